@@ -1,0 +1,1 @@
+"""redrive: every agent run that Airflow starts over Kafka ends, once."""

@@ -1,0 +1,1 @@
+"""The living worker: takes events in, runs graphs, settles their outcomes."""

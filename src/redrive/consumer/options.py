@@ -1,0 +1,41 @@
+"""The settings `worker.*`: who this worker is, how much it takes on, how it stops."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from redrive.units import Duration, Size
+
+__all__ = ["Delivery", "WorkerSettings"]
+
+
+class Delivery(StrEnum):
+    """What a reader of the results may rely on."""
+
+    EXACTLY_ONCE = "exactly_once"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+class WorkerSettings(BaseModel):
+    """How one worker process behaves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str | None = Field(
+        None,
+        description="A stable name (a pod's, a unit's): a worker that died is back at its "
+        "partitions in a second. Without one, the worker is a dynamic member.",
+    )
+    in_flight: int = Field(64, ge=1, le=4096, description="Runs at the same time.")
+    buffer: Size = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="Bytes of events that wait in memory, over all partitions.",
+    )
+    grace: Duration = Field(
+        timedelta(seconds=25), description="How long a worker that is told to stop may take."
+    )
+    delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="exactly_once or at_least_once.")

@@ -1,0 +1,1 @@
+"""Dead letters: the record of a run that was given up."""

@@ -1,0 +1,168 @@
+"""Every error that redrive raises.
+
+    RedriveError
+    ├── SettingsError            the settings cannot work; seen at start (exit code 2)
+    │   └── MissingExtraError    an optional dependency is not installed
+    ├── RecordError              a record cannot be read; names the field
+    ├── KafkaUnavailableError    the broker did not answer in time
+    ├── FencedError              another worker with the same identity took over (exit code 4)
+    ├── NotStoredError           the broker did not confirm a record
+    ├── TransientError           raise it in a node: trying again can help
+    │   └── RateLimitedError     raise it in a node: not before `retry_after`
+    ├── PermanentError           raise it in a node: trying again cannot help
+    │   ├── UnknownWorkflowError no graph is registered for this `workflow_id`
+    │   ├── GraphChangedError    the checkpoint waits for a node that is gone
+    │   ├── DeadHandlerError     an error handler of the graph raised
+    │   └── ResultError          the graph's result is not JSON, or too large
+    └── StaleAttemptError        this attempt has ended, or its partition moved
+
+An error that ends an attempt says so on its class: `__redrive_kind__` and `__redrive_reason__`
+(see `Kind` and `Reason` in `redrive.retry.kinds`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "DeadHandlerError",
+    "FencedError",
+    "GraphChangedError",
+    "KafkaUnavailableError",
+    "MissingExtraError",
+    "NotStoredError",
+    "PermanentError",
+    "RateLimitedError",
+    "RecordError",
+    "RedriveError",
+    "ResultError",
+    "SettingsError",
+    "StaleAttemptError",
+    "TransientError",
+    "UnknownWorkflowError",
+]
+
+
+class RedriveError(Exception):
+    """The root of every error that redrive raises."""
+
+
+class SettingsError(RedriveError):
+    """The settings cannot work. The message says which one, and what to do."""
+
+
+class MissingExtraError(SettingsError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, *, module: str, extra: str) -> None:
+        super().__init__(f"{module} is not installed: install redrive[{extra}]")
+        self.module = module
+        self.extra = extra
+
+
+class RecordError(RedriveError):
+    """A record cannot be read. The message names the field."""
+
+    __redrive_kind__: ClassVar[str] = "poison"
+    __redrive_reason__: ClassVar[str] = "unreadable"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class KafkaUnavailableError(RedriveError):
+    """The broker did not answer within the time that it was given."""
+
+    __redrive_kind__: ClassVar[str] = "transient"
+
+
+class FencedError(RedriveError):
+    """Another worker with the same identity took over; this one must end."""
+
+
+class NotStoredError(RedriveError):
+    """The broker did not confirm a record: take it as not stored."""
+
+    __redrive_kind__: ClassVar[str] = "transient"
+
+
+class TransientError(RedriveError):
+    """Raise it in a node when trying again can help."""
+
+    __redrive_kind__: ClassVar[str] = "transient"
+
+
+class RateLimitedError(TransientError):
+    """Raise it in a node when a service asked to come back later.
+
+    Args:
+        message: What was limited, and by whom.
+        retry_after: Seconds to wait at least, or None when the service did not say.
+    """
+
+    __redrive_kind__: ClassVar[str] = "rate_limited"
+
+    def __init__(self, message: str = "rate limited", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentError(RedriveError):
+    """Raise it in a node when trying again cannot help."""
+
+    __redrive_kind__: ClassVar[str] = "permanent"
+
+
+class UnknownWorkflowError(PermanentError):
+    """No graph is registered for this `workflow_id`, and none for `*`."""
+
+    __redrive_reason__: ClassVar[str] = "unknown_workflow"
+
+    def __init__(self, workflow_id: str, *, known: tuple[str, ...]) -> None:
+        names = ", ".join(known) or "none"
+        super().__init__(
+            f"no graph for workflow_id {workflow_id!r}; registered: {names}. "
+            "Register it with --graph ID=module:attribute, or one named '*' for all others"
+        )
+        self.workflow_id = workflow_id
+        self.known = known
+
+
+class GraphChangedError(PermanentError):
+    """The checkpoint waits for a node that the graph no longer has."""
+
+    __redrive_reason__: ClassVar[str] = "graph_changed"
+
+    def __init__(self, *, workflow: str, missing: tuple[str, ...]) -> None:
+        super().__init__(
+            f"graph {workflow!r} no longer has the node(s) {', '.join(missing)} where this run "
+            "stopped: restart the run, or bring the graph of that version back"
+        )
+        self.workflow = workflow
+        self.missing = missing
+
+
+class DeadHandlerError(PermanentError):
+    """An error handler of the graph raised: the thread looks finished but is not."""
+
+    __redrive_reason__: ClassVar[str] = "error_handler_failed"
+
+
+class ResultError(PermanentError):
+    """The graph ended, but its result cannot be published.
+
+    Args:
+        message: What is wrong with it.
+        reason: `result_not_json` or `result_too_large`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.__redrive_reason__ = reason
+
+
+class StaleAttemptError(RedriveError):
+    """This attempt has ended or its partition moved: nothing of it may be written."""
+
+    __redrive_kind__: ClassVar[str] = "cancelled"

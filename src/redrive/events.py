@@ -1,0 +1,252 @@
+"""The records that travel: event, result, and their headers.
+
+Other producers write these shapes already. All of them are accepted: fields that we do not know
+are kept, any `source` is welcome, a naive timestamp is taken as UTC. What cannot be read is refused
+with a message that names the field. The letter's record lives in `redrive.dead_letter.record`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from redrive.errors import RecordError
+from redrive.retry.kinds import Kind, Reason
+
+__all__ = [
+    "CANCELLED",
+    "TRIGGERED",
+    "ErrorInfo",
+    "EventHeaders",
+    "Payload",
+    "ResultStatus",
+    "RunInfo",
+    "WorkflowEvent",
+    "WorkflowResultEvent",
+    "readable_event_id",
+]
+
+TRIGGERED = "workflow.triggered"
+CANCELLED = "workflow.cancelled"
+MAX_ID_CHARS = 200
+MAX_DIGITS = 18
+
+_T = TypeVar("_T", bound=BaseModel)
+RawHeaders = Sequence[tuple[str, bytes | None]]
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def _uuid_text(value: str) -> str:
+    try:
+        UUID(value)
+    except ValueError:
+        raise ValueError(f"{value[:80]!r} is not a UUID") from None
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+UuidText = Annotated[str, AfterValidator(_uuid_text)]
+UtcTime = Annotated[datetime, AfterValidator(_utc)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Payload(_Record):
+    """What the producer sends along; `data` is the graph's input."""
+
+    data: dict[str, Any]
+
+
+class WorkflowEvent(_Record):
+    """A request to run a graph: one record of the events topic."""
+
+    event_id: UuidText
+    event_type: Name = TRIGGERED
+    timestamp: UtcTime
+    source: str = "unknown"
+    workflow_id: Name
+    workflow_run_id: str
+    payload: Payload
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> WorkflowEvent:
+        """Read an event as it lies on the topic.
+
+        Raises:
+            RecordError: It cannot be read; the message names the field.
+        """
+        return _read(cls, value)
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON that `from_bytes` reads."""
+        return self.model_dump_json().encode()
+
+
+class ErrorInfo(_Record):
+    """Why a run was given up, for programs; `error` beside it is for people."""
+
+    kind: Kind
+    type: str
+    message: str
+    reason: Reason
+    node: str | None = None
+    fingerprint: str | None = None
+    attempts: int = Field(ge=0)
+    exhausted: bool
+    retry_after_s: float | None = None
+    dlq_id: str | None = None
+
+
+class RunInfo(_Record):
+    """How the run went: attempts, times, and who did it."""
+
+    attempts: int = Field(ge=0)
+    started_at: UtcTime | None
+    finished_at: UtcTime
+    resumed: bool
+    redrive_count: int = Field(ge=0)
+    worker: str
+
+
+class ResultStatus(StrEnum):
+    """How a run ended: the graph ended, said itself that it failed, or was given up."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ERROR = "error"
+
+
+class WorkflowResultEvent(_Record):
+    """The one answer to an event: one record of the results topic."""
+
+    correlation_id: str
+    workflow_id: str | None
+    workflow_run_id: str | None
+    result: Any = None
+    status: ResultStatus
+    timestamp: UtcTime
+    error: str | None = None
+    error_info: ErrorInfo | None = None
+    run: RunInfo | None = None
+
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> WorkflowResultEvent:
+        """Read a result as it lies on the topic.
+
+        Raises:
+            RecordError: It cannot be read; the message names the field.
+        """
+        return _read(cls, value)
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON that `from_bytes` reads."""
+        return self.model_dump_json().encode()
+
+
+def _read(model: type[_T], value: bytes | None) -> _T:
+    if value is None:
+        raise RecordError("the record has no value", field=None)
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or None
+        place = f"field {field!r}: " if field else ""
+        raise RecordError(f"{place}{first['msg']}", field=field) from error
+
+
+def readable_event_id(value: bytes | None) -> str | None:
+    """Return the `event_id` of a record that is otherwise broken, or None when it has none."""
+    try:
+        parsed = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    found = parsed.get("event_id") if isinstance(parsed, dict) else None
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_CHARS else None
+
+
+@dataclass(frozen=True, slots=True)
+class EventHeaders:
+    """Our headers on an event: UTF-8 text, one value each, at most 8 KiB in all.
+
+    `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. Field `thread`
+    is header `redrive-thread`, and so on.
+    """
+
+    thread: str | None = None
+    generation: int = 0
+    attempt: int | None = None
+    not_before: int | None = None
+    deadline: int | None = None
+    of: str | None = None
+    count: int = 0
+    mode: Literal["resume", "restart"] | None = None
+    source: str | None = None
+    history: str | None = None
+    traceparent: str | None = None
+
+    @classmethod
+    def read(cls, raw: RawHeaders | None) -> EventHeaders:
+        """Take ours out of a record's headers; the last value of a name counts.
+
+        Raises:
+            RecordError: One of ours is not UTF-8, or not what it should be; names the header.
+        """
+        given = {
+            name: value for name, value in raw or () if name in _BY_HEADER and value is not None
+        }
+        if not given:
+            return _NO_HEADERS
+        return cls(**{_BY_HEADER[name]: _header(name, value) for name, value in given.items()})
+
+    def write(self) -> list[tuple[str, bytes]]:
+        """Return them as Kafka takes them; what has no value is left out."""
+        pairs = ((name, getattr(self, field)) for name, field in _BY_HEADER.items())
+        return [(name, str(value).encode()) for name, value in pairs if value not in (None, 0)]
+
+
+def _header(name: str, value: bytes) -> Any:  # noqa: ANN401 - text, a number or a mode
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise RecordError(f"header {name!r} is not UTF-8", field=name) from None
+    if name in _NUMBERS:
+        if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
+            raise RecordError(f"header {name!r}: {text[:40]!r} is not a whole number", field=name)
+        return int(text)
+    if name == "redrive-mode" and text not in ("resume", "restart"):
+        raise RecordError(
+            f"header {name!r}: {text[:40]!r} is neither resume nor restart", field=name
+        )
+    return text
+
+
+def _header_names(names: Iterable[str]) -> dict[str, str]:
+    return {n if n == "traceparent" else f"redrive-{n.replace('_', '-')}": n for n in names}
+
+
+_BY_HEADER = _header_names(f.name for f in fields(EventHeaders))
+_NUMBERS = frozenset(
+    f"redrive-{n}" for n in ("generation", "attempt", "not-before", "deadline", "count")
+)
+_NO_HEADERS = EventHeaders()

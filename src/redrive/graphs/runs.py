@@ -1,0 +1,51 @@
+"""What one attempt came to, as data: ended, failed, or drained. Nothing here runs anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redrive.retry.kinds import Reason
+
+__all__ = ["Drained", "Ended", "Failed", "Position", "RunEnd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a thread stands in its checkpointer, in LangGraph's own terms."""
+
+    thread_id: str
+    checkpoint_id: str
+    checkpoint_ns: str
+    next: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The graph ended; `result` is JSON-safe.
+
+    `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
+    (`interrupt`); then `error` tells people why.
+    """
+
+    result: object
+    resumed: bool
+    reason: Reason | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt raised; the thread can be resumed where `position` says, if it is set."""
+
+    error: BaseException
+    node: str | None
+    position: Position | None
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The attempt stopped at a checkpoint because it was asked to; it goes on elsewhere."""
+
+
+RunEnd = Ended | Failed | Drained

@@ -1,0 +1,40 @@
+"""The settings `kafka.*`: where the broker is, the topics' names, what librdkafka is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from redrive.units import Duration
+
+__all__ = ["KafkaSettings"]
+
+
+class KafkaSettings(BaseModel):
+    """How to reach Kafka, and the names of the topics and the group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bootstrap_servers: str = Field("localhost:9092", description="Brokers as host:port,host:port.")
+    events_topic: str = Field("workflow-events", description="Where events come from.")
+    results_topic: str = Field("workflow-results", description="Where results go.")
+    retry_topic: str = Field("workflow-events-retry", description="Where long delays wait.")
+    dlq_topic: str = Field("workflow-events-dlq", description="Where dead letters go.")
+    group_id: str = Field("redrive", description="The consumer group of the workers.")
+    session_timeout: Duration = Field(
+        timedelta(seconds=30), description="How long a silent worker keeps its partitions."
+    )
+    max_poll_interval: Duration = Field(
+        timedelta(minutes=5), description="How long the poll thread may be silent."
+    )
+    startup_timeout: Duration = Field(
+        timedelta(seconds=30), description="How long a broker that is not there yet is waited for."
+    )
+    transaction_timeout: Duration = Field(
+        timedelta(seconds=10), description="How long an open transaction may hold readers back."
+    )
+    config: dict[str, str] = Field(
+        default_factory=dict,
+        description="Any librdkafka option, for every client: SASL, TLS, timeouts.",
+    )

@@ -1,0 +1,1 @@
+"""Deciding and retrying one call; needs the standard library only."""

@@ -1,0 +1,1 @@
+"""The public test kit: a real local broker, and a clock to turn."""

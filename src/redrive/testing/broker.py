@@ -1,0 +1,268 @@
+"""A real Kafka broker for tests: Apache Kafka in KRaft mode, one node, on loopback, in seconds.
+
+It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`,
+the process underneath is `broker_process`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from redrive.clock import SYSTEM, Clock
+from redrive.testing.broker_process import BrokerProcess, tail
+from redrive.testing.kafka_jars import find_tool, kafka_jars
+
+__all__ = ["BrokerError", "LocalBroker"]
+
+_HOST = "127.0.0.1"
+_FORMAT_TIMEOUT_S = 60.0
+_PORT_TRIES = 5
+# Below the range from which systems take the ports of outgoing connections: the broker's port
+# must still be free when it comes back.
+_FIRST_PORT, _LAST_PORT = 20000, 32000
+# A short-lived JVM on a busy machine: start fast, stay small.
+_JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+
+class BrokerError(RuntimeError):
+    """The local broker did not do what it was told. The message carries the end of its log."""
+
+
+class LocalBroker:
+    """A broker of one's own; `with LocalBroker() as broker` starts it and cleans up.
+
+    Its data and its port outlive `stop`, `kill` and `restart`, and go with `close`. No topic is
+    created on demand. Not for use from several threads at once.
+
+    Args:
+        properties: Lines of server.properties that are added, or replace ours.
+        start_timeout: How long a start may take.
+        stop_timeout: How long a clean stop may take; past it, the broker is killed.
+        clock: The waits go through it.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str] | None = None,
+        *,
+        start_timeout: timedelta = timedelta(seconds=60),
+        stop_timeout: timedelta = timedelta(seconds=15),
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._extra = dict(properties or {})
+        self._start_timeout_s = start_timeout.total_seconds()
+        self._stop_timeout_s = stop_timeout.total_seconds()
+        self._clock = clock
+        self._folder: Path | None = None
+        self._ports = (0, 0)
+        self._process: BrokerProcess | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address, `127.0.0.1:port`; the same from the first start to `close`."""
+        if self._folder is None:
+            raise BrokerError("the local broker has no address yet: start it first")
+        return f"{_HOST}:{self._ports[0]}"
+
+    @property
+    def log_file(self) -> Path:
+        """Where the broker writes its log."""
+        if self._folder is None:
+            raise BrokerError("the local broker has no log yet: start it first")
+        return self._folder / "broker.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives, frozen or not."""
+        return self._process is not None and self._process.alive
+
+    def start(self) -> None:
+        """Start it, on the data it had before, and return when it answers.
+
+        Raises:
+            BrokerError: It did not come up in time.
+            SettingsError: Java is missing, or Maven when Kafka has to be fetched.
+        """
+        if self.running:
+            return
+        self._forget_process()
+        if self._folder is not None:
+            self._launch()
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="redrive-kafka-"))
+        for left in reversed(range(_PORT_TRIES)):
+            self._ports = _free_ports()
+            self._format()
+            try:
+                self._launch()
+            except BrokerError as failed:
+                if left and "Address already in use" in str(failed):
+                    continue
+                raise
+            return
+
+    def stop(self) -> None:
+        """End it as an operator would (SIGTERM); killed when it does not end in time."""
+        if self._process is not None:
+            self._process.stop(self._stop_timeout_s)
+        self._forget_process()
+
+    def kill(self) -> None:
+        """End it as a power cut would (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+        self._forget_process()
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open and nothing answers."""
+        self._living().pause()
+
+    def resume(self) -> None:
+        """Let a frozen one go on (SIGCONT)."""
+        self._living().resume()
+
+    def close(self) -> None:
+        """End it, at once, and remove its data."""
+        self.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _living(self) -> BrokerProcess:
+        if self._process is None or not self._process.alive:
+            raise BrokerError("the local broker is not running")
+        return self._process
+
+    def _forget_process(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _java(self, *arguments: str) -> list[str]:
+        return [find_tool("java"), *_JVM, "-cp", str(kafka_jars() / "*"), *arguments]
+
+    def _format(self) -> None:
+        folder = self.log_file.parent
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        config = folder / "server.properties"
+        lines = {**_properties(folder / "data", self._ports), **self._extra}
+        config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()), encoding="utf-8")
+        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        # An id that begins with a dash would be read as an option.
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
+        with self.log_file.open("ab") as log:
+            done = subprocess.run(  # noqa: S603 - a fixed command, found on the PATH
+                self._java(*tool), stdout=log, stderr=log, timeout=_FORMAT_TIMEOUT_S, check=False
+            )
+        if done.returncode != 0:
+            raise self._failed(f"the storage tool ended with {done.returncode}")
+
+    def _launch(self) -> None:
+        config = self.log_file.parent / "server.properties"
+        self._process = BrokerProcess(self._java("kafka.Kafka", str(config)), self.log_file)
+        deadline = self._clock.monotonic() + self._start_timeout_s
+        while not _answers(self.bootstrap_servers):
+            if not self._process.alive:
+                failed = self._failed(f"its process ended with {self._process.returncode}")
+                self._forget_process()
+                raise failed
+            if self._clock.monotonic() > deadline:
+                failed = self._failed(f"no answer in {self._start_timeout_s:g} s")
+                self.kill()
+                raise failed
+            self._clock.block(0.1)
+
+    def _failed(self, what: str) -> BrokerError:
+        return BrokerError(
+            f"the local Kafka broker at {self.bootstrap_servers} did not start: {what}. "
+            f"The end of its log:\n{tail(self.log_file)}"
+        )
+
+
+def _properties(data: Path, ports: tuple[int, int]) -> dict[str, str]:
+    client, controller = ports
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "listeners": f"PLAINTEXT://{_HOST}:{client},CONTROLLER://{_HOST}:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{_HOST}:{client}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": f"1@{_HOST}:{controller}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": str(data),
+        # A misspelt topic must be an error in a test, not a new topic.
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+    }
+
+
+def _free_ports() -> tuple[int, int]:
+    with contextlib.ExitStack() as held:
+        first, second = (_free_port(held) for _ in range(2))
+    return first, second
+
+
+def _free_port(held: contextlib.ExitStack) -> int:
+    # Held until both are found, so that they differ.
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
+        listener = held.enter_context(socket.socket())
+        with contextlib.suppress(OSError):
+            listener.bind((_HOST, port))
+            return port
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        # A bare connection first: librdkafka would log each refusal and back off.
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    try:
+        admin = AdminClient({"bootstrap.servers": address}, logger=_QUIET)
+        return bool(admin.list_topics(timeout=5).brokers)
+    except KafkaException:
+        return False
+
+
+_QUIET = logging.getLogger("redrive.testing.broker")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
