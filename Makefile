@@ -30,7 +30,7 @@ check: $(STAMP) ## Format, lint, types, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs src tests examples
+	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs src tests
 
 format: $(STAMP) ## Format, and mend what the linter can
 	$(BIN)/ruff format .

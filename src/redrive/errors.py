@@ -14,6 +14,7 @@
     │   ├── GraphChangedError    the checkpoint waits for a node that is gone
     │   ├── DeadHandlerError     an error handler of the graph raised
     │   └── ResultError          the graph's result is not JSON, or too large
+    ├── DeadlineError            the run's deadline passed while it ran
     └── StaleAttemptError        this attempt has ended, or its partition moved
 
 An error that ends an attempt says so on its class: `__redrive_kind__` and `__redrive_reason__`
@@ -26,6 +27,7 @@ from typing import ClassVar
 
 __all__ = [
     "DeadHandlerError",
+    "DeadlineError",
     "FencedError",
     "GraphChangedError",
     "KafkaUnavailableError",
@@ -160,6 +162,16 @@ class ResultError(PermanentError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.__redrive_reason__ = reason
+
+
+class DeadlineError(RedriveError):
+    """The run's deadline passed while it ran: nobody wants the result any more."""
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+    __redrive_reason__: ClassVar[str] = "deadline"
+
+    def __init__(self) -> None:
+        super().__init__("the run's deadline passed while it ran")
 
 
 class StaleAttemptError(RedriveError):

@@ -30,7 +30,6 @@ __all__ = [
     "letter_error",
 ]
 
-SCHEMA_VERSION = 1
 MAX_ATTEMPTS_KEPT = 20
 MAX_CAUSES_KEPT = 16
 MAX_MESSAGE_CHARS = 2_000
@@ -125,7 +124,7 @@ class DeadLetter(_Part):
     error: LetterError
     retry_count: int = Field(ge=0)
     context: LetterContext
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Kind
     reason: Reason
     fingerprint: str | None = None

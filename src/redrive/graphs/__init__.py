@@ -1,1 +1,66 @@
-"""LangGraph: which graph runs for an event, how it runs and resumes, where it keeps its state."""
+"""LangGraph: which graph runs for an event, how it runs and resumes, where it keeps its state.
+
+`options`, `runs` and `lease` need no LangGraph; the names below are imported when they are first
+asked for, and say which extra to install where LangGraph is missing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from redrive.errors import MissingExtraError
+from redrive.graphs.lease import Lease
+from redrive.graphs.options import CheckpointSettings, GraphSettings
+from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, RunEnd
+
+if TYPE_CHECKING:
+    from redrive.graphs.checkpoints import Checkpoints
+    from redrive.graphs.guard import GuardedSaver
+    from redrive.graphs.processor import DrainControl, WorkflowProcessor
+    from redrive.graphs.registry import GraphRegistry, LoadedGraph
+    from redrive.graphs.results import GraphFailed
+
+__all__ = [
+    "CheckpointSettings",
+    "Checkpoints",
+    "DrainControl",
+    "Drained",
+    "Ended",
+    "Failed",
+    "GraphFailed",
+    "GraphRegistry",
+    "GraphSettings",
+    "GraphVersion",
+    "GuardedSaver",
+    "Lease",
+    "LoadedGraph",
+    "Position",
+    "RunEnd",
+    "WorkflowProcessor",
+]
+
+_WHERE = {
+    "Checkpoints": "checkpoints",
+    "DrainControl": "processor",
+    "GraphFailed": "results",
+    "GraphRegistry": "registry",
+    "GuardedSaver": "guard",
+    "LoadedGraph": "registry",
+    "WorkflowProcessor": "processor",
+}
+_FROM_THE_EXTRA = ("langgraph", "langchain_core", "aiosqlite", "sqlite_vec")
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing in _FROM_THE_EXTRA:
+                raise MissingExtraError(module=missing, extra="worker") from error
+            raise

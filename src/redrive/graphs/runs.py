@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redrive.retry.kinds import Reason
 
-__all__ = ["Drained", "Ended", "Failed", "Position", "RunEnd"]
+__all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "RunEnd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,14 @@ class Position:
     checkpoint_id: str
     checkpoint_ns: str
     next: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphVersion:
+    """The graph that ran, as registered, and its version."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Failed:
     node: str | None
     position: Position | None
     resumed: bool
+    graph: GraphVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)

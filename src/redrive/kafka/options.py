@@ -19,7 +19,10 @@ class KafkaSettings(BaseModel):
     bootstrap_servers: str = Field("localhost:9092", description="Brokers as host:port,host:port.")
     events_topic: str = Field("workflow-events", description="Where events come from.")
     results_topic: str = Field("workflow-results", description="Where results go.")
-    retry_topic: str = Field("workflow-events-retry", description="Where long delays wait.")
+    retry_topic: str = Field(
+        default_factory=lambda given: f"{given['events_topic']}-retry",
+        description="Where long delays wait; by default the events topic's name with -retry.",
+    )
     dlq_topic: str = Field("workflow-events-dlq", description="Where dead letters go.")
     group_id: str = Field("redrive", description="The consumer group of the workers.")
     session_timeout: Duration = Field(

@@ -1,13 +1,13 @@
 """A real Kafka broker for tests: Apache Kafka in KRaft mode, one node, on loopback, in seconds.
 
 It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`,
-the process underneath is `broker_process`.
+its
+properties and ports are `broker_config`, the process underneath is `broker_process`.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import logging
 import secrets
 import shutil
@@ -23,17 +23,14 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
+from redrive.testing.broker_config import HOST, broker_properties, free_ports
 from redrive.testing.broker_process import BrokerProcess, tail
 from redrive.testing.kafka_jars import find_tool, kafka_jars
 
 __all__ = ["BrokerError", "LocalBroker"]
 
-_HOST = "127.0.0.1"
 _FORMAT_TIMEOUT_S = 60.0
 _PORT_TRIES = 5
-# Below the range from which systems take the ports of outgoing connections: the broker's port
-# must still be free when it comes back.
-_FIRST_PORT, _LAST_PORT = 20000, 32000
 # A short-lived JVM on a busy machine: start fast, stay small.
 _JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
@@ -67,7 +64,7 @@ class LocalBroker:
         self._start_timeout_s = start_timeout.total_seconds()
         self._stop_timeout_s = stop_timeout.total_seconds()
         self._clock = clock
-        self._folder: Path | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._ports = (0, 0)
         self._process: BrokerProcess | None = None
 
@@ -87,14 +84,14 @@ class LocalBroker:
         """The address, `127.0.0.1:port`; the same from the first start to `close`."""
         if self._folder is None:
             raise BrokerError("the local broker has no address yet: start it first")
-        return f"{_HOST}:{self._ports[0]}"
+        return f"{HOST}:{self._ports[0]}"
 
     @property
     def log_file(self) -> Path:
         """Where the broker writes its log."""
         if self._folder is None:
             raise BrokerError("the local broker has no log yet: start it first")
-        return self._folder / "broker.log"
+        return Path(self._folder.name) / "broker.log"
 
     @property
     def running(self) -> bool:
@@ -114,9 +111,11 @@ class LocalBroker:
         if self._folder is not None:
             self._launch()
             return
-        self._folder = Path(tempfile.mkdtemp(prefix="redrive-kafka-"))
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="redrive-kafka-", ignore_cleanup_errors=True
+        )
         for left in reversed(range(_PORT_TRIES)):
-            self._ports = _free_ports()
+            self._ports = free_ports()
             self._format()
             try:
                 self._launch()
@@ -155,7 +154,7 @@ class LocalBroker:
         """End it, at once, and remove its data."""
         self.kill()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.cleanup()
             self._folder = None
 
     def _living(self) -> BrokerProcess:
@@ -175,7 +174,7 @@ class LocalBroker:
         folder = self.log_file.parent
         shutil.rmtree(folder / "data", ignore_errors=True)
         config = folder / "server.properties"
-        lines = {**_properties(folder / "data", self._ports), **self._extra}
+        lines = {**broker_properties(folder / "data", self._ports), **self._extra}
         config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()), encoding="utf-8")
         cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         # An id that begins with a dash would be read as an option.
@@ -207,46 +206,6 @@ class LocalBroker:
             f"the local Kafka broker at {self.bootstrap_servers} did not start: {what}. "
             f"The end of its log:\n{tail(self.log_file)}"
         )
-
-
-def _properties(data: Path, ports: tuple[int, int]) -> dict[str, str]:
-    client, controller = ports
-    return {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "listeners": f"PLAINTEXT://{_HOST}:{client},CONTROLLER://{_HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{_HOST}:{client}",
-        "controller.listener.names": "CONTROLLER",
-        "controller.quorum.voters": f"1@{_HOST}:{controller}",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "log.dirs": str(data),
-        # A misspelt topic must be an error in a test, not a new topic.
-        "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "transaction.state.log.num.partitions": "4",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "share.coordinator.state.topic.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
-    }
-
-
-def _free_ports() -> tuple[int, int]:
-    with contextlib.ExitStack() as held:
-        first, second = (_free_port(held) for _ in range(2))
-    return first, second
-
-
-def _free_port(held: contextlib.ExitStack) -> int:
-    # Held until both are found, so that they differ.
-    while True:
-        port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
-        listener = held.enter_context(socket.socket())
-        with contextlib.suppress(OSError):
-            listener.bind((_HOST, port))
-            return port
 
 
 def _answers(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where Apache Kafka's jars come from: Maven fetches them once, into a cache outside the repository.
+"""Where Apache Kafka's jars come from: Maven fetches them once, into the user's cache.
 
 Starting a broker from them is `redrive.testing.broker`.
 """

@@ -1,0 +1,134 @@
+"""What a waiting task hears, as plain JSON, and what it means for the task. No Airflow in here.
+
+`heard` and `not_heard` are said by whoever waits (the trigger, or the task itself); `judge` is the
+task's part, and the one place that decides whether a further try can help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redrive.errors import RecordError
+from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.retry.kinds import Kind, Reason
+
+__all__ = ["Answer", "FailedRun", "SucceededRun", "heard", "judge", "not_heard"]
+
+Answer = dict[str, object]
+
+_TIMEOUT = "timeout"
+
+# Kinds that can end otherwise next time. The worker has used up its own retries by then, so this
+# matters only to a task that was given retries of its own.
+_WORTH_ANOTHER_TRY = frozenset({Kind.TRANSIENT, Kind.RATE_LIMITED, Kind.TIMEOUT, Kind.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class SucceededRun:
+    """The graph ended; this is its result."""
+
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """The run did not succeed; `final` says that no further try mends that."""
+
+    text: str
+    final: bool
+    event_id: str
+    kind: str | None = None
+    reason: str | None = None
+    node: str | None = None
+    attempts: int | None = None
+    dlq_id: str | None = None
+
+
+def heard(result: WorkflowResultEvent) -> Answer:
+    """Return the answer that a result is."""
+    return {
+        "status": result.status.value,
+        "event_id": result.correlation_id,
+        "record": result.model_dump(mode="json"),
+    }
+
+
+def not_heard(event_id: str, why: str) -> Answer:
+    """Return the answer to an event whose result did not come in time."""
+    return {"status": _TIMEOUT, "event_id": event_id, "error": why}
+
+
+def judge(answer: Mapping[str, object]) -> SucceededRun | FailedRun:
+    """Return what the answer means for the task.
+
+    Raises:
+        RecordError: It holds no result.
+    """
+    event_id = str(answer.get("event_id"))
+    if answer.get("status") == _TIMEOUT:
+        return FailedRun(
+            text=f"{answer.get('error')} (reason={Reason.DEADLINE.value}). Is a worker running, "
+            "and is `timeout` long enough? The run itself ends too: its deadline travelled with "
+            "the event",
+            final=False,
+            event_id=event_id,
+            kind=Kind.TIMEOUT.value,
+            reason=Reason.DEADLINE.value,
+        )
+    result = _record(answer)
+    match result.status:
+        case ResultStatus.SUCCESS:
+            return SucceededRun(result.result)
+        case ResultStatus.FAILURE:
+            return _failed(result, event_id, said="said itself that it failed", final=True)
+        case ResultStatus.ERROR:
+            kind = result.error_info.kind if result.error_info else Kind.UNKNOWN
+            final = kind not in _WORTH_ANOTHER_TRY
+            return _failed(result, event_id, said="was given up", final=final)
+
+
+def _record(answer: Mapping[str, object]) -> WorkflowResultEvent:
+    try:
+        return WorkflowResultEvent.model_validate(answer.get("record"))
+    except ValueError as error:
+        raise RecordError(f"the trigger's event holds no result: {error}") from error
+
+
+def _failed(result: WorkflowResultEvent, event_id: str, *, said: str, final: bool) -> FailedRun:
+    info = result.error_info
+    kind, reason = (info.kind.value, info.reason.value) if info else (None, None)
+    node, dlq_id = (info.node, info.dlq_id) if info else (None, None)
+    attempts = _attempts(result)
+    facts = {
+        "kind": kind,
+        "reason": reason,
+        "node": node,
+        "attempts": attempts,
+        "dlq_id": dlq_id,
+        "event_id": event_id,
+    }
+    shown = ", ".join(f"{name}={fact}" for name, fact in facts.items() if fact is not None)
+    letter = f". Look at the letter: redrive dlq show {dlq_id}" if dlq_id else ""
+    return FailedRun(
+        text=f"workflow {result.workflow_id!r} {said}: {_why(result)} ({shown}){letter}",
+        final=final,
+        event_id=event_id,
+        kind=kind,
+        reason=reason,
+        node=node,
+        attempts=attempts,
+        dlq_id=dlq_id,
+    )
+
+
+def _why(result: WorkflowResultEvent) -> str:
+    if result.error_info is not None:
+        return f"{result.error_info.type}: {result.error_info.message}"
+    return result.error or "no error text"
+
+
+def _attempts(result: WorkflowResultEvent) -> int | None:
+    if result.error_info is not None:
+        return result.error_info.attempts
+    return result.run.attempts if result.run else None

@@ -1,0 +1,75 @@
+"""Everything of Airflow that stands elsewhere, or not at all, in some version from 3.0 on.
+
+The rest of `redrive.airflow` takes these names from here and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from airflow.sdk import BaseOperator, Connection, Context, XComArg
+from airflow.sdk.bases.decorator import (
+    DecoratedOperator,
+    Task,
+    TaskDecorator,
+    task_decorator_factory,
+)
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+try:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+except ImportError:  # before 3.2
+    from airflow.exceptions import (  # type: ignore[attr-defined,no-redef]
+        AirflowException,
+        AirflowFailException,
+    )
+
+from redrive.errors import SettingsError
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "BaseOperator",
+    "BaseTrigger",
+    "Context",
+    "DecoratedOperator",
+    "Task",
+    "TaskDecorator",
+    "TriggerEvent",
+    "XComArg",
+    "connection_extra",
+    "connection_extra_async",
+    "task_decorator_factory",
+]
+
+
+def connection_extra(conn_id: str) -> dict[str, object]:
+    """Return what the connection holds in its extra field.
+
+    Raises:
+        SettingsError: It is not a JSON object.
+    """
+    return _extra(Connection.get(conn_id))
+
+
+async def connection_extra_async(conn_id: str) -> dict[str, object]:
+    """Do what `connection_extra` does, from a trigger's event loop."""
+    async_get = getattr(Connection, "async_get", None)
+    if async_get is None:  # before 3.1
+        return await asyncio.to_thread(connection_extra, conn_id)
+    return _extra(await async_get(conn_id))
+
+
+def _extra(connection: Connection) -> dict[str, object]:
+    # `extra_dejson` answers broken JSON with an empty dict, and blocks the triggerer's loop.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise SettingsError(
+            f"the extra field of connection {connection.conn_id!r} is not a JSON object: "
+            'write librdkafka\'s options there, as {"bootstrap.servers": "host:9092"}'
+        )
+    return extra

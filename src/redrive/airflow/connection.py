@@ -1,0 +1,77 @@
+"""From an Airflow connection of type `kafka` to our settings. No Airflow in here.
+
+The Kafka provider keeps librdkafka's options in the connection's extra field. What concerns one
+kind of client alone (groups, offsets, partitioner, transactions) is ours to set, and dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from redrive.errors import SettingsError
+from redrive.kafka.client import REFUSED
+from redrive.kafka.options import KafkaSettings
+
+__all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "kafka_settings"]
+
+EVENTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_EVENTS_TOPIC"
+RESULTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_RESULTS_TOPIC"
+
+_NOT_FOR_ALL = {
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "error_cb",
+    "group.protocol.type",
+    "heartbeat.interval.ms",
+    "log_cb",
+    "metadata.broker.list",
+    "on_commit",
+    "request.required.acks",
+    "stats_cb",
+    "throttle_cb",
+}
+_DROPPED = frozenset(_NOT_FOR_ALL | REFUSED.keys())
+
+
+def kafka_settings(
+    extra: Mapping[str, object],
+    *,
+    conn_id: str,
+    events_topic: str | None = None,
+    results_topic: str | None = None,
+) -> KafkaSettings:
+    """Return the settings that the connection's extra field describes.
+
+    A topic that is not given comes from the environment (`KAFKA_WORKFLOW_EVENTS_TOPIC`,
+    `KAFKA_WORKFLOW_RESULTS_TOPIC`), else it has its usual name.
+
+    Raises:
+        SettingsError: It names no brokers, or an option that we cannot take.
+    """
+    servers = extra.get("bootstrap.servers") or extra.get("metadata.broker.list")
+    if not isinstance(servers, str) or not servers.strip():
+        raise SettingsError(
+            f"connection {conn_id!r} names no brokers: put "
+            '{"bootstrap.servers": "host:9092"} into its extra field'
+        )
+    topics = {
+        "events_topic": events_topic or os.environ.get(EVENTS_TOPIC_VARIABLE),
+        "results_topic": results_topic or os.environ.get(RESULTS_TOPIC_VARIABLE),
+    }
+    config = {k: _text(k, v, conn_id) for k, v in extra.items() if k not in _DROPPED}
+    named = {field: name for field, name in topics.items() if name}
+    group = extra.get("group.id")
+    if isinstance(group, str) and group:
+        # No group is joined, but librdkafka wants a name, and the rights may be bound to it.
+        named["group_id"] = group
+    return KafkaSettings.model_validate({"bootstrap_servers": servers, "config": config, **named})
+
+
+def _text(option: str, value: object, conn_id: str) -> str:
+    if option == "oauth_cb" or not isinstance(value, str | int | float):
+        raise SettingsError(
+            f"connection {conn_id!r}: option {option!r} cannot be used here, only text and "
+            "numbers; for OAuth, librdkafka's own `sasl.oauthbearer.method` works"
+        )
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,153 @@
+"""The task that starts a graph and waits for its end: `LangGraphOperator`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from redrive.airflow.answers import FailedRun, heard, judge, not_heard
+from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
+from redrive.airflow.connection import kafka_settings
+from redrive.airflow.errors import error_of
+from redrive.airflow.requests import Request, request_of
+from redrive.airflow.results import shared_reader
+from redrive.airflow.triggers import ANSWER_GRACE, LangGraphResultTrigger
+from redrive.clock import SYSTEM
+from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import publish_event
+from redrive.units import parse_duration
+
+__all__ = ["LangGraphOperator"]
+
+BACKSTOP = timedelta(minutes=2)
+"""Past the trigger's own deadline: only a triggerer that is gone leaves it to Airflow."""
+
+
+class LangGraphOperator(BaseOperator):
+    """Runs a graph on a redrive worker and returns its result (as XCom).
+
+    A run that fails fails the task, with `LangGraphRunError`: it carries kind, reason, node,
+    attempts and the dead letter's id. A failure that no further try mends fails it at once.
+
+    **`retries` is 0 unless you set it** (here or in `default_args`). The worker retries by itself,
+    from the node that failed, and gives up only when that cannot help: a retry of the task on top
+    multiplies the attempts. When you do set it, each try sends the same event id, so a try
+    goes on where the last one stopped.
+
+    Args:
+        workflow_id: Which graph; the name under which the workers know it. (templated)
+        data: The graph's input, a dict of what JSON can hold. (templated)
+        timeout: How long the result is wanted: seconds, `5m`, or a timedelta. It travels with the
+            event, and the worker ends the run when it is over.
+        kafka_conn_id: A connection of type `kafka`.
+        deferrable: Wait in the triggerer (default), or in the worker's slot.
+        events_topic: Default: `KAFKA_WORKFLOW_EVENTS_TOPIC`, else `workflow-events`.
+        results_topic: Default: `KAFKA_WORKFLOW_RESULTS_TOPIC`, else `workflow-results`.
+    """
+
+    template_fields: Sequence[str] = (
+        "workflow_id",
+        "data",
+        "kafka_conn_id",
+        "events_topic",
+        "results_topic",
+    )
+    template_fields_renderers = {"data": "json"}  # noqa: RUF012 - Airflow's own way
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str | None,
+        data: Mapping[str, Any] | XComArg | str,
+        timeout: float | str | timedelta = 300,
+        kafka_conn_id: str = "kafka_default",
+        deferrable: bool = True,
+        events_topic: str | None = None,
+        results_topic: str | None = None,
+        retries: int = 0,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
+    ) -> None:
+        super().__init__(retries=retries, **kwargs)
+        self.workflow_id = workflow_id
+        self.data = data
+        self.timeout = parse_duration(timeout)
+        self.kafka_conn_id = kafka_conn_id
+        self.deferrable = deferrable
+        self.events_topic = events_topic
+        self.results_topic = results_topic
+
+    def execute(self, context: Context) -> object:
+        """Send the event and wait for its result."""
+        return self._run(context, workflow_id=self.workflow_id, data=self.data)
+
+    def execute_complete(self, context: Context, event: dict[str, object]) -> object:
+        """Take the trigger's answer: return the result, or raise."""
+        del context
+        run = judge(event)
+        if isinstance(run, FailedRun):
+            # Its text is the line of the task's log that names the letter.
+            raise error_of(run)
+        self.log.info("event_id=%s ended: success", event.get("event_id"))
+        return run.result
+
+    def _run(
+        self,
+        context: Context,
+        *,
+        workflow_id: str | None,
+        data: object,
+        timeout: timedelta | None = None,
+    ) -> object:
+        task = context["ti"]
+        settings = kafka_settings(
+            connection_extra(self.kafka_conn_id),
+            conn_id=self.kafka_conn_id,
+            events_topic=self.events_topic,
+            results_topic=self.results_topic,
+        )
+        request = request_of(
+            task,
+            workflow_id=workflow_id or task.dag_id,
+            data=data,
+            timeout=timeout or self.timeout,
+            now=SYSTEM.now(),
+        )
+        # The order is the guarantee: an answer that comes at once still stands behind these.
+        offsets = end_offsets(settings)
+        published = publish_event(settings, request.event, headers=request.headers)
+        self.log.info(
+            "event_id=%s for workflow %r is stored at %s; its result is wanted until %s",
+            request.event.event_id,
+            request.event.workflow_id,
+            published,
+            request.deadline.isoformat(timespec="seconds"),
+        )
+        if self.deferrable:
+            self._defer(request, settings, offsets)
+        answer = self._wait_here(request, settings, offsets)
+        return self.execute_complete(context, answer)
+
+    def _defer(self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]) -> None:
+        left = request.deadline - SYSTEM.now()
+        self.defer(
+            trigger=LangGraphResultTrigger(
+                kafka_conn_id=self.kafka_conn_id,
+                results_topic=settings.results_topic,
+                event_id=request.event.event_id,
+                offsets=sorted(offsets.items()),
+                deadline_ms=request.deadline_ms,
+            ),
+            method_name="execute_complete",
+            timeout=max(left, timedelta()) + ANSWER_GRACE + BACKSTOP,
+        )
+
+    def _wait_here(
+        self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
+    ) -> dict[str, object]:
+        event_id, latest = request.event.event_id, request.deadline + ANSWER_GRACE
+        try:
+            return heard(shared_reader(settings).wait_in_thread(event_id, offsets, latest))
+        except TimeoutError as error:
+            return not_heard(event_id, str(error))

@@ -1,0 +1,77 @@
+"""Waiting in the triggerer for one run's result: no worker slot is held meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from redrive.airflow.answers import heard, not_heard
+from redrive.airflow.compat import BaseTrigger, TriggerEvent, connection_extra_async
+from redrive.airflow.connection import kafka_settings
+from redrive.airflow.results import shared_reader
+from redrive.clock import SYSTEM
+
+__all__ = ["ANSWER_GRACE", "LangGraphResultTrigger"]
+
+ANSWER_GRACE = timedelta(seconds=5)
+"""Past the deadline: the worker answers *at* the deadline, and its answer names the letter."""
+
+
+class LangGraphResultTrigger(BaseTrigger):
+    """Fires once: with the run's result, or with `timeout` after the deadline.
+
+    All of these in one triggerer share one Kafka reader. The connection's secrets are looked up
+    where they are used and never stored with the trigger. [P15]
+
+    Args:
+        kafka_conn_id: A connection of type `kafka`.
+        results_topic: Where the answer comes.
+        event_id: Whose answer.
+        offsets: Per partition, as pairs, where the topic ended before the event was published.
+        deadline_ms: Epoch milliseconds after which nobody wants the answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        kafka_conn_id: str,
+        results_topic: str,
+        event_id: str,
+        offsets: Sequence[Sequence[int]],
+        deadline_ms: int,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        self.kafka_conn_id = kafka_conn_id
+        self.results_topic = results_topic
+        self.event_id = event_id
+        self.offsets = [(partition, offset) for partition, offset in offsets]
+        self.deadline_ms = deadline_ms
+
+    def serialize(self) -> tuple[str, dict[str, object]]:
+        """Return what it takes to make this trigger again elsewhere."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "kafka_conn_id": self.kafka_conn_id,
+                "results_topic": self.results_topic,
+                "event_id": self.event_id,
+                "offsets": [list(pair) for pair in self.offsets],
+                "deadline_ms": self.deadline_ms,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire once."""
+        extra = await connection_extra_async(self.kafka_conn_id)
+        settings = kafka_settings(
+            extra, conn_id=self.kafka_conn_id, results_topic=self.results_topic
+        )
+        reader = shared_reader(settings)
+        deadline = datetime.fromtimestamp(self.deadline_ms / 1000, UTC) + ANSWER_GRACE
+        # After a time without a triggerer the deadline may be over, and the answer there.
+        latest = max(deadline, SYSTEM.now() + ANSWER_GRACE)
+        try:
+            answer = heard(await reader.wait_for(self.event_id, dict(self.offsets), latest))
+        except TimeoutError as error:
+            answer = not_heard(self.event_id, str(error))
+        yield TriggerEvent(answer)  # type: ignore[no-untyped-call]  # Airflow's

@@ -1,0 +1,70 @@
+"""The command `redrive`: its groups put together; here errors become exit codes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from redrive.cli import dlq, send, topics, worker
+from redrive.cli.exits import ExitCode, exit_code, report
+from redrive.errors import RedriveError
+
+__all__ = ["app", "main"]
+
+_EPILOG = "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + "."
+
+
+class _Commands(TyperGroup):
+    """All commands; an error of ours is one clear line and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own Context
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except RedriveError as error:
+            report(error)
+            raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
+# Plain tracebacks for bugs: the pretty ones print local variables, which may hold payloads. [P15]
+app = typer.Typer(
+    cls=_Commands,
+    name="redrive",
+    help="Airflow starts LangGraph runs over Kafka; redrive makes each one end, once.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("worker")(worker.worker)
+app.command("send")(send.send)
+app.add_typer(topics.app, name="topics")
+app.add_typer(dlq.app, name="dlq")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"redrive {version('redrive')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="redrive")

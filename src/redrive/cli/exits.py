@@ -1,0 +1,101 @@
+"""How a command ends: the exit codes, and one clear line instead of a traceback.
+
+The codes are documented in docs/exit-codes.md; a test holds the page against this file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from redrive.errors import (
+    FencedError,
+    KafkaUnavailableError,
+    MissingExtraError,
+    NotStoredError,
+    RedriveError,
+    SettingsError,
+)
+
+__all__ = ["CommandError", "ExitCode", "after_first_contact", "exit_code", "needs_extra", "report"]
+
+
+class ExitCode(IntEnum):
+    """What the shell gets."""
+
+    OK = 0
+    ENDED_BADLY = 1
+    SETTINGS = 2
+    KAFKA = 3
+    FENCED = 4
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """Say in one line when a command ends so."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "all went well",
+    ExitCode.ENDED_BADLY: "a run or a check ended badly, or what was asked for is not there",
+    ExitCode.SETTINGS: "bad settings or usage, or no broker within kafka.startup_timeout",
+    ExitCode.KAFKA: "Kafka went away later, or a record was not stored",
+    ExitCode.FENCED: "another worker of the same identity took over",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+}
+
+
+class CommandError(RedriveError):
+    """A command ends with `code` and this line."""
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def after_first_contact() -> Iterator[None]:
+    """Mark the steps of a command that come when the broker has answered once already."""
+    try:
+        yield
+    except KafkaUnavailableError as error:
+        raise CommandError(ExitCode.KAFKA, str(error)) from error
+
+
+@contextmanager
+def needs_extra(module: str, *, extra: str) -> Iterator[None]:
+    """Turn a failed import of `module` into the line that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != module:
+            raise
+        raise MissingExtraError(module=module, extra=extra) from error
+
+
+def exit_code(error: RedriveError) -> ExitCode:
+    """Choose the exit code for an error that reached the command line."""
+    match error:
+        case CommandError():
+            return error.code
+        case SettingsError() | KafkaUnavailableError():
+            return ExitCode.SETTINGS
+        case NotStoredError():
+            return ExitCode.KAFKA
+        case FencedError():
+            return ExitCode.FENCED
+        case _:
+            return ExitCode.ENDED_BADLY
+
+
+def report(error: RedriveError) -> None:
+    """Print the error to stderr, one `redrive: …` for each of its lines."""
+    if os.environ.get("REDRIVE_DEBUG") == "1":
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    for line in str(error).splitlines() or [type(error).__name__]:
+        sys.stderr.write(f"redrive: {line}\n")

@@ -1,0 +1,46 @@
+"""The flags that several commands share, and how a command starts: its logs, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
+    from redrive.settings import Settings
+
+__all__ = ["BootstrapServers", "Config", "Json", "start"]
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file instead of ./redrive.toml."),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option("--bootstrap-servers", metavar="HOST:PORT,…", help="The Kafka brokers."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def start(
+    config: Path | None,
+    flags: Mapping[str, object | None],
+    *,
+    log_json: bool | None = None,
+    log_level: str = "CRITICAL",
+) -> Settings:
+    """Set up the logs and load the settings; a flag that was not given (None) changes nothing.
+
+    A short command logs next to nothing: what went wrong, its last line says.
+
+    Raises:
+        SettingsError: One line per problem.
+    """
+    from redrive.settings import load_settings  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - as above
+
+    configure_logging(json=log_json, level=log_level)
+
+    return load_settings(config, {key: value for key, value in flags.items() if value is not None})

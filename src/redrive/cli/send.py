@@ -1,0 +1,168 @@
+"""`redrive send`: publish one event; with `--wait`, wait for its answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode, after_first_contact
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.events import WorkflowEvent, WorkflowResultEvent
+    from redrive.kafka.options import KafkaSettings
+    from redrive.kafka.publish import Published
+
+__all__ = ["send"]
+
+
+def send(
+    workflow_id: Annotated[str, typer.Argument(help="Which graph shall run.")],
+    data: Annotated[
+        str,
+        typer.Option(metavar="JSON", help="The graph's input: an object, or @FILE, or - (stdin)."),
+    ] = "{}",
+    key: Annotated[str | None, typer.Option(help="The record's key; default: its id.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the answer.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait.")] = "300s",
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Start a run: publish one event, and print its id or, with --wait, its result."""
+    patience = _duration(timeout)
+    event = _event(workflow_id, _data(data))
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    if wait:
+        _send_and_wait(kafka, event, key=key, patience=patience, as_json=as_json)
+        return
+    _check(kafka)
+    with after_first_contact():
+        stored = _publish(kafka, event, key)
+    if as_json:
+        print_json(_stored(event, stored))
+    else:
+        note(f"stored at {stored}")
+        sys.stdout.write(event.event_id + "\n")
+
+
+def _send_and_wait(
+    kafka: KafkaSettings,
+    event: WorkflowEvent,
+    *,
+    key: str | None,
+    patience: timedelta,
+    as_json: bool,
+) -> None:
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.kafka.end_offsets import end_offsets  # noqa: PLC0415 - as above
+    from redrive.kafka.results import ResultReader  # noqa: PLC0415 - as above
+
+    _check(kafka)
+    reader = ResultReader(kafka)
+    try:
+        with after_first_contact():
+            # Before the event is published: an answer cannot stand before this.
+            ends = end_offsets(kafka)
+            stored = _publish(kafka, event, key)
+            note(f"event {event.event_id} is stored at {stored}; waiting for its result")
+            answer = reader.wait_in_thread(event.event_id, ends, SYSTEM.now() + patience)
+    except TimeoutError as error:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"{error}. The event stays stored: a worker that runs {event.workflow_id!r} answers it",
+        ) from error
+    finally:
+        reader.close()
+    _print_answer(event, stored, answer, as_json=as_json)
+
+
+def _print_answer(
+    event: WorkflowEvent, stored: Published, answer: WorkflowResultEvent, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json(_stored(event, stored) | {"answer": answer.model_dump(mode="json")})
+    elif answer.result is not None:
+        print_json(answer.result)
+    if answer.status == "success":
+        return
+    lines = [f"the run ended as {answer.status}: {answer.error or 'no reason was given'}"]
+    info = answer.error_info
+    if info is not None:
+        node = f" in node {info.node!r}" if info.node else ""
+        lines.append(f"{info.kind} ({info.reason}){node} after {info.attempts} attempt(s)")
+        if info.dlq_id:
+            lines.append(f"its dead letter: redrive dlq show {info.dlq_id}")
+    raise CommandError(ExitCode.ENDED_BADLY, "\n".join(lines))
+
+
+def _check(kafka: KafkaSettings) -> None:
+    """Wait for the broker, and refuse a topic that is not there: publishing could create it."""
+    from redrive.kafka.existing import partitions_of  # noqa: PLC0415 - keeps `--help` fast
+
+    partitions_of(kafka, kafka.events_topic)
+
+
+def _publish(kafka: KafkaSettings, event: WorkflowEvent, key: str | None) -> Published:
+    from redrive.kafka.publish import publish_event  # noqa: PLC0415 - keeps `--help` fast
+
+    return publish_event(kafka, event, key=key, timeout=kafka.startup_timeout)
+
+
+def _stored(event: WorkflowEvent, stored: Published) -> dict[str, object]:
+    return {
+        "event_id": event.event_id,
+        "topic": stored.topic,
+        "partition": stored.partition,
+        "offset": stored.offset,
+    }
+
+
+def _event(workflow_id: str, data: dict[str, object]) -> WorkflowEvent:
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.events import Payload, WorkflowEvent  # noqa: PLC0415 - as above
+
+    event_id = SYSTEM.new_id()
+    if not workflow_id:
+        raise typer.BadParameter("is empty", param_hint="WORKFLOW_ID")
+    return WorkflowEvent(
+        event_id=event_id,
+        timestamp=SYSTEM.now(),
+        source="redrive-cli",
+        workflow_id=workflow_id,
+        workflow_run_id=event_id,
+        payload=Payload(data=data),
+    )
+
+
+def _data(given: str) -> dict[str, object]:
+    try:
+        if given == "-":
+            text = sys.stdin.read()
+        elif given.startswith("@"):
+            text = Path(given[1:]).read_text(encoding="utf-8")
+        else:
+            text = given
+        data = json.loads(text)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot be read: {error}", param_hint="--data") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"is not JSON: {error}", param_hint="--data") from error
+    if not isinstance(data, dict):
+        raise typer.BadParameter('is not an object: {"…": …}', param_hint="--data")
+    return data
+
+
+def _duration(text: str) -> timedelta:
+    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from error

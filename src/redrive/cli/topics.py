@@ -1,0 +1,101 @@
+"""`redrive topics`: create the four topics, or verify those that are there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import ExitCode
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import print_json, print_table
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.kafka.topic_rules import Finding
+    from redrive.kafka.topics import TopicReport
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Create the topics, or verify them.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of each topic: the most workers that can share the work.")
+    ] = 8,
+    replication_factor: Annotated[
+        int | None, typer.Option(min=1, help="Copies of each record; default: the broker's own.")
+    ] = None,
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Create the topics that are missing; those that exist stay as they are."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.kafka.topics import create_topics  # noqa: PLC0415 - keeps `--help` fast
+
+    made = create_topics(kafka, partitions=partitions, replication_factor=replication_factor)
+    if as_json:
+        print_json([{"topic": topic.name, "created": topic.created} for topic in made])
+    else:
+        rows = [[topic.name, "created" if topic.created else "was there"] for topic in made]
+        print_table(["topic", "now"], rows)
+
+
+@app.command()
+def verify(
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Compare the topics with what redrive needs; name each difference and how to mend it."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.kafka.topics import verify_topics  # noqa: PLC0415 - keeps `--help` fast
+
+    report = verify_topics(kafka)
+    if as_json:
+        print_json(_json(report))
+    else:
+        _print(report)
+    if report.errors:
+        raise typer.Exit(ExitCode.ENDED_BADLY)
+
+
+def _json(report: TopicReport) -> dict[str, object]:
+    return {
+        "ok": not report.errors,
+        "findings": [_finding(finding) for finding in report.findings],
+        "partitions": dict(report.partitions),
+        "max_bytes": dict(report.max_bytes),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {
+        "severity": finding.severity.value,
+        "topic": finding.topic,
+        "what": finding.what,
+        "found": finding.found,
+        "wanted": finding.wanted,
+        "mend": finding.mend,
+    }
+
+
+def _print(report: TopicReport) -> None:
+    print_table(
+        ["topic", "partitions", "largest record"],
+        [
+            [topic, str(report.partitions.get(topic, "missing")), f"{limit} bytes"]
+            for topic, limit in report.max_bytes.items()
+        ],
+    )
+    if not report.findings:
+        sys.stdout.write("\nall is as it must be\n")
+        return
+    sys.stdout.write("\n")
+    for finding in report.findings:
+        sys.stdout.write(f"{finding.severity.value}: {finding}\n")

@@ -1,0 +1,82 @@
+"""`redrive worker`: take events in, run graphs, answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redrive.cli.exits import needs_extra
+from redrive.cli.options import BootstrapServers, Config, start
+
+__all__ = ["worker"]
+
+
+class _LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class _LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class _Delivery(StrEnum):
+    EXACTLY_ONCE = "exactly_once"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
+    graph: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=MODULE:ATTR", help="A graph for a workflow_id, '*' for all others. Repeat."
+        ),
+    ] = None,
+    langgraph_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    worker_id: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A stable name: back at work in a second after a death."),
+    ] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Runs at the same time.")] = None,
+    delivery: Annotated[_Delivery | None, typer.Option(help="What readers may rely on.")] = None,
+    config: Config = None,
+    log_format: Annotated[
+        _LogFormat | None, typer.Option(help="Default: console on a terminal, else json.")
+    ] = None,
+    log_level: Annotated[_LogLevel, typer.Option(help="Of redrive's own logs.")] = _LogLevel.INFO,
+) -> None:
+    """Take events in, run graphs, answer; until SIGTERM or Ctrl-C."""
+    flags: dict[str, object | None] = {
+        "kafka.bootstrap_servers": bootstrap_servers,
+        "worker.id": worker_id,
+        "worker.in_flight": in_flight,
+        "worker.delivery": None if delivery is None else delivery.value,
+        "graphs": _targets(graph) if graph else None,
+    }
+    log_json = None if log_format is None else log_format is _LogFormat.JSON
+    settings = start(config, flags, log_json=log_json, log_level=log_level.upper())
+    with needs_extra("langgraph", extra="worker"):
+        from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
+    raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json))
+
+
+def _targets(graphs: list[str]) -> dict[str, dict[str, str]]:
+    targets: dict[str, dict[str, str]] = {}
+    for text in graphs:
+        name, equals, target = text.partition("=")
+        if not (name and equals and target):
+            raise typer.BadParameter(f"{text!r} is not ID=module:attribute", param_hint="--graph")
+        if name in targets:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--graph")
+        targets[name] = {"target": target}
+    return targets

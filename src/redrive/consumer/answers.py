@@ -1,0 +1,294 @@
+"""From what a run came to, to the records that say so: results and letters.
+
+Sizes are checked here, before anything is produced: one record over its topic's limit would abort
+everyone's batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from redrive.clock import Clock
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.run import Run
+from redrive.dead_letter.record import (
+    CheckpointRef,
+    DeadLetter,
+    GraphRef,
+    LetterContext,
+    Source,
+    cause_chain,
+    dlq_id,
+    letter_error,
+)
+from redrive.errors import RecordError, ResultError
+from redrive.events import (
+    ErrorInfo,
+    ResultStatus,
+    RunInfo,
+    WorkflowResultEvent,
+    readable_event_id,
+)
+from redrive.graphs.runs import Ended, GraphVersion, Position
+from redrive.kafka.batches import OutRecord
+from redrive.retry.kinds import Failure, Kind, Reason
+
+__all__ = ["Answers", "GivenUp"]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Why a run ends without a result of its graph."""
+
+    error: BaseException
+    failure: Failure
+    reason: Reason
+    node: str | None = None
+    position: Position | None = None
+    graph: GraphVersion | None = None
+
+
+class Answers:
+    """Builds outcomes.
+
+    Args:
+        results_topic: Where results go.
+        dlq_topic: Where letters go.
+        max_bytes: The largest record that each topic takes.
+        worker: This worker's name, for people.
+        clock: For the times in the records.
+    """
+
+    def __init__(
+        self,
+        *,
+        results_topic: str,
+        dlq_topic: str,
+        max_bytes: Mapping[str, int],
+        worker: str,
+        clock: Clock,
+    ) -> None:
+        self._results_topic = results_topic
+        self._dlq_topic = dlq_topic
+        self._max_bytes = max_bytes
+        self._worker = worker
+        self._clock = clock
+
+    def ended(self, run: Run, ended: Ended) -> Outcome:
+        """The graph ended: a success, or a failure that it told itself."""
+        info = None
+        if ended.reason is not None:
+            info = ErrorInfo(
+                kind=Kind.PERMANENT,
+                type="",
+                message=ended.error or "",
+                reason=ended.reason,
+                attempts=run.attempts + 1,
+                exhausted=False,
+            )
+        status = ResultStatus.SUCCESS if ended.reason is None else ResultStatus.FAILURE
+        record = self._result(run, status, result=ended.result, error=ended.error, info=info)
+        limit = self._max_bytes[self._results_topic]
+        if record.size_bytes > limit:
+            text = f"the result has {record.size_bytes} bytes, {self._results_topic} takes {limit}"
+            return self._unpublishable(run, text, Reason.RESULT_TOO_LARGE)
+        return Outcome(
+            run.delivery,
+            Ending.SUCCEEDED if ended.reason is None else Ending.FAILED,
+            (record,),
+            fallback=lambda text: self._unpublishable(run, text, Reason.RESULT_REFUSED),
+        )
+
+    def given_up(self, run: Run, given_up: GivenUp) -> Outcome:
+        """Stop trying: an error for who waits, and a letter."""
+        letter = self._letter(run.delivery, given_up, run=run)
+        info = self._error_info(given_up, attempts=run.attempts, letter=letter.dlq_id)
+        record = self._result(run, ResultStatus.ERROR, error=_text(given_up), info=info)
+        return Outcome(
+            run.delivery, Ending.DEAD_LETTERED, (record, self._letter_record(run.delivery, letter))
+        )
+
+    def expired(self, run: Run) -> Outcome:
+        """Its deadline passed before any attempt: an error for who waits, and no letter."""
+        info = ErrorInfo(
+            kind=Kind.TIMEOUT,
+            type="",
+            message="the deadline passed before the run could start",
+            reason=Reason.EXPIRED,
+            attempts=0,
+            exhausted=False,
+        )
+        record = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
+        return Outcome(run.delivery, Ending.EXPIRED, (record,))
+
+    def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
+        """It cannot be read: a letter, and an error if it can be told whose it is."""
+        given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
+        letter = self._letter(delivery, given_up)
+        records = [self._letter_record(delivery, letter)]
+        event_id = readable_event_id(delivery.record.value)
+        if event_id is not None:
+            result = WorkflowResultEvent(
+                correlation_id=event_id,
+                workflow_id=letter.context.workflow_id,
+                workflow_run_id=letter.context.workflow_run_id,
+                status=ResultStatus.ERROR,
+                timestamp=self._clock.now(),
+                error=_text(given_up),
+                error_info=self._error_info(given_up, attempts=0, letter=letter.dlq_id),
+            )
+            records.append(self._result_record(result))
+        return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records))
+
+    def skipped(self, delivery: Delivery) -> Outcome:
+        """Nothing is to be done: the offset moves, and it is counted."""
+        return Outcome(delivery, Ending.SKIPPED)
+
+    def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
+        error = ResultError(text, reason=reason.value)
+        return self.given_up(run, GivenUp(error, Failure(Kind.PERMANENT), reason))
+
+    def _error_info(self, given_up: GivenUp, *, attempts: int, letter: str | None) -> ErrorInfo:
+        told = letter_error(given_up.error)
+        return ErrorInfo(
+            kind=given_up.failure.kind,
+            type=told.type,
+            message=told.message,
+            reason=given_up.reason,
+            node=given_up.node,
+            attempts=attempts,
+            exhausted=given_up.reason is Reason.RETRIES_EXHAUSTED,
+            retry_after_s=given_up.failure.retry_after,
+            dlq_id=letter,
+        )
+
+    def _result(
+        self,
+        run: Run,
+        status: ResultStatus,
+        *,
+        result: object = None,
+        error: str | None = None,
+        info: ErrorInfo | None = None,
+    ) -> OutRecord:
+        attempts = run.attempts + (1 if status is not ResultStatus.ERROR else 0)
+        answer = WorkflowResultEvent(
+            correlation_id=run.event.event_id,
+            workflow_id=run.event.workflow_id,
+            workflow_run_id=run.event.workflow_run_id,
+            result=result,
+            status=status,
+            timestamp=self._clock.now(),
+            error=error,
+            error_info=info,
+            run=RunInfo(
+                attempts=attempts,
+                started_at=run.started_at,
+                finished_at=self._clock.now(),
+                resumed=run.resumed,
+                redrive_count=run.headers.count,
+                worker=self._worker,
+            ),
+        )
+        return self._result_record(answer)
+
+    def _result_record(self, answer: WorkflowResultEvent) -> OutRecord:
+        return OutRecord(
+            topic=self._results_topic, key=answer.correlation_id.encode(), value=answer.to_bytes()
+        )
+
+    def _letter(self, delivery: Delivery, given_up: GivenUp, run: Run | None = None) -> DeadLetter:
+        original = _parsed(delivery.record.value)
+        place = delivery.place
+        count = run.headers.count if run else 0
+        error = letter_error(given_up.error)
+        if given_up.failure.kind is Kind.POISON:
+            error = error.model_copy(update={"traceback": None})
+        return DeadLetter(
+            dlq_id=dlq_id(place.topic, place.partition, delivery.offset, count=count),
+            timestamp=self._clock.now(),
+            original_event=original,
+            error=error,
+            retry_count=max(len(run.failed) - 1, 0) if run else 0,
+            context=LetterContext(
+                workflow_id=_text_of(original, "workflow_id"),
+                workflow_run_id=_text_of(original, "workflow_run_id"),
+            ),
+            kind=given_up.failure.kind,
+            reason=given_up.reason,
+            node=given_up.node,
+            cause_chain=cause_chain(given_up.error),
+            attempts=list(run.failed) if run else [],
+            source=_source(delivery),
+            checkpoint=_checkpoint(given_up.position),
+            graph=_graph(given_up.graph),
+            deadline=_deadline(run),
+            redrive_count=count,
+        )
+
+    def _letter_record(self, delivery: Delivery, letter: DeadLetter) -> OutRecord:
+        headers = letter.headers()
+        overhead = OutRecord(self._dlq_topic, delivery.record.key, None, tuple(headers)).size_bytes
+        return OutRecord(
+            topic=self._dlq_topic,
+            key=delivery.record.key,
+            value=letter.to_bytes(limit=self._max_bytes[self._dlq_topic] - overhead),
+            headers=tuple(headers),
+            partition=delivery.place.partition,
+        )
+
+
+def _text(given_up: GivenUp) -> str:
+    told = letter_error(given_up.error)
+    node = f" in node {given_up.node!r}" if given_up.node else ""
+    return f"{given_up.reason.value}{node}: {told.type}: {told.message}"
+
+
+def _parsed(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
+    found = event.get(name) if event else None
+    return found if isinstance(found, str) else None
+
+
+def _source(delivery: Delivery) -> Source:
+    record = delivery.record
+    return Source(
+        topic=record.place.topic,
+        partition=record.place.partition,
+        offset=record.offset,
+        timestamp=record.timestamp_ms,
+        key=record.key,
+        headers=list(record.headers),
+        value=record.value,
+    )
+
+
+def _checkpoint(position: Position | None) -> CheckpointRef | None:
+    if position is None:
+        return None
+    return CheckpointRef(
+        thread_id=position.thread_id,
+        checkpoint_id=position.checkpoint_id,
+        checkpoint_ns=position.checkpoint_ns,
+    )
+
+
+def _graph(graph: GraphVersion | None) -> GraphRef | None:
+    return None if graph is None else GraphRef(name=graph.name, version=graph.version)
+
+
+def _deadline(run: Run | None) -> datetime | None:
+    if run is None or run.headers.deadline is None:
+        return None
+    return datetime.fromtimestamp(run.headers.deadline / 1000, UTC)

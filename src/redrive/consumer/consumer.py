@@ -1,0 +1,189 @@
+"""The living worker: starts its parts in order, joins the two threads and the loop, stops in time.
+
+It is built in `redrive.wiring`. Stopping is: nothing new starts, runs stop at their next
+checkpoint, what has ended is settled, the group is left; all within one deadline. [P12]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from redrive.clock import Clock
+from redrive.consumer.intake import Intake
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.settle import Downstream, Settler
+from redrive.graphs.checkpoints import Checkpoints
+from redrive.kafka.log import Place, PollThread
+from redrive.kafka.transaction import SettleThread
+
+__all__ = ["Parts", "Worker"]
+
+log = structlog.get_logger("redrive.consumer")
+
+_LEAVE_S = 5.0
+_LOOK_S = 0.01
+_SWEEP_EVERY_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker consists of."""
+
+    intake: Intake
+    settler: Settler
+    settling: SettleThread
+    polling: PollThread
+    checkpoints: Checkpoints
+
+
+class Worker:
+    """One worker process's work, from joining the group to leaving it.
+
+    Args:
+        build: Builds the parts around the loop's side; called once, on the loop.
+        startup_s: How long the broker may take to answer, in seconds.
+        grace_s: How long stopping may take, in seconds.
+        clock: For deadlines.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Downstream, Callable[[BaseException | None], None]], Parts],
+        *,
+        startup_s: float,
+        grace_s: float,
+        clock: Clock,
+    ) -> None:
+        self._build = build
+        self._startup_s = startup_s
+        self._grace_s = grace_s
+        self._clock = clock
+        self._parts: Parts | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def endings(self) -> Counter[Ending]:
+        """How many events ended in which way, durably, since the start."""
+        return Counter() if self._parts is None else Counter(self._parts.intake.endings)
+
+    async def start(self) -> None:
+        """Open everything and join the group.
+
+        Raises:
+            SettingsError: Something that the settings name cannot work.
+            KafkaUnavailableError: The broker did not answer in time.
+        """
+        started = asyncio.get_running_loop().create_future()
+        self._life = asyncio.create_task(self._live(started))
+        await asyncio.wait((started, self._life), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            await self._life
+
+    async def wait(self) -> None:
+        """Return when the worker has stopped.
+
+        Raises:
+            FencedError: Another worker with the same identity took over.
+        """
+        if self._life is not None:
+            await asyncio.shield(self._life)
+
+    def request_stop(self) -> None:
+        """Begin to stop; `wait` returns once that is done."""
+        self._stop.set()
+
+    async def stop(self) -> None:
+        """Stop, and return when that is done."""
+        self.request_stop()
+        await self.wait()
+
+    async def _live(self, started: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def poll_ended(error: BaseException | None) -> None:
+            self._failure = error
+            loop.call_soon_threadsafe(ended.set)
+
+        downstream = _ToLoop(loop)
+        parts = self._build(downstream, poll_ended)
+        downstream.intake, self._parts = parts.intake, parts
+        async with parts.checkpoints:
+            try:
+                await asyncio.to_thread(parts.settling.start, timeout_s=self._startup_s)
+                parts.polling.start()
+                log.info("worker.ready")
+                started.set_result(None)
+                await self._work(parts, ended)
+            finally:
+                parts.polling.stop()
+                # Leaving the group waits for the broker; a broker that is away is not waited for.
+                await asyncio.to_thread(parts.polling.join, _LEAVE_S)
+                await asyncio.to_thread(parts.settling.close, timeout_s=1.0)
+        if self._failure is not None:
+            raise self._failure
+        log.info("worker.stopped", **{e.value: n for e, n in sorted(parts.intake.endings.items())})
+
+    async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            waking = parts.intake.begin(tasks)
+            sweeping = tasks.create_task(self._sweep(parts.checkpoints))
+            stop = tasks.create_task(self._stop.wait())
+            end = tasks.create_task(ended.wait())
+            await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
+            deadline = self._clock.monotonic() + self._grace_s
+            waking.cancel()
+            sweeping.cancel()
+            log.info("worker.draining", running=parts.intake.running)
+            # With the poll thread gone nothing can be settled: runs are cut at once.
+            grace_s = 0.0 if ended.is_set() else self._grace_s - _LEAVE_S
+            cut = await parts.intake.drain(timeout_s=grace_s)
+            while not (parts.settler.idle or ended.is_set()):
+                if self._clock.monotonic() >= deadline - 1.0:
+                    log.warning("worker.left_unsettled")
+                    break
+                await self._clock.sleep(_LOOK_S)
+            log.info("worker.drained", cut=cut)
+            stop.cancel()
+            end.cancel()
+
+    async def _sweep(self, checkpoints: Checkpoints) -> None:
+        while True:
+            try:
+                if swept := await checkpoints.sweep():
+                    log.info("checkpoints.swept", threads=swept)
+            except Exception as error:  # noqa: BLE001 - a background task: the next round tries again
+                log.warning("checkpoints.not_swept", error=str(error))
+            await self._clock.sleep(_SWEEP_EVERY_S)
+
+
+class _ToLoop:
+    """The poll thread's way to the intake: one wake-up of the loop a batch."""
+
+    intake: Intake
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self._call(self.intake.accept, deliveries)
+
+    def withdraw(self, places: Mapping[Place, int]) -> None:
+        self._call(self.intake.withdraw, places)
+
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
+        self._call(self.intake.settled, outcomes)
+
+    def _call(self, function: Callable[..., None], argument: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:
+            # The loop has closed: the worker is gone, and what it held is settled by the next one.
+            log.debug("worker.loop_closed")

@@ -1,0 +1,192 @@
+"""The partitions that a worker holds: their ledgers, epochs, and how much of each is taken in.
+
+Back pressure lives here: a partition whose records fill its share, or reach past the ledger's
+window, is paused until there is room again. Belongs to the poll thread. [P3, P11]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from redrive.clock import Clock
+from redrive.consumer.outcome import Delivery
+from redrive.errors import FencedError
+from redrive.kafka.log import Log, Place, Record
+from redrive.state.ledger import PartitionLedger
+from redrive.state.offsets import decode
+
+__all__ = ["Partitions"]
+
+log = structlog.get_logger("redrive.consumer")
+
+HIGH = 2_000
+"""Unsettled records of one partition at which it is paused."""
+LOW = 1_000
+"""Unsettled records of one partition at which it is fetched again."""
+_READ_S = 2.0
+_READ_AGAIN_S = 0.5
+
+
+@dataclass(slots=True)
+class _Held:
+    ledger: PartitionLedger
+    sizes: dict[int, int] = field(default_factory=dict)
+    outside: deque[Record] = field(default_factory=deque)
+    paused: bool = False
+
+
+@dataclass(slots=True)
+class _Expected:
+    epoch: int
+    seek: bool
+
+
+class Partitions:
+    """What is held, and what is expected: assigned, but its committed offset is not read yet.
+
+    Args:
+        buffer_bytes: How much of all partitions may be in memory, unsettled.
+        session_timeout_s: A poll thread silent for longer than this may have lost everything.
+        clock: For the times of reading again.
+    """
+
+    def __init__(self, *, buffer_bytes: int, session_timeout_s: float, clock: Clock) -> None:
+        self._buffer_bytes = buffer_bytes
+        self._session_timeout_s = session_timeout_s
+        self._clock = clock
+        self._epochs: dict[Place, int] = {}
+        self._held: dict[Place, _Held] = {}
+        self._expected: dict[Place, _Expected] = {}
+        self._read_at = 0.0
+        self._bytes = 0
+
+    @property
+    def unsettled(self) -> int:
+        """How many records are taken in and not settled, over all partitions."""
+        return sum(held.ledger.unsettled for held in self._held.values())
+
+    def ledger(self, place: Place) -> PartitionLedger:
+        """Return the ledger of a partition that is held."""
+        return self._held[place].ledger
+
+    def owns(self, place: Place) -> bool:
+        """Say whether the partition is held now."""
+        return place in self._held
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Say whether the assignment under which `delivery` came is still the one that holds."""
+        held = self._held.get(delivery.place)
+        return held is not None and held.ledger.epoch == delivery.epoch
+
+    def epochs(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the current epochs of those that are held."""
+        return {place: self._held[place].ledger.epoch for place in places if place in self._held}
+
+    def expect(self, places: Iterable[Place], *, seek: bool = False) -> None:
+        """Begin a new epoch; nothing starts before the group's committed offset is read."""
+        for place in places:
+            self._forget(place)
+            epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
+            self._expected[place] = _Expected(epoch, seek)
+        self._read_at = 0.0
+
+    def remove(self, places: Iterable[Place]) -> None:
+        """Forget partitions that are ours no longer."""
+        for place in places:
+            self._forget(place)
+            self._expected.pop(place, None)
+            log.info("partition.gone", topic=place.topic, partition=place.partition)
+
+    def overslept(self, gap_s: float) -> dict[Place, int]:
+        """Give everything up when this thread slept for longer than the session lasts. [P2].
+
+        Others may have taken over meanwhile; if not, reading again costs little.
+        """
+        if gap_s <= self._session_timeout_s or not self._held:
+            return {}
+        log.error("partition.overslept", gap_s=round(gap_s, 1), partitions=len(self._held))
+        lost = self.epochs(self._held)
+        self.expect(lost, seek=True)
+        return lost
+
+    def read_committed(self, kafka: Log) -> None:
+        """Open the ledgers of what is expected, once the broker says where they stand."""
+        if not self._expected or self._clock.monotonic() < self._read_at:
+            return
+        try:
+            found = kafka.committed(self._expected, timeout_s=_READ_S)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
+                raise FencedError("another worker with this worker.id has joined") from error
+            log.warning("partition.waiting_for_offsets", error=str(error))
+            self._read_at = self._clock.monotonic() + _READ_AGAIN_S
+            return
+        for place, committed in found.items():
+            expected = self._expected.pop(place)
+            note = decode(committed.metadata)
+            self._held[place] = _Held(
+                PartitionLedger(epoch=expected.epoch, committed=committed.offset, note=note)
+            )
+            if expected.seek:
+                kafka.seek(place, -2 if committed.offset is None else committed.offset)
+            log.info(
+                "partition.assigned",
+                topic=place.topic,
+                partition=place.partition,
+                epoch=expected.epoch,
+                offset=committed.offset,
+                finished_past=note.finished.bit_count() if note else 0,
+            )
+        kafka.resume(found)
+
+    def take(self, records: Sequence[Record]) -> list[Delivery]:
+        """Take records in; return those that may start now."""
+        deliveries: list[Delivery] = []
+        for record in records:
+            held = self._held.get(record.place)
+            if held is None:
+                continue
+            if held.outside or not held.ledger.has_room(record.offset):
+                held.outside.append(record)
+            else:
+                self._receive(held, record, deliveries)
+        return deliveries
+
+    def refill(self, kafka: Log) -> list[Delivery]:
+        """Let in what waited outside the window; pause and resume by how full each partition is."""
+        deliveries: list[Delivery] = []
+        full = self._bytes >= self._buffer_bytes
+        for place, held in self._held.items():
+            while held.outside and held.ledger.has_room(held.outside[0].offset):
+                self._receive(held, held.outside.popleft(), deliveries)
+            taken = held.ledger.unsettled + len(held.outside)
+            if not held.paused and (taken >= HIGH or full or held.outside):
+                kafka.pause([place])
+                held.paused = True
+            elif held.paused and taken <= LOW and not full and not held.outside:
+                kafka.resume([place])
+                held.paused = False
+        return deliveries
+
+    def settle(self, finished: Mapping[Place, Iterable[int]]) -> None:
+        """Mark offsets of held partitions as settled."""
+        for place, offsets in finished.items():
+            held = self._held[place]
+            held.ledger.settle(offsets)
+            self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
+
+    def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
+        if held.ledger.receive(record.offset):
+            held.sizes[record.offset] = record.size_bytes
+            self._bytes += record.size_bytes
+            deliveries.append(Delivery(record, held.ledger.epoch))
+
+    def _forget(self, place: Place) -> None:
+        held = self._held.pop(place, None)
+        if held is not None:
+            self._bytes -= sum(held.sizes.values())

@@ -1,0 +1,47 @@
+"""One run in the worker's hands: what its event asks for, and what is known of it so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from redrive.consumer.outcome import Delivery
+from redrive.dead_letter.record import Attempt
+from redrive.events import EventHeaders, WorkflowEvent
+
+__all__ = ["Run", "thread_of"]
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A run, from its event's arrival to its outcome.
+
+    `deadline` counts monotonic seconds: wall time is read once, when the event comes in.
+    """
+
+    delivery: Delivery
+    event: WorkflowEvent
+    headers: EventHeaders
+    thread_id: str
+    deadline: float | None = None
+    started_at: datetime | None = None
+    resumed: bool = False
+    finished: bool = False
+    failed: list[Attempt] = field(default_factory=list)
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts have begun and failed."""
+        return len(self.failed)
+
+    def remaining_s(self, now: float) -> float | None:
+        """Return the seconds until nobody wants the result, or None."""
+        return None if self.deadline is None else self.deadline - now
+
+
+def thread_of(event: WorkflowEvent, headers: EventHeaders, partition: int) -> str:
+    """Return the LangGraph thread: the one that is named, else one of the event's own.
+
+    The partition is part of it, so that two records of one event on two partitions never share it.
+    """
+    return headers.thread or f"{event.event_id}/{partition}/{headers.generation}"

@@ -1,0 +1,304 @@
+"""Settling: the poll thread's listener, which owns the ledgers and says what goes into a batch.
+
+In one step it drops outcomes of an assignment that is over, takes offsets, notes and the group's
+metadata, and hands that snapshot to the settle thread; nothing else is ever sent. What a batch came
+to decides what happens next: stored, refused (settle again), or in doubt (read back first). [P2]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from redrive.clock import Clock
+from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.partitions import Partitions
+from redrive.errors import FencedError
+from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
+from redrive.kafka.log import Log, Place, Record
+from redrive.state.dues import Dues
+from redrive.state.offsets import decode, encode
+
+__all__ = ["Downstream", "SettleQueue", "Settler"]
+
+log = structlog.get_logger("redrive.consumer")
+
+MAX_BATCH = 1_000
+MAX_BATCH_BYTES = 4 * 2**20
+_FLUSH_S = 5.0
+_READ_BACK_S = 2.0
+_READ_AGAIN_S = 0.5
+_REFUSED_AGAIN_S = 2.0
+_SEND_AGAIN_S = 0.05
+_BUSY_WAIT_S = 0.004
+_IDLE_WAIT_S = 0.1
+
+
+class Downstream(Protocol):
+    """The event loop's side; each call comes on the poll thread and must not block."""
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Events to run."""
+        ...
+
+    def withdraw(self, places: Mapping[Place, int]) -> None:
+        """Partitions (and the epochs) that are ours no longer: their runs must end."""
+        ...
+
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that are durable."""
+        ...
+
+
+class SettleQueue(Protocol):
+    """The settle thread, as this side sees it."""
+
+    def submit(self, batch: Batch) -> None:
+        """Make a batch durable."""
+        ...
+
+    def watch(self) -> None:
+        """Abandon a call that has outlived its limit."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sent:
+    batch: Batch
+    outcomes: list[Outcome]
+    owners: list[Outcome]
+
+
+class Settler:
+    """Ledgers, outcomes and batches of one worker.
+
+    `finish` and `report` may be called from any thread; the rest belongs to the poll thread.
+
+    Args:
+        queue: The settle thread.
+        downstream: Who runs events.
+        partitions: The ledgers, and what may be fetched.
+        incarnation: A random number that signs this worker's commits.
+        transactional: Whether offsets travel in the batch (exactly once).
+        clock: For waits and limits.
+    """
+
+    def __init__(
+        self,
+        queue: SettleQueue,
+        downstream: Downstream,
+        partitions: Partitions,
+        *,
+        incarnation: int,
+        transactional: bool,
+        clock: Clock,
+    ) -> None:
+        self._queue = queue
+        self._downstream = downstream
+        self._partitions = partitions
+        self._incarnation = incarnation
+        self._transactional = transactional
+        self._clock = clock
+        self._inbox: deque[Outcome] = deque()
+        self._reports: deque[Report] = deque()
+        self._waiting: deque[Outcome] = deque()
+        self._alone: Dues[Outcome] = Dues()
+        self._uncommitted: set[Place] = set()
+        self._sent: _Sent | None = None
+        self._doubt = False
+        self._next_try = 0.0
+        self._number = 0
+
+    def finish(self, outcome: Outcome) -> None:
+        """Let an outcome be settled with the next batch."""
+        self._inbox.append(outcome)
+
+    def report(self, report: Report) -> None:
+        """Take what came of a batch."""
+        self._reports.append(report)
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits to be settled."""
+        return not (self._inbox or self._waiting or self._sent or self._alone or self._uncommitted)
+
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:  # noqa: ARG002 - the listener's
+        """Wait for what the group has committed before anything of these partitions starts."""
+        self._partitions.expect(places)
+
+    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+        """End the runs of these partitions; settle what has finished, if there is still time."""
+        self._downstream.withdraw(self._partitions.epochs(places))
+        if not lost:
+            self._flush(kafka)
+        self._partitions.remove(places)
+
+    def received(self, records: Sequence[Record]) -> None:
+        """Hand on what may start."""
+        self._deliver(self._partitions.take(records))
+
+    def commit_failed(self, places: Sequence[Place], error: KafkaError) -> None:
+        """Send those offsets once more with the next turn."""
+        self._uncommitted.update(places)
+        log.warning("settle.commit_failed", error=str(error), partitions=len(places))
+
+    def turn(self, kafka: Log, *, gap_s: float) -> float:
+        """Move everything that can move; return how long the poll may wait, in seconds."""
+        overslept = self._partitions.overslept(gap_s)
+        if overslept:
+            self._downstream.withdraw(overslept)
+        self._partitions.read_committed(kafka)
+        self._queue.watch()
+        self._advance(kafka)
+        self._deliver(self._partitions.refill(kafka))
+        return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
+
+    def _deliver(self, deliveries: list[Delivery]) -> None:
+        if deliveries:
+            self._downstream.deliver(deliveries)
+
+    def _flush(self, kafka: Log) -> None:
+        deadline = self._clock.monotonic() + _FLUSH_S
+        while not self.idle and self._clock.monotonic() < deadline:
+            self._queue.watch()
+            self._advance(kafka)
+            self._clock.block(0.002)
+
+    def _advance(self, kafka: Log) -> None:
+        while self._reports:
+            self._take_report(self._reports.popleft(), kafka)
+        while self._inbox:
+            self._waiting.append(self._inbox.popleft())
+        now = self._clock.monotonic()
+        if self._doubt and now >= self._next_try:
+            self._read_back(kafka)
+        if self._sent is None and now >= self._next_try:
+            self._send(kafka)
+            self._commit_again(kafka)
+
+    def _send(self, kafka: Log) -> None:
+        outcomes = self._next_outcomes()
+        if not outcomes:
+            return
+        self._number += 1
+        owners = [outcome for outcome in outcomes for _ in outcome.records]
+        batch = Batch(
+            number=self._number,
+            records=tuple(record for outcome in outcomes for record in outcome.records),
+            offsets=self._offsets(_by_place(outcomes)) if self._transactional else (),
+            group=kafka.group() if self._transactional else None,
+        )
+        self._sent = _Sent(batch, outcomes, owners)
+        self._queue.submit(batch)
+
+    def _next_outcomes(self) -> list[Outcome]:
+        """Return what to settle now: a refused one by itself when it is due, else all that fit."""
+        while (due := self._alone.take(self._clock.monotonic())) is not None:
+            if self._partitions.holds(due.delivery):
+                return [due]
+        outcomes: list[Outcome] = []
+        size = 0
+        while self._waiting and len(outcomes) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            outcome = self._waiting.popleft()
+            # An outcome of an assignment that is over belongs to the next owner. [P2]
+            if self._partitions.holds(outcome.delivery):
+                outcomes.append(outcome)
+                size += outcome.size_bytes
+        return outcomes
+
+    def _offsets(self, finished: Mapping[Place, Iterable[int]]) -> tuple[TopicPartition, ...]:
+        out = []
+        for place, offsets in finished.items():
+            snapshot = self._partitions.ledger(place).snapshot(offsets)
+            if snapshot is not None:
+                note = snapshot.note(incarnation=self._incarnation, settle=self._number)
+                out.append(TopicPartition(*place, snapshot.offset, encode(note)))
+        return tuple(out)
+
+    def _take_report(self, report: Report, kafka: Log) -> None:
+        sent = self._sent
+        if isinstance(report, Stopped):
+            raise FencedError(f"another producer with this worker.id took over: {report.error}")
+        if sent is None or report.number != sent.batch.number:
+            return
+        match report:
+            case Stored():
+                self._stored(sent, kafka)
+            case Refused():
+                self._refused(sent, report)
+            case InDoubt():
+                self._doubt = True
+
+    def _stored(self, sent: _Sent, kafka: Log) -> None:
+        self._sent, self._doubt = None, False
+        held = [outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery)]
+        finished = _by_place(held)
+        self._partitions.settle(finished)
+        if not self._transactional:
+            self._uncommitted.update(finished)
+            self._commit_again(kafka)
+        self._downstream.settled(held)
+
+    def _refused(self, sent: _Sent, report: Refused) -> None:
+        self._sent, self._doubt = None, False
+        culprits = {id(sent.owners[index]) for index in report.culprits}
+        single = len(sent.outcomes) == 1
+        log_as = "settle.record_refused" if culprits else "settle.refused"
+        log.warning(log_as, error=str(report.error), outcomes=len(sent.outcomes))
+        for outcome in reversed(sent.outcomes):
+            if id(outcome) not in culprits:
+                self._waiting.appendleft(outcome)
+            elif outcome.fallback is not None and single:
+                self._waiting.append(outcome.fallback(str(report.error)))
+            else:
+                # A record that its topic does not take must not abort everyone's batch.
+                self._wait_alone(outcome, first=not single)
+        if not culprits:
+            self._next_try = self._clock.monotonic() + _SEND_AGAIN_S
+
+    def _wait_alone(self, outcome: Outcome, *, first: bool) -> None:
+        wait_s = 0.0 if first else _REFUSED_AGAIN_S
+        self._alone.put(self._clock.monotonic() + wait_s, outcome)
+
+    def _read_back(self, kafka: Log) -> None:
+        """Learn from the committed notes whether the batch in doubt was stored."""
+        sent = self._sent
+        if sent is None:
+            return
+        places = {o.delivery.place for o in sent.outcomes if self._partitions.holds(o.delivery)}
+        try:
+            found = kafka.committed(places, timeout_s=_READ_BACK_S) if places else {}
+        except KafkaException as error:
+            _raise_if_fenced(error)
+            self._next_try = self._clock.monotonic() + _READ_AGAIN_S
+            return
+        notes = [decode(committed.metadata) for committed in found.values()]
+        signed = (self._incarnation, sent.batch.number)
+        if any(note and (note.incarnation, note.settle) == signed for note in notes):
+            self._stored(sent, kafka)
+        else:
+            self._refused(sent, Refused(sent.batch.number, "the commit did not happen"))
+
+    def _commit_again(self, kafka: Log) -> None:
+        places = [place for place in self._uncommitted if self._partitions.owns(place)]
+        self._uncommitted.clear()
+        if places:
+            kafka.commit(self._offsets(dict.fromkeys(places, ())))
+
+
+def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:
+    finished: dict[Place, list[int]] = defaultdict(list)
+    for outcome in outcomes:
+        finished[outcome.delivery.place].append(outcome.delivery.offset)
+    return finished
+
+
+def _raise_if_fenced(error: KafkaException) -> None:
+    code = error.args[0].code()
+    if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
+        raise FencedError(f"another worker with this worker.id has joined: {error}") from error

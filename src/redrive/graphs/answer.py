@@ -1,0 +1,83 @@
+"""The answer to an event that was run once, without Kafka. A worker's come from its consumer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import assert_never
+
+from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
+from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.retry.classify import classify, reason_of
+from redrive.retry.kinds import Failure, Kind, Reason
+
+__all__ = ["answer"]
+
+
+def answer(
+    event: WorkflowEvent, end: RunEnd, *, started_at: datetime, finished_at: datetime, worker: str
+) -> WorkflowResultEvent:
+    """Return the result record of one attempt, as if no other would follow."""
+    status, result, error, info = _told(end)
+    return WorkflowResultEvent(
+        correlation_id=event.event_id,
+        workflow_id=event.workflow_id,
+        workflow_run_id=event.workflow_run_id,
+        result=result,
+        status=status,
+        timestamp=finished_at,
+        error=error,
+        error_info=info,
+        run=RunInfo(
+            attempts=1,
+            started_at=started_at,
+            finished_at=finished_at,
+            resumed=False if isinstance(end, Drained) else end.resumed,
+            redrive_count=0,
+            worker=worker,
+        ),
+    )
+
+
+def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | None]:
+    match end:
+        case Ended(reason=None):
+            return ResultStatus.SUCCESS, end.result, None, None
+        case Ended():
+            return ResultStatus.FAILURE, end.result, end.error, _said(end)
+        case Failed():
+            failure = classify(end.error)
+            return ResultStatus.ERROR, None, _text(end.error), _raised(end, failure)
+        case Drained():
+            raise RuntimeError("a run was drained that nobody could have asked to drain")
+        case _:
+            assert_never(end)
+
+
+def _said(end: Ended) -> ErrorInfo:
+    return ErrorInfo(
+        kind=Kind.PERMANENT,
+        type="GraphFailed" if end.reason is Reason.GRAPH_FAILED else "Interrupt",
+        message=end.error or "",
+        reason=end.reason or Reason.GRAPH_FAILED,
+        attempts=1,
+        exhausted=False,
+    )
+
+
+def _raised(end: Failed, failure: Failure) -> ErrorInfo:
+    final = failure.kind in (Kind.PERMANENT, Kind.POISON, Kind.CANCELLED)
+    kind = type(end.error)
+    return ErrorInfo(
+        kind=failure.kind,
+        type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+        message=str(end.error),
+        reason=reason_of(end.error) or (Reason.PERMANENT if final else Reason.RETRIES_EXHAUSTED),
+        node=end.node,
+        attempts=1,
+        exhausted=not final,
+        retry_after_s=failure.retry_after,
+    )
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

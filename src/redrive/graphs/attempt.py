@@ -1,0 +1,175 @@
+"""One attempt: look at its thread, run or resume its graph, map what comes in and out.
+
+User code may raise anywhere here; `redrive.graphs.processor` is the boundary that catches it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import RunControl
+from langgraph.types import Durability, StateSnapshot
+
+from redrive.errors import DeadlineError, StaleAttemptError
+from redrive.events import WorkflowEvent
+from redrive.graphs.guard import GuardedSaver
+from redrive.graphs.loading import CompiledGraph
+from redrive.graphs.registry import LoadedGraph
+from redrive.graphs.results import GraphFailed, to_json
+from redrive.graphs.runs import Ended, Failed, GraphVersion, Position
+from redrive.graphs.threads import Standing, Thread, position, read_thread
+from redrive.retry.kinds import Reason
+
+__all__ = ["Attempt", "failed"]
+
+_INTERRUPT = "__interrupt__"
+_NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What one attempt works with; `resumed` is learnt on the way.
+
+    `run` is `<event_id>/<generation>`; `graph` is a copy of the loaded one with this attempt's own
+    checkpointer under it.
+    """
+
+    event: WorkflowEvent
+    run: str
+    loaded: LoadedGraph
+    graph: CompiledGraph
+    config: RunnableConfig
+    saver: GuardedSaver | None
+    resumed: bool = False
+
+    async def look(self) -> Thread:
+        """Read the thread, and note whether there is something to go on from."""
+        if self.saver is None:
+            return Thread(Standing.START)
+        thread = await read_thread(
+            self.saver,
+            self.graph,
+            config=self.config,
+            run=self.run,
+            workflow=self.loaded.id,
+        )
+        self.resumed = thread.standing is not Standing.START
+        return thread
+
+    async def go_on(self, thread: Thread, control: RunControl | None) -> Ended:
+        """Do what the thread's standing asks for, up to the end of the run.
+
+        Raises:
+            GraphDrained: The run stopped at a checkpoint because `control` asked for it.
+            BaseException: Whatever user code raises.
+        """
+        match thread.standing, thread.snapshot:
+            case Standing.WAITING, StateSnapshot() as snapshot:
+                return self._interrupted(_with_interrupts(snapshot))
+            case Standing.FINISHED, StateSnapshot() as snapshot:
+                return await self._ended(_output_of(self.graph, snapshot.values))
+            case Standing.RESUME, _:
+                given = None
+            case _:
+                given = await self._input()
+        # Stored before the next node starts: what was done is not done again. [P4]
+        durability: Durability | None = None if self.saver is None else "sync"
+        state = await self.graph.ainvoke(given, self.config, durability=durability, control=control)
+        waiting = await self._waiting(state)
+        return await self._ended(state) if waiting is None else self._interrupted(waiting)
+
+    async def _input(self) -> object:
+        mapper = self.loaded.input
+        return self.event.payload.data if mapper is None else await _settled(mapper(self.event))
+
+    async def _ended(self, state: object) -> Ended:
+        mapper = self.loaded.output
+        result = state if mapper is None else await _settled(mapper(state))
+        if isinstance(result, GraphFailed):
+            return Ended(
+                result=to_json(result.result),
+                resumed=self.resumed,
+                reason=Reason.GRAPH_FAILED,
+                error=str(result.error),
+            )
+        return Ended(result=to_json(result), resumed=self.resumed)
+
+    async def _waiting(self, state: object) -> dict[str, object] | None:
+        """Return the state of a run that waits for a person, or None when it is over."""
+        if isinstance(state, dict) and _INTERRUPT in state:
+            return state
+        if self.saver is None or not (
+            self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes
+        ):
+            return None
+        snapshot = await self.graph.aget_state(self.config)
+        return _with_interrupts(snapshot) if snapshot.next else None
+
+    def _interrupted(self, state: dict[str, object]) -> Ended:
+        asked = state[_INTERRUPT]
+        where = f"see {_INTERRUPT} in the result" if asked else "it stands at a breakpoint"
+        return Ended(
+            result=to_json(state),
+            resumed=self.resumed,
+            reason=Reason.INTERRUPT,
+            error=f"graph {self.loaded.id!r} waits for a person: {where}",
+        )
+
+
+async def failed(attempt: Attempt | None, error: BaseException) -> Failed:
+    """Tell what raised, in which node of which graph, and where the thread stands."""
+    stands = await _position(attempt, error)
+    node = _node(error)
+    if node is None and isinstance(error, DeadlineError) and stands is not None:
+        node = next(iter(stands.next), None)
+    loaded = None if attempt is None else attempt.loaded
+    return Failed(
+        error=error,
+        node=node,
+        position=stands,
+        resumed=attempt is not None and attempt.resumed,
+        graph=None if loaded is None else GraphVersion(loaded.id, loaded.version),
+    )
+
+
+async def _position(attempt: Attempt | None, error: BaseException) -> Position | None:
+    # A stale attempt's thread belongs to another by now.
+    if attempt is None or attempt.saver is None or isinstance(error, StaleAttemptError):
+        return None
+    try:
+        return await position(attempt.saver, attempt.graph, attempt.config)
+    except Exception:  # noqa: BLE001 - the first error is the one to tell, not that it has no place
+        return None
+
+
+def _node(error: BaseException) -> str | None:
+    """Return the failing node; one inside a subgraph as `outer/inner`."""
+    names: list[str] = []
+    for note in getattr(error, "__notes__", ()):
+        match = _NODE_NOTE.fullmatch(note)
+        # An exception object that is raised again collects its notes again.
+        if match is not None and match[1] not in names:
+            names.append(match[1])
+    return "/".join(reversed(names)) or None
+
+
+def _output_of(graph: CompiledGraph, values: Any) -> object:  # noqa: ANN401 - the graph's own type
+    """Reduce a stored state to what the graph's output schema lets out, as a run does."""
+    names = graph.output_channels
+    if isinstance(names, str) or not isinstance(values, dict):
+        return values
+    return {name: values[name] for name in names if name in values}
+
+
+def _with_interrupts(snapshot: StateSnapshot) -> dict[str, object]:
+    values = snapshot.values
+    state: dict[str, object] = dict(values) if isinstance(values, dict) else {"state": values}
+    return {**state, _INTERRUPT: list(snapshot.interrupts)}
+
+
+async def _settled(value: object) -> object:
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,145 @@
+"""The guard around a checkpointer: a stale attempt reads, but writes nothing.
+
+One guard stands for one attempt, not for one thread: an older attempt of the same thread in the
+same process is refused too. So a thread is only ever what its owner made of it. [P4]
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+
+from redrive.graphs.lease import Lease
+
+__all__ = ["GuardedSaver"]
+
+
+class GuardedSaver(BaseCheckpointSaver[Any]):
+    """Any checkpointer, seen by one attempt: each write asks the attempt's lease first.
+
+    The lease is asked again after an awaited write, so that an attempt that went stale meanwhile
+    (a frozen process, a slow disk) starts no further node.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], lease: Lease) -> None:
+        super().__init__(serde=saver.serde)
+        self._saver = saver
+        self._lease = lease
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
+        """Guard the same checkpointer with a longer list of types it may read."""
+        return GuardedSaver(self._saver.with_allowlist(extra_allowlist), self._lease)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
+        """Number channels the way the checkpointer does."""
+        return self._saver.get_next_version(current, channel)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Read as the checkpointer does."""
+        return self._saver.get_tuple(config)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Read as the checkpointer does."""
+        return await self._saver.aget_tuple(config)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List as the checkpointer does."""
+        return self._saver.list(config, filter=filter, before=before, limit=limit)
+
+    def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """List as the checkpointer does."""
+        return self._saver.alist(config, filter=filter, before=before, limit=limit)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Read as the checkpointer does."""
+        return self._saver.get_delta_channel_history(config=config, channels=channels)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Read as the checkpointer does."""
+        return await self._saver.aget_delta_channel_history(config=config, channels=channels)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, if the lease is held."""
+        self._lease.check()
+        stored = self._saver.put(config, checkpoint, metadata, new_versions)
+        self._lease.check()
+        return stored
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, if the lease is held."""
+        await self._lease.admit()
+        stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
+        self._lease.check()
+        return stored
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store what a node wrote, if the lease is held."""
+        self._lease.check()
+        self._saver.put_writes(config, writes, task_id, task_path)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store what a node wrote, if the lease is held."""
+        await self._lease.admit()
+        await self._saver.aput_writes(config, writes, task_id, task_path)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread, if the lease is held."""
+        self._lease.check()
+        self._saver.delete_thread(thread_id)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete a thread, if the lease is held."""
+        await self._lease.admit()
+        await self._saver.adelete_thread(thread_id)

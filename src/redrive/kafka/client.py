@@ -1,0 +1,229 @@
+"""What each Kafka client of ours is told: settings in, librdkafka options out.
+
+Options that would break a promise are refused here, in `REFUSED`. Making the clients is
+`redrive.kafka.connect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from redrive.errors import SettingsError
+from redrive.kafka.options import KafkaSettings
+
+__all__ = [
+    "ALIASES",
+    "REFUSED",
+    "ClientConfig",
+    "admin_config",
+    "consumer_config",
+    "producer_config",
+    "reader_config",
+]
+
+ClientConfig = dict[str, str | int | bool]
+
+_OFFSETS_ONLY_BY_SETTLE = "offsets move only when their outcomes are stored"
+_OLD_GROUP_PROTOCOL = "a dead worker's partitions would stand still for 45 s"
+REFUSED: Mapping[str, str] = {
+    "allow.auto.create.topics": "a misspelt topic would be created and silently stay empty",
+    "acks": "an outcome counts only when every replica in sync has it",
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "delivery.report.only.error": "a record counts as stored only when it is confirmed",
+    "enable.auto.commit": _OFFSETS_ONLY_BY_SETTLE,
+    "enable.auto.offset.store": _OFFSETS_ONLY_BY_SETTLE,
+    "enable.idempotence": "a record that is sent again would be stored twice",
+    "enable.partition.eof": "the readers of redrive set it themselves",
+    "group.id": "set kafka.group_id",
+    "group.instance.id": "set worker.id",
+    "group.protocol": _OLD_GROUP_PROTOCOL,
+    "group.remote.assignor": _OLD_GROUP_PROTOCOL,
+    "isolation.level": "results of aborted transactions would be read",
+    "max.poll.interval.ms": "set kafka.max_poll_interval",
+    "partition.assignment.strategy": "one worker must own the same partition of events and retries",
+    "partitioner": "a key must meet the partition where Java and aiokafka put it",
+    "session.timeout.ms": "set kafka.session_timeout",
+    "test.mock.num.brokers": "start redrive.kafka.embedded.EmbeddedBroker",
+    "transaction.timeout.ms": "set kafka.transaction_timeout",
+    "transactional.id": "redrive derives it from worker.id",
+}
+"""Options that `kafka.config` may not hold, and why, or what to set in place of them."""
+
+ALIASES: Mapping[str, str] = {
+    "compression.codec": "compression.type",
+    "delivery.timeout.ms": "message.timeout.ms",
+    "fetch.message.max.bytes": "max.partition.fetch.bytes",
+    "metadata.broker.list": "bootstrap.servers",
+    "queue.buffering.max.ms": "linger.ms",
+    "request.required.acks": "acks",
+}
+"""librdkafka has two names for these. We use the second, so that a user's value replaces ours."""
+
+_CLIENT: ClientConfig = {
+    "client.id": "redrive",
+    # 10 s by default: far too long to notice that a broker is back.
+    "reconnect.backoff.max.ms": 2000,
+}
+_FETCH: ClientConfig = {
+    # A resumed or a new partition waits for the fetch under way, which lasts so long when idle.
+    "fetch.wait.max.ms": 100,
+}
+# librdkafka hands over a whole fetch of one partition before the next one's: small fetches let
+# partitions take turns (R12), a bounded queue bounds the memory. The three go together: with
+# a queue shorter than one fetch of small records, turns last 50,000 records instead of 9,000.
+_FAIR: ClientConfig = {
+    "max.partition.fetch.bytes": 256 * 1024,
+    "queued.min.messages": 10_000,
+    "queued.max.messages.kbytes": 32 * 1024,
+    # 1 s by default: a short queue meets it all the time (8,000 records a second instead of
+    # 700,000, measured).
+    "fetch.queue.backoff.ms": 10,
+}
+_HEARTBEAT = timedelta(seconds=3)
+
+
+def admin_config(settings: KafkaSettings) -> ClientConfig:
+    """Return the options of an `AdminClient`.
+
+    Raises:
+        SettingsError: `kafka.config` holds an option that is refused.
+    """
+    return {**_CLIENT, **_from_user(settings), "bootstrap.servers": settings.bootstrap_servers}
+
+
+def consumer_config(
+    settings: KafkaSettings, *, member: str | None = None, read_committed: bool = True
+) -> ClientConfig:
+    """Return the options of a worker's `Consumer`: a member of the group that commits nothing.
+
+    Args:
+        settings: How to reach Kafka.
+        member: The worker's stable id; None makes it a dynamic member (R19).
+        read_committed: Whether records of open and aborted transactions are left out.
+
+    Raises:
+        SettingsError: `kafka.config` holds an option that is refused, or the times do not fit.
+    """
+    _check_times(settings)
+    beat = min(_HEARTBEAT, settings.session_timeout / 3)
+    ours: ClientConfig = {
+        "auto.offset.reset": "earliest",
+        "heartbeat.interval.ms": max(1, _ms(beat)),
+        **_FETCH,
+        **_FAIR,
+    }
+    fixed: ClientConfig = {
+        **_group(settings, read_committed=read_committed),
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": _ms(settings.session_timeout),
+        "max.poll.interval.ms": _ms(settings.max_poll_interval),
+    }
+    if member is not None:
+        fixed["group.instance.id"] = member
+    return {**_CLIENT, **ours, **_from_user(settings), **fixed}
+
+
+def reader_config(settings: KafkaSettings, *, partition_eof: bool = False) -> ClientConfig:
+    """Return the options of a `Consumer` that is assigned by hand: no member, no commits.
+
+    It bears the group's name, since librdkafka wants one and the right to it is there already.
+
+    Args:
+        settings: How to reach Kafka.
+        partition_eof: Whether the end of a partition is told, as a message with an error.
+
+    Raises:
+        SettingsError: `kafka.config` holds an option that is refused.
+    """
+    fixed: ClientConfig = {
+        **_group(settings, read_committed=True),
+        "enable.partition.eof": partition_eof,
+    }
+    return {
+        **_CLIENT,
+        "auto.offset.reset": "earliest",
+        **_FETCH,
+        **_from_user(settings),
+        **fixed,
+    }
+
+
+def producer_config(
+    settings: KafkaSettings,
+    *,
+    transactional_id: str | None = None,
+    max_message_bytes: int | None = None,
+    max_batch_bytes: int | None = None,
+) -> ClientConfig:
+    """Return the options of a `Producer`: idempotent, and each key where Java would put it.
+
+    Args:
+        settings: How to reach Kafka.
+        transactional_id: Makes it transactional.
+        max_message_bytes: The largest record that any of its topics takes.
+        max_batch_bytes: The smallest `max.message.bytes` of its topics: the broker measures
+            whole batches with it, so that many small records could be refused together.
+
+    Raises:
+        SettingsError: `kafka.config` holds an option that is refused.
+    """
+    ours: ClientConfig = {
+        # JSON shrinks to a third for next to no CPU time; every broker since 0.8 reads it.
+        "compression.type": "lz4",
+        # Outcomes come in bursts: 1 ms fills the batches, and a lone result hardly waits.
+        "linger.ms": 1,
+        "queue.buffering.max.kbytes": 128 * 1024,
+    }
+    if max_message_bytes is not None:
+        ours["message.max.bytes"] = max_message_bytes
+    if max_batch_bytes is not None:
+        ours["batch.size"] = max_batch_bytes
+    fixed: ClientConfig = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+        "acks": "all",
+    }
+    if transactional_id is None:
+        # 5 minutes by default: somebody waits for the answer.
+        ours["message.timeout.ms"] = 30_000
+    else:
+        # The next transaction meets the end of the last one and waits so long (R18).
+        ours["retry.backoff.ms"] = 1
+        fixed["transactional.id"] = transactional_id
+        fixed["transaction.timeout.ms"] = _ms(settings.transaction_timeout)
+    return {**_CLIENT, **ours, **_from_user(settings), **fixed}
+
+
+def _group(settings: KafkaSettings, *, read_committed: bool) -> ClientConfig:
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "group.id": settings.group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed" if read_committed else "read_uncommitted",
+        "allow.auto.create.topics": False,
+    }
+
+
+def _from_user(settings: KafkaSettings) -> ClientConfig:
+    given: ClientConfig = {}
+    for option, value in settings.config.items():
+        name = ALIASES.get(option, option)
+        if name in REFUSED:
+            raise SettingsError(f"kafka.config may not hold {option!r}: {REFUSED[name]}")
+        given[name] = value
+    return given
+
+
+def _check_times(settings: KafkaSettings) -> None:
+    if settings.max_poll_interval < settings.session_timeout:
+        raise SettingsError(
+            f"kafka.max_poll_interval ({settings.max_poll_interval}) is shorter than "
+            f"kafka.session_timeout ({settings.session_timeout}): make it at least as long"
+        )
+
+
+def _ms(value: timedelta) -> int:
+    return round(value / timedelta(milliseconds=1))

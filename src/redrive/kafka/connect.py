@@ -1,0 +1,102 @@
+"""Makes Kafka clients from their options: what librdkafka says goes to Python's logging.
+
+The options themselves are `redrive.kafka.client`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from redrive.errors import SettingsError
+from redrive.kafka.client import ALIASES
+
+__all__ = ["make_admin", "make_consumer", "make_producer"]
+
+OnError = Callable[[KafkaError], None]
+
+_Client = TypeVar("_Client", Consumer, Producer, AdminClient)
+
+_log = structlog.get_logger(__name__)
+
+
+def make_consumer(config: Mapping[str, object], *, on_error: OnError | None = None) -> Consumer:
+    """Return a consumer. Its errors, and its log, arrive while it is polled.
+
+    Args:
+        config: From `consumer_config` or `reader_config`, with callbacks of yours added.
+        on_error: Gets each client-wide error; they are logged in any case.
+
+    Raises:
+        SettingsError: librdkafka does not know an option, or refuses its value.
+    """
+    return _make(Consumer, config, on_error)
+
+
+def make_producer(config: Mapping[str, object], *, on_error: OnError | None = None) -> Producer:
+    """Return a producer. Its errors, and its log, arrive while it is polled.
+
+    They wait in its queue: `len(producer)` and what `flush` returns count them like records, so
+    only delivery reports say what is stored.
+
+    Args:
+        config: From `producer_config`.
+        on_error: Gets each client-wide error; they are logged in any case.
+
+    Raises:
+        SettingsError: librdkafka does not know an option, or refuses its value.
+    """
+    return _make(Producer, config, on_error)
+
+
+def make_admin(config: Mapping[str, object], *, on_error: OnError | None = None) -> AdminClient:
+    """Return an admin client. Its errors, and its log, arrive while it is polled.
+
+    Args:
+        config: From `admin_config`.
+        on_error: Gets each client-wide error; they are logged in any case.
+
+    Raises:
+        SettingsError: librdkafka does not know an option, or refuses its value.
+    """
+    return _make(AdminClient, config, on_error)
+
+
+def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError | None) -> _Client:
+    def report(error: KafkaError) -> None:
+        _log.warning("kafka.client_error", code=error.name(), error=error.str())
+        if on_error is not None:
+            on_error(error)
+
+    options: dict[str, Any] = {**config, "error_cb": report, "logger": _librdkafka_log()}
+    try:
+        return kind(options)
+    except KafkaException as refused:
+        raise SettingsError(f"kafka.config: {_both_names(refused.args[0].str())}") from refused
+    # A value of the wrong type, such as text for a callback.
+    except (AttributeError, TypeError, ValueError) as refused:
+        raise SettingsError(f"kafka.config: {refused}") from refused
+
+
+def _both_names(text: str) -> str:
+    for first, second in ALIASES.items():
+        text = text.replace(f'"{first}"', f'"{first}" (also called {second})')
+    return text
+
+
+def _librdkafka_log() -> logging.Logger:
+    log = logging.getLogger("redrive.kafka.librdkafka")
+    log.addFilter(_not_about_foreign_options)
+    return log
+
+
+def _not_about_foreign_options(record: logging.LogRecord) -> bool:
+    # `kafka.config` goes to every client: that a producer has no use for an option of
+    # consumers is no news.
+    text = record.getMessage()
+    return not ("CONFWARN" in text and "property and will be ignored by this" in text)

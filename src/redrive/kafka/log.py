@@ -1,0 +1,286 @@
+"""The poll thread: the one owner of the Consumer.
+
+It polls, whatever else goes on, so that long work keeps its partitions [P7]. What happens to
+records and partitions is the listener's; every call of the listener comes on this thread, and every
+call on the Consumer goes through it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from redrive.clock import Clock
+from redrive.errors import FencedError, KafkaUnavailableError
+
+__all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
+
+log = structlog.get_logger("redrive.kafka")
+
+_BATCH = 500
+
+
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it lies on its topic."""
+
+    place: Place
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int | None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that it holds in memory, about."""
+        return len(self.key or b"") + len(self.value or b"") + 200
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the group has committed for a partition; no offset when nothing yet."""
+
+    offset: int | None
+    metadata: str | None
+
+
+class Log(Protocol):
+    """What a listener may ask of the Consumer; only from within its own calls."""
+
+    def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
+        """Read what the group has committed. Raises KafkaException when the broker does not say."""
+        ...
+
+    def pause(self, places: Iterable[Place]) -> None:
+        """Stop fetching from partitions."""
+        ...
+
+    def resume(self, places: Iterable[Place]) -> None:
+        """Fetch again."""
+        ...
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Go on from `offset`."""
+        ...
+
+    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+        """Send offsets to commit (at least once only); `commit_failed` tells if that failed."""
+        ...
+
+    def group(self) -> object:
+        """Return the group's metadata, which a transaction takes along."""
+        ...
+
+
+class Listener(Protocol):
+    """What the poll thread tells; each call comes on that thread."""
+
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
+        """Partitions are ours, paused, at the group's committed offsets."""
+        ...
+
+    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+        """Partitions go; when `lost` they are gone already."""
+        ...
+
+    def received(self, records: Sequence[Record]) -> None:
+        """Records have come."""
+        ...
+
+    def turn(self, kafka: Log, *, gap_s: float) -> float:
+        """Do what is due; return how many seconds the poll may wait for records.
+
+        `gap_s` is how long this thread had not moved.
+        """
+        ...
+
+    def commit_failed(self, places: Sequence[Place], error: KafkaError) -> None:
+        """Offsets sent with `commit` were not taken."""
+        ...
+
+
+class Pulse:
+    """When the poll thread last moved; read by the guard from other threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.monotonic()
+
+    def beat(self) -> float:
+        """Move; return the seconds since the move before."""
+        now = self._clock.monotonic()
+        gap, self._last = now - self._last, now
+        return gap
+
+    def gap_s(self) -> float:
+        """Return the seconds since the last move."""
+        return self._clock.monotonic() - self._last
+
+
+class PollThread:
+    """Runs one Consumer until it is told to stop, or cannot go on.
+
+    Args:
+        make_consumer: Builds the consumer, on this thread; takes further client options.
+        topics: What to subscribe to.
+        listener: Whom to tell.
+        pulse: Moved once a turn.
+        ended: Called once, on this thread, with the error that ended it, or None.
+    """
+
+    def __init__(
+        self,
+        make_consumer: Callable[[Mapping[str, object]], Consumer],
+        *,
+        topics: Sequence[str],
+        listener: Listener,
+        pulse: Pulse,
+        ended: Callable[[BaseException | None], None],
+    ) -> None:
+        self._make_consumer = make_consumer
+        self._topics = list(topics)
+        self._listener = listener
+        self._pulse = pulse
+        self._ended = ended
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="redrive-poll", daemon=True)
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._pulse.beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to leave the group and end."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; say whether it came in time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            consumer = self._make_consumer({"on_commit": self._on_commit})
+            try:
+                self._poll(consumer)
+            finally:
+                consumer.close()
+        except Exception as exception:  # noqa: BLE001 - a thread's edge: its end is reported
+            error = exception
+        self._ended(error)
+
+    def _poll(self, consumer: Consumer) -> None:
+        kafka, listener = _Log(consumer), self._listener
+        consumer.subscribe(
+            self._topics,
+            on_assign=lambda _, parts: _assign(consumer, kafka, listener, parts),
+            on_revoke=lambda _, parts: listener.revoked(kafka, _places(parts), lost=False),
+            on_lost=lambda _, parts: listener.revoked(kafka, _places(parts), lost=True),
+        )
+        while not self._stop.is_set():
+            first = consumer.poll(listener.turn(kafka, gap_s=self._pulse.beat()))
+            if first is None:
+                continue
+            records = [
+                record_of(message)
+                for message in (first, *consumer.consume(_BATCH - 1, 0))
+                if _is_record(message)
+            ]
+            if records:
+                listener.received(records)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        failed = [p for p in partitions if error or p.error]
+        cause = error or next((p.error for p in failed), None)
+        if cause is not None:
+            self._listener.commit_failed(_places(failed), cause)
+
+
+def _assign(
+    consumer: Consumer, kafka: Log, listener: Listener, partitions: list[TopicPartition]
+) -> None:
+    consumer.assign(partitions)
+    # A partition that was paused when it went is still paused when it comes back, and silent for
+    # ever; all are paused here, and resumed by the listener once it knows where they stand.
+    consumer.pause(partitions)
+    listener.assigned(kafka, _places(partitions))
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [Place(p.topic, p.partition) for p in partitions]
+
+
+def _is_record(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
+        raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
+    if error.fatal():
+        raise KafkaUnavailableError(f"the consumer cannot go on: {error.str()}")
+    log.warning("kafka.consumer_error", error=str(error))
+    return False
+
+
+def record_of(message: Message) -> Record:
+    """Copy a message, so that it outlives the client."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    kind, timestamp = message.timestamp()
+    headers = cast("list[tuple[str, bytes | str | None]] | None", message.headers())
+    return Record(
+        place=Place(topic or "", partition or 0),
+        offset=offset or 0,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=tuple((name, _bytes(value)) for name, value in headers or ()),
+        timestamp_ms=timestamp if kind else None,
+    )
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+class _Log:
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
+        asked = [TopicPartition(*place) for place in places]
+        found: dict[Place, Committed] = {}
+        for part in self._consumer.committed(asked, timeout=timeout_s):
+            if part.error is not None:
+                raise KafkaException(part.error)
+            offset = part.offset if part.offset >= 0 else None
+            found[Place(part.topic, part.partition)] = Committed(offset, part.metadata)
+        return found
+
+    def pause(self, places: Iterable[Place]) -> None:
+        self._consumer.pause([TopicPartition(*place) for place in places])
+
+    def resume(self, places: Iterable[Place]) -> None:
+        self._consumer.resume([TopicPartition(*place) for place in places])
+
+    def seek(self, place: Place, offset: int) -> None:
+        self._consumer.seek(TopicPartition(place.topic, place.partition, offset))
+
+    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+        self._consumer.commit(offsets=list(offsets), asynchronous=True)
+
+    def group(self) -> object:
+        return self._consumer.consumer_group_metadata()

@@ -1,0 +1,129 @@
+"""Reading the results topic: one consumer, where it stands, and how it goes back.
+
+No group, no commits. For one thread only: `redrive.kafka.results` owns the thread and the waiters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from redrive.kafka.recent import RecentResults, SeenResult
+
+__all__ = ["ResultScan"]
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+class ResultScan:
+    """Reads forward from where its waiters need it; a late one takes it back.
+
+    It goes back once at a time: the next step back waits until the reader is again where it was,
+    so that waiters who keep joining late cannot keep it from the newest results. [P7]
+    """
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._recent = RecentResults()
+        self._positions: dict[int, int] = {}
+        self._starts: dict[int, int] = {}
+        self._were_at: dict[int, int] = {}
+        self._last_error: str | None = None
+
+    def known(self, key: bytes, offsets: Mapping[int, int]) -> list[SeenResult]:
+        """Return what was read lately for `key`, from `offsets` on."""
+        return self._recent.find(key, offsets)
+
+    def need(self, offsets: Mapping[int, int]) -> None:
+        """Arrange that everything from `offsets` on is read, again where it must be."""
+        for partition, offset in offsets.items():
+            position = self._positions.get(partition)
+            passed = position is not None and offset < position
+            if position is None or (passed and not self._recent.covers(partition, offset)):
+                self._starts[partition] = min(offset, self._starts.get(partition, offset))
+
+    def read(self, timeout: timedelta) -> list[SeenResult]:
+        """Return the next results with a key, in the order of their partitions."""
+        self._go_back()
+        first = self._consumer.poll(timeout.total_seconds())
+        if first is None:
+            return []
+        # `consume` with a timeout waits for a full batch; with none it takes what is there.
+        messages = [first, *self._consumer.consume(BATCH - 1, 0)]
+        taken = (self._take(message) for message in messages)
+        return [seen for seen in taken if seen is not None]
+
+    def rest(self) -> None:
+        """Stop fetching: nobody waits. The next one who joins says where to begin."""
+        if self._positions:
+            self._consumer.unassign()
+        self._positions.clear()
+        self._starts.clear()
+        self._were_at.clear()
+        self._recent.clear()
+
+    def close(self) -> None:
+        """Let the consumer go."""
+        self._consumer.close()
+
+    def _go_back(self) -> None:
+        if not self._starts or self._were_at:
+            return
+        for partition, offset in self._starts.items():
+            if partition in self._positions:
+                self._were_at[partition] = self._positions[partition]
+            self._positions[partition] = offset
+            self._recent.start(partition, offset)
+        self._starts.clear()
+        self._consumer.assign(
+            [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
+        )
+
+    def _take(self, message: Message) -> SeenResult | None:
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+            self._note(error)
+            return None
+        partition, offset = message.partition(), message.offset()
+        if partition is None or offset is None or partition not in self._positions:
+            return None
+        self._last_error = None
+        if error is not None:
+            # At its end there is nothing to catch up with, also where the log was cut short.
+            self._move(partition, offset)
+            self._were_at.pop(partition, None)
+            return None
+        self._move(partition, offset + 1)
+        key = message.key()
+        if not key:
+            return None
+        seen = SeenResult(partition, offset, _bytes(key), _value(message))
+        self._recent.add(seen)
+        return seen
+
+    def _move(self, partition: int, position: int) -> None:
+        self._positions[partition] = max(position, self._positions[partition])
+        if self._positions[partition] >= self._were_at.get(partition, position + 1):
+            del self._were_at[partition]
+
+    def _note(self, error: KafkaError) -> None:
+        # librdkafka repeats itself while it tries again: one line per change is enough.
+        text = error.str()
+        if text != self._last_error:
+            log.warning("results.read_failed", topic=self._topic, error=text)
+        self._last_error = text
+
+
+def _bytes(key: str | bytes) -> bytes:
+    return key.encode() if isinstance(key, str) else key
+
+
+def _value(message: Message) -> bytes | None:
+    value = message.value()
+    return None if value is None else _bytes(value)

@@ -1,0 +1,195 @@
+"""What the four topics must be like, and how a difference is mended. Pure: no broker is asked.
+
+Asking one, and creating topics, is `redrive.kafka.topics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from redrive.kafka.options import KafkaSettings
+from redrive.units import format_duration
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "LETTERS_FACTOR",
+    "Finding",
+    "Severity",
+    "TopicFacts",
+    "TopicNeeds",
+    "judge_topics",
+    "topic_names",
+]
+
+DEFAULT_MAX_BYTES = 1_048_588
+"""A broker's `max.message.bytes` unless it is told otherwise."""
+
+LETTERS_FACTOR = 3
+"""A letter holds the event in base64 and parsed, and the story of its attempts (R4)."""
+
+
+class Severity(Enum):
+    """Whether a worker may start in spite of a finding."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between the topics that are there and those that redrive needs."""
+
+    topic: str
+    what: str
+    found: str
+    wanted: str
+    mend: str
+    severity: Severity
+
+    def __str__(self) -> str:
+        return (
+            f"topic {self.topic!r}: {self.what} is {self.found}, must be {self.wanted}; {self.mend}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """One topic as it is; `config` is None where it could not be read."""
+
+    partitions: int
+    config: Mapping[str, str] | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest batch of records that it takes, in bytes."""
+        return int((self.config or {}).get("max.message.bytes", DEFAULT_MAX_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNeeds:
+    """The times that the topics' retention must cover."""
+
+    longest_delay: timedelta = timedelta(days=1)
+    letters_retention: timedelta = timedelta(days=14)
+
+    @property
+    def retry_retention(self) -> timedelta:
+        """Twice the longest delay: a record may be moved to the tail once on its way (R7)."""
+        return 2 * self.longest_delay
+
+
+def topic_names(settings: KafkaSettings) -> tuple[str, str, str, str]:
+    """Return the four topics: events, results, retries, letters."""
+    return (
+        settings.events_topic,
+        settings.results_topic,
+        settings.retry_topic,
+        settings.dlq_topic,
+    )
+
+
+def judge_topics(
+    settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
+) -> tuple[Finding, ...]:
+    """Return what must change, the worst first; `found` holds the topics that exist."""
+    findings = [
+        *_missing(settings, found),
+        *_partitions(settings, found),
+        *_configs(settings, found, needs),
+    ]
+    return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
+
+
+def _missing(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+    for topic in topic_names(settings):
+        if topic not in found:
+            mend = "run: redrive topics create"
+            yield Finding(topic, "the topic", "missing", "there", mend, Severity.ERROR)
+
+
+def _partitions(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+    equal = (settings.events_topic, settings.retry_topic, settings.dlq_topic)
+    counts = {topic: found[topic].partitions for topic in equal if topic in found}
+    most = max(counts.values(), default=0)
+    for topic, count in counts.items():
+        if count < most:
+            command = (
+                f"run: kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} "
+                f"--alter --topic {topic} --partitions {most}"
+            )
+            wanted = f"{most}, as the others of {', '.join(equal)}"
+            yield Finding(
+                topic, "the number of partitions", str(count), wanted, command, Severity.ERROR
+            )
+
+
+def _configs(
+    settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
+) -> Iterator[Finding]:
+    for topic in (settings.events_topic, settings.retry_topic, settings.dlq_topic):
+        config = found[topic].config if topic in found else None
+        # By key, compaction would eat all but the last record of a thread, or of a letter (R15).
+        if config is not None and config.get("cleanup.policy", "delete") != "delete":
+            yield _wrong(settings, topic, "cleanup.policy", config["cleanup.policy"], "delete")
+    yield from _retention(settings, settings.retry_topic, found, needs.retry_retention)
+    yield from _retention(settings, settings.dlq_topic, found, needs.letters_retention)
+    yield from _letter_size(settings, found)
+
+
+def _retention(
+    settings: KafkaSettings, topic: str, found: Mapping[str, TopicFacts], least: timedelta
+) -> Iterator[Finding]:
+    config = (found[topic].config if topic in found else None) or {}
+    kept_ms = int(config.get("retention.ms", -1))
+    least_ms = round(least / timedelta(milliseconds=1))
+    if 0 <= kept_ms < least_ms:
+        found_text = f"{kept_ms} ({format_duration(timedelta(milliseconds=kept_ms))})"
+        wanted = f"{least_ms} ({format_duration(least)}) or more"
+        yield _wrong(settings, topic, "retention.ms", found_text, wanted, value=str(least_ms))
+    if int(config.get("retention.bytes", -1)) >= 0:
+        # By size, records may go long before their time: nobody can say when.
+        yield _wrong(
+            settings,
+            topic,
+            "retention.bytes",
+            config["retention.bytes"],
+            "-1",
+            severity=Severity.WARNING,
+        )
+
+
+def _letter_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+    events, letters = found.get(settings.events_topic), found.get(settings.dlq_topic)
+    if letters is None or letters.config is None or events is None:
+        return
+    least = LETTERS_FACTOR * events.max_bytes
+    if letters.max_bytes < least:
+        wanted = f"{least} or more, {LETTERS_FACTOR} times that of {settings.events_topic!r}"
+        yield _wrong(
+            settings,
+            settings.dlq_topic,
+            "max.message.bytes",
+            str(letters.max_bytes),
+            wanted,
+            value=str(least),
+        )
+
+
+def _wrong(
+    settings: KafkaSettings,
+    topic: str,
+    option: str,
+    found: str,
+    wanted: str,
+    *,
+    value: str | None = None,
+    severity: Severity = Severity.ERROR,
+) -> Finding:
+    command = (
+        f"run: kafka-configs.sh --bootstrap-server {settings.bootstrap_servers} --alter "
+        f"--entity-type topics --entity-name {topic} --add-config {option}={value or wanted}"
+    )
+    return Finding(topic, option, found, wanted, command, severity)

@@ -1,0 +1,231 @@
+"""Creates the four topics, and compares those that are there with what redrive needs.
+
+The rules themselves are `redrive.kafka.topic_rules`. Topics are listed, never asked for by name: a
+metadata request for one may create it (R4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from redrive.clock import SYSTEM, Clock
+from redrive.errors import KafkaUnavailableError, SettingsError
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.reach import look_again, reach
+from redrive.kafka.topic_rules import (
+    DEFAULT_MAX_BYTES,
+    LETTERS_FACTOR,
+    Finding,
+    Severity,
+    TopicFacts,
+    TopicNeeds,
+    judge_topics,
+    topic_names,
+)
+
+__all__ = [
+    "CreatedTopic",
+    "TopicReport",
+    "create_topics",
+    "verify_topics",
+]
+
+_ADMIN_TIMEOUT_S = 10.0
+_AS_THE_BROKER_SAYS = -1
+_NO_ANSWER = (
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - the client's name for it
+    KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
+    KafkaError.REQUEST_TIMED_OUT,
+)
+_LETTERS_KEPT = timedelta(days=30)
+_RETRIES_KEPT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTopic:
+    """A topic that exists now; `created` is False when it was there before, untouched."""
+
+    name: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReport:
+    """The topics as they are: what must change, and the limits to work with."""
+
+    findings: tuple[Finding, ...]
+    partitions: Mapping[str, int]
+    max_bytes: Mapping[str, int]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What a worker cannot start with."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What a worker can start with, but should be looked at."""
+        return tuple(f for f in self.findings if f.severity is Severity.WARNING)
+
+
+def create_topics(
+    settings: KafkaSettings,
+    *,
+    partitions: int,
+    replication_factor: int | None = None,
+    needs: TopicNeeds | None = None,
+    clock: Clock = SYSTEM,
+) -> list[CreatedTopic]:
+    """Create those of the four topics that are missing; leave the others as they are.
+
+    Args:
+        settings: How to reach Kafka, and the topics' names.
+        partitions: How many each of them gets: the most workers that can share the work. Where
+            one of events, retry and letters exists, the missing ones get as many as it has.
+        replication_factor: None leaves it to the broker (`default.replication.factor`).
+        needs: What their retention must cover.
+        clock: The waits go through it.
+
+    Raises:
+        KafkaUnavailableError: No broker answered within `kafka.startup_timeout`.
+        SettingsError: The broker refused one of them: no right, or too few brokers.
+    """
+    admin, there = reach(settings, clock=clock)
+    plans = _plans(settings, needs or TopicNeeds())
+    equal = {settings.events_topic, settings.retry_topic, settings.dlq_topic}
+    counts = {len(there.topics[name].partitions) for name in equal if name in there.topics}
+    made: list[CreatedTopic] = []
+    for name, config in plans.items():
+        created = False
+        if name not in there.topics:
+            if name == settings.dlq_topic:
+                # Only now the events topic is sure to exist.
+                config["max.message.bytes"] = str(LETTERS_FACTOR * _events_limit(admin, settings))
+            count = max(counts, default=partitions) if name in equal else partitions
+            replicas = replication_factor or _AS_THE_BROKER_SAYS
+            created = _create(admin, NewTopic(name, count, replicas, config=config))
+        made.append(CreatedTopic(name, created))
+    look_again(admin, there, plans, clock=clock)
+    return made
+
+
+def verify_topics(
+    settings: KafkaSettings, *, needs: TopicNeeds | None = None, clock: Clock = SYSTEM
+) -> TopicReport:
+    """Compare the topics with what redrive needs; nothing is changed.
+
+    A configuration that cannot be read is a warning, and the broker's defaults are assumed.
+
+    Raises:
+        KafkaUnavailableError: No broker answered within `kafka.startup_timeout`.
+    """
+    admin, there = reach(settings, clock=clock)
+    names = topic_names(settings)
+    there = look_again(admin, there, names, clock=clock)
+    existing = [name for name in names if name in there.topics]
+    if there.controller_id in there.brokers:
+        configs, unread = _read_configs(admin, existing)
+    else:
+        # The broker inside the wheel: it has no controller, and the call would time out.
+        configs, unread = {}, {"this broker has no controller to ask": existing}
+    facts = {
+        name: TopicFacts(len(there.topics[name].partitions), configs.get(name)) for name in existing
+    }
+    findings = judge_topics(settings, facts, needs or TopicNeeds())
+    return TopicReport(
+        findings=(*findings, *_unread(settings, unread)),
+        partitions={name: fact.partitions for name, fact in facts.items()},
+        max_bytes={
+            name: facts[name].max_bytes if name in facts else DEFAULT_MAX_BYTES for name in names
+        },
+    )
+
+
+def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, str]]:
+    return {
+        settings.events_topic: {"cleanup.policy": "delete"},
+        settings.results_topic: {"cleanup.policy": "delete"},
+        settings.retry_topic: {
+            "cleanup.policy": "delete",
+            "retention.ms": _ms(max(_RETRIES_KEPT, needs.retry_retention)),
+        },
+        settings.dlq_topic: {
+            "cleanup.policy": "delete",
+            "retention.ms": _ms(max(_LETTERS_KEPT, needs.letters_retention)),
+        },
+    }
+
+
+def _events_limit(admin: AdminClient, settings: KafkaSettings) -> int:
+    configs, _ = _read_configs(admin, [settings.events_topic])
+    return TopicFacts(0, configs.get(settings.events_topic)).max_bytes
+
+
+def _create(admin: AdminClient, wanted: NewTopic) -> bool:
+    """Say whether it was us who created it."""
+    future = admin.create_topics([wanted], request_timeout=_ADMIN_TIMEOUT_S)[wanted.topic]
+    try:
+        future.result()
+    except KafkaException as refused:
+        error = refused.args[0]
+        if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise _not_created(wanted.topic, error) from refused
+    return True
+
+
+def _not_created(topic: str, error: KafkaError) -> KafkaUnavailableError | SettingsError:
+    message = f"topic {topic!r} is not created: {error.str()}"
+    if error.code() in _NO_ANSWER:
+        return KafkaUnavailableError(f"{message}; run it again, it goes on where it stopped")
+    return SettingsError(f"{message}; check its name, the replication factor, and your rights")
+
+
+def _read_configs(
+    admin: AdminClient, names: Sequence[str]
+) -> tuple[dict[str, Mapping[str, str]], dict[str, list[str]]]:
+    """Return the topics' configurations, and which could not be read, by reason."""
+    if not names:
+        return {}, {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    answers = admin.describe_configs(resources, request_timeout=_ADMIN_TIMEOUT_S)
+    configs: dict[str, Mapping[str, str]] = {}
+    unread: dict[str, list[str]] = {}
+    for resource, future in answers.items():
+        try:
+            entries = future.result()
+        except KafkaException as refused:
+            unread.setdefault(refused.args[0].str(), []).append(resource.name)
+        else:
+            configs[resource.name] = {key: str(entry.value) for key, entry in entries.items()}
+    return configs, unread
+
+
+def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[Finding]:
+    return [
+        Finding(
+            topic=", ".join(names),
+            what="the configuration",
+            found=f"not readable ({reason})",
+            wanted="readable",
+            mend="grant the right DescribeConfigs: run: kafka-acls.sh --bootstrap-server "
+            f"{settings.bootstrap_servers} --add --allow-principal User:<name> "
+            f"--operation DescribeConfigs {' '.join(f'--topic {name}' for name in names)}",
+            severity=Severity.WARNING,
+        )
+        for reason, names in unread.items()
+    ]
+
+
+def _ms(value: timedelta) -> str:
+    return str(round(value / timedelta(milliseconds=1)))

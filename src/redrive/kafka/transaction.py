@@ -1,0 +1,325 @@
+"""The settle thread: the one owner of the Producer, and of every call that can block on it.
+
+One batch at a time. A batch that fails for its own reason is aborted and refused; after any other
+failure, a timeout included, the producer is thrown away: a second call on it can hang for ever,
+whatever limit it was given (librdkafka #5456, #5511). The new producer's `init_transactions` ends
+whatever the old one left open; after it, what a read of the committed offsets says is the truth.
+A call that outlives its limit is abandoned together with its thread. [P2, P7]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from queue import Queue
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from redrive.clock import Clock
+from redrive.errors import KafkaUnavailableError
+from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
+
+__all__ = ["CallLimits", "SettleThread"]
+
+log = structlog.get_logger("redrive.kafka")
+
+RECORD_ERRORS = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin with a line
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
+    }
+)
+_ANY_PARTITION = -1
+_FENCED = KafkaError._FENCED  # noqa: SLF001 - as above
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Seconds that each call on the producer may take; `slack` more, and it is abandoned."""
+
+    init: float = 10.0
+    send_offsets: float = 10.0
+    flush: float = 10.0
+    commit: float = 10.0
+    abort: float = 5.0
+    slack: float = 5.0
+    transaction: float = 10.0
+    """The broker's own limit for an open transaction (`transaction.timeout.ms`)."""
+
+
+class _AbandonedError(Exception):
+    """This thread's call outlived its limit; another thread carries on."""
+
+
+class SettleThread:
+    """Makes batches durable, one after the other, and reports on each.
+
+    Args:
+        make_producer: Builds a producer; called again after every doubt.
+        transactional: False leaves the offsets to the caller (at least once).
+        report: Called on a settle thread with what came of each batch; must not block.
+        clock: For limits.
+        limits: How long each call may take.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], Producer],
+        *,
+        transactional: bool,
+        report: Callable[[Report], None],
+        clock: Clock,
+        limits: CallLimits | None = None,
+    ) -> None:
+        self._inbox: Queue[Batch | None] = Queue(maxsize=2)
+        self._make = partial(
+            _Hands, self._inbox, make_producer, transactional, report, clock, limits or CallLimits()
+        )
+        self._hands = self._make()
+
+    def start(self, *, timeout_s: float) -> None:
+        """Open the first producer, ending what an earlier life of this worker left open.
+
+        Raises:
+            KafkaUnavailableError: The broker did not answer within `timeout_s`.
+        """
+        self._hands.start(recover=None)
+        if not self._hands.ready.wait(timeout_s):
+            self._hands.abandon()
+            raise KafkaUnavailableError(
+                f"no transaction coordinator answered within {timeout_s:g} s; last: "
+                f"{self._hands.last_error or 'no answer'}"
+            )
+
+    def submit(self, batch: Batch) -> None:
+        """Take on one batch; the next may follow once its report has come."""
+        self._inbox.put_nowait(batch)
+
+    def watch(self) -> None:
+        """Abandon a call that has outlived its limit; to be called often, from another thread."""
+        stuck = self._hands.stuck()
+        if stuck is None:
+            return
+        log.error("settle.call_abandoned", call=stuck)
+        old = self._hands
+        self._hands = self._make()
+        self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
+
+    def close(self, *, timeout_s: float) -> None:
+        """Let the thread end; what it has not begun is dropped."""
+        self._inbox.put_nowait(None)
+        self._hands.join(timeout_s)
+        self._hands.abandon()
+
+
+class _Hands:
+    """One thread and the producers it makes, until it is abandoned."""
+
+    def __init__(
+        self,
+        inbox: Queue[Batch | None],
+        make_producer: Callable[[], Producer],
+        transactional: bool,  # noqa: FBT001 - built in one place, just above
+        report: Callable[[Report], None],
+        clock: Clock,
+        limits: CallLimits,
+    ) -> None:
+        self._inbox = inbox
+        self.ready = threading.Event()
+        self.last_error: KafkaError | None = None
+        self._make_producer = make_producer
+        self._transactional = transactional
+        self._report = report
+        self._clock = clock
+        self._limits = limits
+        self._producer: Producer | None = None
+        self._committing = False
+        self._batch: Batch | None = None
+        self._began = 0.0
+        self._call: tuple[str, float] | None = None
+        self._abandoned = False
+        self._failed: dict[int, KafkaError] = {}
+        self._thread: threading.Thread | None = None
+
+    def start(self, *, recover: Report | None) -> None:
+        self._thread = threading.Thread(
+            target=self._run, args=(recover,), name="redrive-settle", daemon=True
+        )
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def abandon(self, why: str = "closed") -> Report | None:
+        """Let the thread make no further call; return what is to be read back, if anything.
+
+        It may be on its way into the commit at this very moment: whatever it was doing is in doubt.
+        """
+        self._abandoned = True
+        return InDoubt(self._batch.number, why) if self._batch is not None else None
+
+    def stuck(self) -> str | None:
+        """Return the call that has outlived its limit, if there is one."""
+        call = self._call
+        return call[0] if call is not None and self._clock.monotonic() > call[1] else None
+
+    def _run(self, recover: Report | None) -> None:
+        try:
+            self._renew()
+            if recover is not None:
+                self._tell(recover)
+            while (batch := self._inbox.get()) is not None:
+                self._batch, self._committing = batch, False
+                report = self._settle(batch)
+                self._batch = None
+                self._tell(report)
+        except _AbandonedError:
+            return
+
+    def _tell(self, report: Report) -> None:
+        if not self._abandoned:
+            self._report(report)
+
+    def _settle(self, batch: Batch) -> Report:
+        self._failed.clear()
+        try:
+            if self._transactional:
+                self._in_transaction(batch)
+            else:
+                self._deliver(batch)
+        except KafkaException as exception:
+            return self._after(exception.args[0], batch)
+        if self._failed:
+            return self._refuse(batch)
+        return Stored(batch.number)
+
+    def _in_transaction(self, batch: Batch) -> None:
+        producer, limits = self._open(), self._limits
+        self._began = self._clock.monotonic()
+        producer.begin_transaction()
+        self._produce(batch)
+        if batch.offsets:
+            self._bounded(
+                "send_offsets_to_transaction",
+                limits.send_offsets,
+                producer.send_offsets_to_transaction,
+                list(batch.offsets),
+                batch.group,
+                limits.send_offsets,
+            )
+        self._bounded("flush", limits.flush, producer.flush, limits.flush)
+        if self._failed:
+            return
+        self._committing = True
+        self._bounded("commit", limits.commit, producer.commit_transaction, limits.commit)
+
+    def _deliver(self, batch: Batch) -> None:
+        self._produce(batch)
+        limit = self._limits.flush
+        if self._bounded("flush", limit, self._open().flush, limit):
+            raise KafkaException(
+                KafkaError(KafkaError._TIMED_OUT, f"not delivered within {limit:g} s")  # noqa: SLF001
+            )
+
+    def _produce(self, batch: Batch) -> None:
+        producer = self._open()
+        for index, record in enumerate(batch.records):
+            while True:
+                try:
+                    self._produce_one(producer, index, record)
+                    break
+                except BufferError:
+                    self._bounded("poll", self._limits.flush, producer.poll, 0.1)
+
+    def _produce_one(self, producer: Producer, index: int, record: OutRecord) -> None:
+        producer.produce(
+            record.topic,
+            value=record.value,
+            key=record.key,
+            headers=list(record.headers),
+            partition=_ANY_PARTITION if record.partition is None else record.partition,
+            on_delivery=partial(self._delivered, index),
+        )
+
+    def _delivered(self, index: int, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed[index] = error
+
+    def _after(self, error: KafkaError, batch: Batch) -> Report:
+        """Choose what a failed call means for the batch, and mend the producer."""
+        if self._failed or (self._transactional and error.txn_requires_abort()):
+            return self._refuse(batch, error)
+        expired = self._clock.monotonic() - self._began >= self._limits.transaction
+        # A transaction that outlived the broker's limit is fenced by the broker itself.
+        if error.code() == _FENCED and not expired:
+            return Stopped(error)
+        in_doubt = self._committing
+        log.warning("settle.producer_replaced", error=str(error), in_doubt=in_doubt)
+        self._renew()
+        return (InDoubt if in_doubt else Refused)(batch.number, error)
+
+    def _refuse(self, batch: Batch, error: KafkaError | None = None) -> Report:
+        culprits = frozenset(i for i, e in self._failed.items() if e.code() in RECORD_ERRORS)
+        why = next(iter(self._failed.values()), error)
+        if self._transactional:
+            self._abort()
+        return Refused(batch.number, why or "aborted", culprits)
+
+    def _abort(self) -> None:
+        limit = self._limits.abort
+        try:
+            self._bounded("abort_transaction", limit, self._open().abort_transaction, limit)
+        except KafkaException as exception:
+            log.warning("settle.producer_replaced", error=str(exception.args[0]), call="abort")
+            self._renew()
+
+    def _renew(self) -> None:
+        """Throw the producer away and open a new one, for as long as that takes."""
+        wait_s = 0.1
+        while True:
+            self._producer = None
+            try:
+                producer = self._make_producer()
+                if self._transactional:
+                    limit = self._limits.init
+                    self._bounded("init_transactions", limit, producer.init_transactions, limit)
+            except KafkaException as exception:
+                self.last_error = exception.args[0]
+                log.warning("settle.waiting_for_broker", error=str(self.last_error), wait_s=wait_s)
+                self._clock.block(wait_s)
+                wait_s = min(wait_s * 2, 2.0)
+                self._check()
+                continue
+            self._producer = producer
+            self.ready.set()
+            return
+
+    def _open(self) -> Producer:
+        assert self._producer is not None  # noqa: S101 - _renew() ran before any batch
+        return self._producer
+
+    def _check(self) -> None:
+        if self._abandoned:
+            raise _AbandonedError
+
+    def _bounded(
+        self, name: str, limit_s: float, call: Callable[..., object], *args: object
+    ) -> object:
+        self._call = (name, self._clock.monotonic() + limit_s + self._limits.slack)
+        try:
+            return call(*args)
+        finally:
+            self._call = None
+            # An abandoned thread must not make another call: its batch is someone else's now.
+            self._check()

@@ -1,0 +1,1 @@
+"""Working with dead letters, from the letters topic alone."""

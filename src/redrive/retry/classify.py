@@ -1,0 +1,216 @@
+"""Judging an exception: which kind of failure it is, and how long to wait. Deciding is elsewhere.
+
+For each exception, in this order: its own word (`__redrive_kind__`), your rules, codes (Kafka, SQL,
+gRPC, AWS, quotas), classes of known libraries, HTTP status, `is_retryable`, the standard library
+and errno, and last Python's general classes. The first that says something decides.
+
+Of a chain, the first exception that says something for certain decides; a ValueError, say, is not
+certain, and neither is what was only being handled at the time, unless it can be retried. Of an
+exception group, the member that can least be retried decides (`SEVERITY`), and the longest wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from redrive.clock import SYSTEM, Clock
+from redrive.retry.chain import Link, links
+from redrive.retry.config import RETRYABLE
+from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.retry.retry_after import retry_after_of
+from redrive.retry.rule import Rule
+from redrive.retry.rules import databases, http, kafka, models, services
+from redrive.retry.rules.models import read_attribute, read_provider, read_quota
+from redrive.retry.rules.system import read_bug, read_standard
+from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_str, short_name
+
+__all__ = ["CLASSES", "SEVERITY", "Classifier", "classify", "is_transient_error", "reason_of"]
+
+SEVERITY = (
+    Kind.CANCELLED,
+    Kind.POISON,
+    Kind.PERMANENT,
+    Kind.UNKNOWN,
+    Kind.RATE_LIMITED,
+    Kind.TIMEOUT,
+    Kind.TRANSIENT,
+)
+"""Which member of an exception group decides: the first of these. If one of them cannot succeed, or
+was told to stop, trying the others again does not help."""
+
+CLASSES: dict[str, Kind] = {
+    **http.CLASSES,
+    **models.CLASSES,
+    **databases.CLASSES,
+    **services.CLASSES,
+    **kafka.CLASSES,
+}
+"""The classes of known libraries, as `package.Class`."""
+
+_STOPS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
+_CERTIFICATE = "ssl.SSLCertVerificationError"
+_MOST_DEPTH = 16
+
+
+def classify(exc: BaseException, *, clock: Clock = SYSTEM) -> Failure:
+    """Judge an exception by the built-in tables.
+
+    Args:
+        exc: The exception, as it was caught.
+        clock: Read only when a service names the moment to come back as a date.
+    """
+    return Classifier(clock=clock).classify(exc)
+
+
+def is_transient_error(exc: BaseException) -> bool:
+    """Say whether trying again can help: a passing fault, a rate limit, or a timeout.
+
+    An OSError is not transient by itself: a missing file stays missing.
+    """
+    return classify(exc).kind in RETRYABLE - {Kind.UNKNOWN}
+
+
+def reason_of(exc: BaseException) -> Reason | None:
+    """Return the reason code that the exception, a cause of it or a member of a group names."""
+    return _reason_of(exc, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """Judges exceptions, by rules of your own first and then by the built-in tables."""
+
+    rules: tuple[Rule, ...] = ()
+    clock: Clock = SYSTEM
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(self.rules))
+
+    def classify(self, exc: BaseException) -> Failure:
+        """Judge an exception; never raises, never reads the message into its answer."""
+        return self._judge(exc, frozenset())
+
+    def _judge(self, exc: BaseException, groups: frozenset[int]) -> Failure:
+        weak: Verdict | None = None
+        chain = list(links(exc))
+        for position, link in enumerate(chain):
+            if isinstance(link.exc, BaseExceptionGroup):
+                failure = self._judge_group(link.exc, groups)
+                if failure is not None and (failure.kind in RETRYABLE or not link.implied):
+                    return failure
+                continue
+            verdict = self._read(link)
+            if verdict is None:
+                continue
+            if verdict.weak:
+                # The outermost general class stands, if nothing certain follows.
+                weak = weak or (None if link.implied else verdict)
+                continue
+            return self._complete(verdict, chain[position:])
+        if weak is not None:
+            return self._complete(weak, chain[:1])
+        why = f"{short_name(exc)} is in no table"
+        return Failure(Kind.UNKNOWN, None, why, "undecided")
+
+    def _judge_group(
+        self, group: BaseExceptionGroup[BaseException], groups: frozenset[int]
+    ) -> Failure | None:
+        if id(group) in groups or len(groups) >= _MOST_DEPTH:
+            return None
+        within = groups | {id(group)}
+        members = [m for m in group.exceptions if not isinstance(m, asyncio.CancelledError)]
+        # A task group cancels the others when one fails: that is not what went wrong.
+        judged = [self._judge(member, within) for member in members or group.exceptions]
+        worst = min(judged, key=lambda failure: SEVERITY.index(failure.kind))
+        if worst.kind not in RETRYABLE:
+            return worst
+        waits = [f.retry_after for f in judged if f.retry_after is not None]
+        return replace(worst, retry_after=max(waits, default=None))
+
+    def _read(self, link: Link) -> Verdict | None:
+        exc = link.exc
+        if isinstance(exc, _STOPS) and not link.outermost:
+            # asyncio.timeout raises TimeoutError from CancelledError: the first says what it is.
+            return None
+        mark = _read_mark(exc)
+        if mark is not None:
+            return mark
+        for rule in self.rules:
+            if rule.fits(exc):
+                return Verdict(
+                    rule.kind, f"rule:{rule}", f"{short_name(exc)} fits your rule {rule}"
+                )
+        verdict = (
+            kafka.read_kafka(exc)
+            or databases.read_database(exc)
+            or services.read_service(exc)
+            or read_provider(exc)
+            or by_class(exc, CLASSES)
+            or http.read_status(exc)
+            or read_attribute(exc)
+        )
+        if verdict is not None:
+            return verdict
+        verdict = read_standard(exc)
+        if verdict is not None and link.implied and verdict.kind not in RETRYABLE:
+            # `except FileNotFoundError: download()` says nothing about how the download failed.
+            return None
+        return verdict or read_bug(exc)
+
+    def _complete(self, verdict: Verdict, chain: list[Link]) -> Failure:
+        verdict = _overruled(verdict, chain)
+        retry_after = None
+        if verdict.kind in RETRYABLE:
+            waits = (self._wait_of(link.exc) for link in chain)
+            retry_after = next((wait for wait in waits if wait is not None), None)
+        return Failure(verdict.kind, retry_after, verdict.why, verdict.rule)
+
+    def _wait_of(self, exc: BaseException) -> float | None:
+        told = retry_after_of(exc, self.clock)
+        if told is not None:
+            return told
+        return next((rule.retry_after for rule in self.rules if rule.fits(exc)), None)
+
+
+def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
+    """Let what stands behind a wrapper correct it, where the wrapper cannot know better."""
+    if verdict.rule.startswith(("mark:", "rule:")):
+        return verdict
+    behind = [link.exc for link in chain if not link.implied]
+    if verdict.kind is Kind.RATE_LIMITED:
+        # It may be money, not time, that is missing.
+        return next(filter(None, map(read_quota, behind)), verdict)
+    if verdict.kind is Kind.TRANSIENT:
+        # To an HTTP client a refused certificate is one more failed connection.
+        refused = (exc for exc in behind if _CERTIFICATE in class_names(exc))
+        return next(filter(None, map(read_standard, refused)), verdict)
+    return verdict
+
+
+def _read_mark(exc: BaseException) -> Verdict | None:
+    told = look_str(exc, "__redrive_kind__")
+    if told is None or told not in Kind.__members__.values():
+        return None
+    kind = Kind(told)
+    return Verdict(kind, "mark:__redrive_kind__", f"{short_name(exc)} says that it is {kind.value}")
+
+
+def _reason_of(exc: BaseException, groups: frozenset[int]) -> Reason | None:
+    for link in links(exc):
+        if link.implied:
+            return None
+        told = look(link.exc, "__redrive_reason__")
+        if isinstance(told, str) and told in Reason.__members__.values():
+            return Reason(told)
+        if isinstance(link.exc, BaseExceptionGroup) and id(link.exc) not in groups:
+            if len(groups) >= _MOST_DEPTH:
+                return None
+            reason = _first_reason(link.exc.exceptions, groups | {id(link.exc)})
+            if reason is not None:
+                return reason
+    return None
+
+
+def _first_reason(members: Iterable[BaseException], groups: frozenset[int]) -> Reason | None:
+    return next(filter(None, (_reason_of(member, groups) for member in members)), None)

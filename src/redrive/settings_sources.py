@@ -1,0 +1,238 @@
+"""Where settings come from: a TOML file, the environment, overrides. Each value keeps its origin.
+
+Knows keys and names, not what values mean: `redrive.settings` validates them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args, get_origin
+
+from pydantic import BaseModel
+
+from redrive.errors import SettingsError
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "KNOWN_NAMES",
+    "PREFIX",
+    "Given",
+    "Key",
+    "Problem",
+    "from_environment",
+    "from_file",
+    "from_overrides",
+    "known_keys",
+    "variable",
+]
+
+Key = tuple[str, ...]
+
+PREFIX = "REDRIVE_"
+CONFIG_VARIABLE = "REDRIVE_CONFIG"
+# The names that users of this integration already have in their deployments.
+KNOWN_NAMES = {
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka.bootstrap_servers",
+    "KAFKA_WORKFLOW_EVENTS_TOPIC": "kafka.events_topic",
+    "KAFKA_WORKFLOW_RESULTS_TOPIC": "kafka.results_topic",
+    "KAFKA_DLQ_TOPIC": "kafka.dlq_topic",
+    "KAFKA_CONSUMER_GROUP_ID": "kafka.group_id",
+}
+# The last one is where `redrive.testing` keeps its Kafka.
+_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "REDRIVE_DEBUG", "REDRIVE_CACHE"})
+# Kubernetes gives every pod these for a Service called `redrive` or `redrive-…`.
+_SERVICE_LINK = re.compile(
+    r"REDRIVE(_[A-Z0-9]+)*?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value, and where it was given."""
+
+    path: Key
+    value: object
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One line about something that was given and cannot be used."""
+
+    text: str
+
+
+def variable(path: Key) -> str:
+    """Return the environment variable that sets the key at `path`."""
+    if path[:2] == ("kafka", "config"):
+        path = (*path[:2], *(name.replace(".", "_") for name in path[2:]))
+    return PREFIX + "__".join(path).upper()
+
+
+def from_file(file: Path, schema: type[BaseModel]) -> Iterator[Given | Problem]:
+    """Read a TOML file.
+
+    Raises:
+        SettingsError: It is not there, cannot be read, or is not TOML.
+    """
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"settings file {file} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file {file} is not TOML: {error}") from error
+    yield from _Reader(schema, str(file)).walk(schema, tree, ())
+
+
+def from_environment(
+    environ: Mapping[str, str], schema: type[BaseModel]
+) -> Iterator[Given | Problem]:
+    """Read the known names first, then `REDRIVE_…` over them; an empty variable counts as unset."""
+    for name, key in KNOWN_NAMES.items():
+        if environ.get(name):
+            yield Given(tuple(key.split(".")), environ[name], f"the environment variable {name}")
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS or not environ[name]:
+            continue
+        if "__" not in name and _SERVICE_LINK.fullmatch(name):
+            continue
+        reader = _Reader(schema, f"the environment variable {name}", in_environment=True)
+        path = name.removeprefix(PREFIX).lower().split("__")
+        yield from reader.walk(schema, _nested(path, environ[name]), ())
+
+
+def from_overrides(
+    overrides: Mapping[str, object], schema: type[BaseModel]
+) -> Iterator[Given | Problem]:
+    """Read values by dotted key; a value may be a mapping (`{"graphs": {"my.id": {…}}}`)."""
+    for key, value in overrides.items():
+        reader = _Reader(schema, "the flags or overrides")
+        yield from reader.walk(schema, _nested(key.split("."), value), ())
+
+
+def known_keys(schema: type[BaseModel], path: Key = ()) -> Iterator[Key]:
+    """Yield the path of every key, tables included; `*` stands for a name of the user's choice."""
+    for name, field in schema.model_fields.items():
+        yield (*path, name)
+        inner = _inner(field.annotation)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            middle = ("*",) if get_origin(field.annotation) is dict else ()
+            yield from known_keys(inner, (*path, name, *middle))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Takes a tree of given values apart, along the schema."""
+
+    schema: type[BaseModel]
+    origin: str
+    in_environment: bool = False
+
+    def walk(self, model: type[BaseModel], tree: object, path: Key) -> Iterator[Given | Problem]:
+        table = self._table(tree, path)
+        if isinstance(table, Problem):
+            yield table
+            return
+        if not table:
+            yield Given(path, {}, self.origin)
+        for name, value in table.items():
+            field = model.model_fields.get(name)
+            here = (*path, name)
+            if field is None:
+                yield self._unknown(here, model)
+                continue
+            inner = _inner(field.annotation)
+            if get_origin(field.annotation) is dict:
+                yield from self._entries(inner, value, here)
+            elif isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from self.walk(inner, value, here)
+            else:
+                yield Given(here, value, self.origin)
+
+    def _entries(self, inner: object, tree: object, path: Key) -> Iterator[Given | Problem]:
+        """Take a table apart whose names are the user's: graphs by id, options of librdkafka."""
+        table = self._table(tree, path)
+        if isinstance(table, Problem):
+            yield table
+            return
+        for name, value in table.items():
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from self.walk(inner, value, (*path, name))
+            else:
+                yield from self._options(name, value, path)
+
+    def _options(self, name: str, value: object, path: Key) -> Iterator[Given]:
+        """Write one option as librdkafka spells it: dotted names, everything as text."""
+        if isinstance(value, Mapping):  # TOML reads `sasl.username = …` as a table in a table
+            for rest, inner in value.items():
+                yield from self._options(f"{name}.{rest}", inner, path)
+            return
+        if self.in_environment:
+            name = name.replace("_", ".")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        yield Given((*path, name), text, self.origin)
+
+    def _table(self, tree: object, path: Key) -> Mapping[str, object] | Problem:
+        if isinstance(tree, str) and self.in_environment:
+            try:
+                tree = json.loads(tree)
+            except ValueError:
+                tree = None
+        if isinstance(tree, Mapping):
+            return tree
+        form = "a JSON object" if self.in_environment else "a table"
+        return Problem(f"{'.'.join(path)} in {self.origin} must be {form}")
+
+    def _unknown(self, path: Key, model: type[BaseModel]) -> Problem:
+        nearest = _nearest(path, self.schema)
+        if nearest is None:
+            siblings = ", ".join(model.model_fields)
+            table = ".".join(path[:-1])
+            hint = f"known in {table}: {siblings}" if table else f"known: {siblings}"
+        else:
+            known = ".".join(nearest)
+            name = f" ({variable(nearest)})" if self.in_environment else ""
+            hint = f"did you mean {known}{name}?"
+        return Problem(f"unknown key {'.'.join(path)} in {self.origin}: {hint}")
+
+
+def _nearest(path: Key, schema: type[BaseModel]) -> Key | None:
+    """Find the known key that was most likely meant: same last name first, then by spelling."""
+    known: dict[str, Key] = {}
+    for pattern in known_keys(schema):
+        if "*" in pattern and pattern[:1] != path[:1]:
+            continue
+        filled = tuple(
+            path[i] if part == "*" and i < len(path) else part for i, part in enumerate(pattern)
+        )
+        known[".".join(filled)] = filled
+    for candidate in known.values():
+        if candidate[-1] == path[-1] and candidate != path:
+            return candidate
+    close = difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.75)
+    if close:
+        return known[close[0]]
+    by_name = {candidate[-1]: candidate for candidate in known.values()}
+    close = difflib.get_close_matches(path[-1], by_name, n=1, cutoff=0.75)
+    return by_name[close[0]] if close else None
+
+
+def _nested(path: list[str], value: object) -> dict[str, object]:
+    tree = value
+    for name in reversed(path):
+        tree = {name: tree}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _inner(annotation: object) -> object:
+    """Return what a field holds; for a dict, what its values hold."""
+    return get_args(annotation)[1] if get_origin(annotation) is dict else annotation

@@ -1,0 +1,90 @@
+"""Who may run next: partitions take turns, and events of one thread run one after the other.
+
+Pure bookkeeping of the event loop: items in, the next startable one out. Capacity over all
+partitions (`worker.in_flight`) is the caller's; the limit per partition is here. [P7, P9]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from redrive.state.offsets import MAX_ENTRIES
+
+__all__ = ["Lanes"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class _Partition(Generic[Item]):
+    ready: deque[tuple[str, Item]] = field(default_factory=deque)
+    lanes: dict[str, deque[Item]] = field(default_factory=dict)
+    open: int = 0
+
+
+class Lanes(Generic[Item]):
+    """Items waiting to start, by partition and thread.
+
+    Args:
+        max_open: Items of one partition that may have started and not ended, held ones included.
+    """
+
+    def __init__(self, *, max_open: int = MAX_ENTRIES) -> None:
+        self._max_open = max_open
+        self._partitions: dict[Hashable, _Partition[Item]] = {}
+        self._turns: deque[Hashable] = deque()
+
+    def __len__(self) -> int:
+        """Return how many items wait to start."""
+        return sum(1 for _ in self._waiting())
+
+    def put(self, partition: Hashable, thread: str, item: Item) -> None:
+        """Let `item` wait for its turn, behind those of its thread that came before."""
+        home = self._partitions.get(partition)
+        if home is None:
+            home = self._partitions[partition] = _Partition()
+            self._turns.append(partition)
+        lane = home.lanes.get(thread)
+        if lane is None:
+            home.lanes[thread] = deque()
+            home.ready.append((thread, item))
+        else:
+            lane.append(item)
+
+    def take(self) -> Item | None:
+        """Return the next item that may start, or None; partitions take turns."""
+        for _ in range(len(self._turns)):
+            partition = self._turns[0]
+            self._turns.rotate(-1)
+            home = self._partitions[partition]
+            if home.ready and home.open < self._max_open:
+                home.open += 1
+                return home.ready.popleft()[1]
+        return None
+
+    def release(self, partition: Hashable, thread: str) -> None:
+        """Say that the started item of `thread` has ended: the next of its thread may start."""
+        home = self._partitions.get(partition)
+        if home is None or thread not in home.lanes:
+            return
+        home.open -= 1
+        lane = home.lanes[thread]
+        if lane:
+            # Older offsets first: they are what holds the commit back.
+            home.ready.appendleft((thread, lane.popleft()))
+        else:
+            del home.lanes[thread]
+
+    def drop(self, partition: Hashable) -> None:
+        """Forget everything of a partition that is no longer ours."""
+        if self._partitions.pop(partition, None) is not None:
+            self._turns.remove(partition)
+
+    def _waiting(self) -> Iterator[Item]:
+        for home in self._partitions.values():
+            yield from (item for _, item in home.ready)
+            for lane in home.lanes.values():
+                yield from lane

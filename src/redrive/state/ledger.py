@@ -1,0 +1,126 @@
+"""One partition's ledger: which offsets are settled, which are not, how far a commit may go.
+
+The ledger lives on the poll thread, from the partition's assignment until it goes. It decides
+nothing about events and knows no Kafka: offsets in, a committable offset and a note out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from redrive.state.offsets import WINDOW, Entry, Note
+
+__all__ = ["PartitionLedger", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What to commit for one partition: everything below `offset`, and `finished` past it."""
+
+    offset: int
+    finished: int
+    entries: Mapping[int, Entry]
+
+    def note(self, *, incarnation: int, settle: int) -> Note:
+        """Return the commit's note, signed by the worker and the settle that write it."""
+        entries = {offset - self.offset: entry for offset, entry in self.entries.items()}
+        return Note(incarnation=incarnation, settle=settle, finished=self.finished, entries=entries)
+
+
+class PartitionLedger:
+    """Which offsets of one partition are settled, under one assignment (its `epoch`).
+
+    Args:
+        epoch: The number of the assignment; results of another one are not ours.
+        committed: The committed offset, or None when the group has none yet.
+        note: What the commit said beside it.
+    """
+
+    def __init__(self, *, epoch: int, committed: int | None, note: Note | None = None) -> None:
+        self.epoch = epoch
+        self._base = committed
+        self._next = committed or 0
+        self._done = note.finished if note else 0
+        self._entries = (
+            {committed + at: entry for at, entry in note.entries.items()}
+            if note and committed is not None
+            else {}
+        )
+        self._received = 0
+
+    @property
+    def committable(self) -> int | None:
+        """The offset below which everything is settled; None before the first record."""
+        return self._base
+
+    @property
+    def unsettled(self) -> int:
+        """How many received offsets are not settled."""
+        if self._base is None:
+            return 0
+        span = self._next - self._base
+        return span - (self._done & ((1 << span) - 1)).bit_count()
+
+    def has_room(self, offset: int) -> bool:
+        """Say whether `offset` may start: it lies in the window past the committed one [P3]."""
+        return self._base is None or offset < self._base + WINDOW or not self.unsettled
+
+    def receive(self, offset: int) -> bool:
+        """Take note of a record; False when it is settled already and must not run again.
+
+        Offsets between the last record and this one do not exist (compaction, transaction markers,
+        retention): they count as settled. A first record below the committed offset means that
+        the log was made anew; the ledger then begins there.
+        """
+        if self._base is None or (offset < self._base and not self._received):
+            self._base, self._next, self._done, self._entries = offset, offset, 0, {}
+        self._received += 1
+        if offset < self._base:
+            return False
+        if offset > self._next:
+            self._skip_hole(until=offset)
+        self._next = max(self._next, offset + 1)
+        return not self._done >> (offset - self._base) & 1
+
+    def snapshot(self, finished: Iterable[int] = ()) -> Snapshot | None:
+        """Return what to commit once `finished` are settled too; None before the first record."""
+        if self._base is None:
+            return None
+        base, done = self._with(self._base, finished)
+        entries = {
+            offset: entry
+            for offset, entry in self._entries.items()
+            if offset >= base and not done >> (offset - base) & 1
+        }
+        return Snapshot(offset=base, finished=done, entries=entries)
+
+    def settle(self, finished: Iterable[int]) -> None:
+        """Mark offsets as settled: their outcome and the commit that covers them are stored."""
+        after = self.snapshot(finished)
+        if after is not None:
+            self._base, self._done, self._entries = (
+                after.offset,
+                after.finished,
+                dict(after.entries),
+            )
+            self._next = max(self._next, self._base)
+
+    def _with(self, base: int, finished: Iterable[int]) -> tuple[int, int]:
+        done = self._done
+        for offset in finished:
+            if offset >= base:
+                done |= 1 << (offset - base)
+        run = (done ^ (done + 1)).bit_length() - 1
+        return base + run, done >> run
+
+    def _skip_hole(self, *, until: int) -> None:
+        base = self._base
+        if base is None:
+            return
+        if not self.unsettled:
+            self._base, self._done = until, self._done >> (until - base)
+            self._next = until
+            return
+        width = until - self._next
+        self._done |= ((1 << width) - 1) << (self._next - base)

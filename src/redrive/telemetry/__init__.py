@@ -1,0 +1,1 @@
+"""What redrive tells about itself; knows nothing of the rest."""

@@ -1,0 +1,71 @@
+"""Logging of the `redrive` command: events with fields, to stderr.
+
+Only the command line sets this up. A program that embeds redrive keeps its own set-up: modules do
+no more than `structlog.get_logger("redrive.…")`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.types import Processor
+
+__all__ = ["configure_logging"]
+
+# Loggers under our name that speak for a library.
+_LIBRARIES = ("redrive.kafka.librdkafka",)
+# For every record, ours and that of other libraries.
+_SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logging(*, json: bool | None = None, level: str = "INFO") -> None:
+    """Send logs to stderr: for people when it is a terminal, else one JSON object a line.
+
+    Args:
+        json: Choose the form, whatever stderr is.
+        level: Of redrive's own loggers; other libraries are heard from WARNING on, if at all.
+    """
+    as_json = not sys.stderr.isatty() if json is None else json
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(as_json=as_json),
+            ],
+        )
+    )
+    of_others = max(logging.WARNING, logging.getLevelNamesMapping()[level])
+    logging.basicConfig(handlers=[handler], level=of_others, force=True)
+    logging.getLogger("redrive").setLevel(level)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(of_others)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _renderers(*, as_json: bool) -> list[Processor]:
+    # Plain tracebacks: the rich ones print local variables, which may hold payloads. [P15]
+    if as_json:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

@@ -1,0 +1,100 @@
+"""Reads topics the way a judge must: whole, read-committed, without a group of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+
+from redrive.clock import SYSTEM
+from redrive.kafka.client import reader_config
+from redrive.kafka.connect import make_consumer
+from redrive.kafka.log import Committed, Place, Record, record_of
+from redrive.kafka.options import KafkaSettings
+
+__all__ = ["committed_offsets", "end_offsets", "read_topic"]
+
+_CALL_S = 10.0
+_READ_S = 60.0
+
+
+def read_topic(bootstrap_servers: str, topic: str) -> list[Record]:
+    """Return every record of a topic that a read-committed reader sees, up to its end now."""
+    with _reader(bootstrap_servers) as consumer:
+        places = _places(consumer, topic)
+        consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+        return list(_until_end(consumer, set(places)))
+
+
+def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
+    """Return the end of each partition: the offset that the next record gets."""
+    with _reader(bootstrap_servers) as consumer:
+        return {place: _end(consumer, place) for place in _places(consumer, topic)}
+
+
+def committed_offsets(bootstrap_servers: str, topic: str, group: str) -> dict[Place, Committed]:
+    """Return what `group` has committed for each partition, with its metadata."""
+    with _reader(bootstrap_servers, group=group) as consumer:
+        asked = [TopicPartition(*place) for place in _places(consumer, topic)]
+        return {
+            Place(part.topic, part.partition): Committed(
+                part.offset if part.offset >= 0 else None, part.metadata
+            )
+            for part in _until_told(lambda: consumer.committed(asked, timeout=_CALL_S))
+        }
+
+
+@contextmanager
+def _reader(bootstrap_servers: str, *, group: str = "redrive-testing") -> Iterator[Consumer]:
+    settings = KafkaSettings(bootstrap_servers=bootstrap_servers, group_id=group)
+    consumer = make_consumer(reader_config(settings, partition_eof=True))
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _places(consumer: Consumer, topic: str) -> list[Place]:
+    metadata = consumer.list_topics(timeout=_CALL_S)
+    return [Place(topic, number) for number in metadata.topics[topic].partitions]
+
+
+def _end(consumer: Consumer, place: Place) -> int:
+    watermarks = consumer.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
+    if watermarks is None:
+        raise TimeoutError(f"the broker did not say where {place} ends")
+    return watermarks[1]
+
+
+def _until_told(call: Callable[[], list[TopicPartition]]) -> list[TopicPartition]:
+    """Ask again while the coordinator of the group is not there yet."""
+    deadline = SYSTEM.monotonic() + _READ_S
+    while True:
+        try:
+            return call()
+        except KafkaException:
+            if SYSTEM.monotonic() > deadline:
+                raise
+            SYSTEM.block(0.2)
+
+
+def _until_end(consumer: Consumer, open_places: set[Place]) -> Iterator[Record]:
+    deadline = SYSTEM.monotonic() + _READ_S
+    while open_places:
+        if SYSTEM.monotonic() > deadline:
+            raise TimeoutError(f"{sorted(open_places)} not read to the end in {_READ_S:g} s")
+        for message in consumer.consume(1000, 0.2):
+            error = message.error()
+            if error is None:
+                yield record_of(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
+                open_places.discard(Place(message.topic() or "", message.partition() or 0))
+            else:
+                raise KafkaException(error)

@@ -1,0 +1,117 @@
+"""A stage for tests: topics on a real broker, a folder with graphs, a worker's environment.
+
+It knows how to send events of any kind, and to wait until the group has committed all of them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from redrive.clock import SYSTEM
+from redrive.events import Payload, WorkflowEvent
+from redrive.kafka.client import producer_config
+from redrive.kafka.connect import make_producer
+from redrive.kafka.options import KafkaSettings
+from redrive.testing.reading import committed_offsets, end_offsets
+from redrive.testing.topics import Topics
+from redrive.testing.worker import WorkerProcess, wait_until
+
+__all__ = ["Stage", "event"]
+
+
+def event(data: Mapping[str, object], *, workflow_id: str = "fates") -> WorkflowEvent:
+    """Return an event with an id of its own."""
+    return WorkflowEvent(
+        event_id=str(uuid.uuid4()),
+        timestamp=SYSTEM.now(),
+        source="test",
+        workflow_id=workflow_id,
+        workflow_run_id="test-run",
+        payload=Payload(data=dict(data)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where one test plays.
+
+    Args:
+        bootstrap_servers: The broker.
+        topics: The four topics and the group.
+        folder: Where workers run and graphs are found.
+        settings: Further REDRIVE_… variables, for every worker.
+    """
+
+    bootstrap_servers: str
+    topics: Topics
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def kafka_settings(self) -> KafkaSettings:
+        """Return the settings `kafka.*` of this stage."""
+        return KafkaSettings(
+            bootstrap_servers=self.bootstrap_servers,
+            events_topic=self.topics.events,
+            results_topic=self.topics.results,
+            retry_topic=self.topics.retry,
+            dlq_topic=self.topics.dlq,
+            group_id=self.topics.group,
+        )
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of a worker on this stage."""
+        return {
+            "REDRIVE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "REDRIVE_KAFKA__EVENTS_TOPIC": self.topics.events,
+            "REDRIVE_KAFKA__RESULTS_TOPIC": self.topics.results,
+            "REDRIVE_KAFKA__RETRY_TOPIC": self.topics.retry,
+            "REDRIVE_KAFKA__DLQ_TOPIC": self.topics.dlq,
+            "REDRIVE_KAFKA__GROUP_ID": self.topics.group,
+            **self.settings,
+        }
+
+    def worker(
+        self, *arguments: str, name: str = "worker", environ: Mapping[str, str] | None = None
+    ) -> WorkerProcess:
+        """Return a worker process of this stage, not started yet."""
+        return WorkerProcess(
+            self.folder,
+            environ=self.environ() | dict(environ or {}),
+            arguments=arguments,
+            name=name,
+        )
+
+    def send(self, values: Iterable[WorkflowEvent | bytes | None]) -> None:
+        """Publish events; bytes go as they are. Returns once all are stored."""
+        with _producer(self.bootstrap_servers) as producer:
+            for value in values:
+                if isinstance(value, WorkflowEvent):
+                    producer.produce(self.topics.events, value.to_bytes(), value.event_id)
+                else:
+                    producer.produce(self.topics.events, value)
+                producer.poll(0)
+
+    def settled(self) -> bool:
+        """Say whether the group has committed everything there is."""
+        committed = committed_offsets(self.bootstrap_servers, self.topics.events, self.topics.group)
+        ends = end_offsets(self.bootstrap_servers, self.topics.events)
+        return all(not end or committed[place].offset == end for place, end in ends.items())
+
+    def wait_settled(self, *, timeout_s: float) -> None:
+        """Return once the group has committed everything there is."""
+        wait_until(self.settled, timeout_s=timeout_s, what="all events settled", every_s=0.3)
+
+
+@contextmanager
+def _producer(bootstrap_servers: str) -> Iterator[Producer]:
+    producer = make_producer(producer_config(KafkaSettings(bootstrap_servers=bootstrap_servers)))
+    yield producer
+    left = producer.flush(30)
+    if left:
+        raise TimeoutError(f"{left} records were not stored in 30 s")

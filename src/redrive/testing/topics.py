@@ -1,0 +1,93 @@
+"""A broker to test on, and topics of one's own: names that no other test uses.
+
+What the tests' fixtures hand out is typed here. The topics of a deployment are made by
+`redrive.kafka.topics`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.topics import create_topics as make
+
+__all__ = ["Kafka", "MakeTopics", "NamedBroker", "Topics", "create_topics", "delete_topics"]
+
+_TIMEOUT_S = 30.0
+
+
+class Kafka(Protocol):
+    """A broker that runs: ours, or one that was named."""
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where it listens, `host:port`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBroker:
+    """A broker that somebody else runs."""
+
+    bootstrap_servers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topics that exist and are empty, and the name of a group that has read nothing."""
+
+    events: str
+    results: str
+    retry: str
+    dlq: str
+    group: str
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """The four topics."""
+        return (self.events, self.results, self.retry, self.dlq)
+
+
+class MakeTopics(Protocol):
+    """Makes fresh topics, as often as it is called."""
+
+    def __call__(self, *, partitions: int = 4) -> Topics:
+        """Return topics of `partitions` partitions each."""
+        ...
+
+
+def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
+    """Create four topics under names of their own, as `redrive topics create` would."""
+    tag = uuid.uuid4().hex[:8]
+    topics = Topics(
+        events=f"events-{tag}",
+        results=f"results-{tag}",
+        retry=f"retry-{tag}",
+        dlq=f"dlq-{tag}",
+        group=f"group-{tag}",
+    )
+    settings = KafkaSettings(
+        bootstrap_servers=bootstrap_servers,
+        events_topic=topics.events,
+        results_topic=topics.results,
+        retry_topic=topics.retry,
+        dlq_topic=topics.dlq,
+    )
+    make(settings, partitions=partitions)
+    return topics
+
+
+def delete_topics(bootstrap_servers: str, names: Iterable[str]) -> None:
+    """Delete topics, as far as the broker can still be reached."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    gone = admin.delete_topics(list(names), request_timeout=5)
+    for future in gone.values():
+        with contextlib.suppress(KafkaException, TimeoutError):
+            future.result(timeout=_TIMEOUT_S)

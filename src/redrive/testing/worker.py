@@ -1,0 +1,143 @@
+"""Real worker processes: started, watched by what they log, killed at will."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from redrive.clock import SYSTEM
+
+__all__ = ["WorkerProcess", "wait_until"]
+
+
+def wait_until(
+    condition: Callable[[], object], *, timeout_s: float, what: str, every_s: float = 0.05
+) -> None:
+    """Return once `condition` is true.
+
+    Raises:
+        TimeoutError: It was not within `timeout_s` seconds; names `what` was waited for.
+    """
+    deadline = SYSTEM.monotonic() + timeout_s
+    while not condition():
+        if SYSTEM.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+        SYSTEM.block(every_s)
+
+
+class WorkerProcess:
+    """One `redrive worker`, as a process of its own.
+
+    Args:
+        folder: Where it runs: the graphs' modules and its relative paths are found there.
+        environ: Its settings, as REDRIVE_… variables.
+        arguments: Further flags of `redrive worker`.
+        name: Tells its log files apart.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environ: Mapping[str, str],
+        arguments: tuple[str, ...] = (),
+        name: str = "worker",
+    ) -> None:
+        self._folder = folder
+        self._environ = {**os.environ, **environ}
+        self._command = (sys.executable, "-m", "redrive", "worker", *arguments)
+        self._name = name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lives = 0
+
+    @property
+    def log_file(self) -> Path:
+        """The log of its current life, JSON lines."""
+        return self._folder / f"{self._name}.{self._lives}.log"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running().pid
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self._lives += 1
+        with self.log_file.open("wb") as out:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [*self._command, "--log-format", "json"],
+                cwd=self._folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self) -> None:
+        """Kill it with -9, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait(timeout_s=10)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self._running().send_signal(number)
+
+    def stop(self, *, timeout_s: float = 40.0) -> int:
+        """Ask it to stop, and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s=timeout_s)
+
+    def wait(self, *, timeout_s: float) -> int:
+        """Return its exit code once it has ended."""
+        return self._running().wait(timeout_s)
+
+    def close(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def events(self, name: str | None = None) -> Iterator[dict[str, object]]:
+        """Go over what its current life has logged; with a name, only such events."""
+        for line in self.log_file.read_bytes().splitlines():
+            if not line.startswith(b"{"):
+                continue
+            event = json.loads(line)
+            if name is None or event.get("event") == name:
+                yield event
+
+    def wait_for(self, event: str, *, timeout_s: float = 30.0) -> dict[str, object]:
+        """Return the first such event of its current life; fail when it ends before."""
+
+        def seen() -> bool:
+            if any(True for _ in self.events(event)):
+                return True
+            if self._running().poll() is not None:
+                raise RuntimeError(
+                    f"{self._name} ended with {self._running().returncode} before {event!r}:\n"
+                    + self.log_file.read_text(errors="replace")[-4000:]
+                )
+            return False
+
+        wait_until(seen, timeout_s=timeout_s, what=f"{self._name}: {event!r}")
+        return next(self.events(event))
+
+    @contextmanager
+    def running(self) -> Iterator[WorkerProcess]:
+        """Start it, and end it at the end of the block."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self._name} was not started")
+        return self._process

@@ -1,0 +1,283 @@
+"""From settings to living parts: the only place that puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+from confluent_kafka import Consumer, Producer
+
+from redrive.clock import SYSTEM, Clock
+from redrive.consumer.answers import Answers
+from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.intake import Intake
+from redrive.consumer.options import Delivery
+from redrive.consumer.outcome import Ending
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.runner import Processor, Runner
+from redrive.consumer.settle import Downstream, Settler
+from redrive.errors import SettingsError
+from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.graphs import GraphRegistry, WorkflowProcessor
+from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
+from redrive.graphs.lease import Lease
+from redrive.graphs.registry import GraphSource
+from redrive.kafka.client import consumer_config, producer_config
+from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.topics import TopicReport, verify_topics
+from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.settings import Settings
+
+__all__ = ["LangGraphKafkaConsumer", "run_worker"]
+
+log = structlog.get_logger("redrive.worker")
+
+
+class LangGraphKafkaConsumer:
+    """A worker in your own process.
+
+        async with LangGraphKafkaConsumer(settings, {"research": graph}) as worker:
+            await worker.wait()
+
+    Args:
+        settings: All settings; those of `graphs` are taken besides the graphs given here.
+        graphs: Graphs by workflow id: a StateGraph, a compiled graph, a factory, an import path;
+            or a registry.
+        clock: Where time comes from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None = None,
+        *,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._graphs = graphs
+        self._worker: Worker | None = None
+        self._processor: WorkflowProcessor | None = None
+
+    @property
+    def endings(self) -> Mapping[Ending, int]:
+        """How many events ended in which way, durably, since the start."""
+        return {} if self._worker is None else self._worker.endings
+
+    async def start(self) -> None:
+        """Load the graphs, verify the topics, join the group.
+
+        Raises:
+            SettingsError: Something that the settings name cannot work.
+            KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
+        """
+        settings = self._settings
+        registry = await asyncio.to_thread(_registry, settings, self._graphs)
+        report = await asyncio.to_thread(verify_topics, settings.kafka)
+        _check(report)
+        checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
+        name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"
+        self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
+        self._worker = build_worker(
+            settings, self._processor, checkpoints, report=report, name=name, clock=self._clock
+        )
+        await self._worker.start()
+
+    async def wait(self) -> None:
+        """Return when the worker has stopped, or raise what ended it."""
+        if self._worker is not None:
+            await self._worker.wait()
+
+    def request_stop(self) -> None:
+        """Begin to stop."""
+        if self._worker is not None:
+            self._worker.request_stop()
+
+    async def stop(self) -> None:
+        """Drain, settle, leave the group."""
+        if self._worker is not None:
+            await self._worker.stop()
+
+    async def run(self) -> None:
+        """Start, and return when the worker has stopped."""
+        await self.start()
+        await self.wait()
+
+    async def process_workflow_event(self, event: WorkflowEvent) -> WorkflowResultEvent:
+        """Run one event here and now, beside Kafka."""
+        if self._processor is None:
+            raise RuntimeError("the consumer is not started")
+        return await self._processor.process_workflow_event(event)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+def build_worker(
+    settings: Settings,
+    processor: Processor,
+    checkpoints: Checkpoints,
+    *,
+    report: TopicReport,
+    name: str,
+    clock: Clock = SYSTEM,
+) -> Worker:
+    """Put a worker together around anything that executes events."""
+    build = partial(_build, settings, processor, checkpoints, report, name, clock)
+    return Worker(
+        build,
+        startup_s=settings.kafka.startup_timeout.total_seconds(),
+        grace_s=settings.worker.grace.total_seconds(),
+        clock=clock,
+    )
+
+
+def _build(
+    settings: Settings,
+    processor: Processor,
+    checkpoints: Checkpoints,
+    report: TopicReport,
+    name: str,
+    clock: Clock,
+    downstream: Downstream,
+    ended: Callable[[BaseException | None], None],
+) -> Parts:
+    kafka, worker = settings.kafka, settings.worker
+    transactional = worker.delivery is Delivery.EXACTLY_ONCE
+    session_s = kafka.session_timeout.total_seconds()
+    pulse = Pulse(clock)
+    answers = Answers(
+        results_topic=kafka.results_topic,
+        dlq_topic=kafka.dlq_topic,
+        max_bytes=report.max_bytes,
+        worker=name,
+        clock=clock,
+    )
+    policy = settings.retry.config()
+    runner = Runner(processor, answers, policy=lambda _: policy, worker=name, clock=clock)
+    settling = SettleThread(
+        partial(_producer, settings, report, transactional),
+        transactional=transactional,
+        report=lambda told: settler.report(told),  # noqa: PLW0108 - the settler comes just below
+        clock=clock,
+        limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
+    )
+    settler = Settler(
+        settling,
+        downstream,
+        Partitions(buffer_bytes=worker.buffer, session_timeout_s=session_s, clock=clock),
+        incarnation=secrets.randbits(64),
+        transactional=transactional,
+        clock=clock,
+    )
+    intake = Intake(
+        runner,
+        answers,
+        finish=settler.finish,
+        new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
+        new_control=processor.new_control,
+        keep=checkpoints.keep,
+        in_flight=worker.in_flight,
+        clock=clock,
+    )
+    polling = PollThread(
+        partial(_consumer, settings),
+        topics=[kafka.events_topic],
+        listener=settler,
+        pulse=pulse,
+        ended=ended,
+    )
+    return Parts(intake, settler, settling, polling, checkpoints)
+
+
+def _registry(
+    settings: Settings, graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None
+) -> GraphRegistry:
+    if isinstance(graphs, GraphRegistry):
+        return graphs
+    # What is named one by one wins over what a langgraph.json brings along.
+    sources: dict[str, GraphSource | FileGraph] = {**(graphs or {}), **settings.graphs}
+    if not sources:
+        raise SettingsError(
+            "no graph is registered: name one with --graph ID=module:attribute, "
+            "graphs.<id>.target in redrive.toml, or --langgraph-json FILE"
+        )
+    return GraphRegistry(sources)
+
+
+def _check(report: TopicReport) -> None:
+    for finding in report.warnings:
+        log.warning("topics.finding", topic=finding.topic, finding=str(finding))
+    if report.errors:
+        raise SettingsError("\n".join(str(finding) for finding in report.errors))
+
+
+def _producer(settings: Settings, report: TopicReport, transactional: bool) -> Producer:  # noqa: FBT001
+    worker = settings.worker.id or secrets.token_hex(8)
+    limits = [report.max_bytes[settings.kafka.results_topic]]
+    limits.append(report.max_bytes[settings.kafka.dlq_topic])
+    config = producer_config(
+        settings.kafka,
+        transactional_id=f"redrive.{settings.kafka.group_id}.{worker}" if transactional else None,
+        max_message_bytes=max(limits),
+        max_batch_bytes=min(limits),
+    )
+    return make_producer({**config, "delivery.report.only.error": True})
+
+
+def _consumer(settings: Settings, more: Mapping[str, object]) -> Consumer:
+    config = consumer_config(settings.kafka, member=settings.worker.id)
+    return make_consumer({**config, **more})
+
+
+def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int:
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Returns:
+        0, once it has stopped.
+    """
+    log.info("worker.starting", worker=settings.worker.id, delivery=settings.worker.delivery.value)
+    asyncio.run(_run_worker(settings, langgraph_json))
+    return 0
+
+
+async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
+    graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
+    loop = asyncio.get_running_loop()
+    # Sync nodes block a thread each; the default of five or six would be the real limit.
+    loop.set_default_executor(ThreadPoolExecutor(settings.worker.in_flight + 8))
+    consumer = LangGraphKafkaConsumer(settings, graphs)
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            log.warning("worker.stopped_at_once")
+            os._exit(130)
+        asked = True
+        consumer.request_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await consumer.run()

@@ -1,0 +1,75 @@
+"""How Airflow sees the package, and what is said where Airflow is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.airflow.conftest import AirflowHome
+
+import redrive.airflow
+from redrive.airflow.provider_info import get_provider_info
+
+
+def test_airflow_lists_the_provider(bare_airflow: AirflowHome) -> None:
+    listed = json.loads(bare_airflow.run("airflow", "providers", "list", "-o", "json"))
+
+    assert "redrive" in [provider["package_name"] for provider in listed]
+
+
+def test_every_module_and_class_that_the_provider_names_is_there(
+    bare_airflow: AirflowHome,
+) -> None:
+    info = get_provider_info()
+    names = json.dumps([info["operators"], info["triggers"], info["task-decorators"]])
+    script = (
+        "import importlib, json, sys\n"
+        "operators, triggers, decorators = json.loads(sys.argv[1])\n"
+        "for entry in operators + triggers:\n"
+        "    for module in entry['python-modules']: importlib.import_module(module)\n"
+        "for entry in decorators:\n"
+        "    module, _, name = entry['class-name'].rpartition('.')\n"
+        "    getattr(importlib.import_module(module), name)\n"
+        "import redrive.airflow\n"
+        "for name in redrive.airflow.__all__: getattr(redrive.airflow, name)\n"
+    )
+
+    bare_airflow.run(sys.executable, "-c", script, names)
+
+
+def test_a_trigger_is_made_again_from_what_it_serialized(bare_airflow: AirflowHome) -> None:
+    script = (
+        "import json\n"
+        "from redrive.airflow import LangGraphResultTrigger\n"
+        "first = LangGraphResultTrigger(kafka_conn_id='c', results_topic='r', event_id='e',\n"
+        "                               offsets=[(0, 5), (1, 7)], deadline_ms=12)\n"
+        "path, kept = first.serialize()\n"
+        "assert path == 'redrive.airflow.triggers.LangGraphResultTrigger', path\n"
+        "again = LangGraphResultTrigger(**json.loads(json.dumps(kept)))\n"
+        "assert again.serialize() == first.serialize()\n"
+    )
+
+    bare_airflow.run(sys.executable, "-c", script)
+
+
+def test_without_airflow_the_error_names_the_extra() -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['airflow'] = None\n"
+        "from redrive.errors import MissingExtraError\n"
+        "try:\n"
+        "    from redrive.airflow import LangGraphOperator\n"
+        "except MissingExtraError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.strip() == "apache-airflow is not installed: install redrive[airflow]"
+
+
+def test_the_public_names_are_sorted() -> None:
+    assert redrive.airflow.__all__ == sorted(redrive.airflow.__all__)

@@ -1,0 +1,117 @@
+"""Who an event is, and what of an Airflow connection reaches our clients: pure."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from redrive.airflow.connection import kafka_settings
+from redrive.airflow.requests import event_id_of, request_of
+from redrive.errors import SettingsError
+from redrive.events import EventHeaders, WorkflowEvent
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Task:
+    dag_id: str = "dag"
+    run_id: str = "run"
+    task_id: str = "task"
+    map_index: int | None = -1
+    try_number: int = 1
+
+
+def test_the_event_id_is_the_same_for_every_try() -> None:
+    first, second = event_id_of(Task()), event_id_of(Task(try_number=2))
+
+    assert first == second
+    assert uuid.UUID(first).version == 5
+
+
+@pytest.mark.parametrize(
+    "other", [Task(dag_id="x"), Task(run_id="x"), Task(task_id="x"), Task(map_index=0)]
+)
+def test_every_part_of_a_tasks_name_makes_another_event(other: Task) -> None:
+    assert event_id_of(other) != event_id_of(Task())
+
+
+def test_names_that_read_alike_when_joined_are_different_events() -> None:
+    one, other = Task(dag_id="a/b", run_id="c"), Task(dag_id="a", run_id="b/c")
+
+    assert event_id_of(one) != event_id_of(other)
+
+
+def test_a_task_that_is_not_mapped_is_one_task_however_airflow_writes_it() -> None:
+    assert event_id_of(Task(map_index=None)) == event_id_of(Task(map_index=-1))
+
+
+@pytest.mark.invariant("P8")
+def test_the_request_carries_its_deadline_in_a_header() -> None:
+    request = request_of(
+        Task(), workflow_id="w", data={"a": 1}, timeout=timedelta(minutes=5), now=NOW
+    )
+
+    headers = EventHeaders.read(request.headers.write())
+    event = WorkflowEvent.from_bytes(request.event.to_bytes())
+    assert headers.deadline == round(NOW.timestamp() * 1000) + 300_000
+    assert (event.source, event.workflow_run_id, event.payload.data) == ("airflow", "run", {"a": 1})
+
+
+@pytest.mark.parametrize("data", ["text", None, [1], {1: "one"}])
+def test_data_that_is_no_input_of_a_graph_is_refused(data: object) -> None:
+    with pytest.raises(TypeError, match="'task' must be a dict"):
+        request_of(Task(), workflow_id="w", data=data, timeout=timedelta(1), now=NOW)
+
+
+def test_of_a_connection_only_what_concerns_every_client_is_taken() -> None:
+    settings = kafka_settings(
+        {
+            "bootstrap.servers": "a:1,b:2",
+            "group.id": "ours",
+            "auto.offset.reset": "latest",
+            "enable.auto.commit": False,
+            "partitioner": "random",
+            "error_cb": "some.module.function",
+            "security.protocol": "SASL_SSL",
+            "enable.ssl.certificate.verification": True,
+            "socket.timeout.ms": 5000,
+        },
+        conn_id="c",
+    )
+
+    assert (settings.bootstrap_servers, settings.group_id) == ("a:1,b:2", "ours")
+    assert settings.config == {
+        "security.protocol": "SASL_SSL",
+        "enable.ssl.certificate.verification": "true",
+        "socket.timeout.ms": "5000",
+    }
+
+
+def test_topics_come_from_the_task_then_the_environment_then_their_usual_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KAFKA_WORKFLOW_EVENTS_TOPIC", "of-the-environment")
+    monkeypatch.delenv("KAFKA_WORKFLOW_RESULTS_TOPIC", raising=False)
+    extra = {"bootstrap.servers": "a:1"}
+
+    told = kafka_settings(extra, conn_id="c", events_topic="of-the-task")
+    untold = kafka_settings(extra, conn_id="c")
+
+    assert told.events_topic == "of-the-task"
+    assert untold.events_topic == "of-the-environment"
+    assert untold.results_topic == "workflow-results"
+
+
+@pytest.mark.parametrize("extra", [{}, {"bootstrap.servers": " "}, {"bootstrap.servers": 1}])
+def test_a_connection_without_brokers_is_named(extra: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="'my_kafka' names no brokers"):
+        kafka_settings(extra, conn_id="my_kafka")
+
+
+def test_a_token_function_cannot_be_used_and_that_is_said() -> None:
+    with pytest.raises(SettingsError, match="oauth_cb"):
+        kafka_settings({"bootstrap.servers": "a:1", "oauth_cb": "a.b"}, conn_id="c")

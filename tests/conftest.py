@@ -1,0 +1,59 @@
+"""What every test may ask for: a real broker, and topics of one's own on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_jars import missing_tool
+from redrive.testing.topics import (
+    Kafka,
+    MakeTopics,
+    NamedBroker,
+    Topics,
+    create_topics,
+    delete_topics,
+)
+
+
+@pytest.fixture(scope="session")
+def broker_tools() -> None:
+    """What a test that starts a `LocalBroker` of its own asks for."""
+    missing = missing_tool()
+    if missing is not None:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if named:
+        yield NamedBroker(named)
+        return
+    request.getfixturevalue("broker_tools")
+    with LocalBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def make_topics(kafka: Kafka) -> Iterator[MakeTopics]:
+    made: list[str] = []
+
+    def make(*, partitions: int = 4) -> Topics:
+        topics = create_topics(kafka.bootstrap_servers, partitions=partitions)
+        made.extend(topics.names)
+        return topics
+
+    yield make
+    if made:
+        delete_topics(kafka.bootstrap_servers, made)
+
+
+@pytest.fixture
+def topics(make_topics: MakeTopics) -> Topics:
+    return make_topics()

@@ -1,0 +1,69 @@
+"""A three-node graph whose events carry their fate; each node execution is written to a file."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+
+EXECUTIONS = Path(os.environ.get("EXECUTIONS", "executions.log"))
+
+
+class State(TypedDict, total=False):
+    fate: str
+    seconds: float
+    steps: list[str]
+
+
+def note(node: str, config: RunnableConfig) -> None:
+    """Write down that `node` runs, so that executions are counted outside the process."""
+    descriptor = os.open(EXECUTIONS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{config['configurable']['thread_id']} {node}\n".encode())
+    os.close(descriptor)
+
+
+def first_time(config: RunnableConfig) -> bool:
+    """Say whether this thread asks for the first time, over all lives of the worker."""
+    name = config["configurable"]["thread_id"].replace("/", "_")
+    try:
+        EXECUTIONS.with_name(f"asked-{name}").mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+async def plan(_: State, config: RunnableConfig) -> State:
+    note("plan", config)
+    return {"steps": ["plan"]}
+
+
+async def work(state: State, config: RunnableConfig) -> State:
+    fate = state.get("fate", "success")
+    note("work", config)
+    if fate == "transient" and first_time(config):
+        raise ConnectionError("the model's service closed the connection")
+    if fate == "permanent":
+        raise ValueError("the prompt has no question")
+    if fate == "sleep":
+        await asyncio.sleep(state.get("seconds", 1.0))
+    if fate == "block":
+        time.sleep(state.get("seconds", 1.0))  # noqa: ASYNC251 - blocking the loop is the point
+    return {"steps": [*state.get("steps", []), "work"]}
+
+
+def write(state: State, config: RunnableConfig) -> State:
+    note("write", config)
+    return {"steps": [*state.get("steps", []), "write"]}
+
+
+builder = StateGraph(State)
+builder.add_node("plan", plan)
+builder.add_node("work", work)
+builder.add_node("write", write)
+builder.add_edge(START, "plan")
+builder.add_edge("plan", "work")
+builder.add_edge("work", "write")
+builder.add_edge("write", END)

@@ -1,0 +1,64 @@
+"""The broker is stopped, and killed with -9, while events run: the worker goes on by itself."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redrive.testing.broker import LocalBroker
+from redrive.testing.judge import gather, judge
+from redrive.testing.stage import Stage, event
+from redrive.testing.topics import create_topics
+from redrive.testing.worker import wait_until
+
+EVENTS = 1_500
+AGENTS = Path(__file__).parent / "agents"
+
+
+@pytest.fixture
+def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - checks the tools
+    with LocalBroker() as broker:
+        yield broker
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P7")
+@pytest.mark.parametrize("fault", ["stopped", "killed"])
+def test_a_worker_outlives_a_broker_that_is(
+    fault: str, own_broker: LocalBroker, tmp_path: Path
+) -> None:
+    shutil.copy(AGENTS / "fates.py", tmp_path)
+    servers = own_broker.bootstrap_servers
+    settings = {
+        "EXECUTIONS": str(tmp_path / "executions.log"),
+        "REDRIVE_CHECKPOINTS__URL": "none",
+        "REDRIVE_WORKER__IN_FLIGHT": "16",
+    }
+    stage = Stage(servers, create_topics(servers, partitions=4), tmp_path, settings)
+    stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(EVENTS))
+
+    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        for share in (1, 2):
+            _wait_for_runs(tmp_path / "executions.log", share * EVENTS // 3)
+            _take_away(own_broker, fault)
+            own_broker.start()
+        stage.wait_settled(timeout_s=120)
+        assert worker.stop() == 0
+
+    verdict = judge(gather(servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results["success"] == EVENTS
+
+
+def _take_away(broker: LocalBroker, fault: str) -> None:
+    if fault == "stopped":
+        broker.stop()
+    else:
+        broker.kill()
+
+
+def _wait_for_runs(executions: Path, count: int) -> None:
+    def reached() -> bool:
+        return executions.exists() and executions.read_text().count(" write") >= count
+
+    wait_until(reached, timeout_s=90, what=f"{count} runs")

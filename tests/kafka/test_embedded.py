@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import socket
+
+from redrive.clock import SYSTEM
+from redrive.kafka.client import consumer_config, producer_config
+from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.embedded import EmbeddedBroker
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.topic_rules import topic_names
+from redrive.kafka.topics import verify_topics
+
+
+def test_its_topics_are_there_with_four_partitions_each() -> None:
+    given = KafkaSettings(events_topic="mine")
+
+    with EmbeddedBroker(given) as broker:
+        settings = broker.settings(given)
+        report = verify_topics(settings)
+
+    assert settings.events_topic == "mine"
+    assert report.errors == ()
+    assert report.partitions == dict.fromkeys(topic_names(given), 4)
+
+
+def test_a_worker_reads_what_was_stored_on_it() -> None:
+    given = KafkaSettings()
+    with EmbeddedBroker(given) as broker:
+        settings = broker.settings(given)
+        producer = make_producer(producer_config(settings))
+        producer.produce(settings.events_topic, b"hello", headers=[("h", b"1")])
+        assert producer.flush(10) == 0
+        consumer = make_consumer(consumer_config(settings, member="w"))
+        consumer.subscribe([settings.events_topic])
+
+        message = consumer.poll(30)
+        consumer.close()
+
+    assert message is not None
+    assert message.value() == b"hello"
+    assert message.headers() == [("h", b"1")]
+
+
+def test_it_is_gone_after_the_end() -> None:
+    given = KafkaSettings()
+    with EmbeddedBroker(given) as broker:
+        address = broker.bootstrap_servers
+
+    deadline = SYSTEM.monotonic() + 10
+    while _listens(address) and SYSTEM.monotonic() < deadline:
+        SYSTEM.block(0.05)
+    assert not _listens(address)
+    assert broker.bootstrap_servers == ""
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True

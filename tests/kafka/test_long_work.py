@@ -1,0 +1,35 @@
+"""Work longer than the poll interval, and a node that blocks the event loop: no second run."""
+
+from collections.abc import Callable
+
+import pytest
+
+from redrive.testing.judge import gather, judge
+from redrive.testing.stage import Stage, event
+
+
+@pytest.mark.invariant("P7")
+@pytest.mark.parametrize(("fate", "seconds"), [("sleep", 30.0), ("block", 15.0)])
+def test_long_work_keeps_its_partition(
+    fate: str, seconds: float, make_stage: Callable[..., Stage]
+) -> None:
+    stage = make_stage(
+        REDRIVE_KAFKA__MAX_POLL_INTERVAL="10s",
+        REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
+        REDRIVE_CHECKPOINTS__URL="none",
+    )
+    stage.send([event({"fate": fate, "seconds": seconds})])
+
+    with stage.worker("--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=seconds + 30)
+        assigned = list(worker.events("partition.assigned"))
+        gone = list(worker.events("partition.gone"))
+        assert worker.stop() == 0
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results["success"] == 1
+    assert len(assigned) == 4
+    assert gone == []
+    executions = (stage.folder / "executions.log").read_text().splitlines()
+    assert len(executions) == len(set(executions)) == 3

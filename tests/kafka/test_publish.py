@@ -1,0 +1,68 @@
+"""Publishing an event on a real broker: stored, or an error that says so."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
+from redrive.events import EventHeaders, Payload, WorkflowEvent
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import publish_event
+from redrive.testing.topics import Kafka, Topics
+
+
+def event(**data: object) -> WorkflowEvent:
+    return WorkflowEvent(
+        event_id=str(uuid.uuid4()),
+        timestamp=datetime.now(UTC),
+        workflow_id="w",
+        workflow_run_id="r",
+        payload=Payload(data=data),
+    )
+
+
+@pytest.fixture
+def settings(kafka: Kafka, topics: Topics) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, events_topic=topics.events)
+
+
+@pytest.mark.invariant("P1")
+def test_an_event_lies_where_the_broker_says(settings: KafkaSettings) -> None:
+    sent = event(question="why")
+
+    place = publish_event(settings, sent, headers=EventHeaders(deadline=123))
+
+    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "test"})
+    consumer.assign([TopicPartition(place.topic, place.partition, place.offset)])
+    message = consumer.poll(10)
+    consumer.close()
+    assert message is not None
+    assert message.error() is None
+    value = message.value()
+    assert isinstance(value, bytes)
+    assert WorkflowEvent.from_bytes(value) == sent
+    assert message.key() == sent.event_id.encode()
+    assert message.headers() == [("redrive-deadline", b"123")]
+
+
+@pytest.mark.invariant("P1")
+def test_an_event_that_is_too_large_is_refused(settings: KafkaSettings) -> None:
+    with pytest.raises(NotStoredError, match=settings.events_topic):
+        publish_event(settings, event(text="x" * 2_000_000))
+
+
+@pytest.mark.invariant("P1")
+def test_a_broker_that_is_not_there_is_named_in_time() -> None:
+    nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+
+    with pytest.raises(KafkaUnavailableError, match=r"127\.0\.0\.1:1 did not confirm event"):
+        publish_event(nobody, event(), timeout=timedelta(milliseconds=300))
+
+
+def test_data_that_is_not_json_is_named(settings: KafkaSettings) -> None:
+    with pytest.raises(RecordError, match=r"payload\.data"):
+        publish_event(settings, event(thing=object()))

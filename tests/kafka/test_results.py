@@ -1,0 +1,372 @@
+"""Waiting for results on a real broker: every waiter hears its own answer, through one consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka import Producer
+
+from redrive.airflow.results import shared_reader
+from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
+from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
+from redrive.kafka.results import ResultReader
+from redrive.testing.broker import LocalBroker
+from redrive.testing.topics import Kafka, Topics
+
+SOON = timedelta(seconds=20)
+
+
+def until(wait: timedelta = SOON) -> datetime:
+    return datetime.now(UTC) + wait
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("not within 10 s")
+
+
+class Answers:
+    """Publishes results, as a worker would."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self._servers = servers
+        self._topic = topic
+        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
+
+    def give(self, event_id: str, said: object = "done", *, partition: int = -1) -> None:
+        self.give_bytes(event_id, result_bytes(event_id, said), partition=partition)
+
+    def give_bytes(self, event_id: str, value: bytes, *, partition: int = -1) -> None:
+        self._producer.produce(self._topic, value, event_id.encode(), partition)
+        assert self._producer.flush(10) == 0
+
+    def give_and_abort(self, event_id: str, said: object) -> None:
+        name = f"t-{uuid.uuid4()}"
+        producer = Producer({"bootstrap.servers": self._servers, "transactional.id": name})
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        producer.produce(self._topic, result_bytes(event_id, said), event_id.encode())
+        assert producer.flush(10) == 0
+        producer.abort_transaction(20)
+
+
+def result_bytes(event_id: str, said: object) -> bytes:
+    return WorkflowResultEvent(
+        correlation_id=event_id,
+        workflow_id="w",
+        workflow_run_id="r",
+        result=said,
+        status=ResultStatus.SUCCESS,
+        timestamp=datetime.now(UTC),
+    ).to_bytes()
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def settings(kafka: Kafka, topics: Topics) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, results_topic=topics.results)
+
+
+@pytest.fixture
+def answers(kafka: Kafka, topics: Topics) -> Answers:
+    return Answers(kafka.bootstrap_servers, topics.results)
+
+
+@pytest.fixture
+def reader(settings: KafkaSettings) -> Iterator[ResultReader]:
+    reader = ResultReader(settings)
+    with contextlib.closing(reader):
+        yield reader
+
+
+async def test_a_result_that_came_before_the_wait_is_found(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give(event_id, {"answer": 42})
+
+    result = await reader.wait_for(event_id, offsets, until())
+
+    assert result.result == {"answer": 42}
+    assert result.correlation_id == event_id
+
+
+async def test_a_result_that_stood_there_before_the_offsets_is_not_taken(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id = new_id()
+    answers.give(event_id, "of an earlier run")
+    offsets = end_offsets(settings)
+    answers.give(event_id, "of this run")
+
+    result = await reader.wait_for(event_id, offsets, until())
+
+    assert result.result == "of this run"
+
+
+@pytest.mark.invariant("P2")
+async def test_of_two_results_the_first_one_counts(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give(event_id, "first")
+    answers.give(event_id, "second")
+
+    result = await reader.wait_for(event_id, offsets, until())
+
+    assert result.result == "first"
+
+
+@pytest.mark.invariant("P11")
+async def test_many_waiters_hear_their_own_answers_through_one_consumer(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    ids = [new_id() for _ in range(300)]
+    offsets = end_offsets(settings)
+    waits = [asyncio.create_task(reader.wait_for(i, offsets, until())) for i in ids]
+    await eventually(lambda: reader.waiting == len(ids))
+
+    for event_id in reversed(ids):
+        answers.give(event_id, event_id)
+    results = await asyncio.gather(*waits)
+
+    assert [r.result for r in results] == ids
+    assert reader.consumers_made == 1
+    assert reader.waiting == 0
+
+
+async def test_a_waiter_with_older_offsets_makes_the_reader_go_back(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    early, middle, late = new_id(), new_id(), new_id()
+    from_the_start = end_offsets(settings)
+    answers.give(early, "early", partition=1)
+    answers.give(middle, "middle", partition=1)
+    from_now = end_offsets(settings)
+    standing = asyncio.create_task(reader.wait_for(late, from_now, until()))
+    # Once this is answered, the reader stands past `early`.
+    answers.give(now := new_id(), "now", partition=1)
+    await reader.wait_for(now, from_now, until())
+
+    found = await reader.wait_for(early, from_the_start, until())
+    answers.give(late, "late", partition=1)
+
+    assert found.result == "early"
+    assert (await standing).result == "late"
+    assert reader.consumers_made == 1
+
+
+async def test_two_results_that_the_reader_passed_are_found_by_two_late_waiters(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    first, second, third = new_id(), new_id(), new_id()
+    offsets = end_offsets(settings)
+    answers.give(first, 1, partition=0)
+    answers.give(second, 2, partition=0)
+    answers.give(third, 3, partition=0)
+    await reader.wait_for(third, offsets, until())
+
+    late = await asyncio.gather(
+        reader.wait_for(second, offsets, until()), reader.wait_for(first, offsets, until())
+    )
+
+    assert [r.result for r in late] == [2, 1]
+
+
+async def test_a_waiter_without_a_result_ends_at_its_own_deadline(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    patient, hasty = new_id(), new_id()
+    offsets = end_offsets(settings)
+    standing = asyncio.create_task(reader.wait_for(patient, offsets, until()))
+
+    with pytest.raises(TimeoutError, match=hasty):
+        await reader.wait_for(hasty, offsets, until(timedelta(milliseconds=300)))
+
+    assert not standing.done()
+    answers.give(patient, "patient")
+    assert (await standing).result == "patient"
+
+
+@pytest.mark.invariant("P2")
+async def test_a_result_of_an_aborted_transaction_is_not_seen(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give_and_abort(event_id, "of the aborted one")
+    answers.give(event_id, "of the one that counts")
+
+    result = await reader.wait_for(event_id, offsets, until())
+
+    assert result.result == "of the one that counts"
+
+
+async def test_a_broker_that_was_away_is_read_on_by_the_same_consumer(
+    kafka: Kafka, settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    if not isinstance(kafka, LocalBroker):
+        pytest.skip("a broker that somebody else runs is not restarted")
+    before, after = new_id(), new_id()
+    offsets = end_offsets(settings)
+    answers.give(before, "before")
+    await reader.wait_for(before, offsets, until())
+    waiting = asyncio.create_task(reader.wait_for(after, offsets, until(SOON * 3)))
+
+    await asyncio.to_thread(kafka.restart)
+    await asyncio.to_thread(answers.give, after, "after")
+
+    assert (await waiting).result == "after"
+    assert reader.consumers_made == 1
+
+
+def test_what_falls_out_of_memory_is_no_longer_covered() -> None:
+    recent = RecentResults(limit_bytes=3 * (ENTRY_BYTES + 2))
+    recent.start(0, 10)
+    for offset in range(10, 14):
+        recent.add(SeenResult(0, offset, b"k", b"v"))
+
+    found = recent.find(b"k", {0: 0})
+
+    assert [seen.offset for seen in found] == [11, 12, 13]
+    assert recent.covers(0, 11)
+    assert not recent.covers(0, 10)
+    assert not recent.covers(1, 11)
+
+
+def test_a_partition_that_is_read_again_is_not_remembered_twice() -> None:
+    recent = RecentResults()
+    recent.start(0, 5)
+    recent.start(1, 5)
+    recent.add(SeenResult(0, 5, b"k", b"v"))
+    recent.add(SeenResult(1, 5, b"k", b"v"))
+    recent.start(0, 2)
+    recent.add(SeenResult(0, 2, b"k", b"v"))
+
+    found = recent.find(b"k", {0: 0, 1: 0})
+
+    assert [(seen.partition, seen.offset) for seen in found] == [(1, 5), (0, 2)]
+
+
+async def test_a_result_that_cannot_be_read_is_no_answer(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give_bytes(event_id, b"{broken")
+    answers.give(event_id, "whole")
+
+    result = await reader.wait_for(event_id, offsets, until())
+
+    assert result.result == "whole"
+
+
+async def test_a_cancelled_waiter_is_forgotten_and_the_others_go_on(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    gone, stays = new_id(), new_id()
+    offsets = end_offsets(settings)
+    leaving = asyncio.create_task(reader.wait_for(gone, offsets, until()))
+    staying = asyncio.create_task(reader.wait_for(stays, offsets, until()))
+    await eventually(lambda: reader.waiting == 2)
+
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+    assert reader.waiting == 1
+    answers.give(gone, "for nobody")
+    answers.give(stays, "for me")
+    assert (await staying).result == "for me"
+
+
+def test_a_thread_can_wait_as_well(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give(event_id, "here")
+
+    result = reader.wait_in_thread(event_id, offsets, until())
+
+    assert result.result == "here"
+    with pytest.raises(TimeoutError):
+        reader.wait_in_thread(new_id(), offsets, until(timedelta(milliseconds=200)))
+
+
+async def test_without_waiters_the_thread_ends_and_a_later_waiter_starts_another(
+    settings: KafkaSettings, answers: Answers
+) -> None:
+    reader = ResultReader(settings, idle_after=timedelta(milliseconds=10))
+    offsets = end_offsets(settings)
+    name = f"results:{settings.results_topic}"
+    for said in ("one", "two"):
+        answers.give(event_id := new_id(), said)
+
+        result = await reader.wait_for(event_id, offsets, until())
+
+        assert result.result == said
+        await eventually(lambda: name not in {t.name for t in threading.enumerate()})
+    assert reader.consumers_made == 2
+    reader.close()
+
+
+async def test_who_still_waits_when_the_reader_is_closed_gets_an_error(
+    settings: KafkaSettings,
+) -> None:
+    reader = ResultReader(settings)
+    offsets = end_offsets(settings)
+    waiting = asyncio.create_task(reader.wait_for(new_id(), offsets, until()))
+    await eventually(lambda: reader.waiting == 1)
+
+    reader.close()
+
+    with pytest.raises(RedriveError, match="closed"):
+        await waiting
+    with pytest.raises(RedriveError, match="closed"):
+        await reader.wait_for(new_id(), offsets, until())
+
+
+async def test_options_that_cannot_work_are_told_to_the_waiter(settings: KafkaSettings) -> None:
+    wrong = settings.model_copy(update={"config": {"no.such.option": "1"}})
+    reader = ResultReader(wrong)
+
+    with pytest.raises(SettingsError, match=r"no\.such\.option"):
+        await reader.wait_for(new_id(), {0: 0}, until())
+
+    reader.close()
+
+
+def test_the_same_settings_share_one_reader(settings: KafkaSettings) -> None:
+    same = KafkaSettings.model_validate(settings.model_dump())
+
+    assert shared_reader(settings) is shared_reader(same)
+    assert shared_reader(settings) is not shared_reader(
+        settings.model_copy(update={"results_topic": "another"})
+    )
+
+
+def test_a_missing_results_topic_is_named(settings: KafkaSettings) -> None:
+    missing = settings.model_copy(update={"results_topic": "no-such-topic"})
+
+    with pytest.raises(SettingsError, match="no-such-topic"):
+        end_offsets(missing)
+
+
+def test_a_broker_that_is_not_there_is_named_in_time() -> None:
+    nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+
+    with pytest.raises(KafkaUnavailableError, match=r"127\.0\.0\.1:1"):
+        end_offsets(nobody, timeout=timedelta(milliseconds=500))

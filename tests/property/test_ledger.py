@@ -1,0 +1,180 @@
+"""The ledger against a naive model, and its note against its limits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.state.ledger import PartitionLedger
+from redrive.state.offsets import (
+    MAX_ENTRIES,
+    MAX_NOTE_CHARS,
+    WINDOW,
+    Entry,
+    Note,
+    decode,
+    encode,
+)
+
+entries = st.dictionaries(
+    st.integers(0, WINDOW - 1),
+    st.builds(Entry, failed=st.integers(0, 127), open=st.integers(0, 127)),
+    max_size=MAX_ENTRIES,
+)
+notes = st.builds(
+    Note,
+    incarnation=st.integers(0, 2**64 - 1),
+    settle=st.integers(0, 2**40),
+    finished=st.integers(0, 2**WINDOW - 1),
+    entries=entries,
+)
+
+
+@given(notes)
+def test_a_note_comes_back_as_it_was_written(note: Note) -> None:
+    assert decode(encode(note)) == note
+
+
+@pytest.mark.invariant("P3", "P11")
+@given(
+    finished=st.integers(0, 2**WINDOW - 1),
+    counts=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)),
+    spread=st.integers(1, WINDOW // MAX_ENTRIES),
+)
+def test_the_fullest_note_stays_below_its_limit(
+    finished: int, counts: tuple[int, int], spread: int
+) -> None:
+    full = finished | 1 << (WINDOW - 1)
+    known = {i * spread: Entry(*counts) for i in range(MAX_ENTRIES)}
+
+    text = encode(Note(2**64 - 1, 2**60, full, known))
+
+    assert len(text) <= MAX_NOTE_CHARS
+    assert text.isascii()
+
+
+@given(st.one_of(st.none(), st.text(), st.text("1ABCDEFabc+/=", max_size=80)))
+def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
+    found = decode(text)
+
+    assert found is None or decode(encode(found)) == found
+
+
+@given(notes, st.data())
+def test_a_note_cut_short_is_no_note(note: Note, data: st.DataObject) -> None:
+    text = encode(note)
+    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+
+    assert decode(cut) != note
+
+
+def test_a_note_over_its_limits_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        encode(Note(1, 1, 1 << WINDOW))
+
+
+@pytest.mark.invariant("P3")
+@given(st.permutations(range(10, 30)), st.integers(0, 20))
+def test_commit_never_passes_unfinished_work(order: list[int], done: int) -> None:
+    ledger = PartitionLedger(epoch=1, committed=10)
+    for offset in range(10, 30):
+        assert ledger.receive(offset)
+
+    for offset in order[:done]:
+        ledger.settle([offset])
+
+    assert ledger.committable == min(order[done:], default=30)
+
+
+@pytest.mark.invariant("P3")
+@given(
+    offsets=st.lists(st.integers(0, 400), unique=True, min_size=1).map(sorted),
+    data=st.data(),
+)
+def test_a_restart_runs_exactly_what_was_not_settled(
+    offsets: list[int], data: st.DataObject
+) -> None:
+    # Offsets with holes, as compaction and transaction markers leave them.
+    first = PartitionLedger(epoch=1, committed=None)
+    received = data.draw(st.integers(0, len(offsets)))
+    for offset in offsets[:received]:
+        assert first.receive(offset)
+    settled: set[int] = set()
+    for batch in data.draw(st.lists(st.lists(st.sampled_from(offsets[: received or 1])))):
+        real = [offset for offset in batch if offset in offsets[:received]]
+        before = first.snapshot(real)
+        first.settle(real)
+        settled.update(real)
+        assert first.snapshot() == before
+    snapshot = first.snapshot()
+    text = encode(snapshot.note(incarnation=1, settle=1)) if snapshot else None
+
+    second = PartitionLedger(
+        epoch=2, committed=snapshot.offset if snapshot else None, note=decode(text)
+    )
+    again = [
+        offset
+        for offset in offsets
+        if (not snapshot or offset >= snapshot.offset) and second.receive(offset)
+    ]
+
+    assert again == [offset for offset in offsets if offset not in settled]
+
+
+@given(st.lists(st.integers(0, 300), unique=True, min_size=1).map(sorted), st.data())
+def test_unsettled_counts_what_was_received_and_not_settled(
+    offsets: list[int], data: st.DataObject
+) -> None:
+    ledger = PartitionLedger(epoch=1, committed=0)
+    for offset in offsets:
+        ledger.receive(offset)
+    done = data.draw(st.lists(st.sampled_from(offsets), unique=True))
+
+    ledger.settle(done)
+
+    assert ledger.unsettled == len(offsets) - len(done)
+
+
+def test_nothing_starts_past_the_window() -> None:
+    ledger = PartitionLedger(epoch=1, committed=0)
+    ledger.receive(0)
+
+    assert ledger.has_room(WINDOW - 1)
+    assert not ledger.has_room(WINDOW)
+
+
+def test_a_hole_wider_than_the_window_is_passed_once_nothing_is_unsettled() -> None:
+    ledger = PartitionLedger(epoch=1, committed=0)
+    ledger.receive(0)
+    ledger.settle([0])
+
+    assert ledger.has_room(1_000_000)
+    assert ledger.receive(1_000_000)
+    assert ledger.committable == 1_000_000
+
+
+def test_a_log_that_was_made_anew_is_read_from_its_beginning() -> None:
+    ledger = PartitionLedger(epoch=1, committed=500, note=Note(1, 1, finished=0b110))
+
+    assert ledger.receive(0)
+    assert ledger.committable == 0
+
+
+def test_a_record_that_comes_again_is_not_run_again() -> None:
+    ledger = PartitionLedger(epoch=1, committed=5)
+    ledger.receive(5)
+    ledger.settle([5])
+
+    assert not ledger.receive(5)
+
+
+def test_entries_of_an_earlier_worker_are_kept_until_their_offset_is_settled() -> None:
+    known = {0: Entry(failed=2), 3: Entry(open=1)}
+    ledger = PartitionLedger(epoch=1, committed=100, note=Note(1, 1, 0, known))
+    for offset in range(100, 104):
+        ledger.receive(offset)
+
+    ledger.settle([100])
+
+    snapshot = ledger.snapshot()
+    assert snapshot is not None
+    assert snapshot.note(incarnation=2, settle=1).entries == {2: Entry(open=1)}

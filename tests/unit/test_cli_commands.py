@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from redrive.cli.app import app
+from redrive.cli.exits import ExitCode
+
+HEAVY = ("langgraph", "langchain_core", "confluent_kafka", "structlog", "airflow")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.getLogger("redrive").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def _run(*arguments: str, data: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=data)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["worker", "--help"],
+        ["send", "--help"],
+        ["topics", "verify", "--help"],
+        ["dlq", "show", "--help"],
+        ["--version"],
+    ],
+)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        f"sys.argv = ['redrive', *{arguments!r}]\n"
+        "import redrive.cli\n"
+        "try:\n    redrive.cli.main()\n"
+        f"finally:\n    print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = _run("--version")
+
+    assert result.stdout == f"redrive {version('redrive')}\n"
+
+
+def test_help_lists_the_exit_codes() -> None:
+    printed = " ".join(_run("--help").stdout.split())
+
+    assert "Exit codes: 0 all went well; 1 " in printed
+    assert all(f"{code.value} {code.meaning}" in printed for code in ExitCode)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["worker", "--graph", "report"], "'report' is not ID=module:attribute"),
+        (["worker", "--graph", "a=m:x", "--graph", "a=m:y"], "'a' is given twice"),
+        (["worker", "--delivery", "twice"], "'twice' is not one of"),
+        (["send", "report", "--data", "{"], "is not JSON"),
+        (["send", "report", "--data", "[1]"], "is not an object"),
+        (["send", "report", "--data", "@nothing.json"], "cannot be read"),
+        (["send", "report", "--timeout", "soon"], "is not a duration"),
+        (["send", ""], "is empty"),
+        (["send"], "Missing argument"),
+        (["dlq", "show"], "Missing argument"),
+        (["topics", "create", "--partitions", "0"], "greater than or equal to 1"),
+        (["nothing"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_explained_with_exit_code_2(arguments: list[str], words: str) -> None:
+    result = _run(*arguments)
+
+    assert result.exit_code == ExitCode.SETTINGS
+    assert words in result.stderr
+    assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker"],
+        ["send", "report"],
+        ["topics", "create"],
+        ["topics", "verify"],
+        ["dlq", "show", "x"],
+    ],
+)
+def test_bad_settings_are_one_line_each_with_exit_code_2(command: list[str]) -> None:
+    Path("mine.toml").write_text("[kafka]\ngroup = 'a'\n[worker]\nin_flight = 0\n")
+
+    result = _run(*command, "--config", "mine.toml")
+
+    assert result.exit_code == ExitCode.SETTINGS
+    assert result.stderr.splitlines() == [
+        "redrive: unknown key kafka.group in mine.toml: did you mean kafka.group_id?",
+        "redrive: worker.in_flight in mine.toml should be greater than or equal to 1",
+    ]
+
+
+def test_a_flag_that_cannot_work_is_named() -> None:
+    result = _run("worker", "--in-flight", "0")
+
+    assert result.exit_code == ExitCode.SETTINGS
+    assert result.stderr == (
+        "redrive: worker.in_flight in the flags or overrides should be greater than or equal to 1\n"
+    )
+
+
+def test_graphs_of_flags_and_of_the_file_are_both_looked_for() -> None:
+    Path("redrive.toml").write_text("[graphs.mine]\ntarget = 'no_such_module:graph'\n")
+
+    of_the_file = _run("worker", "--log-level", "error")
+    of_the_flag = _run("worker", "--graph", "mine=no_other_module:graph", "--log-level", "error")
+
+    assert of_the_file.exit_code == of_the_flag.exit_code == ExitCode.SETTINGS
+    assert "redrive: graph 'mine': there is no module 'no_such_module'" in of_the_file.stderr
+    assert "redrive: graph 'mine': there is no module 'no_other_module'" in of_the_flag.stderr
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """Bind a port where nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["send", "report"],
+        ["send", "report", "--wait"],
+        ["topics", "create"],
+        ["topics", "verify"],
+        ["dlq", "show", "x"],
+    ],
+)
+def test_a_broker_that_is_not_there_is_one_line_with_exit_code_2(
+    command: list[str], nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRIVE_KAFKA__STARTUP_TIMEOUT", "500ms")
+
+    result = _run(*command, "--bootstrap-servers", nobody)
+
+    assert result.exit_code == ExitCode.SETTINGS, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"redrive: no Kafka broker at {nobody} answered within 500ms ")
+    assert not result.stdout
+
+
+def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(30)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-c", "import redrive.cli; redrive.cli.main()"]
+        with subprocess.Popen(
+            [*command, "send", "report", "--wait", "--bootstrap-servers", address],
+            env=os.environ | {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "2s"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+            connection.close()
+
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in errors

@@ -1,0 +1,106 @@
+"""Many writers, one commit: who gets which answer when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redrive.graphs.group_commit import GroupCommit, Statement
+
+INSERT = "INSERT INTO t (n) VALUES (?)"
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        folder / "t.db", timeout=0, isolation_level=None, check_same_thread=False
+    )
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A second connection, as another process would have."""
+    connection = connect(tmp_path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def group(tmp_path: Path, other: sqlite3.Connection) -> Iterator[GroupCommit]:
+    assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    opened = GroupCommit(connect(tmp_path))
+    yield opened
+    opened.close()
+
+
+def insert(*numbers: int) -> list[Statement]:
+    return [(INSERT, [(number,) for number in numbers])]
+
+
+def numbers(connection: sqlite3.Connection) -> list[int]:
+    return [n for (n,) in connection.execute("SELECT n FROM t ORDER BY n")]
+
+
+async def test_what_was_written_can_be_seen_by_others(
+    group: GroupCommit, other: sqlite3.Connection
+) -> None:
+    await asyncio.gather(*(group.write(insert(n)) for n in range(50)))
+
+    assert numbers(other) == list(range(50))
+
+
+async def test_a_write_that_fails_leaves_nothing_and_spares_the_others(
+    group: GroupCommit, other: sqlite3.Connection
+) -> None:
+    await group.write(insert(7))
+
+    ends = await asyncio.gather(
+        group.write(insert(1)),
+        group.write(insert(2, 7)),
+        group.write(insert(3)),
+        return_exceptions=True,
+    )
+
+    assert [type(end) for end in ends] == [type(None), sqlite3.IntegrityError, type(None)]
+    assert numbers(other) == [1, 3, 7]
+
+
+async def test_while_another_process_writes_too_long_all_are_told(
+    group: GroupCommit, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN IMMEDIATE")
+
+    ends = await asyncio.gather(*(group.write(insert(n)) for n in range(3)), return_exceptions=True)
+    other.execute("ROLLBACK")
+    await group.write(insert(9))
+
+    assert [str(end) for end in ends] == ["database is locked"] * 3
+    assert numbers(other) == [9]
+
+
+async def test_a_read_that_fails_is_told_and_the_next_one_works(group: GroupCommit) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await group.read(lambda: group.connection.execute("SELECT * FROM gone").fetchall())
+
+    assert await group.read(lambda: 7) == 7
+
+
+def test_a_loop_that_is_gone_stops_no_one(group: GroupCommit, other: sqlite3.Connection) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(group.write(insert(1)))
+    loop.run_until_complete(asyncio.sleep(0))
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+    other.execute("ROLLBACK")
+
+    group.write_now(insert(2))
+
+    assert 2 in numbers(other)
+    assert group.read_now(lambda: "still here") == "still here"

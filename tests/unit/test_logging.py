@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from redrive.telemetry.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.getLogger("redrive").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    printed = capsys.readouterr()
+    assert not printed.out
+    return [json.loads(line) for line in printed.err.splitlines()]
+
+
+def test_an_event_is_one_json_line_on_stderr_when_that_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging()
+
+    structlog.get_logger("redrive.x").warning("record.retry_scheduled", attempt=2)
+
+    (line,) = _lines(capsys)
+    assert str(line.pop("timestamp")).endswith("Z")
+    assert line == {
+        "event": "record.retry_scheduled",
+        "level": "warning",
+        "logger": "redrive.x",
+        "attempt": 2,
+    }
+
+
+def test_a_logger_that_was_taken_before_the_set_up_obeys_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = structlog.get_logger("redrive.x")
+    configure_logging(level="WARNING")
+
+    log.info("quiet")
+    log.warning("heard")
+
+    assert [line["event"] for line in _lines(capsys)] == ["heard"]
+
+
+@pytest.mark.parametrize("name", ["airflow.task", "redrive.kafka.librdkafka"])
+def test_other_libraries_are_heard_from_warning_on(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(level="DEBUG")
+
+    logging.getLogger(name).info("quiet")
+    logging.getLogger(name).warning("broker %s is away", 1)
+
+    (line,) = _lines(capsys)
+    assert (line["event"], line["logger"]) == ("broker 1 is away", name)
+
+
+def test_a_higher_level_holds_for_other_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="CRITICAL")
+
+    logging.getLogger("redrive.kafka.librdkafka").error("connection refused")
+    logging.getLogger("airflow.task").error("no")
+
+    assert _lines(capsys) == []
+
+
+def test_the_form_for_people_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=False)
+
+    structlog.get_logger("redrive.x").info("worker.started", id="w-1")
+
+    printed = capsys.readouterr().err
+    assert "worker.started" in printed
+    assert "id=w-1" in printed
+
+
+@pytest.mark.invariant("P15")
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_shows_no_local_variables(
+    as_json: bool,  # noqa: FBT001 - a parameter of the test
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(json=as_json)
+    payload = {"iban": "DE02120300000000202051"}
+
+    try:
+        payload["name"]
+    except KeyError:
+        structlog.get_logger("redrive.x").exception("bug")
+
+    printed = capsys.readouterr().err
+    assert "KeyError" in printed
+    assert payload["iban"] not in printed.replace("\\n", "\n")

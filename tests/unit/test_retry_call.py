@@ -1,0 +1,288 @@
+"""Retrying one call: how often, how long, and what passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
+
+import pytest
+
+from redrive.errors import RateLimitedError
+from redrive.retry import (
+    Classifier,
+    FailedAttempt,
+    GiveUp,
+    Hooks,
+    Kind,
+    Reason,
+    Retrier,
+    Retry,
+    RetryConfig,
+    Rule,
+    retry,
+    retry_async,
+)
+from redrive.testing.clock import TurnedClock
+
+
+class Service:
+    """Fails with the given errors, one after the other, and then answers."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def answer(self, text: str = "done") -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return text
+
+    async def answer_async(self, text: str = "done") -> str:
+        return self.answer(text)
+
+
+def _retrier(config: RetryConfig | None = None, hooks: Hooks | None = None) -> Retrier:
+    return Retrier(
+        config or RetryConfig(jitter=False),
+        hooks=hooks or Hooks(),
+        clock=TurnedClock(hands_free=True),
+    )
+
+
+def _sleeps(retrier: Retrier) -> list[float]:
+    assert isinstance(retrier.clock, TurnedClock)
+    return retrier.clock.sleeps
+
+
+async def test_a_call_that_succeeds_is_made_once() -> None:
+    service = Service()
+
+    assert await retry_async(service.answer_async, "well") == "well"
+    assert await retry_async(service.answer_async, text="well", config=RetryConfig()) == "well"
+    assert service.calls == 2
+
+
+async def test_a_transient_failure_is_retried_until_it_succeeds() -> None:
+    service = Service(ConnectionError(), TimeoutError())
+    retrier = _retrier()
+
+    answer = await retry_async(service.answer_async, config=retrier)
+
+    assert answer == "done"
+    assert service.calls == 3
+    assert _sleeps(retrier) == [1, 2]
+
+
+async def test_without_a_retrier_the_machines_own_clock_is_slept_on() -> None:
+    service = Service(ConnectionError())
+
+    answer = await retry_async(
+        service.answer_async, config=RetryConfig(initial_delay=0, max_delay=0, total_limit=60)
+    )
+
+    assert answer == "done"
+    assert service.calls == 2
+
+
+@pytest.mark.invariant("P5")
+async def test_a_failure_that_stays_is_raised_as_it_came_with_a_note() -> None:
+    last = ConnectionError("the fourth")
+    service = Service(ConnectionError(), ConnectionError(), ConnectionError(), last)
+
+    with pytest.raises(ConnectionError) as caught:
+        await retry_async(service.answer_async, config=_retrier())
+
+    assert caught.value is last
+    assert service.calls == 4
+    assert last.__context__ is None
+    assert last.__notes__ == [
+        (
+            "redrive: gave up after 4 attempts (retries_exhausted): "
+            "transient failure: 4 of 4 attempts; builtins.ConnectionError is transient"
+        )
+    ]
+
+
+async def test_a_permanent_failure_is_raised_at_once_with_a_note() -> None:
+    service = Service(FileNotFoundError("x"))
+
+    with pytest.raises(FileNotFoundError) as caught:
+        await retry_async(service.answer_async)
+
+    assert service.calls == 1
+    assert "after 1 attempt (permanent)" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "stop", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1), GeneratorExit()]
+)
+def test_what_stops_the_program_passes_at_once(stop: BaseException) -> None:
+    service = Service(stop)
+    retrier = _retrier()
+
+    with pytest.raises(type(stop)) as caught:
+        retry(retrier)(service.answer)()
+
+    assert caught.value is stop
+    assert service.calls == 1
+    assert not hasattr(stop, "__notes__")
+
+
+async def test_cancelling_while_it_waits_ends_the_call() -> None:
+    clock = TurnedClock()
+    service = Service(ConnectionError())
+    task = asyncio.create_task(retry_async(service.answer_async, config=Retrier(clock=clock)))
+    await clock.wait_for_sleepers()
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert service.calls == 1
+
+
+async def test_a_rate_limit_is_waited_for() -> None:
+    service = Service(RateLimitedError(retry_after=90))
+    retrier = _retrier()
+
+    await retry_async(service.answer_async, config=retrier)
+
+    assert _sleeps(retrier) == [90]
+
+
+@pytest.mark.invariant("P8")
+async def test_the_total_limit_ends_the_retries() -> None:
+    service = Service(*[ConnectionError() for _ in range(9)])
+    retrier = _retrier(RetryConfig(max_retries=9, jitter=False, total_limit=5))
+
+    with pytest.raises(ConnectionError) as caught:
+        await retry_async(service.answer_async, config=retrier)
+
+    # 1 + 2 s have passed; 4 more would end after the fifth second.
+    assert _sleeps(retrier) == [1, 2]
+    assert "(deadline)" in caught.value.__notes__[0]
+
+
+async def test_a_rule_of_the_user_changes_what_is_retried() -> None:
+    service = Service(ValueError("warming up"))
+    retrier = Retrier(
+        classifier=Classifier(rules=(Rule(Kind.TRANSIENT, message="warming up"),)),
+        clock=TurnedClock(hands_free=True),
+    )
+
+    assert await retry_async(service.answer_async, config=retrier) == "done"
+
+
+async def test_hooks_are_told_everything_in_order() -> None:
+    told: list[object] = []
+    hooks = Hooks(
+        before_attempt=lambda number: told.append(("attempt", number)),
+        on_failure=lambda failed: told.append(("failure", failed.number, failed.failure.kind)),
+        before_sleep=lambda failed: told.append(("sleep", failed.decision)),
+        gave_up=lambda failed: told.append(("gave up", _reason(failed))),
+    )
+    service = Service(ConnectionError(), PermissionError())
+
+    with pytest.raises(PermissionError):
+        await retry_async(service.answer_async, config=_retrier(hooks=hooks))
+
+    assert told == [
+        ("attempt", 1),
+        ("failure", 1, Kind.TRANSIENT),
+        ("sleep", Retry(1.0)),
+        ("attempt", 2),
+        ("failure", 2, Kind.PERMANENT),
+        ("gave up", Reason.PERMANENT),
+    ]
+
+
+def _reason(failed: FailedAttempt) -> Reason | None:
+    return failed.decision.reason if isinstance(failed.decision, GiveUp) else None
+
+
+async def test_a_decorated_async_function_is_retried_and_keeps_its_type() -> None:
+    retrier = _retrier()
+    service = Service(ConnectionError())
+
+    @retry(retrier)
+    async def fetch(url: str, *, config: int = 0) -> str:
+        """Fetch it."""
+        return await service.answer_async(f"{url}{config}")
+
+    answer = await fetch("u", config=3)
+
+    assert_type(answer, str)
+    assert answer == "u3"
+    assert inspect.iscoroutinefunction(fetch)
+    assert (fetch.__name__, fetch.__doc__) == ("fetch", "Fetch it.")
+    assert _sleeps(retrier) == [1]
+
+
+def test_a_decorated_function_is_retried_and_keeps_its_type() -> None:
+    retrier = _retrier()
+    service = Service(ConnectionError(), ConnectionError())
+
+    @retry(config=retrier)
+    def fetch(url: str) -> str:
+        return service.answer(url)
+
+    answer = fetch("u")
+
+    assert_type(answer, str)
+    assert answer == "u"
+    assert _sleeps(retrier) == [1, 2]
+
+
+def test_a_decorated_function_that_stays_broken_raises_its_last_error() -> None:
+    service = Service(ConnectionError(), ValueError("last"))
+
+    with pytest.raises(ValueError, match="last"):
+        retry(_retrier())(service.answer)()
+
+
+async def test_a_decorated_async_function_that_stays_broken_raises_its_last_error() -> None:
+    service = Service(ConnectionError(), ValueError("last"))
+
+    with pytest.raises(ValueError, match="last"):
+        await retry(_retrier())(service.answer_async)()
+    with pytest.raises(KeyError):
+        await retry(_retrier())(Service(KeyError()).answer_async)()
+
+
+async def test_the_decorator_works_bare_and_called() -> None:
+    @retry
+    def plain() -> int:
+        return 1
+
+    @retry()
+    async def called() -> int:
+        return 2
+
+    assert (plain(), await called()) == (1, 2)
+
+
+async def test_an_object_that_is_called_asynchronously_is_retried() -> None:
+    service = Service(ConnectionError())
+
+    class Node:
+        __name__ = "node"
+
+        async def __call__(self, text: str) -> str:
+            return await service.answer_async(text)
+
+    assert await retry(_retrier())(Node())("well") == "well"
+
+
+def test_a_generator_cannot_be_decorated() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def slow_numbers() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (numbers, slow_numbers):
+        with pytest.raises(TypeError, match="attempts"):
+            retry(_retrier())(function)
