@@ -7,6 +7,8 @@ import os
 import secrets
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,7 +28,7 @@ from redrive.consumer.outcome import Ending
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Downstream, Settler
-from redrive.errors import SettingsError
+from redrive.errors import FencedError, KafkaUnavailableError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
@@ -43,6 +45,12 @@ from redrive.settings import Settings
 __all__ = ["LangGraphKafkaConsumer", "run_worker"]
 
 log = structlog.get_logger("redrive.worker")
+
+_STOPPED_AT_ONCE = 130
+_NODE_THREAD = "redrive-node"
+# Of a process that cannot end the usual way; else the command line chooses.
+_EXIT_CODES: Mapping[type, int] = {type(None): 0, FencedError: 4, KafkaUnavailableError: 3}
+_LAST_CALL_S = 1.0
 
 
 class LangGraphKafkaConsumer:
@@ -258,15 +266,22 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
         0, once it has stopped.
     """
     log.info("worker.starting", worker=settings.worker.id, delivery=settings.worker.delivery.value)
-    asyncio.run(_run_worker(settings, langgraph_json))
+    # Sync nodes block a thread each; asyncio's own five or six would be the real limit.
+    threads = ThreadPoolExecutor(settings.worker.in_flight + 8, thread_name_prefix=_NODE_THREAD)
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(threads)
+        try:
+            runner.run(_run_worker(settings, langgraph_json))
+        except BaseException as error:
+            _leave_stuck_nodes(threads, error)
+            raise
+        _leave_stuck_nodes(threads, None)
     return 0
 
 
 async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
     graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
     loop = asyncio.get_running_loop()
-    # Sync nodes block a thread each; the default of five or six would be the real limit.
-    loop.set_default_executor(ThreadPoolExecutor(settings.worker.in_flight + 8))
     consumer = LangGraphKafkaConsumer(settings, graphs)
     asked = False
 
@@ -274,10 +289,27 @@ async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
         nonlocal asked
         if asked:
             log.warning("worker.stopped_at_once")
-            os._exit(130)
+            os._exit(_STOPPED_AT_ONCE)
         asked = True
         consumer.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await consumer.run()
+
+
+def _leave_stuck_nodes(threads: ThreadPoolExecutor, error: BaseException | None) -> None:
+    """End the process here and now if a node never returns: Python would wait for it for ever.
+
+    What it did is settled by now, or left to the next worker. [P12]
+    """
+    threads.shutdown(wait=False, cancel_futures=True)
+    nodes = [t for t in threading.enumerate() if t.name.startswith(_NODE_THREAD)]
+    for thread in nodes:
+        thread.join(_LAST_CALL_S / len(nodes))
+    stuck = sum(thread.is_alive() for thread in nodes)
+    if stuck:
+        log.warning("worker.nodes_left_behind", threads=stuck, error=error and str(error))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_EXIT_CODES.get(type(error), 1))

@@ -111,6 +111,7 @@ class Settler:
         self._uncommitted: set[Place] = set()
         self._sent: _Sent | None = None
         self._doubt = False
+        self._quiet = True
         self._next_try = 0.0
         self._number = 0
 
@@ -124,8 +125,8 @@ class Settler:
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits to be settled."""
-        return not (self._inbox or self._waiting or self._sent or self._alone or self._uncommitted)
+        """True when nothing waits to be settled; may be read from any thread."""
+        return not self._inbox and self._quiet
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:  # noqa: ARG002 - the listener's
         """Wait for what the group has committed before anything of these partitions starts."""
@@ -172,6 +173,9 @@ class Settler:
     def _advance(self, kafka: Log) -> None:
         while self._reports:
             self._take_report(self._reports.popleft(), kafka)
+        if self._inbox:
+            # First, so that no reader of `idle` sees neither the full inbox nor this.
+            self._quiet = False
         while self._inbox:
             self._waiting.append(self._inbox.popleft())
         now = self._clock.monotonic()
@@ -180,6 +184,7 @@ class Settler:
         if self._sent is None and now >= self._next_try:
             self._send(kafka)
             self._commit_again(kafka)
+        self._quiet = not (self._waiting or self._sent or self._alone or self._uncommitted)
 
     def _send(self, kafka: Log) -> None:
         outcomes = self._next_outcomes()

@@ -56,6 +56,8 @@ async def work(state: State, config: RunnableConfig) -> State:
 
 def write(state: State, config: RunnableConfig) -> State:
     note("write", config)
+    if state.get("fate") == "stuck":
+        time.sleep(state.get("seconds", 1.0))
     return {"steps": [*state.get("steps", []), "write"]}
 
 

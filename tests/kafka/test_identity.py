@@ -1,0 +1,55 @@
+"""Two workers of one name, and a node that never returns: who ends, and how."""
+
+from collections.abc import Callable
+
+import pytest
+
+from redrive.testing.judge import gather, judge
+from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
+
+FENCED = 4
+
+
+@pytest.mark.invariant("P2")
+def test_of_two_workers_with_one_name_the_older_one_ends_and_says_so(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    graph = ("--worker-id", "w1", "--graph", "*=fates:builder")
+    stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(300))
+
+    with stage.worker(*graph, name="older").running() as older:
+        older.wait_for("partition.assigned")
+        with stage.worker(*graph, name="newer").running() as newer:
+            newer.wait_for("worker.ready")
+            stage.send(event({}) for _ in range(50))
+            assert older.wait(timeout_s=40) == FENCED
+            stage.wait_settled(timeout_s=60)
+            assert newer.stop() == 0
+
+    assert "another" in older.log_file.read_text()
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+@pytest.mark.invariant("P12", "P1")
+def test_a_node_that_never_returns_does_not_keep_the_worker_from_stopping(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_WORKER__GRACE="10s")
+    executions = stage.folder / "executions.log"
+    stage.send([event({"fate": "stuck", "seconds": 300.0})])
+
+    with stage.worker("--graph", "*=fates:builder").running() as worker:
+        wait_until(
+            lambda: executions.exists() and " write" in executions.read_text(),
+            timeout_s=30,
+            what="the node",
+        )
+        assert worker.stop(timeout_s=14) == 0
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    # Left as it is: not answered, and its offset not passed.
+    assert len(verdict.findings) == 2
+    assert any("lost" in finding for finding in verdict.findings)
+    assert any("is committed at None" in finding for finding in verdict.findings)

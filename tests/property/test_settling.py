@@ -1,0 +1,300 @@
+"""The settler against a broker that fails at will: whatever happens, each event is answered once.
+
+The model is the whole of what a broker keeps: committed offsets with their notes, and the results
+of transactions that were committed. A worker's life is a sequence of random steps; at its end the
+next worker reads what is committed and goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.settle import Settler
+from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stored
+from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.testing.clock import TurnedClock
+
+PLACES = (Place("events", 0), Place("events", 1))
+EVENTS = 12
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+class Broker:
+    """What a real one would keep."""
+
+    def __init__(self) -> None:
+        self.committed: dict[Place, Committed] = {}
+        self.results: Counter[tuple[Place, int]] = Counter()
+
+    def commit(self, batch: Batch) -> None:
+        for part in batch.offsets:
+            place = Place(part.topic, part.partition)
+            self.committed[place] = Committed(part.offset, part.metadata)
+        for record in batch.records:
+            topic, partition, offset = (record.key or b"").decode().split("/")
+            self.results[Place(topic, int(partition)), int(offset)] += 1
+
+
+class Client:
+    """The Consumer's side: what a listener may ask of it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.away = False
+        self.positions: dict[Place, int] = {}
+
+    def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
+        del timeout_s
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
+        return {place: self.broker.committed.get(place, Committed(None, None)) for place in places}
+
+    def pause(self, places: Iterable[Place]) -> None: ...
+
+    def resume(self, places: Iterable[Place]) -> None: ...
+
+    def seek(self, place: Place, offset: int) -> None:
+        self.positions[place] = max(offset, 0)
+
+    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+        raise AssertionError(f"{offsets} are to travel in the transaction")
+
+    def group(self) -> object:
+        return "group"
+
+
+class Queue:
+    """The settle thread's side: one batch at a time, and no answer before a step gives it."""
+
+    def __init__(self) -> None:
+        self.batch: Batch | None = None
+
+    def submit(self, batch: Batch) -> None:
+        assert self.batch is None
+        self.batch = batch
+
+    def watch(self) -> None: ...
+
+
+class Loop:
+    """The event loop's side: deliveries that wait for their outcome."""
+
+    def __init__(self) -> None:
+        self.running: list[Delivery] = []
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self.running.extend(deliveries)
+
+    def withdraw(self, places: Mapping[Place, int]) -> None:
+        """Leave them running: a zombie's outcome may come at any time."""
+
+    def settled(self, outcomes: Sequence[Outcome]) -> None: ...
+
+
+class Story:
+    """Random lives of workers over one broker, told by a seed.
+
+    Hypothesis' own state machines pick steps evenly, and spend their time on rebalances; here the
+    faults are the rare steps.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        settler: type[Settler] = Settler,
+        partitions: type[Partitions] = Partitions,
+    ) -> None:
+        self.dice = random.Random(seed)
+        self.settler_class, self.partitions_class = settler, partitions
+        self.broker = Broker()
+        self.lives = 0
+        self.new_worker()
+
+    def tell(self, steps: int) -> None:
+        """Take random steps, heal, and judge."""
+        for _ in range(steps):
+            kinds = [self.turn, self.fetch, self.finish, self.answer, self.broker_goes_or_comes]
+            rare = [self.rebalance, self.oversleep, self.kill]
+            step = self.dice.choices([*kinds, *rare], [30, 20, 30, 30, 4, 2, 1, 2])[0]
+            step()
+            self.judge()
+        self.heal()
+        self.judge()
+
+    def new_worker(self) -> None:
+        self.lives += 1
+        self.clock = TurnedClock()
+        self.client = Client(self.broker)
+        self.queue = Queue()
+        self.loop = Loop()
+        self.partitions = self.partitions_class(
+            buffer_bytes=2**20, session_timeout_s=30.0, clock=self.clock
+        )
+        self.settler = self.settler_class(
+            self.queue,
+            self.loop,
+            self.partitions,
+            incarnation=self.lives,
+            transactional=True,
+            clock=self.clock,
+        )
+        self.assign()
+
+    def assign(self) -> None:
+        self.client.positions = {
+            place: self.broker.committed.get(place, Committed(None, None)).offset or 0
+            for place in PLACES
+        }
+        self.settler.assigned(self.client, PLACES)
+
+    def turn(self) -> None:
+        self.clock.advance(1.0)
+        self.settler.turn(self.client, gap_s=0.0)
+
+    def fetch(self) -> None:
+        place = self.dice.choice(PLACES)
+        if self.partitions.owns(place):
+            first = self.client.positions[place]
+            last = max(first, min(first + self.dice.randint(1, 5), EVENTS))
+            self.settler.received([_record(place, offset) for offset in range(first, last)])
+            self.client.positions[place] = last
+
+    def finish(self) -> None:
+        if self.loop.running:
+            chosen = self.dice.randrange(len(self.loop.running))
+            self.settler.finish(_outcome(self.loop.running.pop(chosen)))
+
+    def answer(self) -> None:
+        if self.queue.batch is not None:
+            self._answer(self.dice.choice(["stored", "stored", "refused", "in doubt"]))
+
+    def _answer(self, answer: str) -> None:
+        batch, self.queue.batch = self.queue.batch, None
+        assert batch is not None
+        if answer == "stored" or (answer == "in doubt" and self.dice.random() < 0.5):
+            self.broker.commit(batch)
+        if answer == "stored":
+            self.settler.report(Stored(batch.number))
+        elif answer == "refused":
+            self.settler.report(Refused(batch.number, "aborted"))
+        else:
+            self.settler.report(InDoubt(batch.number, "timed out"))
+
+    def broker_goes_or_comes(self) -> None:
+        self.client.away = not self.client.away
+
+    def rebalance(self) -> None:
+        # A batch under way is fenced by its generation; what is running goes on as a zombie.
+        if self.queue.batch is None:
+            self.settler.revoked(self.client, PLACES, lost=True)
+            self.assign()
+
+    def oversleep(self) -> None:
+        if self.queue.batch is None:
+            self.settler.turn(self.client, gap_s=31.0)
+
+    def kill(self) -> None:
+        # The transaction under way is stored or not; the next producer's init ends it either way.
+        if self.queue.batch is not None and self.dice.random() < 0.5:
+            self.broker.commit(self.queue.batch)
+        self.new_worker()
+
+    def judge(self) -> None:
+        assert all(count == 1 for count in self.broker.results.values())
+        for place, committed in self.broker.committed.items():
+            passed = range(committed.offset or 0)
+            assert all(self.broker.results[place, offset] for offset in passed)
+
+    def heal(self) -> None:
+        """Let everything that is left end."""
+        self.client.away = False
+        for _ in range(20 * EVENTS):
+            self.turn()
+            self.fetch()
+            self.finish()
+            if self.queue.batch is not None:
+                self._answer("stored")
+        assert self.settler.idle
+        ends = {place: committed.offset for place, committed in self.broker.committed.items()}
+        assert ends == dict.fromkeys(PLACES, EVENTS)
+        wanted = {(place, offset) for place in PLACES for offset in range(EVENTS)}
+        assert set(self.broker.results) == wanted
+
+
+def _record(place: Place, offset: int) -> Record:
+    return Record(place, offset, b"key", b"{}", (), None)
+
+
+def _outcome(delivery: Delivery) -> Outcome:
+    place = delivery.place
+    key = f"{place.topic}/{place.partition}/{delivery.offset}".encode()
+    return Outcome(delivery, Ending.SUCCEEDED, (OutRecord("results", key, b"{}"),))
+
+
+class BlindToEpochs(Partitions):
+    """Known to be bad: takes an outcome of any assignment, as long as the partition is held."""
+
+    def holds(self, delivery: Delivery) -> bool:
+        return self.owns(delivery.place)
+
+
+class NeverInDoubt(Settler):
+    """Known to be bad: takes a commit that did not answer for one that did not happen."""
+
+    def _read_back(self, kafka: Log) -> None:
+        del kafka
+        assert self._sent is not None
+        self._refused(self._sent, Refused(self._sent.batch.number, "assumed"))
+
+
+class AlwaysSure(Settler):
+    """Known to be bad: takes a commit that did not answer for one that happened."""
+
+    def _read_back(self, kafka: Log) -> None:
+        assert self._sent is not None
+        self._stored(self._sent, kafka)
+
+
+SEEDS = range(400)
+STEPS = 150
+
+
+@pytest.mark.invariant("P1", "P2", "P3")
+def test_each_event_is_answered_once_whatever_the_broker_does() -> None:
+    for seed in SEEDS:
+        try:
+            Story(seed).tell(STEPS)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+@pytest.mark.parametrize(
+    "bad", [{"partitions": BlindToEpochs}, {"settler": NeverInDoubt}, {"settler": AlwaysSure}]
+)
+def test_a_bad_settler_is_caught_within_twenty_seeds(bad: dict[str, Any]) -> None:
+    def caught(seed: int) -> bool:
+        try:
+            Story(seed, **bad).tell(STEPS)
+        except AssertionError:
+            return True
+        return False
+
+    assert any(caught(seed) for seed in SEEDS[:20])

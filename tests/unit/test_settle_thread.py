@@ -1,0 +1,258 @@
+"""The settle thread against a producer that fails by script."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from redrive.clock import SYSTEM
+from redrive.errors import KafkaUnavailableError
+from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.testing.worker import wait_until
+
+TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
+FENCED = KafkaError(KafkaError._FENCED, fatal=True)  # noqa: SLF001
+ABORTABLE = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
+TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+SHORT = CallLimits(
+    init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, abort=0.05, slack=0.05, transaction=30
+)
+BATCH = Batch(
+    number=7,
+    records=(OutRecord("results", b"a", b"1"), OutRecord("results", b"b", b"2")),
+    offsets=(TopicPartition("events", 0, 5),),
+    group="group",
+)
+
+
+class ScriptedProducer:
+    """Writes its calls down; `script` says what a call does instead of succeeding."""
+
+    def __init__(self, script: dict[str, Callable[[], object]], refused: frozenset[int]) -> None:
+        self.calls: list[str] = []
+        self._script = script
+        self._refused = refused
+        self._index = 0
+
+    def produce(self, *_: object, on_delivery: Callable[..., None], **__: object) -> None:
+        if self._index in self._refused:
+            on_delivery(TOO_LARGE, None)
+        self._index += 1
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*_: object) -> object:
+            self.calls.append(name)
+            return self._script.get(name, lambda: 0)()
+
+        return call
+
+
+class Factory:
+    """Hands out producers, one script each; those after the last succeed in everything."""
+
+    def __init__(self) -> None:
+        self.scripts: list[dict[str, Callable[[], object]]] = []
+        self.refused: frozenset[int] = frozenset()
+        self.made: list[ScriptedProducer] = []
+
+    def __call__(self) -> Any:  # noqa: ANN401 - stands in for a Producer
+        script = self.scripts.pop(0) if self.scripts else {}
+        self.made.append(ScriptedProducer(script, self.refused))
+        return self.made[-1]
+
+
+def fails(error: KafkaError) -> Callable[[], object]:
+    def call() -> object:
+        raise KafkaException(error)
+
+    return call
+
+
+@pytest.fixture
+def factory() -> Factory:
+    return Factory()
+
+
+@pytest.fixture
+def reports() -> list[Report]:
+    return []
+
+
+@pytest.fixture
+def thread(factory: Factory, reports: list[Report]) -> Iterator[SettleThread]:
+    thread = SettleThread(
+        factory, transactional=True, report=reports.append, clock=SYSTEM, limits=SHORT
+    )
+    yield thread
+    thread.close(timeout_s=1)
+
+
+def settle(thread: SettleThread, reports: list[Report], *, watch: bool = False) -> Report:
+    thread.start(timeout_s=5)
+    thread.submit(BATCH)
+
+    def reported() -> bool:
+        if watch:
+            thread.watch()
+        return bool(reports)
+
+    wait_until(reported, timeout_s=5, what="a report", every_s=0.005)
+    return reports[0]
+
+
+def test_records_and_offsets_go_in_one_transaction(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    assert settle(thread, reports) == Stored(7)
+
+    (producer,) = factory.made
+    assert producer.calls == [
+        "init_transactions",
+        "begin_transaction",
+        "send_offsets_to_transaction",
+        "flush",
+        "commit_transaction",
+    ]
+
+
+def test_an_abortable_error_aborts_and_keeps_the_producer(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"send_offsets_to_transaction": fails(ABORTABLE)}]
+
+    assert settle(thread, reports) == Refused(7, ABORTABLE)
+
+    (producer,) = factory.made
+    assert producer.calls[-1] == "abort_transaction"
+
+
+@pytest.mark.invariant("P2")
+@pytest.mark.parametrize("call", ["begin_transaction", "send_offsets_to_transaction", "flush"])
+def test_a_failure_before_the_commit_replaces_the_producer_and_nothing_is_stored(
+    call: str, factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{call: fails(TIMED_OUT)}]
+
+    assert settle(thread, reports) == Refused(7, TIMED_OUT)
+
+    old, new = factory.made
+    # A second call on the old one can hang for ever, whatever its limit.
+    assert old.calls[-1] == call
+    assert new.calls == ["init_transactions"]
+
+
+@pytest.mark.invariant("P2")
+def test_a_commit_that_fails_is_in_doubt_once_the_new_producer_has_ended_the_old_one(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"commit_transaction": fails(TIMED_OUT)}]
+
+    assert settle(thread, reports) == InDoubt(7, TIMED_OUT)
+
+    assert [producer.calls[0] for producer in factory.made] == ["init_transactions"] * 2
+
+
+@pytest.mark.invariant("P2", "P7")
+@pytest.mark.parametrize(
+    "call", ["send_offsets_to_transaction", "flush", "commit_transaction", "abort_transaction"]
+)
+def test_a_call_that_never_returns_is_abandoned_with_its_producer(
+    call: str, factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    release = threading.Event()
+    factory.scripts = [
+        {call: release.wait, **({} if call != "abort_transaction" else _abort_is_called())}
+    ]
+
+    report = settle(thread, reports, watch=True)
+    calls_before = list(factory.made[0].calls)
+    release.set()
+
+    assert isinstance(report, InDoubt)
+    assert len(factory.made) == 2
+    wait_until(lambda: _settle_threads() == 1, timeout_s=5, what="the old thread's end")
+    assert factory.made[0].calls == calls_before
+
+
+def _abort_is_called() -> dict[str, Callable[[], object]]:
+    return {"send_offsets_to_transaction": fails(ABORTABLE)}
+
+
+def _settle_threads() -> int:
+    return sum(t.name == "redrive-settle" for t in threading.enumerate())
+
+
+def test_a_failed_abort_replaces_the_producer(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [
+        {"flush": fails(ABORTABLE), "abort_transaction": fails(TIMED_OUT)},
+    ]
+
+    assert settle(thread, reports) == Refused(7, ABORTABLE)
+    assert len(factory.made) == 2
+
+
+def test_a_record_that_its_topic_does_not_take_is_named(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.refused = frozenset({1})
+
+    assert settle(thread, reports) == Refused(7, TOO_LARGE, frozenset({1}))
+    assert factory.made[0].calls[-2:] == ["flush", "abort_transaction"]
+
+
+def test_a_producer_that_another_one_fenced_stops_the_worker(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"commit_transaction": fails(FENCED)}]
+
+    assert settle(thread, reports) == Stopped(FENCED)
+
+
+def test_a_transaction_that_outlived_the_brokers_limit_does_not_stop_the_worker(
+    factory: Factory, reports: list[Report]
+) -> None:
+    limits = CallLimits(commit=0.05, slack=0.05, transaction=0.0)
+    thread = SettleThread(
+        factory, transactional=True, report=reports.append, clock=SYSTEM, limits=limits
+    )
+    factory.scripts = [{"commit_transaction": fails(FENCED)}]
+
+    assert settle(thread, reports) == InDoubt(7, FENCED)
+    thread.close(timeout_s=1)
+
+
+def test_a_broker_that_is_not_there_yet_is_asked_again(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"init_transactions": fails(TIMED_OUT)}] * 2
+
+    assert settle(thread, reports) == Stored(7)
+    assert len(factory.made) == 3
+
+
+def test_a_broker_that_never_comes_is_told_in_one_line(
+    factory: Factory, thread: SettleThread
+) -> None:
+    factory.scripts = [{"init_transactions": fails(TIMED_OUT)}] * 50
+
+    with pytest.raises(KafkaUnavailableError, match=r"within 0\.2 s; last: .*_TIMED_OUT"):
+        thread.start(timeout_s=0.2)
+
+
+def test_at_least_once_the_offsets_stay_with_the_caller(
+    factory: Factory, reports: list[Report]
+) -> None:
+    thread = SettleThread(
+        factory, transactional=False, report=reports.append, clock=SYSTEM, limits=SHORT
+    )
+
+    assert settle(thread, reports) == Stored(7)
+    assert factory.made[0].calls == ["flush"]
+    thread.close(timeout_s=1)
