@@ -32,6 +32,9 @@ check: $(STAMP) ## Format, lint, types, layers, spelling
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs src tests
 
+bench: $(STAMP) ## Print the figures of this machine, as ratios, one JSON line each
+	@for file in benchmarks/*.py; do echo "# $$file"; $(BIN)/python $$file || exit 1; done
+
 format: $(STAMP) ## Format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,8 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import TypedDict
 
 import structlog
 from confluent_kafka import Consumer, TopicPartition
@@ -25,6 +26,7 @@ from langgraph.graph import END, START, StateGraph
 
 from redrive.consumer.consumer import Worker
 from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.consumer.runner import Processor
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
 from redrive.graphs.runs import Ended, RunEnd
@@ -49,7 +51,7 @@ async def node(state: State) -> State:
     return {"text": state["text"][:10]}
 
 
-def one_node() -> Any:
+def one_node() -> StateGraph[State, None, State, State]:
     graph = StateGraph(State)
     graph.add_node("node", node)
     graph.add_edge(START, "node")
@@ -76,12 +78,12 @@ def settings_of(stage: Stage, delivery: Delivery = Delivery.EXACTLY_ONCE) -> Set
 
 
 def stage_with(servers: str, events: int) -> Stage:
-    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder=None)  # type: ignore[arg-type]
+    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
     stage.send(event({"text": FILLER}) for _ in range(events))
     return stage
 
 
-def worker_of(settings: Settings, processor: Any) -> Worker:
+def worker_of(settings: Settings, processor: Processor) -> Worker:
     return build_worker(
         settings,
         processor,
@@ -91,7 +93,7 @@ def worker_of(settings: Settings, processor: Any) -> Worker:
     )
 
 
-async def worker_rate(stage: Stage, processor: Any, events: int, delivery: Delivery) -> float:
+async def worker_rate(stage: Stage, processor: Processor, events: int, delivery: Delivery) -> float:
     """Return events per second, from the first ending to the last."""
     worker = worker_of(settings_of(stage, delivery), processor)
     await worker.start()
@@ -173,7 +175,7 @@ def _wait_for(reader: Consumer, event_id: str) -> None:
     while True:
         message = reader.poll(1)
         if message is not None and message.error() is None:
-            answer = WorkflowResultEvent.from_bytes(message.value())  # type: ignore[arg-type]
+            answer = WorkflowResultEvent.from_bytes(message.value())
             if answer.correlation_id == event_id:
                 return
 
@@ -195,19 +197,18 @@ async def main(events: int) -> None:
         servers = broker.bootstrap_servers
         few = max(events // 10, 500)
         raw = await asyncio.to_thread(raw_rate, stage_with(servers, events), events)
-        once = await worker_rate(
-            stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE
-        )
+        once = await worker_rate(stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE)
         least = await worker_rate(
             stage_with(servers, events), NoOp(), events, Delivery.AT_LEAST_ONCE
         )
         bare = await bare_rate(few)
         graph = WorkflowProcessor({"fates": one_node()})
         run = await worker_rate(stage_with(servers, few), graph, few, Delivery.EXACTLY_ONCE)
-        show("N3", "no-op worker / raw transactional loop", once / raw, ">= 0.35", worker=once, raw=raw)
+        show("N3", "no-op worker / raw loop", once / raw, ">= 0.35", worker=once, raw=raw)
         show("N4", "exactly once / at least once", once / least, ">= 0.7", once=once, least=least)
-        show("N2", "one-node graph in the worker / bare ainvoke", run / bare, ">= 0.85", worker=run, bare=bare)
-        show("N10", "publish to result on an idle broker, p50 in ms", await idle_latency_ms(servers), "<= 15")
+        show("N2", "one-node graph / bare ainvoke", run / bare, ">= 0.85", worker=run, bare=bare)
+        idle_ms = await idle_latency_ms(servers)
+        show("N10", "publish to result, idle broker, p50, ms", idle_ms, "<= 15")
 
 
 if __name__ == "__main__":
@@ -216,5 +217,3 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     warnings.filterwarnings("ignore", message="`durability` has no effect")
     sys.exit(asyncio.run(main(arguments.parse_args().events)))
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,7 +29,9 @@ from redrive.events import (
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
 from redrive.retry.kinds import Kind, Reason
+from redrive.testing.stage import Stage
 from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
+from redrive.testing.worker import WorkerProcess
 
 HERE = Path(__file__).parent
 
@@ -231,8 +234,14 @@ def load_agent() -> Agent:
 
 
 @pytest.fixture(scope="session")
-def worker(kafka: Kafka, airflow_topics: Topics) -> Iterator[StandInWorker]:
-    worker = StandInWorker(kafka, airflow_topics, load_agent())
-    worker.start()
-    yield worker
-    worker.stop()
+def worker(
+    kafka: Kafka, airflow_topics: Topics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    folder = tmp_path_factory.mktemp("worker")
+    shutil.copy(HERE / "agents.py", folder)
+    settings = {"REDRIVE_RETRY__INITIAL_DELAY": "100ms"}
+    stage = Stage(kafka.bootstrap_servers, airflow_topics, folder, settings)
+    # The second one has a DAG's id: that is what a task asks for that names no workflow.
+    graphs = ("--graph", "agent=agents:agent", "--graph", "agents=agents:agent")
+    with stage.worker(*graphs).running() as worker:
+        yield worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Protocol, TypedDict
 
 import pytest
 from langgraph.graph import START, StateGraph
@@ -21,6 +21,10 @@ CUTS = 14
 
 class Log(TypedDict):
     log: Annotated[list[str], operator.add]
+
+
+class Node(Protocol):
+    def __call__(self, state: Log) -> Log: ...
 
 
 class CutLease(Lease):
@@ -40,14 +44,17 @@ class CutLease(Lease):
 def line(ran: Counter[str]) -> StateGraph[Log, Any, Log, Log]:
     graph: StateGraph[Log, Any, Log, Log] = StateGraph(Log)
     for before, name in zip((START, *NAMES), NAMES, strict=False):
-
-        async def node(_: Log, name: str = name) -> Log:
-            ran[name] += 1
-            return {"log": [name]}
-
-        graph.add_node(name, node)
+        graph.add_node(name, node_of(name, ran))
         graph.add_edge(before, name)
     return graph
+
+
+def node_of(name: str, ran: Counter[str]) -> Node:
+    def node(state: Log) -> Log:  # noqa: ARG001 - LangGraph's signature
+        ran[name] += 1
+        return {"log": [name]}
+
+    return node
 
 
 def event() -> WorkflowEvent:

@@ -35,7 +35,7 @@ def first_time(config: RunnableConfig) -> bool:
     return True
 
 
-async def plan(_: State, config: RunnableConfig) -> State:
+async def plan(state: State, config: RunnableConfig) -> State:  # noqa: ARG001 - LangGraph's
     note("plan", config)
     return {"steps": ["plan"]}
 
