@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
@@ -24,6 +26,7 @@ from redrive.dead_letter.record import (
     cause_chain,
     dlq_id,
     letter_error,
+    readable,
 )
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
@@ -80,18 +83,18 @@ class Answers:
 
     def ended(self, run: Run, ended: Ended) -> Outcome:
         """The graph ended: a success, or a failure that it told itself."""
-        info = None
+        info, told = None, None if ended.error is None else readable(ended.error)
         if ended.reason is not None:
             info = ErrorInfo(
                 kind=Kind.PERMANENT,
                 type="",
-                message=ended.error or "",
+                message=told or "",
                 reason=ended.reason,
                 attempts=run.attempts + 1,
                 exhausted=False,
             )
         status = ResultStatus.SUCCESS if ended.reason is None else ResultStatus.FAILURE
-        record = self._result(run, status, result=ended.result, error=ended.error, info=info)
+        record = self._result(run, status, result=ended.result, error=told, info=info)
         limit = self._max_bytes[self._results_topic]
         if record.size_bytes > limit:
             text = f"the result has {record.size_bytes} bytes, {self._results_topic} takes {limit}"
@@ -249,8 +252,10 @@ def _text(given_up: GivenUp) -> str:
 
 
 def _parsed(value: bytes | None) -> dict[str, Any] | None:
+    """Return the event as JSON that can be written again; the source keeps its bytes anyway."""
     try:
         parsed = json.loads(value or b"")
+        to_json(parsed)
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -28,6 +28,7 @@ __all__ = [
     "cause_chain",
     "dlq_id",
     "letter_error",
+    "readable",
 ]
 
 MAX_ATTEMPTS_KEPT = 20
@@ -164,8 +165,8 @@ def letter_error(error: BaseException) -> LetterError:
     trace = "".join(traceback.format_exception(error))
     return LetterError(
         type=_qualified(error),
-        message=_capped(str(error)),
-        traceback=trace[-MAX_TRACEBACK_CHARS:],
+        message=readable(str(error)),
+        traceback=readable(trace[-MAX_TRACEBACK_CHARS:], limit=MAX_TRACEBACK_CHARS),
     )
 
 
@@ -177,7 +178,7 @@ def cause_chain(error: BaseException) -> list[Cause]:
         chain.append(current)
         hidden = None if current.__suppress_context__ else current.__context__
         current = current.__cause__ or hidden
-    return [Cause(type=_qualified(e), message=_capped(str(e))) for e in reversed(chain)]
+    return [Cause(type=_qualified(e), message=readable(str(e))) for e in reversed(chain)]
 
 
 def _qualified(error: BaseException) -> str:
@@ -187,5 +188,10 @@ def _qualified(error: BaseException) -> str:
     )
 
 
-def _capped(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+def readable(text: str, *, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """Return text that any JSON writer takes, cut to `limit` characters.
+
+    Half characters (lone surrogates), which JSON cannot hold, are written as escapes.
+    """
+    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
