@@ -1,1 +1,93 @@
-"""redrive: every agent run that Airflow starts over Kafka ends, once."""
+"""The front door of redrive: the names to build on, each imported when it is first asked for.
+
+So `import redrive` is quick and needs none of Kafka, LangGraph or Airflow. Airflow's side is
+`redrive.airflow`; the decorator `@retry` is `redrive.retry.retry`, since here `retry` is the
+package of that name; `redrive.testing` is for tests.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from redrive.errors import (
+    MissingExtraError,
+    PermanentError,
+    RateLimitedError,
+    RedriveError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from redrive.dead_letter.record import DeadLetter
+    from redrive.events import WorkflowEvent, WorkflowResultEvent
+    from redrive.graphs.processor import WorkflowProcessor
+    from redrive.graphs.results import GraphFailed
+    from redrive.retry.attempts import attempts
+    from redrive.retry.call import retry_async
+    from redrive.retry.classify import classify, is_transient_error
+    from redrive.retry.config import RetryConfig
+    from redrive.retry.kinds import Failure, Kind, Reason
+    from redrive.settings import Settings, load_settings
+    from redrive.wiring import LangGraphKafkaConsumer
+
+__all__ = [
+    "DeadLetter",
+    "Failure",
+    "GraphFailed",
+    "Kind",
+    "LangGraphKafkaConsumer",
+    "PermanentError",
+    "RateLimitedError",
+    "Reason",
+    "RedriveError",
+    "RetryConfig",
+    "Settings",
+    "TransientError",
+    "WorkflowEvent",
+    "WorkflowProcessor",
+    "WorkflowResultEvent",
+    "attempts",
+    "classify",
+    "is_transient_error",
+    "load_settings",
+    "retry_async",
+]
+
+_HOMES = {
+    "DeadLetter": "dead_letter.record",
+    "Failure": "retry.kinds",
+    "GraphFailed": "graphs.results",
+    "Kind": "retry.kinds",
+    "LangGraphKafkaConsumer": "wiring",
+    "Reason": "retry.kinds",
+    "RetryConfig": "retry.config",
+    "Settings": "settings",
+    "WorkflowEvent": "events",
+    "WorkflowProcessor": "graphs.processor",
+    "WorkflowResultEvent": "events",
+    "attempts": "retry.attempts",
+    "classify": "retry.classify",
+    "is_transient_error": "retry.classify",
+    "load_settings": "settings",
+    "retry_async": "retry.call",
+}
+_OF_THE_EXTRA_WORKER = ("langgraph", "langchain_core", "aiosqlite", "sqlite_vec")
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing in _OF_THE_EXTRA_WORKER:
+                raise MissingExtraError(module=missing, extra="worker") from error
+            raise
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ with a message that names the field. The letter's record lives in `redrive.dead_
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ __all__ = [
 
 TRIGGERED = "workflow.triggered"
 CANCELLED = "workflow.cancelled"
+_USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_ID_CHARS = 200
 MAX_DIGITS = 18
 
@@ -54,6 +56,8 @@ def _utc(value: datetime) -> datetime:
 
 
 def _uuid_text(value: str) -> str:
+    if _USUAL_UUID.fullmatch(value):
+        return value
     try:
         UUID(value)
     except ValueError:

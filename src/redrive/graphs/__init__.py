@@ -62,5 +62,5 @@ if not TYPE_CHECKING:  # else a type checker would take every name for one of ou
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing in _FROM_THE_EXTRA:
-                raise MissingExtraError(module=missing, extra="worker") from error
+                raise MissingExtraError(module="langgraph", extra="worker") from error
             raise

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
@@ -140,23 +141,21 @@ class WorkflowProcessor:
     ) -> Attempt:
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
-        saver = None if opened is None else GuardedSaver(opened, lease)
-        return Attempt(
-            event=event,
-            run=run,
-            loaded=loaded,
-            graph=loaded.compiled.copy(update={"checkpointer": saver}),
-            config={
-                "configurable": {"thread_id": thread_id},
-                "recursion_limit": loaded.recursion_limit,
-                "metadata": {
-                    RUN_KEY: run,
-                    "redrive_count": redrive_count,
-                    "graph_version": loaded.version,
-                },
-            },
-            saver=saver,
-        )
+        config: RunnableConfig = {
+            "configurable": {"thread_id": thread_id},
+            "recursion_limit": loaded.recursion_limit,
+        }
+        if opened is None:
+            return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
+        saver = GuardedSaver(opened, lease)
+        # Only checkpoints carry metadata, and LangGraph hands it on at every step.
+        config["metadata"] = {
+            RUN_KEY: run,
+            "redrive_count": redrive_count,
+            "graph_version": loaded.version,
+        }
+        graph = loaded.compiled.copy(update={"checkpointer": saver})
+        return Attempt(event, run, loaded, graph, config, saver)
 
     async def _keep(self, thread_id: str) -> None:
         if self._checkpoints is not None:

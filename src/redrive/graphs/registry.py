@@ -53,6 +53,13 @@ class LoadedGraph:
         """Its id and version, for those who do not run it."""
         return GraphVersion(name=self.id, version=self.version)
 
+    @property
+    def unkept(self) -> CompiledGraph:
+        """The graph without any checkpointer, also of its own."""
+        if self.compiled.checkpointer is None:
+            return self.compiled
+        return self.compiled.copy(update={"checkpointer": None})
+
 
 class GraphRegistry:
     """The graphs of a worker, found by `workflow_id`.
