@@ -5,6 +5,7 @@
     │   └── MissingExtraError    an optional dependency is not installed
     ├── RecordError              a record cannot be read; names the field
     ├── KafkaUnavailableError    the broker did not answer in time
+    ├── KafkaLostError           the consumer cannot go on (exit code 3)
     ├── FencedError              another worker with the same identity took over (exit code 4)
     ├── NotStoredError           the broker did not confirm a record
     ├── TransientError           raise it in a node: trying again can help
@@ -30,6 +31,7 @@ __all__ = [
     "DeadlineError",
     "FencedError",
     "GraphChangedError",
+    "KafkaLostError",
     "KafkaUnavailableError",
     "MissingExtraError",
     "NotStoredError",
@@ -77,6 +79,10 @@ class KafkaUnavailableError(RedriveError):
     """The broker did not answer within the time that it was given."""
 
     __redrive_kind__: ClassVar[str] = "transient"
+
+
+class KafkaLostError(RedriveError):
+    """The consumer has met an error from which it cannot go on; a new process may."""
 
 
 class FencedError(RedriveError):

@@ -28,7 +28,7 @@ from redrive.consumer.outcome import Ending
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Downstream, Settler
-from redrive.errors import FencedError, KafkaUnavailableError, SettingsError
+from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
@@ -49,7 +49,7 @@ log = structlog.get_logger("redrive.worker")
 _STOPPED_AT_ONCE = 130
 _NODE_THREAD = "redrive-node"
 # Of a process that cannot end the usual way; else the command line chooses.
-_EXIT_CODES: Mapping[type, int] = {type(None): 0, FencedError: 4, KafkaUnavailableError: 3}
+_EXIT_CODES: Mapping[type, int] = {type(None): 0, FencedError: 4, KafkaLostError: 3}
 _LAST_CALL_S = 1.0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.judge import gather, judge
+from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from redrive.testing.judge import gather, judge
+from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from redrive.testing.judge import gather, judge
+from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
 EVENTS = 10_000

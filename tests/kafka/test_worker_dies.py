@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redrive.testing.judge import gather, judge
+from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from redrive.errors import (
     FencedError,
+    KafkaLostError,
     KafkaUnavailableError,
     MissingExtraError,
     NotStoredError,
@@ -84,7 +85,7 @@ def exit_code(error: RedriveError) -> ExitCode:
             return error.code
         case SettingsError() | KafkaUnavailableError():
             return ExitCode.SETTINGS
-        case NotStoredError():
+        case NotStoredError() | KafkaLostError():
             return ExitCode.KAFKA
         case FencedError():
             return ExitCode.FENCED

@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from redrive.clock import Clock
-from redrive.errors import FencedError, KafkaUnavailableError
+from redrive.errors import FencedError, KafkaLostError
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -232,7 +232,7 @@ def _is_record(message: Message) -> bool:
     if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
         raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
     if error.fatal():
-        raise KafkaUnavailableError(f"the consumer cannot go on: {error.str()}")
+        raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
     log.warning("kafka.consumer_error", error=str(error))
     return False
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redrive.units import Duration
 
@@ -41,3 +42,14 @@ class KafkaSettings(BaseModel):
         default_factory=dict,
         description="Any librdkafka option, for every client: SASL, TLS, timeouts.",
     )
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        names = (self.events_topic, self.results_topic, self.retry_topic, self.dlq_topic)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"two of the topics are called {twice[0]!r}: events, results, retry and letters "
+                "each need a topic of their own"
+            )
+        return self

@@ -1,0 +1,96 @@
+"""The public test kit: its names are there, and the judge catches what it must."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import redrive.testing
+from redrive.consumer.answers import Answers, GivenUp
+from redrive.consumer.outcome import Delivery
+from redrive.consumer.run import Run
+from redrive.events import EventHeaders
+from redrive.graphs.runs import Ended
+from redrive.kafka.log import Committed, Place, Record
+from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.state.offsets import Note, encode
+from redrive.testing import Evidence, TurnedClock, event, judge
+
+EVENTS = Place("events", 0)
+
+
+def test_all_names_are_sorted_and_there() -> None:
+    names = redrive.testing.__all__
+
+    assert sorted(names) == names
+    assert all(callable(getattr(redrive.testing, name)) for name in names)
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    """A run in which every promise was kept: a success, and a letter."""
+    answers = Answers(
+        results_topic="results",
+        dlq_topic="letters",
+        max_bytes={"results": 10**6, "letters": 10**6},
+        worker="w",
+        clock=TurnedClock(),
+    )
+    asked = [event({"n": number}) for number in range(2)]
+    runs = [
+        Run(
+            Delivery(Record(EVENTS, offset, b"key", a.to_bytes(), (("h", b"1"),), 1), epoch=1),
+            a,
+            EventHeaders(),
+            "thread",
+        )
+        for offset, a in enumerate(asked)
+    ]
+    good = answers.ended(runs[0], Ended({}, resumed=False))
+    bad = answers.given_up(
+        runs[1], GivenUp(ValueError("no"), Failure(Kind.PERMANENT), Reason.PERMANENT)
+    )
+    out = [*good.records, *bad.records]
+    stored = [Record(Place(r.topic, 0), n, r.key, r.value, (), 1) for n, r in enumerate(out)]
+    return Evidence(
+        events=[run.delivery.record for run in runs],
+        results=[record for record in stored if record.place.topic == "results"],
+        letters=[record for record in stored if record.place.topic == "letters"],
+        committed={EVENTS: Committed(2, encode(Note(1, 1)))},
+        ends={EVENTS: 2},
+    )
+
+
+def test_the_judge_finds_nothing_where_every_promise_was_kept(evidence: Evidence) -> None:
+    verdict = judge(evidence)
+
+    assert verdict.ok
+    assert (verdict.results["success"], verdict.letters["permanent"]) == (1, 1)
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P6")
+@pytest.mark.parametrize(
+    ("field", "change", "finding"),
+    [
+        ("results", lambda found: found[1:], "lost"),
+        ("results", lambda found: [*found, found[0]], "doubled"),
+        ("letters", lambda _: [], "which is not there"),
+        ("letters", lambda found: found * 2, "2 letters"),
+        ("events", lambda found: [_altered(record) for record in found], "not byte-equal"),
+        ("events", lambda found: found[:1], "which nobody sent"),
+        ("committed", lambda _: {EVENTS: Committed(1, None)}, "is committed at 1"),
+        ("committed", lambda _: {}, "is committed at None"),
+        ("committed", lambda _: {EVENTS: Committed(2, encode(Note(1, 1, 2)))}, "still speaks"),
+        ("committed", lambda _: {EVENTS: Committed(2, "1" * 4000)}, "characters of metadata"),
+    ],
+)
+def test_the_judge_catches(field: str, change: object, finding: str, evidence: Evidence) -> None:
+    assert callable(change)
+    doctored = dataclasses.replace(evidence, **{field: change(getattr(evidence, field))})
+
+    assert any(finding in found for found in judge(doctored).findings)
+
+
+def _altered(record: Record) -> Record:
+    return dataclasses.replace(record, headers=(("h", b"2"),))
