@@ -14,6 +14,7 @@
     │   ├── UnknownWorkflowError no graph is registered for this `workflow_id`
     │   ├── GraphChangedError    the checkpoint waits for a node that is gone
     │   ├── DeadHandlerError     an error handler of the graph raised
+    │   ├── NodeExitError        a node called sys.exit()
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
     └── StaleAttemptError        this attempt has ended, or its partition moved
@@ -34,6 +35,7 @@ __all__ = [
     "KafkaLostError",
     "KafkaUnavailableError",
     "MissingExtraError",
+    "NodeExitError",
     "NotStoredError",
     "PermanentError",
     "RateLimitedError",
@@ -155,6 +157,14 @@ class DeadHandlerError(PermanentError):
     """An error handler of the graph raised: the thread looks finished but is not."""
 
     __redrive_reason__: ClassVar[str] = "error_handler_failed"
+
+
+class NodeExitError(PermanentError):
+    """A node called `sys.exit()`: it cannot end the worker, only its own run."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__(f"the node called sys.exit({code!r})")
+        self.code = code
 
 
 class ResultError(PermanentError):

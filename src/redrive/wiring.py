@@ -32,6 +32,7 @@ from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.lease import Lease
 from redrive.graphs.registry import GraphSource
@@ -270,6 +271,7 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
     threads = ThreadPoolExecutor(settings.worker.in_flight + 8, thread_name_prefix=_NODE_THREAD)
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(threads)
+        contain_exits(runner.get_loop())
         try:
             runner.run(_run_worker(settings, langgraph_json))
         except BaseException as error:
