@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.answers import Answers
@@ -255,9 +255,11 @@ def _producer(settings: Settings, report: TopicReport, transactional: bool) -> P
     return make_producer({**config, "delivery.report.only.error": True})
 
 
-def _consumer(settings: Settings, more: Mapping[str, object]) -> Consumer:
+def _consumer(
+    settings: Settings, more: Mapping[str, object], on_error: Callable[[KafkaError], None]
+) -> Consumer:
     config = consumer_config(settings.kafka, member=settings.worker.id)
-    return make_consumer({**config, **more})
+    return make_consumer({**config, **more}, on_error=on_error)
 
 
 def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int:

@@ -8,34 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
-from redrive.dead_letter.record import dlq_id
-from redrive.errors import RedriveError
-from redrive.events import (
-    ErrorInfo,
-    EventHeaders,
-    ResultStatus,
-    WorkflowEvent,
-    WorkflowResultEvent,
-)
-from redrive.kafka.end_offsets import end_offsets
-from redrive.kafka.options import KafkaSettings
-from redrive.retry.kinds import Kind, Reason
+from redrive.events import EventHeaders, WorkflowEvent
+from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage
 from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
 from redrive.testing.worker import WorkerProcess
 
 HERE = Path(__file__).parent
-
-Agent = Callable[[dict[str, object]], object]
 
 
 @dataclass(frozen=True)
@@ -121,116 +106,10 @@ def airflow(
 
 def events_on(kafka: Kafka, topic: str) -> list[tuple[WorkflowEvent, EventHeaders]]:
     """Read what was sent to a topic so far."""
-    settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, results_topic=topic)
-    ends = end_offsets(settings)
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "of-a-test"})
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in ends])
-    found: list[tuple[WorkflowEvent, EventHeaders]] = []
-    while len(found) < sum(ends.values()):
-        message = consumer.poll(10)
-        assert message is not None, f"only {len(found)} of {sum(ends.values())} events can be read"
-        if message.error() is None:
-            found.append(read_event(message))
-    consumer.close()
-    return found
-
-
-def read_event(message: Message) -> tuple[WorkflowEvent, EventHeaders]:
-    value, headers = message.value(), message.headers()
-    event = WorkflowEvent.from_bytes(value if isinstance(value, bytes) else None)
-    pairs = headers if isinstance(headers, list) else []
-    raw = [(name, text) for name, text in pairs if isinstance(text, bytes)]
-    return event, EventHeaders.read(raw)
-
-
-class StandInWorker:
-    """Stands in for a redrive worker: runs the graph once per event, and answers.
-
-    No retries, no transactions, no letters; an error's answer carries the id that the letter
-    would have.
-    """
-
-    def __init__(self, kafka: Kafka, topics: Topics, agent: Agent) -> None:
-        self._agent = agent
-        self._topics = topics
-        self._producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 0})
-        self._consumer = Consumer(
-            {"bootstrap.servers": kafka.bootstrap_servers, "group.id": topics.group}
-        )
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def start(self) -> None:
-        known = self._consumer.list_topics(timeout=10).topics[self._topics.events].partitions
-        self._consumer.assign(
-            [TopicPartition(self._topics.events, p, OFFSET_BEGINNING) for p in known]
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(10)
-        self._consumer.close()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self._answer(message)
-
-    def _answer(self, message: Message) -> None:
-        event, _ = read_event(message)
-        result = run_once(self._agent, event, message)
-        self._producer.produce(self._topics.results, result.to_bytes(), event.event_id.encode())
-        self._producer.flush(10)
-
-
-def run_once(agent: Agent, event: WorkflowEvent, message: Message) -> WorkflowResultEvent:
-    said, status, info = None, ResultStatus.SUCCESS, None
-    try:
-        said = agent(event.payload.data)
-    except RedriveError as error:
-        status, info = ResultStatus.ERROR, error_info(error, message)
-    return WorkflowResultEvent(
-        correlation_id=event.event_id,
-        workflow_id=event.workflow_id,
-        workflow_run_id=event.workflow_run_id,
-        result=said,
-        status=status,
-        timestamp=datetime.now(UTC),
-        error=info.message if info else None,
-        error_info=info,
-    )
-
-
-def error_info(error: RedriveError, message: Message) -> ErrorInfo:
-    kind = Kind(getattr(error, "__redrive_kind__", "unknown"))
-    exhausted = kind is not Kind.PERMANENT
-    partition, offset = message.partition(), message.offset()
-    assert partition is not None
-    assert offset is not None
-    return ErrorInfo(
-        kind=kind,
-        type=type(error).__name__,
-        message=str(error),
-        reason=Reason.RETRIES_EXHAUSTED if exhausted else Reason.PERMANENT,
-        node="think",
-        attempts=4 if exhausted else 1,
-        exhausted=exhausted,
-        dlq_id=dlq_id(message.topic() or "", partition, offset, count=0),
-    )
-
-
-def load_agent() -> Agent:
-    """Import `agents.py`, as a worker would that has this folder on its path."""
-    spec = importlib.util.spec_from_file_location("agents", HERE / "agents.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["agents"] = module
-    spec.loader.exec_module(module)
-    run: Agent = module.agent.compile().invoke
-    return run
+    return [
+        (WorkflowEvent.from_bytes(record.value), EventHeaders.read(record.headers))
+        for record in read_topic(kafka.bootstrap_servers, topic)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.airflow.conftest import HERE, AirflowHome, StandInWorker, events_on
+from tests.airflow.conftest import HERE, AirflowHome, events_on
 
+from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka, Topics
+from redrive.testing.worker import WorkerProcess
 
 Facts = Mapping[str, Any]
 
@@ -32,7 +35,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(airflow: AirflowHome, worker: StandInWorker, kafka: Kafka, airflow_topics: Topics) -> Run:
+def run(airflow: AirflowHome, worker: WorkerProcess, kafka: Kafka, airflow_topics: Topics) -> Run:
     del worker  # it must be there, no more
     airflow.run(sys.executable, str(HERE / "dags" / "agents_dag.py"))
     folder = airflow.folder
@@ -97,10 +100,15 @@ def test_a_permanent_failure_fails_the_task_without_further_tries(run: Run) -> N
     assert (failure["node"], failure["attempts"]) == ("think", 1)
 
 
-def test_the_error_names_the_letter(run: Run) -> None:
+def test_the_error_names_the_letter_that_lies_on_its_topic(
+    run: Run, kafka: Kafka, airflow_topics: Topics
+) -> None:
     failure = run.failures["fails_for_good"]
+    records = read_topic(kafka.bootstrap_servers, airflow_topics.dlq)
+    letters = [DeadLetter.model_validate_json(record.value or b"") for record in records]
 
-    assert failure["dlq_id"] is not None
+    (letter,) = [letter for letter in letters if letter.dlq_id == failure["dlq_id"]]
+    assert letter.source.key == failure["event_id"].encode()
     assert f"redrive dlq show {failure['dlq_id']}" in failure["text"]
     assert "the model refuses this question" in failure["text"]
 

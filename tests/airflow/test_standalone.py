@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.airflow.conftest import AirflowHome, StandInWorker
+from tests.airflow.conftest import AirflowHome
 
 from redrive.airflow.requests import event_id_of
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.results import ResultReader
 from redrive.testing.topics import Kafka, Topics
+from redrive.testing.worker import WorkerProcess
 
 BOOT_S = 120.0
 RUN_S = 90.0
@@ -192,7 +193,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def service(airflow: AirflowHome, worker: StandInWorker) -> Iterator[Standalone]:
+def service(airflow: AirflowHome, worker: WorkerProcess) -> Iterator[Standalone]:
     del worker  # it must be there, no more
     service = Standalone(airflow)
     try:

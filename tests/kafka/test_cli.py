@@ -169,12 +169,14 @@ def test_no_answer_in_time_is_exit_code_1_and_says_that_the_event_stays() -> Non
     assert "The event stays stored: a worker that runs 'report' answers it" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["send", "report"], ["dlq", "show", "x"]])
+@pytest.mark.parametrize(
+    ("command", "topic"),
+    [(["send", "report"], "EVENTS_TOPIC"), (["dlq", "show", "x"], "DLQ_TOPIC")],
+)
 def test_a_topic_that_is_missing_is_named_with_exit_code_2(
-    command: list[str], monkeypatch: pytest.MonkeyPatch
+    command: list[str], topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REDRIVE_KAFKA__EVENTS_TOPIC", "missing")
-    monkeypatch.setenv("REDRIVE_KAFKA__DLQ_TOPIC", "missing")
+    monkeypatch.setenv(f"REDRIVE_KAFKA__{topic}", "missing")
 
     result = _run(*command)
 

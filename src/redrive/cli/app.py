@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from redrive.cli import dlq, send, topics, worker
+from redrive.cli import demo, dlq, send, topics, worker
 from redrive.cli.exits import ExitCode, exit_code, report
 from redrive.errors import RedriveError
 
@@ -41,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo.demo)
 app.command("worker")(worker.worker)
 app.command("send")(send.send)
 app.add_typer(topics.app, name="topics")

@@ -25,6 +25,7 @@ from redrive.dead_letter.record import (
     Source,
     cause_chain,
     dlq_id,
+    kept_attempts,
     letter_error,
     readable,
 )
@@ -225,7 +226,7 @@ class Answers:
             reason=given_up.reason,
             node=given_up.node,
             cause_chain=cause_chain(given_up.error),
-            attempts=list(run.failed) if run else [],
+            attempts=kept_attempts(run.failed) if run else [],
             source=_source(delivery),
             checkpoint=_checkpoint(given_up.position),
             graph=_graph(given_up.graph),

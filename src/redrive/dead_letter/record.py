@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import traceback
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -27,6 +28,7 @@ __all__ = [
     "Source",
     "cause_chain",
     "dlq_id",
+    "kept_attempts",
     "letter_error",
     "readable",
 ]
@@ -168,6 +170,13 @@ def letter_error(error: BaseException) -> LetterError:
         message=readable(str(error)),
         traceback=readable(trace[-MAX_TRACEBACK_CHARS:], limit=MAX_TRACEBACK_CHARS),
     )
+
+
+def kept_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Return the attempts that a letter keeps: all of a few, else the first and the latest."""
+    if len(attempts) <= MAX_ATTEMPTS_KEPT:
+        return list(attempts)
+    return [attempts[0], *attempts[1 - MAX_ATTEMPTS_KEPT :]]
 
 
 def cause_chain(error: BaseException) -> list[Cause]:

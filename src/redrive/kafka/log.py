@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, NoReturn, Protocol, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -23,6 +23,7 @@ __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Reco
 log = structlog.get_logger("redrive.kafka")
 
 _BATCH = 500
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - librdkafka's
 
 
 class Place(NamedTuple):
@@ -134,7 +135,8 @@ class PollThread:
     """Runs one Consumer until it is told to stop, or cannot go on.
 
     Args:
-        make_consumer: Builds the consumer, on this thread; takes further client options.
+        make_consumer: Builds the consumer, on this thread; takes further client options, and who
+            is to be told of errors.
         topics: What to subscribe to.
         listener: Whom to tell.
         pulse: Moved once a turn.
@@ -143,7 +145,7 @@ class PollThread:
 
     def __init__(
         self,
-        make_consumer: Callable[[Mapping[str, object]], Consumer],
+        make_consumer: Callable[[Mapping[str, object], Callable[[KafkaError], None]], Consumer],
         *,
         topics: Sequence[str],
         listener: Listener,
@@ -156,6 +158,7 @@ class PollThread:
         self._pulse = pulse
         self._ended = ended
         self._stop = threading.Event()
+        self._fatal: KafkaError | None = None
         self._thread = threading.Thread(target=self._run, name="redrive-poll", daemon=True)
 
     def start(self) -> None:
@@ -175,7 +178,7 @@ class PollThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            consumer = self._make_consumer({"on_commit": self._on_commit})
+            consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
             try:
                 self._poll(consumer)
             finally:
@@ -194,6 +197,8 @@ class PollThread:
         )
         while not self._stop.is_set():
             first = consumer.poll(listener.turn(kafka, gap_s=self._pulse.beat()))
+            if self._fatal is not None:
+                _raise_fatal(self._fatal)
             if first is None:
                 continue
             records = [
@@ -203,6 +208,11 @@ class PollThread:
             ]
             if records:
                 listener.received(records)
+
+    def _on_error(self, error: KafkaError) -> None:
+        # An idle member that is fenced hears of it here only: its polls return nothing.
+        if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+            self._fatal = error
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         failed = [p for p in partitions if error or p.error]
@@ -229,12 +239,16 @@ def _is_record(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
-    if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
-        raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
-    if error.fatal():
-        raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
+    if error.fatal() or error.code() in _FENCED:
+        _raise_fatal(error)
     log.warning("kafka.consumer_error", error=str(error))
     return False
+
+
+def _raise_fatal(error: KafkaError) -> NoReturn:
+    if error.code() in _FENCED:
+        raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
+    raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
 
 
 def record_of(message: Message) -> Record:

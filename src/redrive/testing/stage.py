@@ -24,6 +24,8 @@ from redrive.testing.worker import WorkerProcess, wait_until
 
 __all__ = ["Stage", "event"]
 
+_ANY_PARTITION = -1
+
 
 def event(data: Mapping[str, object], *, workflow_id: str = "fates") -> WorkflowEvent:
     """Return an event with an id of its own."""
@@ -87,14 +89,28 @@ class Stage:
             name=name,
         )
 
-    def send(self, values: Iterable[WorkflowEvent | bytes | None]) -> None:
-        """Publish events; bytes go as they are. Returns once all are stored."""
+    def send(
+        self,
+        values: Iterable[WorkflowEvent | bytes | None],
+        *,
+        headers: Mapping[str, str] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Publish events; bytes go as they are. Returns once all are stored.
+
+        Args:
+            values: The events, or what is there instead of one.
+            headers: Headers that each of them gets.
+            partition: Where they go; None lets the key choose.
+        """
+        carried: dict[str, str | bytes | None] = dict(headers or {})
+        place = _ANY_PARTITION if partition is None else partition
         with _producer(self.bootstrap_servers) as producer:
             for value in values:
+                key = None
                 if isinstance(value, WorkflowEvent):
-                    producer.produce(self.topics.events, value.to_bytes(), value.event_id)
-                else:
-                    producer.produce(self.topics.events, value)
+                    key, value = value.event_id, value.to_bytes()  # noqa: PLW2901 - as it travels
+                producer.produce(self.topics.events, value, key, partition=place, headers=carried)
                 producer.poll(0)
 
     def settled(self) -> bool:

@@ -1,0 +1,96 @@
+"""`redrive demo`: Airflow, Kafka and LangGraph at work together, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from redrive.cli.exits import ExitCode
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json
+from redrive.errors import KafkaUnavailableError, MissingExtraError, SettingsError
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.demo.summary import Summary
+    from redrive.kafka.options import KafkaSettings
+
+__all__ = ["demo"]
+
+_NEEDED = (
+    ("langgraph", "langgraph", "worker"),
+    ("aiosqlite", "langgraph-checkpoint-sqlite", "worker"),
+    ("airflow", "apache-airflow", "airflow"),
+)
+
+
+def demo(
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Watch a real DAG meet a success, a hiccup and a failure; in half a minute.
+
+    Starts a worker, an Airflow of its own in a temporary folder, and the broker inside the
+    confluent-kafka wheel. With --bootstrap-servers it takes your broker instead, and topics named
+    redrive-demo-…; exactly once is to be seen there only.
+    """
+    for module, package, extra in _NEEDED:
+        if find_spec(module) is None:
+            raise MissingExtraError(module=package, extra=extra)
+    given = _broker(bootstrap_servers, config)
+    folder = Path(tempfile.mkdtemp(prefix="redrive-demo-"))
+    kept = True
+    try:
+        differences = _play(given, folder, as_json=as_json)
+        kept = bool(differences)
+    except (KafkaUnavailableError, KeyboardInterrupt, SettingsError):
+        kept = False
+        raise
+    finally:
+        if kept:
+            note(f"redrive: the logs are kept: {folder}/worker.log, {folder}/airflow.log")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    if differences:
+        raise typer.Exit(ExitCode.ENDED_BADLY)
+
+
+def _broker(bootstrap_servers: str | None, config: Path | None) -> KafkaSettings | None:
+    if bootstrap_servers is None:
+        from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - keeps `--help` fast
+
+        # No settings are read: what is set up for another broker must not reach the demo.
+        configure_logging(level="CRITICAL")
+        return None
+    return start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+
+def _play(given: KafkaSettings | None, folder: Path, *, as_json: bool) -> tuple[str, ...]:
+    from rich.console import Console  # noqa: PLC0415 - keeps `--help` fast
+
+    from redrive.demo.closing import close, show_next_steps  # noqa: PLC0415 - as above
+    from redrive.demo.play import play  # noqa: PLC0415 - as above
+    from redrive.demo.stage import demo_topics  # noqa: PLC0415 - as above
+    from redrive.demo.verdict import differences  # noqa: PLC0415 - as above
+
+    # With --json, stdout is for the summary alone.
+    console = Console(stderr=as_json, highlight=False)
+    summary = play(given, console=console, folder=folder)
+    found = differences(summary)
+    close(summary, console, differences=found)
+    if not found:
+        show_next_steps(summary, console, kafka=given and demo_topics(given))
+    if as_json:
+        print_json(_json(summary, found))
+    for line in found:
+        note(f"redrive: not as it should be: {line}")
+    return found
+
+
+def _json(summary: Summary, found: tuple[str, ...]) -> dict[str, object]:
+    return {"ok": not found, "differences": list(found), **summary.as_json()}

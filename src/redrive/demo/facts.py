@@ -1,0 +1,151 @@
+"""What can be seen of the demo, each kind a fact of its own: said by Airflow, worker, or Kafka.
+
+How they are read is `sources.py`; what they add up to is `story.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redrive.dead_letter.record import DeadLetter
+from redrive.events import WorkflowResultEvent
+from redrive.kafka.log import Record
+
+__all__ = [
+    "AirflowStep",
+    "DagEnded",
+    "EventStored",
+    "Fact",
+    "GivenUp",
+    "LetterStored",
+    "NodeRan",
+    "ResultStored",
+    "RetryScheduled",
+    "Seen",
+    "TaskEnded",
+    "TaskError",
+    "TaskStarted",
+    "WorkerReady",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AirflowStep:
+    """Airflow's process begins something that takes its time."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A task begins: from here on its event's id is known."""
+
+    task: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """What the task raised: the attributes of its exception."""
+
+    kind: str | None
+    reason: str | None
+    node: str | None
+    attempts: int | None
+    dlq_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A task has ended, with its error when it failed."""
+
+    task: str
+    state: str
+    error: TaskError | None
+
+
+@dataclass(frozen=True, slots=True)
+class DagEnded:
+    """The DAG run has ended: the states of its tasks, as Airflow keeps them."""
+
+    states: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker takes events from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRan:
+    """A node was started."""
+
+    event_id: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """An attempt failed; the worker will resume the run."""
+
+    event_id: str
+    node: str
+    kind: str
+    attempt: int
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An attempt failed, and the worker gives the run up."""
+
+    event_id: str
+    node: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventStored:
+    """An event lies on its topic."""
+
+    event_id: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class ResultStored:
+    """A result lies on its topic, committed."""
+
+    result: WorkflowResultEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LetterStored:
+    """A dead letter lies on its topic, committed."""
+
+    event_id: str
+    letter: DeadLetter
+
+
+Fact = (
+    AirflowStep
+    | TaskStarted
+    | TaskEnded
+    | DagEnded
+    | WorkerReady
+    | NodeRan
+    | RetryScheduled
+    | GivenUp
+    | EventStored
+    | ResultStored
+    | LetterStored
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A fact, and when it happened (epoch seconds, by the clock of who says it)."""
+
+    at: float
+    fact: Fact

@@ -1,0 +1,67 @@
+"""docs/invariants.md against the tests: a promise is kept where tests that carry it say so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+PROMISES = tuple(f"P{number}" for number in range(1, 16))
+STATUS = ("kept", "in part", "not yet")
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^## (P\d+) .*$", PAGE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def named(section: str) -> set[str]:
+    return set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", section))
+
+
+def status(section: str) -> str:
+    found = re.search(r"^\*\*Today: ([a-z ]+)\.\*\*", section, flags=re.MULTILINE)
+    return found[1] if found else "none"
+
+
+def marked() -> dict[str, set[str]]:
+    """Return, by promise, the tests that carry it as a mark."""
+    found: dict[str, set[str]] = {promise: set() for promise in PROMISES}
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for promise in carried(node):
+                    found[promise].add(f"{file.relative_to(ROOT).as_posix()}::{node.name}")
+    return found
+
+
+def carried(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    for mark in function.decorator_list:
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.invariant":
+            yield from (ast.literal_eval(argument) for argument in mark.args)
+
+
+def test_the_page_has_every_promise_once_and_in_order() -> None:
+    assert tuple(re.findall(r"^## (P\d+) ", PAGE, flags=re.MULTILINE)) == PROMISES
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_promise_names_exactly_the_tests_that_carry_it(promise: str) -> None:
+    listed, carrying = named(sections()[promise]), marked()[promise]
+
+    missing = "\n".join(f"* `{test}`" for test in sorted(carrying - listed))
+    assert listed - carrying == set(), f"{promise} names tests that do not carry its mark"
+    assert not missing, f"add to {promise} in docs/invariants.md:\n{missing}"
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_promise_that_is_kept_at_all_has_a_test(promise: str) -> None:
+    section = sections()[promise]
+
+    assert status(section) in STATUS
+    assert named(section) or status(section) == "not yet"

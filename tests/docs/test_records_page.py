@@ -1,0 +1,98 @@
+"""docs/records.md against the models: its examples are read, its fields are all fields."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from redrive.dead_letter.record import (
+    Attempt,
+    Cause,
+    CheckpointRef,
+    DeadLetter,
+    GraphRef,
+    LetterContext,
+    LetterError,
+    Source,
+)
+from redrive.events import (
+    ErrorInfo,
+    EventHeaders,
+    RunInfo,
+    WorkflowEvent,
+    WorkflowResultEvent,
+)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
+MODELS: dict[str, type[BaseModel]] = {
+    "event": WorkflowEvent,
+    "result": WorkflowResultEvent,
+    "error_info": ErrorInfo,
+    "run": RunInfo,
+    "letter": DeadLetter,
+    "letter.error": LetterError,
+    "letter.context": LetterContext,
+    "letter.cause_chain[]": Cause,
+    "letter.attempts[]": Attempt,
+    "letter.source": Source,
+    "letter.checkpoint": CheckpointRef,
+    "letter.graph": GraphRef,
+}
+
+
+def example(name: str) -> bytes:
+    found = re.search(rf"^```json {name}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    assert found is not None, f"no example of {name}"
+    return found[1].encode()
+
+
+def fields_told(name: str) -> list[str]:
+    section = PAGE.partition(f"### `{name}`\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["event", "result", "error"])
+def test_an_example_is_read(name: str) -> None:
+    model = WorkflowEvent if name == "event" else WorkflowResultEvent
+
+    model.from_bytes(example(name))
+
+
+def test_the_example_of_a_letter_is_read_and_holds_the_example_of_an_event() -> None:
+    letter = DeadLetter.model_validate_json(example("letter"))
+
+    assert letter.source.value is not None
+    assert json.loads(letter.source.value) == json.loads(example("event"))
+    assert letter.original_event == json.loads(example("event"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_has_its_line(name: str) -> None:
+    assert sorted(fields_told(name)) == sorted(MODELS[name].model_fields)
+
+
+def test_every_header_has_its_line() -> None:
+    told = re.findall(r"^\| `(redrive-[a-z-]+|traceparent)` \|", PAGE, flags=re.MULTILINE)
+    letter = DeadLetter.model_validate_json(example("letter"))
+    letter = letter.model_copy(update={"fingerprint": "f"})
+    full = EventHeaders(
+        thread="t",
+        generation=1,
+        attempt=1,
+        not_before=1,
+        deadline=1,
+        of="o",
+        count=1,
+        mode="resume",
+        source="s",
+        history="h",
+        traceparent="p",
+    )
+
+    written = {name for name, _ in full.write()} | {name for name, _ in letter.headers()}
+
+    assert written | {"redrive-record"} == set(told)

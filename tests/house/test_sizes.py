@@ -1,0 +1,36 @@
+"""Files and functions stay small enough to read: 400 lines a file, 50 a function's body.
+
+A signature and a docstring are not counted: they are what makes the body quick to read.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "src").rglob("*.py"))
+MOST_FILE_LINES = 400
+MOST_FUNCTION_LINES = 50
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body if ast.get_docstring(function) is None else function.body[1:]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT / "src")))
+def test_the_file_and_its_functions_are_small(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+
+    long = [
+        f"{node.name}: {lines} lines"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := body_lines(node)) > MOST_FUNCTION_LINES
+    ]
+
+    assert len(text.splitlines()) <= MOST_FILE_LINES
+    assert long == []
