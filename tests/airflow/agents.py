@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -13,12 +12,10 @@ from redrive.errors import PermanentError, TransientError
 class State(TypedDict, total=False):
     do: str
     text: str
-    takes_s: float
     answer: str
 
 
 def think(state: State) -> State:
-    time.sleep(state.get("takes_s", 0))
     match state["do"]:
         case "refuse":
             raise PermanentError("the model refuses this question")

@@ -23,7 +23,10 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """How the DAG's tasks ended, and what was sent."""
+    """How the DAG's tasks ended, and what was sent; times are epoch milliseconds."""
+
+    fire_after: int
+    resumed_at: int
 
     states: Facts
     results: Facts
@@ -44,6 +47,8 @@ def run(airflow: AirflowHome, worker: WorkerProcess, kafka: Kafka, airflow_topic
         for file in folder.glob("*.failed.json")
     }
     return Run(
+        fire_after=int((folder / "fire_after").read_text()),
+        resumed_at=int((folder / "resumed_at").read_text()),
         states=json.loads((folder / "states.json").read_text()),
         results=json.loads((folder / "results.json").read_text()),
         failures=failures,
@@ -66,6 +71,14 @@ def test_a_task_can_wait_in_its_own_slot(run: Run) -> None:
 
 def test_an_answer_that_comes_before_the_wait_is_found(run: Run) -> None:
     assert run.results["answered_early"]["answer"] == "EARLY"
+
+
+def test_a_task_that_deferred_is_not_resumed_before_airflow_knows_of_it(run: Run) -> None:
+    ((event, _),) = [(e, h) for e, h in run.sent if e.metadata["task_id"] == "answered_early"]
+
+    # The answer was there before the deferral; ten seconds are how late the news of it may come.
+    assert run.fire_after >= (event.timestamp.timestamp() + 10) * 1000
+    assert run.resumed_at >= run.fire_after
 
 
 def test_the_taskflow_function_takes_what_another_task_returned(run: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
@@ -21,6 +21,9 @@ from redrive.units import parse_duration
 
 __all__ = ["LangGraphOperator"]
 
+NEWS_OF_DEFERRAL = timedelta(seconds=10)
+"""How late Airflow's scheduler may hear that a task's process ended by deferring: seven seconds
+were reported. A task resumed before that can be failed by the news (apache/airflow#72716)."""
 BACKSTOP = timedelta(minutes=2)
 """Past the trigger's own deadline: only a triggerer that is gone leaves it to Airflow."""
 
@@ -43,6 +46,11 @@ class LangGraphOperator(BaseOperator):
             event, and the worker ends the run when it is over.
         kafka_conn_id: A connection of type `kafka`.
         deferrable: Wait in the triggerer (default), or in the worker's slot.
+        wait_first: How long a deferrable task waits in its slot before it defers; 0 defers at
+            once. A run that ends meanwhile is answered sooner than any deferral could, and
+            Airflow's race between a deferral and its resumption (apache/airflow#72716) cannot
+            fail it. A task that is answered within 10 s of its deferral is resumed when they are
+            over, for the same reason.
         events_topic: Default: `KAFKA_WORKFLOW_EVENTS_TOPIC`, else `workflow-events`.
         results_topic: Default: `KAFKA_WORKFLOW_RESULTS_TOPIC`, else `workflow-results`.
     """
@@ -56,7 +64,7 @@ class LangGraphOperator(BaseOperator):
     )
     template_fields_renderers = {"data": "json"}  # noqa: RUF012 - Airflow's own way
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per thing a task may want otherwise
         self,
         *,
         workflow_id: str | None,
@@ -64,6 +72,7 @@ class LangGraphOperator(BaseOperator):
         timeout: float | str | timedelta = 300,
         kafka_conn_id: str = "kafka_default",
         deferrable: bool = True,
+        wait_first: float | str | timedelta = 10,
         events_topic: str | None = None,
         results_topic: str | None = None,
         retries: int = 0,
@@ -75,6 +84,7 @@ class LangGraphOperator(BaseOperator):
         self.timeout = parse_duration(timeout)
         self.kafka_conn_id = kafka_conn_id
         self.deferrable = deferrable
+        self.wait_first = parse_duration(wait_first)
         self.events_topic = events_topic
         self.results_topic = results_topic
 
@@ -124,13 +134,16 @@ class LangGraphOperator(BaseOperator):
             published,
             request.deadline.isoformat(timespec="seconds"),
         )
-        if self.deferrable:
-            self._defer(request, settings, offsets)
         answer = self._wait_here(request, settings, offsets)
+        if answer is None:
+            self._defer(request, settings, offsets)
         return self.execute_complete(context, answer)
 
-    def _defer(self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]) -> None:
-        left = request.deadline - SYSTEM.now()
+    def _defer(
+        self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
+    ) -> NoReturn:
+        now = SYSTEM.now()
+        left = request.deadline - now
         self.defer(
             trigger=LangGraphResultTrigger(
                 kafka_conn_id=self.kafka_conn_id,
@@ -138,6 +151,7 @@ class LangGraphOperator(BaseOperator):
                 event_id=request.event.event_id,
                 offsets=sorted(offsets.items()),
                 deadline_ms=request.deadline_ms,
+                fire_after_ms=round((now + NEWS_OF_DEFERRAL).timestamp() * 1000),
             ),
             method_name="execute_complete",
             timeout=max(left, timedelta()) + ANSWER_GRACE + BACKSTOP,
@@ -145,9 +159,11 @@ class LangGraphOperator(BaseOperator):
 
     def _wait_here(
         self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
-    ) -> dict[str, object]:
+    ) -> dict[str, object] | None:
+        """Wait in the slot; None when the rest of the wait is the triggerer's."""
         event_id, latest = request.event.event_id, request.deadline + ANSWER_GRACE
+        until = min(latest, SYSTEM.now() + self.wait_first) if self.deferrable else latest
         try:
-            return heard(shared_reader(settings).wait_in_thread(event_id, offsets, latest))
+            return heard(shared_reader(settings).wait_in_thread(event_id, offsets, until))
         except TimeoutError as error:
-            return not_heard(event_id, str(error))
+            return None if until < latest else not_heard(event_id, str(error))

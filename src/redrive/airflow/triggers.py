@@ -29,6 +29,9 @@ class LangGraphResultTrigger(BaseTrigger):
         event_id: Whose answer.
         offsets: Per partition, as pairs, where the topic ended before the event was published.
         deadline_ms: Epoch milliseconds after which nobody wants the answer.
+        fire_after_ms: Epoch milliseconds before which it does not fire, though the answer is
+            there: Airflow can fail a task that is resumed right after it deferred
+            (apache/airflow#72716).
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class LangGraphResultTrigger(BaseTrigger):
         event_id: str,
         offsets: Sequence[Sequence[int]],
         deadline_ms: int,
+        fire_after_ms: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.kafka_conn_id = kafka_conn_id
@@ -46,6 +50,7 @@ class LangGraphResultTrigger(BaseTrigger):
         self.event_id = event_id
         self.offsets = [(partition, offset) for partition, offset in offsets]
         self.deadline_ms = deadline_ms
+        self.fire_after_ms = fire_after_ms
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """Return what it takes to make this trigger again elsewhere."""
@@ -57,6 +62,7 @@ class LangGraphResultTrigger(BaseTrigger):
                 "event_id": self.event_id,
                 "offsets": [list(pair) for pair in self.offsets],
                 "deadline_ms": self.deadline_ms,
+                "fire_after_ms": self.fire_after_ms,
             },
         )
 
@@ -74,4 +80,7 @@ class LangGraphResultTrigger(BaseTrigger):
             answer = heard(await reader.wait_for(self.event_id, dict(self.offsets), latest))
         except TimeoutError as error:
             answer = not_heard(self.event_id, str(error))
+        early_s = self.fire_after_ms / 1000 - SYSTEM.now().timestamp()
+        if early_s > 0:
+            await SYSTEM.sleep(early_s)
         yield TriggerEvent(answer)  # type: ignore[no-untyped-call]  # Airflow's

@@ -33,11 +33,13 @@ def demo(
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Watch a real DAG meet a success, a hiccup and a failure; in half a minute.
+    """Watch a real DAG meet a success, a hiccup and a failure, in half a minute.
 
-    Starts a worker, an Airflow of its own in a temporary folder, and the broker inside the
-    confluent-kafka wheel. With --bootstrap-servers it takes your broker instead, and topics named
-    redrive-demo-…; exactly once is to be seen there only.
+    It starts a worker, an Airflow in a temporary folder, and the broker inside the confluent-kafka
+    wheel, and ends them all.
+
+    With --bootstrap-servers it takes your broker, and topics named redrive-demo-… on it: only there
+    can exactly once be seen. --json prints what it came to on stdout, the rest on stderr.
     """
     for module, package, extra in _NEEDED:
         if find_spec(module) is None:

@@ -22,7 +22,7 @@ __all__ = ["play"]
 
 # How long each may take to stop when it is asked to.
 _WORKER_PATIENCE_S = 10.0
-_AIRFLOW_PATIENCE_S = 3.0
+_AIRFLOW_PATIENCE_S = 1.0
 
 
 def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summary:

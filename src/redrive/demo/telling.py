@@ -95,7 +95,7 @@ def _of_run(at: float, fact: RunFact, story: Story) -> Happening | None:
 def _words(fact: RunFact, story: Story) -> tuple[Who, str, Mood]:
     match fact:
         case EventStored():
-            text = "event stored; the task is deferred until the answer is there"
+            text = "event stored; the task waits for the answer"
             said = (Who.KAFKA, text, Mood.PLAIN)
         case NodeRan(event_id, node):
             times = story.executions_of(event_id, node)

@@ -114,7 +114,7 @@ class Watch:
             if happening is not None:
                 self._timeline.add(happening)
             match seen.fact:
-                case AirflowStep(text):
-                    self._timeline.waiting_for(f"Airflow {text}")
+                case AirflowStep():
+                    self._timeline.waiting_for("Airflow is at work")
                 case TaskStarted(task):
                     self._timeline.waiting_for(f"task {task} runs")

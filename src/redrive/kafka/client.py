@@ -174,6 +174,9 @@ def producer_config(
         "compression.type": "none",
         # Outcomes come in bursts: 1 ms fills the batches, and a lone result hardly waits.
         "linger.ms": 1,
+        # 30 s by default: a topic that was deleted would hold up everyone's batch for so long. Ours
+        # were there at start, so none is new.
+        "topic.metadata.propagation.max.ms": 3_000,
         "queue.buffering.max.kbytes": 128 * 1024,
     }
     if max_message_bytes is not None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, Context, TriggerRule, task
 from airflow.triggers.base import BaseTrigger
 
 from redrive.airflow import (
@@ -52,7 +52,12 @@ class AnsweredEarly(LangGraphOperator):
             if end_offsets(settings) != dict(trigger.offsets):
                 break
             SYSTEM.block(0.1)
+        (REPORT / "fire_after").write_text(str(trigger.fire_after_ms))
         super().defer(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout)
+
+    def execute_complete(self, context: Context, event: dict[str, object]) -> object:
+        (REPORT / "resumed_at").write_text(str(round(SYSTEM.now().timestamp() * 1000)))
+        return super().execute_complete(context, event)
 
 
 with DAG("agents", schedule=None, default_args={"on_failure_callback": note_failure}) as dag:
@@ -74,6 +79,7 @@ with DAG("agents", schedule=None, default_args={"on_failure_callback": note_fail
         workflow_id="agent",
         data={"do": "answer", "text": "early"},
         timeout=60,
+        wait_first=0,
     )
     fails_for_good = LangGraphOperator(
         task_id="fails_for_good",

@@ -8,24 +8,29 @@ from airflow.sdk import DAG
 
 from redrive.airflow import LangGraphOperator
 
-# Airflow takes a task that is resumed within seconds of its deferral for failed, when the news of
-# the deferral reaches the scheduler late (apache/airflow#72716). So the agent takes its time here.
-TAKES_S = 4
-
 with DAG("service", schedule=None):
     LangGraphOperator(
         task_id="succeeds",
         workflow_id="agent",
-        data={"do": "answer", "text": "through the triggerer", "takes_s": TAKES_S},
+        data={"do": "answer", "text": "through the triggerer"},
         timeout=120,
+        wait_first=0,
     )
     LangGraphOperator(
         task_id="fails_for_good",
         workflow_id="agent",
-        data={"do": "refuse", "text": "", "takes_s": TAKES_S},
+        data={"do": "refuse", "text": ""},
         timeout=120,
+        wait_first=0,
         retries=2,
         retry_delay=timedelta(0),
+    )
+
+    LangGraphOperator(
+        task_id="answered_in_its_slot",
+        workflow_id="agent",
+        data={"do": "answer", "text": "at once"},
+        timeout=120,
     )
 
 with DAG("early", schedule=None):
@@ -34,4 +39,5 @@ with DAG("early", schedule=None):
         workflow_id="agent",
         data={"do": "answer", "text": "early"},
         timeout=120,
+        wait_first=0,
     )
