@@ -49,9 +49,6 @@ class RetrySettings(BaseModel):
     max_delay: Duration = Field(timedelta(seconds=60), description="No delay is longer than this.")
     exponential_base: float = Field(2.0, ge=1, description="Each delay is this times the last one.")
     jitter: bool = Field(default=True, description="Spread the delays, so that no storm forms.")
-    hold_limit: Duration = Field(
-        timedelta(seconds=30), description="Up to this delay a retry is held in memory."
-    )
 
     @model_validator(mode="after")
     def _can_work(self) -> RetrySettings:

@@ -185,8 +185,10 @@ def _build(
     )
     policy = settings.retry.config()
     runner = Runner(processor, answers, policy=lambda _: policy, worker=name, clock=clock)
+    # One identity for all producers of this worker: each ends what the one before left open. [P2]
+    identity = f"redrive.{kafka.group_id}.{worker.id or secrets.token_hex(8)}"
     settling = SettleThread(
-        partial(_producer, settings, report, transactional),
+        partial(_producer, settings, report, identity if transactional else None),
         transactional=transactional,
         report=lambda told: settler.report(told),  # noqa: PLW0108 - the settler comes just below
         clock=clock,
@@ -242,13 +244,12 @@ def _check(report: TopicReport) -> None:
         raise SettingsError("\n".join(str(finding) for finding in report.errors))
 
 
-def _producer(settings: Settings, report: TopicReport, transactional: bool) -> Producer:  # noqa: FBT001
-    worker = settings.worker.id or secrets.token_hex(8)
+def _producer(settings: Settings, report: TopicReport, transactional_id: str | None) -> Producer:
     limits = [report.max_bytes[settings.kafka.results_topic]]
     limits.append(report.max_bytes[settings.kafka.dlq_topic])
     config = producer_config(
         settings.kafka,
-        transactional_id=f"redrive.{settings.kafka.group_id}.{worker}" if transactional else None,
+        transactional_id=transactional_id,
         max_message_bytes=max(limits),
         max_batch_bytes=min(limits),
     )

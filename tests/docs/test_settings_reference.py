@@ -22,5 +22,5 @@ def test_a_default_is_written_as_it_may_be_given() -> None:
         "| `kafka.retry_topic` | `REDRIVE_KAFKA__RETRY_TOPIC` | `workflow-events-retry` |" in page
     )
     assert "| `worker.buffer` | `REDRIVE_WORKER__BUFFER` | `64MiB` |" in page
-    assert "| `retry.hold_limit` | `REDRIVE_RETRY__HOLD_LIMIT` | `30s` |" in page
+    assert "| `retry.max_delay` | `REDRIVE_RETRY__MAX_DELAY` | `1m` |" in page
     assert "| `graphs.ID.target` | `REDRIVE_GRAPHS__ID__TARGET` | required |" in page

@@ -23,9 +23,13 @@ def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - c
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P7")
-@pytest.mark.parametrize("fault", ["stopped", "killed"])
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [("stopped", ["--worker-id", "w1"]), ("killed", ["--worker-id", "w1"]), ("killed", [])],
+    ids=["stopped", "killed", "killed-without-a-name"],
+)
 def test_a_worker_outlives_a_broker_that_is(
-    fault: str, own_broker: LocalBroker, tmp_path: Path
+    fault: str, name: list[str], own_broker: LocalBroker, tmp_path: Path
 ) -> None:
     shutil.copy(AGENTS / "fates.py", tmp_path)
     servers = own_broker.bootstrap_servers
@@ -37,7 +41,7 @@ def test_a_worker_outlives_a_broker_that_is(
     stage = Stage(servers, create_topics(servers, partitions=4), tmp_path, settings)
     stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(EVENTS))
 
-    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+    with stage.worker(*name, "--graph", "*=fates:builder").running() as worker:
         for share in (1, 2):
             _wait_for_runs(tmp_path / "executions.log", share * EVENTS // 3)
             _take_away(own_broker, fault)
