@@ -1,4 +1,4 @@
-"""Results and letters that their topics do not take: told, or waited for; others go on."""
+"""Results that their topic does not take: told, with a letter; others go on undisturbed."""
 
 import asyncio
 import threading
@@ -6,19 +6,16 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 import pytest
-from confluent_kafka.admin import AdminClient
 from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
-from redrive.kafka.topics import create_topics
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
-from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 OTHERS = 100
@@ -37,8 +34,6 @@ async def work(state: State) -> State:
             return {"text": "x" * TWO_MB}
         case "not JSON":
             return {"thing": threading.Lock()}
-        case "permanent":
-            raise ValueError("the prompt has no question")
         case _:
             return {"text": "short"}
 
@@ -81,45 +76,6 @@ async def test_a_result_that_cannot_be_published_is_told_and_others_are_not_dist
     assert [log for log in logs if str(log["event"]).startswith("settle.")] == []
 
 
-@pytest.mark.invariant("P6", "P7")
-async def test_a_letter_whose_topic_is_gone_waits_for_it_and_others_are_answered(
-    make_stage: Callable[..., Stage],
-) -> None:
-    stage = make_stage(partitions=2)
-    dead = event({"fate": "permanent"})
-
-    async with LangGraphKafkaConsumer(_settings(stage), {"*": BUILDER}):
-        await _answered(stage, [event({"fate": "success"})])
-        await asyncio.to_thread(_delete, stage, stage.topics.dlq)
-        stage.send([dead], partition=0)
-        # On its own partition and on the other one, twice: before and after it was tried.
-        for _ in range(2):
-            others = [event({"fate": "success"}) for _ in range(20)]
-            await _answered(stage, others)
-        assert not await asyncio.to_thread(stage.settled)
-        assert dead.event_id not in {a.correlation_id for a in _answers(stage)}
-        await asyncio.to_thread(create_topics, stage.kafka_settings(), partitions=2)
-        await asyncio.to_thread(stage.wait_settled, timeout_s=45)
-
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
-    assert verdict.findings == []
-    assert verdict.results == {"success": 41, "error": 1}
-    assert verdict.letters == {"permanent": 1}
-
-
-async def _answered(stage: Stage, events: list[Any]) -> None:
-    """Send events, and return once each has an answer."""
-    stage.send(events)
-    wanted = {e.event_id for e in events}
-
-    def all_there() -> bool:
-        return wanted <= {a.correlation_id for a in _answers(stage)}
-
-    await asyncio.to_thread(
-        wait_until, all_there, timeout_s=45, what="the others' answers", every_s=0.5
-    )
-
-
 def _answers(stage: Stage) -> list[WorkflowResultEvent]:
     records = read_topic(stage.bootstrap_servers, stage.topics.results)
     return [WorkflowResultEvent.from_bytes(record.value) for record in records]
@@ -128,14 +84,3 @@ def _answers(stage: Stage) -> list[WorkflowResultEvent]:
 def _letters(stage: Stage) -> list[DeadLetter]:
     records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
     return [DeadLetter.model_validate_json(record.value or b"") for record in records]
-
-
-def _delete(stage: Stage, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    admin.delete_topics([topic])[topic].result(timeout=30)
-    wait_until(
-        lambda: topic not in admin.list_topics(timeout=10).topics,
-        timeout_s=30,
-        what=f"{topic} is gone",
-        every_s=0.2,
-    )

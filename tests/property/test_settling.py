@@ -58,6 +58,7 @@ class Client:
         self.broker = broker
         self.away = False
         self.positions: dict[Place, int] = {}
+        self.paused: set[Place] = set()
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
         del timeout_s
@@ -65,9 +66,11 @@ class Client:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
         return {place: self.broker.committed.get(place, Committed(None, None)) for place in places}
 
-    def pause(self, places: Iterable[Place]) -> None: ...
+    def pause(self, places: Iterable[Place]) -> None:
+        self.paused.update(places)
 
-    def resume(self, places: Iterable[Place]) -> None: ...
+    def resume(self, places: Iterable[Place]) -> None:
+        self.paused.difference_update(places)
 
     def seek(self, place: Place, offset: int) -> None:
         self.positions[place] = max(offset, 0)
@@ -170,7 +173,8 @@ class Story:
 
     def fetch(self) -> None:
         place = self.dice.choice(PLACES)
-        if self.partitions.owns(place):
+        # A partition that was paused stays so, over assignments too, until it is resumed.
+        if place not in self.client.paused:
             first = self.client.positions[place]
             last = max(first, min(first + self.dice.randint(1, 5), EVENTS))
             self.settler.received([_record(place, offset) for offset in range(first, last)])

@@ -37,7 +37,6 @@ class _Held:
     ledger: PartitionLedger
     sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
-    paused: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +61,9 @@ class Partitions:
         self._epochs: dict[Place, int] = {}
         self._held: dict[Place, _Held] = {}
         self._expected: dict[Place, _Expected] = {}
+        # Over assignments: a partition that was paused when it went is paused when it comes back,
+        # and would be silent for ever.
+        self._paused: set[Place] = set()
         self._read_at = 0.0
         self._bytes = 0
 
@@ -142,7 +144,16 @@ class Partitions:
                 offset=committed.offset,
                 finished_past=note.finished.bit_count() if note else 0,
             )
-        kafka.resume(found)
+        self._resume(kafka, found)
+
+    def hold_back(self, kafka: Log) -> None:
+        """Fetch nothing of what is expected.
+
+        Not before it is known that the offsets cannot be read at once: a pause and its end cost a
+        second in librdkafka.
+        """
+        for place in self._expected:
+            self._pause(kafka, place)
 
     def take(self, records: Sequence[Record]) -> list[Delivery]:
         """Take records in; return those that may start now."""
@@ -165,12 +176,10 @@ class Partitions:
             while held.outside and held.ledger.has_room(held.outside[0].offset):
                 self._receive(held, held.outside.popleft(), deliveries)
             taken = held.ledger.unsettled + len(held.outside)
-            if not held.paused and (taken >= HIGH or full or held.outside):
-                kafka.pause([place])
-                held.paused = True
-            elif held.paused and taken <= LOW and not full and not held.outside:
-                kafka.resume([place])
-                held.paused = False
+            if taken >= HIGH or full or held.outside:
+                self._pause(kafka, place)
+            elif taken <= LOW:
+                self._resume(kafka, [place])
         return deliveries
 
     def settle(self, finished: Mapping[Place, Iterable[int]]) -> None:
@@ -179,6 +188,17 @@ class Partitions:
             held = self._held[place]
             held.ledger.settle(offsets)
             self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
+
+    def _pause(self, kafka: Log, place: Place) -> None:
+        if place not in self._paused:
+            self._paused.add(place)
+            kafka.pause([place])
+
+    def _resume(self, kafka: Log, places: Iterable[Place]) -> None:
+        paused = self._paused.intersection(places)
+        if paused:
+            self._paused -= paused
+            kafka.resume(paused)
 
     def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
         if held.ledger.receive(record.offset):

@@ -128,9 +128,11 @@ class Settler:
         """True when nothing waits to be settled; may be read from any thread."""
         return not self._inbox and self._quiet
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:  # noqa: ARG002 - the listener's
-        """Wait for what the group has committed before anything of these partitions starts."""
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
+        """Learn what the group has committed before anything of these partitions starts."""
         self._partitions.expect(places)
+        self._partitions.read_committed(kafka)
+        self._partitions.hold_back(kafka)
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
         """End the runs of these partitions; settle what has finished, if there is still time."""

@@ -90,7 +90,7 @@ class Listener(Protocol):
     """What the poll thread tells; each call comes on that thread."""
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
-        """Partitions are ours, paused, at the group's committed offsets."""
+        """Partitions are ours, at the group's committed offsets."""
         ...
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
@@ -225,9 +225,6 @@ def _assign(
     consumer: Consumer, kafka: Log, listener: Listener, partitions: list[TopicPartition]
 ) -> None:
     consumer.assign(partitions)
-    # A partition that was paused when it went is still paused when it comes back, and silent for
-    # ever; all are paused here, and resumed by the listener once it knows where they stand.
-    consumer.pause(partitions)
     listener.assigned(kafka, _places(partitions))
 
 
