@@ -36,6 +36,7 @@ from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.lease import Lease
 from redrive.graphs.registry import GraphSource
+from redrive.kafka.batches import Report
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import PollThread, Pulse
@@ -173,7 +174,6 @@ def _build(
     ended: Callable[[BaseException | None], None],
 ) -> Parts:
     kafka, worker = settings.kafka, settings.worker
-    transactional = worker.delivery is Delivery.EXACTLY_ONCE
     session_s = kafka.session_timeout.total_seconds()
     pulse = Pulse(clock)
     answers = Answers(
@@ -185,21 +185,14 @@ def _build(
     )
     policy = settings.retry.config()
     runner = Runner(processor, answers, policy=lambda _: policy, worker=name, clock=clock)
-    # One identity for all producers of this worker: each ends what the one before left open. [P2]
-    identity = f"redrive.{kafka.group_id}.{worker.id or secrets.token_hex(8)}"
-    settling = SettleThread(
-        partial(_producer, settings, report, identity if transactional else None),
-        transactional=transactional,
-        report=lambda told: settler.report(told),  # noqa: PLW0108 - the settler comes just below
-        clock=clock,
-        limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
-    )
+    # The settler comes just below: the two know each other.
+    settling = _settle_thread(settings, report, lambda told: settler.report(told), clock)  # noqa: PLW0108
     settler = Settler(
         settling,
         downstream,
         Partitions(buffer_bytes=worker.buffer, session_timeout_s=session_s, clock=clock),
         incarnation=secrets.randbits(64),
-        transactional=transactional,
+        transactional=worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
     )
     intake = Intake(
@@ -220,6 +213,22 @@ def _build(
         ended=ended,
     )
     return Parts(intake, settler, settling, polling, checkpoints)
+
+
+def _settle_thread(
+    settings: Settings, report: TopicReport, tell: Callable[[Report], None], clock: Clock
+) -> SettleThread:
+    kafka, worker = settings.kafka, settings.worker
+    transactional = worker.delivery is Delivery.EXACTLY_ONCE
+    # One identity for all producers of this worker: each ends what the one before left open. [P2]
+    identity = f"redrive.{kafka.group_id}.{worker.id or secrets.token_hex(8)}"
+    return SettleThread(
+        partial(_producer, settings, report, identity if transactional else None),
+        transactional=transactional,
+        report=tell,
+        clock=clock,
+        limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
+    )
 
 
 def _registry(

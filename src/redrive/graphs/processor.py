@@ -107,8 +107,7 @@ class WorkflowProcessor:
             control: From `new_control`.
             generation: Counts restarts: another generation does not go on from this one's state.
             redrive_count: How often the event was redriven; noted with the checkpoints.
-            timeout_s: After so many seconds the attempt is cancelled, and comes back as failed
-                with a `DeadlineError`; None sets no limit.
+            timeout_s: After so many seconds it comes back as failed with a `DeadlineError`.
         """
         attempt: Attempt | None = None
         limit = asyncio.timeout(timeout_s)
