@@ -18,6 +18,7 @@ from redrive.testing.worker import wait_until
 TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
 FENCED = KafkaError(KafkaError._FENCED, fatal=True)  # noqa: SLF001
 ABORTABLE = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
+GONE = KafkaError(KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 SHORT = CallLimits(
     init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, abort=0.05, slack=0.05, transaction=30
@@ -40,6 +41,7 @@ class ScriptedProducer:
         self._index = 0
 
     def produce(self, *_: object, on_delivery: Callable[..., None], **__: object) -> None:
+        self._script.get("produce", lambda: 0)()
         if self._index in self._refused:
             on_delivery(TOO_LARGE, None)
         self._index += 1
@@ -204,7 +206,18 @@ def test_a_record_that_its_topic_does_not_take_is_named(
     factory.refused = frozenset({1})
 
     assert settle(thread, reports) == Refused(7, TOO_LARGE, frozenset({1}))
-    assert factory.made[0].calls[-2:] == ["flush", "abort_transaction"]
+    assert factory.made[0].calls[-1] == "abort_transaction"
+
+
+@pytest.mark.invariant("P7")
+def test_a_record_that_the_client_itself_refuses_is_named_and_the_producer_kept(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"produce": fails(GONE)}]
+
+    assert settle(thread, reports) == Refused(7, GONE, frozenset({0, 1}))
+    assert len(factory.made) == 1
+    assert factory.made[0].calls[-1] == "abort_transaction"
 
 
 def test_a_producer_that_another_one_fenced_stops_the_worker(

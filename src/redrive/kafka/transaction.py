@@ -209,6 +209,8 @@ class _Hands:
         self._began = self._clock.monotonic()
         producer.begin_transaction()
         self._produce(batch)
+        if self._failed:
+            return
         if batch.offsets:
             self._bounded(
                 "send_offsets_to_transaction",
@@ -238,6 +240,12 @@ class _Hands:
             while True:
                 try:
                     self._produce_one(producer, index, record)
+                    break
+                except KafkaException as exception:
+                    # What the client itself refuses, such as a topic that it knows to be gone.
+                    if exception.args[0].code() not in RECORD_ERRORS:
+                        raise
+                    self._failed[index] = exception.args[0]
                     break
                 except BufferError:
                     self._bounded("poll", self._limits.flush, producer.poll, 0.1)

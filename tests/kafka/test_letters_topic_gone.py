@@ -1,0 +1,104 @@
+"""A letters topic that is deleted while events run: its letters wait for it, others go on."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from langgraph.graph import END, START, StateGraph
+from structlog.testing import capture_logs
+
+from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.graphs.options import CheckpointSettings
+from redrive.kafka.topics import create_topics
+from redrive.settings import Settings
+from redrive.testing.judging import gather, judge
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
+from redrive.wiring import LangGraphKafkaConsumer
+
+OTHERS = 20
+TRIES = 4
+
+
+class State(TypedDict, total=False):
+    fate: str
+    text: str
+
+
+async def work(state: State) -> State:
+    if state["fate"] == "permanent":
+        raise ValueError("the prompt has no question")
+    return {"text": "short"}
+
+
+BUILDER = StateGraph(State)
+BUILDER.add_node("work", work)
+BUILDER.add_edge(START, "work")
+BUILDER.add_edge("work", END)
+
+
+@pytest.mark.invariant("P6", "P7")
+async def test_a_letter_whose_topic_is_gone_waits_for_it_and_others_are_answered(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(partitions=2)
+    settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
+    dead = event({"fate": "permanent"})
+
+    with capture_logs() as logs:
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
+            await _answered(stage, [event({"fate": "success"})])
+            await asyncio.to_thread(_delete, stage, stage.topics.dlq)
+            stage.send([dead], partition=0)
+            # Between two tries of the letter, and after each, on its own partition and the other.
+            for tries in range(TRIES):
+                await asyncio.to_thread(_wait_for_refusals, logs, tries)
+                await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
+            assert not await asyncio.to_thread(stage.settled)
+            assert dead.event_id not in {a.correlation_id for a in _answers(stage)}
+            await asyncio.to_thread(create_topics, stage.kafka_settings(), partitions=2)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results == {"success": TRIES * OTHERS + 1, "error": 1}
+    assert verdict.letters == {"permanent": 1}
+
+
+async def _answered(stage: Stage, events: list[WorkflowEvent]) -> None:
+    """Send events, and return once each has an answer."""
+    stage.send(events)
+    wanted = {e.event_id for e in events}
+
+    def all_there() -> bool:
+        return wanted <= {a.correlation_id for a in _answers(stage)}
+
+    await asyncio.to_thread(
+        wait_until, all_there, timeout_s=45, what="the others' answers", every_s=0.5
+    )
+
+
+def _wait_for_refusals(logs: Sequence[Mapping[str, object]], count: int) -> None:
+    def reached() -> bool:
+        return sum(log["event"] == "settle.record_refused" for log in logs) >= count
+
+    wait_until(reached, timeout_s=30, what=f"the letter is refused {count} times")
+
+
+def _answers(stage: Stage) -> list[WorkflowResultEvent]:
+    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+    return [WorkflowResultEvent.from_bytes(record.value) for record in records]
+
+
+def _delete(stage: Stage, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    admin.delete_topics([topic])[topic].result(timeout=30)
+    wait_until(
+        lambda: topic not in admin.list_topics(timeout=10).topics,
+        timeout_s=30,
+        what=f"{topic} is gone",
+        every_s=0.2,
+    )
