@@ -92,5 +92,12 @@ def test_the_judge_catches(field: str, change: object, finding: str, evidence: E
     assert any(finding in found for found in judge(doctored).findings)
 
 
+def test_a_double_is_told_once_and_as_what_it_is(evidence: Evidence) -> None:
+    doubled = dataclasses.replace(evidence, results=[*evidence.results, evidence.results[0]])
+
+    (finding,) = judge(doubled).findings
+    assert finding.startswith("doubled: ")
+
+
 def _altered(record: Record) -> Record:
     return dataclasses.replace(record, headers=(("h", b"2"),))

@@ -81,7 +81,8 @@ def _answers(events: list[Record], results: list[WorkflowResultEvent]) -> Iterab
         if given[event_id] != count:
             what = "lost" if given[event_id] < count else "doubled"
             yield f"{what}: event {event_id} has {given[event_id]} results for {count} record(s)"
-    yield from (f"a result for {event_id}, which nobody sent" for event_id in given - wanted)
+    unasked = sorted(given.keys() - wanted.keys())
+    yield from (f"a result for {event_id}, which nobody sent" for event_id in unasked)
 
 
 def _answered(record: Record) -> str | None:
