@@ -12,7 +12,7 @@ from redrive.airflow.connection import kafka_settings
 from redrive.airflow.errors import error_of
 from redrive.airflow.requests import Request, request_of
 from redrive.airflow.results import shared_reader
-from redrive.airflow.triggers import ANSWER_GRACE, LangGraphResultTrigger
+from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
 from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
@@ -21,9 +21,6 @@ from redrive.units import parse_duration
 
 __all__ = ["LangGraphOperator"]
 
-NEWS_OF_DEFERRAL = timedelta(seconds=10)
-"""How late Airflow's scheduler may hear that a task's process ended by deferring: seven seconds
-were reported. A task resumed before that can be failed by the news (apache/airflow#72716)."""
 BACKSTOP = timedelta(minutes=2)
 """Past the trigger's own deadline: only a triggerer that is gone leaves it to Airflow."""
 
@@ -47,10 +44,10 @@ class LangGraphOperator(BaseOperator):
         kafka_conn_id: A connection of type `kafka`.
         deferrable: Wait in the triggerer (default), or in the worker's slot.
         wait_first: How long a deferrable task waits in its slot before it defers; 0 defers at
-            once. A run that ends meanwhile is answered sooner than any deferral could, and
-            Airflow's race between a deferral and its resumption (apache/airflow#72716) cannot
-            fail it. A task that is answered within 10 s of its deferral is resumed when they are
-            over, for the same reason.
+            once. A run that ends meanwhile is answered sooner than any deferral could, and never
+            meets Airflow's race between a deferral and its resumption (apache/airflow#72716). A
+            task that is answered within 10 s of its deferral is resumed when they are over, for
+            the same reason: that makes the race rare, not impossible. `deferrable=False` has none.
         events_topic: Default: `KAFKA_WORKFLOW_EVENTS_TOPIC`, else `workflow-events`.
         results_topic: Default: `KAFKA_WORKFLOW_RESULTS_TOPIC`, else `workflow-results`.
     """
@@ -161,6 +158,8 @@ class LangGraphOperator(BaseOperator):
         self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
     ) -> dict[str, object] | None:
         """Wait in the slot; None when the rest of the wait is the triggerer's."""
+        if self.deferrable and not self.wait_first:
+            return None
         event_id, latest = request.event.event_id, request.deadline + ANSWER_GRACE
         until = min(latest, SYSTEM.now() + self.wait_first) if self.deferrable else latest
         try:

@@ -11,10 +11,16 @@ from redrive.airflow.connection import kafka_settings
 from redrive.airflow.results import shared_reader
 from redrive.clock import SYSTEM
 
-__all__ = ["ANSWER_GRACE", "LangGraphResultTrigger"]
+__all__ = ["ANSWER_GRACE", "NEWS_OF_DEFERRAL", "LangGraphResultTrigger"]
 
 ANSWER_GRACE = timedelta(seconds=5)
 """Past the deadline: the worker answers *at* the deadline, and its answer names the letter."""
+
+
+NEWS_OF_DEFERRAL = timedelta(seconds=10)
+"""How long a deferred task is not resumed: Airflow's scheduler may fail one that is resumed before
+it has heard of the deferral (apache/airflow#72716). With its defaults that takes up to 6 s here;
+27 s were reported (#67287), so that this makes the race rare, not impossible."""
 
 
 class LangGraphResultTrigger(BaseTrigger):
@@ -30,8 +36,8 @@ class LangGraphResultTrigger(BaseTrigger):
         offsets: Per partition, as pairs, where the topic ended before the event was published.
         deadline_ms: Epoch milliseconds after which nobody wants the answer.
         fire_after_ms: Epoch milliseconds before which it does not fire, though the answer is
-            there: Airflow can fail a task that is resumed right after it deferred
-            (apache/airflow#72716).
+            there: see `NEWS_OF_DEFERRAL`. It costs a run that ends soon after its task deferred up
+            to 10 s; never more, also when this host's clock differs from the task's.
     """
 
     def __init__(
@@ -82,5 +88,5 @@ class LangGraphResultTrigger(BaseTrigger):
             answer = not_heard(self.event_id, str(error))
         early_s = self.fire_after_ms / 1000 - SYSTEM.now().timestamp()
         if early_s > 0:
-            await SYSTEM.sleep(early_s)
+            await SYSTEM.sleep(min(early_s, NEWS_OF_DEFERRAL.total_seconds()))
         yield TriggerEvent(answer)  # type: ignore[no-untyped-call]  # Airflow's
