@@ -32,6 +32,22 @@ def test_of_two_workers_with_one_name_the_older_one_ends_and_says_so(
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
 
 
+@pytest.mark.invariant("P2")
+def test_a_worker_that_is_replaced_while_it_has_nothing_to_do_ends_too(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    graph = ("--worker-id", "w1", "--graph", "*=fates:builder")
+
+    with stage.worker(*graph, name="older").running() as older:
+        older.wait_for("partition.assigned")
+        with stage.worker(*graph, name="newer").running() as newer:
+            newer.wait_for("partition.assigned")
+            # It hears of it with a heartbeat, each three seconds.
+            assert older.wait(timeout_s=20) == FENCED
+            assert newer.stop() == 0
+
+
 @pytest.mark.invariant("P12", "P1")
 def test_a_node_that_never_returns_does_not_keep_the_worker_from_stopping(
     make_stage: Callable[..., Stage],

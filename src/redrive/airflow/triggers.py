@@ -19,8 +19,8 @@ ANSWER_GRACE = timedelta(seconds=5)
 
 NEWS_OF_DEFERRAL = timedelta(seconds=10)
 """How long a deferred task is not resumed: Airflow's scheduler may fail one that is resumed before
-it has heard of the deferral (apache/airflow#72716). With its defaults that takes up to 6 s here;
-27 s were reported (#67287), so that this makes the race rare, not impossible."""
+it has heard of the deferral (apache/airflow#72716). That takes several seconds at times; 27 s were
+reported (#67287), so that this makes the race rare, not impossible."""
 
 
 class LangGraphResultTrigger(BaseTrigger):

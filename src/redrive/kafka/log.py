@@ -23,7 +23,9 @@ __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Reco
 log = structlog.get_logger("redrive.kafka")
 
 _BATCH = 500
-_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - librdkafka's
+_FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a line
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
+_FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 
 
 class Place(NamedTuple):
@@ -210,8 +212,8 @@ class PollThread:
                 listener.received(records)
 
     def _on_error(self, error: KafkaError) -> None:
-        # An idle member that is fenced hears of it here only: its polls return nothing.
-        if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+        # An idle member that is fenced may hear of it here only: its polls return nothing.
+        if _is_fatal(error):
             self._fatal = error
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
@@ -236,14 +238,20 @@ def _is_record(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
-    if error.fatal() or error.code() in _FENCED:
+    if _is_fatal(error):
         _raise_fatal(error)
     log.warning("kafka.consumer_error", error=str(error))
     return False
 
 
+def _is_fatal(error: KafkaError) -> bool:
+    # A message may carry the code of a fatal error without its flag.
+    return error.fatal() or error.code() in (*_FENCED, _FATAL)
+
+
 def _raise_fatal(error: KafkaError) -> NoReturn:
-    if error.code() in _FENCED:
+    # Behind the code that says fatal, only the text names the cause.
+    if error.code() in _FENCED or _FENCED_TEXT in error.str():
         raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
     raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
 
