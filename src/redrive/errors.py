@@ -17,6 +17,10 @@
     │   ├── NodeExitError        a node called sys.exit()
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
+    ├── AttemptTimeoutError      one attempt took longer than it may
+    ├── IdleTimeoutError         no node of an attempt moved for too long
+    ├── StuckNodeError           a node goes on after its end: exit code 75
+    ├── ProcessDiedError         the process died each time while this event ran
     └── StaleAttemptError        this attempt has ended, or its partition moved
 
 An error that ends an attempt says so on its class: `__redrive_kind__` and `__redrive_reason__`
@@ -28,22 +32,26 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AttemptTimeoutError",
     "DeadHandlerError",
     "DeadlineError",
     "FencedError",
     "GraphChangedError",
+    "IdleTimeoutError",
     "KafkaLostError",
     "KafkaUnavailableError",
     "MissingExtraError",
     "NodeExitError",
     "NotStoredError",
     "PermanentError",
+    "ProcessDiedError",
     "RateLimitedError",
     "RecordError",
     "RedriveError",
     "ResultError",
     "SettingsError",
     "StaleAttemptError",
+    "StuckNodeError",
     "TransientError",
     "UnknownWorkflowError",
 ]
@@ -186,8 +194,56 @@ class DeadlineError(RedriveError):
     __redrive_kind__: ClassVar[str] = "timeout"
     __redrive_reason__: ClassVar[str] = "deadline"
 
-    def __init__(self) -> None:
-        super().__init__("the run's deadline passed while it ran")
+    def __init__(self, message: str = "the run's deadline passed while it ran") -> None:
+        super().__init__(message)
+
+
+class AttemptTimeoutError(RedriveError):
+    """One attempt took longer than `graphs.<id>.attempt_timeout`; another may follow."""
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the attempt took longer than its {limit_s:g} s (attempt_timeout)")
+        self.limit_s = limit_s
+
+
+class IdleTimeoutError(RedriveError):
+    """No node of the attempt moved for longer than `graphs.<id>.idle_timeout`."""
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"no node made progress for {limit_s:g} s (idle_timeout)")
+        self.limit_s = limit_s
+
+
+class StuckNodeError(RedriveError):
+    """A node went on after its attempt was ended; only replacing the process ends it."""
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+    __redrive_reason__: ClassVar[str] = "stuck"
+
+
+class ProcessDiedError(RedriveError):
+    """The process died each time while this event ran.
+
+    Args:
+        crashes: How often.
+        last: How the last one ended, where that is known.
+    """
+
+    __redrive_kind__: ClassVar[str] = "poison"
+    __redrive_reason__: ClassVar[str] = "crashed"
+
+    def __init__(self, crashes: int, *, last: str | None = None) -> None:
+        told = f"; the last one: {last}" if last else ""
+        super().__init__(
+            f"the worker's process died {crashes} times while this event ran{told}: it is not "
+            "started again"
+        )
+        self.crashes = crashes
+        self.last = last
 
 
 class StaleAttemptError(RedriveError):

@@ -19,6 +19,7 @@ from redrive.errors import (
     NotStoredError,
     RedriveError,
     SettingsError,
+    StuckNodeError,
 )
 
 __all__ = ["CommandError", "ExitCode", "after_first_contact", "exit_code", "needs_extra", "report"]
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
     SETTINGS = 2
     KAFKA = 3
     FENCED = 4
+    STUCK = 75
     INTERRUPTED = 130
 
     @property
@@ -46,6 +48,7 @@ _MEANINGS = {
     ExitCode.SETTINGS: "bad settings or usage, or no broker within kafka.startup_timeout",
     ExitCode.KAFKA: "Kafka went away later, or a record was not stored",
     ExitCode.FENCED: "another worker of the same identity took over",
+    ExitCode.STUCK: "a node does not end: replace this process",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -89,6 +92,8 @@ def exit_code(error: RedriveError) -> ExitCode:
             return ExitCode.KAFKA
         case FencedError():
             return ExitCode.FENCED
+        case StuckNodeError():
+            return ExitCode.STUCK
         case _:
             return ExitCode.ENDED_BADLY
 

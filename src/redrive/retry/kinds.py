@@ -23,6 +23,7 @@ class Kind(StrEnum):
 class Reason(StrEnum):
     """Why a run ended without success: a closed list, documented in docs/reason-codes.md."""
 
+    CRASHED = "crashed"
     DEADLINE = "deadline"
     ERROR_HANDLER_FAILED = "error_handler_failed"
     EXPIRED = "expired"
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     RESULT_REFUSED = "result_refused"
     RESULT_TOO_LARGE = "result_too_large"
     RETRIES_EXHAUSTED = "retries_exhausted"
+    STUCK = "stuck"
     UNKNOWN_WORKFLOW = "unknown_workflow"
     UNREADABLE = "unreadable"
 
