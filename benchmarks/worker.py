@@ -29,7 +29,7 @@ from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.runner import Processor
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
-from redrive.graphs.runs import Ended, RunEnd
+from redrive.graphs.runs import Ended, Failed, RunEnd
 from redrive.kafka.client import consumer_config, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.topics import verify_topics
@@ -67,6 +67,9 @@ class NoOp:
 
     async def run(self, event: WorkflowEvent, **_: object) -> RunEnd:
         return Ended(result={"id": event.event_id}, resumed=False)
+
+    async def give_up(self, event: WorkflowEvent, error: Exception, **_: object) -> Failed:
+        raise AssertionError(f"{event.event_id} never starts, so it cannot fail") from error
 
 
 def settings_of(stage: Stage, delivery: Delivery = Delivery.EXACTLY_ONCE) -> Settings:

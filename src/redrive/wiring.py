@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import signal
@@ -28,6 +29,7 @@ from redrive.consumer.outcome import Ending
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Downstream, Settler
+from redrive.consumer.turns import Turns
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, WorkflowProcessor
@@ -42,6 +44,7 @@ from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.retry import Classifier
 from redrive.settings import Settings
 
 __all__ = ["LangGraphKafkaConsumer", "run_worker"]
@@ -183,24 +186,30 @@ def _build(
         worker=name,
         clock=clock,
     )
-    policy = settings.retry.config()
-    runner = Runner(processor, answers, policy=lambda _: policy, worker=name, clock=clock)
+    runner = _runner(settings, processor, answers, name, clock)
+    incarnation = secrets.randbits(64)
     # The settler comes just below: the two know each other.
     settling = _settle_thread(settings, report, lambda told: settler.report(told), clock)  # noqa: PLW0108
     settler = Settler(
         settling,
         downstream,
-        Partitions(buffer_bytes=worker.buffer, session_timeout_s=session_s, clock=clock),
-        incarnation=secrets.randbits(64),
+        Partitions(
+            buffer_bytes=worker.buffer,
+            session_timeout_s=session_s,
+            incarnation=incarnation,
+            clock=clock,
+        ),
+        incarnation=incarnation,
         transactional=worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
     )
     intake = Intake(
         runner,
         answers,
+        # As many groups as members of a group: the guilty one is found soonest.
+        Turns(max_crashes=3, suspects_at_once=math.isqrt(worker.in_flight)),
         finish=settler.finish,
         new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
-        new_control=processor.new_control,
         keep=checkpoints.keep,
         in_flight=worker.in_flight,
         clock=clock,
@@ -213,6 +222,20 @@ def _build(
         ended=ended,
     )
     return Parts(intake, settler, settling, polling, checkpoints)
+
+
+def _runner(
+    settings: Settings, processor: Processor, answers: Answers, name: str, clock: Clock
+) -> Runner:
+    policy = settings.retry.config()
+    return Runner(
+        processor,
+        answers,
+        policy=lambda _: policy,
+        classifier=Classifier(clock=clock),
+        worker=name,
+        clock=clock,
+    )
 
 
 def _settle_thread(

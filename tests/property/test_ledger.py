@@ -17,7 +17,7 @@ from redrive.state.offsets import (
 
 entries = st.dictionaries(
     st.integers(0, WINDOW - 1),
-    st.builds(Entry, failed=st.integers(0, 127), open=st.integers(0, 127)),
+    st.builds(Entry, failed=st.integers(0, 127), crashes=st.integers(0, 63), started=st.booleans()),
     max_size=MAX_ENTRIES,
 )
 notes = st.builds(
@@ -25,6 +25,7 @@ notes = st.builds(
     incarnation=st.integers(0, 2**64 - 1),
     settle=st.integers(0, 2**40),
     finished=st.integers(0, 2**WINDOW - 1),
+    reserved=st.integers(0, WINDOW),
     entries=entries,
 )
 
@@ -44,15 +45,15 @@ def test_the_fullest_note_stays_below_its_limit(
     finished: int, counts: tuple[int, int], spread: int
 ) -> None:
     full = finished | 1 << (WINDOW - 1)
-    known = {i * spread: Entry(*counts) for i in range(MAX_ENTRIES)}
+    known = {i * spread: Entry(*counts, started=True) for i in range(MAX_ENTRIES)}
 
-    text = encode(Note(2**64 - 1, 2**60, full, known))
+    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known))
 
     assert len(text) <= MAX_NOTE_CHARS
     assert text.isascii()
 
 
-@given(st.one_of(st.none(), st.text(), st.text("1ABCDEFabc+/=", max_size=80)))
+@given(st.one_of(st.none(), st.text(), st.text("2ABCDEFabc+/=", max_size=80)))
 def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
     found = decode(text)
 
@@ -167,9 +168,9 @@ def test_a_record_that_comes_again_is_not_run_again() -> None:
     assert not ledger.receive(5)
 
 
-def test_entries_of_an_earlier_worker_are_kept_until_their_offset_is_settled() -> None:
-    known = {0: Entry(failed=2), 3: Entry(open=1)}
-    ledger = PartitionLedger(epoch=1, committed=100, note=Note(1, 1, 0, known))
+def test_the_history_of_an_offset_is_kept_until_it_is_settled() -> None:
+    known = {100: Entry(failed=2), 103: Entry(crashes=1)}
+    ledger = PartitionLedger(epoch=1, committed=100, history=known)
     for offset in range(100, 104):
         ledger.receive(offset)
 
@@ -177,4 +178,4 @@ def test_entries_of_an_earlier_worker_are_kept_until_their_offset_is_settled() -
 
     snapshot = ledger.snapshot()
     assert snapshot is not None
-    assert snapshot.note(incarnation=2, settle=1).entries == {2: Entry(open=1)}
+    assert snapshot.note(incarnation=2, settle=1).entries == {2: Entry(crashes=1)}

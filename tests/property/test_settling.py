@@ -22,6 +22,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stored
 from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.state.reservations import Coverage
 from redrive.testing.clock import TurnedClock
 
 PLACES = (Place("events", 0), Place("events", 1))
@@ -66,6 +67,10 @@ class Client:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
         return {place: self.broker.committed.get(place, Committed(None, None)) for place in places}
 
+    def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
+        del timeout_s
+        return dict.fromkeys(places, EVENTS)
+
     def pause(self, places: Iterable[Place]) -> None:
         self.paused.update(places)
 
@@ -96,16 +101,26 @@ class Queue:
 
 
 class Loop:
-    """The event loop's side: deliveries that wait for their outcome."""
+    """The event loop's side: deliveries that wait to start, or for their outcome.
 
-    def __init__(self) -> None:
+    `owed` counts the attempts of each event that began and ended badly, by failure or by death:
+    what its history must account for.
+    """
+
+    def __init__(self, owed: Counter[tuple[Place, int]]) -> None:
+        self.owed = owed
+        self.waiting: list[Delivery] = []
         self.running: list[Delivery] = []
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self.running.extend(deliveries)
+        for delivery in deliveries:
+            known = delivery.starts.history(delivery.offset)
+            assert known.failed + known.crashes >= self.owed[delivery.place, delivery.offset]
+        self.waiting.extend(deliveries)
 
     def withdraw(self, places: Mapping[Place, int]) -> None:
         """Leave them running: a zombie's outcome may come at any time."""
+        self.waiting = [d for d in self.waiting if d.epoch > places.get(d.place, 0)]
 
     def settled(self, outcomes: Sequence[Outcome]) -> None: ...
 
@@ -128,14 +143,15 @@ class Story:
         self.settler_class, self.partitions_class = settler, partitions
         self.broker = Broker()
         self.lives = 0
+        self.owed: Counter[tuple[Place, int]] = Counter()
         self.new_worker()
 
     def tell(self, steps: int) -> None:
         """Take random steps, heal, and judge."""
         for _ in range(steps):
-            kinds = [self.turn, self.fetch, self.finish, self.answer, self.broker_goes_or_comes]
-            rare = [self.rebalance, self.oversleep, self.kill]
-            step = self.dice.choices([*kinds, *rare], [30, 20, 30, 30, 4, 2, 1, 2])[0]
+            kinds = [self.turn, self.fetch, self.start, self.finish, self.answer, self.fail]
+            rare = [self.broker_goes_or_comes, self.rebalance, self.oversleep, self.kill]
+            step = self.dice.choices([*kinds, *rare], [30, 20, 30, 30, 30, 4, 4, 2, 1, 2])[0]
             step()
             self.judge()
         self.heal()
@@ -146,9 +162,12 @@ class Story:
         self.clock = TurnedClock()
         self.client = Client(self.broker)
         self.queue = Queue()
-        self.loop = Loop()
+        self.loop = Loop(self.owed)
         self.partitions = self.partitions_class(
-            buffer_bytes=2**20, session_timeout_s=30.0, clock=self.clock
+            buffer_bytes=2**20,
+            session_timeout_s=30.0,
+            incarnation=self.lives,
+            clock=self.clock,
         )
         self.settler = self.settler_class(
             self.queue,
@@ -179,6 +198,22 @@ class Story:
             last = max(first, min(first + self.dice.randint(1, 5), EVENTS))
             self.settler.received([_record(place, offset) for offset in range(first, last)])
             self.client.positions[place] = last
+
+    def start(self) -> None:
+        if self.loop.waiting:
+            delivery = self.dice.choice(self.loop.waiting)
+            if delivery.starts.start(delivery.offset):
+                self.loop.waiting.remove(delivery)
+                self.loop.running.append(delivery)
+
+    def fail(self) -> None:
+        mine = [delivery for delivery in self.loop.running if self.partitions.holds(delivery)]
+        if mine:
+            delivery = self.dice.choice(mine)
+            delivery.starts.failed(delivery.offset)
+            self.owed[delivery.place, delivery.offset] += 1
+            self.loop.running.remove(delivery)
+            self.loop.waiting.append(delivery)
 
     def finish(self) -> None:
         if self.loop.running:
@@ -218,6 +253,9 @@ class Story:
         # The transaction under way is stored or not; the next producer's init ends it either way.
         if self.queue.batch is not None and self.dice.random() < 0.5:
             self.broker.commit(self.queue.batch)
+        for delivery in self.loop.running:
+            if self.partitions.holds(delivery):
+                self.owed[delivery.place, delivery.offset] += 1
         self.new_worker()
 
     def judge(self) -> None:
@@ -232,6 +270,7 @@ class Story:
         for _ in range(20 * EVENTS):
             self.turn()
             self.fetch()
+            self.start()
             self.finish()
             if self.queue.batch is not None:
                 self._answer("stored")
@@ -276,11 +315,21 @@ class AlwaysSure(Settler):
         self._stored(self._sent, kafka)
 
 
+class StartsAtOnce(Partitions):
+    """Known to be bad: counts attempts in memory only, and lets events start uncommitted."""
+
+    def take(self, records: Sequence[Record]) -> list[Delivery]:
+        deliveries = super().take(records)
+        for delivery in deliveries:
+            delivery.starts._durable = Coverage(2**40)  # noqa: SLF001 - as if all were committed
+        return deliveries
+
+
 SEEDS = range(400)
 STEPS = 150
 
 
-@pytest.mark.invariant("P1", "P2", "P3")
+@pytest.mark.invariant("P1", "P2", "P3", "P5")
 def test_each_event_is_answered_once_whatever_the_broker_does() -> None:
     for seed in SEEDS:
         try:
@@ -291,7 +340,13 @@ def test_each_event_is_answered_once_whatever_the_broker_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"partitions": BlindToEpochs}, {"settler": NeverInDoubt}, {"settler": AlwaysSure}]
+    "bad",
+    [
+        {"partitions": BlindToEpochs},
+        {"settler": NeverInDoubt},
+        {"settler": AlwaysSure},
+        {"partitions": StartsAtOnce},
+    ],
 )
 def test_a_bad_settler_is_caught_within_twenty_seeds(bad: dict[str, Any]) -> None:
     def caught(seed: int) -> bool:

@@ -69,7 +69,7 @@ class Idle:
         del kafka, gap_s
         return 0.001
 
-    def commit_failed(self, places: Sequence[Place], error: KafkaError) -> None: ...
+    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None: ...
 
 
 def end_of(consumer: ScriptedConsumer, *, within_s: float) -> BaseException | None:

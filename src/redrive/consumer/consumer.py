@@ -145,6 +145,8 @@ class Worker:
             # With the poll thread gone nothing can be settled: runs are cut at once.
             grace_s = 0.0 if ended.is_set() else self._grace_s - _LEAVE_S
             cut = await parts.intake.drain(timeout_s=grace_s)
+            # What is left was cut by us, not by a death. [P5]
+            parts.settler.release()
             while not (parts.settler.idle or ended.is_set()):
                 if self._clock.monotonic() >= deadline - 1.0:
                     log.warning("worker.left_unsettled")

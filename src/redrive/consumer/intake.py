@@ -1,7 +1,8 @@
-"""From delivered records to running attempts: reads events, keeps their order, fills the slots.
+"""From delivered records to running attempts: reads events, fills the slots, follows what comes.
 
 Belongs to the event loop. What it holds of a partition ends when the partition goes; what a run
 came to goes to the settler, and its thread is free for the next event once that is durable. [P9]
+Nothing starts that a death would not be counted for. [P5]
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from redrive.clock import Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run, thread_of
-from redrive.consumer.runner import Again, Control, Left, Runner
+from redrive.consumer.runner import Again, Control, Left, Runner, Step
+from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.log import Place
-from redrive.state.dues import Dues
-from redrive.state.lanes import Lanes
 
 __all__ = ["Intake"]
 
@@ -44,9 +44,9 @@ class Intake:
     Args:
         runner: Executes attempts.
         answers: Builds the outcome of what never runs.
+        turns: Says what may start next.
         finish: Takes an outcome to be settled; safe from this thread.
         new_lease: Makes the lease of one attempt.
-        new_control: Makes what asks one run to stop at its next checkpoint, or None.
         keep: Saves a finished thread from being swept.
         in_flight: Attempts at the same time.
         clock: For deadlines and held retries.
@@ -56,10 +56,10 @@ class Intake:
         self,
         runner: Runner,
         answers: Answers,
+        turns: Turns,
         *,
         finish: Callable[[Outcome], None],
         new_lease: Callable[[], Lease],
-        new_control: Callable[[], Control | None],
         keep: Callable[[str], Coroutine[None, None, None]],
         in_flight: int,
         clock: Clock,
@@ -69,12 +69,11 @@ class Intake:
         self._answers = answers
         self._finish = finish
         self._new_lease = new_lease
-        self._new_control = new_control
         self._keep = keep
         self._in_flight = in_flight
         self._clock = clock
-        self._lanes: Lanes[Run] = Lanes()
-        self._held: Dues[Run] = Dues()
+        self._turns = turns
+        self._asked: dict[Run, None] = {}
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[Place, int], Run] = {}
         self._gone: dict[Place, int] = {}
@@ -103,8 +102,10 @@ class Intake:
         """End everything of partitions that have gone; nothing of it may be written any more."""
         self._gone.update(places)
         for place in places:
-            self._lanes.drop(place)
-        self._held.drop(self._is_gone)
+            self._turns.drop(place, self._is_gone)
+        for run in [run for run in self._asked if self._is_gone(run)]:
+            del self._asked[run]
+            self._turns.ended(run)
         self._open = {at: run for at, run in self._open.items() if not self._is_gone(run)}
         for live in list(self._live.values()):
             if self._is_gone(live.run):
@@ -114,13 +115,13 @@ class Intake:
         self._fill()
 
     def settled(self, outcomes: Iterable[Outcome]) -> None:
-        """Count endings that are durable, and let the next event of each thread start."""
+        """Count endings that are durable; let start what waited for them, or for their commit."""
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
             run = self._open.pop((outcome.delivery.place, outcome.delivery.offset), None)
             if run is None:
                 continue
-            self._lanes.release(outcome.delivery.place, run.thread_id)
+            self._turns.release(run)
             if run.finished and outcome.ending is Ending.DEAD_LETTERED and self._tasks is not None:
                 # Its result could not be published: a redrive will want what the thread holds.
                 self._tasks.create_task(self._keep(run.thread_id))
@@ -163,15 +164,18 @@ class Intake:
         if event.event_type != TRIGGERED:
             self._finish(self._answers.skipped(delivery))
             return
+        history = delivery.starts.history(record.offset)
         run = Run(
             delivery=delivery,
             event=event,
             headers=headers,
             thread_id=thread_of(event, headers, record.place.partition),
             deadline=self._deadline(headers),
+            failed_before=history.failed,
+            crashes=history.crashes,
         )
         self._open[record.place, record.offset] = run
-        self._lanes.put(record.place, run.thread_id, run)
+        self._turns.put(run)
 
     def _deadline(self, headers: EventHeaders) -> float | None:
         if headers.deadline is None:
@@ -182,19 +186,33 @@ class Intake:
     def _fill(self) -> None:
         if self._tasks is None or self._draining:
             return
-        while len(self._live) < self._in_flight:
-            # What was promised to go on comes before what is new.
-            run = self._held.take(self._clock.monotonic()) or self._lanes.take()
+        for asked in [run for run in self._asked if self._may_start(run)]:
+            del self._asked[asked]
+            self._launch(asked, self._tasks)
+        while len(self._live) + len(self._asked) < self._in_flight:
+            run = self._turns.take(self._clock.monotonic())
             if run is None:
                 return
-            live = _Live(run, self._new_lease(), self._new_control())
-            self._live[run] = live
-            live.task = self._tasks.create_task(self._attempt(live))
+            if self._may_start(run):
+                self._launch(run, self._tasks)
+            else:
+                self._asked[run] = None
+
+    def _may_start(self, run: Run) -> bool:
+        return self._turns.is_condemned(run) or run.delivery.starts.start(run.delivery.offset)
+
+    def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
+        live = _Live(run, self._new_lease(), self._runner.new_control())
+        self._live[run] = live
+        live.task = tasks.create_task(self._attempt(live))
 
     async def _attempt(self, live: _Live) -> None:
         run = live.run
         try:
-            step = await self._runner.attempt(run, lease=live.lease, control=live.control)
+            if self._turns.is_condemned(run):
+                step = await self._runner.condemn(run, lease=live.lease)
+            else:
+                step = await self._runner.attempt(run, lease=live.lease, control=live.control)
         except asyncio.CancelledError:
             if not (self._is_gone(run) or self._draining):
                 raise
@@ -202,32 +220,36 @@ class Intake:
         finally:
             live.lease.end()
             del self._live[run]
-            self._changed.set()
+            self._turns.ended(run)
         if not self._is_gone(run):
             self._follow(run, step)
+        self._changed.set()
         self._fill()
 
-    def _follow(self, run: Run, step: Outcome | Again | Left) -> None:
-        match step:
-            case Outcome():
-                self._finish(step)
+    def _follow(self, run: Run, step: Step) -> None:
+        now = self._clock.monotonic()
+        if step.rest_s is not None:
+            self._turns.cool(run.event.workflow_id, until=now + step.rest_s)
+        match step.next:
+            case Outcome() as outcome:
+                self._finish(outcome)
             case Again(after_s):
-                self._held.put(self._clock.monotonic() + after_s, run)
-                self._changed.set()
+                run.delivery.starts.failed(run.delivery.offset)
+                self._turns.hold(run, until=now + after_s)
             case Left():
                 pass
 
     async def _wake_held(self) -> None:
         while not self._draining:
             self._changed.clear()
-            due = self._held.next_due
-            if due is None or len(self._live) >= self._in_flight:
-                await self._changed.wait()
-                continue
-            wait_s = due - self._clock.monotonic()
-            if wait_s > 0:
-                await self._sleep_or_change(wait_s)
             self._fill()
+            due = self._turns.next_due()
+            wait_s = None if due is None else due - self._clock.monotonic()
+            if wait_s is None or wait_s <= 0:
+                # What is due and not taken waits for a slot.
+                await self._changed.wait()
+            else:
+                await self._sleep_or_change(wait_s)
 
     async def _sleep_or_change(self, wait_s: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(wait_s))

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Place, Record
+from redrive.state.reservations import Reservations
 
 __all__ = ["Delivery", "Ending", "Outcome"]
 
@@ -24,10 +25,14 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A record handed to the event loop, and the assignment under which it came."""
+    """A record handed to the event loop, and the assignment under which it came.
+
+    `starts` says whether it may start, and what is known of it from earlier attempts.
+    """
 
     record: Record
     epoch: int
+    starts: Reservations = field(default_factory=Reservations, repr=False, compare=False)
 
     @property
     def place(self) -> Place:

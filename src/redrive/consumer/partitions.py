@@ -16,9 +16,10 @@ from confluent_kafka import KafkaError, KafkaException
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery
 from redrive.errors import FencedError
-from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import decode
+from redrive.state.offsets import Entry, Note, decode
+from redrive.state.reservations import Reservations, history_after_death
 
 __all__ = ["Partitions"]
 
@@ -51,16 +52,21 @@ class Partitions:
     Args:
         buffer_bytes: How much of all partitions may be in memory, unsettled.
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
+        incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
     """
 
-    def __init__(self, *, buffer_bytes: int, session_timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self, *, buffer_bytes: int, session_timeout_s: float, incarnation: int, clock: Clock
+    ) -> None:
         self._buffer_bytes = buffer_bytes
         self._session_timeout_s = session_timeout_s
+        self._incarnation = incarnation
         self._clock = clock
         self._epochs: dict[Place, int] = {}
         self._held: dict[Place, _Held] = {}
         self._expected: dict[Place, _Expected] = {}
+        self._left: dict[Place, Reservations] = {}
         # Over assignments: a partition that was paused when it went is paused when it comes back,
         # and would be silent for ever.
         self._paused: set[Place] = set()
@@ -71,6 +77,21 @@ class Partitions:
     def unsettled(self) -> int:
         """How many records are taken in and not settled, over all partitions."""
         return sum(held.ledger.unsettled for held in self._held.values())
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether an event that was running when a process died is taken in and not settled."""
+        return any(held.ledger.is_suspicious for held in self._held.values())
+
+    def news(self) -> set[Place]:
+        """Return the partitions with something to commit, whatever is settled meanwhile."""
+        return {place for place, held in self._held.items() if held.ledger.has_news}
+
+    def close_starts(self, places: Iterable[Place] | None = None) -> None:
+        """Let nothing start any more; the next commit takes back what was allowed."""
+        for place in self._held.keys() if places is None else places:
+            if place in self._held:
+                self._held[place].ledger.starts.close()
 
     def ledger(self, place: Place) -> PartitionLedger:
         """Return the ledger of a partition that is held."""
@@ -122,6 +143,9 @@ class Partitions:
             return
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
+            notes = {place: decode(committed.metadata) for place, committed in found.items()}
+            cut = [place for place, note in notes.items() if self._is_cut(note)]
+            ends = kafka.ends(cut, timeout_s=_READ_S)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
                 raise FencedError("another worker with this worker.id has joined") from error
@@ -129,22 +153,41 @@ class Partitions:
             self._read_at = self._clock.monotonic() + _READ_AGAIN_S
             return
         for place, committed in found.items():
-            expected = self._expected.pop(place)
-            note = decode(committed.metadata)
-            self._held[place] = _Held(
-                PartitionLedger(epoch=expected.epoch, committed=committed.offset, note=note)
-            )
-            if expected.seek:
+            self._open(place, committed, notes[place], ends.get(place))
+            if self._expected.pop(place).seek:
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
-            log.info(
-                "partition.assigned",
-                topic=place.topic,
-                partition=place.partition,
-                epoch=expected.epoch,
-                offset=committed.offset,
-                finished_past=note.finished.bit_count() if note else 0,
-            )
         self._resume(kafka, found)
+
+    def _is_cut(self, note: Note | None) -> bool:
+        """Say whether the note was left by a process that died, or was lost to us, at its work."""
+        if note is None or note.incarnation == self._incarnation:
+            return False
+        return note.reserved > 0 or any(entry.started for entry in note.entries.values())
+
+    def _open(self, place: Place, committed: Committed, note: Note | None, end: int | None) -> None:
+        history: dict[int, Entry] = {}
+        left = self._left.pop(place, None)
+        if note is not None and note.incarnation == self._incarnation:
+            # Nobody had it meanwhile: what ended its runs was not a death.
+            history = left.carried() if left else {}
+        elif note is not None and committed.offset is not None:
+            history = history_after_death(note, committed.offset, end=end or 0)
+        ledger = PartitionLedger(
+            epoch=self._expected[place].epoch,
+            committed=committed.offset,
+            note=note,
+            history=history,
+        )
+        self._held[place] = _Held(ledger)
+        log.info(
+            "partition.assigned",
+            topic=place.topic,
+            partition=place.partition,
+            epoch=ledger.epoch,
+            offset=committed.offset,
+            finished_past=note.finished.bit_count() if note else 0,
+            suspects=ledger.starts.suspects,
+        )
 
     def hold_back(self, kafka: Log) -> None:
         """Fetch nothing of what is expected.
@@ -189,6 +232,15 @@ class Partitions:
             held.ledger.settle(offsets)
             self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
 
+    def committed(self, places: Iterable[Place], *, stored: bool) -> None:
+        """Say of held partitions whether the note that was sent last is durable."""
+        for place in places:
+            starts = self._held[place].ledger.starts
+            if stored:
+                starts.stored()
+            else:
+                starts.refused()
+
     def _pause(self, kafka: Log, place: Place) -> None:
         if place not in self._paused:
             self._paused.add(place)
@@ -204,9 +256,11 @@ class Partitions:
         if held.ledger.receive(record.offset):
             held.sizes[record.offset] = record.size_bytes
             self._bytes += record.size_bytes
-            deliveries.append(Delivery(record, held.ledger.epoch))
+            deliveries.append(Delivery(record, held.ledger.epoch, held.ledger.starts))
 
     def _forget(self, place: Place) -> None:
         held = self._held.pop(place, None)
         if held is not None:
+            held.ledger.starts.close()
+            self._left[place] = held.ledger.starts
             self._bytes -= sum(held.sizes.values())

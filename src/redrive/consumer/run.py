@@ -17,6 +17,7 @@ class Run:
     """A run, from its event's arrival to its outcome.
 
     `deadline` counts monotonic seconds: wall time is read once, when the event comes in.
+    `failed_before` and `crashes` were counted by earlier lives of its worker, or by other workers.
     """
 
     delivery: Delivery
@@ -27,12 +28,14 @@ class Run:
     started_at: datetime | None = None
     resumed: bool = False
     finished: bool = False
+    failed_before: int = 0
+    crashes: int = 0
     failed: list[Attempt] = field(default_factory=list)
 
     @property
     def attempts(self) -> int:
         """How many attempts have begun and failed."""
-        return len(self.failed)
+        return self.failed_before + len(self.failed)
 
     def remaining_s(self, now: float) -> float | None:
         """Return the seconds until nobody wants the result, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,12 +14,12 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import Attempt, letter_error
-from redrive.errors import StaleAttemptError
+from redrive.errors import ProcessDiedError, StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
-from redrive.retry import GiveUp, Retry, RetryConfig, classify, decide, reason_of
-from redrive.retry.kinds import Failure
+from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
+from redrive.retry.kinds import Failure, Kind, Reason
 
 __all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
 
@@ -55,6 +55,19 @@ class Processor(Protocol):
         """Return what drains one run, or None where a drained run would be lost."""
         ...
 
+    async def give_up(
+        self,
+        event: WorkflowEvent,
+        error: Exception,
+        *,
+        thread_id: str,
+        lease: Lease,
+        generation: int = 0,
+        redrive_count: int = 0,
+    ) -> Failed:
+        """Say where a run stands that is given up for `error`, without another attempt."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
@@ -68,7 +81,12 @@ class Left:
     """This worker leaves the run where it is: drained, or its partition has gone."""
 
 
-Step = Outcome | Again | Left
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows an attempt; nothing of the workflow is to start in the next `rest_s` seconds."""
+
+    next: Outcome | Again | Left
+    rest_s: float | None = None
 
 
 class Runner:
@@ -78,6 +96,8 @@ class Runner:
         processor: Executes graphs.
         answers: Builds the records of an ending.
         policy: The retry policy of a workflow.
+        classifier: Judges what graphs raise.
+        last_exit: How this worker's process ended the last time, where that is known.
         worker: This worker's name, for the history of attempts.
         clock: For times and dice.
     """
@@ -88,21 +108,29 @@ class Runner:
         answers: Answers,
         *,
         policy: Callable[[str], RetryConfig],
+        classifier: Classifier,
         worker: str,
         clock: Clock,
+        last_exit: str | None = None,
     ) -> None:
         self._processor = processor
         self._answers = answers
         self._policy = policy
+        self._classifier = classifier
+        self._last_exit = last_exit
         self._worker = worker
         self._clock = clock
+
+    def new_control(self) -> Control | None:
+        """Return what asks one run to stop at its next checkpoint, or None."""
+        return self._processor.new_control()
 
     async def attempt(self, run: Run, *, lease: Lease, control: Control | None) -> Step:
         """Execute the next attempt of `run`, and say what follows. Cancelling it passes."""
         remaining_s = run.remaining_s(self._clock.monotonic())
-        if remaining_s is not None and remaining_s <= 0 and not run.failed:
+        if remaining_s is not None and remaining_s <= 0 and not (run.attempts or run.crashes):
             log.warning("run.expired", **_fields(run))
-            return self._answers.expired(run)
+            return Step(self._answers.expired(run))
         began = self._clock.now()
         run.started_at = run.started_at or began
         end = await self._execute(run, lease, control, remaining_s)
@@ -110,15 +138,32 @@ class Runner:
             case Ended():
                 run.resumed, run.finished = run.resumed or end.resumed, True
                 log.debug("run.ended", **_fields(run), reason=end.reason)
-                return self._answers.ended(run, end)
+                return Step(self._answers.ended(run, end))
             case Drained():
                 log.info("run.drained", **_fields(run))
-                return Left()
+                return Step(Left())
             case Failed() if _is_stale(end.error):
-                return Left()
+                return Step(Left())
             case Failed():
                 run.resumed = run.resumed or end.resumed
                 return self._judge(run, end, began)
+
+    async def condemn(self, run: Run, *, lease: Lease) -> Step:
+        """Give up a run whose process died at it once too often. Cancelling it passes."""
+        error = ProcessDiedError(run.crashes, last=self._last_exit)
+        try:
+            end = await self._processor.give_up(
+                run.event,
+                error,
+                thread_id=run.thread_id,
+                lease=lease,
+                generation=run.headers.generation,
+                redrive_count=run.headers.count,
+            )
+        finally:
+            lease.end()
+        failure = self._classifier.classify(error)
+        return self._give_up(run, end, failure, GiveUp(Reason.CRASHED, failure.why))
 
     async def _execute(
         self, run: Run, lease: Lease, control: Control | None, remaining_s: float | None
@@ -137,7 +182,7 @@ class Runner:
             lease.end()
 
     def _judge(self, run: Run, end: Failed, began: datetime) -> Step:
-        failure, fields = classify(end.error), _fields(run)
+        failure = self._classifier.classify(end.error)
         decision = decide(
             failure,
             failed_attempts=run.attempts + 1,
@@ -147,22 +192,24 @@ class Runner:
             reason=reason_of(end.error),
         )
         run.failed.append(self._attempt(run, end, failure, decision, began))
-        fields |= {"node": end.node, "kind": failure.kind.value, "rule": failure.rule}
+        # The service speaks of all its callers, not of this run alone.
+        rest_s = failure.retry_after if failure.kind is Kind.RATE_LIMITED else None
         match decision:
             case Retry(after_s):
+                fields = _judged(run, end, failure)
                 log.warning("run.retry_scheduled", **fields, after_s=round(after_s, 3))
-                return Again(after_s)
-            case GiveUp(reason, why):
-                given_up = GivenUp(
-                    end.error,
-                    failure,
-                    reason,
-                    node=end.node,
-                    position=end.position,
-                    graph=end.graph,
-                )
-                log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
-                return self._answers.given_up(run, given_up)
+                return Step(Again(after_s), rest_s)
+            case GiveUp():
+                return replace(self._give_up(run, end, failure, decision), rest_s=rest_s)
+
+    def _give_up(self, run: Run, end: Failed, failure: Failure, decision: GiveUp) -> Step:
+        fields = _judged(run, end, failure)
+        reason = decision.reason
+        log.warning("run.dead_lettered", **fields, reason=reason.value, why=decision.why)
+        given_up = GivenUp(
+            end.error, failure, reason, node=end.node, position=end.position, graph=end.graph
+        )
+        return Step(self._answers.given_up(run, given_up))
 
     def _attempt(
         self, run: Run, end: Failed, failure: Failure, decision: Retry | GiveUp, began: datetime
@@ -185,6 +232,12 @@ def _is_stale(error: BaseException) -> bool:
     while seen is not None and not isinstance(seen, StaleAttemptError):
         seen = seen.__cause__ or seen.__context__
     return seen is not None
+
+
+def _judged(run: Run, end: Failed, failure: Failure) -> dict[str, object]:
+    # The attempt that has ended, not the next one.
+    told = {"attempt": max(run.attempts, 1), "node": end.node, "kind": failure.kind.value}
+    return _fields(run) | told | {"rule": failure.rule}
 
 
 def _fields(run: Run) -> dict[str, object]:

@@ -30,6 +30,9 @@ log = structlog.get_logger("redrive.consumer")
 
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
+_AHEAD = 16
+"""Offsets of a partition that may start before anyone asks, at least: an idle worker waits for no
+commit. A busy one gets twice what the last batch settled."""
 _FLUSH_S = 5.0
 _READ_BACK_S = 2.0
 _READ_AGAIN_S = 0.5
@@ -72,6 +75,7 @@ class _Sent:
     batch: Batch
     outcomes: list[Outcome]
     owners: list[Outcome]
+    epochs: dict[Place, int]
 
 
 class Settler:
@@ -109,9 +113,11 @@ class Settler:
         self._waiting: deque[Outcome] = deque()
         self._alone: Dues[Outcome] = Dues()
         self._uncommitted: set[Place] = set()
+        self._committing: dict[Place, int] = {}
         self._sent: _Sent | None = None
         self._doubt = False
         self._quiet = True
+        self._releasing = False
         self._next_try = 0.0
         self._number = 0
 
@@ -123,10 +129,14 @@ class Settler:
         """Take what came of a batch."""
         self._reports.append(report)
 
+    def release(self) -> None:
+        """Let nothing start any more, and take back what may have; may be called by any thread."""
+        self._releasing = True
+
     @property
     def idle(self) -> bool:
         """True when nothing waits to be settled; may be read from any thread."""
-        return not self._inbox and self._quiet
+        return not self._inbox and not self._releasing and self._quiet
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
         """Learn what the group has committed before anything of these partitions starts."""
@@ -138,16 +148,27 @@ class Settler:
         """End the runs of these partitions; settle what has finished, if there is still time."""
         self._downstream.withdraw(self._partitions.epochs(places))
         if not lost:
+            # We end these runs, not a death: the next owner is not to suspect them. [P5]
+            self._partitions.close_starts(places)
             self._flush(kafka)
         self._partitions.remove(places)
+        for place in places:
+            self._committing.pop(place, None)
 
     def received(self, records: Sequence[Record]) -> None:
         """Hand on what may start."""
         self._deliver(self._partitions.take(records))
 
-    def commit_failed(self, places: Sequence[Place], error: KafkaError) -> None:
-        """Send those offsets once more with the next turn."""
-        self._uncommitted.update(places)
+    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
+        """Take what came of offsets that were sent; what failed is sent with the next turn."""
+        ours = self._still_held(
+            {p: self._committing.pop(p) for p in places if p in self._committing}
+        )
+        self._partitions.committed(ours, stored=error is None)
+        if error is None:
+            self._downstream.settled(())
+            return
+        self._uncommitted.update(ours)
         log.warning("settle.commit_failed", error=str(error), partitions=len(places))
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
@@ -173,6 +194,9 @@ class Settler:
             self._clock.block(0.002)
 
     def _advance(self, kafka: Log) -> None:
+        if self._releasing:
+            self._partitions.close_starts()
+            self._quiet = self._releasing = False
         while self._reports:
             self._take_report(self._reports.popleft(), kafka)
         if self._inbox:
@@ -186,21 +210,24 @@ class Settler:
         if self._sent is None and now >= self._next_try:
             self._send(kafka)
             self._commit_again(kafka)
-        self._quiet = not (self._waiting or self._sent or self._alone or self._uncommitted)
+        open_ = self._waiting or self._sent or self._alone or self._uncommitted or self._committing
+        self._quiet = not (open_ or self._partitions.news())
 
     def _send(self, kafka: Log) -> None:
         outcomes = self._next_outcomes()
-        if not outcomes:
+        finished = _by_place(outcomes)
+        places = (finished.keys() | self._partitions.news()) if self._transactional else set()
+        if not outcomes and not places:
             return
         self._number += 1
         owners = [outcome for outcome in outcomes for _ in outcome.records]
         batch = Batch(
             number=self._number,
             records=tuple(record for outcome in outcomes for record in outcome.records),
-            offsets=self._offsets(_by_place(outcomes)) if self._transactional else (),
+            offsets=self._offsets({place: finished.get(place, ()) for place in places}),
             group=kafka.group() if self._transactional else None,
         )
-        self._sent = _Sent(batch, outcomes, owners)
+        self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(places))
         self._queue.submit(batch)
 
     def _next_outcomes(self) -> list[Outcome]:
@@ -218,10 +245,13 @@ class Settler:
                 size += outcome.size_bytes
         return outcomes
 
-    def _offsets(self, finished: Mapping[Place, Iterable[int]]) -> tuple[TopicPartition, ...]:
+    def _offsets(self, finished: Mapping[Place, Sequence[int]]) -> tuple[TopicPartition, ...]:
         out = []
+        # After a death only what really starts is noted, so that suspicion does not spread. [P5]
+        exact = self._partitions.suspicious
         for place, offsets in finished.items():
-            snapshot = self._partitions.ledger(place).snapshot(offsets)
+            ahead = 0 if exact else max(_AHEAD, 2 * len(offsets))
+            snapshot = self._partitions.ledger(place).snapshot(offsets, ahead=ahead)
             if snapshot is not None:
                 note = snapshot.note(incarnation=self._incarnation, settle=self._number)
                 out.append(TopicPartition(*place, snapshot.offset, encode(note)))
@@ -246,6 +276,7 @@ class Settler:
         held = [outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery)]
         finished = _by_place(held)
         self._partitions.settle(finished)
+        self._partitions.committed(self._still_held(sent.epochs), stored=True)
         if not self._transactional:
             self._uncommitted.update(finished)
             self._commit_again(kafka)
@@ -253,6 +284,7 @@ class Settler:
 
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False
+        self._partitions.committed(self._still_held(sent.epochs), stored=False)
         culprits = {id(sent.owners[index]) for index in report.culprits}
         single = len(sent.outcomes) == 1
         log_as = "settle.record_refused" if culprits else "settle.refused"
@@ -277,7 +309,7 @@ class Settler:
         sent = self._sent
         if sent is None:
             return
-        places = {o.delivery.place for o in sent.outcomes if self._partitions.holds(o.delivery)}
+        places = self._still_held(sent.epochs)
         try:
             found = kafka.committed(places, timeout_s=_READ_BACK_S) if places else {}
         except KafkaException as error:
@@ -292,10 +324,19 @@ class Settler:
             self._refused(sent, Refused(sent.batch.number, "the commit did not happen"))
 
     def _commit_again(self, kafka: Log) -> None:
-        places = [place for place in self._uncommitted if self._partitions.owns(place)]
-        self._uncommitted.clear()
+        """Send the offsets that no transaction carries; one at a time for each partition."""
+        if self._transactional:
+            return
+        wanted = self._uncommitted | self._partitions.news()
+        places = [p for p in wanted if self._partitions.owns(p) and p not in self._committing]
+        self._uncommitted = {p for p in wanted if p in self._committing}
         if places:
+            self._committing.update(self._partitions.epochs(places))
             kafka.commit(self._offsets(dict.fromkeys(places, ())))
+
+    def _still_held(self, epochs: Mapping[Place, int]) -> list[Place]:
+        now = self._partitions.epochs(epochs)
+        return [place for place, epoch in epochs.items() if now.get(place) == epoch]
 
 
 def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:

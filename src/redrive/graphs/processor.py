@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import DeadlineError
+from redrive.errors import DeadlineError, UnknownWorkflowError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
@@ -24,7 +25,7 @@ from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.registry import GraphRegistry, GraphSource
-from redrive.graphs.runs import Drained, RunEnd
+from redrive.graphs.runs import Drained, Failed, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.retry.kinds import Reason
 
@@ -134,6 +135,29 @@ class WorkflowProcessor:
         if thread_id.startswith(f"{event.event_id}/") and not waits:
             await self._mark_finished(thread_id)
         return end
+
+    async def give_up(
+        self,
+        event: WorkflowEvent,
+        error: Exception,
+        *,
+        thread_id: str,
+        lease: Lease,
+        generation: int = 0,
+        redrive_count: int = 0,
+    ) -> Failed:
+        """Say where a run stands that is given up for `error`, without another attempt.
+
+        The node is the one that comes next: it was in flight when the run was left.
+        """
+        run = f"{event.event_id}/{generation}"
+        try:
+            attempt = self._attempt(event, run, thread_id, lease, redrive_count)
+        except UnknownWorkflowError:
+            return await failed(None, error)
+        end = await failed(attempt, error)
+        following = end.position.next if end.position else ()
+        return replace(end, node=next(iter(following), None))
 
     def _attempt(
         self, event: WorkflowEvent, run: str, thread_id: str, lease: Lease, redrive_count: int

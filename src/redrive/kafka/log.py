@@ -67,6 +67,10 @@ class Log(Protocol):
         """Read what the group has committed. Raises KafkaException when the broker does not say."""
         ...
 
+    def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
+        """Read where partitions end now. Raises KafkaException when the broker does not say."""
+        ...
+
     def pause(self, places: Iterable[Place]) -> None:
         """Stop fetching from partitions."""
         ...
@@ -80,7 +84,7 @@ class Log(Protocol):
         ...
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
-        """Send offsets to commit (at least once only); `commit_failed` tells if that failed."""
+        """Send offsets to commit (at least once only); `commit_ended` tells what came of it."""
         ...
 
     def group(self) -> object:
@@ -110,8 +114,8 @@ class Listener(Protocol):
         """
         ...
 
-    def commit_failed(self, places: Sequence[Place], error: KafkaError) -> None:
-        """Offsets sent with `commit` were not taken."""
+    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
+        """Offsets sent with `commit` were taken, or not."""
         ...
 
 
@@ -217,10 +221,8 @@ class PollThread:
             self._fatal = error
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        failed = [p for p in partitions if error or p.error]
-        cause = error or next((p.error for p in failed), None)
-        if cause is not None:
-            self._listener.commit_failed(_places(failed), cause)
+        for part in partitions:
+            self._listener.commit_ended(_places([part]), error or part.error)
 
 
 def _assign(
@@ -287,6 +289,16 @@ class _Log:
                 raise KafkaException(part.error)
             offset = part.offset if part.offset >= 0 else None
             found[Place(part.topic, part.partition)] = Committed(offset, part.metadata)
+        return found
+
+    def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
+        asked = {place: TopicPartition(*place) for place in places}
+        found: dict[Place, int] = {}
+        for place, part in asked.items():
+            bounds = self._consumer.get_watermark_offsets(part, timeout=timeout_s)
+            if bounds is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"end of {place}"))  # noqa: SLF001
+            found[place] = bounds[1]
         return found
 
     def pause(self, places: Iterable[Place]) -> None:

@@ -7,7 +7,7 @@ partitions (`worker.in_flight`) is the caller's; the limit per partition is here
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 @dataclass(slots=True)
 class _Partition(Generic[Item]):
     ready: deque[tuple[str, Item]] = field(default_factory=deque)
+    parked: dict[str, deque[tuple[str, Item]]] = field(default_factory=dict)
     lanes: dict[str, deque[Item]] = field(default_factory=dict)
     open: int = 0
 
@@ -54,16 +55,27 @@ class Lanes(Generic[Item]):
         else:
             lane.append(item)
 
-    def take(self) -> Item | None:
-        """Return the next item that may start, or None; partitions take turns."""
+    def take(self, parks: Callable[[Item], str | None] = lambda _: None) -> Item | None:
+        """Return the next item that may start, or None; partitions take turns.
+
+        An item for which `parks` names a group waits, unstarted, until that group is let go.
+        """
         for _ in range(len(self._turns)):
-            partition = self._turns[0]
+            home = self._partitions[self._turns[0]]
             self._turns.rotate(-1)
-            home = self._partitions[partition]
-            if home.ready and home.open < self._max_open:
-                home.open += 1
-                return home.ready.popleft()[1]
+            while home.ready and home.open < self._max_open:
+                thread, item = home.ready.popleft()
+                group = parks(item)
+                if group is None:
+                    home.open += 1
+                    return item
+                home.parked.setdefault(group, deque()).append((thread, item))
         return None
+
+    def let_go(self, group: str) -> None:
+        """Let the parked items of a group have their turn again, before those that came later."""
+        for home in self._partitions.values():
+            home.ready.extendleft(reversed(home.parked.pop(group, ())))
 
     def release(self, partition: Hashable, thread: str) -> None:
         """Say that the started item of `thread` has ended: the next of its thread may start."""
@@ -85,6 +97,7 @@ class Lanes(Generic[Item]):
 
     def _waiting(self) -> Iterator[Item]:
         for home in self._partitions.values():
-            yield from (item for _, item in home.ready)
+            for waiting in (home.ready, *home.parked.values()):
+                yield from (item for _, item in waiting)
             for lane in home.lanes.values():
                 yield from lane

@@ -10,22 +10,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from redrive.state.offsets import WINDOW, Entry, Note
+from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What to commit for one partition: everything below `offset`, and `finished` past it."""
+    """What to commit for one partition: all below `offset`, `finished` past it, and what starts."""
 
     offset: int
     finished: int
-    entries: Mapping[int, Entry]
+    starts: Coverage
 
     def note(self, *, incarnation: int, settle: int) -> Note:
         """Return the commit's note, signed by the worker and the settle that write it."""
-        entries = {offset - self.offset: entry for offset, entry in self.entries.items()}
-        return Note(incarnation=incarnation, settle=settle, finished=self.finished, entries=entries)
+        return Note(
+            incarnation=incarnation,
+            settle=settle,
+            finished=self.finished,
+            reserved=max(self.starts.until - self.offset, 0),
+            entries={at - self.offset: entry for at, entry in self.starts.entries.items()},
+        )
 
 
 class PartitionLedger:
@@ -35,18 +41,22 @@ class PartitionLedger:
         epoch: The number of the assignment; results of another one are not ours.
         committed: The committed offset, or None when the group has none yet.
         note: What the commit said beside it.
+        history: What is known of unfinished offsets from earlier attempts.
     """
 
-    def __init__(self, *, epoch: int, committed: int | None, note: Note | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        committed: int | None,
+        note: Note | None = None,
+        history: Mapping[int, Entry] | None = None,
+    ) -> None:
         self.epoch = epoch
         self._base = committed
         self._next = committed or 0
         self._done = note.finished if note else 0
-        self._entries = (
-            {committed + at: entry for at, entry in note.entries.items()}
-            if note and committed is not None
-            else {}
-        )
+        self.starts = Reservations(history)
         self._received = 0
 
     @property
@@ -74,7 +84,8 @@ class PartitionLedger:
         the log was made anew; the ledger then begins there.
         """
         if self._base is None or (offset < self._base and not self._received):
-            self._base, self._next, self._done, self._entries = offset, offset, 0, {}
+            self._base, self._next, self._done = offset, offset, 0
+            self.starts.forget()
         self._received += 1
         if offset < self._base:
             return False
@@ -83,28 +94,35 @@ class PartitionLedger:
         self._next = max(self._next, offset + 1)
         return not self._done >> (offset - self._base) & 1
 
-    def snapshot(self, finished: Iterable[int] = ()) -> Snapshot | None:
-        """Return what to commit once `finished` are settled too; None before the first record."""
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether an event that was running at a death is among what is received and unfinished."""
+        return self.starts.suspects_below(self._next)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something of this partition waits for a commit, whatever ends meanwhile."""
+        return self._base is not None and self.starts.news
+
+    def snapshot(self, finished: Iterable[int] = (), *, ahead: int = 0) -> Snapshot | None:
+        """Return what to commit once `finished` are settled too; None before the first record.
+
+        Args:
+            finished: Offsets that the same transaction settles.
+            ahead: How many offsets may start beyond those that are asked for. [P5]
+        """
         if self._base is None:
             return None
         base, done = self._with(self._base, finished)
-        entries = {
-            offset: entry
-            for offset, entry in self._entries.items()
-            if offset >= base and not done >> (offset - base) & 1
-        }
-        return Snapshot(offset=base, finished=done, entries=entries)
+        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead))
 
     def settle(self, finished: Iterable[int]) -> None:
-        """Mark offsets as settled: their outcome and the commit that covers them are stored."""
-        after = self.snapshot(finished)
-        if after is not None:
-            self._base, self._done, self._entries = (
-                after.offset,
-                after.finished,
-                dict(after.entries),
-            )
-            self._next = max(self._next, self._base)
+        """Mark offsets as settled: their outcome is stored."""
+        if self._base is None:
+            return
+        self._base, self._done = self._with(self._base, finished)
+        self._next = max(self._next, self._base)
+        self.starts.finish(self._base, self._done)
 
     def _with(self, base: int, finished: Iterable[int]) -> tuple[int, int]:
         done = self._done

@@ -1,0 +1,215 @@
+"""Which offsets of one partition may start: those that a durable commit says may have started.
+
+Two threads meet here, under one lock: the event loop asks to start events and tells how attempts
+ended; the poll thread writes what was asked for into the next commit's note, and tells when that is
+durable. So a death leaves behind which events may have caused it. [P5]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note
+
+__all__ = ["Coverage", "Reservations", "history_after_death"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What one commit says about starts: offsets below `until`, and those with a started entry."""
+
+    until: int = 0
+    entries: Mapping[int, Entry] = field(default_factory=dict)
+
+    def covers(self, offset: int, wanted: Entry) -> bool:
+        """Say whether a death after this commit would be counted for `offset` as it starts now."""
+        noted = self.entries.get(offset)
+        if noted is None:
+            return offset < self.until and wanted.is_new
+        known = noted.failed >= wanted.failed and noted.crashes >= wanted.crashes
+        return noted.started and known
+
+
+def history_after_death(note: Note, committed: int, *, end: int) -> dict[int, Entry]:
+    """Return what a process that died left: one more crash for each offset that may have run.
+
+    Args:
+        note: What its last commit said.
+        committed: The offset of that commit.
+        end: Where the log ends now: what comes later cannot have run.
+    """
+    history = {
+        committed + at: Entry(entry.failed, entry.crashes + entry.started)
+        for at, entry in note.entries.items()
+    }
+    for offset in range(committed, min(committed + note.reserved, end)):
+        if not note.finished >> (offset - committed) & 1:
+            history.setdefault(offset, Entry(crashes=1))
+    return {offset: entry for offset, entry in history.items() if not entry.is_new}
+
+
+class Reservations:
+    """The starts and the history of one partition's unfinished offsets, under one assignment.
+
+    Args:
+        history: What earlier attempts left: failures and crashes.
+    """
+
+    def __init__(self, history: Mapping[int, Entry] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._entries = dict(history or {})
+        self._suspects = {offset for offset, entry in self._entries.items() if entry.crashes}
+        self._durable = Coverage()
+        self._sent: Coverage | None = None
+        self._news = True
+        self._closed = False
+
+    @property
+    def news(self) -> bool:
+        """Whether something waits for the next commit: a start, a failure, the first one of all."""
+        return self._news
+
+    def history(self, offset: int) -> Entry:
+        """Return what is known of an offset."""
+        return self._entries.get(offset, _NEW)
+
+    def carried(self) -> dict[int, Entry]:
+        """Return the history to go on with, should the partition come back before anyone's."""
+        with self._lock:
+            ended = {o: replace(entry, started=False) for o, entry in self._entries.items()}
+        return {offset: entry for offset, entry in ended.items() if not entry.is_new}
+
+    @property
+    def suspects(self) -> int:
+        """How many unfinished offsets may have been running when a process died."""
+        return len(self._suspects)
+
+    def suspects_below(self, offset: int) -> bool:
+        """Say whether unfinished offsets below `offset` were running when a process died."""
+        with self._lock:
+            return any(suspect < offset for suspect in self._suspects)
+
+    def start(self, offset: int) -> bool:
+        """Say whether `offset` may start now; if not, the next commit asks for it: try again then.
+
+        False as well while 256 offsets have started or have a history.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            entry = self._entries.get(offset)
+            if entry is None:
+                if len(self._entries) >= MAX_ENTRIES:
+                    return False
+                entry = _STARTED
+                self._entries[offset] = entry
+            elif not entry.started:
+                entry = replace(entry, started=True)
+                self._entries[offset] = entry
+            # While a commit is on its way, a death may leave either behind.
+            if self._durable.covers(offset, entry) and (
+                self._sent is None or self._sent.covers(offset, entry)
+            ):
+                return True
+            self._news = True
+            return False
+
+    def failed(self, offset: int) -> None:
+        """Take note that the attempt of `offset` ended with a failure, and will be followed."""
+        with self._lock:
+            before = self._entries.get(offset, _NEW)
+            self._entries[offset] = Entry(before.failed + 1, before.crashes)
+            self._news = True
+
+    def withdraw(self, offset: int) -> None:
+        """Take a start back: it did not happen, or its attempt left nothing to account for."""
+        with self._lock:
+            entry = replace(self._entries.get(offset, _NEW), started=False)
+            if entry == _NEW:
+                self._entries.pop(offset, None)
+            else:
+                self._entries[offset] = entry
+            self._news = True
+
+    def close(self) -> None:
+        """Take all starts back, and allow no more: what still runs is being ended by us."""
+        with self._lock:
+            self._closed = True
+            self._news = True
+
+    def cover(self, base: int, done: int, *, ahead: int) -> Coverage:
+        """Return what the next commit says, `ahead` offsets beyond what has started included.
+
+        Args:
+            base: The offset to be committed.
+            done: The bitmap of finished offsets from there.
+            ahead: How many offsets that nobody asked for may start as well, once it is durable.
+        """
+        with self._lock:
+            self._news = False
+            live = {
+                offset: entry
+                for offset, entry in self._entries.items()
+                if offset >= base and not done >> (offset - base) & 1
+            }
+            if self._closed:
+                kept = {o: replace(e, started=False) for o, e in live.items() if not e.is_new}
+                self._sent = Coverage(0, kept)
+                return self._sent
+            spare = min(ahead, MAX_ENTRIES - len(live))
+            taken = done
+            for offset in live:
+                taken |= 1 << (offset - base)
+            until = base + _free_bit(taken, spare) if spare > 0 else base
+            entries = {o: e for o, e in live.items() if o >= until or not e.is_new}
+            self._sent = Coverage(until, entries)
+            return self._sent
+
+    def stored(self) -> None:
+        """Take note that the last coverage is durable."""
+        with self._lock:
+            if self._sent is not None:
+                self._durable, self._sent = self._sent, None
+
+    def refused(self) -> None:
+        """Take note that the last coverage is not durable, and never will be."""
+        with self._lock:
+            self._sent = None
+            self._news = True
+
+    def finish(self, base: int, done: int) -> None:
+        """Forget offsets that are settled: those below `base`, and those in the bitmap from it."""
+        with self._lock:
+            finished = [o for o in self._entries if o < base or done >> (o - base) & 1]
+            for offset in finished:
+                del self._entries[offset]
+                self._suspects.discard(offset)
+
+    def forget(self) -> None:
+        """Drop the history: the log was made anew, and its offsets are others."""
+        with self._lock:
+            self._entries.clear()
+            self._suspects.clear()
+
+    def __iter__(self) -> Iterator[int]:
+        """Go over the offsets that have started or have a history."""
+        return iter(dict(self._entries))
+
+
+_NEW = Entry()
+_STARTED = Entry(started=True)
+
+
+def _free_bit(taken: int, count: int) -> int:
+    """Return the position past the `count`-th bit that is not set, within the window."""
+    free = ~taken & ((1 << WINDOW) - 1)
+    position = 0
+    for _ in range(count):
+        if not free:
+            return WINDOW
+        lowest = free & -free
+        position = lowest.bit_length()
+        free ^= lowest
+    return position
