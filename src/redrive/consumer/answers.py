@@ -217,7 +217,7 @@ class Answers:
             timestamp=self._clock.now(),
             original_event=original,
             error=error,
-            retry_count=max(len(run.failed) - 1, 0) if run else 0,
+            retry_count=max(run.attempts - 1, 0) if run else 0,
             context=LetterContext(
                 workflow_id=_text_of(original, "workflow_id"),
                 workflow_run_id=_text_of(original, "workflow_run_id"),

@@ -66,6 +66,11 @@ class WorkerProcess:
         """Its process id."""
         return self._running().pid
 
+    @property
+    def running_now(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it, or start it again."""
         self._lives += 1
