@@ -122,7 +122,7 @@ class RetrySettings(BaseModel):
     backoff: Strategy = Field(
         Strategy.EXPONENTIAL,
         description="How the delays grow from initial_delay: exponential; linear (1, 2, 3 times); "
-        "fixed; fibonacci (1, 1, 2, 3, 5 times); decorrelated (a wide spread, up to 3, 9, 27 times).",
+        "fixed; fibonacci (1, 1, 2, 3, 5 times); decorrelated (anything up to 3, 9, 27 times).",
     )
     kinds: Kinds = Field(
         default_factory=dict,
