@@ -35,8 +35,8 @@ redrive classify httpx:HTTPStatusError --status 429 --retry-after 20s --workflow
 redrive classify --list 429
 ```
 
-The name of the rule that decided (`status:429`) stands in the log and in the letter, with a
-sentence that says why.
+The name of the rule that decided (`status:429`) stands in the log, as `rule`, with a sentence that
+says why.
 
 ## The order
 
@@ -67,8 +67,9 @@ certificate was refused.
 
 ## Groups
 
-Of an exception group the member decides that can least be retried, in this order: SEVERITY. The
-longest Retry-After of its members is waited for. Members that were only cancelled with the
+Of an exception group the member decides that can least be retried, in this order:
+SEVERITY.
+The longest Retry-After of its members is waited for. Members that were only cancelled with the
 others do not count.
 
 ## Retry-After
@@ -161,7 +162,7 @@ _INTROS = {
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule: `what` is its name in logs and letters, `meaning` says more where there is more."""
+    """One rule: `what` is its name in the log, `meaning` says more where there is more."""
 
     family: str
     what: str

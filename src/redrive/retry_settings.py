@@ -66,7 +66,7 @@ class RuleSettings(BaseModel):
     retry_after: Duration | None = Field(
         None, description="The least delay before a retry, where the error names none itself."
     )
-    name: str = Field("", description="What the rule is called in logs and letters.")
+    name: str = Field("", description="What the rule is called in the log.")
 
     @field_validator("error", "cause")
     @classmethod
