@@ -30,6 +30,10 @@ class Mute(Exception):
         return "nothing to say"
 
 
+class Limited(Exception):
+    status_code = 429
+
+
 class Nowhere(Exception):
     def __new__(cls, place):
         return super().__new__(cls)
@@ -186,6 +190,11 @@ def test_a_status_and_a_retry_after_are_read_as_those_of_a_service() -> None:
 
     assert (judged["rule"], judged["retry_after_s"]) == ("status:503", 20.0)
     assert judged["retries"][0] == {"least_s": 20.0, "most_s": 21.0}
+
+
+def test_a_status_that_is_given_replaces_the_one_of_the_class() -> None:
+    assert _judged("shop_of_classify:Limited")["rule"] == "status:429"
+    assert _judged("shop_of_classify:Limited", "--status", "503")["rule"] == "status:503"
 
 
 def test_the_retries_are_those_of_the_graph_that_serves_the_workflow() -> None:

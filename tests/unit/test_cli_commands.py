@@ -94,7 +94,7 @@ def test_help_lists_the_exit_codes() -> None:
         (["send"], "Missing argument"),
         (["dlq", "show"], "Missing argument"),
         (["classify"], "TARGET"),
-        (["classify", "builtins:ValueError", "--status", "200"], "300<=x<=599"),
+        (["classify", "builtins:ValueError", "--status", "200"], "greater than or equal to 300"),
         (["classify", "builtins:ValueError", "--retry-after", "soon"], "is not a duration"),
         (["classify", "--list", "--status", "500"], "goes with the text alone"),
         (["topics", "create", "--partitions", "0"], "greater than or equal to 1"),

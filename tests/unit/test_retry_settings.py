@@ -192,11 +192,11 @@ def test_a_graph_may_have_every_key_of_retries_that_concerns_it_alone() -> None:
             ],
         ),
         (
-            "[retry.kinds]\ntransiet = 1\nzzz = 1\n",
+            "[retry.kinds]\ntimeouts = 1\nzzz = 1\n",
             [
                 (
-                    "unknown key retry.kinds.transiet in redrive.toml: "
-                    "did you mean retry.kinds.transient?"
+                    "unknown key retry.kinds.timeouts in redrive.toml: "
+                    "did you mean retry.kinds.timeout?"
                 ),
                 (
                     "unknown key retry.kinds.zzz in redrive.toml: known: transient, rate_limited, "
@@ -310,11 +310,11 @@ def test_rules_that_are_no_tables_are_refused() -> None:
 
 def test_a_rule_of_the_environment_is_refused_by_the_name_of_the_variable() -> None:
     variable = "REDRIVE_RETRY__RULES"
-    rules = [{"kind": "timeout", "messag": "x", "retry_after": "soon"}]
+    rules = [{"kind": "timeout", "messages": "x", "retry_after": "soon"}]
 
     assert _problems("[retry]\n", {variable: json.dumps(rules)}) == [
         (
-            f"unknown key retry.rules.1.messag in the environment variable {variable}: "
+            f"unknown key retry.rules.1.messages in the environment variable {variable}: "
             "did you mean retry.rules.1.message?"
         ),
         (

@@ -42,7 +42,8 @@ def classify(
         str | None, typer.Option(metavar="DURATION", help="The Retry-After it comes with.")
     ] = None,
     workflow: Annotated[
-        str | None, typer.Option(metavar="ID", help="Whose retries; default: those of [retry].")
+        str | None,
+        typer.Option(metavar="ID", help="Whose retries; default: those of no graph in particular."),
     ] = None,
     as_json: Json = False,
     config: Config = None,
