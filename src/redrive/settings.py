@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from redrive.consumer.options import WorkerSettings
@@ -20,50 +19,22 @@ from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings, GraphSettings
 from redrive.kafka.options import KafkaSettings
 from redrive.retry.config import RetryConfig
+from redrive.retry_settings import RetrySettings
 from redrive.settings_sources import (
     CONFIG_VARIABLE,
     Given,
+    Key,
     Problem,
     from_environment,
     from_file,
     from_overrides,
 )
-from redrive.units import Duration
 
 __all__ = ["DEFAULT_FILE", "RetrySettings", "Settings", "load_settings"]
 
 DEFAULT_FILE = Path("redrive.toml")
 # What pydantic says of a default that is made from another value, when that one is refused.
 _FOLLOWS_ANOTHER = "default_factory_not_called"
-
-
-class RetrySettings(BaseModel):
-    """How a transient failure is tried again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_retries: int = Field(3, ge=0, le=1000, description="Attempts after the first one.")
-    initial_delay: Duration = Field(
-        timedelta(seconds=1), description="The delay before the first retry."
-    )
-    max_delay: Duration = Field(timedelta(seconds=60), description="No delay is longer than this.")
-    exponential_base: float = Field(2.0, ge=1, description="Each delay is this times the last one.")
-    jitter: bool = Field(default=True, description="Spread the delays, so that no storm forms.")
-
-    @model_validator(mode="after")
-    def _can_work(self) -> RetrySettings:
-        self.config()
-        return self
-
-    def config(self) -> RetryConfig:
-        """Return the policy as `redrive.retry` takes it."""
-        return RetryConfig(
-            max_retries=self.max_retries,
-            initial_delay=self.initial_delay.total_seconds(),
-            max_delay=self.max_delay.total_seconds(),
-            exponential_base=self.exponential_base,
-            jitter=self.jitter,
-        )
 
 
 class Settings(BaseSettings):
@@ -88,6 +59,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values only: `load_settings` knows where each came from, and can say so."""
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _policies_can_work(self) -> Settings:
+        wrong: list[InitErrorDetails] = []
+        for graph_id in self.graphs:
+            try:
+                self.policy(graph_id)
+            except ValueError as error:
+                problem = PydanticCustomError("policy", "{why}", {"why": str(error)})
+                where = ("graphs", graph_id, "retry")
+                wrong.append(InitErrorDetails(type=problem, loc=where, input=None))
+        if wrong:
+            raise ValidationError.from_exception_data("Settings", wrong, hide_input=True)
+        return self
+
+    def policy(self, graph_id: str | None = None) -> RetryConfig:
+        """Return how failures of this graph are retried; of a graph without settings, of all."""
+        graph = None if graph_id is None else self.graphs.get(graph_id)
+        return (self.retry if graph is None else graph.retry.over(self.retry)).config()
 
 
 def load_settings(
@@ -146,16 +136,25 @@ def _tree(given: Iterable[Given]) -> dict[str, object]:
     return root
 
 
-def _line(error: ErrorDetails, given: Mapping[tuple[str, ...], Given]) -> str:
+def _line(error: ErrorDetails, given: Mapping[Key, Given]) -> str:
     # Never the value, which may be a secret. [P15]
-    path = tuple(str(part) for part in error["loc"])
+    # Tables of a list are counted from 1, as people count.
+    path = tuple(str(part + 1 if isinstance(part, int) else part) for part in error["loc"])
     key = ".".join(path)
-    origins = [item.origin for where, item in given.items() if where[: len(path)] == path]
     if error["type"] == "missing":
-        origins = [i.origin for where, i in given.items() if where[: len(path) - 1] == path[:-1]]
-        return f"{key} is missing: {'.'.join(path[:-1])} is set in {origins[0]} without it"
-    place = f" in {' and '.join(dict.fromkeys(origins))}" if origins else ""
+        origin = _origins(path[:-1], given)[0]
+        return f"{key} is missing: {'.'.join(path[:-1])} is set in {origin} without it"
+    origins = _origins(path, given)
+    place = f" in {' and '.join(origins)}" if origins else ""
     message = error["msg"].removeprefix("Value error, ")
     if message.startswith("Input should"):
         return f"{key}{place} {message.removeprefix('Input ')}"
     return f"{key}{place}: {message}"
+
+
+def _origins(path: Key, given: Mapping[Key, Given]) -> list[str]:
+    """Return where a table's keys were given, or else the list that holds this one."""
+    inside = [item.origin for where, item in given.items() if where[: len(path)] == path]
+    around = [where for where in given if where == path[: len(where)]]
+    nearest = [given[max(around, key=len)].origin] if around else []
+    return list(dict.fromkeys(inside or nearest))

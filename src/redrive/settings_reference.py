@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
-from typing import get_args, get_origin
+from typing import TypeGuard, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
+from redrive.retry_settings import GraphRetrySettings
 from redrive.settings import Settings
-from redrive.settings_sources import KNOWN_NAMES, variable
+from redrive.settings_sources import KNOWN_NAMES, inner_type, variable
 from redrive.units import format_duration, parse_size
 
 __all__ = ["settings_reference"]
@@ -31,6 +32,9 @@ Order, the later wins: defaults, the file, the environment, flags.
   unset. A table may be given whole, as JSON:
   `REDRIVE_GRAPHS='{"report": {"target": "reports:graph"}}'`. Names in variables are read in lower
   case; a graph id with capitals goes into the file, into JSON, or into `--graph`.
+* A table whose head stands in double brackets may be given more than once. A later source replaces
+  all of them. Errors count them from 1: `retry.rules.2` is the second.
+* Where the default is the name of a key, the value of that one holds.
 * Options of librdkafka: `"sasl.username" = "me"` in `[kafka.config]`, or
   `REDRIVE_KAFKA__CONFIG__SASL_USERNAME`.
 * Durations are written as `250ms`, `30s`, `5m`, `2h`, `7d`; sizes as `512B`, `900kB`, `64MiB`.
@@ -53,28 +57,61 @@ def settings_reference() -> str:
     parts = [_HEAD]
     for name, field in Settings.model_fields.items():
         named = get_origin(field.annotation) is dict
-        model = get_args(field.annotation)[1] if named else field.annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        model = inner_type(field.annotation)
+        if not _is_table(model):
             raise TypeError(f"{name} is not a table of settings")
-        path = (name, "ID") if named else (name,)
-        parts.append(f"\n## `{'.'.join(path)}`\n\n{model.__doc__}\n\n")
-        parts.append("| key | environment | default | what it is |\n|---|---|---|---|\n")
-        parts += _rows(model, path)
+        parts += _section(model, (name, "ID") if named else (name,))
     parts.append(_KNOWN_HEAD)
     parts += [f"| `{name}` | `{key}` |\n" for name, key in KNOWN_NAMES.items()]
     return "".join(parts)
 
 
+def _is_table(model: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _section(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the table of one model, then those of the tables in it."""
+    yield f"\n## `{'.'.join(path)}`\n\n{model.__doc__}\n\n"
+    yield "| key | environment | default | what it is |\n|---|---|---|---|\n"
+    yield from _rows(model, path)
+    for name, field in model.model_fields.items():
+        inner = inner_type(field.annotation)
+        if inner is not field.annotation and _is_table(inner):
+            yield from _listed(inner, (*path, name))
+        elif _is_table(inner):
+            yield from _section(inner, (*path, name))
+
+
+def _listed(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the table of what stands in a list: its keys have no variables of their own."""
+    key = ".".join(path)
+    yield f"\n## `[[{key}]]`\n\n{model.__doc__} As JSON in `{variable(path)}`.\n\n"
+    yield "| key | default | what it is |\n|---|---|---|\n"
+    for name, default, description in _cells(model, path):
+        yield f"| `{name}` | {default} | {description} |\n"
+
+
 def _rows(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
+    for name, default, description in _cells(model, path):
+        where = (*path, name)
+        yield f"| `{'.'.join(where)}` | `{variable(where)}` | {default} | {description} |\n"
+
+
+def _cells(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield name, default and description of each key that holds a value."""
     defaults: dict[str, object] = {}
     for name, field in model.model_fields.items():
-        where = (*path, name)
+        if _is_table(field.annotation):
+            continue
         written = "required"
         if not field.is_required():
             value = field.get_default(call_default_factory=True, validated_data=defaults)
             defaults[name] = value
             written = _written(field, value)
-        yield f"| `{'.'.join(where)}` | `{variable(where)}` | {written} | {field.description} |\n"
+        if model is GraphRetrySettings:
+            written = f"`{path[-1]}.{name}`"
+        yield name, written, field.description
 
 
 def _written(field: FieldInfo, value: object) -> str:
@@ -84,7 +121,7 @@ def _written(field: FieldInfo, value: object) -> str:
         text = str(value).lower()
     elif isinstance(value, Enum):
         text = str(value.value)
-    elif value is None or value == {}:
+    elif value is None or value in ({}, (), ""):
         return "none"
     elif isinstance(value, int) and BeforeValidator(parse_size) in field.metadata:
         text = _size(value)

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -28,6 +29,7 @@ __all__ = [
     "from_environment",
     "from_file",
     "from_overrides",
+    "inner_type",
     "known_keys",
     "variable",
 ]
@@ -120,13 +122,24 @@ def from_overrides(
 
 
 def known_keys(schema: type[BaseModel], path: Key = ()) -> Iterator[Key]:
-    """Yield the path of every key, tables included; `*` stands for a name of the user's choice."""
+    """Yield the path of every key, tables included.
+
+    `*` stands for a name of the user's choice, or for the number of a table in a list.
+    """
     for name, field in schema.model_fields.items():
         yield (*path, name)
-        inner = _inner(field.annotation)
+        inner = inner_type(field.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            middle = ("*",) if get_origin(field.annotation) is dict else ()
+            middle = () if inner is field.annotation else ("*",)
             yield from known_keys(inner, (*path, name, *middle))
+
+
+def inner_type(annotation: object) -> object:
+    """Return what a field holds; for a dict or a list, what its values hold."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return arguments[1]
+    return arguments[0] if origin is tuple else annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,25 +163,51 @@ class _Reader:
             if field is None:
                 yield self._unknown(here, model)
                 continue
-            inner = _inner(field.annotation)
-            if get_origin(field.annotation) is dict:
-                yield from self._entries(inner, value, here)
+            inner, form = inner_type(field.annotation), get_origin(field.annotation)
+            if form is dict:
+                yield from self._entries(field.annotation, value, here)
             elif isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from self.walk(inner, value, here)
+                walk = self._items if form is tuple else self.walk
+                yield from walk(inner, value, here)
             else:
                 yield Given(here, value, self.origin)
 
-    def _entries(self, inner: object, tree: object, path: Key) -> Iterator[Given | Problem]:
-        """Take a table apart whose names are the user's: graphs by id, options of librdkafka."""
+    def _entries(self, annotation: object, tree: object, path: Key) -> Iterator[Given | Problem]:
+        """Take a table apart whose names are no fields: graphs by id, kinds, librdkafka's options.
+
+        Where the names are an enum's, others are refused.
+        """
         table = self._table(tree, path)
         if isinstance(table, Problem):
             yield table
             return
+        names, inner = get_args(annotation)
         for name, value in table.items():
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from self.walk(inner, value, (*path, name))
-            else:
+            elif not (isinstance(names, type) and issubclass(names, Enum)):
                 yield from self._options(name, value, path)
+            elif name in _values(names):
+                yield Given((*path, name), value, self.origin)
+            else:
+                yield self._no_member(name, names, path)
+
+    def _items(self, model: type[BaseModel], given: object, path: Key) -> Iterator[Given | Problem]:
+        """Look through a list of tables. It stays one value: it replaces an earlier source's."""
+        tables = self._parsed(given)
+        if not isinstance(tables, list):
+            form = "a JSON array" if self.in_environment else f"tables: [[{'.'.join(path)}]]"
+            yield Problem(f"{'.'.join(path)} in {self.origin} must be {form}")
+            return
+        kept: list[dict[str, object]] = []
+        for number, table in enumerate(tables, 1):
+            here = (*path, str(number))
+            found = list(self.walk(model, table, here))
+            yield from (item for item in found if isinstance(item, Problem))
+            values = (item for item in found if isinstance(item, Given) and item.path != here)
+            kept.append({item.path[-1]: item.value for item in values})
+        if all(isinstance(table, Mapping) for table in tables):
+            yield Given(path, kept, self.origin)
 
     def _options(self, name: str, value: object, path: Key) -> Iterator[Given]:
         """Write one option as librdkafka spells it: dotted names, everything as text."""
@@ -182,15 +221,19 @@ class _Reader:
         yield Given((*path, name), text, self.origin)
 
     def _table(self, tree: object, path: Key) -> Mapping[str, object] | Problem:
-        if isinstance(tree, str) and self.in_environment:
-            try:
-                tree = json.loads(tree)
-            except ValueError:
-                tree = None
-        if isinstance(tree, Mapping):
-            return tree
+        table = self._parsed(tree)
+        if isinstance(table, Mapping):
+            return table
         form = "a JSON object" if self.in_environment else "a table"
         return Problem(f"{'.'.join(path)} in {self.origin} must be {form}")
+
+    def _parsed(self, value: object) -> object:
+        if not (isinstance(value, str) and self.in_environment):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return None
 
     def _unknown(self, path: Key, model: type[BaseModel]) -> Problem:
         nearest = _nearest(path, self.schema)
@@ -200,9 +243,17 @@ class _Reader:
             hint = f"known in {table}: {siblings}" if table else f"known: {siblings}"
         else:
             known = ".".join(nearest)
-            name = f" ({variable(nearest)})" if self.in_environment else ""
+            # A key of a table in a list has no variable of its own.
+            own = self.in_environment and not any(part.isdecimal() for part in nearest)
+            name = f" ({variable(nearest)})" if own else ""
             hint = f"did you mean {known}{name}?"
         return Problem(f"unknown key {'.'.join(path)} in {self.origin}: {hint}")
+
+    def _no_member(self, name: str, names: type[Enum], path: Key) -> Problem:
+        table, known = ".".join(path), _values(names)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {table}.{close[0]}?" if close else f"known: {', '.join(known)}"
+        return Problem(f"unknown key {table}.{name} in {self.origin}: {hint}")
 
 
 def _nearest(path: Key, schema: type[BaseModel]) -> Key | None:
@@ -233,6 +284,5 @@ def _nested(path: list[str], value: object) -> dict[str, object]:
     return tree if isinstance(tree, dict) else {}
 
 
-def _inner(annotation: object) -> object:
-    """Return what a field holds; for a dict, what its values hold."""
-    return get_args(annotation)[1] if get_origin(annotation) is dict else annotation
+def _values(names: type[Enum]) -> list[str]:
+    return [str(member.value) for member in names]

@@ -47,6 +47,7 @@ def _run(*arguments: str, data: str | None = None) -> Result:
         ["send", "--help"],
         ["topics", "verify", "--help"],
         ["dlq", "show", "--help"],
+        ["classify", "--help"],
         ["--version"],
     ],
 )
@@ -92,6 +93,10 @@ def test_help_lists_the_exit_codes() -> None:
         (["send", ""], "is empty"),
         (["send"], "Missing argument"),
         (["dlq", "show"], "Missing argument"),
+        (["classify"], "TARGET"),
+        (["classify", "builtins:ValueError", "--status", "200"], "greater than or equal to 300"),
+        (["classify", "builtins:ValueError", "--retry-after", "soon"], "is not a duration"),
+        (["classify", "--list", "--status", "500"], "goes with the text alone"),
         (["topics", "create", "--partitions", "0"], "greater than or equal to 1"),
         (["nothing"], "No such command"),
     ],
@@ -112,6 +117,7 @@ def test_wrong_usage_is_explained_with_exit_code_2(arguments: list[str], words: 
         ["topics", "create"],
         ["topics", "verify"],
         ["dlq", "show", "x"],
+        ["classify", "builtins:ValueError"],
     ],
 )
 def test_bad_settings_are_one_line_each_with_exit_code_2(command: list[str]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["note", "print_json", "print_table"]
+__all__ = ["note", "print_json", "print_lines", "print_table"]
 
 
 def print_json(value: object) -> None:
@@ -24,6 +24,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def print_lines(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns, each on one line however narrow the screen: for grep, say."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def note(text: str) -> None:

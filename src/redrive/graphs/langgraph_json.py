@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redrive.errors import SettingsError
-from redrive.graphs.loading import importable
+from redrive.graphs.import_paths import importable
 
 __all__ = ["FileGraph", "read_langgraph_json"]
 

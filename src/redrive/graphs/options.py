@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from redrive.retry_settings import GraphRetrySettings
 from redrive.units import Duration
 
 __all__ = ["CheckpointSettings", "GraphSettings"]
@@ -27,6 +28,9 @@ class GraphSettings(BaseModel):
         None, description="The graph's version; default: a hash of its drawing."
     )
     recursion_limit: int = Field(100, ge=1, description="Supersteps a run may take.")
+    retry: GraphRetrySettings = Field(
+        default_factory=GraphRetrySettings, description="Retries of this graph alone."
+    )
 
 
 class CheckpointSettings(BaseModel):

@@ -11,17 +11,11 @@ from pathlib import Path
 
 from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.events import WorkflowEvent
+from redrive.graphs.import_paths import import_file, import_function, import_target, importable
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
-from redrive.graphs.loading import (
-    CompiledGraph,
-    GraphObject,
-    as_compiled,
-    import_file,
-    import_function,
-    import_target,
-    importable,
-)
+from redrive.graphs.loading import CompiledGraph, GraphObject, as_compiled
 from redrive.graphs.options import GraphSettings
+from redrive.graphs.patterns import patterns_of
 from redrive.graphs.runs import GraphVersion
 
 __all__ = ["GraphRegistry", "GraphSource", "InputMapper", "LoadedGraph", "OutputMapper"]
@@ -33,7 +27,6 @@ OutputMapper = Callable[..., object]
 GraphSource = GraphObject | str | GraphSettings
 """A graph, a factory, an import path, or all settings of one graph."""
 
-_WILDCARDS = frozenset("*?[")
 _DEFAULT_RECURSION_LIMIT = 100
 
 
@@ -74,8 +67,7 @@ class GraphRegistry:
     def __init__(self, graphs: Mapping[str, GraphSource | FileGraph]) -> None:
         importable(Path.cwd())
         self._graphs = {name: _load(name, source) for name, source in graphs.items()}
-        patterns = [name for name in self._graphs if _WILDCARDS.intersection(name)]
-        self._patterns = tuple(sorted(patterns, key=_specific, reverse=True))
+        self._patterns = patterns_of(self._graphs)
 
     @classmethod
     def from_settings(cls, graphs: Mapping[str, GraphSettings]) -> GraphRegistry:
@@ -105,12 +97,6 @@ class GraphRegistry:
             if fnmatchcase(workflow_id, pattern):
                 return self._graphs[pattern]
         raise UnknownWorkflowError(workflow_id, known=self.ids)
-
-
-def _specific(pattern: str) -> tuple[int, int, str]:
-    """Rank a pattern: more plain characters first, then fewer wildcards; the name breaks a tie."""
-    wild = sum(character in _WILDCARDS for character in pattern)
-    return (len(pattern) - wild, -wild, pattern)
 
 
 def _load(name: str, source: GraphSource | FileGraph) -> LoadedGraph:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import Verdict, by_class, short_name
 
-__all__ = ["BUGS", "ERRNO", "STANDARD", "read_bug", "read_standard"]
+__all__ = ["BUGS", "ERRNO", "ERRNO_NAMES", "STANDARD", "read_bug", "read_standard"]
 
 
 def _all(kind: Kind, names: Iterable[str]) -> dict[str, Kind]:
@@ -100,8 +100,8 @@ _PERMANENT = (
 # worker take the retry: one retry, then a person.
 _UNKNOWN = "EDQUOT ENOSPC"
 
-ERRNO: dict[int, Kind] = {
-    getattr(errno, name): kind
+ERRNO_NAMES: dict[str, Kind] = {
+    name: kind
     for kind, names in (
         (Kind.TRANSIENT, _TRANSIENT),
         (Kind.TIMEOUT, _TIMEOUT),
@@ -109,7 +109,9 @@ ERRNO: dict[int, Kind] = {
         (Kind.UNKNOWN, _UNKNOWN),
     )
     for name in names.split()
-    if hasattr(errno, name)
+}
+ERRNO: dict[int, Kind] = {
+    getattr(errno, name): kind for name, kind in ERRNO_NAMES.items() if hasattr(errno, name)
 }
 
 

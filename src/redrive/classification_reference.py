@@ -1,0 +1,212 @@
+"""All rules by which errors are judged, for people; and docs/classification.md made of them.
+
+`python -m redrive.classification_reference` writes the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from confluent_kafka import KafkaError
+
+from redrive.retry.classify import SEVERITY
+from redrive.retry.tables import table_lines
+from redrive.retry_settings import RetrySettings
+
+__all__ = ["RuleLine", "classification_reference", "rules_of"]
+
+OWN_RULES = "Rules of your own"
+
+_HEAD = """\
+# How a failure is judged
+
+<!-- Made by `python -m redrive.classification_reference`; do not edit. -->
+
+Every failure gets a [kind](reason-codes.md#kinds), and the kind decides whether it is retried.
+Here is how an error comes to its kind, and every rule that is built in. The command line says
+it of one error:
+
+```sh
+redrive classify httpx:ConnectError
+redrive classify httpx:HTTPStatusError --status 429 --retry-after 20s --workflow report-agent
+redrive classify --list 429
+```
+
+The name of the rule that decided (`status:429`) stands in the log, as `rule`, with a sentence that
+says why.
+
+## The order
+
+An error is asked in this order; the first that says something decides:
+
+1. its own word: an attribute `__redrive_kind__`, as `redrive.TransientError` and
+   `redrive.PermanentError` have it;
+2. [rules of your own](#rules-of-your-own), from the first to the last;
+3. codes: of Kafka, SQL, SQLite, gRPC, AWS, of quotas; the header `x-should-retry`;
+4. classes of known libraries, the most derived class first;
+5. the HTTP status;
+6. attributes `is_retryable` and `retriable`;
+7. classes of Python's standard library, then errno;
+8. Python's general classes, `ValueError` and the like.
+
+What none of them knows is `unknown`, and gets one retry.
+
+## Causes
+
+When an error was raised from another, its chain is walked from the outside to the root, and the
+first error that says something **for certain** decides. The general classes are not certain: a
+`ValueError` raised from a `httpx.ConnectError` is as transient as its cause. Neither is an
+error that was only being handled at the time (raised without `from`), unless it can be retried.
+
+Two things behind an error overrule a table, though not the error's own word or a rule of yours:
+a rate limit is `permanent` when a quota is used up, and so is a failed connection when a
+certificate was refused.
+
+## Groups
+
+Of an exception group the member decides that can least be retried, in this order:
+SEVERITY.
+The longest Retry-After of its members is waited for. Members that were only cancelled with the
+others do not count.
+
+## Retry-After
+
+How long to wait at least is read from an attribute `retry_after` in seconds, from the headers
+`retry-after-ms` and `retry-after`, gRPC's pushback, and Google's `RetryInfo`; else a rule of
+yours may say.
+
+## Rules of your own
+
+They stand in the settings, and come before everything built in:
+
+```toml
+[retry]
+max_retries = 5
+backoff = "fibonacci"
+total_limit = "15m"
+
+[retry.kinds]
+unknown = 0
+
+[[retry.rules]]
+name = "stock is being counted"
+kind = "transient"
+error = "shop.stock.StockError"
+message = "count(ed|ing)"
+retry_after = "2m"
+
+[[retry.rules]]
+kind = "permanent"
+error = "httpx.HTTPStatusError"
+status = 503
+
+[graphs.report-agent]
+target = "reports:graph"
+
+[graphs.report-agent.retry]
+max_retries = 1
+```
+
+All conditions of a rule must fit. `error` names a class, or a base of it, by the first part of
+its module and its own name (`httpx.HTTPStatusError`), or in full (`shop.stock.StockError`).
+Every key is in [settings.md](settings.md#retryrules); `[graphs.ID.retry]` changes the retries
+of one graph. In code, the same is a `Rule`:
+
+```python run
+from redrive.retry import Classifier, Kind, Rule
+
+rule = Rule(Kind.TRANSIENT, error=KeyError, message="not there yet", retry_after=5)
+failure = Classifier(rules=(rule,)).classify(KeyError("not there yet"))
+
+assert failure.kind is Kind.TRANSIENT
+assert failure.retry_after == 5
+```
+
+An error class of your own needs no rule: let it say `__redrive_kind__ = "transient"`.
+"""
+
+_INTROS = {
+    "HTTP": (
+        "The clients httpx, httpx2, httpcore, requests, urllib3 and aiohttp; and the status "
+        "that any error carries, in `status_code`, `status`, `code` or its `response`. `5xx` "
+        "stands for those that are not named."
+    ),
+    "Language models and graphs": (
+        "openai, anthropic, google-genai, ollama, langchain-core, langgraph and pydantic. "
+        "Most of their errors carry an HTTP status, which decides where nothing here does. "
+        "With `x-should-retry: true` a rate limit or a timeout stays one."
+    ),
+    "Databases": (
+        "psycopg, asyncpg, sqlite3, SQLAlchemy and redis. A whole SQLSTATE comes before its "
+        "class, `08xxx`."
+    ),
+    "Remote services": (
+        "gRPC and AWS (botocore). `grpc:pushback` is a server's own word: do not retry."
+    ),
+    "Kafka": (
+        "The protocol's error codes, of confluent-kafka and aiokafka; those below zero are "
+        "librdkafka's own. `kafka:fatal` is an error that ends its client."
+    ),
+    "Python and the operating system": (
+        "An `OSError` is judged by its class, then by its errno; without one it is unknown."
+    ),
+    "Python's general classes": (
+        "Signs of a bug, or of data that do not fit. What stands behind such an error decides "
+        "before them."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLine:
+    """One rule: `what` is its name in the log, `meaning` says more where there is more."""
+
+    family: str
+    what: str
+    kind: str
+    meaning: str = ""
+
+
+def rules_of(retry: RetrySettings) -> list[RuleLine]:
+    """Return the user's rules, then every line of the built-in tables."""
+    own = [settings.rule() for settings in retry.rules]
+    return [
+        *(
+            RuleLine(OWN_RULES, f"rule:{rule}", rule.kind.value, str(replace(rule, name="")))
+            for rule in own
+        ),
+        *(
+            RuleLine(line.family, line.what, line.kind.value, _meaning(line.what))
+            for line in table_lines()
+        ),
+    ]
+
+
+def _meaning(what: str) -> str:
+    form, _, name = what.partition(":")
+    return KafkaError(int(name)).name() if form == "kafka" and name != "fatal" else ""
+
+
+def classification_reference() -> str:
+    """Return the page docs/classification.md, made from the tables."""
+    severity = ", ".join(f"`{kind.value}`" for kind in SEVERITY)
+    parts = [_HEAD.replace("SEVERITY", severity)]
+    for family, lines in groupby(rules_of(RetrySettings()), key=lambda line: line.family):
+        parts += _section(family, list(lines))
+    return "".join(parts)
+
+
+def _section(family: str, lines: list[RuleLine]) -> Iterator[str]:
+    yield f"\n## {family}\n\n{_INTROS[family]}\n\n"
+    explained = any(line.meaning for line in lines)
+    yield "| rule | kind | name |\n|---|---|---|\n" if explained else "| rule | kind |\n|---|---|\n"
+    for line in lines:
+        name = f" {line.meaning} |" if explained else ""
+        yield f"| `{line.what}` | {line.kind} |{name}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(classification_reference())

@@ -1,0 +1,114 @@
+"""`redrive classify`: how an error would be judged, and what would follow; or all the rules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.options import Config, Json, start
+from redrive.cli.output import note, print_json, print_lines
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.cli.judged_page import Judged
+    from redrive.retry_settings import RetrySettings
+    from redrive.settings import Settings
+
+__all__ = ["classify"]
+
+
+def classify(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="An error: module:Class, module:instance, or module:function that raises or "
+            "returns it. With --list: a text to look for.",
+        ),
+    ] = None,
+    as_list: Annotated[
+        bool, typer.Option("--list", help="List all rules, or those with the text.")
+    ] = False,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The message it comes with.")
+    ] = None,
+    status: Annotated[
+        int | None, typer.Option(min=300, max=599, help="The HTTP status it comes with.")
+    ] = None,
+    retry_after: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="The Retry-After it comes with.")
+    ] = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Whose retries; default: those of no graph in particular."),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say of which kind an error is, by which rule, and how it would be retried."""
+    wait_s = None if retry_after is None else _seconds(retry_after)
+    if as_list and (message, status, wait_s, workflow) != (None, None, None, None):
+        raise typer.BadParameter("goes with the text alone", param_hint="--list")
+    if target is None and not as_list:
+        raise typer.BadParameter("is missing, and so is --list", param_hint="TARGET")
+    settings = start(config, {})
+    if as_list or target is None:
+        _print_rules(settings.retry, target or "", as_json=as_json)
+        return
+
+    from redrive.cli.judged_page import judged_json, judged_page  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.cli.named_error import Appearance, named_error  # noqa: PLC0415 - as above
+    from redrive.graphs.import_paths import import_target, importable  # noqa: PLC0415 - as above
+
+    importable(Path.cwd())
+    found = import_target(target, what="TARGET")
+    appearance = Appearance(message, status=status, retry_after=wait_s)
+    judged = _judged(settings, named_error(target, found, appearance), workflow)
+    if as_json:
+        print_json(judged_json(judged))
+    else:
+        judged_page(judged)
+
+
+def _judged(settings: Settings, error: BaseException, workflow: str | None) -> Judged:
+    from redrive.cli.judged_page import Judged  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.graphs.patterns import serving  # noqa: PLC0415 - as above
+    from redrive.retry import reason_of  # noqa: PLC0415 - as above
+    from redrive.retry.outlook import outlook  # noqa: PLC0415 - as above
+    from redrive.retry.rules.verdict import short_name  # noqa: PLC0415 - as above
+
+    graph = None if workflow is None else serving(workflow, settings.graphs)
+    if workflow is not None and graph is None:
+        note(f"no graph of the settings serves {workflow!r}: its retries are those of [retry]")
+    failure = settings.retry.classifier().classify(error)
+    follows = outlook(failure, policy=settings.policy(graph), reason=reason_of(error))
+    return Judged(short_name(error), failure, graph=graph, outlook=follows)
+
+
+def _print_rules(retry: RetrySettings, text: str, *, as_json: bool) -> None:
+    from redrive.classification_reference import rules_of  # noqa: PLC0415 - keeps `--help` fast
+
+    sought = text.casefold()
+    rows = [
+        row
+        for row in rules_of(retry)
+        if any(sought in cell.casefold() for cell in (row.family, row.what, row.kind, row.meaning))
+    ]
+    if not rows:
+        raise CommandError(ExitCode.ENDED_BADLY, f"no rule has {text!r} in it")
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_lines([[row.kind, row.what, row.family, row.meaning] for row in rows])
+
+
+def _seconds(text: str) -> float:
+    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--retry-after") from error
