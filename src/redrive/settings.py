@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from redrive.consumer.options import WorkerSettings
 from redrive.errors import SettingsError
-from redrive.graphs.options import CheckpointSettings, GraphSettings
+from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.kafka.options import KafkaSettings
 from redrive.retry.config import RetryConfig
 from redrive.settings_sources import (
@@ -73,6 +73,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     graphs: dict[str, GraphSettings] = Field(default_factory=dict)
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)

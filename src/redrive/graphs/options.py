@@ -1,4 +1,7 @@
-"""The settings `graphs.<id>.*` and `checkpoints.*`: which graph runs, where its state is kept."""
+"""The settings `graphs.<id>.*`, `timeouts.*`, `checkpoints.*`: what runs, how long, kept where.
+
+Nothing here loads a graph or opens a file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from redrive.units import Duration
 
-__all__ = ["CheckpointSettings", "GraphSettings"]
+__all__ = ["CheckpointSettings", "GraphSettings", "TimeoutSettings"]
+
+_NO_TIME = timedelta(0)
 
 
 class GraphSettings(BaseModel):
@@ -27,6 +32,51 @@ class GraphSettings(BaseModel):
         None, description="The graph's version; default: a hash of its drawing."
     )
     recursion_limit: int = Field(100, ge=1, description="Supersteps a run may take.")
+    timeout: Duration | None = Field(
+        None, gt=_NO_TIME, description="How long its runs may take; default: `timeouts.run`."
+    )
+    attempt_timeout: Duration | None = Field(
+        None,
+        gt=_NO_TIME,
+        description="How long one attempt of it may take; default: `timeouts.attempt`.",
+    )
+    idle_timeout: Duration | None = Field(
+        None,
+        gt=_NO_TIME,
+        description="How long no node of it may make progress; default: `timeouts.idle`.",
+    )
+
+
+class TimeoutSettings(BaseModel):
+    """How long things may take, for each graph that says nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Duration | None = Field(
+        None,
+        gt=_NO_TIME,
+        description="A run, with all its attempts and the waits between them; an event's own "
+        "deadline counts where it is earlier.",
+    )
+    attempt: Duration | None = Field(
+        None, gt=_NO_TIME, description="One attempt; another may follow, and resumes."
+    )
+    idle: Duration | None = Field(
+        None,
+        gt=_NO_TIME,
+        description="An attempt in which no node begins, ends, stores, calls a tool or a model, "
+        "or gets a token of it; another attempt may follow.",
+    )
+
+    def of(self, graph: GraphSettings | None) -> TimeoutSettings:
+        """Return what holds for one graph: its own values, and these where it has none."""
+        if graph is None:
+            return self
+        return TimeoutSettings(
+            run=graph.timeout or self.run,
+            attempt=graph.attempt_timeout or self.attempt,
+            idle=graph.idle_timeout or self.idle,
+        )
 
 
 class CheckpointSettings(BaseModel):
