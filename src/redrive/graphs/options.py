@@ -6,14 +6,22 @@ Nothing here loads a graph or opens a file.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from redrive.units import Duration
 
 __all__ = ["CheckpointSettings", "GraphSettings", "TimeoutSettings"]
 
-_NO_TIME = timedelta(0)
+
+def _some_time(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("no time at all: leave it out where there is to be no limit")
+    return value
+
+
+TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 
 
 class GraphSettings(BaseModel):
@@ -32,17 +40,15 @@ class GraphSettings(BaseModel):
         None, description="The graph's version; default: a hash of its drawing."
     )
     recursion_limit: int = Field(100, ge=1, description="Supersteps a run may take.")
-    timeout: Duration | None = Field(
-        None, gt=_NO_TIME, description="How long its runs may take; default: `timeouts.run`."
+    timeout: TimeLimit | None = Field(
+        None, description="How long its runs may take; default: `timeouts.run`."
     )
-    attempt_timeout: Duration | None = Field(
+    attempt_timeout: TimeLimit | None = Field(
         None,
-        gt=_NO_TIME,
         description="How long one attempt of it may take; default: `timeouts.attempt`.",
     )
-    idle_timeout: Duration | None = Field(
+    idle_timeout: TimeLimit | None = Field(
         None,
-        gt=_NO_TIME,
         description="How long no node of it may make progress; default: `timeouts.idle`.",
     )
 
@@ -52,20 +58,18 @@ class TimeoutSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    run: Duration | None = Field(
+    run: TimeLimit | None = Field(
         None,
-        gt=_NO_TIME,
         description="A run, with all its attempts and the waits between them; an event's own "
         "deadline counts where it is earlier.",
     )
-    attempt: Duration | None = Field(
-        None, gt=_NO_TIME, description="One attempt; another may follow, and resumes."
+    attempt: TimeLimit | None = Field(
+        None, description="One attempt; another may follow, and resumes."
     )
-    idle: Duration | None = Field(
+    idle: TimeLimit | None = Field(
         None,
-        gt=_NO_TIME,
-        description="An attempt in which no node begins, ends, stores, calls a tool or a model, "
-        "or gets a token of it; another attempt may follow.",
+        description="An attempt in which no node begins or ends, calls a tool or a model, gets a "
+        "token of it, or calls `runtime.heartbeat()`; another attempt may follow.",
     )
 
     def of(self, graph: GraphSettings | None) -> TimeoutSettings:
