@@ -21,6 +21,7 @@ from redrive.errors import (
 if TYPE_CHECKING:
     from redrive.dead_letter.record import DeadLetter
     from redrive.events import WorkflowEvent, WorkflowResultEvent
+    from redrive.graphs.current import remaining_time
     from redrive.graphs.processor import WorkflowProcessor
     from redrive.graphs.results import GraphFailed
     from redrive.retry.attempts import attempts
@@ -51,6 +52,7 @@ __all__ = [
     "classify",
     "is_transient_error",
     "load_settings",
+    "remaining_time",
     "retry_async",
 ]
 
@@ -70,6 +72,7 @@ _HOMES = {
     "classify": "retry.classify",
     "is_transient_error": "retry.classify",
     "load_settings": "settings",
+    "remaining_time": "graphs.current",
     "retry_async": "retry.call",
 }
 _OF_THE_EXTRA_WORKER = ("langgraph", "langchain_core", "aiosqlite", "sqlite_vec")

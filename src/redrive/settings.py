@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from redrive.consumer.options import WorkerSettings
 from redrive.errors import SettingsError
-from redrive.graphs.options import CheckpointSettings, GraphSettings
+from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.kafka.options import KafkaSettings
 from redrive.retry.config import RetryConfig
 from redrive.retry_settings import RetrySettings
@@ -44,6 +44,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     graphs: dict[str, GraphSettings] = Field(default_factory=dict)
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)

@@ -45,6 +45,7 @@ KNOWN_NAMES = {
     "KAFKA_WORKFLOW_RESULTS_TOPIC": "kafka.results_topic",
     "KAFKA_DLQ_TOPIC": "kafka.dlq_topic",
     "KAFKA_CONSUMER_GROUP_ID": "kafka.group_id",
+    "WORKFLOW_EXECUTION_TIMEOUT": "timeouts.run",
 }
 # The last one is where `redrive.testing` keeps its Kafka.
 _NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "REDRIVE_DEBUG", "REDRIVE_CACHE"})

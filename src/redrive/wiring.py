@@ -37,6 +37,7 @@ from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.lease import Lease
+from redrive.graphs.node_threads import NodeThreads
 from redrive.graphs.registry import GraphSource
 from redrive.kafka.batches import Report
 from redrive.kafka.client import consumer_config, producer_config
@@ -303,7 +304,7 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
     """
     log.info("worker.starting", worker=settings.worker.id, delivery=settings.worker.delivery.value)
     # Sync nodes block a thread each; asyncio's own five or six would be the real limit.
-    threads = ThreadPoolExecutor(settings.worker.in_flight + 8, thread_name_prefix=_NODE_THREAD)
+    threads = NodeThreads(settings.worker.in_flight + 8, thread_name_prefix=_NODE_THREAD)
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(threads)
         contain_exits(runner.get_loop())

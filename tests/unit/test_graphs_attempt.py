@@ -28,6 +28,7 @@ from redrive.graphs import (
     GraphSettings,
     GraphVersion,
     Lease,
+    Limits,
     RunEnd,
     WorkflowProcessor,
 )
@@ -228,9 +229,13 @@ async def test_an_attempt_that_runs_out_of_time_resumes_in_the_next(
     line.graph.add_edge("one", "slow")
     processor = WorkflowProcessor({"work": line.graph}, checkpoints)
 
-    first = await processor.run(event(), thread_id=THREAD, lease=Lease(), timeout_s=0.5)
+    first = await processor.run(
+        event(), thread_id=THREAD, lease=Lease(), limits=Limits(deadline_s=0.5)
+    )
     patient[0] = True
-    second = await processor.run(event(), thread_id=THREAD, lease=Lease(), timeout_s=60)
+    second = await processor.run(
+        event(), thread_id=THREAD, lease=Lease(), limits=Limits(deadline_s=60)
+    )
 
     assert isinstance(first, Failed)
     assert isinstance(first.error, DeadlineError)

@@ -20,6 +20,7 @@ from redrive.graphs.lease import Lease
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.graphs.timeouts import NO_LIMITS, Limits
 
 __all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
 
@@ -37,7 +38,7 @@ class Control(Protocol):
 class Processor(Protocol):
     """What executes a graph for an event; `redrive.graphs.WorkflowProcessor` does."""
 
-    async def run(
+    async def run(  # noqa: PLR0913 - one attempt's facts, each by its name
         self,
         event: WorkflowEvent,
         *,
@@ -46,7 +47,9 @@ class Processor(Protocol):
         control: Any = None,  # noqa: ANN401 - what its own `new_control` made
         generation: int = 0,
         redrive_count: int = 0,
-        timeout_s: float | None = None,
+        limits: Limits = NO_LIMITS,
+        policy: RetryConfig | None = None,
+        failed_before: int = 0,
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -176,7 +179,9 @@ class Runner:
                 control=control,
                 generation=run.headers.generation,
                 redrive_count=run.headers.count,
-                timeout_s=None if remaining_s is None else max(remaining_s, 0.0),
+                limits=Limits(deadline_s=remaining_s),
+                policy=self._policy(run.event.workflow_id),
+                failed_before=run.attempts,
             )
         finally:
             lease.end()

@@ -1,7 +1,7 @@
 """LangGraph: which graph runs for an event, how it runs and resumes, where it keeps its state.
 
-`options`, `runs` and `lease` need no LangGraph; the names below are imported when they are first
-asked for, and say which extra to install where LangGraph is missing.
+What is imported here needs no LangGraph; the other names are imported when they are first asked
+for, and say which extra to install where LangGraph is missing.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from redrive.errors import MissingExtraError
+from redrive.graphs.current import remaining_time
 from redrive.graphs.lease import Lease
-from redrive.graphs.options import CheckpointSettings, GraphSettings
+from redrive.graphs.leftover import Leftover
+from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, RunEnd
+from redrive.graphs.timeouts import Limits
 
 if TYPE_CHECKING:
     from redrive.graphs.checkpoints import Checkpoints
@@ -34,10 +37,14 @@ __all__ = [
     "GraphVersion",
     "GuardedSaver",
     "Lease",
+    "Leftover",
+    "Limits",
     "LoadedGraph",
     "Position",
     "RunEnd",
+    "TimeoutSettings",
     "WorkflowProcessor",
+    "remaining_time",
 ]
 
 _WHERE = {

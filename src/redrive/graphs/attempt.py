@@ -5,28 +5,34 @@ User code may raise anywhere here; `redrive.graphs.processor` is the boundary th
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
 
-from redrive.errors import DeadlineError, StaleAttemptError
+from redrive.errors import StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.guard import GuardedSaver
+from redrive.graphs.leftover import Leftover
 from redrive.graphs.loading import CompiledGraph
+from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position
 from redrive.graphs.threads import Standing, Thread, position, read_thread
+from redrive.graphs.timeouts import Limit
 from redrive.retry.kinds import Reason
 
 __all__ = ["Attempt", "failed"]
 
 _INTERRUPT = "__interrupt__"
+# A checkpointer that hangs must not hold back the failure that it may have caused.
+_POSITION_S = 5.0
 _NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
 
 
@@ -35,7 +41,7 @@ class Attempt:
     """What one attempt works with; `resumed` is learnt on the way.
 
     `run` is `<event_id>/<generation>`; `graph` is a copy of the loaded one with this attempt's own
-    checkpointer under it.
+    checkpointer under it; `threads` is what it has running in threads.
     """
 
     event: WorkflowEvent
@@ -45,6 +51,7 @@ class Attempt:
     config: RunnableConfig
     saver: GuardedSaver | None
     resumed: bool = False
+    threads: WorkInThreads = field(default_factory=WorkInThreads)
 
     async def look(self) -> Thread:
         """Read the thread, and note whether there is something to go on from."""
@@ -120,28 +127,38 @@ class Attempt:
         )
 
 
-async def failed(attempt: Attempt | None, error: BaseException) -> Failed:
-    """Tell what raised, in which node of which graph, and where the thread stands."""
+async def failed(
+    attempt: Attempt, error: BaseException, *, task: asyncio.Task[Any] | None = None
+) -> Failed:
+    """Tell what raised, in which node of which graph, and where the thread stands.
+
+    Args:
+        attempt: What failed.
+        error: What it raised, or the limit that it reached.
+        task: The attempt's own; it may have been left behind.
+    """
     stands = await _position(attempt, error)
     node = _node(error)
-    if node is None and isinstance(error, DeadlineError) and stands is not None:
+    if node is None and isinstance(error, Limit) and stands is not None:
         node = next(iter(stands.next), None)
-    loaded = None if attempt is None else attempt.loaded
+    leftover = Leftover(task, attempt.threads)
     return Failed(
         error=error,
         node=node,
         position=stands,
-        resumed=attempt is not None and attempt.resumed,
-        graph=None if loaded is None else GraphVersion(loaded.id, loaded.version),
+        resumed=attempt.resumed,
+        graph=GraphVersion(attempt.loaded.id, attempt.loaded.version),
+        leftover=leftover if leftover.alive else None,
     )
 
 
-async def _position(attempt: Attempt | None, error: BaseException) -> Position | None:
+async def _position(attempt: Attempt, error: BaseException) -> Position | None:
     # A stale attempt's thread belongs to another by now.
-    if attempt is None or attempt.saver is None or isinstance(error, StaleAttemptError):
+    if attempt.saver is None or isinstance(error, StaleAttemptError):
         return None
     try:
-        return await position(attempt.saver, attempt.graph, attempt.config)
+        async with asyncio.timeout(_POSITION_S):
+            return await position(attempt.saver, attempt.graph, attempt.config)
     except Exception:  # noqa: BLE001 - the first error is the one to tell, not that it has no place
         return None
 

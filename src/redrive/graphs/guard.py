@@ -6,7 +6,7 @@ same process is refused too. So a thread is only ever what its owner made of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -29,16 +29,29 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     The lease is asked again after an awaited write, so that an attempt that went stale meanwhile
     (a frozen process, a slow disk) starts no further node.
+
+    Args:
+        saver: Where checkpoints go.
+        lease: The attempt's.
+        wrote: Called after each write, from the thread that wrote.
     """
 
-    def __init__(self, saver: BaseCheckpointSaver[Any], lease: Lease) -> None:
+    def __init__(
+        self,
+        saver: BaseCheckpointSaver[Any],
+        lease: Lease,
+        *,
+        wrote: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._lease = lease
+        self._wrote = wrote or _nothing
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
-        return GuardedSaver(self._saver.with_allowlist(extra_allowlist), self._lease)
+        saver = self._saver.with_allowlist(extra_allowlist)
+        return GuardedSaver(saver, self._lease, wrote=self._wrote)
 
     def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
         """Number channels the way the checkpointer does."""
@@ -96,6 +109,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store a checkpoint, if the lease is held."""
         self._lease.check()
         stored = self._saver.put(config, checkpoint, metadata, new_versions)
+        self._wrote()
         self._lease.check()
         return stored
 
@@ -109,6 +123,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store a checkpoint, if the lease is held."""
         await self._lease.admit()
         stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
+        self._wrote()
         self._lease.check()
         return stored
 
@@ -122,6 +137,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store what a node wrote, if the lease is held."""
         self._lease.check()
         self._saver.put_writes(config, writes, task_id, task_path)
+        self._wrote()
 
     async def aput_writes(
         self,
@@ -133,6 +149,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store what a node wrote, if the lease is held."""
         await self._lease.admit()
         await self._saver.aput_writes(config, writes, task_id, task_path)
+        self._wrote()
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, if the lease is held."""
@@ -143,3 +160,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Delete a thread, if the lease is held."""
         await self._lease.admit()
         await self._saver.adelete_thread(thread_id)
+
+
+def _nothing() -> None:
+    pass

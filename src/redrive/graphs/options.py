@@ -1,15 +1,28 @@
-"""The settings `graphs.<id>.*` and `checkpoints.*`: which graph runs, where its state is kept."""
+"""The settings `graphs.<id>.*`, `timeouts.*`, `checkpoints.*`: what runs, how long, kept where.
+
+Nothing here loads a graph or opens a file.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from redrive.retry_settings import GraphRetrySettings
 from redrive.units import Duration
 
-__all__ = ["CheckpointSettings", "GraphSettings"]
+__all__ = ["CheckpointSettings", "GraphSettings", "TimeoutSettings"]
+
+
+def _some_time(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("no time at all: leave it out where there is to be no limit")
+    return value
+
+
+TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 
 
 class GraphSettings(BaseModel):
@@ -31,6 +44,47 @@ class GraphSettings(BaseModel):
     retry: GraphRetrySettings = Field(
         default_factory=GraphRetrySettings, description="Retries of this graph alone."
     )
+    timeout: TimeLimit | None = Field(
+        None, description="How long its runs may take; default: `timeouts.run`."
+    )
+    attempt_timeout: TimeLimit | None = Field(
+        None,
+        description="How long one attempt of it may take; default: `timeouts.attempt`.",
+    )
+    idle_timeout: TimeLimit | None = Field(
+        None,
+        description="How long no node of it may make progress; default: `timeouts.idle`.",
+    )
+
+
+class TimeoutSettings(BaseModel):
+    """How long things may take, for each graph that says nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: TimeLimit | None = Field(
+        None,
+        description="A run, with all its attempts and the waits between them; an event's own "
+        "deadline counts where it is earlier.",
+    )
+    attempt: TimeLimit | None = Field(
+        None, description="One attempt; another may follow, and resumes."
+    )
+    idle: TimeLimit | None = Field(
+        None,
+        description="An attempt in which no node begins or ends, calls a tool or a model, gets a "
+        "token of it, or calls `runtime.heartbeat()`; another attempt may follow.",
+    )
+
+    def of(self, graph: GraphSettings | None) -> TimeoutSettings:
+        """Return what holds for one graph: its own values, and these where it has none."""
+        if graph is None:
+            return self
+        return TimeoutSettings(
+            run=graph.timeout or self.run,
+            attempt=graph.attempt_timeout or self.attempt,
+            idle=graph.idle_timeout or self.idle,
+        )
 
 
 class CheckpointSettings(BaseModel):

@@ -17,16 +17,21 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import DeadlineError, UnknownWorkflowError
+from redrive.errors import NodeExitError, UnknownWorkflowError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.current import CURRENT, Current
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
+from redrive.graphs.node_threads import WORK_IN_THREADS
+from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
-from redrive.graphs.runs import Drained, Failed, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
+from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
@@ -79,13 +84,16 @@ class WorkflowProcessor:
         What the graph raises is in the answer. The thread is the event's own: the same event again
         resumes, or is answered equally.
         """
-        started_at = self._clock.now()
-        end = await self.run(event, thread_id=f"{event.event_id}/0/0", lease=Lease())
+        started_at, lease = self._clock.now(), Lease()
+        try:
+            end = await self.run(event, thread_id=f"{event.event_id}/0/0", lease=lease)
+        finally:
+            lease.end()
         return answer(
             event, end, started_at=started_at, finished_at=self._clock.now(), worker=self._worker
         )
 
-    async def run(
+    async def run(  # noqa: PLR0913 - one attempt's facts, each by its name
         self,
         event: WorkflowEvent,
         *,
@@ -94,45 +102,52 @@ class WorkflowProcessor:
         control: DrainControl | None = None,
         generation: int = 0,
         redrive_count: int = 0,
-        timeout_s: float | None = None,
+        limits: Limits = NO_LIMITS,
+        policy: RetryConfig | None = None,
+        failed_before: int = 0,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
-        Only a cancellation of the calling task passes.
+        It comes back at its limit also when a node does not let go; `Failed.leftover` then tells
+        of what goes on. Only a cancellation of the calling task passes, as promptly.
 
         Args:
             event: What to run.
             thread_id: The LangGraph thread. One that begins with `<event_id>/` is the run's own and
                 swept when the run is long over; another is the producer's, and stays.
-            lease: Held while this attempt may write.
-            control: From `new_control`.
+            lease: Held while this attempt may write; ended here when a limit was reached.
+            control: From `new_control`, for this attempt alone.
             generation: Counts restarts: another generation does not go on from this one's state.
             redrive_count: How often the event was redriven; noted with the checkpoints.
-            timeout_s: After so many seconds it comes back as failed with a `DeadlineError`.
+            limits: Counted from now. The error is a `DeadlineError`, an `AttemptTimeoutError` or
+                an `IdleTimeoutError`.
+            policy: The run's retry policy, for the code of its nodes.
+            failed_before: How many attempts of the run failed before, for the same.
         """
-        attempt: Attempt | None = None
-        limit = asyncio.timeout(timeout_s)
+        run = f"{event.event_id}/{generation}"
+        current = Current(
+            deadline=limits.ends_at(self._clock.monotonic()),
+            clock=self._clock,
+            policy=policy,
+            failed_before=failed_before,
+        )
+        progress = None if limits.idle_s is None else Progress()
         try:
-            run = f"{event.event_id}/{generation}"
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count)
-            async with limit:
-                thread = await attempt.look()
-                if thread.standing is Standing.RESUME:
-                    await self._keep(thread_id)
-                end = await attempt.go_on(thread, control if self.drainable else None)
-        except GraphDrained:
-            return Drained()
-        except (GeneratorExit, KeyboardInterrupt):
-            raise
-        # The boundary to user code: what it raises is data from here on.
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside():
-                raise
-            return await failed(attempt, DeadlineError() if limit.expired() else error)
+            attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
+        except Exception as error:  # noqa: BLE001 - data, as what the graph raises
+            return Failed(error=error, node=None, position=None, resumed=False)
+        # A drain without checkpoints would lose the run: there it only ends what is over anyway.
+        stop = control if control is not None and self.drainable else RunControl()
+        task = asyncio.create_task(self._execute(attempt, stop, current))
+        limit = await hold(task, limits, progress=progress, stop=stop.request_drain)
+        if limit is not None:
+            lease.end(str(limit))
+            return await failed(attempt, limit, task=task)
+        end = await _outcome(attempt, task)
         # What the producer named holds a conversation, not one run, and who is asked may answer
         # late: both stay.
-        waits = end.reason is Reason.INTERRUPT
-        if thread_id.startswith(f"{event.event_id}/") and not waits:
+        over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
+        if over and thread_id.startswith(f"{event.event_id}/"):
             await self._mark_finished(thread_id)
         return end
 
@@ -152,15 +167,34 @@ class WorkflowProcessor:
         """
         run = f"{event.event_id}/{generation}"
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count)
+            attempt = self._attempt(event, run, thread_id, lease, redrive_count, None)
         except UnknownWorkflowError:
-            return await failed(None, error)
+            return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
         following = end.position.next if end.position else ()
         return replace(end, node=next(iter(following), None))
 
+    async def _execute(self, attempt: Attempt, control: RunControl, current: Current) -> Ended:
+        """Run the attempt, in a task of its own: so it can be left behind."""
+        CURRENT.set(current)
+        WORK_IN_THREADS.set(attempt.threads)
+        try:
+            thread = await attempt.look()
+            if thread.standing is Standing.RESUME:
+                await self._keep(attempt.config["configurable"]["thread_id"])
+            return await attempt.go_on(thread, control)
+        except SystemExit as error:
+            # Out of a task it would end the loop, where nothing else contains it.
+            raise NodeExitError(error.code) from error
+
     def _attempt(
-        self, event: WorkflowEvent, run: str, thread_id: str, lease: Lease, redrive_count: int
+        self,
+        event: WorkflowEvent,
+        run: str,
+        thread_id: str,
+        lease: Lease,
+        redrive_count: int,
+        progress: Progress | None,
     ) -> Attempt:
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
@@ -168,9 +202,11 @@ class WorkflowProcessor:
             "configurable": {"thread_id": thread_id},
             "recursion_limit": loaded.recursion_limit,
         }
+        if progress is not None:
+            config = watched(config, progress)
         if opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
-        saver = GuardedSaver(opened, lease)
+        saver = GuardedSaver(opened, lease, wrote=None if progress is None else progress.touch)
         # Only checkpoints carry metadata, and LangGraph hands it on at every step.
         config["metadata"] = {
             RUN_KEY: run,
@@ -193,6 +229,13 @@ class WorkflowProcessor:
             log.warning("checkpoints.not_marked", thread_id=thread_id, error=str(error))
 
 
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _outcome(attempt: Attempt, task: asyncio.Task[Ended]) -> RunEnd:
+    try:
+        return task.result()
+    except GraphDrained:
+        return Drained()
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    # The boundary to user code: what it raises is data from here on.
+    except BaseException as error:  # noqa: BLE001 - a node may cancel itself
+        return await failed(attempt, error)

@@ -40,6 +40,7 @@ class LoadedGraph:
     input: InputMapper | None = None
     output: OutputMapper | None = None
     recursion_limit: int = _DEFAULT_RECURSION_LIMIT
+    settings: GraphSettings | None = None
 
     @property
     def named(self) -> GraphVersion:
@@ -126,6 +127,7 @@ def _configured(name: str, settings: GraphSettings) -> LoadedGraph:
         input=_mapper(settings.input, f"{what}, its input"),
         output=_mapper(settings.output, f"{what}, its output"),
         recursion_limit=settings.recursion_limit,
+        settings=settings,
     )
 
 

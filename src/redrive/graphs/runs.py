@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from redrive.graphs.leftover import Leftover
 from redrive.retry.kinds import Reason
 
 __all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "RunEnd"]
@@ -43,13 +44,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt raised; the thread can be resumed where `position` says, if it is set."""
+    """The attempt raised; the thread can be resumed where `position` says, if it is set.
+
+    `leftover` is set when something of the attempt ran on as it came back.
+    """
 
     error: BaseException
     node: str | None
     position: Position | None
     resumed: bool
     graph: GraphVersion | None = None
+    leftover: Leftover | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,66 @@
+"""When a node of an attempt last moved, and the callback handler that sees it move.
+
+Checkpoint writes are seen by the guard; nothing here decides how long is too long.
+"""
+
+from __future__ import annotations
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from redrive.clock import SYSTEM
+
+__all__ = ["Progress", "watched"]
+
+# LangGraph's own name: what `runtime` is made from in every node and subgraph.
+_RUNTIME_KEY = "__pregel_runtime"
+
+
+class Progress:
+    """Knows when something last moved, in real monotonic seconds. Safe from any thread."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = SYSTEM.monotonic()
+
+    def touch(self) -> None:
+        """Note that something moved now."""
+        self.at = SYSTEM.monotonic()
+
+
+def watched(config: RunnableConfig, progress: Progress) -> RunnableConfig:
+    """Return the config with which a run's callback events and `runtime.heartbeat()` are progress.
+
+    Args:
+        config: What the graph is run with.
+        progress: Touched by each event.
+    """
+    runtime: Runtime[None] = Runtime(heartbeat=progress.touch)
+    return {
+        **config,
+        "callbacks": [_EveryEvent(progress)],
+        "configurable": {**config.get("configurable", {}), _RUNTIME_KEY: runtime},
+    }
+
+
+class _EveryEvent(BaseCallbackHandler):
+    """Takes any event of a node, a tool or a model for progress."""
+
+    # Else each event would take a thread.
+    run_inline = True
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def _touch(self, *_: object, **__: object) -> None:
+        self._progress.touch()
+
+    on_chain_start = on_chain_end = on_chain_error = _touch
+    on_tool_start = on_tool_end = on_tool_error = _touch
+    on_chat_model_start = on_llm_start = on_llm_new_token = on_llm_end = on_llm_error = _touch
+    on_stream_event = _touch
+    on_retriever_start = on_retriever_end = on_retriever_error = _touch
+    on_agent_action = on_agent_finish = _touch
+    on_text = on_retry = on_custom_event = _touch
