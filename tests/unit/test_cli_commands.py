@@ -138,8 +138,9 @@ def test_a_flag_that_cannot_work_is_named() -> None:
 def test_graphs_of_flags_and_of_the_file_are_both_looked_for() -> None:
     Path("redrive.toml").write_text("[graphs.mine]\ntarget = 'no_such_module:graph'\n")
 
-    of_the_file = _run("worker", "--log-level", "error")
-    of_the_flag = _run("worker", "--graph", "mine=no_other_module:graph", "--log-level", "error")
+    worker = ("worker", "--processes", "0", "--log-level", "error")
+    of_the_file = _run(*worker)
+    of_the_flag = _run(*worker, "--graph", "mine=no_other_module:graph")
 
     assert of_the_file.exit_code == of_the_flag.exit_code == ExitCode.SETTINGS
     assert "redrive: graph 'mine': there is no module 'no_such_module'" in of_the_file.stderr
