@@ -47,8 +47,16 @@ KNOWN_NAMES = {
     "KAFKA_CONSUMER_GROUP_ID": "kafka.group_id",
     "WORKFLOW_EXECUTION_TIMEOUT": "timeouts.run",
 }
-# The last one is where `redrive.testing` keeps its Kafka.
-_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "REDRIVE_DEBUG", "REDRIVE_CACHE"})
+# Besides: where `redrive.testing` keeps its Kafka, and what a parent process tells its worker.
+_NOT_SETTINGS = frozenset(
+    {
+        CONFIG_VARIABLE,
+        "REDRIVE_DEBUG",
+        "REDRIVE_CACHE",
+        "REDRIVE_LAST_EXIT",
+        "REDRIVE_PARENT_PIPE",
+    }
+)
 # Kubernetes gives every pod these for a Service called `redrive` or `redrive-…`.
 _SERVICE_LINK = re.compile(
     r"REDRIVE(_[A-Z0-9]+)*?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"

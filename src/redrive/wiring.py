@@ -26,6 +26,7 @@ from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.intake import Intake
 from redrive.consumer.options import Delivery
 from redrive.consumer.outcome import Ending
+from redrive.consumer.parent import parent_pipe, times_asked
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Downstream, Settler
@@ -321,19 +322,34 @@ async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
     graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
     loop = asyncio.get_running_loop()
     consumer = LangGraphKafkaConsumer(settings, graphs)
-    asked = False
+    parent = parent_pipe()
+    signals = 0
 
-    def stop() -> None:
-        nonlocal asked
-        if asked:
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        parent.read()
+        if times_asked(signals=signals, forwarded=parent.forwarded) > 1:
             log.warning("worker.stopped_at_once")
             os._exit(_STOPPED_AT_ONCE)
-        asked = True
         consumer.request_stop()
 
+    def on_parent(number: int) -> None:
+        parent.read()
+        if parent.is_gone:
+            loop.remove_reader(number)
+            log.warning("worker.parent_gone")
+            consumer.request_stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    await consumer.run()
+        loop.add_signal_handler(number, on_signal)
+    if parent.number is not None:
+        loop.add_reader(parent.number, on_parent, parent.number)
+    await consumer.start()
+    if signals or parent.is_gone:
+        # Asked before there was anything to stop.
+        consumer.request_stop()
+    await consumer.wait()
 
 
 def _leave_stuck_nodes(threads: ThreadPoolExecutor, error: BaseException | None) -> None:

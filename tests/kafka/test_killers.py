@@ -202,7 +202,7 @@ def judged(stage: Stage, plans: list[Plan], events: list[WorkflowEvent], deaths:
     attempts(stage, plans, innocents, deaths)
     exhausted = {n for n, plan in enumerate(plans) if plan.failures > RETRIES} - innocents
     given_up = [letter for letter in letters(stage) if letter.reason is Reason.RETRIES_EXHAUSTED]
-    assert {names[letter.original_event["event_id"]] for letter in given_up} == exhausted
+    assert {names[event_id_of(letter)] for letter in given_up} == exhausted
     assert all(letter.retry_count == RETRIES for letter in given_up)
     return len(innocents)
 
@@ -212,7 +212,12 @@ def crashed(evidence: Evidence) -> set[str]:
     condemned = [letter for letter in found if letter.reason is Reason.CRASHED]
     assert all(letter.kind is Kind.POISON for letter in condemned)
     assert all(f"died {CRASHES} times" in letter.error.message for letter in condemned)
-    return {letter.original_event["event_id"] for letter in condemned if letter.original_event}
+    return {event_id_of(letter) for letter in condemned}
+
+
+def event_id_of(letter: DeadLetter) -> str:
+    assert letter.original_event is not None
+    return str(letter.original_event["event_id"])
 
 
 def letters(stage: Stage) -> list[DeadLetter]:
@@ -221,7 +226,7 @@ def letters(stage: Stage) -> list[DeadLetter]:
 
 
 def attempts(stage: Stage, plans: list[Plan], innocents: set[int], deaths: int) -> None:
-    """Nodes ran as often as they had to, plus those in flight at a death; never above the policy."""
+    """Nodes ran as often as they had to, plus those in flight at a death, within the policy."""
     begun = Counter(
         (int(line.split()[0].removeprefix("run-")), line.split()[1])
         for line in (stage.folder / "executions.log").read_text().splitlines()

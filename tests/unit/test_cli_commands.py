@@ -18,6 +18,7 @@ from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 
 HEAVY = ("langgraph", "langchain_core", "confluent_kafka", "structlog", "airflow")
+OF_THE_WORKER = ("langgraph", "langchain_core", "confluent_kafka", "airflow")
 
 
 @pytest.fixture(autouse=True)
@@ -144,12 +145,42 @@ def test_a_flag_that_cannot_work_is_named() -> None:
 def test_graphs_of_flags_and_of_the_file_are_both_looked_for() -> None:
     Path("redrive.toml").write_text("[graphs.mine]\ntarget = 'no_such_module:graph'\n")
 
-    of_the_file = _run("worker", "--log-level", "error")
-    of_the_flag = _run("worker", "--graph", "mine=no_other_module:graph", "--log-level", "error")
+    worker = ("worker", "--processes", "0", "--log-level", "error")
+    of_the_file = _run(*worker)
+    of_the_flag = _run(*worker, "--graph", "mine=no_other_module:graph")
 
     assert of_the_file.exit_code == of_the_flag.exit_code == ExitCode.SETTINGS
     assert "redrive: graph 'mine': there is no module 'no_such_module'" in of_the_file.stderr
     assert "redrive: graph 'mine': there is no module 'no_other_module'" in of_the_flag.stderr
+
+
+def test_several_workers_under_one_parent_are_refused_by_name() -> None:
+    result = _run("worker", "--processes", "2")
+
+    assert result.exit_code == ExitCode.SETTINGS
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("redrive: worker.processes in the flags or overrides: 2 workers under")
+
+
+def test_a_parent_keeps_what_its_worker_says_and_imports_no_kafka_and_no_graphs() -> None:
+    script = (
+        "import sys\n"
+        "sys.argv = ['redrive', 'worker', '--graph', 'mine=no_such_module:graph']\n"
+        "import redrive.cli\n"
+        "try:\n    redrive.cli.main()\n"
+        f"finally:\n    print('HEAVY', [m for m in {OF_THE_WORKER!r} if m in sys.modules])\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+
+    assert done.returncode == ExitCode.SETTINGS
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(said) == 1
+    assert said[0].startswith("redrive: graph 'mine': there is no module 'no_such_module'")
+    assert done.stderr.count("supervisor.child_started") == 1
 
 
 @pytest.fixture

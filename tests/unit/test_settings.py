@@ -178,6 +178,8 @@ def test_an_empty_variable_counts_as_unset() -> None:
         "REDRIVE_WORKER_SERVICE_PORT_METRICS",
         "REDRIVE_DEBUG",
         "REDRIVE_CACHE",
+        "REDRIVE_LAST_EXIT",
+        "REDRIVE_PARENT_PIPE",
     ],
 )
 def test_what_kubernetes_and_our_own_tools_set_is_no_unknown_key(name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +51,10 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     ] = None,
     in_flight: Annotated[int | None, typer.Option(help="Runs at the same time.")] = None,
     delivery: Annotated[_Delivery | None, typer.Option(help="What readers may rely on.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(metavar="0|1", help="1: a parent replaces a worker that died. 0: no parent."),
+    ] = None,
     config: Config = None,
     log_format: Annotated[
         _LogFormat | None, typer.Option(help="Default: console on a terminal, else json.")
@@ -61,13 +67,31 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         "worker.id": worker_id,
         "worker.in_flight": in_flight,
         "worker.delivery": None if delivery is None else delivery.value,
+        "worker.processes": processes,
         "graphs": _targets(graph) if graph else None,
     }
     log_json = None if log_format is None else log_format is _LogFormat.JSON
     settings = start(config, flags, log_json=log_json, log_level=log_level.upper())
+    if settings.worker.processes:
+        raise typer.Exit(_supervise(grace=settings.worker.grace))
     with needs_extra("langgraph", extra="worker"):
         from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
     raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json))
+
+
+def _supervise(*, grace: timedelta) -> int:
+    """Become the parent of a worker that has the flags of this process."""
+    from redrive.consumer.supervisor import (  # noqa: PLC0415 - keeps `--help` fast
+        STOP_MARGIN_S,
+        Supervisor,
+    )
+
+    # The child looks for modules where this process does: `python -m` alone adds the working
+    # directory, where a file of the user's may have the name of a module of Python's own.
+    python = [sys.executable, *([] if str(Path.cwd()) in sys.path else ["-P"])]
+    # Of a flag that is given twice the later one holds.
+    command = [*python, "-m", "redrive", *sys.argv[1:], "--processes", "0"]
+    return Supervisor(command, patience_s=grace.total_seconds() + STOP_MARGIN_S).run()
 
 
 def _targets(graphs: list[str]) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from redrive.units import Duration, Size
 
@@ -39,3 +39,19 @@ class WorkerSettings(BaseModel):
         timedelta(seconds=25), description="How long a worker that is told to stop may take."
     )
     delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="exactly_once or at_least_once.")
+    processes: int = Field(
+        1,
+        ge=0,
+        description="1: a parent process watches the worker and replaces it when it dies. 0: no "
+        "parent, for a platform that replaces the worker itself.",
+    )
+
+    @field_validator("processes")
+    @classmethod
+    def _is_built(cls, processes: int) -> int:
+        if processes > 1:
+            raise ValueError(
+                f"{processes} workers under one parent are not built yet: set 1, and start "
+                "several `redrive worker`, each with an id of its own"
+            )
+        return processes

@@ -18,9 +18,9 @@ from redrive.errors import ProcessDiedError, StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.timeouts import NO_LIMITS, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.graphs.timeouts import NO_LIMITS, Limits
 
 __all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
 

@@ -77,7 +77,9 @@ class Stage:
         }
         arguments = ("--graph", f"{WORKFLOW}=redrive.demo.graph:graph")
         delivery = ("--delivery", self.delivery.value, "--log-format", "json")
-        return Child("-m", "redrive", "worker", *arguments, *delivery, env=env, log=self.worker_log)
+        # Without a parent of its own: it is the demo that watches and ends it.
+        worker = ("-m", "redrive", "worker", "--processes", "0")
+        return Child(*worker, *arguments, *delivery, env=env, log=self.worker_log)
 
     def start_airflow(self) -> Child:
         """Start Airflow's process, with a home and a database of its own."""

@@ -79,14 +79,19 @@ class Stage:
         }
 
     def worker(
-        self, *arguments: str, name: str = "worker", environ: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        name: str = "worker",
+        environ: Mapping[str, str] | None = None,
+        supervised: bool = False,
     ) -> WorkerProcess:
-        """Return a worker process of this stage, not started yet."""
+        """Return a worker of this stage, not started yet; `supervised` gives it a parent."""
         return WorkerProcess(
             self.folder,
             environ=self.environ() | dict(environ or {}),
             arguments=arguments,
             name=name,
+            supervised=supervised,
         )
 
     def send(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redrive.clock import SYSTEM
@@ -39,6 +39,8 @@ class WorkerProcess:
         environ: Its settings, as REDRIVE_… variables.
         arguments: Further flags of `redrive worker`.
         name: Tells its log files apart.
+        supervised: Whether a parent process watches it and replaces it. `pid`, and what is sent or
+            killed here, is the parent then, and the log holds the lines of all its children.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class WorkerProcess:
         environ: Mapping[str, str],
         arguments: tuple[str, ...] = (),
         name: str = "worker",
+        supervised: bool = False,
     ) -> None:
         self._folder = folder
         self._environ = {**os.environ, **environ}
-        self._command = (sys.executable, "-m", "redrive", "worker", *arguments)
+        self._supervised = supervised
+        processes = ("--processes", "1" if supervised else "0")
+        self._command = (sys.executable, "-m", "redrive", "worker", *processes, *arguments)
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         self._lives = 0
@@ -70,6 +75,18 @@ class WorkerProcess:
     def running_now(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def child_pid(self) -> int:
+        """The process id of the parent's newest child.
+
+        Raises:
+            LookupError: It has started none yet, or is no parent.
+        """
+        pids = [started["pid"] for started in self.events("supervisor.child_started")]
+        if not pids:
+            raise LookupError(f"{self._name} has no child")
+        return int(str(pids[-1]))
 
     def start(self) -> None:
         """Start it, or start it again."""
@@ -105,6 +122,8 @@ class WorkerProcess:
     def close(self) -> None:
         """End it, whatever state it is in."""
         if self._process is not None and self._process.poll() is None:
+            if self._supervised:
+                self._stop_at_once()
             self._process.kill()
             self._process.wait(10)
 
@@ -141,6 +160,14 @@ class WorkerProcess:
             yield self
         finally:
             self.close()
+
+    def _stop_at_once(self) -> None:
+        # Killed, a parent would leave its child to drain. Two different signals: of two equal ones
+        # that wait, the system keeps one.
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(timeout_s=15)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
