@@ -17,6 +17,7 @@ from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, 
 if TYPE_CHECKING:
     from redrive.graphs.checkpoints import Checkpoints
     from redrive.graphs.guard import GuardedSaver
+    from redrive.graphs.node_retry import retry_policy
     from redrive.graphs.processor import DrainControl, WorkflowProcessor
     from redrive.graphs.registry import GraphRegistry, LoadedGraph
     from redrive.graphs.results import GraphFailed
@@ -38,6 +39,7 @@ __all__ = [
     "Position",
     "RunEnd",
     "WorkflowProcessor",
+    "retry_policy",
 ]
 
 _WHERE = {
@@ -48,6 +50,7 @@ _WHERE = {
     "GuardedSaver": "guard",
     "LoadedGraph": "registry",
     "WorkflowProcessor": "processor",
+    "retry_policy": "node_retry",
 }
 _FROM_THE_EXTRA = ("langgraph", "langchain_core", "aiosqlite", "sqlite_vec")
 

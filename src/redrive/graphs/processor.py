@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -21,11 +22,13 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.current import CURRENT, Current
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.registry import GraphRegistry, GraphSource
-from redrive.graphs.runs import Drained, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
+from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
@@ -84,7 +87,7 @@ class WorkflowProcessor:
             event, end, started_at=started_at, finished_at=self._clock.now(), worker=self._worker
         )
 
-    async def run(
+    async def run(  # noqa: PLR0913 - the facts of one attempt
         self,
         event: WorkflowEvent,
         *,
@@ -94,6 +97,8 @@ class WorkflowProcessor:
         generation: int = 0,
         redrive_count: int = 0,
         timeout_s: float | None = None,
+        policy: RetryConfig | None = None,
+        failed_before: int = 0,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -108,7 +113,34 @@ class WorkflowProcessor:
             generation: Counts restarts: another generation does not go on from this one's state.
             redrive_count: How often the event was redriven; noted with the checkpoints.
             timeout_s: After so many seconds it comes back as failed with a `DeadlineError`.
+            policy: The run's retry policy: no retry of a node goes beyond it.
+            failed_before: How many attempts of the run failed before, with retries of nodes.
         """
+        until = None if timeout_s is None else self._clock.monotonic() + timeout_s
+        current = Current(until, self._clock, policy, failed_before)
+        token = CURRENT.set(current)
+        try:
+            end = await self._run(
+                event, thread_id, lease, control, generation, redrive_count, timeout_s
+            )
+        finally:
+            CURRENT.reset(token)
+        match end:
+            case Ended() | Failed():
+                return replace(end, node_retries=current.node_retries)
+            case Drained():
+                return end
+
+    async def _run(
+        self,
+        event: WorkflowEvent,
+        thread_id: str,
+        lease: Lease,
+        control: DrainControl | None,
+        generation: int,
+        redrive_count: int,
+        timeout_s: float | None,
+    ) -> RunEnd:
         attempt: Attempt | None = None
         limit = asyncio.timeout(timeout_s)
         try:

@@ -32,24 +32,29 @@ class Ended:
     """The graph ended; `result` is JSON-safe.
 
     `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
-    (`interrupt`); then `error` tells people why.
+    (`interrupt`); then `error` tells people why. `node_retries` counts the retries in place.
     """
 
     result: object
     resumed: bool
     reason: Reason | None = None
     error: str | None = None
+    node_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt raised; the thread can be resumed where `position` says, if it is set."""
+    """The attempt raised; the thread can be resumed where `position` says, if it is set.
+
+    `node_retries` counts the retries in place: they are retries of the run.
+    """
 
     error: BaseException
     node: str | None
     position: Position | None
     resumed: bool
     graph: GraphVersion | None = None
+    node_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
