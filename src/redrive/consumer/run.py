@@ -17,6 +17,7 @@ class Run:
     """A run, from its event's arrival to its outcome.
 
     `deadline` counts monotonic seconds: wall time is read once, when the event comes in.
+    `node_retries` counts the retries in place, of all attempts that failed.
     """
 
     delivery: Delivery
@@ -28,11 +29,17 @@ class Run:
     resumed: bool = False
     finished: bool = False
     failed: list[Attempt] = field(default_factory=list)
+    node_retries: int = 0
 
     @property
     def attempts(self) -> int:
         """How many attempts have begun and failed."""
         return len(self.failed)
+
+    @property
+    def tries(self) -> int:
+        """How many tries the policy has been charged: failed attempts, and retries of nodes."""
+        return self.attempts + self.node_retries
 
     def remaining_s(self, now: float) -> float | None:
         """Return the seconds until nobody wants the result, or None."""

@@ -37,7 +37,7 @@ class Control(Protocol):
 class Processor(Protocol):
     """What executes a graph for an event; `redrive.graphs.WorkflowProcessor` does."""
 
-    async def run(
+    async def run(  # noqa: PLR0913 - the facts of one attempt
         self,
         event: WorkflowEvent,
         *,
@@ -47,6 +47,8 @@ class Processor(Protocol):
         generation: int = 0,
         redrive_count: int = 0,
         timeout_s: float | None = None,
+        policy: RetryConfig | None = None,
+        failed_before: int = 0,
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -132,15 +134,18 @@ class Runner:
                 generation=run.headers.generation,
                 redrive_count=run.headers.count,
                 timeout_s=None if remaining_s is None else max(remaining_s, 0.0),
+                policy=self._policy(run.event.workflow_id),
+                failed_before=run.tries,
             )
         finally:
             lease.end()
 
     def _judge(self, run: Run, end: Failed, began: datetime) -> Step:
         failure, fields = classify(end.error), _fields(run)
+        run.node_retries += end.node_retries
         decision = decide(
             failure,
-            failed_attempts=run.attempts + 1,
+            failed_attempts=run.tries + 1,
             policy=self._policy(run.event.workflow_id),
             roll=self._clock.random(),
             remaining_s=run.remaining_s(self._clock.monotonic()),
