@@ -462,3 +462,16 @@ async def test_threads_of_one_attempt_use_no_retry_twice() -> None:
 def test_a_value_that_cannot_work_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         retry_policy(**values)
+
+
+def test_an_attempt_begins_anew_though_the_one_before_was_cut_while_it_waited() -> None:
+    policy, error = at_once(1), TransientError()
+    error.add_note("During task with name 'write' and id '1'")
+    told = []
+    for _ in range(2):
+        # One context, and the same task of LangGraph: the thread stands where it stood.
+        token = CURRENT.set(Current(policy=RetryConfig(max_retries=9)))
+        told.append(asked(policy, error))
+        CURRENT.reset(token)
+
+    assert told == [True, True]
