@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import GraphInterrupt, NodeCancelledError
+from langgraph.errors import NodeCancelledError
 from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy, interrupt
 
@@ -32,7 +32,6 @@ from redrive.graphs import (
     WorkflowProcessor,
     retry_policy,
 )
-from redrive.graphs.current import CURRENT, Current
 from redrive.retry import (
     Classifier,
     GiveUp,
@@ -190,29 +189,6 @@ async def test_what_cannot_pass_is_not_retried_in_place(
 
     assert isinstance(end, Failed)
     assert (calls.made, end.node_retries) == ({"write": 1}, 0)
-
-
-def wrapped(inner: BaseException) -> Exception:
-    outer = TransientError("the storage is away")
-    outer.__cause__ = inner
-    return outer
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [
-        StaleAttemptError(),
-        DeadlineError(),
-        GraphInterrupt(()),
-        ExceptionGroup("both", [TransientError(), StaleAttemptError()]),
-    ],
-)
-async def test_what_ends_the_attempt_is_seen_behind_other_errors(inner: Exception) -> None:
-    calls = always(lambda: wrapped(inner))
-
-    await attempt(graph_of(calls, "write", policy=at_once()))
-
-    assert calls.made == {"write": 1}
 
 
 async def test_an_interrupt_passes_and_is_not_counted() -> None:
@@ -373,29 +349,6 @@ async def test_a_wait_that_is_kept_in_place_is_waited_in_place() -> None:
     assert end.node_retries == 1
 
 
-@pytest.mark.parametrize(
-    ("left_s", "jitter", "again"),
-    [(0.4, False, False), (0.6, False, True), (1.4, True, False), (1.6, True, True)],
-)
-def test_nothing_is_retried_that_would_begin_after_the_deadline(
-    left_s: float, *, jitter: bool, again: bool
-) -> None:
-    clock = TurnedClock()
-    current = Current(clock.monotonic() + left_s, clock, RetryConfig())
-    token = CURRENT.set(current)
-    try:
-        assert asked(retry_policy(initial_delay=0.5, jitter=jitter)) is again
-    finally:
-        CURRENT.reset(token)
-    assert current.node_retries == again
-
-
-def asked(policy: RetryPolicy, error: Exception | None = None) -> bool:
-    assert not isinstance(policy.retry_on, type)
-    assert callable(policy.retry_on)
-    return policy.retry_on(error or TransientError())
-
-
 @pytest.mark.parametrize("in_place", range(4))
 def test_outside_of_a_worker_its_own_limit_holds(in_place: int) -> None:
     calls = always(TransientError)
@@ -442,36 +395,3 @@ async def test_parallel_nodes_are_counted_apart_for_their_own_limits() -> None:
     assert isinstance(end, Ended)
     assert calls.made == dict.fromkeys(names, 3)
     assert end.node_retries == 12
-
-
-async def test_threads_of_one_attempt_use_no_retry_twice() -> None:
-    current = Current(policy=RetryConfig(max_retries=7))
-    policy = at_once(100)
-    token = CURRENT.set(current)
-    try:
-        told = await asyncio.gather(*(asyncio.to_thread(asked, policy) for _ in range(50)))
-    finally:
-        CURRENT.reset(token)
-
-    assert (sum(told), current.node_retries) == (7, 7)
-
-
-@pytest.mark.parametrize(
-    "values", [{"max_retries": -1}, {"initial_delay": 9.0}, {"exponential_base": 0.5}]
-)
-def test_a_value_that_cannot_work_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(values))):
-        retry_policy(**values)
-
-
-def test_an_attempt_begins_anew_though_the_one_before_was_cut_while_it_waited() -> None:
-    policy, error = at_once(1), TransientError()
-    error.add_note("During task with name 'write' and id '1'")
-    told = []
-    for _ in range(2):
-        # One context, and the same task of LangGraph: the thread stands where it stood.
-        token = CURRENT.set(Current(policy=RetryConfig(max_retries=9)))
-        told.append(asked(policy, error))
-        CURRENT.reset(token)
-
-    assert told == [True, True]
