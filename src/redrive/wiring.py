@@ -40,6 +40,7 @@ from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.lease import Lease
 from redrive.graphs.node_threads import NodeThreads
 from redrive.graphs.registry import GraphSource
+from redrive.graphs.stacking import stacked_retries
 from redrive.kafka.batches import Report
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
@@ -100,6 +101,7 @@ class LangGraphKafkaConsumer:
         """
         settings = self._settings
         registry = await asyncio.to_thread(_registry, settings, self._graphs)
+        _warn_of_stacked_retries(registry, settings)
         report = await asyncio.to_thread(verify_topics, settings.kafka)
         _check(report)
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
@@ -269,6 +271,19 @@ def _registry(
             "graphs.<id>.target in redrive.toml, or --langgraph-json FILE"
         )
     return GraphRegistry(sources)
+
+
+def _warn_of_stacked_retries(registry: GraphRegistry, settings: Settings) -> None:
+    policy = settings.retry.config()
+    for loaded in registry.graphs:
+        for found in stacked_retries(loaded, policy=policy):
+            log.warning(
+                "graph.retries_multiply",
+                graph=found.graph,
+                node=found.node,
+                calls=found.calls,
+                advice=str(found),
+            )
 
 
 def _check(report: TopicReport) -> None:

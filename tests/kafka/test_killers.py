@@ -7,6 +7,7 @@ writes before it does anything. REDRIVE_TEST_SEEDS asks for more seeds than the 
 import os
 import random
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -107,7 +108,7 @@ def test_each_run_ends_once_under_random_kills_and_killers(stage: Stage, seed: i
     deaths = live(stage, kill_after_s=LIFE_S)
 
     innocents = judged(stage, plans, events, deaths)
-    print(f"seed {seed}: {deaths} deaths, {innocents} innocents condemned")
+    sys.stdout.write(f"seed {seed}: {deaths} deaths, {innocents} innocents condemned\n")
     # Three kills from outside cannot be told from guilt; each life has one in danger at most.
     assert innocents <= deaths
 

@@ -46,6 +46,7 @@ def _run(*arguments: str, data: str | None = None) -> Result:
         ["--help"],
         ["worker", "--help"],
         ["send", "--help"],
+        ["doctor", "--help"],
         ["topics", "verify", "--help"],
         ["dlq", "show", "--help"],
         ["classify", "--help"],

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import RetryPolicy
+from structlog.testing import capture_logs
 
 from redrive import wiring
 from redrive.consumer.consumer import Parts
 from redrive.consumer.options import Delivery, WorkerSettings
-from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
+from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
 from redrive.settings import Settings
@@ -72,3 +75,20 @@ def test_at_least_once_needs_no_transactions(monkeypatch: pytest.MonkeyPatch) ->
     worker = WorkerSettings(delivery=Delivery.AT_LEAST_ONCE)
 
     assert transactional_ids(monkeypatch, worker, producers=1) == [None]
+
+
+def test_retries_that_multiply_are_told_once_each() -> None:
+    def node(state: dict[str, object]) -> dict[str, object]:
+        return state
+
+    graph: Any = StateGraph(dict)
+    graph.add_node("write", node, retry_policy=RetryPolicy()).add_edge(START, "write")
+    registry = GraphRegistry({"report": graph})
+
+    with capture_logs() as logs:
+        wiring._warn_of_stacked_retries(registry, Settings())  # noqa: SLF001 - a part of `start`
+
+    (told,) = logs
+    assert (told["event"], told["log_level"]) == ("graph.retries_multiply", "warning")
+    assert (told["graph"], told["node"], told["calls"]) == ("report", "write", 12)
+    assert "redrive.graphs.retry_policy" in told["advice"]

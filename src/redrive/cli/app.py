@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from redrive.cli import classify, demo, dlq, send, topics, worker
+from redrive.cli import classify, demo, dlq, doctor, send, topics, worker
 from redrive.cli.exits import ExitCode, exit_code, report
 from redrive.errors import RedriveError
 
@@ -45,6 +45,7 @@ app.command("demo")(demo.demo)
 app.command("worker")(worker.worker)
 app.command("send")(send.send)
 app.command("classify")(classify.classify)
+app.command("doctor")(doctor.doctor)
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
     from redrive.settings import Settings
 
-__all__ = ["BootstrapServers", "Config", "Json", "start"]
+__all__ = ["BootstrapServers", "Config", "Graph", "Json", "LanggraphJson", "start", "targets"]
 
 Config = Annotated[
     Path | None,
@@ -20,6 +20,16 @@ Config = Annotated[
 BootstrapServers = Annotated[
     str | None,
     typer.Option("--bootstrap-servers", metavar="HOST:PORT,…", help="The Kafka brokers."),
+]
+Graph = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID=MODULE:ATTR", help="A graph for a workflow_id, '*' for all others. Repeat."
+    ),
+]
+LanggraphJson = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -44,3 +54,16 @@ def start(
     configure_logging(json=log_json, level=log_level)
 
     return load_settings(config, {key: value for key, value in flags.items() if value is not None})
+
+
+def targets(graphs: list[str]) -> dict[str, dict[str, str]]:
+    """Return the settings `graphs` that the values of `--graph` stand for."""
+    found: dict[str, dict[str, str]] = {}
+    for text in graphs:
+        name, equals, target = text.partition("=")
+        if not (name and equals and target):
+            raise typer.BadParameter(f"{text!r} is not ID=module:attribute", param_hint="--graph")
+        if name in found:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--graph")
+        found[name] = {"target": target}
+    return found

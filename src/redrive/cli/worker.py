@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import needs_extra
-from redrive.cli.options import BootstrapServers, Config, start
+from redrive.cli.options import BootstrapServers, Config, Graph, LanggraphJson, start, targets
 
 __all__ = ["worker"]
 
@@ -34,16 +34,8 @@ class _Delivery(StrEnum):
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
-    graph: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID=MODULE:ATTR", help="A graph for a workflow_id, '*' for all others. Repeat."
-        ),
-    ] = None,
-    langgraph_json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
-    ] = None,
+    graph: Graph = None,
+    langgraph_json: LanggraphJson = None,
     bootstrap_servers: BootstrapServers = None,
     worker_id: Annotated[
         str | None,
@@ -68,7 +60,7 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         "worker.in_flight": in_flight,
         "worker.delivery": None if delivery is None else delivery.value,
         "worker.processes": processes,
-        "graphs": _targets(graph) if graph else None,
+        "graphs": targets(graph) if graph else None,
     }
     log_json = None if log_format is None else log_format is _LogFormat.JSON
     settings = start(config, flags, log_json=log_json, log_level=log_level.upper())
@@ -92,15 +84,3 @@ def _supervise(*, grace: timedelta) -> int:
     # Of a flag that is given twice the later one holds.
     command = [*python, "-m", "redrive", *sys.argv[1:], "--processes", "0"]
     return Supervisor(command, patience_s=grace.total_seconds() + STOP_MARGIN_S).run()
-
-
-def _targets(graphs: list[str]) -> dict[str, dict[str, str]]:
-    targets: dict[str, dict[str, str]] = {}
-    for text in graphs:
-        name, equals, target = text.partition("=")
-        if not (name and equals and target):
-            raise typer.BadParameter(f"{text!r} is not ID=module:attribute", param_hint="--graph")
-        if name in targets:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--graph")
-        targets[name] = {"target": target}
-    return targets

@@ -18,6 +18,7 @@ class Run:
 
     `deadline` counts monotonic seconds: wall time is read once, when the event comes in.
     `failed_before` and `crashes` were counted by earlier lives of its worker, or by other workers.
+    `node_retries` counts the retries in place, of all attempts that failed.
     """
 
     delivery: Delivery
@@ -31,11 +32,17 @@ class Run:
     failed_before: int = 0
     crashes: int = 0
     failed: list[Attempt] = field(default_factory=list)
+    node_retries: int = 0
 
     @property
     def attempts(self) -> int:
         """How many attempts have begun and failed."""
         return self.failed_before + len(self.failed)
+
+    @property
+    def tries(self) -> int:
+        """How many tries the policy has been charged: failed attempts, and retries of nodes."""
+        return self.attempts + self.node_retries
 
     def remaining_s(self, now: float) -> float | None:
         """Return the seconds until nobody wants the result, or None."""

@@ -181,16 +181,17 @@ class Runner:
                 redrive_count=run.headers.count,
                 limits=Limits(deadline_s=remaining_s),
                 policy=self._policy(run.event.workflow_id),
-                failed_before=run.attempts,
+                failed_before=run.tries,
             )
         finally:
             lease.end()
 
     def _judge(self, run: Run, end: Failed, began: datetime) -> Step:
         failure = self._classifier.classify(end.error)
+        run.node_retries += end.node_retries
         decision = decide(
             failure,
-            failed_attempts=run.attempts + 1,
+            failed_attempts=run.tries + 1,
             policy=self._policy(run.event.workflow_id),
             roll=self._clock.random(),
             remaining_s=run.remaining_s(self._clock.monotonic()),

@@ -20,6 +20,7 @@ from redrive.graphs.timeouts import Limits
 if TYPE_CHECKING:
     from redrive.graphs.checkpoints import Checkpoints
     from redrive.graphs.guard import GuardedSaver
+    from redrive.graphs.node_retry import retry_policy
     from redrive.graphs.processor import DrainControl, WorkflowProcessor
     from redrive.graphs.registry import GraphRegistry, LoadedGraph
     from redrive.graphs.results import GraphFailed
@@ -45,6 +46,7 @@ __all__ = [
     "TimeoutSettings",
     "WorkflowProcessor",
     "remaining_time",
+    "retry_policy",
 ]
 
 _WHERE = {
@@ -55,6 +57,7 @@ _WHERE = {
     "GuardedSaver": "guard",
     "LoadedGraph": "registry",
     "WorkflowProcessor": "processor",
+    "retry_policy": "node_retry",
 }
 _FROM_THE_EXTRA = ("langgraph", "langchain_core", "aiosqlite", "sqlite_vec")
 

@@ -53,6 +53,11 @@ class Attempt:
     resumed: bool = False
     threads: WorkInThreads = field(default_factory=WorkInThreads)
 
+    @property
+    def thread_id(self) -> str:
+        """The LangGraph thread."""
+        return str(self.config["configurable"]["thread_id"])
+
     async def look(self) -> Thread:
         """Read the thread, and note whether there is something to go on from."""
         if self.saver is None:

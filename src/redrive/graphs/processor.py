@@ -136,6 +136,19 @@ class WorkflowProcessor:
             attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
+        end = await self._hold(attempt, current, lease, control, limits, progress)
+        return end if isinstance(end, Drained) else replace(end, node_retries=current.node_retries)
+
+    async def _hold(
+        self,
+        attempt: Attempt,
+        current: Current,
+        lease: Lease,
+        control: DrainControl | None,
+        limits: Limits,
+        progress: Progress | None,
+    ) -> RunEnd:
+        """Run the attempt within its limits."""
         # A drain without checkpoints would lose the run: there it only ends what is over anyway.
         stop = control if control is not None and self.drainable else RunControl()
         task = asyncio.create_task(self._execute(attempt, stop, current))
@@ -147,8 +160,8 @@ class WorkflowProcessor:
         # What the producer named holds a conversation, not one run, and who is asked may answer
         # late: both stay.
         over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
-        if over and thread_id.startswith(f"{event.event_id}/"):
-            await self._mark_finished(thread_id)
+        if over and attempt.thread_id.startswith(f"{attempt.event.event_id}/"):
+            await self._mark_finished(attempt.thread_id)
         return end
 
     async def give_up(
@@ -181,7 +194,7 @@ class WorkflowProcessor:
         try:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:
-                await self._keep(attempt.config["configurable"]["thread_id"])
+                await self._keep(attempt.thread_id)
             return await attempt.go_on(thread, control)
         except SystemExit as error:
             # Out of a task it would end the loop, where nothing else contains it.

@@ -85,6 +85,11 @@ class GraphRegistry:
         """What is registered, sorted."""
         return tuple(sorted(self._graphs))
 
+    @property
+    def graphs(self) -> tuple[LoadedGraph, ...]:
+        """All graphs, sorted by id."""
+        return tuple(self._graphs[name] for name in self.ids)
+
     def find(self, workflow_id: str) -> LoadedGraph:
         """Return the graph of exactly this id, else of the most specific pattern that fits.
 

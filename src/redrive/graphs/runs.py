@@ -33,13 +33,14 @@ class Ended:
     """The graph ended; `result` is JSON-safe.
 
     `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
-    (`interrupt`); then `error` tells people why.
+    (`interrupt`); then `error` tells people why. `node_retries` counts the retries in place.
     """
 
     result: object
     resumed: bool
     reason: Reason | None = None
     error: str | None = None
+    node_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Failed:
     """The attempt raised; the thread can be resumed where `position` says, if it is set.
 
     `leftover` is set when something of the attempt ran on as it came back.
+    `node_retries` counts the retries in place: they are retries of the run.
     """
 
     error: BaseException
@@ -55,6 +57,7 @@ class Failed:
     resumed: bool
     graph: GraphVersion | None = None
     leftover: Leftover | None = None
+    node_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

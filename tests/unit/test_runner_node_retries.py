@@ -1,0 +1,75 @@
+"""The worker charges its policy for retries of nodes: node and worker together keep to it."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+from redrive.consumer.answers import Answers
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.run import Run
+from redrive.consumer.runner import Again, Runner
+from redrive.errors import TransientError
+from redrive.events import EventHeaders, WorkflowResultEvent
+from redrive.graphs import Lease, WorkflowProcessor, retry_policy
+from redrive.kafka.log import Place, Record
+from redrive.retry import Classifier, RetryConfig
+from redrive.testing.clock import TurnedClock
+from redrive.testing.stage import event
+
+RESULTS, LETTERS = "results", "letters"
+
+
+class State(TypedDict):
+    text: str
+
+
+async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN401 - LangGraph's types
+    """Attempt one run until it ends, as the worker does."""
+    clock, asked = TurnedClock(), event({"text": ""})
+    limits = {RESULTS: 10**6, LETTERS: 10**6}
+    answers = Answers(
+        results_topic=RESULTS, dlq_topic=LETTERS, max_bytes=limits, worker="w", clock=clock
+    )
+    runner = Runner(
+        WorkflowProcessor({"*": graph}, InMemorySaver(), clock=clock),
+        answers,
+        policy=lambda _: RetryConfig(max_retries=most),
+        classifier=Classifier(),
+        worker="w",
+        clock=clock,
+    )
+    record = Record(Place("events", 2), 5, b"key", asked.to_bytes(), (), 1)
+    run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
+    while True:
+        step = await runner.attempt(run, lease=Lease(), control=None)
+        if isinstance(step, Outcome):
+            return step, run
+        assert isinstance(step, Again)
+
+
+@pytest.mark.parametrize("in_place", range(5))
+@pytest.mark.parametrize("most", range(5))
+async def test_no_run_is_tried_more_often_than_its_policy_allows(in_place: int, most: int) -> None:
+    called = []
+
+    async def write(_: State) -> State:
+        called.append("write")
+        raise TransientError
+
+    policy = retry_policy(in_place, initial_delay=0, max_delay=0, jitter=False)
+    graph: Any = StateGraph(State)
+    graph.add_node("write", write, retry_policy=policy).add_edge(START, "write")
+
+    outcome, run = await worker(graph, most=most)
+
+    assert outcome.ending is Ending.DEAD_LETTERED
+    assert (len(called), run.tries) == (most + 1, most + 1)
+    # Attempts of the graph are fewer: the first `in_place` retries of each were made in the node.
+    assert run.attempts == -(-(most + 1) // (in_place + 1))
+    answer = WorkflowResultEvent.from_bytes(outcome.records[0].value)
+    assert answer.error_info is not None
+    assert answer.error_info.reason == "retries_exhausted"
