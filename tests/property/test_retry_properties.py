@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.retry import (
@@ -23,9 +25,12 @@ from redrive.retry import (
     Retrier,
     Retry,
     RetryConfig,
+    attempts,
     decide,
     retry,
+    retry_async,
 )
+from redrive.retry.config import RETRYABLE
 from redrive.testing.clock import TurnedClock
 
 ROLLS = st.floats(0, 1, exclude_max=True)
@@ -90,6 +95,28 @@ def test_a_delay_is_never_below_zero_nor_above_the_longest(
     assert 0 <= policy.delay(number, roll) <= policy.max_delay
 
 
+@given(st.data(), bounded(), COUNTS, ROLLS)
+def test_a_strategy_keeps_its_own_bounds_without_a_policy_around_it(
+    data: st.DataObject, bounds: tuple[float, float], number: int, roll: float
+) -> None:
+    initial, maximum = bounds
+    jitter = data.draw(st.booleans())
+    strategies: tuple[Exponential | Linear | Fixed | Fibonacci | Decorrelated, ...] = (
+        Exponential(initial, data.draw(st.floats(1, 1e6)), maximum, jitter),
+        Linear(initial, data.draw(SECONDS), maximum, jitter),
+        Fixed(initial, jitter),
+        Fibonacci(initial, maximum, jitter),
+        Decorrelated(initial, maximum),
+    )
+    strategy = data.draw(st.sampled_from(strategies))
+
+    delay = strategy.delay(number, roll)
+
+    # What jitter leaves of the shortest delay is its half.
+    lowest = initial if isinstance(strategy, Decorrelated) or not strategy.jitter else initial / 2
+    assert lowest <= delay <= strategy.maximum
+
+
 @given(policies(), COUNTS, ROLLS, FAILURES, st.none() | st.floats())
 def test_every_failure_gets_a_decision(
     policy: RetryConfig, failed: int, roll: float, failure: Failure, remaining_s: float | None
@@ -103,6 +130,46 @@ def test_every_failure_gets_a_decision(
     else:
         assert decision.reason in Reason
         assert decision.why
+
+
+@given(
+    policies(),
+    st.integers(),
+    ROLLS,
+    st.sampled_from(Kind),
+    st.none() | st.floats(),
+    st.none() | st.floats(),
+    st.none() | st.sampled_from(Reason),
+)
+def test_a_decision_is_made_whatever_the_numbers_are(
+    policy: RetryConfig,
+    failed: int,
+    roll: float,
+    kind: Kind,
+    told: float | None,
+    remaining_s: float | None,
+    reason: Reason | None,
+) -> None:
+    decision = decide(
+        Failure(kind, retry_after=told),
+        failed_attempts=failed,
+        policy=policy,
+        roll=roll,
+        remaining_s=remaining_s,
+        reason=reason,
+    )
+
+    match decision:
+        case Retry(after_s):
+            assert kind in RETRYABLE
+            assert after_s >= 0
+            assert remaining_s is None or after_s < remaining_s
+        case GiveUp(code, _) if kind not in RETRYABLE and reason is not None:
+            assert code is reason
+        case GiveUp(code, _) if kind not in RETRYABLE:
+            assert code in {Reason.PERMANENT, Reason.UNREADABLE}
+        case GiveUp(code, _):
+            assert code in {Reason.DEADLINE, Reason.RETRIES_EXHAUSTED}
 
 
 @pytest.mark.invariant("P5")
@@ -120,15 +187,16 @@ def test_whatever_fails_how_attempts_never_exceed_the_policy(
     assert attempts <= policy.most_retries + 1
 
 
-@given(policies(), st.integers(1, 20), ROLLS, st.sampled_from(Kind), st.floats(0, 1e9))
+@given(policies(), st.integers(1, 20), ROLLS, st.sampled_from(sorted(RETRYABLE)), st.floats(0, 1e9))
 def test_no_retry_comes_earlier_than_a_service_asked_for(
     policy: RetryConfig, failed: int, roll: float, kind: Kind, told: float
 ) -> None:
+    policy = replace(policy, kind_retries={kind: failed})
+
     decision = decide(
         Failure(kind, retry_after=told), failed_attempts=failed, policy=policy, roll=roll
     )
 
-    assume(isinstance(decision, Retry))
     assert isinstance(decision, Retry)
     assert decision.after_s >= told
     assert decision.after_s <= max(policy.max_delay, told + policy.initial_delay)
@@ -154,3 +222,54 @@ def test_no_attempt_begins_after_the_total_limit(
     assert all(moment <= limit_s for moment in begun[1:])
     assert sum(clock.sleeps) <= limit_s
     assert len(begun) <= policy.max_retries + 1
+
+
+@pytest.mark.parametrize("way", ["retry_async", "for", "async for"])
+@given(policies(), st.floats(0, 1e6), st.floats(0, 1e5), ROLLS)
+def test_no_other_way_to_retry_begins_after_the_total_limit_either(
+    way: str, policy: RetryConfig, limit_s: float, work_s: float, roll: float
+) -> None:
+    clock = TurnedClock(roll=roll, hands_free=True)
+    retrier = Retrier(replace(policy, total_limit=limit_s), clock=clock)
+    begun: list[float] = []
+
+    def work() -> None:
+        begun.append(clock.monotonic())
+        clock.advance(work_s)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        WAYS[way](work, retrier)
+
+    assert all(moment <= limit_s for moment in begun[1:])
+    assert sum(clock.sleeps) <= limit_s
+    assert len(begun) <= policy.max_retries + 1
+
+
+def by_call(work: Callable[[], None], retrier: Retrier) -> None:
+    async def later() -> None:
+        work()
+
+    asyncio.run(retry_async(later, config=retrier))
+
+
+def by_loop(work: Callable[[], None], retrier: Retrier) -> None:
+    for attempt in attempts(retrier):
+        with attempt:
+            work()
+
+
+def by_async_loop(work: Callable[[], None], retrier: Retrier) -> None:
+    async def loop() -> None:
+        async for attempt in attempts(retrier):
+            with attempt:
+                work()
+
+    asyncio.run(loop())
+
+
+WAYS: dict[str, Callable[[Callable[[], None], Retrier], None]] = {
+    "retry_async": by_call,
+    "for": by_loop,
+    "async for": by_async_loop,
+}

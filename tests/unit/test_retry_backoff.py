@@ -53,6 +53,12 @@ def test_a_retry_far_beyond_any_use_waits_the_maximum(
     assert strategy.delay(number, 0.5) == strategy.maximum
 
 
+def test_a_step_too_small_to_reach_the_maximum_in_any_float_still_does() -> None:
+    strategy = Linear(initial=0, step=5e-324, maximum=1e9, jitter=False)
+
+    assert strategy.delay(10**400, 0.5) == strategy.maximum
+
+
 def test_a_delay_in_reach_is_right_even_when_its_power_is_not() -> None:
     strategy = Exponential(initial=1e-300, base=1e200, maximum=1e300, jitter=False)
 

@@ -7,6 +7,7 @@ Each is pure: the dice come in as `roll`. What a service asked for (Retry-After)
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,7 +72,7 @@ class Linear:
         if self.step == 0:
             return _spread(self.initial, roll, jitter=self.jitter)
         # Compared before it is multiplied: an int too large for a float is allowed here.
-        steps_to_maximum = (self.maximum - self.initial) / self.step
+        steps_to_maximum = min((self.maximum - self.initial) / self.step, sys.float_info.max)
         if retry_number - 1 >= steps_to_maximum:
             return _spread(self.maximum, roll, jitter=self.jitter)
         height = min(self.initial + self.step * max(retry_number - 1, 0), self.maximum)

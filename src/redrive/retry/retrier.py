@@ -47,13 +47,18 @@ class Hooks:
     gave_up: Callable[[FailedAttempt], object] | None = None
 
 
+# Made once: every call that is given a `RetryConfig` makes a `Retrier` around it. [N1]
+_NO_HOOKS = Hooks()
+_TABLES = Classifier()
+
+
 @dataclass(frozen=True, slots=True)
 class Retrier:
     """A policy with all that belongs to it; goes wherever a `RetryConfig` goes."""
 
     config: RetryConfig = field(default_factory=RetryConfig)
-    hooks: Hooks = field(default_factory=Hooks)
-    classifier: Classifier = field(default_factory=Classifier)
+    hooks: Hooks = _NO_HOOKS
+    classifier: Classifier = _TABLES
     clock: Clock = SYSTEM
 
 
