@@ -45,7 +45,7 @@ async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN4
     record = Record(Place("events", 2), 5, b"key", asked.to_bytes(), (), 1)
     run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
     while True:
-        step = await runner.attempt(run, lease=Lease(), control=None)
+        step = (await runner.attempt(run, lease=Lease(), control=None)).next
         if isinstance(step, Outcome):
             return step, run
         assert isinstance(step, Again)
