@@ -10,6 +10,7 @@ from langgraph.graph import START, StateGraph
 
 from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Runner
 from redrive.errors import TransientError
@@ -37,7 +38,8 @@ async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN4
     runner = Runner(
         WorkflowProcessor({"*": graph}, InMemorySaver(), clock=clock),
         answers,
-        policy=lambda _: RetryConfig(max_retries=most),
+        policy=lambda _: Policy(RetryConfig(max_retries=most)),
+        grace_s=1.0,
         classifier=Classifier(),
         worker="w",
         clock=clock,

@@ -10,14 +10,17 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
-from redrive import wiring
-from redrive.consumer.consumer import Parts
+from redrive.consumer.consumer import Parts, Upward
 from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.consumer.policy import Policy
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
+from redrive.retry import Kind
 from redrive.settings import Settings
 from redrive.testing.clock import TurnedClock
+from redrive.wiring import parts as wiring_parts
+from redrive.wiring.graphs import policies, warn_of_stacked_retries
 
 
 class Asked(Exception):  # noqa: N818 - it ends the making of a client, and is no error
@@ -30,7 +33,7 @@ def transactional_ids(
     def asked(options: Mapping[str, object]) -> None:
         raise Asked(options.get("transactional.id"))
 
-    monkeypatch.setattr(wiring, "make_producer", asked)
+    monkeypatch.setattr(wiring_parts, "make_producer", asked)
     parts = build(Settings(kafka=KafkaSettings(), worker=worker))
     return [asked_for(parts) for _ in range(producers)]
 
@@ -41,15 +44,15 @@ def build(settings: Settings) -> Parts:
     report = TopicReport(findings=(), partitions={}, max_bytes=topics)
     processor: Any = WorkflowProcessor({}, checkpoints)
     downstream: Any = None
-    return wiring._build(  # noqa: SLF001 - the seam below the loop's side
+    return wiring_parts.build_parts(
         settings,
         processor,
         checkpoints,
         report,
+        lambda _: Policy(),
         "w",
         TurnedClock(),
-        downstream,
-        lambda _: None,
+        Upward(downstream, lambda _: None, lambda _: None),
     )
 
 
@@ -86,9 +89,40 @@ def test_retries_that_multiply_are_told_once_each() -> None:
     registry = GraphRegistry({"report": graph})
 
     with capture_logs() as logs:
-        wiring._warn_of_stacked_retries(registry, Settings())  # noqa: SLF001 - a part of `start`
+        warn_of_stacked_retries(registry, Settings())
 
     (told,) = logs
     assert (told["event"], told["log_level"]) == ("graph.retries_multiply", "warning")
     assert (told["graph"], told["node"], told["calls"]) == ("report", "write", 12)
     assert "redrive.graphs.retry_policy" in told["advice"]
+
+
+def test_a_workflow_has_the_policy_of_the_graph_that_serves_it() -> None:
+    settings = Settings.model_validate(
+        {
+            "retry": {"max_retries": 5, "kinds": {"timeout": 0}},
+            "timeouts": {"run": 600, "idle": 60},
+            "graphs": {
+                "report-*": {
+                    "target": "tests.does:not_matter",
+                    "retry": {"max_retries": 1, "initial_delay": 2},
+                    "timeout": 30,
+                    "attempt_timeout": 10,
+                }
+            },
+        }
+    )
+    graph: Any = StateGraph(dict)
+    graph.add_node("write", lambda state: state)
+    graph.add_edge(START, "write")
+    compiled = graph.compile()
+    loaded = GraphRegistry({"report-*": compiled, "other": compiled})
+
+    policy = policies(loaded, settings)
+
+    report, other, unknown = policy("report-7"), policy("other"), policy("nobody's")
+    assert (report.retry.max_retries, report.retry.initial_delay) == (1, 2.0)
+    assert (report.run_s, report.attempt_s, report.idle_s) == (30.0, 10.0, 60.0)
+    assert (other.retry.max_retries, other.run_s, other.attempt_s) == (5, 600.0, None)
+    assert other.retry.retries_for(Kind.TIMEOUT) == 0
+    assert unknown == other

@@ -17,17 +17,33 @@ from redrive.clock import Clock
 from redrive.consumer.intake import Intake
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.settle import Downstream, Settler
+from redrive.errors import StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.log import Place, PollThread
 from redrive.kafka.transaction import SettleThread
 
-__all__ = ["Parts", "Worker"]
+__all__ = ["Parts", "Upward", "Worker"]
 
 log = structlog.get_logger("redrive.consumer")
 
 _LEAVE_S = 5.0
 _LOOK_S = 0.01
 _SWEEP_EVERY_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upward:
+    """What the parts tell their worker.
+
+    Args:
+        downstream: The event loop's side of the settler.
+        ended: The poll thread has ended; called on it, with the error that ended it, or None.
+        stuck: A node does not end; called on the loop.
+    """
+
+    downstream: Downstream
+    ended: Callable[[BaseException | None], None]
+    stuck: Callable[[StuckNodeError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ class Worker:
 
     def __init__(
         self,
-        build: Callable[[Downstream, Callable[[BaseException | None], None]], Parts],
+        build: Callable[[Upward], Parts],
         *,
         startup_s: float,
         grace_s: float,
@@ -67,6 +83,7 @@ class Worker:
         self._life: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._stuck_node: StuckNodeError | None = None
 
     @property
     def endings(self) -> Counter[Ending]:
@@ -91,6 +108,8 @@ class Worker:
 
         Raises:
             FencedError: Another worker with the same identity took over.
+            KafkaLostError: The consumer cannot go on.
+            StuckNodeError: A node did not end; all others were drained.
         """
         if self._life is not None:
             await asyncio.shield(self._life)
@@ -104,6 +123,13 @@ class Worker:
         self.request_stop()
         await self.wait()
 
+    def _stuck(self, error: StuckNodeError) -> None:
+        """Stop, so that this process can be replaced: nothing in it can end the node. [P8]."""
+        if self._stuck_node is None:
+            log.error("worker.node_stuck", error=str(error))
+            self._stuck_node = error
+        self.request_stop()
+
     async def _live(self, started: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -113,7 +139,7 @@ class Worker:
             loop.call_soon_threadsafe(ended.set)
 
         downstream = _ToLoop(loop)
-        parts = self._build(downstream, poll_ended)
+        parts = self._build(Upward(downstream, poll_ended, self._stuck))
         downstream.intake, self._parts = parts.intake, parts
         async with parts.checkpoints:
             try:
@@ -129,6 +155,8 @@ class Worker:
                 await asyncio.to_thread(parts.settling.close, timeout_s=1.0)
         if self._failure is not None:
             raise self._failure
+        if self._stuck_node is not None:
+            raise self._stuck_node
         log.info("worker.stopped", **{e.value: n for e, n in sorted(parts.intake.endings.items())})
 
     async def _work(self, parts: Parts, ended: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers
+from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run, thread_of
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
@@ -39,16 +40,16 @@ class _Live:
 
 
 class Intake:
-    """Takes events in and keeps at most `in_flight` of them running.
+    """Takes events in and keeps as many of them running as may.
 
     Args:
         runner: Executes attempts.
         answers: Builds the outcome of what never runs.
         turns: Says what may start next.
+        leftovers: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
         new_lease: Makes the lease of one attempt.
         keep: Saves a finished thread from being swept.
-        in_flight: Attempts at the same time.
         clock: For deadlines and held retries.
     """
 
@@ -57,11 +58,11 @@ class Intake:
         runner: Runner,
         answers: Answers,
         turns: Turns,
+        leftovers: Leftovers,
         *,
         finish: Callable[[Outcome], None],
         new_lease: Callable[[], Lease],
         keep: Callable[[str], Coroutine[None, None, None]],
-        in_flight: int,
         clock: Clock,
     ) -> None:
         self.endings: Counter[Ending] = Counter()
@@ -70,7 +71,7 @@ class Intake:
         self._finish = finish
         self._new_lease = new_lease
         self._keep = keep
-        self._in_flight = in_flight
+        self._leftovers = leftovers
         self._clock = clock
         self._turns = turns
         self._asked: dict[Run, None] = {}
@@ -130,6 +131,7 @@ class Intake:
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
         self._draining = True
+        self._leftovers.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for live in self._live.values():
             if live.control is not None:
@@ -189,10 +191,7 @@ class Intake:
         for asked in [run for run in self._asked if self._may_start(run)]:
             del self._asked[asked]
             self._launch(asked, self._tasks)
-        while len(self._live) + len(self._asked) < self._in_flight:
-            run = self._turns.take(self._clock.monotonic())
-            if run is None:
-                return
+        while (run := self._turns.take(self._clock.monotonic())) is not None:
             if self._may_start(run):
                 self._launch(run, self._tasks)
             else:
@@ -230,6 +229,8 @@ class Intake:
         now = self._clock.monotonic()
         if step.rest_s is not None:
             self._turns.cool(run.event.workflow_id, until=now + step.rest_s)
+        if step.leftover is not None and self._tasks is not None:
+            self._leftovers.watch(run, step.leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
                 self._finish(outcome)

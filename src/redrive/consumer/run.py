@@ -16,9 +16,11 @@ __all__ = ["Run", "thread_of"]
 class Run:
     """A run, from its event's arrival to its outcome.
 
-    `deadline` counts monotonic seconds: wall time is read once, when the event comes in.
+    Wall time is read once, when the event comes in.
     `failed_before` and `crashes` were counted by earlier lives of its worker, or by other workers.
-    `node_retries` counts the retries in place, of all attempts that failed.
+    `began` and `deadline` count monotonic seconds. `node_retries` counts the retries in place, of
+    all attempts that failed. `limit_s` is set where a limit of its own comes before the deadline
+    that the event brought.
     """
 
     delivery: Delivery
@@ -26,6 +28,8 @@ class Run:
     headers: EventHeaders
     thread_id: str
     deadline: float | None = None
+    limit_s: float | None = None
+    began: float | None = None
     started_at: datetime | None = None
     resumed: bool = False
     finished: bool = False
@@ -43,6 +47,14 @@ class Run:
     def tries(self) -> int:
         """How many tries the policy has been charged: failed attempts, and retries of nodes."""
         return self.attempts + self.node_retries
+
+    def begin(self, now: float, *, limit_s: float | None) -> None:
+        """Take note that an attempt begins; with the first one, so does the run's own limit."""
+        if self.began is not None:
+            return
+        self.began = now
+        if limit_s is not None and (self.deadline is None or now + limit_s < self.deadline):
+            self.deadline, self.limit_s = now + limit_s, limit_s
 
     def remaining_s(self, now: float) -> float | None:
         """Return the seconds until nobody wants the result, or None."""

@@ -12,13 +12,15 @@ import structlog
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Outcome
+from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import Attempt, letter_error
-from redrive.errors import ProcessDiedError, StaleAttemptError
+from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
+from redrive.graphs.leftover import Leftover
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
-from redrive.graphs.timeouts import NO_LIMITS, Limits
+from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
 
@@ -86,10 +88,17 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows an attempt; nothing of the workflow is to start in the next `rest_s` seconds."""
+    """What follows an attempt.
+
+    Args:
+        next: Its outcome, another attempt, or nothing here.
+        rest_s: In so many seconds nothing of the workflow is to start: a service asked for that.
+        leftover: What goes on of an attempt that was ended, to be watched.
+    """
 
     next: Outcome | Again | Left
     rest_s: float | None = None
+    leftover: Leftover | None = None
 
 
 class Runner:
@@ -98,7 +107,8 @@ class Runner:
     Args:
         processor: Executes graphs.
         answers: Builds the records of an ending.
-        policy: The retry policy of a workflow.
+        policy: The policy of a workflow.
+        grace_s: How long, in seconds, what goes on after its end may take before a retry begins.
         classifier: Judges what graphs raise.
         last_exit: How this worker's process ended the last time, where that is known.
         worker: This worker's name, for the history of attempts.
@@ -110,7 +120,8 @@ class Runner:
         processor: Processor,
         answers: Answers,
         *,
-        policy: Callable[[str], RetryConfig],
+        policy: Callable[[str], Policy],
+        grace_s: float,
         classifier: Classifier,
         worker: str,
         clock: Clock,
@@ -119,6 +130,7 @@ class Runner:
         self._processor = processor
         self._answers = answers
         self._policy = policy
+        self._grace_s = grace_s
         self._classifier = classifier
         self._last_exit = last_exit
         self._worker = worker
@@ -130,13 +142,16 @@ class Runner:
 
     async def attempt(self, run: Run, *, lease: Lease, control: Control | None) -> Step:
         """Execute the next attempt of `run`, and say what follows. Cancelling it passes."""
-        remaining_s = run.remaining_s(self._clock.monotonic())
+        policy = self._policy(run.event.workflow_id)
+        now = self._clock.monotonic()
+        remaining_s = run.remaining_s(now)
         if remaining_s is not None and remaining_s <= 0 and not (run.attempts or run.crashes):
             log.warning("run.expired", **_fields(run))
             return Step(self._answers.expired(run))
         began = self._clock.now()
         run.started_at = run.started_at or began
-        end = await self._execute(run, lease, control, remaining_s)
+        run.begin(now, limit_s=policy.run_s)
+        end = await self._execute(run, lease, control, policy)
         match end:
             case Ended():
                 run.resumed, run.finished = run.resumed or end.resumed, True
@@ -149,7 +164,7 @@ class Runner:
                 return Step(Left())
             case Failed():
                 run.resumed = run.resumed or end.resumed
-                return self._judge(run, end, began)
+                return await self._unless_stuck(run, end, self._judge(run, end, began, policy))
 
     async def condemn(self, run: Run, *, lease: Lease) -> Step:
         """Give up a run whose process died at it once too often. Cancelling it passes."""
@@ -169,8 +184,13 @@ class Runner:
         return self._give_up(run, end, failure, GiveUp(Reason.CRASHED, failure.why))
 
     async def _execute(
-        self, run: Run, lease: Lease, control: Control | None, remaining_s: float | None
+        self, run: Run, lease: Lease, control: Control | None, policy: Policy
     ) -> RunEnd:
+        limits = Limits(
+            deadline_s=run.remaining_s(self._clock.monotonic()),
+            attempt_s=policy.attempt_s,
+            idle_s=policy.idle_s,
+        )
         try:
             return await self._processor.run(
                 run.event,
@@ -179,22 +199,43 @@ class Runner:
                 control=control,
                 generation=run.headers.generation,
                 redrive_count=run.headers.count,
-                limits=Limits(deadline_s=remaining_s),
-                policy=self._policy(run.event.workflow_id),
+                limits=limits,
+                policy=policy.retry,
                 failed_before=run.tries,
             )
         finally:
             lease.end()
 
-    def _judge(self, run: Run, end: Failed, began: datetime) -> Step:
+    async def _unless_stuck(self, run: Run, end: Failed, step: Step) -> Step:
+        """Let no retry begin beside what goes on of the attempt before it."""
+        if end.leftover is None:
+            return step
+        if not isinstance(step.next, Again):
+            return replace(step, leftover=end.leftover)
+        remaining_s = run.remaining_s(self._clock.monotonic())
+        patience_s = self._grace_s if remaining_s is None else min(self._grace_s, remaining_s)
+        if await end.leftover.ended(patience_s) or not isinstance(end.error, Limit):
+            return step
+        error = StuckNodeError(
+            f"node {end.node or '?'} went on for {patience_s:.3g} s after its attempt was ended: "
+            f"{end.error}"
+        )
+        error.__cause__ = end.error
+        failure = self._classifier.classify(error)
+        decision = GiveUp(Reason.STUCK, "a retry would run beside it")
+        given_up = self._give_up(run, replace(end, error=error), failure, decision)
+        return replace(given_up, leftover=end.leftover)
+
+    def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
+        end = _with_own_limit(run, end)
         failure = self._classifier.classify(end.error)
         run.node_retries += end.node_retries
         decision = decide(
             failure,
             failed_attempts=run.tries + 1,
-            policy=self._policy(run.event.workflow_id),
+            policy=policy.retry,
             roll=self._clock.random(),
-            remaining_s=run.remaining_s(self._clock.monotonic()),
+            remaining_s=self._remaining_s(run, policy.retry),
             reason=reason_of(end.error),
         )
         run.failed.append(self._attempt(run, end, failure, decision, began))
@@ -207,6 +248,14 @@ class Runner:
                 return Step(Again(after_s), rest_s)
             case GiveUp():
                 return replace(self._give_up(run, end, failure, decision), rest_s=rest_s)
+
+    def _remaining_s(self, run: Run, policy: RetryConfig) -> float | None:
+        """Return the seconds in which another attempt may begin, or None."""
+        now = self._clock.monotonic()
+        left = [run.remaining_s(now)]
+        if policy.total_limit_s is not None and run.began is not None:
+            left.append(run.began + policy.total_limit_s - now)
+        return min((seconds for seconds in left if seconds is not None), default=None)
 
     def _give_up(self, run: Run, end: Failed, failure: Failure, decision: GiveUp) -> Step:
         fields = _judged(run, end, failure)
@@ -231,6 +280,13 @@ class Runner:
             delay_s=decision.after_s if isinstance(decision, Retry) else None,
             worker=self._worker,
         )
+
+
+def _with_own_limit(run: Run, end: Failed) -> Failed:
+    if run.limit_s is None or not isinstance(end.error, DeadlineError):
+        return end
+    text = f"the run took longer than its {run.limit_s:g} s (timeouts.run, graphs.<id>.timeout)"
+    return replace(end, error=DeadlineError(text))
 
 
 def _is_stale(error: BaseException) -> bool:

@@ -38,15 +38,16 @@ __all__ = [
 log = structlog.get_logger("redrive.supervisor")
 
 LAST_EXIT = "REDRIVE_LAST_EXIT"
-LONG_LIFE_S = 60.0
+LONG_LIFE_S = 30.0
 # Beyond `worker.grace`: at worst a worker leaves the group, and its stuck nodes, after it.
 STOP_MARGIN_S = 8.0
 # From the second signal on; a worker whose event loop is blocked never hears it.
 _AT_ONCE_S = 5.0
-_BACKOFF = Exponential(initial=1.0, base=2.0, maximum=30.0, jitter=False)
-# The exit codes of `redrive worker` after which no other follows: it was told to stop, another
-# worker has its identity (the two would end each other for ever), it was stopped at once.
-_FINAL = (0, 4, 130)
+_BACKOFF = Exponential(initial=1.0, base=2.0, maximum=10.0, jitter=False)
+# The exit codes of `redrive worker` after which no other follows: another worker has its identity
+# (the two would end each other for ever), or it was stopped at once. Not 0, unless the parent was
+# asked to stop: a node that calls `os._exit(0)` looks like that.
+_FINAL = (4, 130)
 _CANNOT_START = 2
 
 
@@ -74,7 +75,7 @@ def after_exit(status: int, *, first: bool, restarts: int, asked_to_stop: bool) 
         status: Its exit code, or minus the number of the signal that killed it.
         first: No child was there before it. What then cannot start never could; later the broker
             may be away.
-        restarts: How many there were since a child last lived for a minute.
+        restarts: How many there were since a child last lived for half a minute.
         asked_to_stop: Whether the parent was told to stop.
     """
     if asked_to_stop or status in _FINAL or (status == _CANNOT_START and first):

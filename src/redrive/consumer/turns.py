@@ -22,11 +22,13 @@ class Turns:
     """Runs that wait to start.
 
     Args:
+        in_flight: How many may run at the same time.
         max_crashes: A run with so many is condemned: it is told so, and never runs.
         suspects_at_once: How many suspected runs may run beside each other.
     """
 
-    def __init__(self, *, max_crashes: int, suspects_at_once: int) -> None:
+    def __init__(self, *, in_flight: int, max_crashes: int, suspects_at_once: int) -> None:
+        self._in_flight = in_flight
         self._max_crashes = max_crashes
         self._suspects_at_once = suspects_at_once
         self._lanes: Lanes[Run] = Lanes()
@@ -64,7 +66,7 @@ class Turns:
     def take(self, now: float) -> Run | None:
         """Return the next run to start, or None; it counts as running until `ended`."""
         self._warm_up(now)
-        while not self._alone:
+        while not self._alone and len(self._taken) < self._in_flight:
             if self._lonely:
                 # It waits until nothing runs, and nothing starts before it.
                 if self._taken:

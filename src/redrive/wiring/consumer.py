@@ -1,0 +1,139 @@
+"""`LangGraphKafkaConsumer`: a worker in a process of yours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from redrive.clock import SYSTEM, Clock
+from redrive.consumer.consumer import Worker
+from redrive.consumer.outcome import Ending
+from redrive.errors import SettingsError
+from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.graphs import GraphRegistry, WorkflowProcessor
+from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.langgraph_json import FileGraph
+from redrive.graphs.registry import GraphSource
+from redrive.kafka.topics import TopicReport, verify_topics
+from redrive.settings import Settings
+from redrive.wiring.graphs import policies, registry_of, warn_of_stacked_retries
+from redrive.wiring.parts import build_worker
+
+__all__ = ["LangGraphKafkaConsumer"]
+
+log = structlog.get_logger("redrive.worker")
+
+
+class LangGraphKafkaConsumer:
+    """A worker in your own process.
+
+        async with LangGraphKafkaConsumer(settings, {"research": graph}) as worker:
+            await worker.wait()
+
+    Args:
+        settings: All settings; those of `graphs` are taken besides the graphs given here.
+        graphs: Graphs by workflow id: a StateGraph, a compiled graph, a factory, an import path;
+            or a registry.
+        clock: Where time comes from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None = None,
+        *,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._graphs = graphs
+        self._worker: Worker | None = None
+        self._processor: WorkflowProcessor | None = None
+
+    @property
+    def endings(self) -> Mapping[Ending, int]:
+        """How many events ended in which way, durably, since the start."""
+        return {} if self._worker is None else self._worker.endings
+
+    async def start(self) -> None:
+        """Load the graphs, verify the topics, join the group.
+
+        Raises:
+            SettingsError: Something that the settings name cannot work.
+            KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
+        """
+        settings = self._settings
+        registry = await asyncio.to_thread(registry_of, settings, self._graphs)
+        warn_of_stacked_retries(registry, settings)
+        report = await asyncio.to_thread(verify_topics, settings.kafka)
+        _check(report)
+        checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
+        name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"
+        self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
+        self._worker = build_worker(
+            settings,
+            self._processor,
+            checkpoints,
+            report=report,
+            name=name,
+            policy=policies(registry, settings),
+            clock=self._clock,
+        )
+        await self._worker.start()
+
+    async def wait(self) -> None:
+        """Return when the worker has stopped.
+
+        Raises:
+            FencedError: Another worker with the same identity took over.
+            KafkaLostError: The consumer cannot go on.
+            StuckNodeError: A node does not end: only a new process is rid of it.
+        """
+        if self._worker is not None:
+            await self._worker.wait()
+
+    def request_stop(self) -> None:
+        """Begin to stop."""
+        if self._worker is not None:
+            self._worker.request_stop()
+
+    async def stop(self) -> None:
+        """Drain, settle, leave the group."""
+        if self._worker is not None:
+            await self._worker.stop()
+
+    async def run(self) -> None:
+        """Start, and return when the worker has stopped."""
+        await self.start()
+        await self.wait()
+
+    async def process_workflow_event(self, event: WorkflowEvent) -> WorkflowResultEvent:
+        """Run one event here and now, beside Kafka."""
+        if self._processor is None:
+            raise RuntimeError("the consumer is not started")
+        return await self._processor.process_workflow_event(event)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+def _check(report: TopicReport) -> None:
+    for finding in report.warnings:
+        log.warning("topics.finding", topic=finding.topic, finding=str(finding))
+    if report.errors:
+        raise SettingsError("\n".join(str(finding) for finding in report.errors))

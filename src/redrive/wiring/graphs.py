@@ -1,0 +1,85 @@
+"""The graphs of a worker, and the policy of each: from the settings, and from what code gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import lru_cache
+
+import structlog
+
+from redrive.consumer.policy import Policy
+from redrive.errors import SettingsError, UnknownWorkflowError
+from redrive.graphs import GraphRegistry
+from redrive.graphs.langgraph_json import FileGraph
+from redrive.graphs.registry import GraphSource, LoadedGraph
+from redrive.graphs.stacking import stacked_retries
+from redrive.settings import Settings
+
+__all__ = ["policies", "policy_of", "registry_of", "warn_of_stacked_retries"]
+
+log = structlog.get_logger("redrive.worker")
+
+_MOST_WORKFLOWS = 1024
+
+
+def registry_of(
+    settings: Settings, graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None
+) -> GraphRegistry:
+    """Load the graphs.
+
+    Raises:
+        SettingsError: One cannot be loaded, or there is none.
+    """
+    if isinstance(graphs, GraphRegistry):
+        return graphs
+    # What is named one by one wins over what a langgraph.json brings along.
+    sources: dict[str, GraphSource | FileGraph] = {**(graphs or {}), **settings.graphs}
+    if not sources:
+        raise SettingsError(
+            "no graph is registered: name one with --graph ID=module:attribute, "
+            "graphs.<id>.target in redrive.toml, or --langgraph-json FILE"
+        )
+    return GraphRegistry(sources)
+
+
+def warn_of_stacked_retries(registry: GraphRegistry, settings: Settings) -> None:
+    """Log where the retries of a node, of a client and of the worker multiply."""
+    for loaded in registry.graphs:
+        for found in stacked_retries(loaded, policy=policy_of(settings, loaded).retry):
+            log.warning(
+                "graph.retries_multiply",
+                graph=found.graph,
+                node=found.node,
+                calls=found.calls,
+                advice=str(found),
+            )
+
+
+def policies(registry: GraphRegistry, settings: Settings) -> Callable[[str], Policy]:
+    """Return what tells the policy of a workflow: that of the graph which serves it."""
+
+    @lru_cache(_MOST_WORKFLOWS)
+    def policy(workflow_id: str) -> Policy:
+        try:
+            return policy_of(settings, registry.find(workflow_id))
+        except UnknownWorkflowError:
+            return policy_of(settings)
+
+    return policy
+
+
+def policy_of(settings: Settings, graph: LoadedGraph | None = None) -> Policy:
+    """Return the policy of a graph; without one, what holds for all."""
+    own = None if graph is None else graph.settings or settings.graphs.get(graph.id)
+    limits = settings.timeouts.of(own)
+    return Policy(
+        retry=(settings.retry if own is None else own.retry.over(settings.retry)).config(),
+        run_s=_seconds(limits.run),
+        attempt_s=_seconds(limits.attempt),
+        idle_s=_seconds(limits.idle),
+    )
+
+
+def _seconds(limit: timedelta | None) -> float | None:
+    return None if limit is None else limit.total_seconds()

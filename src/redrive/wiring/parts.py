@@ -1,0 +1,191 @@
+"""The parts of one worker, put together around anything that executes events."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from confluent_kafka import Consumer, KafkaError, Producer
+
+from redrive.clock import SYSTEM, Clock
+from redrive.consumer.answers import Answers
+from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.intake import Intake
+from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.options import Delivery
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.policy import Policy
+from redrive.consumer.runner import Processor, Runner
+from redrive.consumer.settle import Settler
+from redrive.consumer.supervisor import last_exit
+from redrive.consumer.turns import Turns
+from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.lease import Lease
+from redrive.kafka.batches import Report
+from redrive.kafka.client import consumer_config, producer_config
+from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.topics import TopicReport
+from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.settings import Settings
+from redrive.wiring.graphs import policy_of
+
+__all__ = ["build_parts", "build_worker"]
+
+
+def build_worker(
+    settings: Settings,
+    processor: Processor,
+    checkpoints: Checkpoints,
+    *,
+    report: TopicReport,
+    name: str,
+    policy: Callable[[str], Policy] | None = None,
+    clock: Clock = SYSTEM,
+) -> Worker:
+    """Put a worker together around anything that executes events.
+
+    Args:
+        settings: All settings.
+        processor: Executes events.
+        checkpoints: Opened and closed with the worker.
+        report: What was found of the topics.
+        name: This worker's name, for people.
+        policy: The policy of a workflow; by default the one that the settings have for all.
+        clock: Where time comes from.
+    """
+    general = policy_of(settings)
+    build = partial(
+        build_parts,
+        settings,
+        processor,
+        checkpoints,
+        report,
+        policy or (lambda _: general),
+        name,
+        clock,
+    )
+    return Worker(
+        build,
+        startup_s=settings.kafka.startup_timeout.total_seconds(),
+        grace_s=settings.worker.grace.total_seconds(),
+        clock=clock,
+    )
+
+
+def build_parts(
+    settings: Settings,
+    processor: Processor,
+    checkpoints: Checkpoints,
+    report: TopicReport,
+    policy: Callable[[str], Policy],
+    name: str,
+    clock: Clock,
+    upward: Upward,
+) -> Parts:
+    """Make the parts; on the event loop, which they belong to."""
+    kafka, worker = settings.kafka, settings.worker
+    session_s = kafka.session_timeout.total_seconds()
+    pulse = Pulse(clock)
+    answers = Answers(
+        results_topic=kafka.results_topic,
+        dlq_topic=kafka.dlq_topic,
+        max_bytes=report.max_bytes,
+        worker=name,
+        clock=clock,
+    )
+    runner = Runner(
+        processor,
+        answers,
+        policy=policy,
+        grace_s=worker.grace.total_seconds(),
+        classifier=settings.retry.classifier(clock),
+        worker=name,
+        clock=clock,
+        last_exit=last_exit(),
+    )
+    settler, settling = _settler(settings, report, upward, clock)
+    # As many groups as members of a group: the guilty one is found soonest.
+    turns = Turns(
+        in_flight=worker.in_flight,
+        max_crashes=settings.retry.max_crashes,
+        suspects_at_once=math.isqrt(worker.in_flight),
+    )
+    intake = Intake(
+        runner,
+        answers,
+        turns,
+        Leftovers(upward.stuck, grace_s=worker.grace.total_seconds()),
+        finish=settler.finish,
+        new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
+        keep=checkpoints.keep,
+        clock=clock,
+    )
+    polling = PollThread(
+        partial(_consumer, settings),
+        topics=[kafka.events_topic],
+        listener=settler,
+        pulse=pulse,
+        ended=upward.ended,
+    )
+    return Parts(intake, settler, settling, polling, checkpoints)
+
+
+def _settler(
+    settings: Settings, report: TopicReport, upward: Upward, clock: Clock
+) -> tuple[Settler, SettleThread]:
+    incarnation = secrets.randbits(64)
+    # The settler comes just below: the two know each other.
+    settling = _settle_thread(settings, report, lambda told: settler.report(told), clock)  # noqa: PLW0108
+    partitions = Partitions(
+        buffer_bytes=settings.worker.buffer,
+        session_timeout_s=settings.kafka.session_timeout.total_seconds(),
+        incarnation=incarnation,
+        clock=clock,
+    )
+    settler = Settler(
+        settling,
+        upward.downstream,
+        partitions,
+        incarnation=incarnation,
+        transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
+        clock=clock,
+    )
+    return settler, settling
+
+
+def _settle_thread(
+    settings: Settings, report: TopicReport, tell: Callable[[Report], None], clock: Clock
+) -> SettleThread:
+    kafka, worker = settings.kafka, settings.worker
+    transactional = worker.delivery is Delivery.EXACTLY_ONCE
+    # One identity for all producers of this worker: each ends what the one before left open. [P2]
+    identity = f"redrive.{kafka.group_id}.{worker.id or secrets.token_hex(8)}"
+    return SettleThread(
+        partial(_producer, settings, report, identity if transactional else None),
+        transactional=transactional,
+        report=tell,
+        clock=clock,
+        limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
+    )
+
+
+def _producer(settings: Settings, report: TopicReport, transactional_id: str | None) -> Producer:
+    limits = [report.max_bytes[settings.kafka.results_topic]]
+    limits.append(report.max_bytes[settings.kafka.dlq_topic])
+    config = producer_config(
+        settings.kafka,
+        transactional_id=transactional_id,
+        max_message_bytes=max(limits),
+        max_batch_bytes=min(limits),
+    )
+    return make_producer({**config, "delivery.report.only.error": True})
+
+
+def _consumer(
+    settings: Settings, more: Mapping[str, object], on_error: Callable[[KafkaError], None]
+) -> Consumer:
+    config = consumer_config(settings.kafka, member=settings.worker.id)
+    return make_consumer({**config, **more}, on_error=on_error)

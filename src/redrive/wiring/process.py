@@ -1,0 +1,125 @@
+"""A worker as a process of its own: signals, its parent, its threads, and nodes that do not end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from redrive.consumer.parent import parent_pipe, times_asked
+from redrive.errors import FencedError, KafkaLostError, StuckNodeError
+from redrive.graphs.contained import contain_exits
+from redrive.graphs.langgraph_json import read_langgraph_json
+from redrive.graphs.node_threads import NodeThreads
+from redrive.settings import Settings
+from redrive.wiring.consumer import LangGraphKafkaConsumer
+
+__all__ = ["run_worker"]
+
+log = structlog.get_logger("redrive.worker")
+
+_STOPPED_AT_ONCE = 130
+_NODE_THREAD = "redrive-node"
+# Of a process that cannot end the usual way; else the command line chooses.
+_EXIT_CODES: Mapping[type, int] = {
+    type(None): 0,
+    FencedError: 4,
+    KafkaLostError: 3,
+    StuckNodeError: 75,
+}
+_LAST_CALL_S = 1.0
+
+
+def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int:
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Returns:
+        0, once it has stopped.
+    """
+    log.info("worker.starting", worker=settings.worker.id, delivery=settings.worker.delivery.value)
+    # Sync nodes block a thread each; asyncio's own five or six would be the real limit.
+    threads = NodeThreads(settings.worker.in_flight + 8, thread_name_prefix=_NODE_THREAD)
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(threads)
+        contain_exits(runner.get_loop())
+        try:
+            runner.run(_run_worker(settings, langgraph_json))
+        except BaseException as error:
+            _leave_stuck_nodes(runner, threads, error)
+            raise
+        _leave_stuck_nodes(runner, threads, None)
+    return 0
+
+
+async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
+    graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
+    loop = asyncio.get_running_loop()
+    consumer = LangGraphKafkaConsumer(settings, graphs)
+    parent = parent_pipe()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        parent.read()
+        if times_asked(signals=signals, forwarded=parent.forwarded) > 1:
+            log.warning("worker.stopped_at_once")
+            os._exit(_STOPPED_AT_ONCE)
+        consumer.request_stop()
+
+    def on_parent(number: int) -> None:
+        parent.read()
+        if parent.is_gone:
+            loop.remove_reader(number)
+            log.warning("worker.parent_gone")
+            consumer.request_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if parent.number is not None:
+        loop.add_reader(parent.number, on_parent, parent.number)
+    await consumer.start()
+    if signals or parent.is_gone:
+        # Asked before there was anything to stop.
+        consumer.request_stop()
+    await consumer.wait()
+
+
+def _leave_stuck_nodes(
+    runner: asyncio.Runner, threads: ThreadPoolExecutor, error: BaseException | None
+) -> None:
+    """End the process here and now if a node never returns: Python would wait for it for ever.
+
+    What it did is settled by now, or left to the next worker. [P12]
+    """
+    threads.shutdown(wait=False, cancel_futures=True)
+    nodes = [t for t in threading.enumerate() if t.name.startswith(_NODE_THREAD)]
+    for thread in nodes:
+        thread.join(_LAST_CALL_S / len(nodes))
+    stuck = sum(thread.is_alive() for thread in nodes)
+    deaf = 0 if isinstance(error, KeyboardInterrupt) else runner.run(_still_running())
+    if stuck or deaf:
+        log.warning(
+            "worker.nodes_left_behind", threads=stuck, tasks=deaf, error=error and str(error)
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_EXIT_CODES.get(type(error), 1))
+
+
+async def _still_running() -> int:
+    """Cancel what is left on the loop; return how many tasks do not listen."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return 0
+    _, pending = await asyncio.wait(tasks, timeout=_LAST_CALL_S)
+    return len(pending)
