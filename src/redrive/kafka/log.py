@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError
+from redrive.kafka.retrying import advice, is_permanent
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -240,7 +241,8 @@ def _is_record(message: Message) -> bool:
         return True
     if _is_fatal(error):
         _raise_fatal(error)
-    log.warning("kafka.consumer_error", error=str(error))
+    tell = log.error if is_permanent(error) else log.warning
+    tell("kafka.consumer_error", error=str(error), advice=advice(error))
     return False
 
 
