@@ -218,7 +218,7 @@ _ADVICE: dict[int, str] = {
         "security.protocol in kafka.config"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (
-        "grant this user its rights on the topic: Describe, and Read or Write "
+        "grant this user its rights on the topic: Describe, Read or Write, Create to create it "
         "(kafka-acls.sh --add --allow-principal User:<name> --operation ... --topic ...)"
     ),
     KafkaError.GROUP_AUTHORIZATION_FAILED: (
