@@ -155,7 +155,7 @@ def test_a_member_whose_rights_are_taken_away_goes_on_and_says_what_to_do() -> N
 
     assert isinstance(found, KafkaLostError)
     (line,) = logs
-    assert (line["event"], line["log_level"]) == ("kafka.consumer_error", "error")
+    assert (line["event"], line["log_level"]) == ("kafka.consumer_refused", "error")
     assert "kafka.group_id" in line["advice"]
 
 

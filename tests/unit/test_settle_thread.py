@@ -315,7 +315,7 @@ def test_a_producer_that_is_refused_later_goes_on_asking_and_says_what_to_do(
     with structlog.testing.capture_logs() as logs:
         assert settle(thread, reports) == InDoubt(7, TIMED_OUT)
 
-    waits = [line for line in logs if line["event"] == "settle.waiting_for_broker"]
+    waits = [line for line in logs if line["event"] == "settle.producer_refused"]
     assert [(line["log_level"], line["attempt"]) for line in waits] == [("error", 1), ("error", 2)]
     assert all("--transactional-id" in line["advice"] for line in waits)
 

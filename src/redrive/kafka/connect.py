@@ -70,8 +70,11 @@ def make_admin(config: Mapping[str, object], *, on_error: OnError | None = None)
 
 def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError | None) -> _Client:
     def report(error: KafkaError) -> None:
-        tell = _log.error if is_permanent(error) else _log.warning
-        tell("kafka.client_error", code=error.name(), error=error.str(), advice=advice(error))
+        facts = {"code": error.name(), "error": error.str(), "advice": advice(error)}
+        if is_permanent(error):
+            _log.error("kafka.client_refused", **facts)
+        else:
+            _log.warning("kafka.client_error", **facts)
         if on_error is not None:
             on_error(error)
 

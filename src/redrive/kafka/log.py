@@ -229,8 +229,10 @@ class PollThread:
         # A member whose rights are taken away goes on: what it has in flight is not thrown away.
         if error.code() in _NO_RIGHT and not self._joined:
             raise SettingsError(f"Kafka refuses the worker's consumer: {with_advice(error)}")
-        tell = log.error if is_permanent(error) else log.warning
-        tell("kafka.consumer_error", error=str(error), advice=advice(error))
+        if is_permanent(error):
+            log.error("kafka.consumer_refused", error=str(error), advice=advice(error))
+        else:
+            log.warning("kafka.consumer_error", error=str(error))
         return False
 
     def _on_error(self, error: KafkaError) -> None:

@@ -136,8 +136,10 @@ class ResultScan:
         # librdkafka repeats itself while it tries again: one line per change is enough.
         text = error.str()
         if text != self._last_error:
-            tell = log.error if is_permanent(error) else log.warning
-            tell("results.read_failed", topic=self._topic, error=text, advice=advice(error))
+            if is_permanent(error):
+                log.error("results.refused", topic=self._topic, error=text, advice=advice(error))
+            else:
+                log.warning("results.read_failed", topic=self._topic, error=text)
         self._last_error = text
         self.hear(error)
 

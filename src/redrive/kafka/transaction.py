@@ -339,14 +339,11 @@ class _Hands:
 
     def _wait_for_broker(self, error: KafkaError, failures: int) -> None:
         wait_s = BACKOFF.delay(failures, self._clock.random())
-        tell = log.error if _is_refusal(error) else log.warning
-        tell(
-            "settle.waiting_for_broker",
-            error=str(error),
-            advice=advice(error),
-            attempt=failures,
-            after_s=round(wait_s, 2),
-        )
+        step = {"error": str(error), "attempt": failures, "after_s": round(wait_s, 2)}
+        if _is_refusal(error):
+            log.error("settle.producer_refused", **step, advice=advice(error))
+        else:
+            log.warning("settle.waiting_for_broker", **step)
         self._clock.block(wait_s)
         self._check()
 
