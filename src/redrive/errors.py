@@ -100,9 +100,16 @@ class FencedError(RedriveError):
 
 
 class NotStoredError(RedriveError):
-    """The broker did not confirm a record: take it as not stored."""
+    """The broker did not confirm a record: take it as not stored.
 
-    __redrive_kind__: ClassVar[str] = "transient"
+    Args:
+        message: Which record, and why.
+        kind: `permanent` where sending it again cannot help.
+    """
+
+    def __init__(self, message: str, *, kind: str = "transient") -> None:
+        super().__init__(message)
+        self.__redrive_kind__ = kind
 
 
 class TransientError(RedriveError):

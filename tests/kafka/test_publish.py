@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
 from redrive.events import EventHeaders, Payload, WorkflowEvent
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import publish_event
-from redrive.testing.topics import Kafka, Topics
+from redrive.testing.topics import Kafka, Topics, delete_topics
 
 
 def event(**data: object) -> WorkflowEvent:
@@ -53,6 +56,35 @@ def test_an_event_lies_where_the_broker_says(settings: KafkaSettings) -> None:
 def test_an_event_that_is_too_large_is_refused(settings: KafkaSettings) -> None:
     with pytest.raises(NotStoredError, match=settings.events_topic):
         publish_event(settings, event(text="x" * 2_000_000))
+
+
+def test_an_event_larger_than_its_topic_takes_fails_at_once_and_says_what_to_raise(
+    kafka: Kafka,
+) -> None:
+    topic = f"small-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    small = NewTopic(topic, 1, 1, config={"max.message.bytes": "100000"})
+    admin.create_topics([small])[topic].result(timeout=30)
+    settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, events_topic=topic)
+    start = SYSTEM.monotonic()
+
+    with pytest.raises(NotStoredError, match=rf"{topic}.*max\.message\.bytes"):
+        publish_event(settings, event(text="x" * 200_000), timeout=timedelta(minutes=2))
+
+    assert SYSTEM.monotonic() - start < 30
+    delete_topics(kafka.bootstrap_servers, [topic])
+
+
+def test_an_event_for_a_topic_that_is_not_there_fails_at_once_and_says_what_to_do(
+    settings: KafkaSettings,
+) -> None:
+    missing = settings.model_copy(update={"events_topic": f"missing-{uuid.uuid4().hex[:8]}"})
+    start = SYSTEM.monotonic()
+
+    with pytest.raises(NotStoredError, match="redrive topics create"):
+        publish_event(missing, event(), timeout=timedelta(minutes=2))
+
+    assert SYSTEM.monotonic() - start < 30
 
 
 @pytest.mark.invariant("P1")

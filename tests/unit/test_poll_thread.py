@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError
 
 from redrive.clock import SYSTEM
-from redrive.errors import FencedError, KafkaLostError
+from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.log import Log, Place, PollThread, Pulse, Record
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 # How librdkafka tells an idle member: the code says fatal, the flag does not, the text says why.
 FATAL_FENCED = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}")  # noqa: SLF001
 FATAL = KafkaError(KafkaError._FATAL, "Fatal error: something else")  # noqa: SLF001
+NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
 PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
 
 
@@ -54,6 +56,25 @@ class ScriptedConsumer:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Member(ScriptedConsumer):
+    """Joins the group, and then meets these errors."""
+
+    def __init__(self, *errors: KafkaError) -> None:
+        super().__init__(polled=None, told=None)
+        self._errors = list(errors)
+
+    def subscribe(self, *_: object, **callbacks: object) -> None:
+        on_assign = callbacks["on_assign"]
+        assert callable(on_assign)
+        on_assign(self, [])
+
+    def assign(self, _: object) -> None: ...
+
+    def poll(self, timeout: float) -> ErrorMessage | None:
+        del timeout
+        return ErrorMessage(self._errors.pop(0))
 
 
 class Idle:
@@ -119,3 +140,32 @@ def test_an_error_that_passes_does_not_end_the_thread(way: str) -> None:
     consumer = ScriptedConsumer(**{"polled": None, "told": None, way: PASSING})
 
     assert end_of(consumer, within_s=0.1) is None
+
+
+def test_a_worker_that_may_not_join_the_group_ends_and_says_what_to_do() -> None:
+    found = end_of(ScriptedConsumer(polled=NO_RIGHT, told=None), within_s=5)
+
+    assert isinstance(found, SettingsError)
+    assert "kafka.group_id" in str(found)
+
+
+def test_a_member_whose_rights_are_taken_away_goes_on_and_says_what_to_do() -> None:
+    with structlog.testing.capture_logs() as logs:
+        found = end_of(Member(NO_RIGHT, FATAL), within_s=5)
+
+    assert isinstance(found, KafkaLostError)
+    (line,) = logs
+    assert (line["event"], line["log_level"]) == ("kafka.consumer_refused", "error")
+    assert "kafka.group_id" in line["advice"]
+
+
+def test_a_thread_that_was_never_started_has_ended() -> None:
+    def make(*_: object) -> Any:  # noqa: ANN401 - stands in for a Consumer
+        raise AssertionError
+
+    thread = PollThread(
+        make, topics=["events"], listener=Idle(), pulse=Pulse(SYSTEM), ended=lambda _: None
+    )
+    thread.stop()
+
+    assert thread.join(5)

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.error import ProduceError
 
 from redrive.retry import Kind, classify
+from redrive.retry.rules.kafka import CODES
 
 aiokafka = pytest.importorskip("aiokafka.errors", reason="aiokafka is not installed")
 
@@ -42,7 +43,10 @@ aiokafka = pytest.importorskip("aiokafka.errors", reason="aiokafka is not instal
         ("OFFSET_METADATA_TOO_LARGE", Kind.PERMANENT),
         ("INVALID_CONFIG", Kind.PERMANENT),
         ("PRODUCER_FENCED", Kind.PERMANENT),
-        ("_SSL", Kind.UNKNOWN),
+        ("_SSL", Kind.PERMANENT),
+        ("TRANSACTIONAL_ID_AUTHORIZATION_FAILED", Kind.PERMANENT),
+        ("_INVALID_DIFFERENT_RECORD", Kind.TRANSIENT),
+        ("UNKNOWN", Kind.UNKNOWN),
         ("_FAIL", Kind.UNKNOWN),
     ],
 )
@@ -51,6 +55,42 @@ def test_librdkafkas_code_decides(name: str, kind: Kind) -> None:
 
     assert classify(KafkaException(error)).kind is kind
     assert classify(ProduceError(error)).kind is kind
+
+
+def test_every_code_of_the_client_is_judged_but_for_those_that_name_no_cause() -> None:
+    names = {name for name in dir(KafkaError) if name.isupper()}
+
+    unjudged = {name for name in names if getattr(KafkaError, name) not in CODES}
+
+    assert unjudged == {
+        *("NO_ERROR", "_NOOP", "_PARTITION_EOF"),
+        *("_ASSIGN_PARTITIONS", "_REVOKE_PARTITIONS", "_NODE_UPDATE"),
+        *("UNKNOWN", "_APPLICATION", "_CRIT_SYS_RESOURCE", "_FAIL", "OPERATION_NOT_ATTEMPTED"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("SASL authentication error: Authentication failed: Invalid password", Kind.PERMANENT),
+        (
+            "SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism",
+            Kind.PERMANENT,
+        ),
+        (
+            "SASL PLAIN mechanism handshake failed: Local: Broker transport failure: broker's",
+            Kind.TRANSIENT,
+        ),
+        (
+            "Failed to acquire SASL OAUTHBEARER token: Failed to connect to idp:443",
+            Kind.TRANSIENT,
+        ),
+    ],
+)
+def test_an_authentication_that_nobody_refused_is_transient(text: str, kind: Kind) -> None:
+    error = KafkaError(KafkaError._AUTHENTICATION, text)  # noqa: SLF001 - its public name
+
+    assert classify(KafkaException(error)).kind is kind
 
 
 def test_an_error_that_is_fatal_to_its_client_is_permanent() -> None:

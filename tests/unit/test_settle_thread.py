@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import SYSTEM
-from redrive.errors import KafkaUnavailableError
+from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.testing import TurnedClock
 from redrive.testing.worker import wait_until
 
 TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
@@ -269,3 +271,74 @@ def test_at_least_once_the_offsets_stay_with_the_caller(
     assert settle(thread, reports) == Stored(7)
     assert factory.made[0].calls == ["flush"]
     thread.close(timeout_s=1)
+
+
+DENIED = KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "not yours", fatal=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DENIED, "not yours: grant .*--transactional-id"),
+        (KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, fatal=True), "IdempotentWrite"),
+        (KafkaError(KafkaError.INVALID_TRANSACTION_TIMEOUT, fatal=True), "kafka.transaction_time"),
+    ],
+    ids=["id", "cluster", "timeout"],
+)
+def test_a_producer_that_is_refused_at_start_is_told_at_once_with_what_to_do(
+    error: KafkaError, words: str, factory: Factory, thread: SettleThread
+) -> None:
+    factory.scripts = [{"init_transactions": fails(error)}] * 50
+
+    with pytest.raises(SettingsError, match=words):
+        thread.start(timeout_s=60)
+
+    assert len(factory.made) == 1
+    wait_until(lambda: _settle_threads() == 0, timeout_s=5, what="the thread's end")
+
+
+def test_a_producer_that_another_one_fences_at_start_is_followed_by_a_new_one(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"init_transactions": fails(FENCED)}]
+
+    assert settle(thread, reports) == Stored(7)
+    assert len(factory.made) == 2
+
+
+def test_a_producer_that_is_refused_later_goes_on_asking_and_says_what_to_do(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    refused = {"init_transactions": fails(DENIED)}
+    factory.scripts = [{"commit_transaction": fails(TIMED_OUT)}, refused, refused]
+
+    with structlog.testing.capture_logs() as logs:
+        assert settle(thread, reports) == InDoubt(7, TIMED_OUT)
+
+    waits = [line for line in logs if line["event"] == "settle.producer_refused"]
+    assert [(line["log_level"], line["attempt"]) for line in waits] == [("error", 1), ("error", 2)]
+    assert all("--transactional-id" in line["advice"] for line in waits)
+
+
+def test_between_producers_the_waits_double_up_to_two_seconds(
+    factory: Factory, reports: list[Report]
+) -> None:
+    clock = TurnedClock()
+    thread = SettleThread(
+        factory, transactional=True, report=reports.append, clock=clock, limits=SHORT
+    )
+    factory.scripts = [{"init_transactions": fails(TIMED_OUT)}] * 7
+
+    assert settle(thread, reports) == Stored(7)
+    thread.close(timeout_s=1)
+
+    assert clock.sleeps == pytest.approx([0.075, 0.15, 0.3, 0.6, 1.2, 1.5, 1.5])
+
+
+def test_what_the_client_has_to_say_is_heard_before_its_producer_is_thrown_away(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"init_transactions": fails(TIMED_OUT), "poll": fails(DENIED)}]
+
+    assert settle(thread, reports) == Stored(7)
+    assert factory.made[0].calls == ["init_transactions", "poll"]

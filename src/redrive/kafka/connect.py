@@ -15,8 +15,9 @@ from confluent_kafka.admin import AdminClient
 
 from redrive.errors import SettingsError
 from redrive.kafka.client import ALIASES
+from redrive.kafka.retrying import advice, is_permanent
 
-__all__ = ["make_admin", "make_consumer", "make_producer"]
+__all__ = ["OnError", "make_admin", "make_consumer", "make_producer"]
 
 OnError = Callable[[KafkaError], None]
 
@@ -69,7 +70,11 @@ def make_admin(config: Mapping[str, object], *, on_error: OnError | None = None)
 
 def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError | None) -> _Client:
     def report(error: KafkaError) -> None:
-        _log.warning("kafka.client_error", code=error.name(), error=error.str())
+        facts = {"code": error.name(), "error": error.str(), "advice": advice(error)}
+        if is_permanent(error):
+            _log.error("kafka.client_refused", **facts)
+        else:
+            _log.warning("kafka.client_error", **facts)
         if on_error is not None:
             on_error(error)
 

@@ -11,22 +11,13 @@ from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, ask, error_of, until, with_advice
+from redrive.retry import retry
 
 __all__ = ["end_offsets"]
 
 LEAST_S = 0.1
-
-# What a broker says while a partition gets another leader, or its first one.
-_PASSES = frozenset(
-    {
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
-    }
-)
+_STEP_S = 3.0
 
 
 def end_offsets(
@@ -37,34 +28,31 @@ def end_offsets(
     Raises:
         KafkaUnavailableError: The broker did not answer within `timeout` (by default
             `kafka.startup_timeout`).
-        SettingsError: The topic does not exist, or the client's options cannot work.
+        SettingsError: The topic does not exist, the client's options cannot work, or the broker
+            refuses who we say we are.
     """
     limit = timeout or settings.startup_timeout
     deadline = clock.monotonic() + limit.total_seconds()
-    consumer = make_consumer(reader_config(settings))
+    said = Said(settings.bootstrap_servers)
+    consumer = make_consumer(reader_config(settings), on_error=said)
+    ends: dict[int, int] = {}
 
-    def end_of(partition: int) -> int:
-        place = TopicPartition(settings.results_topic, partition)
-        while True:
-            left = max(LEAST_S, deadline - clock.monotonic())
-            try:
-                marks = consumer.get_watermark_offsets(place, timeout=left, cached=False)
-            except KafkaException as error:
-                if error.args[0].code() not in _PASSES or clock.monotonic() > deadline:
-                    raise
-                clock.block(LEAST_S)
-                continue
-            if marks is None:
-                raise _silent(settings, limit, "no answer")
-            return marks[1]
+    def step_s() -> float:
+        return max(LEAST_S, min(_STEP_S, deadline - clock.monotonic()))
 
+    def find() -> None:
+        for partition in _partitions(consumer, settings, timeout_s=step_s()):
+            if partition not in ends:
+                ends[partition] = _end(consumer, settings, partition, timeout_s=step_s())
+
+    policy = until(limit.total_seconds(), asking="where the results end", clock=clock)
     try:
-        partitions = _partitions(consumer, settings, timeout_s=limit.total_seconds())
-        return {partition: end_of(partition) for partition in partitions}
+        retry(policy)(lambda: ask(consumer, said, find))()
     except KafkaException as error:
-        raise _silent(settings, limit, str(error)) from error
+        raise _silent(settings, limit, with_advice(error_of(error))) from error
     finally:
         consumer.close()
+    return ends
 
 
 def _partitions(consumer: Consumer, settings: KafkaSettings, *, timeout_s: float) -> list[int]:
@@ -76,6 +64,14 @@ def _partitions(consumer: Consumer, settings: KafkaSettings, *, timeout_s: float
             "create it with `redrive topics create`"
         )
     return sorted(found.partitions)
+
+
+def _end(consumer: Consumer, settings: KafkaSettings, partition: int, *, timeout_s: float) -> int:
+    place = TopicPartition(settings.results_topic, partition)
+    marks = consumer.get_watermark_offsets(place, timeout=timeout_s, cached=False)
+    if marks is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's name
+    return marks[1]
 
 
 def _silent(settings: KafkaSettings, limit: timedelta, why: str) -> KafkaUnavailableError:

@@ -15,10 +15,10 @@ def partitions_of(settings: KafkaSettings, topic: str, *, clock: Clock = SYSTEM)
 
     Raises:
         KafkaUnavailableError: No broker answered within `kafka.startup_timeout`.
-        SettingsError: The topic does not exist.
+        SettingsError: The topic does not exist, or the broker refuses who we say we are.
     """
     admin, there = reach(settings, clock=clock)
-    there = look_again(admin, there, [topic], clock=clock)
+    there = look_again(settings, admin, there, [topic], clock=clock)
     if topic not in there.topics:
         raise SettingsError(
             f"topic {topic!r} does not exist at {settings.bootstrap_servers}: "

@@ -16,7 +16,8 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from redrive.clock import Clock
-from redrive.errors import FencedError, KafkaLostError
+from redrive.errors import FencedError, KafkaLostError, SettingsError
+from redrive.kafka.retrying import advice, is_permanent, with_advice
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -25,6 +26,7 @@ log = structlog.get_logger("redrive.kafka")
 _BATCH = 500
 _FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a line
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
+_NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 
 
@@ -165,6 +167,7 @@ class PollThread:
         self._ended = ended
         self._stop = threading.Event()
         self._fatal: KafkaError | None = None
+        self._joined = False
         self._thread = threading.Thread(target=self._run, name="redrive-poll", daemon=True)
 
     def start(self) -> None:
@@ -177,8 +180,9 @@ class PollThread:
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end; say whether it came in time."""
-        self._thread.join(timeout_s)
+        """Wait for the end; say whether it came in time. What never started has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -197,7 +201,7 @@ class PollThread:
         kafka, listener = _Log(consumer), self._listener
         consumer.subscribe(
             self._topics,
-            on_assign=lambda _, parts: _assign(consumer, kafka, listener, parts),
+            on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
             on_revoke=lambda _, parts: listener.revoked(kafka, _places(parts), lost=False),
             on_lost=lambda _, parts: listener.revoked(kafka, _places(parts), lost=True),
         )
@@ -210,10 +214,30 @@ class PollThread:
             records = [
                 record_of(message)
                 for message in (first, *consumer.consume(_BATCH - 1, 0))
-                if _is_record(message)
+                if self._is_record(message)
             ]
             if records:
                 listener.received(records)
+
+    def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
+        self._joined = True
+        consumer.assign(partitions)
+        self._listener.assigned(kafka, _places(partitions))
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if _is_fatal(error):
+            _raise_fatal(error)
+        # A member whose rights are taken away goes on: what it has in flight is not thrown away.
+        if error.code() in _NO_RIGHT and not self._joined:
+            raise SettingsError(f"Kafka refuses the worker's consumer: {with_advice(error)}")
+        if is_permanent(error):
+            log.error("kafka.consumer_refused", error=str(error), advice=advice(error))
+        else:
+            log.warning("kafka.consumer_error", error=str(error))
+        return False
 
     def _on_error(self, error: KafkaError) -> None:
         # An idle member that is fenced may hear of it here only: its polls return nothing.
@@ -225,25 +249,8 @@ class PollThread:
             self._listener.commit_ended(_places([part]), error or part.error)
 
 
-def _assign(
-    consumer: Consumer, kafka: Log, listener: Listener, partitions: list[TopicPartition]
-) -> None:
-    consumer.assign(partitions)
-    listener.assigned(kafka, _places(partitions))
-
-
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
     return [Place(p.topic, p.partition) for p in partitions]
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if _is_fatal(error):
-        _raise_fatal(error)
-    log.warning("kafka.consumer_error", error=str(error))
-    return False
 
 
 def _is_fatal(error: KafkaError) -> bool:

@@ -5,22 +5,44 @@ A worker publishes through its transactions (`redrive.kafka.transaction`), not h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pydantic_core import PydanticSerializationError
 
+from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.client import producer_config
-from redrive.kafka.connect import make_producer
+from redrive.kafka.connect import OnError, make_producer
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, error_of, until, with_advice
+from redrive.retry import Kind, Rule, retry
 
-__all__ = ["Published", "publish_event"]
+__all__ = ["MakeProducer", "Published", "publish_event"]
 
 GRACE_S = 5.0
 """What librdkafka gets beyond its own limit to say how the delivery went."""
+
+_LEAST_S = 0.1
+# librdkafka has waited for the topic already (`topic.metadata.propagation.max.ms`).
+_NO_TOPIC = Rule(
+    Kind.PERMANENT,
+    error=KafkaException,
+    message=r"code=(UNKNOWN_TOPIC_OR_PART|_UNKNOWN_TOPIC|_UNKNOWN_PARTITION),",
+    name="kafka:no_topic",
+)
+
+
+class MakeProducer(Protocol):
+    """Makes a producer of its options, as `redrive.kafka.connect.make_producer` does."""
+
+    def __call__(self, config: Mapping[str, object], *, on_error: OnError) -> Producer:
+        """Return a producer that tells `on_error` of its errors."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +64,33 @@ def publish_event(
     key: str | None = None,
     headers: EventHeaders | None = None,
     timeout: timedelta = timedelta(seconds=30),
+    clock: Clock = SYSTEM,
+    make: MakeProducer = make_producer,
 ) -> Published:
     """Store `event` on the events topic and return where; its key is the event's id by default.
 
-    Returns only on the broker's own delivery report. After an error the event may still be stored:
-    publishing it again, with the same id, is safe.
+    Returns only on the broker's own delivery report. What can pass is tried again, by a new
+    producer, until `timeout` is over: should the first try have been stored after all, the event
+    lies there twice with one id, which is answered equally. After an error the event may be stored
+    as well: publishing it again, with the same id, is safe.
 
     Raises:
         KafkaUnavailableError: No report came within `timeout`.
         NotStoredError: The broker refused it.
         RecordError: Its data is not JSON.
-        SettingsError: librdkafka refuses one of the client's options.
+        SettingsError: librdkafka refuses one of the client's options, or the broker refuses who we
+            say we are.
     """
     value = _json(event)
-    reports: list[tuple[KafkaError | None, Message]] = []
-    limit_ms = round(timeout.total_seconds() * 1000)
-    producer = make_producer(producer_config(settings) | {"message.timeout.ms": limit_ms})
-    try:
+    deadline = clock.monotonic() + timeout.total_seconds()
+    said = Said(settings.bootstrap_servers)
+
+    def store() -> Published:
+        left_s = max(_LEAST_S, deadline - clock.monotonic())
+        options = producer_config(settings) | {"message.timeout.ms": round(left_s * 1000)}
+        said.forget()
+        producer = make(options, on_error=said)
+        reports: list[tuple[KafkaError | None, Message]] = []
         producer.produce(
             settings.events_topic,
             value=value,
@@ -66,16 +98,45 @@ def publish_event(
             headers=[*(headers or EventHeaders()).write()],
             on_delivery=lambda error, message: reports.append((error, message)),
         )
+        _wait(producer, reports, said, left_s=left_s + GRACE_S, clock=clock)
+        error, message = reports[0]
+        if error is not None:
+            raise KafkaException(error)
+        return _place(settings.events_topic, message)
+
+    policy = until(
+        timeout.total_seconds(),
+        asking=f"to store {event.event_id}",
+        clock=clock,
+        rules=(_NO_TOPIC,),
+    )
+    try:
+        return retry(policy)(store)()
     except KafkaException as error:
-        raise _refused(settings, event, error.args[0]) from error
-    producer.flush(timeout.total_seconds() + GRACE_S)
-    if not reports:
-        producer.purge()
-        raise _silent(settings, event, timeout, "no delivery report")
-    refusal, message = reports[0]
-    if refusal is not None:
-        raise _failed(settings, event, timeout, refusal)
-    return _place(settings.events_topic, message)
+        kind = policy.classifier.classify(error).kind
+        raise _failed(settings, event, timeout, error_of(error), kind) from error
+
+
+def _wait(
+    producer: Producer,
+    reports: list[tuple[KafkaError | None, Message]],
+    said: Said,
+    *,
+    left_s: float,
+    clock: Clock,
+) -> None:
+    """Return once there is a report. A poll returns with each thing that is told."""
+    end = clock.monotonic() + left_s
+    while not reports:
+        wait_s = end - clock.monotonic()
+        if said.refusal is not None or wait_s <= 0:
+            producer.purge()
+            raise said.refusal or _no_report()
+        producer.poll(wait_s)
+
+
+def _no_report() -> KafkaException:
+    return KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT, "no delivery report"))  # noqa: SLF001 - the client's name for it
 
 
 def _json(event: WorkflowEvent) -> bytes:
@@ -106,11 +167,15 @@ _NO_ANSWER = frozenset(
 
 
 def _failed(
-    settings: KafkaSettings, event: WorkflowEvent, timeout: timedelta, error: KafkaError
+    settings: KafkaSettings, event: WorkflowEvent, timeout: timedelta, error: KafkaError, kind: Kind
 ) -> KafkaUnavailableError | NotStoredError:
     if error.code() in _NO_ANSWER:
-        return _silent(settings, event, timeout, error.str())
-    return _refused(settings, event, error)
+        return _silent(settings, event, timeout, with_advice(error))
+    return NotStoredError(
+        f"event {event.event_id} is not stored on {settings.events_topic!r} at "
+        f"{settings.bootstrap_servers}: {with_advice(error)}",
+        kind=kind,
+    )
 
 
 def _silent(
@@ -120,11 +185,4 @@ def _silent(
         f"Kafka at {settings.bootstrap_servers} did not confirm event {event.event_id} on "
         f"{settings.events_topic!r} within {timeout.total_seconds():g} s: {why}. Check the "
         "address, and that the broker is up; sending the event again with this id is safe"
-    )
-
-
-def _refused(settings: KafkaSettings, event: WorkflowEvent, error: KafkaError) -> NotStoredError:
-    return NotStoredError(
-        f"event {event.event_id} is not stored on {settings.events_topic!r} at "
-        f"{settings.bootstrap_servers}: {error.str()}"
     )

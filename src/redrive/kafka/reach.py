@@ -16,11 +16,14 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, ask, error_of, step_of, until, with_advice
+from redrive.retry import FailedAttempt, retry
 from redrive.units import format_duration
 
 __all__ = ["look_again", "reach"]
 
 _STEP_S = 3.0
+_FIRST_STEP_S = 1.0
 # A created topic is not listed at once: of 40 that were looked for right after, 23 were missing.
 _LOOK_AGAIN_FOR_S = 3.0
 _LOOK_STEP_S = 0.1
@@ -33,49 +36,70 @@ def reach(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> tuple[AdminClien
 
     Raises:
         KafkaUnavailableError: None answered within `kafka.startup_timeout`.
-        SettingsError: librdkafka refuses an option of `kafka.config`.
+        SettingsError: librdkafka refuses an option of `kafka.config`, or the broker refuses who
+            we say we are: this is raised at once, since waiting does not help.
     """
-    said: list[str] = []
-    admin = make_admin(admin_config(settings), on_error=lambda error: said.append(error.str()))
+    said = Said(settings.bootstrap_servers)
+    admin = make_admin(admin_config(settings), on_error=said)
     limit_s = settings.startup_timeout.total_seconds()
     start = clock.monotonic()
-    while True:
+    step_s = _FIRST_STEP_S
+
+    def list_all() -> ClusterMetadata:
+        # The first step is short: whether we are let in at all is known soon.
+        nonlocal step_s
         left_s = limit_s - (clock.monotonic() - start)
-        try:
-            return admin, admin.list_topics(timeout=max(0.1, min(_STEP_S, left_s)))
-        except KafkaException as silent:
-            admin.poll(0)
-            why = said[-1] if said else silent.args[0].str()
-            waited_s = clock.monotonic() - start
-            if waited_s >= limit_s:
-                raise _unavailable(settings, why) from silent
-            _log.warning(
-                "broker.waiting",
-                servers=settings.bootstrap_servers,
-                waited_s=round(waited_s, 1),
-                of_s=limit_s,
-                error=why,
-            )
-            # Some errors come back at once.
-            clock.block(min(0.5, limit_s - waited_s))
+        timeout_s, step_s = max(0.1, min(step_s, left_s)), _STEP_S
+        return ask(admin, said, lambda: admin.list_topics(timeout=timeout_s))
+
+    def waiting(failed: FailedAttempt) -> None:
+        _log.warning(
+            "broker.waiting",
+            servers=settings.bootstrap_servers,
+            waited_s=round(clock.monotonic() - start, 1),
+            of_s=limit_s,
+            **step_of(failed),
+        )
+
+    policy = until(limit_s, asking="for a broker", clock=clock, waiting=waiting)
+    try:
+        return admin, retry(policy)(list_all)()
+    except KafkaException as silent:
+        raise _unavailable(settings, silent) from silent
 
 
 def look_again(
-    admin: AdminClient, there: ClusterMetadata, wanted: Iterable[str], *, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    admin: AdminClient,
+    there: ClusterMetadata,
+    wanted: Iterable[str],
+    *,
+    clock: Clock = SYSTEM,
 ) -> ClusterMetadata:
-    """Return a list that has all `wanted` topics, or the last one after three seconds without."""
+    """Return a list that has all `wanted` topics, or the last one after three seconds without.
+
+    Raises:
+        KafkaUnavailableError: The broker went away, for longer than `kafka.startup_timeout`.
+    """
     names = set(wanted)
-    until = clock.monotonic() + _LOOK_AGAIN_FOR_S
-    while not names <= there.topics.keys() and clock.monotonic() < until:
+    end = clock.monotonic() + _LOOK_AGAIN_FOR_S
+    policy = until(
+        settings.startup_timeout.total_seconds(), asking="for the list of topics", clock=clock
+    )
+    list_all = retry(policy)(lambda: admin.list_topics(timeout=_STEP_S))
+    while not names <= there.topics.keys() and clock.monotonic() < end:
         clock.block(_LOOK_STEP_S)
-        there = admin.list_topics(timeout=_STEP_S)
+        try:
+            there = list_all()
+        except KafkaException as silent:
+            raise _unavailable(settings, silent) from silent
     return there
 
 
-def _unavailable(settings: KafkaSettings, why: str) -> KafkaUnavailableError:
+def _unavailable(settings: KafkaSettings, silent: KafkaException) -> KafkaUnavailableError:
     return KafkaUnavailableError(
         f"no Kafka broker at {settings.bootstrap_servers} answered within "
-        f"{format_duration(settings.startup_timeout)} ({why}): check "
+        f"{format_duration(settings.startup_timeout)} ({with_advice(error_of(silent))}): check "
         "kafka.bootstrap_servers, that the broker runs, that its advertised address can be "
         "reached from here, and the security options in kafka.config"
     )

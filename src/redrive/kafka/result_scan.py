@@ -11,7 +11,9 @@ from datetime import timedelta
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from redrive.errors import SettingsError
 from redrive.kafka.recent import RecentResults, SeenResult
+from redrive.kafka.retrying import advice, is_permanent, with_advice
 
 __all__ = ["ResultScan"]
 
@@ -35,6 +37,8 @@ class ResultScan:
         self._starts: dict[int, int] = {}
         self._were_at: dict[int, int] = {}
         self._last_error: str | None = None
+        self._has_read = False
+        self._refusal: KafkaError | None = None
 
     def known(self, key: bytes, offsets: Mapping[int, int]) -> list[SeenResult]:
         """Return what was read lately for `key`, from `offsets` on."""
@@ -49,15 +53,31 @@ class ResultScan:
                 self._starts[partition] = min(offset, self._starts.get(partition, offset))
 
     def read(self, timeout: timedelta) -> list[SeenResult]:
-        """Return the next results with a key, in the order of their partitions."""
+        """Return the next results with a key, in the order of their partitions.
+
+        Raises:
+            SettingsError: The broker refuses us. Not once something was read: that may pass, and
+                what is waited for stays on the topic.
+        """
         self._go_back()
         first = self._consumer.poll(timeout.total_seconds())
+        if self._refusal is not None:
+            raise SettingsError(
+                f"Kafka refuses the reader of {self._topic!r}: {with_advice(self._refusal)}"
+            )
         if first is None:
             return []
         # `consume` with a timeout waits for a full batch; with none it takes what is there.
         messages = [first, *self._consumer.consume(BATCH - 1, 0)]
         taken = (self._take(message) for message in messages)
         return [seen for seen in taken if seen is not None]
+
+    def hear(self, error: KafkaError) -> None:
+        """Take in what the consumer says about itself: its `on_error`."""
+        # Who reads without a group needs no right to one; librdkafka asks for it all the same.
+        of_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+        if is_permanent(error) and not of_group and not self._has_read:
+            self._refusal = error
 
     def rest(self) -> None:
         """Stop fetching: nobody waits. The next one who joins says where to begin."""
@@ -93,7 +113,7 @@ class ResultScan:
         partition, offset = message.partition(), message.offset()
         if partition is None or offset is None or partition not in self._positions:
             return None
-        self._last_error = None
+        self._last_error, self._has_read = None, True
         if error is not None:
             # At its end there is nothing to catch up with, also where the log was cut short.
             self._move(partition, offset)
@@ -116,8 +136,12 @@ class ResultScan:
         # librdkafka repeats itself while it tries again: one line per change is enough.
         text = error.str()
         if text != self._last_error:
-            log.warning("results.read_failed", topic=self._topic, error=text)
+            if is_permanent(error):
+                log.error("results.refused", topic=self._topic, error=text, advice=advice(error))
+            else:
+                log.warning("results.read_failed", topic=self._topic, error=text)
         self._last_error = text
+        self.hear(error)
 
 
 def _bytes(key: str | bytes) -> bytes:

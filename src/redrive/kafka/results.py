@@ -26,6 +26,7 @@ from redrive.kafka.connect import make_consumer
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.recent import SeenResult
 from redrive.kafka.result_scan import ResultScan
+from redrive.kafka.retrying import BACKOFF
 
 __all__ = ["ResultReader"]
 
@@ -33,7 +34,6 @@ log = structlog.get_logger(__name__)
 
 POLL = timedelta(milliseconds=50)
 """The longest that one who joins waits for the reader to look up."""
-REBUILD_AFTER = timedelta(seconds=1)
 CLOSE_WITHIN = timedelta(seconds=5)
 
 Answer = Future[WorkflowResultEvent]
@@ -88,7 +88,8 @@ class ResultReader:
 
         Raises:
             TimeoutError: There was none until `deadline`.
-            SettingsError: The client's options cannot work.
+            SettingsError: The client's options cannot work, or the broker refuses who we say we
+                are.
             RedriveError: The reader was closed.
         """
         with self._wait(event_id, offsets) as answer:
@@ -162,24 +163,27 @@ class ResultReader:
 
     def _run(self) -> None:
         scan: ResultScan | None = None
-        resting = True
+        resting, broken = True, 0
         while self._is_wanted(resting=resting):
             try:
                 if scan is None:
                     scan = self._open()
-                resting = self._turn(scan)
+                resting, broken = self._turn(scan), 0
             except SettingsError as error:
                 with self._changed:
                     self._fail_all(error)
+                _close(scan)
+                scan, resting = None, True
             except Exception:
                 # A marked boundary: whatever broke, the answers may still come.
-                log.exception("results.reader_broke", topic=self._settings.results_topic)
-                if scan is not None:
-                    scan.close()
+                broken += 1
+                wait_s = BACKOFF.delay(broken, self._clock.random())
+                topic = self._settings.results_topic
+                log.exception("results.reader_broke", topic=topic, after_s=round(wait_s, 2))
+                _close(scan)
                 scan, resting = None, True
-                self._clock.block(REBUILD_AFTER.total_seconds())
-        if scan is not None:
-            scan.close()
+                self._clock.block(wait_s)
+        _close(scan)
 
     def _is_wanted(self, *, resting: bool) -> bool:
         with self._changed:
@@ -194,11 +198,14 @@ class ResultReader:
             return False
 
     def _open(self) -> ResultScan:
-        consumer = make_consumer(reader_config(self._settings, partition_eof=True))
+        # The scan comes just below; it is told of errors while it is read.
+        config = reader_config(self._settings, partition_eof=True)
+        consumer = make_consumer(config, on_error=lambda error: scan.hear(error))  # noqa: PLW0108
         self._consumers_made += 1
         with self._changed:
             self._joining = [w for same_key in self._waiters.values() for w in same_key]
-        return ResultScan(consumer, self._settings.results_topic)
+        scan = ResultScan(consumer, self._settings.results_topic)
+        return scan
 
     def _turn(self, scan: ResultScan) -> bool:
         """Serve who waits; return whether nobody does, and the scan rests."""
@@ -239,6 +246,11 @@ class ResultReader:
                 waiter.answer.set_exception(error)
         self._waiters.clear()
         self._joining.clear()
+
+
+def _close(scan: ResultScan | None) -> None:
+    if scan is not None:
+        scan.close()
 
 
 def _is_open(waiter: _Waiter) -> bool:

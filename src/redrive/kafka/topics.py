@@ -6,13 +6,16 @@ metadata request for one may create it (R4).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
+    ConfigEntry,
     ConfigResource,
     ResourceType,
 )
@@ -22,6 +25,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
+from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
 from redrive.kafka.topic_rules import (
     DEFAULT_MAX_BYTES,
     LETTERS_FACTOR,
@@ -32,6 +36,7 @@ from redrive.kafka.topic_rules import (
     judge_topics,
     topic_names,
 )
+from redrive.retry import Retrier, retry
 
 __all__ = [
     "CreatedTopic",
@@ -42,11 +47,6 @@ __all__ = [
 
 _ADMIN_TIMEOUT_S = 10.0
 _AS_THE_BROKER_SAYS = -1
-_NO_ANSWER = (
-    KafkaError._TIMED_OUT,  # noqa: SLF001 - the client's name for it
-    KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
-    KafkaError.REQUEST_TIMED_OUT,
-)
 _LETTERS_KEPT = timedelta(days=30)
 _RETRIES_KEPT = timedelta(days=7)
 
@@ -98,7 +98,8 @@ def create_topics(
 
     Raises:
         KafkaUnavailableError: No broker answered within `kafka.startup_timeout`.
-        SettingsError: The broker refused one of them: no right, or too few brokers.
+        SettingsError: The broker refused one of them: no right, or too few brokers; or it refuses
+            who we say we are.
     """
     admin, there = reach(settings, clock=clock)
     plans = _plans(settings, needs or TopicNeeds())
@@ -110,12 +111,14 @@ def create_topics(
         if name not in there.topics:
             if name == settings.dlq_topic:
                 # Only now the events topic is sure to exist.
-                config["max.message.bytes"] = str(LETTERS_FACTOR * _events_limit(admin, settings))
+                limit = _events_limit(admin, settings, _policy(settings, clock))
+                config["max.message.bytes"] = str(LETTERS_FACTOR * limit)
             count = max(counts, default=partitions) if name in equal else partitions
             replicas = replication_factor or _AS_THE_BROKER_SAYS
-            created = _create(admin, NewTopic(name, count, replicas, config=config))
+            wanted = NewTopic(name, count, replicas, config=config)
+            created = _create(admin, wanted, _policy(settings, clock))
         made.append(CreatedTopic(name, created))
-    look_again(admin, there, plans, clock=clock)
+    look_again(settings, admin, there, plans, clock=clock)
     return made
 
 
@@ -128,13 +131,14 @@ def verify_topics(
 
     Raises:
         KafkaUnavailableError: No broker answered within `kafka.startup_timeout`.
+        SettingsError: The broker refuses who we say we are.
     """
     admin, there = reach(settings, clock=clock)
     names = topic_names(settings)
-    there = look_again(admin, there, names, clock=clock)
+    there = look_again(settings, admin, there, names, clock=clock)
     existing = [name for name in names if name in there.topics]
     if there.controller_id in there.brokers:
-        configs, unread = _read_configs(admin, existing)
+        configs, unread = _read_configs(admin, existing, _policy(settings, clock))
     else:
         # The broker inside the wheel: it has no controller, and the call would time out.
         configs, unread = {}, {"this broker has no controller to ask": existing}
@@ -166,49 +170,83 @@ def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, st
     }
 
 
-def _events_limit(admin: AdminClient, settings: KafkaSettings) -> int:
-    configs, _ = _read_configs(admin, [settings.events_topic])
+def _policy(settings: KafkaSettings, clock: Clock) -> Retrier:
+    limit_s = settings.startup_timeout.total_seconds()
+    return until(limit_s, asking="about topics", clock=clock)
+
+
+def _events_limit(admin: AdminClient, settings: KafkaSettings, policy: Retrier) -> int:
+    configs, _ = _read_configs(admin, [settings.events_topic], policy)
     return TopicFacts(0, configs.get(settings.events_topic)).max_bytes
 
 
-def _create(admin: AdminClient, wanted: NewTopic) -> bool:
+def _create(admin: AdminClient, wanted: NewTopic, policy: Retrier) -> bool:
     """Say whether it was us who created it."""
-    future = admin.create_topics([wanted], request_timeout=_ADMIN_TIMEOUT_S)[wanted.topic]
+    tries = 0
+
+    def create() -> bool:
+        nonlocal tries
+        tries += 1
+        future = admin.create_topics([wanted], request_timeout=_ADMIN_TIMEOUT_S)[wanted.topic]
+        try:
+            future.result()
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                # It was missing just now: after a try without an answer, it is that try's.
+                return tries > 1
+            raise
+        return True
+
     try:
-        future.result()
+        return retry(policy)(create)()
     except KafkaException as refused:
-        error = refused.args[0]
-        if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return False
-        raise _not_created(wanted.topic, error) from refused
-    return True
+        raise _not_created(wanted.topic, error_of(refused)) from refused
 
 
 def _not_created(topic: str, error: KafkaError) -> KafkaUnavailableError | SettingsError:
-    message = f"topic {topic!r} is not created: {error.str()}"
-    if error.code() in _NO_ANSWER:
-        return KafkaUnavailableError(f"{message}; run it again, it goes on where it stopped")
-    return SettingsError(f"{message}; check its name, the replication factor, and your rights")
+    message = f"topic {topic!r} is not created: {with_advice(error)}"
+    if is_permanent(error):
+        return SettingsError(f"{message}; check its name, the replication factor, and your rights")
+    return KafkaUnavailableError(f"{message}; run it again, it goes on where it stopped")
 
 
 def _read_configs(
-    admin: AdminClient, names: Sequence[str]
+    admin: AdminClient, names: Sequence[str], policy: Retrier
 ) -> tuple[dict[str, Mapping[str, str]], dict[str, list[str]]]:
     """Return the topics' configurations, and which could not be read, by reason."""
-    if not names:
-        return {}, {}
+    configs: dict[str, Mapping[str, str]] = {}
+    failed: dict[str, KafkaException] = {}
+
+    def read() -> None:
+        left = [name for name in names if name not in configs]
+        failed.clear()
+        for name, future in _describe(admin, left).items():
+            try:
+                entries = future.result()
+            except KafkaException as refused:
+                failed[name] = refused
+            else:
+                configs[name] = {key: str(entry.value) for key, entry in entries.items()}
+        for error in failed.values():
+            if not is_permanent(error_of(error)):
+                raise error
+
+    if names:
+        # What stays unread is told in a finding, with the reason.
+        with contextlib.suppress(KafkaException):
+            retry(policy)(read)()
+    unread: dict[str, list[str]] = {}
+    for name, error in failed.items():
+        unread.setdefault(error_of(error).str(), []).append(name)
+    return configs, unread
+
+
+def _describe(
+    admin: AdminClient, names: Sequence[str]
+) -> dict[str, Future[dict[str, ConfigEntry]]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     answers = admin.describe_configs(resources, request_timeout=_ADMIN_TIMEOUT_S)
-    configs: dict[str, Mapping[str, str]] = {}
-    unread: dict[str, list[str]] = {}
-    for resource, future in answers.items():
-        try:
-            entries = future.result()
-        except KafkaException as refused:
-            unread.setdefault(refused.args[0].str(), []).append(resource.name)
-        else:
-            configs[resource.name] = {key: str(entry.value) for key, entry in entries.items()}
-    return configs, unread
+    return {resource.name: future for resource, future in answers.items()}
 
 
 def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[Finding]:

@@ -9,6 +9,7 @@ A call that outlives its limit is abandoned together with its thread. [P2, P7]
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from redrive.clock import Clock
-from redrive.errors import KafkaUnavailableError
+from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent, with_advice
 
 __all__ = ["CallLimits", "SettleThread"]
 
@@ -92,9 +94,15 @@ class SettleThread:
 
         Raises:
             KafkaUnavailableError: The broker did not answer within `timeout_s`.
+            SettingsError: It refuses this producer, and waiting would not help.
         """
-        self._hands.start(recover=None)
-        if not self._hands.ready.wait(timeout_s):
+        self._hands.start(recover=None, first=True)
+        answered = self._hands.ready.wait(timeout_s)
+        if self._hands.refusal is not None:
+            raise SettingsError(
+                f"Kafka refuses the worker's producer: {with_advice(self._hands.refusal)}"
+            )
+        if not answered:
             self._hands.abandon()
             raise KafkaUnavailableError(
                 f"no transaction coordinator answered within {timeout_s:g} s; last: "
@@ -137,6 +145,7 @@ class _Hands:
         self._inbox = inbox
         self.ready = threading.Event()
         self.last_error: KafkaError | None = None
+        self.refusal: KafkaError | None = None
         self._make_producer = make_producer
         self._transactional = transactional
         self._report = report
@@ -151,9 +160,9 @@ class _Hands:
         self._failed: dict[int, KafkaError] = {}
         self._thread: threading.Thread | None = None
 
-    def start(self, *, recover: Report | None) -> None:
+    def start(self, *, recover: Report | None, first: bool = False) -> None:
         self._thread = threading.Thread(
-            target=self._run, args=(recover,), name="redrive-settle", daemon=True
+            target=self._run, args=(recover, first), name="redrive-settle", daemon=True
         )
         self._thread.start()
 
@@ -174,9 +183,9 @@ class _Hands:
         call = self._call
         return call[0] if call is not None and self._clock.monotonic() > call[1] else None
 
-    def _run(self, recover: Report | None) -> None:
+    def _run(self, recover: Report | None, first: bool) -> None:  # noqa: FBT001 - as above
         try:
-            self._renew()
+            self._renew(first=first)
             if recover is not None:
                 self._tell(recover)
             while (batch := self._inbox.get()) is not None:
@@ -292,26 +301,51 @@ class _Hands:
             log.warning("settle.producer_replaced", error=str(exception.args[0]), call="abort")
             self._renew()
 
-    def _renew(self) -> None:
-        """Throw the producer away and open a new one, for as long as that takes."""
-        wait_s = 0.1
+    def _renew(self, *, first: bool = False) -> None:
+        """Throw the producer away and open a new one, for as long as that takes.
+
+        Only the very first may be refused: later, runs have ended whose outcomes wait here.
+        """
+        failures = 0
         while True:
             self._producer = None
             try:
-                producer = self._make_producer()
-                if self._transactional:
-                    limit = self._limits.init
-                    self._bounded("init_transactions", limit, producer.init_transactions, limit)
+                self._producer = self._initialised()
             except KafkaException as exception:
-                self.last_error = exception.args[0]
-                log.warning("settle.waiting_for_broker", error=str(self.last_error), wait_s=wait_s)
-                self._clock.block(wait_s)
-                wait_s = min(wait_s * 2, 2.0)
-                self._check()
-                continue
-            self._producer = producer
-            self.ready.set()
-            return
+                self.last_error = error_of(exception)
+                failures += 1
+            else:
+                self.ready.set()
+                return
+            if first and _is_refusal(self.last_error):
+                self.refusal = self.last_error
+                self.ready.set()
+                raise _AbandonedError
+            self._wait_for_broker(self.last_error, failures)
+
+    def _initialised(self) -> Producer:
+        producer = self._make_producer()
+        if self._transactional:
+            limit = self._limits.init
+            try:
+                self._bounded("init_transactions", limit, producer.init_transactions, limit)
+            except KafkaException:
+                # Why a call just timed out waits in the client's queue; hearing it logs it. After
+                # a fatal error the poll raises that once more.
+                with contextlib.suppress(KafkaException):
+                    self._bounded("poll", limit, producer.poll, 0)
+                raise
+        return producer
+
+    def _wait_for_broker(self, error: KafkaError, failures: int) -> None:
+        wait_s = BACKOFF.delay(failures, self._clock.random())
+        step = {"error": str(error), "attempt": failures, "after_s": round(wait_s, 2)}
+        if _is_refusal(error):
+            log.error("settle.producer_refused", **step, advice=advice(error))
+        else:
+            log.warning("settle.waiting_for_broker", **step)
+        self._clock.block(wait_s)
+        self._check()
 
     def _open(self) -> Producer:
         assert self._producer is not None  # noqa: S101 - _renew() ran before any batch
@@ -331,3 +365,10 @@ class _Hands:
             self._call = None
             # An abandoned thread must not make another call: its batch is someone else's now.
             self._check()
+
+
+def _is_refusal(error: KafkaError) -> bool:
+    # Without the flag: what is fatal to one producer is not to the next. And what is permanent
+    # without our knowing what to do, such as being fenced, is the end of one producer too.
+    plain = KafkaError(error.code(), error.str())
+    return is_permanent(plain) and advice(plain) is not None

@@ -23,7 +23,13 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
-from redrive.testing.broker_config import HOST, broker_properties, free_ports
+from redrive.testing.broker_config import (
+    HOST,
+    Ports,
+    broker_properties,
+    free_ports,
+    password_properties,
+)
 from redrive.testing.broker_process import BrokerProcess, tail
 from redrive.testing.kafka_jars import find_tool, kafka_jars
 
@@ -47,6 +53,7 @@ class LocalBroker:
 
     Args:
         properties: Lines of server.properties that are added, or replace ours.
+        users: Passwords by name, for clients that come by `servers_with_passwords`.
         start_timeout: How long a start may take.
         stop_timeout: How long a clean stop may take; past it, the broker is killed.
         clock: The waits go through it.
@@ -56,16 +63,18 @@ class LocalBroker:
         self,
         properties: Mapping[str, str] | None = None,
         *,
+        users: Mapping[str, str] | None = None,
         start_timeout: timedelta = timedelta(seconds=60),
         stop_timeout: timedelta = timedelta(seconds=15),
         clock: Clock = SYSTEM,
     ) -> None:
         self._extra = dict(properties or {})
+        self._users = dict(users or {})
         self._start_timeout_s = start_timeout.total_seconds()
         self._stop_timeout_s = stop_timeout.total_seconds()
         self._clock = clock
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._ports = (0, 0)
+        self._ports = Ports(0, 0, 0)
         self._process: BrokerProcess | None = None
 
     def __enter__(self) -> Self:
@@ -84,7 +93,14 @@ class LocalBroker:
         """The address, `127.0.0.1:port`; the same from the first start to `close`."""
         if self._folder is None:
             raise BrokerError("the local broker has no address yet: start it first")
-        return f"{HOST}:{self._ports[0]}"
+        return f"{HOST}:{self._ports.client}"
+
+    @property
+    def servers_with_passwords(self) -> str:
+        """The address for its users: SASL_PLAINTEXT, mechanism PLAIN."""
+        if self._folder is None or not self._users:
+            raise BrokerError("the local broker has no users, or is not started yet")
+        return f"{HOST}:{self._ports.passwords}"
 
     @property
     def log_file(self) -> Path:
@@ -174,7 +190,10 @@ class LocalBroker:
         folder = self.log_file.parent
         shutil.rmtree(folder / "data", ignore_errors=True)
         config = folder / "server.properties"
-        lines = {**broker_properties(folder / "data", self._ports), **self._extra}
+        lines = broker_properties(folder / "data", self._ports)
+        if self._users:
+            lines |= password_properties(lines, self._ports, self._users)
+        lines |= self._extra
         config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()), encoding="utf-8")
         cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         # An id that begins with a dash would be read as an option.

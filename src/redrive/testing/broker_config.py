@@ -1,13 +1,15 @@
-"""How a local broker is set up: one node, small topics of its own, two free ports."""
+"""How a local broker is set up: one node, small topics of its own, free ports."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["HOST", "broker_properties", "free_ports"]
+__all__ = ["HOST", "Ports", "broker_properties", "free_ports", "password_properties"]
 
 HOST = "127.0.0.1"
 
@@ -16,9 +18,18 @@ HOST = "127.0.0.1"
 _FIRST_PORT, _LAST_PORT = 20000, 32000
 
 
-def broker_properties(data: Path, ports: tuple[int, int]) -> dict[str, str]:
-    """Return server.properties of a broker with its controller, for its two ports."""
-    client, controller = ports
+class Ports(NamedTuple):
+    """Where a broker listens."""
+
+    client: int
+    controller: int
+    passwords: int
+    """For clients with a password, where there are users."""
+
+
+def broker_properties(data: Path, ports: Ports) -> dict[str, str]:
+    """Return server.properties of a broker with its controller."""
+    client, controller = ports.client, ports.controller
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -45,15 +56,38 @@ def broker_properties(data: Path, ports: tuple[int, int]) -> dict[str, str]:
     }
 
 
-def free_ports() -> tuple[int, int]:
-    """Return two ports on which nothing listens just now."""
+def password_properties(
+    given: Mapping[str, str], ports: Ports, users: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what is different with users: a listener for passwords (SASL/PLAIN), and rights.
+
+    Who comes without a password may do anything, a user only what an ACL grants.
+    """
+    names = "".join(f' user_{name}="{password}"' for name, password in users.items())
+    also = f",PASSWORDS://{HOST}:{ports.passwords}"
+    return {
+        "listeners": given["listeners"] + also,
+        "advertised.listeners": given["advertised.listeners"] + also,
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PASSWORDS:SASL_PLAINTEXT"
+        ),
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.passwords.plain.sasl.jaas.config": (
+            f"org.apache.kafka.common.security.plain.PlainLoginModule required{names};"
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+
+
+def free_ports() -> Ports:
+    """Return ports on which nothing listens just now."""
     with contextlib.ExitStack() as held:
-        first, second = (_free_port(held) for _ in range(2))
-    return first, second
+        return Ports(_free_port(held), _free_port(held), _free_port(held))
 
 
 def _free_port(held: contextlib.ExitStack) -> int:
-    # Held until both are found, so that they differ.
+    # Held until all are found, so that they differ.
     while True:
         port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
         listener = held.enter_context(socket.socket())

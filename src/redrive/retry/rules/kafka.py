@@ -16,23 +16,41 @@ CLASSES: dict[str, Kind] = {
     "aiokafka.IllegalOperation": Kind.PERMANENT,
 }
 
-# librdkafka sets `retriable()` on some returned errors only, so the codes decide.
+# librdkafka sets `retriable()` on some returned errors only, so the codes decide. Not in the table:
+# what says nothing of a cause (_FAIL, UNKNOWN) and what is no error (_PARTITION_EOF).
 CODES: dict[int, Kind] = {
     **dict.fromkeys(
         (
+            -199,  # _BAD_MSG: damaged on its way, or what answers is no Kafka broker (yet)
             -195,  # _TRANSPORT
             -193,  # _RESOLVE: the broker's name, which may not be known yet
+            *(
+                -190,
+                -188,
+            ),  # _UNKNOWN_PARTITION, _UNKNOWN_TOPIC: also while a topic is being created
             -187,  # _ALL_BROKERS_DOWN
             -184,  # _QUEUE_FULL
+            -183,  # _ISR_INSUFF
             -180,  # _WAIT_COORD
-            -177,  # _PREV_IN_PROGRESS
+            *(-178, -177),  # _IN_PROGRESS, _PREV_IN_PROGRESS
+            *(-167, -164, -163),  # _OUTDATED, _WAIT_CACHE, _INTR: of the client's own steps
+            *(-158, -155),  # _PARTIAL, _UNDERFLOW: an answer that is cut short
             -153,  # _RETRY
+            *(
+                -152,
+                -151,
+            ),  # _PURGE_QUEUE, _PURGE_INFLIGHT: thrown out by an abort, to be sent again
+            -147,  # _MAX_POLL_EXCEEDED: the next poll joins again
+            -146,  # _UNKNOWN_BROKER: the client's metadata are old
+            -138,  # _INVALID_DIFFERENT_RECORD: another one of its batch was the cause
+            -137,  # _DESTROY_BROKER: the broker left the cluster
             2,  # INVALID_MSG: a checksum that does not fit, damaged on its way
             3,  # UNKNOWN_TOPIC_OR_PART: also while a topic is being created
             5,  # LEADER_NOT_AVAILABLE
             6,  # NOT_LEADER_FOR_PARTITION
             8,  # BROKER_NOT_AVAILABLE
             9,  # REPLICA_NOT_AVAILABLE
+            11,  # STALE_CTRL_EPOCH
             13,  # NETWORK_EXCEPTION
             14,  # COORDINATOR_LOAD_IN_PROGRESS
             15,  # COORDINATOR_NOT_AVAILABLE
@@ -49,9 +67,18 @@ CODES: dict[int, Kind] = {
             72,  # LISTENER_NOT_FOUND
             74,  # FENCED_LEADER_EPOCH: the client's metadata are old
             75,  # UNKNOWN_LEADER_EPOCH
+            77,  # STALE_BROKER_EPOCH
             78,  # OFFSET_NOT_AVAILABLE
+            79,  # MEMBER_ID_REQUIRED: the broker gave one, to join with
+            80,  # PREFERRED_LEADER_NOT_AVAILABLE
+            83,  # ELIGIBLE_LEADERS_NOT_AVAILABLE
             88,  # UNSTABLE_OFFSET_COMMIT
+            *(100, 103),  # UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID: the client's metadata are old
+            111,  # UNRELEASED_INSTANCE_ID: until the old member's session ends
+            113,  # STALE_MEMBER_EPOCH
             120,  # TRANSACTION_ABORTABLE
+            *(122, 123, 133),  # share sessions: not found, another epoch, too many
+            129,  # REBOOTSTRAP_REQUIRED
         ),
         Kind.TRANSIENT,
     ),
@@ -60,15 +87,26 @@ CODES: dict[int, Kind] = {
     89: Kind.RATE_LIMITED,  # THROTTLING_QUOTA_EXCEEDED
     **dict.fromkeys(
         (
+            -198,  # _BAD_COMPRESSION
+            -197,  # _DESTROY: the client was closed
+            -189,  # _FS
             -186,  # _INVALID_ARG
-            -172,  # _STATE
-            -170,  # _NOT_IMPLEMENTED
+            -181,  # _SSL: the handshake was refused; a connection that was cut is _TRANSPORT
+            -179,  # _UNKNOWN_GROUP
+            -176,  # _EXISTING_SUBSCRIPTION
+            *(-173, -172, -171, -170),  # _CONFLICT, _STATE, _UNKNOWN_PROTOCOL, _NOT_IMPLEMENTED
             -169,  # _AUTHENTICATION
+            -168,  # _NO_OFFSET
             -165,  # _UNSUPPORTED_FEATURE
             *(-162, -161, -160, -159),  # (de)serialization of keys and values
+            *(-157, -156, -154),  # _READ_ONLY, _NOENT, _INVALID_TYPE
             -150,  # _FATAL
+            *(-149, -148),  # _INCONSISTENT, _GAPLESS_GUARANTEE: the end of an idempotent producer
             -145,  # _NOT_CONFIGURED
             -144,  # _FENCED
+            -142,  # _ASSIGNMENT_LOST
+            *(-140, -139),  # _AUTO_OFFSET_RESET, _LOG_TRUNCATION
+            1,  # OFFSET_OUT_OF_RANGE
             4,  # INVALID_MSG_SIZE
             10,  # MSG_SIZE_TOO_LARGE
             12,  # OFFSET_METADATA_TOO_LARGE
@@ -79,17 +117,30 @@ CODES: dict[int, Kind] = {
             *(29, 30, 31),  # authorization of topic, group, cluster
             *range(32, 41),  # timestamps, SASL, versions, topics that do not fit
             *(42, 43, 44),  # INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION
-            47,  # INVALID_PRODUCER_EPOCH
+            *(45, 46),  # OUT_OF_ORDER_SEQUENCE_NUMBER, DUPLICATE_SEQUENCE_NUMBER
+            *(47, 48),  # INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE
             *(49, 50, 52, 53, 54),  # producer ids, transaction timeout, fenced, authorization
-            58,  # SASL_AUTHENTICATION_FAILED
+            *(57, 58, 59),  # LOG_DIR_NOT_FOUND, SASL_AUTHENTICATION_FAILED, UNKNOWN_PRODUCER_ID
             *range(61, 68),  # delegation tokens, principals
+            *(68, 69, 73),  # NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, TOPIC_DELETION_DISABLED
             76,  # UNSUPPORTED_COMPRESSION_TYPE
             *(81, 82, 87, 90),  # group full, fenced instance, invalid record, fenced producer
-            93,  # UNACCEPTABLE_CREDENTIAL
+            *(84, 85, 86),  # elections and reassignments that are none, a group that still reads
+            *range(91, 98),  # resources, credentials, voters, features, principals
+            *(110, 112),  # FENCED_MEMBER_EPOCH, UNSUPPORTED_ASSIGNOR
+            *range(114, 120),  # endpoints, controllers, subscriptions, telemetry, registrations
+            *(121, 124),  # INVALID_RECORD_STATE, FENCED_STATE_EPOCH
+            *range(125, 129),  # voters, INVALID_REGULAR_EXPRESSION
+            *(130, 131, 132),  # topologies of streams
         ),
         Kind.PERMANENT,
     ),
 }
+
+_AUTHENTICATION = -169
+# Two things that librdkafka calls a failed authentication though nobody was refused: a connection
+# that broke in the middle of it, and a service of tokens that cannot be reached.
+_NOBODY_REFUSED = ("handshake failed: Local: ", "Failed to acquire SASL OAUTHBEARER token")
 
 
 def read_kafka(exc: BaseException) -> Verdict | None:
@@ -112,6 +163,9 @@ def _read_confluent(exc: BaseException) -> Verdict | None:
     title = name if isinstance(name, str) else str(code)
     if _ask(error, "fatal") is True:
         return Verdict(Kind.PERMANENT, "kafka:fatal", f"Kafka error {title} is fatal to its client")
+    if code == _AUTHENTICATION and any(part in str(_ask(error, "str")) for part in _NOBODY_REFUSED):
+        why = f"Kafka error {title} in which nobody was refused"
+        return Verdict(Kind.TRANSIENT, "kafka:not_asked", why)
     verdict = _by_code(code, title)
     if verdict is None and (
         _ask(error, "retriable") is True or _ask(error, "txn_requires_abort") is True
