@@ -126,6 +126,20 @@ def test_the_error_names_the_letter_that_lies_on_its_topic(
     assert "the model refuses this question" in failure["text"]
 
 
+@pytest.mark.invariant("P8")
+def test_a_task_fails_at_its_timeout_and_its_node_knew_how_long_it_had(
+    run: Run, worker: WorkerProcess
+) -> None:
+    failure = run.failures["lingers"]
+    (event,) = run.events_of("lingers")
+
+    waited_s = failure["at"] - event.timestamp.timestamp()
+    remaining_s = float((worker.log_file.parent / "remaining_s").read_text())
+    assert (failure["kind"], failure["reason"], failure["node"]) == ("timeout", "deadline", "think")
+    assert 15 < remaining_s <= 20
+    assert 20 <= waited_s < 30
+
+
 def test_an_exhausted_run_is_tried_again_when_the_task_has_retries(run: Run) -> None:
     events = run.events_of("is_exhausted")
 

@@ -29,6 +29,7 @@ def note_failure(context: Mapping[str, Any]) -> None:
     names = ("kind", "reason", "node", "attempts", "dlq_id", "event_id")
     facts = {name: getattr(error, name, None) for name in names}
     facts |= {"class": type(error).__name__, "text": str(error), "try": ti.try_number}
+    facts["at"] = SYSTEM.now().timestamp()
     (REPORT / f"{ti.task_id}.failed.json").write_text(json.dumps(facts))
 
 
@@ -97,6 +98,9 @@ with DAG("agents", schedule=None, default_args={"on_failure_callback": note_fail
     )
     has_no_retries = LangGraphOperator(
         task_id="has_no_retries", workflow_id="agent", data={"do": "break", "text": ""}
+    )
+    lingers = LangGraphOperator(
+        task_id="lingers", workflow_id="agent", data={"do": "linger", "text": ""}, timeout=20
     )
     gets_no_answer = LangGraphOperator(
         task_id="gets_no_answer",
