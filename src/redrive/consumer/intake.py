@@ -126,6 +126,7 @@ class Intake:
             if run.finished and outcome.ending is Ending.DEAD_LETTERED and self._tasks is not None:
                 # Its result could not be published: a redrive will want what the thread holds.
                 self._tasks.create_task(self._keep(run.thread_id))
+        self._ask_again()
         self._fill()
 
     async def drain(self, *, timeout_s: float) -> int:
@@ -188,14 +189,19 @@ class Intake:
     def _fill(self) -> None:
         if self._tasks is None or self._draining:
             return
-        for asked in [run for run in self._asked if self._may_start(run)]:
-            del self._asked[asked]
-            self._launch(asked, self._tasks)
         while (run := self._turns.take(self._clock.monotonic())) is not None:
             if self._may_start(run):
                 self._launch(run, self._tasks)
             else:
                 self._asked[run] = None
+
+    def _ask_again(self) -> None:
+        """Start what a commit allows by now."""
+        if self._tasks is None or self._draining:
+            return
+        for run in [run for run in self._asked if self._may_start(run)]:
+            del self._asked[run]
+            self._launch(run, self._tasks)
 
     def _may_start(self, run: Run) -> bool:
         return self._turns.is_condemned(run) or run.delivery.starts.start(run.delivery.offset)

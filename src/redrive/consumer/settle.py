@@ -30,9 +30,6 @@ log = structlog.get_logger("redrive.consumer")
 
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
-_AHEAD = 16
-"""Offsets of a partition that may start before anyone asks, at least: an idle worker waits for no
-commit. A busy one gets twice what the last batch settled."""
 _FLUSH_S = 5.0
 _READ_BACK_S = 2.0
 _READ_AGAIN_S = 0.5
@@ -250,8 +247,7 @@ class Settler:
         # After a death only what really starts is noted, so that suspicion does not spread. [P5]
         exact = self._partitions.suspicious
         for place, offsets in finished.items():
-            ahead = 0 if exact else max(_AHEAD, 2 * len(offsets))
-            snapshot = self._partitions.ledger(place).snapshot(offsets, ahead=ahead)
+            snapshot = self._partitions.ledger(place).snapshot(offsets, exact=exact)
             if snapshot is not None:
                 note = snapshot.note(incarnation=self._incarnation, settle=self._number)
                 out.append(TopicPartition(*place, snapshot.offset, encode(note)))

@@ -6,13 +6,17 @@ nothing about events and knows no Kafka: offsets in, a committable offset and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from redrive.state.offsets import WINDOW, Entry, Note
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
+
+# Offsets that may start before anyone asks: at least so many, and twice what a batch settles.
+_AHEAD = 16
+_SLOWING = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class PartitionLedger:
         self._done = note.finished if note else 0
         self.starts = Reservations(history)
         self._received = 0
+        self._pace = 0.0
 
     @property
     def committable(self) -> int | None:
@@ -104,15 +109,18 @@ class PartitionLedger:
         """Whether something of this partition waits for a commit, whatever ends meanwhile."""
         return self._base is not None and self.starts.news
 
-    def snapshot(self, finished: Iterable[int] = (), *, ahead: int = 0) -> Snapshot | None:
+    def snapshot(self, finished: Collection[int] = (), *, exact: bool = False) -> Snapshot | None:
         """Return what to commit once `finished` are settled too; None before the first record.
 
         Args:
             finished: Offsets that the same transaction settles.
-            ahead: How many offsets may start beyond those that are asked for. [P5]
+            exact: Let only those start that are asked for; else some more may, so that neither an
+                idle nor a busy worker waits for a commit. [P5]
         """
         if self._base is None:
             return None
+        self._pace = max(len(finished), self._pace * _SLOWING)
+        ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
         base, done = self._with(self._base, finished)
         return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead))
 
