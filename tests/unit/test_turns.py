@@ -1,0 +1,167 @@
+"""Whose turn it is: order, due times, cooling, suspicion."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.consumer.outcome import Delivery
+from redrive.consumer.run import Run
+from redrive.consumer.turns import Turns
+from redrive.events import EventHeaders
+from redrive.kafka.log import Place, Record
+from redrive.testing.stage import event
+
+PLACE = Place("events", 0)
+
+
+def run(
+    offset: int, *, workflow: str = "a", crashes: int = 0, deadline: float | None = None
+) -> Run:
+    record = Record(PLACE, offset, None, b"", (), None)
+    return Run(
+        delivery=Delivery(record, epoch=1),
+        event=event({}, workflow_id=workflow),
+        headers=EventHeaders(),
+        thread_id=f"thread-{offset}",
+        deadline=deadline,
+        crashes=crashes,
+    )
+
+
+def turns(*, in_flight: int = 10, suspects_at_once: int = 2) -> Turns:
+    return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=suspects_at_once)
+
+
+def taken(waiting: Turns, now: float = 0.0) -> list[int]:
+    found = []
+    while (next_run := waiting.take(now)) is not None:
+        found.append(next_run.delivery.offset)
+    return found
+
+
+def test_no_more_run_than_may() -> None:
+    waiting = turns(in_flight=2)
+    first = [run(0), run(1), run(2)]
+    for new in first:
+        waiting.put(new)
+
+    assert taken(waiting) == [0, 1]
+    waiting.ended(first[0])
+    assert taken(waiting) == [2]
+
+
+def test_what_is_due_comes_before_what_is_new_and_never_early() -> None:
+    waiting, held, new = turns(), run(0), run(1)
+    waiting.put(held)
+    assert waiting.take(0.0) is held
+    waiting.ended(held)
+    waiting.hold(held, until=5.0)
+    waiting.put(new)
+
+    assert waiting.next_due() == 5.0
+    assert taken(waiting, 4.9) == [1]
+    assert taken(waiting, 5.0) == [0]
+
+
+def test_a_workflow_that_cools_down_rests_and_others_go_on() -> None:
+    waiting, held = turns(), run(0, workflow="limited")
+    waiting.put(held)
+    waiting.take(0.0)
+    waiting.ended(held)
+    waiting.hold(held, until=1.0)
+    waiting.cool("limited", until=5.0)
+    for offset in (1, 2):
+        waiting.put(run(offset, workflow="limited"))
+    waiting.put(run(3, workflow="free"))
+
+    assert taken(waiting, 2.0) == [3]
+    assert taken(waiting, 4.9) == []
+    assert sorted(taken(waiting, 5.0)) == [0, 1, 2]
+
+
+def test_the_longer_of_two_waits_holds() -> None:
+    waiting = turns()
+    waiting.cool("limited", until=5.0)
+    waiting.cool("limited", until=3.0)
+    waiting.put(run(0, workflow="limited"))
+
+    assert taken(waiting, 4.0) == []
+    assert taken(waiting, 5.0) == [0]
+
+
+def test_one_that_cools_longer_than_it_is_wanted_has_its_turn_at_its_deadline() -> None:
+    waiting = turns()
+    waiting.cool("limited", until=50.0)
+    waiting.put(run(0, workflow="limited", deadline=10.0))
+
+    assert taken(waiting, 0.0) == []
+    assert waiting.next_due() == 10.0
+    assert taken(waiting, 10.0) == [0]
+
+
+@pytest.mark.invariant("P5", "P7")
+def test_few_suspects_run_beside_each_other_and_the_unsuspected_go_on() -> None:
+    waiting = turns(suspects_at_once=2)
+    suspects = [run(offset, crashes=1) for offset in range(4)]
+    for new in (*suspects, run(9)):
+        waiting.put(new)
+
+    assert taken(waiting) == [0, 1, 9]
+    waiting.ended(suspects[1])
+    assert taken(waiting) == [2]
+
+
+@pytest.mark.invariant("P5")
+def test_a_run_on_its_last_chance_runs_alone() -> None:
+    waiting, before, last, after = turns(), run(0), run(1, crashes=2), run(2)
+    for new in (before, last, after):
+        waiting.put(new)
+
+    assert taken(waiting) == [0]
+    waiting.ended(before)
+    assert taken(waiting) == [1]
+    waiting.ended(last)
+    assert taken(waiting) == [2]
+
+
+def test_a_condemned_run_is_no_danger_and_waits_for_nobody() -> None:
+    waiting, condemned = turns(), run(0, crashes=3)
+    waiting.put(condemned)
+    waiting.put(run(1))
+
+    assert waiting.is_condemned(condemned)
+    assert taken(waiting) == [0, 1]
+
+
+@pytest.mark.invariant("P5", "P9")
+@given(
+    crashes=st.lists(st.integers(0, 3), max_size=12),
+    data=st.data(),
+)
+def test_every_run_has_its_turn_and_the_lonely_are_alone(
+    crashes: list[int], data: st.DataObject
+) -> None:
+    waiting = turns(in_flight=4)
+    for offset, count in enumerate(crashes):
+        waiting.put(run(offset, crashes=count))
+    running: list[Run] = []
+    had: list[int] = []
+
+    while len(had) < len(crashes) or running:
+        next_run = waiting.take(0.0)
+        if next_run is not None:
+            running.append(next_run)
+            had.append(next_run.delivery.offset)
+            lonely = [other for other in running if other.crashes == 2]
+            assert len(running) <= 4
+            assert not lonely or len(running) == 1
+            assert sum(other.crashes == 1 for other in running) <= 2
+        else:
+            assert running, "nothing runs, and nothing may start"
+            ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            waiting.ended(ended)
+            waiting.release(ended)
+
+    assert sorted(had) == list(range(len(crashes)))
