@@ -95,7 +95,8 @@ def test_only_killers_are_condemned_when_nothing_else_kills(stage: Stage, seed: 
     deaths = live(stage, kill_after_s=None)
 
     innocents = judged(stage, plans, events, deaths)
-    assert deaths == 3 * CRASHES
+    # Two killers that run at the same time share a death, except the last of each: it is alone.
+    assert 3 + (CRASHES - 1) <= deaths <= 3 * CRASHES
     assert innocents == 0
 
 

@@ -53,7 +53,7 @@ def die(how: str) -> None:
 async def step(node: str, state: State) -> State:
     name = state["name"]
     number = begin(name, node)
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(0.03)
     if node in state.get("kills", {}):
         die(state["kills"][node])
     if number <= state.get("fails", {}).get(node, 0):
