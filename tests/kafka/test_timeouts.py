@@ -137,3 +137,28 @@ def test_who_waits_gets_the_answer_at_the_deadline_also_of_a_node_that_does_not_
     assert (info.kind, info.reason) == (Kind.TIMEOUT, Reason.DEADLINE)
     assert answered - deadline < 3.0
     assert died["how"] == "exit code 75"
+
+
+@pytest.mark.invariant("P5", "P7", "P8")
+def test_a_node_that_blocks_the_event_loop_for_ever_costs_its_process_and_is_condemned(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(
+        partitions=2, REDRIVE_WORKER__LOOP_TIMEOUT="1s", REDRIVE_RETRY__MAX_CRASHES="2"
+    )
+    blocks = event({"fate": "block", "seconds": 600.0})
+    others = [event({"fate": "success"}) for _ in range(20)]
+    stage.send([*others[:10], blocks, *others[10:]])
+
+    with stage.worker("--worker-id", "w1", *GRAPHS, supervised=True).running() as worker:
+        stage.wait_settled(timeout_s=90)
+        blocked = list(worker.events("worker.loop_blocked"))
+
+    assert len(blocked) == 2
+    assert all("fates.py" in str(told["where"]) for told in blocked)
+    results = answers(stage)
+    info = results[blocks.event_id].error_info
+    assert info is not None
+    assert (info.kind, info.reason) == (Kind.POISON, Reason.CRASHED)
+    assert "exit code 75" in info.message
+    assert all(results[sent.event_id].status == "success" for sent in others)

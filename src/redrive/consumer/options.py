@@ -38,6 +38,12 @@ class WorkerSettings(BaseModel):
     grace: Duration = Field(
         timedelta(seconds=25), description="How long a worker that is told to stop may take."
     )
+    loop_timeout: Duration = Field(
+        timedelta(minutes=5),
+        ge=timedelta(seconds=1),
+        description="How long a node may block the event loop, and all other runs with it, before "
+        "the process is replaced.",
+    )
     delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="exactly_once or at_least_once.")
     processes: int = Field(
         1,

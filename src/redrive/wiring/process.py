@@ -9,11 +9,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from redrive.consumer.parent import parent_pipe, times_asked
+from redrive.consumer.watchdog import Watchdog
 from redrive.errors import FencedError, KafkaLostError, StuckNodeError
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import read_langgraph_json
@@ -49,11 +51,19 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(threads)
         contain_exits(runner.get_loop())
+        watchdog = Watchdog(
+            runner.get_loop(),
+            limit_s=settings.worker.loop_timeout.total_seconds(),
+            end=partial(_end_now, _EXIT_CODES[StuckNodeError]),
+        )
+        watchdog.start()
         try:
             runner.run(_run_worker(settings, langgraph_json))
         except BaseException as error:
+            watchdog.stop()
             _leave_stuck_nodes(runner, threads, error)
             raise
+        watchdog.stop()
         _leave_stuck_nodes(runner, threads, None)
     return 0
 
@@ -109,9 +119,13 @@ def _leave_stuck_nodes(
         log.warning(
             "worker.nodes_left_behind", threads=stuck, tasks=deaf, error=error and str(error)
         )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_EXIT_CODES.get(type(error), 1))
+        _end_now(_EXIT_CODES.get(type(error), 1))
+
+
+def _end_now(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _still_running() -> int:
