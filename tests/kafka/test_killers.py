@@ -1,7 +1,7 @@
 """Events that kill their process, among others that fail now and then: each run ends, once.
 
 Only what is written outside of the worker is believed: the topics, and a file to which every node
-writes before it does anything. REDRIVE_TEST_SEEDS asks for more seeds than the one of every day.
+writes before it does anything. SEEDS asks for more seeds than the one of every day.
 """
 
 import os
@@ -25,7 +25,7 @@ from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
-SEEDS = [int(seed) for seed in os.environ.get("REDRIVE_TEST_SEEDS", "1").split(",")]
+SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split(",")]
 RUNS = 500
 NODES = ("plan", "work", "write")
 RETRIES = 3

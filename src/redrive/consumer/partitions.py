@@ -67,6 +67,7 @@ class Partitions:
         self._held: dict[Place, _Held] = {}
         self._expected: dict[Place, _Expected] = {}
         self._left: dict[Place, Reservations] = {}
+        self._closed = False
         # Over assignments: a partition that was paused when it went is paused when it comes back,
         # and would be silent for ever.
         self._paused: set[Place] = set()
@@ -88,7 +89,11 @@ class Partitions:
         return {place for place, held in self._held.items() if held.ledger.has_news}
 
     def close_starts(self, places: Iterable[Place] | None = None) -> None:
-        """Let nothing start any more; the next commit takes back what was allowed."""
+        """Let nothing start any more; the next commit takes back what was allowed.
+
+        Without `places` that holds for what will be assigned yet, too.
+        """
+        self._closed = self._closed or places is None
         for place in self._held.keys() if places is None else places:
             if place in self._held:
                 self._held[place].ledger.starts.close()
@@ -178,6 +183,8 @@ class Partitions:
             note=note,
             history=history,
         )
+        if self._closed:
+            ledger.starts.close()
         self._held[place] = _Held(ledger)
         log.info(
             "partition.assigned",

@@ -147,6 +147,7 @@ class Settler:
         if not lost:
             # We end these runs, not a death: the next owner is not to suspect them. [P5]
             self._partitions.close_starts(places)
+            self._quiet = False
             self._flush(kafka)
         self._partitions.remove(places)
         for place in places:

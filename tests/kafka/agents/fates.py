@@ -45,6 +45,8 @@ async def work(state: State, config: RunnableConfig) -> State:
     note("work", config)
     if fate == "transient" and first_time(config):
         raise ConnectionError("the model's service closed the connection")
+    if fate == "fail":
+        raise ConnectionError("the model's service is down for good")
     if fate == "permanent":
         raise ValueError("the prompt has no question")
     if fate == "sleep":
