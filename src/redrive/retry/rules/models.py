@@ -43,6 +43,8 @@ CLASSES: dict[str, Kind] = {
     # What the model wrote could not be parsed: it may write better, once.
     "langchain_core.OutputParserException": Kind.UNKNOWN,
     "ollama.RequestError": Kind.PERMANENT,
+    # A body that is no JSON: cut short, or a page of a proxy.
+    "google.genai.UnknownApiResponseError": Kind.UNKNOWN,
     "google.genai.ContinuationInterruptedError": Kind.TRANSIENT,
     "langgraph.NodeTimeoutError": Kind.TIMEOUT,
     "langgraph.GraphDrained": Kind.TRANSIENT,
@@ -88,6 +90,7 @@ STREAM_ERRORS: dict[str, Kind] = {
     ),
 }
 _STREAMING = frozenset({"anthropic.APIError", "openai.APIError"})
+_DIGITS = 3
 
 
 def read_quota(exc: BaseException) -> Verdict | None:
@@ -121,10 +124,17 @@ def read_stream(exc: BaseException) -> Verdict | None:
     if _STREAMING.isdisjoint(class_names(exc)) or status_of(exc) is not None:
         return None
     for name in (look_str(exc, "code"), look_str(exc, "type")):
-        kind = None if name is None else STREAM_ERRORS.get(name)
+        kind = None if name is None else _kind_in_stream(name)
         if kind is not None:
             return Verdict(kind, f"stream:{name}", f"{short_name(exc)} with {name} is {kind.value}")
     return None
+
+
+def _kind_in_stream(name: str) -> Kind | None:
+    if len(name) == _DIGITS and name.isdecimal():
+        # Other servers that speak OpenAI's protocol write the status there.
+        return kind_of_status(int(name))
+    return STREAM_ERRORS.get(name)
 
 
 def read_attribute(exc: BaseException) -> Verdict | None:
