@@ -8,6 +8,7 @@ from redrive.retry.rules.verdict import Verdict, class_names, look, look_str, sh
 __all__ = ["AWS_CODES", "CLASSES", "GRPC", "grpc_pushback_ms", "read_service"]
 
 CLASSES: dict[str, Kind] = {
+    "grpc.FutureTimeoutError": Kind.TIMEOUT,
     "botocore.SSLError": Kind.PERMANENT,
     "botocore.ConnectTimeoutError": Kind.TIMEOUT,
     "botocore.ReadTimeoutError": Kind.TIMEOUT,
