@@ -51,9 +51,16 @@ CLASSES: dict[str, Kind] = {
 
 _STOPS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
 _TLS = "ssl.SSLError"
-# They mean any failure of TLS: a certificate, but a connection that broke in its handshake too.
+# They stand for any failure of TLS, a certificate or a connection that broke in its handshake,
+# and may name no cause: what was being handled is it.
 _TLS_WRAPPERS = frozenset(
-    {"class:botocore.SSLError", "class:requests.SSLError", "class:urllib3.SSLError"}
+    f"class:{name}"
+    for name in (
+        "botocore.SSLError",
+        "redis.ConnectionError",
+        "requests.SSLError",
+        "urllib3.SSLError",
+    )
 )
 _MOST_DEPTH = 16
 

@@ -12,7 +12,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -196,6 +196,20 @@ class _Server(socketserver.ThreadingTCPServer):
         stack.callback(thread.join)
         stack.callback(self.shutdown)
         return self.port
+
+
+@contextmanager
+def replying(reply: bytes) -> Iterator[int]:
+    """Serve a port that answers whatever it is sent with these bytes; give its number."""
+
+    class Replies(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while self.request.recv(65536):
+                    self.request.sendall(reply)
+
+    with ExitStack() as stack:
+        yield _Server(Replies).serve(stack)
 
 
 def _self_signed(file: Path) -> Path:
