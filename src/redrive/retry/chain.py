@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from redrive.retry.rules.verdict import look
+
 __all__ = ["Link", "links"]
 
 # Longer chains are no explanation any more; also the end of a chain that bites its own tail.
@@ -16,7 +18,7 @@ class Link:
     """One exception of a chain.
 
     `implied` says that it, or one before it, was only being handled when the next was raised
-    (`__context__`): a hint, where `raise … from` is a statement.
+    (`__context__`): a hint, where `raise … from` is a statement, and so is `raise Wrapper(error)`.
     """
 
     exc: BaseException
@@ -34,8 +36,17 @@ def links(exc: BaseException) -> Iterator[Link]:
         yield Link(at, implied, at is exc)
         if at.__cause__ is not None:
             at = at.__cause__
+        elif (wrapped := _wrapped_in(at)) is not None:
+            # httpcore hands the error over and then raises `from None`; requests names no cause.
+            at = wrapped
         elif at.__suppress_context__:
             at = None
         else:
             implied = True
             at = at.__context__
+
+
+def _wrapped_in(exc: BaseException) -> BaseException | None:
+    args = look(exc, "args")
+    wrapped = args[0] if isinstance(args, tuple) and len(args) == 1 else None
+    return wrapped if isinstance(wrapped, BaseException) else None

@@ -22,7 +22,7 @@ from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retry_after import retry_after_of
 from redrive.retry.rule import Rule
 from redrive.retry.rules import databases, http, kafka, models, services
-from redrive.retry.rules.models import read_attribute, read_provider, read_quota
+from redrive.retry.rules.models import read_attribute, read_provider, read_quota, read_stream
 from redrive.retry.rules.system import read_bug, read_standard
 from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_str, short_name
 
@@ -50,7 +50,18 @@ CLASSES: dict[str, Kind] = {
 """The classes of known libraries, as `package.Class`."""
 
 _STOPS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
-_CERTIFICATE = "ssl.SSLCertVerificationError"
+_TLS = "ssl.SSLError"
+# They stand for any failure of TLS, a certificate or a connection that broke in its handshake,
+# and may name no cause: what was being handled is it.
+_TLS_WRAPPERS = frozenset(
+    f"class:{name}"
+    for name in (
+        "botocore.SSLError",
+        "redis.ConnectionError",
+        "requests.SSLError",
+        "urllib3.SSLError",
+    )
+)
 _MOST_DEPTH = 16
 
 
@@ -147,6 +158,7 @@ class Classifier:
             or services.read_service(exc)
             or read_provider(exc)
             or by_class(exc, CLASSES)
+            or read_stream(exc)
             or http.read_status(exc)
             or read_attribute(exc)
         )
@@ -181,11 +193,14 @@ def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
     if verdict.kind is Kind.RATE_LIMITED:
         # It may be money, not time, that is missing.
         return next(filter(None, map(read_quota, behind)), verdict)
-    if verdict.kind is Kind.TRANSIENT:
-        # To an HTTP client a refused certificate is one more failed connection.
-        refused = (exc for exc in behind if _CERTIFICATE in class_names(exc))
-        return next(filter(None, map(read_standard, refused)), verdict)
-    return verdict
+    if verdict.rule in _TLS_WRAPPERS:
+        behind = [link.exc for link in chain]
+    elif verdict.kind is not Kind.TRANSIENT:
+        return verdict
+    # To one HTTP client a refused certificate is one more failed connection; to another a
+    # connection that broke is one more failure of TLS. What TLS itself said is neither.
+    told = (exc for exc in behind if _TLS in class_names(exc))
+    return next(filter(None, map(read_standard, told)), verdict)
 
 
 def _read_mark(exc: BaseException) -> Verdict | None:

@@ -15,6 +15,11 @@ __all__ = ["parse_retry_after", "retry_after_of"]
 # A service that asks for more than a year is not to be taken at its word.
 _LONGEST_S = 366 * 86400.0
 _MILLISECOND = 0.001
+_IN_MILLISECONDS = (
+    *("retry-after-ms", "Retry-After-Ms"),
+    "x-ms-retry-after-ms",  # Azure
+    "x-amz-retry-after",  # AWS
+)
 
 
 def retry_after_of(exc: BaseException, clock: Clock) -> float | None:
@@ -65,7 +70,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _in_headers(headers: object, clock: Clock) -> float | None:
-    milliseconds = _header(headers, "retry-after-ms", "Retry-After-Ms", "x-ms-retry-after-ms")
+    milliseconds = _header(headers, *_IN_MILLISECONDS)
     if milliseconds is not None:
         try:
             told = _seconds(float(milliseconds) * _MILLISECOND)

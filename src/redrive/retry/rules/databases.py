@@ -5,12 +5,13 @@ from __future__ import annotations
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import Verdict, class_names, look, look_int, look_str, short_name
 
-__all__ = ["CLASSES", "SQLITE", "SQLSTATE", "SQLSTATE_CLASS", "read_database"]
+__all__ = ["CLASSES", "REDIS", "SQLITE", "SQLSTATE", "SQLSTATE_CLASS", "read_database"]
 
 CLASSES: dict[str, Kind] = {
     "psycopg_pool.PoolTimeout": Kind.TIMEOUT,
     "psycopg_pool.PoolClosed": Kind.PERMANENT,
     "psycopg_pool.TooManyRequests": Kind.TRANSIENT,
+    "psycopg.ConnectionTimeout": Kind.TIMEOUT,
     "psycopg.OperationalError": Kind.TRANSIENT,
     "psycopg.IntegrityError": Kind.PERMANENT,
     "psycopg.ProgrammingError": Kind.PERMANENT,
@@ -87,6 +88,13 @@ SQLITE: dict[int, tuple[str, Kind]] = {
     26: ("SQLITE_NOTADB", Kind.PERMANENT),
 }
 
+# The codes that redis-py has no class for: the first word of the answer, by redis's convention.
+REDIS: dict[str, Kind] = {
+    "BUSY": Kind.TRANSIENT,  # a script keeps the server to itself
+    "NOREPLICAS": Kind.TRANSIENT,
+    "MISCONF": Kind.UNKNOWN,  # it cannot write to its disk
+}
+
 
 def read_database(exc: BaseException) -> Verdict | None:
     """Judge by the code that the database sent; SQLAlchemy keeps the driver's error in `orig`."""
@@ -97,7 +105,7 @@ def read_database(exc: BaseException) -> Verdict | None:
         )
     orig = look(exc, "orig")
     inner = orig if isinstance(orig, BaseException) else exc
-    return _read_sqlstate(inner) or _read_sqlite(inner)
+    return _read_sqlstate(inner) or _read_sqlite(inner) or _read_redis(exc)
 
 
 def _read_sqlstate(exc: BaseException) -> Verdict | None:
@@ -114,10 +122,21 @@ def _read_sqlstate(exc: BaseException) -> Verdict | None:
 
 def _read_sqlite(exc: BaseException) -> Verdict | None:
     code = look_int(exc, "sqlite_errorcode")
-    if code is None or "sqlite3.OperationalError" not in class_names(exc):
+    if code is None or "sqlite3.Error" not in class_names(exc):
         return None
     found = SQLITE.get(code & 0xFF)
     if found is None:
         return None
     name, kind = found
     return Verdict(kind, f"sqlite:{name}", f"{short_name(exc)} with {name} is {kind.value}")
+
+
+def _read_redis(exc: BaseException) -> Verdict | None:
+    answer = exc.args[0] if exc.args else None
+    if short_name(exc) != "redis.ResponseError" or not isinstance(answer, str):
+        return None
+    code = answer.partition(" ")[0]
+    kind = REDIS.get(code)
+    if kind is None:
+        return None
+    return Verdict(kind, f"redis:{code}", f"{short_name(exc)} with {code} is {kind.value}")

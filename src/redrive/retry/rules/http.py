@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, look, look_int, short_name
+from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_int, short_name
 
 __all__ = ["CLASSES", "STATUS", "kind_of_status", "read_status", "status_of"]
 
@@ -60,6 +60,8 @@ CLASSES: dict[str, Kind] = {
     "aiohttp.InvalidURL": Kind.PERMANENT,
     "aiohttp.NonHttpUrlClientError": Kind.PERMANENT,
     "aiohttp.TooManyRedirects": Kind.PERMANENT,
+    # The answer was no HTTP.
+    "aiohttp.HttpProcessingError": Kind.TRANSIENT,
 }
 
 # RFC 9110 and 6585; 4xx and 5xx that are not named follow the rule in `kind_of_status`.
@@ -109,6 +111,10 @@ def status_of(exc: BaseException) -> int | None:
 
 def read_status(exc: BaseException) -> Verdict | None:
     """Judge by the HTTP status."""
+    cause = exc.__cause__
+    if cause is not None and "aiohttp.HttpProcessingError" in class_names(cause):
+        # The status is the client's own word for an answer that it could not read.
+        return by_class(cause, CLASSES)
     status = status_of(exc)
     kind = None if status is None else kind_of_status(status)
     if kind is None:

@@ -8,6 +8,7 @@ from redrive.retry.rules.verdict import Verdict, class_names, look, look_int, sh
 __all__ = ["CLASSES", "CODES", "read_kafka"]
 
 CLASSES: dict[str, Kind] = {
+    "confluent_kafka.SerializationError": Kind.PERMANENT,
     "aiokafka.KafkaTimeoutError": Kind.TIMEOUT,
     "aiokafka.KafkaUnavailableError": Kind.TRANSIENT,
     "aiokafka.BrokerNotAvailableError": Kind.TRANSIENT,

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status, status_of
-from redrive.retry.rules.verdict import Verdict, look, look_str, short_name
+from redrive.retry.rules.verdict import Verdict, class_names, look, look_str, short_name
 
-__all__ = ["CLASSES", "QUOTA_CODES", "read_attribute", "read_provider", "read_quota"]
+__all__ = [
+    "CLASSES",
+    "QUOTA_CODES",
+    "STREAM_ERRORS",
+    "read_attribute",
+    "read_provider",
+    "read_quota",
+    "read_stream",
+]
 
 CLASSES: dict[str, Kind] = {
     "openai.APITimeoutError": Kind.TIMEOUT,
@@ -35,6 +43,8 @@ CLASSES: dict[str, Kind] = {
     # What the model wrote could not be parsed: it may write better, once.
     "langchain_core.OutputParserException": Kind.UNKNOWN,
     "ollama.RequestError": Kind.PERMANENT,
+    # A body that is no JSON: cut short, or a page of a proxy.
+    "google.genai.UnknownApiResponseError": Kind.UNKNOWN,
     "google.genai.ContinuationInterruptedError": Kind.TRANSIENT,
     "langgraph.NodeTimeoutError": Kind.TIMEOUT,
     "langgraph.GraphDrained": Kind.TRANSIENT,
@@ -56,6 +66,31 @@ CLASSES: dict[str, Kind] = {
 QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
 )
+
+# What a service that had begun to answer writes into the stream, after the status 200.
+# https://docs.claude.com/en/api/errors and https://platform.openai.com/docs/guides/error-codes
+STREAM_ERRORS: dict[str, Kind] = {
+    "api_error": Kind.TRANSIENT,
+    "overloaded_error": Kind.TRANSIENT,
+    "server_error": Kind.TRANSIENT,
+    "timeout_error": Kind.TIMEOUT,
+    "rate_limit_error": Kind.RATE_LIMITED,
+    "rate_limit_exceeded": Kind.RATE_LIMITED,
+    **dict.fromkeys(
+        (
+            "authentication_error",
+            "billing_error",
+            "context_length_exceeded",
+            "invalid_request_error",
+            "not_found_error",
+            "permission_error",
+            "request_too_large",
+        ),
+        Kind.PERMANENT,
+    ),
+}
+_STREAMING = frozenset({"anthropic.APIError", "openai.APIError"})
+_DIGITS = 3
 
 
 def read_quota(exc: BaseException) -> Verdict | None:
@@ -82,6 +117,24 @@ def read_provider(exc: BaseException) -> Verdict | None:
         return None
     kind = Kind.TRANSIENT if told == "true" else Kind.PERMANENT
     return Verdict(kind, f"header:x-should-retry={told}", f"{short_name(exc)} says retry: {told}")
+
+
+def read_stream(exc: BaseException) -> Verdict | None:
+    """Judge by the error that stands in a stream, where the status says that all is well."""
+    if _STREAMING.isdisjoint(class_names(exc)) or status_of(exc) is not None:
+        return None
+    for name in (look_str(exc, "code"), look_str(exc, "type")):
+        kind = None if name is None else _kind_in_stream(name)
+        if kind is not None:
+            return Verdict(kind, f"stream:{name}", f"{short_name(exc)} with {name} is {kind.value}")
+    return None
+
+
+def _kind_in_stream(name: str) -> Kind | None:
+    if len(name) == _DIGITS and name.isdecimal():
+        # Other servers that speak OpenAI's protocol write the status there.
+        return kind_of_status(int(name))
+    return STREAM_ERRORS.get(name)
 
 
 def read_attribute(exc: BaseException) -> Verdict | None:

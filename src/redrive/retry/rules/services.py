@@ -8,6 +8,7 @@ from redrive.retry.rules.verdict import Verdict, class_names, look, look_str, sh
 __all__ = ["AWS_CODES", "CLASSES", "GRPC", "grpc_pushback_ms", "read_service"]
 
 CLASSES: dict[str, Kind] = {
+    "grpc.FutureTimeoutError": Kind.TIMEOUT,
     "botocore.SSLError": Kind.PERMANENT,
     "botocore.ConnectTimeoutError": Kind.TIMEOUT,
     "botocore.ReadTimeoutError": Kind.TIMEOUT,
@@ -15,6 +16,8 @@ CLASSES: dict[str, Kind] = {
     "botocore.HTTPClientError": Kind.TRANSIENT,
     "botocore.ChecksumError": Kind.TRANSIENT,
     "botocore.FlexibleChecksumError": Kind.TRANSIENT,
+    # Damaged on its way: a frame of an event stream.
+    "botocore.ParserError": Kind.TRANSIENT,
     "botocore.CredentialRetrievalError": Kind.UNKNOWN,
     "botocore.BotoCoreError": Kind.PERMANENT,
 }
@@ -66,6 +69,12 @@ AWS_CODES: dict[str, Kind] = {
         Kind.RATE_LIMITED,
     ),
     "InternalError": Kind.TRANSIENT,
+    # In an event stream they come without a status.
+    "InternalServerException": Kind.TRANSIENT,
+    "ServiceUnavailableException": Kind.TRANSIENT,
+    "ModelStreamErrorException": Kind.TRANSIENT,
+    "ModelTimeoutException": Kind.TIMEOUT,
+    "ValidationException": Kind.PERMANENT,
     "ModelNotReadyException": Kind.TRANSIENT,
     "TransactionInProgressException": Kind.TRANSIENT,
     "RequestTimeout": Kind.TIMEOUT,
@@ -112,7 +121,11 @@ def _read_aws(exc: BaseException) -> Verdict | None:
     response = look(exc, "response")
     error = response.get("Error") if isinstance(response, dict) else None
     code = error.get("Code") if isinstance(error, dict) else None
-    if not isinstance(code, str) or code not in AWS_CODES:
+    if not isinstance(code, str):
+        return None
+    # An event stream writes them in camelCase.
+    code = code[:1].upper() + code[1:]
+    if code not in AWS_CODES:
         return None
     kind = AWS_CODES[code]
     return Verdict(kind, f"aws:{code}", f"{short_name(exc)} with AWS code {code} is {kind.value}")

@@ -23,6 +23,8 @@ STANDARD: dict[str, Kind] = {
     "builtins.ConnectionError": Kind.TRANSIENT,
     "builtins.BlockingIOError": Kind.TRANSIENT,
     "builtins.InterruptedError": Kind.TRANSIENT,
+    # So confluent-kafka calls a queue that is full.
+    "builtins.BufferError": Kind.TRANSIENT,
     "builtins.FileNotFoundError": Kind.PERMANENT,
     "builtins.PermissionError": Kind.PERMANENT,
     "builtins.FileExistsError": Kind.PERMANENT,
