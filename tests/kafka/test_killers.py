@@ -64,7 +64,7 @@ class Plan:
 def plans_of(seed: int) -> list[Plan]:
     dice = random.Random(seed)
     plans = [
-        Plan({node: dice.choice([1, 1, 1, 2]) for node in NODES if dice.random() < 0.1}, {})
+        Plan({node: dice.choice([1, 1, 1, 2, 4]) for node in NODES if dice.random() < 0.1}, {})
         for _ in range(RUNS - 3)
     ]
     for how in ("exit", "segv", "memory"):
@@ -204,7 +204,10 @@ def judged(stage: Stage, plans: list[Plan], events: list[WorkflowEvent], deaths:
     attempts(stage, plans, innocents, deaths)
     exhausted = {n for n, plan in enumerate(plans) if plan.failures > RETRIES} - innocents
     given_up = [letter for letter in letters(stage) if letter.reason is Reason.RETRIES_EXHAUSTED]
-    assert {names[event_id_of(letter)] for letter in given_up} == exhausted
+    ended = {names[event_id_of(letter)] for letter in given_up}
+    # A failure that its process did not live to note counts as a crash, and leaves one more try.
+    assert ended <= exhausted
+    assert len(exhausted - ended) <= deaths
     assert all(letter.retry_count == RETRIES for letter in given_up)
     return len(innocents)
 
