@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redrive.cli.dlq_export import export
+from redrive.cli.dlq_figures import figures
+from redrive.cli.dlq_import import import_letters
 from redrive.cli.dlq_lists import list_groups, list_letters
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
@@ -54,6 +56,8 @@ def show(
 
 
 app.command("export")(export)
+app.command("import")(import_letters)
+app.command("figures")(figures)
 
 
 def _mention_others(found: list[LetterStory]) -> None:

@@ -35,6 +35,14 @@ class LetterSettings(BaseModel):
         description="Bytes of letters that each partition keeps; older ones go, whatever their "
         "age. Without it, age alone counts.",
     )
+    many_open: int = Field(
+        1_000, ge=1, description="So many open letters are an alarm of `redrive dlq figures`."
+    )
+    near_retention: float = Field(
+        0.8,
+        gt=0,
+        description="And so is an open letter of this part of the retention's age: 0.8 of 30 days.",
+    )
     spool: str = Field(
         "redrive-letters.jsonl",
         min_length=1,

@@ -49,7 +49,7 @@ class DeadLetterQueue:
         topic: Where letters go; it must exist.
         config: Any librdkafka option: SASL, TLS.
         events_topic: Where the events come from, for letters whose context does not say it.
-        timeout: How long a letter may take to be stored.
+        timeout: How long a letter may take to be stored, and a broker to answer at start.
         clock: For the times in the letters.
     """
 
@@ -63,7 +63,11 @@ class DeadLetterQueue:
         timeout: timedelta = timedelta(seconds=30),
         clock: Clock = SYSTEM,
     ) -> None:
-        settings = KafkaSettings(bootstrap_servers=bootstrap_servers, config=dict(config or {}))
+        settings = KafkaSettings(
+            bootstrap_servers=bootstrap_servers,
+            startup_timeout=timeout,
+            config=dict(config or {}),
+        )
         self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
         self._events_topic = events_topic
         self._clock = clock
@@ -72,7 +76,7 @@ class DeadLetterQueue:
         """Connect.
 
         Raises:
-            KafkaUnavailableError: No broker answered within 30 s.
+            KafkaUnavailableError: No broker answered within the timeout.
             SettingsError: The topic does not exist, an option cannot work, or the broker refuses
                 who we say we are.
         """

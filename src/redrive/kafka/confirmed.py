@@ -91,9 +91,16 @@ class ConfirmedProducer:
             SettingsError: The topic does not exist, an option cannot work, or the broker refuses
                 who we say we are.
         """
-        if self._thread is not None:
-            return
-        await asyncio.to_thread(partitions_of, self._settings, self.topic, clock=self._clock)
+        if self._thread is None:
+            await asyncio.to_thread(partitions_of, self._settings, self.topic, clock=self._clock)
+            self.open()
+
+    def open(self) -> None:
+        """Make the producer, without asking any broker.
+
+        Raises:
+            SettingsError: An option cannot work.
+        """
         self._producer = self._new_producer()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._serve, name="redrive-confirmed", daemon=True)

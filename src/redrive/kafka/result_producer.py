@@ -27,7 +27,7 @@ class ResultProducer:
         bootstrap_servers: Brokers as host:port,host:port.
         topic: Where results go; it must exist.
         config: Any librdkafka option: SASL, TLS.
-        timeout: How long a result may take to be stored.
+        timeout: How long a result may take to be stored, and a broker to answer at start.
         clock: For the times in the results.
     """
 
@@ -40,7 +40,11 @@ class ResultProducer:
         timeout: timedelta = timedelta(seconds=30),
         clock: Clock = SYSTEM,
     ) -> None:
-        settings = KafkaSettings(bootstrap_servers=bootstrap_servers, config=dict(config or {}))
+        settings = KafkaSettings(
+            bootstrap_servers=bootstrap_servers,
+            startup_timeout=timeout,
+            config=dict(config or {}),
+        )
         self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
         self._clock = clock
 
@@ -48,7 +52,7 @@ class ResultProducer:
         """Connect.
 
         Raises:
-            KafkaUnavailableError: No broker answered within 30 s.
+            KafkaUnavailableError: No broker answered within the timeout.
             SettingsError: The topic does not exist, an option cannot work, or the broker refuses
                 who we say we are.
         """
