@@ -25,9 +25,11 @@ from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.topics import create_topics
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.settings import Settings
+from redrive.testing.broker import LocalBroker
 from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
+from redrive.testing.topics import create_topics as create_test_topics
 from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
@@ -40,11 +42,23 @@ class State(TypedDict, total=False):
 
 
 async def work(state: State) -> State:
-    if state["fate"] == "permanent":
+    if state["fate"] == "gated":
+        GATE.entered.set()
+        await GATE.opened.wait()
+    if state["fate"] != "success":
         raise ValueError("the prompt has no question")
     return {"text": "short"}
 
 
+class Gate:
+    """Where a node waits, so that a test can act while it runs."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.opened = asyncio.Event()
+
+
+GATE = Gate()
 BUILDER = StateGraph(State)
 BUILDER.add_node("work", work)
 BUILDER.add_edge(START, "work")
@@ -117,6 +131,29 @@ async def test_a_letter_that_its_topic_does_not_take_is_spooled(
     assert isinstance(spooled, SpooledLetter)
     assert DeadLetter.model_validate_json(spooled.value).source.value == dead.to_bytes()
     assert judge(gather(stage.bootstrap_servers, stage.topics)).letters == {"permanent": 1}
+
+
+async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_back(
+    broker_tools: None,  # noqa: ARG001 - checks the tools
+    tmp_path: Path,
+) -> None:
+    spool = tmp_path / "letters.jsonl"
+    with LocalBroker() as broker, capture_logs() as logs:
+        servers = broker.bootstrap_servers
+        stage = Stage(servers, create_test_topics(servers, partitions=1), tmp_path)
+        async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):
+            stage.send([event({"fate": "gated"})])
+            await asyncio.wait_for(GATE.entered.wait(), 30)
+            await asyncio.to_thread(broker.kill)
+            GATE.opened.set()
+            await asyncio.to_thread(_wait_for_alarms, logs, 1)
+            await asyncio.to_thread(broker.start)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=60)
+        records = read_topic(servers, stage.topics.dlq)
+
+    (spooled,) = read_spool(spool)
+    assert isinstance(spooled, SpooledLetter)
+    assert [record.value for record in records] == [spooled.value]
 
 
 def _event_id(letter: SpooledLetter) -> str:
