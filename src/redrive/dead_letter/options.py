@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from redrive.dead_letter.redact import Redactor
 
 __all__ = ["LetterSettings"]
 
@@ -15,3 +17,17 @@ class LetterSettings(BaseModel):
     redact: tuple[str, ...] = Field(
         (), description="Regular expressions of secrets of your own, masked in what redrive adds."
     )
+
+    @field_validator("redact")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for number, pattern in enumerate(patterns, 1):
+            try:
+                Redactor((pattern,))
+            except ValueError as error:
+                raise ValueError(f"pattern {number}: {error}") from error
+        return patterns
+
+    def redactor(self) -> Redactor:
+        """Return what masks secrets, those of your own among them."""
+        return Redactor(self.redact)
