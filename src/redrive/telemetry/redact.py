@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from string import ascii_lowercase, ascii_uppercase
 
-from redrive.telemetry.secrets import FORMS, mark
+from redrive.telemetry.secrets import FORMS, Form, mark
 
 __all__ = ["BUILT_IN", "Redactor"]
 
@@ -65,13 +66,47 @@ def _shortened(head: str, end: str, limit: int, tail: int) -> str:
 
 
 def _masked_once(text: str) -> str:
-    lower = text.lower()
+    lower = _lower(text)
     for form in FORMS:
-        for hint in form.hints:
-            if hint in lower:
-                text = form.pattern.sub(form.replace, text)
-                break
+        if not any(hint in lower for hint in form.hints):
+            continue
+        masked = _at_hints(form, text, lower) if form.begins else _anywhere(form, text)
+        if masked != text:
+            text, lower = masked, _lower(masked)
     return text
+
+
+def _lower(text: str) -> str:
+    lower = text.lower()
+    # A few letters become two, and places would no longer be the same.
+    return lower if len(lower) == len(text) else text.translate(_ASCII_LOWER)
+
+
+_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def _anywhere(form: Form, text: str) -> str:
+    return form.pattern.sub(form.replace, text)
+
+
+def _at_hints(form: Form, text: str, lower: str) -> str:
+    parts, done = [], 0
+    for start in sorted(start for hint in form.hints for start in _places(hint, lower)):
+        found = form.pattern.match(text, start) if start >= done else None
+        if found is not None:
+            new = (
+                found.expand(form.replace) if isinstance(form.replace, str) else form.replace(found)
+            )
+            parts += [text[done:start], new]
+            done = found.end()
+    return "".join([*parts, text[done:]])
+
+
+def _places(hint: str, lower: str) -> Iterator[int]:
+    start = lower.find(hint)
+    while start >= 0:
+        yield start
+        start = lower.find(hint, start + 1)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

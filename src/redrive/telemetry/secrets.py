@@ -30,11 +30,13 @@ class Form:
         hints: Lower-case texts; a text without any of them, in lower case, has no such secret.
         pattern: Where the secret is, and what must stay around it.
         replace: What is written instead, as `re.sub` takes it.
+        begins: Whether each match begins with a hint; then it is looked for there only.
     """
 
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
     replace: Replace
+    begins: bool = True
 
 
 def mark(what: str) -> str:
@@ -57,15 +59,15 @@ _PROVIDERS = (
     _key("openai-key", r"(?:sk|sess)-[\w*-]{16,}", "sk-", "sess-"),
     _key("google-key", r"AIza[\w-]{30,}", "aiza"),
     _key("google-token", r"(?:ya29\.[\w.-]{16,}|GOCSPX-[\w-]{16,})", "ya29.", "gocspx-"),
-    _key("aws-key-id", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}", "akia", "asia", "abia", "acca"),
-    _key("github-token", r"(?:gh[oprsu]_|github_pat_)\w{16,}", *(f"gh{c}_" for c in "oprsu"),
-         "github_pat_"),
+    _key("aws-key-id", r"A(?:KI|SI|BI|CC)A[A-Z0-9]{12,}", "akia", "asia", "abia", "acca"),
+    _key("github-token", r"(?:gh[oprsu]_|github_pat_)\w{16,}", "gho_", "ghp_", "ghr_", "ghs_",
+         "ghu_", "github_pat_"),
     _key("gitlab-token", r"gl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{16,}", "glpat-", "gldt-", "glrt-",
          "glcbt-", "glptt-", "glsoat-"),
     _key("slack-token", r"(?:xox[a-z](?:\.xox[a-z])?|xapp|xwfp)-[\w-]{8,}", "xox", "xapp-",
          "xwfp-"),
-    _key("stripe-key", r"(?:(?:sk|rk|pk)_(?:live|test|org)_|whsec_)\w{8,}", "_live_", "_test_",
-         "_org_", "whsec_"),
+    _key("stripe-key", r"(?:[rsp]k_(?:live|test|org)_|whsec_)\w{8,}", "sk_", "rk_", "pk_",
+         "whsec_"),
     _key("huggingface-token", r"(?:hf|api_org)_[A-Za-z0-9]{16,}", "hf_", "api_org_"),
     _key("model-provider-key", r"(?:gsk_|r8_|xai-|pplx-|tvly-|nvapi-|fw_|lsv2_[a-z]{2}_|csk-)"
          r"[\w-]{16,}", "gsk_", "r8_", "xai-", "pplx-", "tvly-", "nvapi-", "fw_", "lsv2_", "csk-"),
@@ -73,17 +75,19 @@ _PROVIDERS = (
     _key("twilio-key", r"(?:SK|AC)[0-9a-f]{32}(?![0-9a-f])", "sk", "ac"),
     _key("package-token", r"(?:npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|dckr_pat_[\w-]{16,})",
          "npm_", "pypi-", "dckr_pat_"),
-    _key("cloud-token", r"(?:do[opr]_v1_|dapi|hvs\.|hvb\.|shp(?:at|ca|pa|ss)_|NRAK-|AGE-SECRET-KEY-"
-         r"|ntn_|lin_api_|figd_|PMAK-)[\w-]{16,}", "_v1_", "dapi", "hvs.", "hvb.", "shp", "nrak-",
-         "age-secret-key-", "ntn_", "lin_api_", "figd_", "pmak-"),
-    _key("telegram-token", r"(?:bot)?\d{8,10}:[\w-]{35}(?![\w-])", ":aa"),
+    _key("cloud-token", r"(?:do[opr]_v1_|dapi|hv[bs]\.|shp(?:at|ca|pa|ss)_|NRAK-|AGE-SECRET-KEY-"
+         r"|ntn_|lin_api_|figd_|PMAK-)[\w-]{16,}", "doo_v1_", "dop_v1_", "dor_v1_", "dapi", "hvb.",
+         "hvs.", "shpat_", "shpca_", "shppa_", "shpss_", "nrak-", "age-secret-key-", "ntn_",
+         "lin_api_", "figd_", "pmak-"),
     _key("jwt", r"eyJ[\w-]{6,}\.[\w-]{2,}(?:\.[\w-]*){0,3}", "eyj"),
+    Form((":aa",), re.compile(_START + r"\d{8,10}:[\w-]{35}(?![\w-])"), mark("telegram-token"),
+         begins=False),
 )  # fmt: skip
 
 _PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.\s]|-(?!----))*"
 _BLOCKS = (
     Form(
-        ("private key",),
+        ("-----begin ",),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             + _PEM_BODY
@@ -99,6 +103,7 @@ _BLOCKS = (
             r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
         ),
         mark("private-key"),
+        begins=False,
     ),
 )
 
@@ -138,7 +143,7 @@ _HEADERS = (
     Form(
         ("authorization", "cookie"),
         re.compile(
-            r"\b((?:proxy-|x-amz-|set-)?(authorization|cookie)\d?"
+            r"((authorization|cookie)\d?"
             r"(?>(?:\\{0,4}[\"'])?\s{0,4}(?:=>|[:=,])\s{0,4}(?:b?\\{0,4}[\"'])?))"
             r"(?!\[redacted:[\w-]+\](?:[\s\"',)}\\\]]|$))([^\s\"'\\][^\n\r\"'\\]{0,8192})",
             re.IGNORECASE,
@@ -173,7 +178,7 @@ _VALUE = (
     + r"))"
 )
 _STRONG = (
-    r"pass(?:word|wd|phrase)|passwort|pwd|secret|api[ _.-]?key|apikey|private[_-]?key"
+    r"pass(?:word|wort|wd|phrase)|pwd|secret|api[ _.-]?key|apikey|private[_-]?key"
     r"|access[_-]?key|account[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key"
     r"|subscription[_-]?key|credentials?|x-amz-signature|sessionid|session_id"
     r"|(?:access|auth|refresh|session|security|bot|client|csrf|xsrf|(?<![a-z])(?:id|api))"
@@ -210,12 +215,14 @@ def _looks_random(value: str) -> bool:
     return -sum(share * math.log2(share) for share in shares) >= _LEAST_BITS
 
 
-_NAMES = (
-    "pass", "pwd", "secret", "key", "token", "credential", "x-amz-signature", "session",
+_STRONG_BEGINS = (
+    "pass", "pwd", "secret", "api", "private", "access", "account", "signing", "encryption",
+    "master", "subscription", "credential", "x-amz-signature", "session", "auth", "refresh",
+    "security", "bot", "client", "csrf", "xsrf", "id",
 )  # fmt: skip
 _NAMED = (
     Form(
-        _NAMES,
+        _STRONG_BEGINS,
         re.compile(rf"(?P<name>{_STRONG})[\w.-]{{0,24}}{_EQUALS}{_VALUE}", re.IGNORECASE),
         _named,
     ),
@@ -261,8 +268,7 @@ _NAMED = (
         rf"\1{mark('password')}",
     ),
     Form(
-        ("token", "key", "auth", "pass", "pw", "pat", "code", "sig", "sid", "session", "jwt",
-         "login", "nonce", "bearer"),
+        tuple(_WEAK.split("|")),
         re.compile(rf"(?P<name>{_WEAK}){_EQUALS}{_VALUE}", re.IGNORECASE),
         _guessed,
     ),
@@ -271,6 +277,7 @@ _NAMED = (
         ("aws", "akia", "asia"),
         re.compile(r"(?<![A-Za-z0-9/+=_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])"),
         lambda found: mark("aws-secret-key") if _is_mixed(found[0]) else found[0],
+        begins=False,
     ),
 )  # fmt: skip
 
