@@ -15,6 +15,8 @@ __all__ = ["FORMS", "Form", "mark"]
 
 # Below: no key is shorter, and words of a text are seldom so mixed.
 _LEAST_CHARS, _LEAST_BITS = 16, 3.0
+_NAME_CHARS = 60
+_OPENS_PAIR = re.compile(r"(?:\(\s?b?|--)[\"']?(?:--)?[\w.-]*\Z")
 _IS_MARK = re.compile(r"\[redacted:[\w-]+\]")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NO_SECRETS = frozenset({"none", "null", "nil", "true", "false", "undefined", ""})
@@ -144,11 +146,11 @@ _HEADERS = (
         ("authorization", "cookie"),
         re.compile(
             r"((authorization|cookie)\d?"
-            r"(?>(?:\\{0,4}[\"'])?\s{0,4}(?:=>|[:=,])\s{0,4}(?:b?\\{0,4}[\"'])?))"
+            r"(?>(?:\\{0,4}[\"'])?\s{0,4}(?:=>|[:=]|(?P<comma>,))\s{0,4}(?:b?\\{0,4}[\"'])?))"
             r"(?!\[redacted:[\w-]+\](?:[\s\"',)}\\\]]|$))([^\s\"'\\][^\n\r\"'\\]{0,8192})",
             re.IGNORECASE,
         ),
-        lambda found: found[1] + mark(found[2].lower()),
+        lambda found: found[1] + mark(found[2].lower()) if _is_pair(found) else found[0],
     ),
     Form(
         ("bearer",),
@@ -168,11 +170,14 @@ _HEADERS = (
 )
 
 # What follows a name: `=`, `: `, `=>`, `", "`; in JSON, in JSON within JSON, in a repr.
-_EQUALS = r"(?:\\{0,4}[\"'])?\s{0,4}(?:=>|:=|={1,3}|:|(?<=[\"']),)\s{0,4}"
+_EQUALS = r"(?:\\{0,4}[\"'])?\s{0,4}(?:=>|:=|={1,3}|:|(?P<comma>(?<=[\"']),))\s{0,4}"
 _STOP = r"(?=[,)\]}>]{0,4}(?:[\s\"']|$)|[;&]\s?[\w.%-])"
 _VALUE = (
-    r"(?:[bru]{0,2}\\{0,4}\"(?P<double>(?:[^\"\\\n]|\\[^\"\n])*)"
-    r"|[bru]{0,2}\\{0,4}'(?P<single>(?:[^'\\\n]|\\[^'\n])*)"
+    # Behind an escaped quote it ends at the next one.
+    r"(?:[bru]{0,2}\\{1,4}\"(?P<inner_double>(?:[^\"\\\n]|\\(?!\\{0,3}\"))*)"
+    r"|[bru]{0,2}\\{1,4}'(?P<inner_single>(?:[^'\\\n]|\\(?!\\{0,3}'))*)"
+    r"|[bru]{0,2}\"(?P<double>(?:[^\"\\\n]|\\.)*)"
+    r"|[bru]{0,2}'(?P<single>(?:[^'\\\n]|\\.)*)"
     r"|(?P<bare>(?:\[redacted:[\w-]+\]|[^\s\"';&]|[\"'](?![\s,;:)}\]]|$)|[;&](?!\s?[\w.%-]))+?"
     + _STOP
     + r"))"
@@ -191,9 +196,17 @@ def _named(found: re.Match[str]) -> str:
     """Mask what a name says is a secret; a value such as None tells more as it is."""
     group = found.lastgroup or "bare"
     value = found[group]
-    if value.lower() in _NO_SECRETS or _IS_MARK.fullmatch(value):
+    if value.lower() in _NO_SECRETS or _IS_MARK.fullmatch(value) or not _is_pair(found):
         return found[0]
     return found[0][: found.start(group) - found.start()] + mark(_label(found["name"]))
+
+
+def _is_pair(found: re.Match[str]) -> bool:
+    """Say whether a comma parts a name from its value: ("name", "value"), "--name", "value"."""
+    if not found.groupdict().get("comma"):
+        return True
+    before = found.string[max(found.start() - _NAME_CHARS, 0) : found.start()]
+    return _OPENS_PAIR.search(before) is not None
 
 
 def _guessed(found: re.Match[str]) -> str:
