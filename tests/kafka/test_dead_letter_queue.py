@@ -104,6 +104,24 @@ async def test_a_letter_tells_all_that_a_workers_does(
     assert letter.original_event == json.loads(event_.to_bytes())
 
 
+async def test_equal_causes_share_a_fingerprint_and_secrets_are_masked(
+    kafka: Kafka, topics: Topics
+) -> None:
+    async with DeadLetterQueue(
+        kafka.bootstrap_servers, topics.dlq, redact=["badge [0-9]+"]
+    ) as queue:
+        for number in range(2):
+            text = f"no access on try {number}: badge 990{number}"
+            await queue.publish_failed_event(event({}), failed(text), 0)
+
+    found = letters(kafka, topics.dlq)
+    assert found[0].fingerprint is not None
+    assert found[0].fingerprint == found[1].fingerprint
+    assert "no access on try 0" in found[0].error.message + found[1].error.message
+    records = read_topic(kafka.bootstrap_servers, topics.dlq)
+    assert all(b"badge 990" not in (record.value or b"") for record in records)
+
+
 async def test_the_same_event_and_retry_count_give_the_same_id(
     queue: DeadLetterQueue, kafka: Kafka, topics: Topics
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from redrive.dead_letter.redact import Redactor
 from redrive.kafka.topic_rules import TopicNeeds
 from redrive.units import Duration, Size
 
@@ -55,6 +56,20 @@ class LetterSettings(BaseModel):
     spool_max: Size = Field(
         256 * 2**20, ge=1, description="The largest that file may grow; then nothing is appended."
     )
+
+    @field_validator("redact")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for number, pattern in enumerate(patterns, 1):
+            try:
+                Redactor((pattern,))
+            except ValueError as error:
+                raise ValueError(f"pattern {number}: {error}") from error
+        return patterns
+
+    def redactor(self) -> Redactor:
+        """Return what masks secrets, those of your own among them."""
+        return Redactor(self.redact)
 
     @property
     def spool_path(self) -> Path | None:

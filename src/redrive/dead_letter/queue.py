@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,14 +16,15 @@ from typing import Any, Self
 from pydantic_core import to_json
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.fingerprint import fingerprint
 from redrive.dead_letter.record import (
     DeadLetter,
     LetterContext,
     Source,
     cause_chain,
     letter_error,
-    readable,
 )
+from redrive.dead_letter.redact import Redactor, readable
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
 from redrive.kafka.batches import OutRecord
@@ -48,9 +49,13 @@ class DeadLetterQueue:
         bootstrap_servers: Brokers as host:port,host:port.
         topic: Where letters go; it must exist.
         config: Any librdkafka option: SASL, TLS.
+        redact: Regular expressions of secrets of your own, masked in what errors say.
         events_topic: Where the events come from, for letters whose context does not say it.
         timeout: How long a letter may take to be stored, and a broker to answer at start.
         clock: For the times in the letters.
+
+    Raises:
+        ValueError: One of `redact` is no regular expression.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class DeadLetterQueue:
         topic: str = "workflow-events-dlq",
         *,
         config: Mapping[str, str] | None = None,
+        redact: Sequence[str] = (),
         events_topic: str = "workflow-events",
         timeout: timedelta = timedelta(seconds=30),
         clock: Clock = SYSTEM,
@@ -69,6 +75,7 @@ class DeadLetterQueue:
             config=dict(config or {}),
         )
         self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
+        self._redactor = Redactor(tuple(redact))
         self._events_topic = events_topic
         self._clock = clock
 
@@ -144,16 +151,24 @@ class DeadLetterQueue:
         key = _key(value)
         failure, reason = _judged(error)
         original = _parsed(value)
+        about = _context(original or {}, context)
         return DeadLetter(
             dlq_id=self._id(key or hashlib.sha256(value).hexdigest(), retry_count),
             timestamp=self._clock.now(),
             original_event=original,
-            error=letter_error(error),
+            error=letter_error(error, self._redactor),
             retry_count=retry_count,
-            context=_context(original or {}, context),
+            context=about,
             kind=failure.kind,
             reason=reason,
-            cause_chain=cause_chain(error),
+            fingerprint=fingerprint(
+                error,
+                kind=failure.kind,
+                node=None,
+                workflow_id=about.workflow_id,
+                redactor=self._redactor,
+            ),
+            cause_chain=cause_chain(error, self._redactor),
             source=Source(
                 topic=str(context.get("topic") or self._events_topic),
                 partition=_number(context.get("partition")),

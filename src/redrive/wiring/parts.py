@@ -103,6 +103,7 @@ def build_parts(
         max_bytes=report.max_bytes,
         worker=name,
         clock=clock,
+        redactor=settings.letters.redactor(),
     )
     runner = Runner(
         processor,
