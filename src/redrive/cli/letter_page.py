@@ -145,13 +145,16 @@ def _commands(story: LetterStory, *, reveal: bool) -> Iterator[str]:
         yield f"redrive dlq show {dlq_id} --reveal    # see the event too"
     if event_id is not None:
         yield f"redrive run show {shlex.quote(event_id)}    # where its run is now"
-    if story.state not in (State.OPEN, State.PARKED):
-        return
-    if letter.checkpoint is None:
-        yield f"redrive dlq redrive {dlq_id}    # run it again, from the start"
-    else:
-        yield f"redrive dlq redrive {dlq_id}    # go on where it stopped"
-        yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+    match story.state:
+        case State.OPEN if letter.checkpoint is None:
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+        case State.OPEN:
+            yield f"redrive dlq redrive {dlq_id}    # go on where it stopped"
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+        case State.PARKED:
+            yield f"redrive dlq park {dlq_id} --back    # so that it may be driven again"
+        case _:
+            return
     yield f"redrive dlq discard {dlq_id}    # it is not needed any more"
 
 

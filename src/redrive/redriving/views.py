@@ -31,8 +31,8 @@ __all__ = ["LETTER_BYTES", "LetterSummary", "LettersView", "fold", "read_letters
 
 MAX_LINE_CHARS = 160
 MAX_NAME_CHARS = 200
-LETTER_BYTES = 1_000
-"""What a letter takes in memory here, about, with a state record of its own."""
+LETTER_BYTES = 700
+"""What a letter takes in memory here, about; measured with 100,000 (`benchmarks/letters.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
