@@ -45,12 +45,12 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def _line(number: int, *, age: timedelta = timedelta(0)) -> bytes:
+def _line(number: int, *, age: timedelta = timedelta(0), text: str = "no such account") -> bytes:
     letter = DeadLetter(
         dlq_id=f"letter-{number}",
         timestamp=SYSTEM.now() - age,
         original_event=None,
-        error=LetterError(type="ValueError", message="no such account"),
+        error=LetterError(type="ValueError", message=text),
         retry_count=0,
         context=LetterContext(),
         kind=Kind.PERMANENT,
@@ -77,12 +77,18 @@ def test_an_import_says_what_was_stored_and_adds_nothing_the_second_time(
     second = _run("dlq", "import", "spool.jsonl")
 
     assert first.exit_code == second.exit_code == ExitCode.OK
-    assert json.loads(first.stdout) == {"published": 2, "already_there": 0, "torn": 1}
+    assert json.loads(first.stdout) == {
+        "published": 2,
+        "already_there": 0,
+        "torn": 1,
+        "too_large": 0,
+    }
     assert "1 line(s) of spool.jsonl are no letter" in first.stderr
     assert [line.split() for line in second.stdout.splitlines()[1:]] == [
         ["published", "0"],
         ["already_there", "2"],
         ["torn", "1"],
+        ["too_large", "0"],
     ]
     assert len(read_topic(kafka.bootstrap_servers, topics.dlq)) == 2
 
@@ -103,11 +109,31 @@ def test_what_export_wrote_can_be_imported_elsewhere(
     monkeypatch.setenv("REDRIVE_KAFKA__DLQ_TOPIC", elsewhere)
     imported = _run("dlq", "import", "export.jsonl", "--json")
 
-    assert json.loads(imported.stdout) == {"published": 2, "already_there": 0, "torn": 0}
+    assert json.loads(imported.stdout) == {
+        "published": 2,
+        "already_there": 0,
+        "torn": 0,
+        "too_large": 0,
+    }
     here, there = (read_topic(kafka.bootstrap_servers, name) for name in (topics.dlq, elsewhere))
     assert [(r.key, r.value, r.headers) for r in there] == [
         (r.key, r.value, r.headers) for r in here
     ]
+
+
+def test_letters_that_the_topic_does_not_take_hold_up_no_other_and_are_exit_code_1(
+    kafka: Kafka, topics: Topics, tmp_path: Path
+) -> None:
+    large = _line(2, text="x" * 4_000_000)
+    (tmp_path / "spool.jsonl").write_bytes(_line(1) + large + _line(3))
+
+    result = _run("dlq", "import", "spool.jsonl", "--json")
+
+    assert result.exit_code == ExitCode.ENDED_BADLY
+    told = json.loads(result.stdout)
+    assert told == {"published": 2, "already_there": 0, "torn": 0, "too_large": 1}
+    assert "max.message.bytes" in result.stderr
+    assert len(read_topic(kafka.bootstrap_servers, topics.dlq)) == 2
 
 
 def test_a_file_that_is_not_there_is_exit_code_2() -> None:

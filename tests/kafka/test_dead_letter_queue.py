@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -22,6 +23,8 @@ from redrive.errors import (
     SettingsError,
 )
 from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.kafka.client import producer_config
+from redrive.kafka.options import KafkaSettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import event
@@ -96,9 +99,10 @@ async def test_a_letter_tells_all_that_a_workers_does(
     }
     assert letter.source.value == event_.to_bytes()
     assert letter.source.key == record.key
+    # Where its key goes: a redrive sends it there, as its producer would have.
     assert (letter.source.topic, letter.source.partition, letter.source.offset) == (
         "workflow-events",
-        -1,
+        record.place.partition,
         -1,
     )
     assert letter.original_event == json.loads(event_.to_bytes())
@@ -179,6 +183,25 @@ async def test_what_can_pass_is_told_as_retries_that_are_used_up(
     assert (letter.kind, letter.reason) == (Kind.RATE_LIMITED, Reason.RETRIES_EXHAUSTED)
 
 
+async def test_a_letter_lies_where_the_key_of_its_event_goes(
+    queue: DeadLetterQueue, kafka: Kafka, topics: Topics
+) -> None:
+    events = [event({}) for _ in range(20)]
+    for one in events:
+        await queue.publish_failed_event(one, failed("no"), 0)
+    producer = Producer(producer_config(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)))
+    for one in events:
+        producer.produce(topics.events, one.to_bytes(), one.event_id)
+    assert producer.flush(30) == 0
+
+    places = [
+        {r.key: r.place.partition for r in read_topic(kafka.bootstrap_servers, topic)}
+        for topic in (topics.dlq, topics.events)
+    ]
+    assert places[0] == places[1]
+    assert len(set(places[0].values())) > 1
+
+
 async def test_the_context_may_say_where_the_event_lies(
     queue: DeadLetterQueue, kafka: Kafka, topics: Topics
 ) -> None:
@@ -187,6 +210,8 @@ async def test_the_context_may_say_where_the_event_lies(
     await queue.publish_failed_event(event({}), failed("no"), 0, place)
 
     (letter,) = letters(kafka, topics.dlq)
+    (record,) = read_topic(kafka.bootstrap_servers, topics.dlq)
+    assert record.place.partition == 2
     assert {name: getattr(letter.source, name) for name in place} == place
 
 

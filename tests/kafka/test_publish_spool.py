@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
@@ -18,7 +20,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics
+from redrive.testing.topics import Kafka, Topics, delete_topics
 
 
 def letter(*, partition: int = 0, size: int = 10) -> SpooledLetter:
@@ -90,6 +92,25 @@ def test_more_letters_than_one_transaction_holds_are_all_stored(
 
     assert counts.published == 1100
     assert len(read_topic(settings.bootstrap_servers, settings.dlq_topic)) == 1100
+
+
+def test_a_letter_that_is_too_large_does_not_take_those_beside_it_with_it(
+    settings: KafkaSettings, path: Path
+) -> None:
+    name = f"small-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    new = NewTopic(name, 1, 1, config={"max.message.bytes": "40000"})
+    admin.create_topics([new])[name].result(timeout=30)
+    small = settings.model_copy(update={"dlq_topic": name})
+    letters = [letter(size=1000) for _ in range(100)]
+    write(path, *letters[:50], letter(size=60_000), *letters[50:])
+
+    counts = publish_spool(path, small)
+
+    assert counts == SpoolCounts(published=100, already_there=0, torn=0, too_large=1)
+    stored = [record.value for record in read_topic(settings.bootstrap_servers, name)]
+    assert sorted(value or b"" for value in stored) == sorted(one.value for one in letters)
+    delete_topics(settings.bootstrap_servers, [name])
 
 
 def test_lines_that_are_no_letter_and_letters_that_are_there_twice_are_counted(

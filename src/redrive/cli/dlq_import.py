@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, print_table
 
@@ -31,6 +32,7 @@ def import_letters(
         "published": counts.published,
         "already_there": counts.already_there,
         "torn": counts.torn,
+        "too_large": counts.too_large,
     }
     if as_json:
         print_json(told)
@@ -38,3 +40,9 @@ def import_letters(
         print_table(["letters", "lines"], [[name, str(count)] for name, count in told.items()])
     if counts.torn:
         note(f"{counts.torn} line(s) of {file} are no letter, and were passed by")
+    if counts.too_large:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"{counts.too_large} letter(s) are too large for {kafka.dlq_topic!r}: raise its "
+            "max.message.bytes, then run this again",
+        )

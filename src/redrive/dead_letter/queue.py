@@ -29,14 +29,15 @@ from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.confirmed import ConfirmedProducer
+from redrive.kafka.murmur2 import partition_of_key
 from redrive.kafka.options import KafkaSettings
 from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
 from redrive.retry.kinds import Failure, Reason
 
 __all__ = ["DeadLetterQueue"]
 
-UNKNOWN_PLACE = -1
-"""Partition and offset of an event that lies on no topic, or nobody said where."""
+UNKNOWN_OFFSET = -1
+"""The offset of an event that lies on no topic, or nobody said where."""
 
 _QUEUED = uuid.UUID("b0a5cf4e-5a2f-5d0c-8f49-3f0f8f1d6d55")
 _NO_MORE_RETRIES = 10**9
@@ -124,7 +125,7 @@ class DeadLetterQueue:
             error: What it failed with; its kind and the reason are judged as a worker does.
             retry_count: How often it was tried again before.
             context: More for people, such as `workflow_id`. With `topic`, `partition` and `offset`
-                it says where the event lies.
+                it says where the event lies; else a redrive sends it to the partition of its key.
 
         Raises:
             KafkaUnavailableError: It was not confirmed in time.
@@ -171,8 +172,10 @@ class DeadLetterQueue:
             cause_chain=cause_chain(error, self._redactor),
             source=Source(
                 topic=str(context.get("topic") or self._events_topic),
-                partition=_number(context.get("partition")),
-                offset=_number(context.get("offset")),
+                partition=self._partition(key, context.get("partition")),
+                offset=offset
+                if isinstance(offset := context.get("offset"), int)
+                else UNKNOWN_OFFSET,
                 key=None if key is None else key.encode(),
                 value=value,
             ),
@@ -181,12 +184,23 @@ class DeadLetterQueue:
     def _id(self, identity: str, retry_count: int) -> str:
         return str(uuid.uuid5(_QUEUED, f"{self._producer.topic}/{identity}/{retry_count}"))
 
+    def _partition(self, key: str | None, given: object) -> int:
+        """Return the event's partition, which is the letter's: as it was given, else by its key."""
+        there = sorted(self._producer.partitions)
+        if isinstance(given, int) and given in there:
+            return given
+        count = len(there) or 1
+        if key is None:
+            return int(self._clock.random() * count)
+        return partition_of_key(key.encode(), partitions=count)
+
     def _record(self, letter: DeadLetter) -> OutRecord:
         return OutRecord(
             topic=self._producer.topic,
             key=letter.source.key,
             value=letter.to_bytes(),
             headers=tuple(letter.headers()),
+            partition=letter.source.partition,
         )
 
 
@@ -243,7 +257,3 @@ def _context(event: Mapping[str, Any], given: Mapping[str, object]) -> LetterCon
     named = {name: plain[name] for name in LetterContext.model_fields}
     texts = {name: None if found is None else str(found) for name, found in named.items()}
     return LetterContext.model_validate(plain | texts)
-
-
-def _number(given: object) -> int:
-    return given if isinstance(given, int) and given >= 0 else UNKNOWN_PLACE

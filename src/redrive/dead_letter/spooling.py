@@ -11,7 +11,7 @@ import structlog
 
 from redrive.dead_letter.spool import Appended, SourcePlace, Spool, SpooledLetter
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
+from redrive.kafka.log import Place, Record
 
 __all__ = ["SpoolWriter"]
 
@@ -38,12 +38,17 @@ class SpoolWriter:
         self._spool = spool
         self._lock = threading.Lock()
         self._offered: deque[_Offered] = deque()
+        self._queued: set[tuple[Place, int]] = set()
         self._writing = False
         self._told: set[str] = set()
 
     def offer(self, letter: OutRecord, *, source: Record) -> None:
         """Write this letter soon, unless the spool holds it; never blocks on the disk."""
         with self._lock:
+            # A disk that hangs must not let the same letters pile up here. [P11]
+            if (source.place, source.offset) in self._queued:
+                return
+            self._queued.add((source.place, source.offset))
             self._offered.append(_Offered(letter, source))
             if self._writing:
                 return
@@ -69,7 +74,11 @@ class SpoolWriter:
     def _next(self) -> _Offered | None:
         with self._lock:
             self._writing = bool(self._offered)
-            return self._offered.popleft() if self._writing else None
+            if not self._writing:
+                return None
+            offered = self._offered.popleft()
+            self._queued.discard((offered.source.place, offered.source.offset))
+            return offered
 
     def _write(self, offered: _Offered) -> None:
         letter = _spooled(offered)

@@ -20,7 +20,14 @@ from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.publish import GRACE_S, NO_ANSWER, MakeProducer, Published, place_of
+from redrive.kafka.publish import (
+    GRACE_S,
+    NO_ANSWER,
+    TOO_LARGE,
+    MakeProducer,
+    Published,
+    place_of,
+)
 from redrive.kafka.retrying import is_permanent, with_advice
 
 __all__ = ["ConfirmedProducer"]
@@ -40,14 +47,6 @@ _SAYS_LITTLE = frozenset(
 _LARGEST_BYTES = 64 * 2**20
 # The broker measures whole batches with that limit.
 _BATCH_BYTES = 64 * 2**10
-_TOO_LARGE = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-    }
-)
-
 _Report = tuple[KafkaError | None, Message]
 
 
@@ -72,6 +71,7 @@ class ConfirmedProducer:
         make: MakeProducer = make_producer,
     ) -> None:
         self.topic = topic
+        self.partitions: frozenset[int] = frozenset()
         self._settings = settings
         self._timeout_s = timeout.total_seconds()
         self._clock = clock
@@ -92,7 +92,9 @@ class ConfirmedProducer:
                 who we say we are.
         """
         if self._thread is None:
-            await asyncio.to_thread(partitions_of, self._settings, self.topic, clock=self._clock)
+            self.partitions = await asyncio.to_thread(
+                partitions_of, self._settings, self.topic, clock=self._clock
+            )
             self.open()
 
     def open(self) -> None:
@@ -135,7 +137,7 @@ class ConfirmedProducer:
             return await self._confirmed(record)
         except KafkaException as refused:
             error = refused.args[0]
-            if smaller is None or error.code() not in _TOO_LARGE:
+            if smaller is None or error.code() not in TOO_LARGE:
                 raise self._failed(what, error) from refused
         return await self.store(smaller, what=what)
 

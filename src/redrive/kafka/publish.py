@@ -22,7 +22,15 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, until, with_advice
 from redrive.retry import Kind, Rule, retry
 
-__all__ = ["GRACE_S", "NO_ANSWER", "MakeProducer", "Published", "place_of", "publish_event"]
+__all__ = [
+    "GRACE_S",
+    "NO_ANSWER",
+    "TOO_LARGE",
+    "MakeProducer",
+    "Published",
+    "place_of",
+    "publish_event",
+]
 
 GRACE_S = 5.0
 """What librdkafka gets beyond its own limit to say how the delivery went."""
@@ -36,6 +44,15 @@ NO_ANSWER = frozenset(
     }
 )
 """Codes after which nobody knows whether a record is stored: the broker could not be asked."""
+
+TOO_LARGE = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+    }
+)
+"""Codes that say that a record, or the batch that it was sent in, is too large for its topic."""
 
 _LEAST_S = 0.1
 # librdkafka has waited for the topic already (`topic.metadata.propagation.max.ms`).
