@@ -19,11 +19,13 @@ from redrive.errors import (
 )
 
 if TYPE_CHECKING:
+    from redrive.dead_letter.queue import DeadLetterQueue
     from redrive.dead_letter.record import DeadLetter
     from redrive.events import WorkflowEvent, WorkflowResultEvent
     from redrive.graphs.current import remaining_time
     from redrive.graphs.processor import WorkflowProcessor
     from redrive.graphs.results import GraphFailed
+    from redrive.kafka.result_producer import ResultProducer
     from redrive.retry.attempts import attempts
     from redrive.retry.call import retry_async
     from redrive.retry.classify import classify, is_transient_error
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeadLetter",
+    "DeadLetterQueue",
     "Failure",
     "GraphFailed",
     "Kind",
@@ -42,6 +45,7 @@ __all__ = [
     "RateLimitedError",
     "Reason",
     "RedriveError",
+    "ResultProducer",
     "RetryConfig",
     "Settings",
     "TransientError",
@@ -58,11 +62,13 @@ __all__ = [
 
 _HOMES = {
     "DeadLetter": "dead_letter.record",
+    "DeadLetterQueue": "dead_letter.queue",
     "Failure": "retry.kinds",
     "GraphFailed": "graphs.results",
     "Kind": "retry.kinds",
     "LangGraphKafkaConsumer": "wiring",
     "Reason": "retry.kinds",
+    "ResultProducer": "kafka.result_producer",
     "RetryConfig": "retry.config",
     "Settings": "settings",
     "WorkflowEvent": "events",

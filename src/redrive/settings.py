@@ -15,9 +15,11 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from redrive.consumer.options import WorkerSettings
+from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.kafka.options import KafkaSettings
+from redrive.redriving.options import RedriveSettings
 from redrive.retry.config import RetryConfig
 from redrive.retry_settings import RetrySettings
 from redrive.settings_sources import (
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    letters: LetterSettings = Field(default_factory=LetterSettings)
+    redrive: RedriveSettings = Field(default_factory=RedriveSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
 
     @classmethod

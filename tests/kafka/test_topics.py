@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from redrive.dead_letter.options import LetterSettings
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topic_rules import Severity, TopicNeeds, topic_names
@@ -105,7 +106,6 @@ def test_unequal_partition_counts_are_an_error_with_the_command_that_mends_them(
     [
         ("dlq_topic", "max.message.bytes", "3145763", "max.message.bytes=3145764"),
         ("dlq_topic", "cleanup.policy", "compact", "cleanup.policy=delete"),
-        ("dlq_topic", "retention.ms", "1209599999", "retention.ms=1209600000"),
         ("retry_topic", "cleanup.policy", "compact,delete", "cleanup.policy=delete"),
         ("retry_topic", "retention.ms", "172799999", "retention.ms=172800000"),
         ("events_topic", "cleanup.policy", "compact", "cleanup.policy=delete"),
@@ -132,6 +132,36 @@ def test_retention_without_end_is_long_enough(admin: AdminClient, settings: Kafk
     _set(admin, settings.dlq_topic, "retention.ms", "-1")
 
     assert verify_topics(settings).findings == ()
+
+
+def test_letters_that_go_sooner_than_wanted_are_a_warning_with_its_command(
+    admin: AdminClient, settings: KafkaSettings
+) -> None:
+    create_topics(settings, partitions=1)
+    _set(admin, settings.dlq_topic, "retention.ms", "2591999999")
+
+    report = verify_topics(settings)
+
+    assert report.errors == ()
+    (finding,) = report.warnings
+    assert (finding.topic, finding.what) == (settings.dlq_topic, "retention.ms")
+    assert finding.mend.endswith("--add-config retention.ms=2592000000")
+
+
+def test_the_letters_topic_gets_the_retention_that_is_wanted(
+    admin: AdminClient, settings: KafkaSettings
+) -> None:
+    needs = LetterSettings(retention=timedelta(days=90), retention_bytes=10**9).topic_needs()
+    create_topics(settings, partitions=1, needs=needs)
+
+    assert verify_topics(settings, needs=needs).findings == ()
+    by_default = verify_topics(settings)
+    _set(admin, settings.dlq_topic, "retention.bytes", "999999999")
+    too_small = verify_topics(settings, needs=needs)
+
+    # Without a size of our own, one that is there may eat letters before their time.
+    assert [finding.what for finding in by_default.warnings] == ["retention.bytes"]
+    assert [finding.wanted for finding in too_small.warnings] == ["1000000000 or more"]
 
 
 def test_retention_by_size_is_a_warning(admin: AdminClient, settings: KafkaSettings) -> None:

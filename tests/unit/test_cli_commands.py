@@ -49,6 +49,10 @@ def _run(*arguments: str, data: str | None = None) -> Result:
         ["doctor", "--help"],
         ["topics", "verify", "--help"],
         ["dlq", "show", "--help"],
+        ["dlq", "list", "--help"],
+        ["dlq", "groups", "--help"],
+        ["dlq", "export", "--help"],
+        ["run", "show", "--help"],
         ["classify", "--help"],
         ["--version"],
     ],
@@ -236,3 +240,22 @@ def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
 
     assert process.returncode == ExitCode.INTERRUPTED
     assert "Traceback" not in errors
+
+
+def test_whole_letters_are_not_written_to_a_terminal() -> None:
+    ours, theirs = os.openpty()
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "redrive", "dlq", "export"],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert ran.returncode == ExitCode.SETTINGS
+    assert "redrive dlq export > letters.jsonl" in ran.stderr

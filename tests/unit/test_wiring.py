@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from redrive.consumer.consumer import Parts, Upward
 from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.policy import Policy
+from redrive.dead_letter.options import LetterSettings
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
@@ -78,6 +80,21 @@ def test_at_least_once_needs_no_transactions(monkeypatch: pytest.MonkeyPatch) ->
     worker = WorkerSettings(delivery=Delivery.AT_LEAST_ONCE)
 
     assert transactional_ids(monkeypatch, worker, producers=1) == [None]
+
+
+def test_a_spool_that_could_not_be_written_is_told_before_it_is_needed(tmp_path: Path) -> None:
+    nowhere = LetterSettings(spool=str(tmp_path / "nowhere" / "letters.jsonl"))
+    there = LetterSettings(spool=str(tmp_path / "letters.jsonl"))
+    unwanted = LetterSettings(spool="none")
+
+    with capture_logs() as logs:
+        for letters in (nowhere, there, unwanted):
+            build(Settings(letters=letters))
+
+    assert [(log["event"], log["log_level"]) for log in logs] == [("letters.no_spool", "warning")]
+    assert "there is no folder" in logs[0]["problem"]
+    # No file is made before there is a letter for it.
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_retries_that_multiply_are_told_once_each() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from redrive.cli import classify, demo, dlq, doctor, send, topics, worker
+from redrive.cli import classify, demo, dlq, doctor, run, send, topics, worker
 from redrive.cli.exits import ExitCode, exit_code, report
 from redrive.errors import RedriveError
 
@@ -48,6 +48,7 @@ app.command("classify")(classify.classify)
 app.command("doctor")(doctor.doctor)
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(run.app, name="run")
 
 
 def _print_version(wanted: bool) -> None:

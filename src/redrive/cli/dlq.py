@@ -1,4 +1,4 @@
-"""`redrive dlq`: look at dead letters."""
+"""`redrive dlq`: look at dead letters. The group, and `show`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redrive.cli.dlq_export import export
+from redrive.cli.dlq_figures import figures
+from redrive.cli.dlq_import import import_letters
+from redrive.cli.dlq_lists import list_groups, list_letters
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.redriving.letters import StoredLetter
+    from redrive.redriving.letters import LetterStory
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Make it a group, also while it has one command."""
+app.command("list")(list_letters)
+app.command("groups")(list_groups)
 
 
 @app.command()
@@ -37,9 +38,9 @@ def show(
     kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
 
     from redrive.cli.letter_page import letter_json, letter_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.letters import find_letters  # noqa: PLC0415 - as above
+    from redrive.redriving.letters import find_stories  # noqa: PLC0415 - as above
 
-    found = find_letters(kafka, wanted)
+    found = find_stories(kafka, wanted)
     if not found:
         raise CommandError(
             ExitCode.ENDED_BADLY,
@@ -54,9 +55,14 @@ def show(
         letter_page(newest, topic=kafka.dlq_topic, reveal=reveal)
 
 
-def _mention_others(found: list[StoredLetter]) -> None:
-    newest = found[-1].letter.dlq_id
-    others = dict.fromkeys(stored.letter.dlq_id for stored in found)
+app.command("export")(export)
+app.command("import")(import_letters)
+app.command("figures")(figures)
+
+
+def _mention_others(found: list[LetterStory]) -> None:
+    newest = found[-1].stored.letter.dlq_id
+    others = dict.fromkeys(story.stored.letter.dlq_id for story in found)
     others.pop(newest)
     if others:
         note(f"the newest of {len(others) + 1} letters; the others: {', '.join(others)}")

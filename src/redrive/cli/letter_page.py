@@ -3,75 +3,85 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from redrive.cli.output import visible
 from redrive.dead_letter.record import DeadLetter
-from redrive.redriving.letters import StoredLetter, event_id_of
+from redrive.dead_letter.states import State
+from redrive.redriving.letters import LetterStory, event_id_of
 from redrive.units import format_duration
 
 __all__ = ["letter_json", "letter_page"]
 
 MASK = "•••"
+MAX_LINE_CHARS = 2_000
+MAX_TRACEBACK_LINES = 20
+_NAME_CHARS = 11
 _PLAIN = frozenset(
     {"event_id", "event_type", "timestamp", "source", "workflow_id", "workflow_run_id"}
 )
 _OURS = ("redrive-", "traceparent")
 
 
-def letter_json(stored: StoredLetter, *, topic: str, reveal: bool) -> dict[str, object]:
+def letter_json(story: LetterStory, *, topic: str, reveal: bool) -> dict[str, object]:
     """Return the letter as on its topic, with where it lies; masked bytes are null. [P15]."""
+    stored = story.stored
     letter = stored.letter if reveal else _masked(stored.letter)
     place = {"topic": topic, "partition": stored.partition, "offset": stored.offset}
     return {
         "event_id": event_id_of(stored.letter),
         "stored": place,
+        "state": story.state.value,
+        "states": [state.model_dump(mode="json") for state in story.states],
         "masked": not reveal,
         "letter": letter.model_dump(mode="json"),
     }
 
 
-def letter_page(stored: StoredLetter, *, topic: str, reveal: bool) -> None:
+def letter_page(story: LetterStory, *, topic: str, reveal: bool) -> None:
     """Print the letter: why first, then where it came from, then how to go on."""
+    # Lines are never wrapped by us, so that what is copied from them is whole.
     console = Console(soft_wrap=True, highlight=False)
-    letter = stored.letter if reveal else _masked(stored.letter)
-    grid = Table.grid(padding=(0, 2))
-    for name, value in _facts(stored, letter, topic):
-        grid.add_row(Text(name, style="bold"), Text(value))
-    console.print(grid)
-    _print_part(console, "attempts", _attempts(letter))
+    whole = story.stored.letter
+    letter = whole if reveal else _masked(whole)
+    for name, value in _facts(story, letter, topic):
+        first, *more = _lines(value)
+        console.print(Text.assemble((name.ljust(_NAME_CHARS), "bold"), first))
+        for line in more:
+            console.print(Text(" " * _NAME_CHARS + line))
     _print_part(console, "causes, the root first", _causes(letter))
-    _print_part(console, "event", _event(stored, letter, reveal=reveal))
-    _print_part(console, "go on with", _commands(stored.letter, reveal=reveal))
+    _print_part(console, "attempts", _attempts(letter))
+    _print_part(console, "traceback", _traceback(letter))
+    _print_part(console, "event", _event(whole, letter, reveal=reveal))
+    _print_part(console, "what became of it", _history(story))
+    _print_part(console, "go on with", _commands(story, reveal=reveal))
 
 
-def _facts(stored: StoredLetter, letter: DeadLetter, topic: str) -> Iterator[tuple[str, str]]:
-    source = letter.source
+def _facts(story: LetterStory, letter: DeadLetter, topic: str) -> Iterator[tuple[str, str]]:
+    stored, source = story.stored, letter.source
     yield "letter", letter.dlq_id
+    yield "state", story.state.value
     yield "why", f"{letter.kind.value} ({letter.reason.value})"
     yield "error", f"{letter.error.type}: {letter.error.message}"
     yield "node", letter.node or "none"
     yield "workflow", letter.context.workflow_id or "unknown"
     yield "event", event_id_of(stored.letter) or "its id cannot be read"
+    yield "cause", letter.fingerprint or "no fingerprint"
     yield "given up", letter.timestamp.isoformat()
     yield "came from", f"{source.topic}/{source.partition}@{source.offset}"
     yield "lies at", f"{topic}/{stored.partition}@{stored.offset}"
     yield "redriven", f"{letter.redrive_count} time(s)"
+    if letter.deadline is not None:
+        yield "deadline", letter.deadline.isoformat()
+    if letter.graph is not None:
+        yield "graph", f"{letter.graph.name}, version {letter.graph.version or 'unknown'}"
     if letter.checkpoint is not None:
         place = letter.checkpoint.checkpoint_id or "its latest checkpoint"
         yield "stopped at", f"thread {letter.checkpoint.thread_id}, {place}"
-
-
-def _attempts(letter: DeadLetter) -> Iterator[str]:
-    for attempt in letter.attempts:
-        took = format_duration(attempt.ended_at - attempt.started_at)
-        yield (
-            f"{attempt.number}. {attempt.started_at.isoformat()} for {took} on {attempt.worker}: "
-            f"{attempt.kind.value}, {attempt.type}: {attempt.message}"
-        )
 
 
 def _causes(letter: DeadLetter) -> Iterator[str]:
@@ -79,8 +89,39 @@ def _causes(letter: DeadLetter) -> Iterator[str]:
         yield f"{cause.type}: {cause.message}"
 
 
-def _event(stored: StoredLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
-    size = len(stored.letter.source.value or b"")
+def _attempts(letter: DeadLetter) -> Iterator[str]:
+    if not letter.attempts:
+        return
+    rows = [("#", "STARTED", "TOOK", "KIND", "NEXT IN", "WORKER")]
+    rows += [
+        (
+            str(attempt.number),
+            attempt.started_at.strftime("%Y-%m-%d %H:%M:%S"),
+            format_duration(attempt.ended_at - attempt.started_at),
+            attempt.kind.value,
+            "-" if attempt.delay_s is None else f"{attempt.delay_s:g}s",
+            attempt.worker,
+        )
+        for attempt in letter.attempts
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    yield lines[0]
+    for line, attempt in zip(lines[1:], letter.attempts, strict=True):
+        yield line
+        yield f"{' ' * widths[0]}  {attempt.type}: {attempt.message}"
+
+
+def _traceback(letter: DeadLetter) -> Iterator[str]:
+    lines = (letter.error.traceback or "").rstrip().splitlines()
+    left_out = len(lines) - MAX_TRACEBACK_LINES
+    if left_out > 0:
+        yield f"({left_out} more lines above: --json has them)"
+    yield from lines[-MAX_TRACEBACK_LINES:]
+
+
+def _event(whole: DeadLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
+    size = len(whole.source.value or b"")
     if not reveal:
         yield f"{size} bytes, masked: --reveal shows them"
     elif letter.original_event is not None:
@@ -89,27 +130,52 @@ def _event(stored: StoredLetter, letter: DeadLetter, *, reveal: bool) -> Iterato
         yield repr(letter.source.value)
 
 
-def _commands(letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
+def _history(story: LetterStory) -> Iterator[str]:
+    for state in story.states:
+        how = f", {state.mode}" if state.mode else ""
+        why = f": {state.reason}" if state.reason else ""
+        yield f"{state.timestamp.isoformat()}  {state.state.value}{how} by {state.actor}{why}"
+
+
+def _commands(story: LetterStory, *, reveal: bool) -> Iterator[str]:
+    letter = story.stored.letter
+    # What is copied goes into a shell, and the id is whatever its writer chose.
+    dlq_id, event_id = shlex.quote(letter.dlq_id), event_id_of(letter)
     if not reveal:
-        yield f"redrive dlq show {letter.dlq_id} --reveal    # see the event too"
-    if letter.original_event is None or letter.context.workflow_id is None:
-        return
-    yield (
-        f"redrive dlq show {letter.dlq_id} --json --reveal "
-        "| jq .letter.original_event.payload.data > data.json"
-    )
-    yield (
-        f"redrive send {letter.context.workflow_id} --data @data.json --wait"
-        "    # run it again from the start, as a new event"
-    )
+        yield f"redrive dlq show {dlq_id} --reveal    # see the event too"
+    if event_id is not None:
+        yield f"redrive run show {shlex.quote(event_id)}    # where its run is now"
+    match story.state:
+        case State.OPEN if letter.checkpoint is None:
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+        case State.OPEN:
+            yield f"redrive dlq redrive {dlq_id}    # go on where it stopped"
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+        case State.PARKED:
+            yield f"redrive dlq park {dlq_id} --back    # so that it may be driven again"
+        case _:
+            return
+    yield f"redrive dlq discard {dlq_id}    # it is not needed any more"
 
 
 def _print_part(console: Console, title: str, lines: Iterator[str]) -> None:
-    whole = list(lines)
+    whole = [shown for line in lines for shown in _lines(line)]
     if whole:
         console.print(Text(f"\n{title}", style="bold"))
         for line in whole:
             console.print(Text(f"  {line}"))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the text's lines as a terminal may show them: escaped, and not endless."""
+    return [_cut(visible(line)) for line in text.split("\n")]
+
+
+def _cut(line: str) -> str:
+    if len(line) <= MAX_LINE_CHARS:
+        return line
+    left_out = len(line) - MAX_LINE_CHARS
+    return f"{line[:MAX_LINE_CHARS]}… ({left_out} more characters: --json has them)"
 
 
 def _masked(letter: DeadLetter) -> DeadLetter:

@@ -33,11 +33,16 @@ def create(
     config: Config = None,
 ) -> None:
     """Create the topics that are missing; those that exist stay as they are."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.kafka.topics import create_topics  # noqa: PLC0415 - keeps `--help` fast
 
-    made = create_topics(kafka, partitions=partitions, replication_factor=replication_factor)
+    made = create_topics(
+        settings.kafka,
+        partitions=partitions,
+        replication_factor=replication_factor,
+        needs=settings.letters.topic_needs(),
+    )
     if as_json:
         print_json([{"topic": topic.name, "created": topic.created} for topic in made])
     else:
@@ -52,11 +57,11 @@ def verify(
     config: Config = None,
 ) -> None:
     """Compare the topics with what redrive needs; name each difference and how to mend it."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.kafka.topics import verify_topics  # noqa: PLC0415 - keeps `--help` fast
 
-    report = verify_topics(kafka)
+    report = verify_topics(settings.kafka, needs=settings.letters.topic_needs())
     if as_json:
         print_json(_json(report))
     else:

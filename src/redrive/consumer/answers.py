@@ -17,6 +17,7 @@ from pydantic_core import to_json
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
+from redrive.dead_letter.fingerprint import fingerprint
 from redrive.dead_letter.record import (
     CheckpointRef,
     DeadLetter,
@@ -27,8 +28,8 @@ from redrive.dead_letter.record import (
     dlq_id,
     kept_attempts,
     letter_error,
-    readable,
 )
+from redrive.dead_letter.redact import BUILT_IN, Redactor, masked
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
     ErrorInfo,
@@ -65,6 +66,7 @@ class Answers:
         max_bytes: The largest record that each topic takes.
         worker: This worker's name, for people.
         clock: For the times in the records.
+        redactor: Masks secrets in what failures say. [P15]
     """
 
     def __init__(
@@ -75,16 +77,19 @@ class Answers:
         max_bytes: Mapping[str, int],
         worker: str,
         clock: Clock,
+        redactor: Redactor = BUILT_IN,
     ) -> None:
         self._results_topic = results_topic
         self._dlq_topic = dlq_topic
         self._max_bytes = max_bytes
         self._worker = worker
         self._clock = clock
+        self.redactor = redactor
 
     def ended(self, run: Run, ended: Ended) -> Outcome:
         """The graph ended: a success, or a failure that it told itself."""
-        info, told = None, None if ended.error is None else readable(ended.error)
+        info = None
+        told = None if ended.error is None else masked(ended.error, self.redactor)
         if ended.reason is not None:
             info = ErrorInfo(
                 kind=Kind.PERMANENT,
@@ -110,8 +115,8 @@ class Answers:
     def given_up(self, run: Run, given_up: GivenUp) -> Outcome:
         """Stop trying: an error for who waits, and a letter."""
         letter = self._letter(run.delivery, given_up, run=run)
-        info = self._error_info(given_up, attempts=run.attempts, letter=letter.dlq_id)
-        record = self._result(run, ResultStatus.ERROR, error=_text(given_up), info=info)
+        info = _error_info(letter, given_up.failure, attempts=run.attempts)
+        record = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
         return Outcome(
             run.delivery, Ending.DEAD_LETTERED, (record, self._letter_record(run.delivery, letter))
         )
@@ -142,8 +147,8 @@ class Answers:
                 workflow_run_id=letter.context.workflow_run_id,
                 status=ResultStatus.ERROR,
                 timestamp=self._clock.now(),
-                error=_text(given_up),
-                error_info=self._error_info(given_up, attempts=0, letter=letter.dlq_id),
+                error=_text(letter),
+                error_info=_error_info(letter, given_up.failure, attempts=0),
             )
             records.append(self._result_record(result))
         return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records))
@@ -155,20 +160,6 @@ class Answers:
     def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
         error = ResultError(text, reason=reason.value)
         return self.given_up(run, GivenUp(error, Failure(Kind.PERMANENT), reason))
-
-    def _error_info(self, given_up: GivenUp, *, attempts: int, letter: str | None) -> ErrorInfo:
-        told = letter_error(given_up.error)
-        return ErrorInfo(
-            kind=given_up.failure.kind,
-            type=told.type,
-            message=told.message,
-            reason=given_up.reason,
-            node=given_up.node,
-            attempts=attempts,
-            exhausted=given_up.reason is Reason.RETRIES_EXHAUSTED,
-            retry_after_s=given_up.failure.retry_after,
-            dlq_id=letter,
-        )
 
     def _result(
         self,
@@ -209,23 +200,29 @@ class Answers:
         original = _parsed(delivery.record.value)
         place = delivery.place
         count = run.headers.count if run else 0
-        error = letter_error(given_up.error)
-        if given_up.failure.kind is Kind.POISON:
-            error = error.model_copy(update={"traceback": None})
+        workflow_id = _text_of(original, "workflow_id")
+        kind = given_up.failure.kind
         return DeadLetter(
             dlq_id=dlq_id(place.topic, place.partition, delivery.offset, count=count),
             timestamp=self._clock.now(),
             original_event=original,
-            error=error,
+            error=letter_error(given_up.error, self.redactor, traced=kind is not Kind.POISON),
             retry_count=max(run.attempts - 1, 0) if run else 0,
             context=LetterContext(
-                workflow_id=_text_of(original, "workflow_id"),
+                workflow_id=workflow_id,
                 workflow_run_id=_text_of(original, "workflow_run_id"),
             ),
-            kind=given_up.failure.kind,
+            kind=kind,
             reason=given_up.reason,
+            fingerprint=fingerprint(
+                given_up.error,
+                kind=kind,
+                node=given_up.node,
+                workflow_id=workflow_id,
+                redactor=self.redactor,
+            ),
             node=given_up.node,
-            cause_chain=cause_chain(given_up.error),
+            cause_chain=cause_chain(given_up.error, self.redactor),
             attempts=kept_attempts(run.failed) if run else [],
             source=_source(delivery),
             checkpoint=_checkpoint(given_up.position),
@@ -246,10 +243,24 @@ class Answers:
         )
 
 
-def _text(given_up: GivenUp) -> str:
-    told = letter_error(given_up.error)
-    node = f" in node {given_up.node!r}" if given_up.node else ""
-    return f"{given_up.reason.value}{node}: {told.type}: {told.message}"
+def _error_info(letter: DeadLetter, failure: Failure, *, attempts: int) -> ErrorInfo:
+    return ErrorInfo(
+        kind=letter.kind,
+        type=letter.error.type,
+        message=letter.error.message,
+        reason=letter.reason,
+        node=letter.node,
+        fingerprint=letter.fingerprint,
+        attempts=attempts,
+        exhausted=letter.reason is Reason.RETRIES_EXHAUSTED,
+        retry_after_s=failure.retry_after,
+        dlq_id=letter.dlq_id,
+    )
+
+
+def _text(letter: DeadLetter) -> str:
+    node = f" in node {letter.node!r}" if letter.node else ""
+    return f"{letter.reason.value}{node}: {letter.error.type}: {letter.error.message}"
 
 
 def _parsed(value: bytes | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from redrive.errors import StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.log import Place, PollThread
 from redrive.kafka.transaction import SettleThread
+from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["Parts", "Upward", "Worker"]
 
@@ -126,7 +127,7 @@ class Worker:
     def _stuck(self, error: StuckNodeError) -> None:
         """Stop, so that this process can be replaced: nothing in it can end the node. [P8]."""
         if self._stuck_node is None:
-            log.error("worker.node_stuck", error=str(error))
+            log.error("worker.node_stuck", error=BUILT_IN.mask(str(error)))
             self._stuck_node = error
         self.request_stop()
 
@@ -190,7 +191,7 @@ class Worker:
                 if swept := await checkpoints.sweep():
                     log.info("checkpoints.swept", threads=swept)
             except Exception as error:  # noqa: BLE001 - a background task: the next round tries again
-                log.warning("checkpoints.not_swept", error=str(error))
+                log.warning("checkpoints.not_swept", error=BUILT_IN.mask(str(error)))
             await self._clock.sleep(_SWEEP_EVERY_S)
 
 

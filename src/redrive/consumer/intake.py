@@ -160,7 +160,7 @@ class Intake:
                 topic=record.place.topic,
                 partition=record.place.partition,
                 offset=record.offset,
-                error=str(error),
+                error=self._answers.redactor.mask(str(error)),
             )
             self._finish(self._answers.unreadable(delivery, error))
             return

@@ -14,7 +14,8 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
-from redrive.dead_letter.record import Attempt, letter_error
+from redrive.dead_letter.record import Attempt
+from redrive.dead_letter.redact import masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
@@ -133,6 +134,7 @@ class Runner:
         self._grace_s = grace_s
         self._classifier = classifier
         self._last_exit = last_exit
+        self._redactor = answers.redactor
         self._worker = worker
         self._clock = clock
 
@@ -260,7 +262,8 @@ class Runner:
     def _give_up(self, run: Run, end: Failed, failure: Failure, decision: GiveUp) -> Step:
         fields = _judged(run, end, failure)
         reason = decision.reason
-        log.warning("run.dead_lettered", **fields, reason=reason.value, why=decision.why)
+        why = self._redactor.mask(decision.why)
+        log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
         given_up = GivenUp(
             end.error, failure, reason, node=end.node, position=end.position, graph=end.graph
         )
@@ -269,14 +272,13 @@ class Runner:
     def _attempt(
         self, run: Run, end: Failed, failure: Failure, decision: Retry | GiveUp, began: datetime
     ) -> Attempt:
-        told = letter_error(end.error)
         return Attempt(
             number=run.attempts + 1,
             started_at=began,
             ended_at=self._clock.now(),
             kind=failure.kind,
-            type=told.type,
-            message=told.message,
+            type=qualified(end.error),
+            message=masked(message_of(end.error), self._redactor),
             delay_s=decision.after_s if isinstance(decision, Retry) else None,
             worker=self._worker,
         )

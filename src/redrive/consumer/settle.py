@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
@@ -87,6 +88,7 @@ class Settler:
         incarnation: A random number that signs this worker's commits.
         transactional: Whether offsets travel in the batch (exactly once).
         clock: For waits and limits.
+        overdue: Told of letters, until they are durable; by default nobody is.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Settler:
         incarnation: int,
         transactional: bool,
         clock: Clock,
+        overdue: Overdue | None = None,
     ) -> None:
         self._queue = queue
         self._downstream = downstream
@@ -105,6 +108,7 @@ class Settler:
         self._incarnation = incarnation
         self._transactional = transactional
         self._clock = clock
+        self._overdue = overdue
         self._inbox: deque[Outcome] = deque()
         self._reports: deque[Report] = deque()
         self._waiting: deque[Outcome] = deque()
@@ -177,6 +181,8 @@ class Settler:
         self._partitions.read_committed(kafka)
         self._queue.watch()
         self._advance(kafka)
+        if self._overdue is not None:
+            self._overdue.look(self._partitions.holds)
         self._deliver(self._partitions.refill(kafka))
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
 
@@ -201,7 +207,7 @@ class Settler:
             # First, so that no reader of `idle` sees neither the full inbox nor this.
             self._quiet = False
         while self._inbox:
-            self._waiting.append(self._inbox.popleft())
+            self._wait(self._inbox.popleft())
         now = self._clock.monotonic()
         if self._doubt and now >= self._next_try:
             self._read_back(kafka)
@@ -210,6 +216,11 @@ class Settler:
             self._commit_again(kafka)
         open_ = self._waiting or self._sent or self._alone or self._uncommitted or self._committing
         self._quiet = not (open_ or self._partitions.news())
+
+    def _wait(self, outcome: Outcome) -> None:
+        self._waiting.append(outcome)
+        if self._overdue is not None:
+            self._overdue.waits(outcome)
 
     def _send(self, kafka: Log) -> None:
         outcomes = self._next_outcomes()
@@ -270,6 +281,8 @@ class Settler:
 
     def _stored(self, sent: _Sent, kafka: Log) -> None:
         self._sent, self._doubt = None, False
+        if self._overdue is not None:
+            self._overdue.stored(sent.outcomes)
         held = [outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery)]
         finished = _by_place(held)
         self._partitions.settle(finished)
@@ -290,7 +303,7 @@ class Settler:
             if id(outcome) not in culprits:
                 self._waiting.appendleft(outcome)
             elif outcome.fallback is not None and single:
-                self._waiting.append(outcome.fallback(str(report.error)))
+                self._wait(outcome.fallback(str(report.error)))
             else:
                 # A record that its topic does not take must not abort everyone's batch.
                 self._wait_alone(outcome, first=not single)

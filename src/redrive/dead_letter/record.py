@@ -14,6 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from redrive.dead_letter.redact import (
+    BUILT_IN,
+    Redactor,
+    masked,
+    message_of,
+    qualified,
+    readable,
+)
 from redrive.events import UtcTime
 from redrive.retry.kinds import Kind, Reason
 
@@ -35,8 +43,10 @@ __all__ = [
 
 MAX_ATTEMPTS_KEPT = 20
 MAX_CAUSES_KEPT = 16
-MAX_MESSAGE_CHARS = 2_000
+MAX_CAUSES_READ = 1_000
+MAX_NOTES_KEPT = 16
 MAX_TRACEBACK_CHARS = 16_000
+MAX_TRACEBACK_TAIL = 12_000
 
 _LETTERS = uuid.UUID("6f0d2b2e-6f1c-5d6a-9a55-1f6f0c3b7a11")
 
@@ -57,11 +67,12 @@ class _Part(BaseModel):
 
 
 class LetterError(_Part):
-    """The error that ended the run: type, text, and the traceback's last part."""
+    """The error that ended the run: type, text, both ends of the traceback, notes."""
 
     type: str
     message: str
     traceback: str | None = None
+    notes: list[str] = Field(default_factory=list)
 
 
 class Cause(_Part):
@@ -162,14 +173,36 @@ def dlq_id(topic: str, partition: int, offset: int, *, count: int) -> str:
     return str(uuid.uuid5(_LETTERS, f"{topic}/{partition}/{offset}/{count}"))
 
 
-def letter_error(error: BaseException) -> LetterError:
-    """Put an exception into a letter, within stated limits."""
-    trace = "".join(traceback.format_exception(error))
+def letter_error(
+    error: BaseException, redactor: Redactor = BUILT_IN, *, traced: bool = True
+) -> LetterError:
+    """Put an exception into a letter: masked, within stated limits, with its traceback or not."""
     return LetterError(
-        type=_qualified(error),
-        message=readable(str(error)),
-        traceback=readable(trace[-MAX_TRACEBACK_CHARS:], limit=MAX_TRACEBACK_CHARS),
+        type=qualified(error),
+        message=masked(message_of(error), redactor),
+        traceback=_trace(error, redactor) if traced else None,
+        notes=[masked(note, redactor) for note in _notes(error)],
     )
+
+
+def _trace(error: BaseException, redactor: Redactor) -> str:
+    # Masked whole before it is cut: half a secret is not known as one.
+    text = _formatted(error)
+    return masked(text, redactor, limit=MAX_TRACEBACK_CHARS, tail=MAX_TRACEBACK_TAIL)
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as failed:  # noqa: BLE001 - its attributes are the user's
+        return f"no traceback: writing it raised {type(failed).__name__}"
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", ())
+    if not isinstance(notes, list):
+        return []
+    return list(dict.fromkeys(n for n in notes if isinstance(n, str)))[:MAX_NOTES_KEPT]
 
 
 def kept_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -179,28 +212,29 @@ def kept_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
     return [attempts[0], *attempts[1 - MAX_ATTEMPTS_KEPT :]]
 
 
-def cause_chain(error: BaseException) -> list[Cause]:
-    """Return the exceptions behind `error` and itself, the root cause first."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain and len(chain) < MAX_CAUSES_KEPT:
-        chain.append(current)
-        hidden = None if current.__suppress_context__ else current.__context__
-        current = current.__cause__ or hidden
-    return [Cause(type=_qualified(e), message=readable(str(e))) for e in reversed(chain)]
+def cause_chain(error: BaseException, redactor: Redactor = BUILT_IN) -> list[Cause]:
+    """Return the exceptions behind `error` and itself, the root cause first.
 
-
-def _qualified(error: BaseException) -> str:
-    cls = type(error)
-    return (
-        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    )
-
-
-def readable(text: str, *, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """Return text that any JSON writer takes, cut to `limit` characters.
-
-    Half characters (lone surrogates), which JSON cannot hold, are written as escapes.
+    Members of a group stand before it, in their order. Of a long chain both ends are kept.
     """
-    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
+    found = _with_causes(error)
+    if len(found) > MAX_CAUSES_KEPT:
+        half = MAX_CAUSES_KEPT // 2
+        found = found[:half] + found[-half:]
+    return [Cause(type=qualified(e), message=masked(message_of(e), redactor)) for e in found]
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting and len(found) < MAX_CAUSES_READ:
+        at = waiting.pop()
+        if id(at) in seen:
+            continue
+        seen.add(id(at))
+        found.append(at)
+        behind = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        waiting += [behind] if behind is not None else []
+        waiting += at.exceptions[:MAX_CAUSES_READ] if isinstance(at, BaseExceptionGroup) else ()
+    return found[::-1]

@@ -9,8 +9,11 @@ from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, Work
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
 from redrive.retry.classify import classify, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["answer"]
+
+_MOST_CHARS = 2_000
 
 
 def answer(
@@ -43,10 +46,17 @@ def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | No
         case Ended(reason=None):
             return ResultStatus.SUCCESS, end.result, None, None
         case Ended():
-            return ResultStatus.FAILURE, end.result, end.error, _said(end)
+            said = _said(end)
+            return (
+                ResultStatus.FAILURE,
+                end.result,
+                None if end.error is None else said.message,
+                said,
+            )
         case Failed():
             failure = classify(end.error)
-            return ResultStatus.ERROR, None, _text(end.error), _raised(end, failure)
+            raised = _raised(end, failure)
+            return ResultStatus.ERROR, None, _text(end.error, raised.message), raised
         case Drained():
             raise RuntimeError("a run was drained that nobody could have asked to drain")
         case _:
@@ -57,7 +67,7 @@ def _said(end: Ended) -> ErrorInfo:
     return ErrorInfo(
         kind=Kind.PERMANENT,
         type="GraphFailed" if end.reason is Reason.GRAPH_FAILED else "Interrupt",
-        message=end.error or "",
+        message=_masked(end.error or ""),
         reason=end.reason or Reason.GRAPH_FAILED,
         attempts=1,
         exhausted=False,
@@ -70,7 +80,7 @@ def _raised(end: Failed, failure: Failure) -> ErrorInfo:
     return ErrorInfo(
         kind=failure.kind,
         type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-        message=str(end.error),
+        message=_masked(str(end.error)),
         reason=reason_of(end.error) or (Reason.PERMANENT if final else Reason.RETRIES_EXHAUSTED),
         node=end.node,
         attempts=1,
@@ -79,5 +89,9 @@ def _raised(end: Failed, failure: Failure) -> ErrorInfo:
     )
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def _text(error: BaseException, message: str) -> str:
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _masked(text: str) -> str:
+    return BUILT_IN.excerpt(text, _MOST_CHARS)

@@ -33,6 +33,7 @@ from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
+from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
 
@@ -239,7 +240,8 @@ class WorkflowProcessor:
         try:
             await self._checkpoints.mark_finished(thread_id)
         except Exception as error:  # noqa: BLE001 - the run is over; only its sweeping is in doubt
-            log.warning("checkpoints.not_marked", thread_id=thread_id, error=str(error))
+            told = BUILT_IN.mask(str(error))
+            log.warning("checkpoints.not_marked", thread_id=thread_id, error=told)
 
 
 async def _outcome(attempt: Attempt, task: asyncio.Task[Ended]) -> RunEnd:

@@ -22,10 +22,37 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, until, with_advice
 from redrive.retry import Kind, Rule, retry
 
-__all__ = ["MakeProducer", "Published", "publish_event"]
+__all__ = [
+    "GRACE_S",
+    "NO_ANSWER",
+    "TOO_LARGE",
+    "MakeProducer",
+    "Published",
+    "place_of",
+    "publish_event",
+]
 
 GRACE_S = 5.0
 """What librdkafka gets beyond its own limit to say how the delivery went."""
+
+NO_ANSWER = frozenset(
+    {
+        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - the client's name for it
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - the client's name for it
+        KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - the client's name for it
+    }
+)
+"""Codes after which nobody knows whether a record is stored: the broker could not be asked."""
+
+TOO_LARGE = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+    }
+)
+"""Codes that say that a record, or the batch that it was sent in, is too large for its topic."""
 
 _LEAST_S = 0.1
 # librdkafka has waited for the topic already (`topic.metadata.propagation.max.ms`).
@@ -102,7 +129,7 @@ def publish_event(
         error, message = reports[0]
         if error is not None:
             raise KafkaException(error)
-        return _place(settings.events_topic, message)
+        return place_of(settings.events_topic, message)
 
     policy = until(
         timeout.total_seconds(),
@@ -148,28 +175,22 @@ def _json(event: WorkflowEvent) -> bytes:
         ) from error
 
 
-def _place(topic: str, message: Message) -> Published:
+def place_of(topic: str, message: Message) -> Published:
+    """Return where a confirmed record lies.
+
+    Raises:
+        NotStoredError: The delivery report does not say.
+    """
     partition, offset = message.partition(), message.offset()
     if partition is None or offset is None:
         raise NotStoredError(f"the broker's delivery report for {topic!r} names no offset")
     return Published(topic, partition, offset)
 
 
-# Codes after which nobody knows whether the event is stored: the broker could not be asked.
-_NO_ANSWER = frozenset(
-    {
-        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - the client's name for it
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - the client's name for it
-        KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - the client's name for it
-    }
-)
-
-
 def _failed(
     settings: KafkaSettings, event: WorkflowEvent, timeout: timedelta, error: KafkaError, kind: Kind
 ) -> KafkaUnavailableError | NotStoredError:
-    if error.code() in _NO_ANSWER:
+    if error.code() in NO_ANSWER:
         return _silent(settings, event, timeout, with_advice(error))
     return NotStoredError(
         f"event {event.event_id} is not stored on {settings.events_topic!r} at "

@@ -70,10 +70,14 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class TopicNeeds:
-    """The times that the topics' retention must cover."""
+    """What the topics' retention must cover.
+
+    `letters_retention_bytes` is per partition; None keeps letters whatever their size.
+    """
 
     longest_delay: timedelta = timedelta(days=1)
-    letters_retention: timedelta = timedelta(days=14)
+    letters_retention: timedelta = timedelta(days=30)
+    letters_retention_bytes: int | None = None
 
     @property
     def retry_retention(self) -> timedelta:
@@ -135,12 +139,23 @@ def _configs(
         if config is not None and config.get("cleanup.policy", "delete") != "delete":
             yield _wrong(settings, topic, "cleanup.policy", config["cleanup.policy"], "delete")
     yield from _retention(settings, settings.retry_topic, found, needs.retry_retention)
-    yield from _retention(settings, settings.dlq_topic, found, needs.letters_retention)
+    yield from _retention_bytes(settings, settings.retry_topic, found)
+    # A letter that goes early is a loss for people, not for the work: the worker starts. (R15)
+    yield from _retention(
+        settings, settings.dlq_topic, found, needs.letters_retention, severity=Severity.WARNING
+    )
+    least_bytes = needs.letters_retention_bytes
+    yield from _retention_bytes(settings, settings.dlq_topic, found, least=least_bytes)
     yield from _letter_size(settings, found)
 
 
 def _retention(
-    settings: KafkaSettings, topic: str, found: Mapping[str, TopicFacts], least: timedelta
+    settings: KafkaSettings,
+    topic: str,
+    found: Mapping[str, TopicFacts],
+    least: timedelta,
+    *,
+    severity: Severity = Severity.ERROR,
 ) -> Iterator[Finding]:
     config = (found[topic].config if topic in found else None) or {}
     kept_ms = int(config.get("retention.ms", -1))
@@ -148,15 +163,35 @@ def _retention(
     if 0 <= kept_ms < least_ms:
         found_text = f"{kept_ms} ({format_duration(timedelta(milliseconds=kept_ms))})"
         wanted = f"{least_ms} ({format_duration(least)}) or more"
-        yield _wrong(settings, topic, "retention.ms", found_text, wanted, value=str(least_ms))
-    if int(config.get("retention.bytes", -1)) >= 0:
-        # By size, records may go long before their time: nobody can say when.
+        yield _wrong(
+            settings,
+            topic,
+            "retention.ms",
+            found_text,
+            wanted,
+            value=str(least_ms),
+            severity=severity,
+        )
+
+
+def _retention_bytes(
+    settings: KafkaSettings,
+    topic: str,
+    found: Mapping[str, TopicFacts],
+    *,
+    least: int | None = None,
+) -> Iterator[Finding]:
+    config = (found[topic].config if topic in found else None) or {}
+    kept = int(config.get("retention.bytes", -1))
+    # By size, records may go long before their time: nobody can say when.
+    if kept >= 0 and (least is None or kept < least):
         yield _wrong(
             settings,
             topic,
             "retention.bytes",
-            config["retention.bytes"],
-            "-1",
+            str(kept),
+            "-1" if least is None else f"{least} or more",
+            value="-1" if least is None else str(least),
             severity=Severity.WARNING,
         )
 

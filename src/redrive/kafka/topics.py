@@ -47,7 +47,6 @@ __all__ = [
 
 _ADMIN_TIMEOUT_S = 10.0
 _AS_THE_BROKER_SAYS = -1
-_LETTERS_KEPT = timedelta(days=30)
 _RETRIES_KEPT = timedelta(days=7)
 
 
@@ -93,7 +92,7 @@ def create_topics(
         partitions: How many each of them gets: the most workers that can share the work. Where
             one of events, retry and letters exists, the missing ones get as many as it has.
         replication_factor: None leaves it to the broker (`default.replication.factor`).
-        needs: What their retention must cover.
+        needs: What their retention must cover; the letters topic gets just that.
         clock: The waits go through it.
 
     Raises:
@@ -165,9 +164,14 @@ def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, st
         },
         settings.dlq_topic: {
             "cleanup.policy": "delete",
-            "retention.ms": _ms(max(_LETTERS_KEPT, needs.letters_retention)),
+            "retention.ms": _ms(needs.letters_retention),
+            **_bytes_kept(needs.letters_retention_bytes),
         },
     }
+
+
+def _bytes_kept(limit: int | None) -> dict[str, str]:
+    return {} if limit is None else {"retention.bytes": str(limit)}
 
 
 def _policy(settings: KafkaSettings, clock: Clock) -> Retrier:

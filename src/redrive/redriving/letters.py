@@ -1,28 +1,35 @@
-"""Reading the letters topic: from its beginning to its end, with no group and no commits."""
+"""Reading the letters topic: its records as letters and states, and one letter with its story.
+
+With no group and no commits. Small summaries of all letters are `redrive.redriving.views`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as KafkaMessage
 from pydantic import ValidationError
 
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.record import DeadLetter
-from redrive.errors import KafkaUnavailableError
+from redrive.dead_letter.states import RECORD_HEADER, LetterState, State
 from redrive.events import readable_event_id
-from redrive.kafka.client import reader_config
-from redrive.kafka.connect import make_consumer
-from redrive.kafka.existing import partitions_of
+from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.scan import scan
 
-__all__ = ["StoredLetter", "event_id_of", "find_letters"]
-
-BATCH = 500
-POLL_S = 0.5
+__all__ = [
+    "LetterStory",
+    "StoredLetter",
+    "StoredState",
+    "event_id_of",
+    "find_letters",
+    "find_stories",
+    "letter_records",
+    "records_at",
+    "stored",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,28 @@ class StoredLetter:
     partition: int
     offset: int
     letter: DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """A state record, and where it lies."""
+
+    partition: int
+    offset: int
+    state: LetterState
+
+
+@dataclass(frozen=True, slots=True)
+class LetterStory:
+    """A letter, and its state records in their order."""
+
+    stored: StoredLetter
+    states: tuple[LetterState, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """Where the letter stands."""
+        return self.states[-1].state if self.states else State.OPEN
 
 
 def find_letters(
@@ -45,13 +74,74 @@ def find_letters(
         KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         SettingsError: The topic does not exist, or the client's options cannot work.
     """
-    found = []
-    with _reading(settings) as consumer:
-        for message in _all_records(consumer, settings, clock):
-            stored = _letter(message)
-            if stored and _is(stored.letter, wanted):
-                found.append(stored)
-    return sorted(found, key=lambda stored: (stored.letter.timestamp, stored.offset))
+    return [story.stored for story in find_stories(settings, wanted, clock=clock)]
+
+
+def find_stories(
+    settings: KafkaSettings, wanted: str, *, clock: Clock = SYSTEM
+) -> list[LetterStory]:
+    """Return the letters whose `dlq_id` or `event_id` is `wanted`, oldest first, with their states.
+
+    Raises what `find_letters` raises.
+    """
+    letters: list[StoredLetter] = []
+    states: list[StoredState] = []
+    ids = {wanted}
+    for record in letter_records(settings, clock=clock):
+        found = stored(record)
+        if isinstance(found, StoredLetter) and _is(found.letter, wanted):
+            letters.append(found)
+            ids.add(found.letter.dlq_id)
+        # A letter comes before its states, as both lie on one partition.
+        elif isinstance(found, StoredState) and found.state.dlq_id in ids:
+            states.append(found)
+    letters.sort(key=lambda found: (found.letter.timestamp, found.offset))
+    return [LetterStory(found, _states_of(found, states)) for found in letters]
+
+
+def letter_records(
+    settings: KafkaSettings, *, clock: Clock = SYSTEM
+) -> Generator[Record, None, None]:
+    """Yield every record of the letters topic, each partition in its order, to where it ends now.
+
+    Raises what `find_letters` raises.
+    """
+    return scan(settings, settings.dlq_topic, clock=clock)
+
+
+def records_at(
+    settings: KafkaSettings, places: Iterable[tuple[int, int]], *, clock: Clock = SYSTEM
+) -> Iterator[Record]:
+    """Yield the records of the letters topic at these partitions and offsets, as far as they lie.
+
+    What was deleted since is left out. Raises what `find_letters` raises.
+    """
+    wanted: dict[int, set[int]] = {}
+    for partition, offset in places:
+        wanted.setdefault(partition, set()).add(offset)
+    if not wanted:
+        return
+    spans = {number: (min(offsets), max(offsets) + 1) for number, offsets in wanted.items()}
+    with closing(scan(settings, settings.dlq_topic, spans=spans, clock=clock)) as records:
+        for record in records:
+            if record.offset in wanted[record.place.partition]:
+                yield record
+
+
+def stored(record: Record) -> StoredLetter | StoredState | None:
+    """Read a record of the letters topic; None when it is neither a letter nor a state."""
+    kinds = [value for name, value in record.headers if name == RECORD_HEADER]
+    place = (record.place.partition, record.offset)
+    try:
+        match kinds[-1] if kinds else b"letter":
+            case b"letter":
+                return StoredLetter(*place, DeadLetter.model_validate_json(record.value or b""))
+            case b"state":
+                return StoredState(*place, LetterState.model_validate_json(record.value or b""))
+            case _:
+                return None
+    except ValidationError:
+        return None
 
 
 def event_id_of(letter: DeadLetter) -> str | None:
@@ -63,55 +153,11 @@ def _is(letter: DeadLetter, wanted: str) -> bool:
     return wanted in (letter.dlq_id, event_id_of(letter))
 
 
-@contextmanager
-def _reading(settings: KafkaSettings) -> Iterator[Consumer]:
-    consumer = make_consumer(reader_config(settings, partition_eof=True))
-    try:
-        yield consumer
-    except KafkaException as error:
-        raise _silent(settings, str(error)) from error
-    finally:
-        consumer.close()
-
-
-def _all_records(
-    consumer: Consumer, settings: KafkaSettings, clock: Clock
-) -> Iterator[KafkaMessage]:
-    limit_s = settings.startup_timeout.total_seconds()
-    topic = settings.dlq_topic
-    unread = set(partitions_of(settings, topic, clock=clock))
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in unread])
-    patience = clock.monotonic() + limit_s
-    while unread:
-        first = consumer.poll(POLL_S)
-        if first is None:
-            if clock.monotonic() > patience:
-                raise _silent(settings, f"{len(unread)} partition(s) are not read to the end")
-            continue
-        for message in (first, *consumer.consume(BATCH, 0)):
-            error = message.error()
-            if error is None:
-                patience = clock.monotonic() + limit_s
-                yield message
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
-                unread.discard(message.partition() or 0)
-
-
-def _letter(message: KafkaMessage) -> StoredLetter | None:
-    value, partition, offset = message.value(), message.partition(), message.offset()
-    if value is None or partition is None or offset is None:
-        return None
-    if ("redrive-record", b"state") in (message.headers() or ()):
-        return None
-    try:
-        return StoredLetter(partition, offset, DeadLetter.model_validate_json(value))
-    except ValidationError:
-        return None
-
-
-def _silent(settings: KafkaSettings, why: str) -> KafkaUnavailableError:
-    return KafkaUnavailableError(
-        f"Kafka at {settings.bootstrap_servers} did not give the letters of "
-        f"{settings.dlq_topic!r} within {settings.startup_timeout.total_seconds():g} s: {why}. "
-        "Check the address, and that it is up"
-    )
+def _states_of(found: StoredLetter, states: Iterable[StoredState]) -> tuple[LetterState, ...]:
+    """Return the letter's states in their order: by offset, and between partitions by time."""
+    by_partition: dict[int, list[LetterState]] = {}
+    for one in states:
+        if one.state.dlq_id == found.letter.dlq_id:
+            by_partition.setdefault(one.partition, []).append(one.state)
+    in_order = sorted(by_partition.items(), key=lambda item: (item[1][-1].timestamp, item[0]))
+    return tuple(state for _, its_states in in_order for state in its_states)

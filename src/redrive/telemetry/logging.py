@@ -10,7 +10,9 @@ import logging
 import sys
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["configure_logging"]
 
@@ -61,11 +63,31 @@ def configure_logging(*, json: bool | None = None, level: str = "INFO") -> None:
 
 
 def _renderers(*, as_json: bool) -> list[Processor]:
-    # Plain tracebacks: the rich ones print local variables, which may hold payloads. [P15]
+    # Whatever anyone logs, tracebacks of libraries too: the last place to mask a secret. [P15]
+    masked: list[Processor] = [structlog.processors.format_exc_info, _mask]
     if as_json:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [*masked, structlog.processors.JSONRenderer()]
+    # Plain tracebacks: the rich ones print local variables, which may hold payloads. [P15]
     return [
+        *masked,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        ),
     ]
+
+
+def _mask(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    return {name: _masked(value) for name, value in event_dict.items()}
+
+
+def _masked(value: object) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return BUILT_IN.mask(value)
+        case dict():
+            return {name: _masked(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_masked(inner) for inner in value]
+    return BUILT_IN.mask(repr(value))

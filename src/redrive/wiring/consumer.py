@@ -71,7 +71,8 @@ class LangGraphKafkaConsumer:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         warn_of_stacked_retries(registry, settings)
-        report = await asyncio.to_thread(verify_topics, settings.kafka)
+        needs = settings.letters.topic_needs()
+        report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
         _check(report)
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
         name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"

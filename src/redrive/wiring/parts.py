@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from redrive.clock import SYSTEM, Clock
@@ -15,12 +16,17 @@ from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.options import Delivery
+from redrive.consumer.outcome import Outcome
+from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
 from redrive.consumer.supervisor import last_exit
 from redrive.consumer.turns import Turns
+from redrive.dead_letter.spool import Spool
+from redrive.dead_letter.spooling import SpoolWriter
+from redrive.dead_letter.states import STATE_HEADERS
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import Report
@@ -33,6 +39,8 @@ from redrive.settings import Settings
 from redrive.wiring.graphs import policy_of
 
 __all__ = ["build_parts", "build_worker"]
+
+log = structlog.get_logger("redrive.worker")
 
 
 def build_worker(
@@ -95,6 +103,7 @@ def build_parts(
         max_bytes=report.max_bytes,
         worker=name,
         clock=clock,
+        redactor=settings.letters.redactor(),
     )
     runner = Runner(
         processor,
@@ -152,8 +161,27 @@ def _settler(
         incarnation=incarnation,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
+        overdue=_overdue(settings, clock),
     )
     return settler, settling
+
+
+def _overdue(settings: Settings, clock: Clock) -> Overdue | None:
+    letters = settings.letters
+    if letters.spool_path is None:
+        return None
+    spool = Spool(letters.spool_path, max_bytes=letters.spool_max)
+    if (problem := spool.problem()) is not None:
+        log.warning("letters.no_spool", spool=letters.spool, problem=problem)
+    writer = SpoolWriter(spool)
+
+    def offer(outcome: Outcome) -> None:
+        for record in outcome.records:
+            is_state = STATE_HEADERS[0] in record.headers
+            if record.topic == settings.kafka.dlq_topic and not is_state:
+                writer.offer(record, source=outcome.delivery.record)
+
+    return Overdue(offer, after_s=letters.spool_after.total_seconds(), clock=clock)
 
 
 def _settle_thread(

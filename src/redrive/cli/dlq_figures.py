@@ -1,0 +1,79 @@
+"""`redrive dlq figures`: how letters stand in numbers, and whether a limit is reached."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from redrive.cli.exits import ExitCode
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import print_json, print_table
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.dead_letter.options import LetterSettings
+    from redrive.redriving.figures import LetterFigures
+
+__all__ = ["figures"]
+
+
+def figures(
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Count the letters; end with 1 when a limit of `letters.*` is reached: for a monitor."""
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.figures import letter_figures  # noqa: PLC0415 - as above
+    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
+
+    view = read_letters(settings.kafka)
+    limits = settings.letters
+    told = letter_figures(view.letters, now=SYSTEM.now(), retention=limits.retention)
+    alarms = _alarms(told, limits)
+    if as_json:
+        print_json(_json(told, alarms))
+    else:
+        _print(told, alarms)
+    if alarms:
+        raise typer.Exit(ExitCode.ENDED_BADLY)
+
+
+def _alarms(told: LetterFigures, limits: LetterSettings) -> list[str]:
+    alarms = []
+    if told.open >= limits.many_open:
+        alarms.append(f"{told.open} letters are open (letters.many_open is {limits.many_open})")
+    if told.retention_used >= limits.near_retention:
+        alarms.append(
+            f"the oldest open letter has used {told.retention_used:.0%} of letters.retention "
+            f"(letters.near_retention is {limits.near_retention:.0%}): deal with it, export it, or "
+            "keep letters longer"
+        )
+    return alarms
+
+
+def _json(told: LetterFigures, alarms: list[str]) -> dict[str, object]:
+    oldest = told.oldest_open
+    return {
+        "open": told.open,
+        "per_minute": told.per_minute,
+        "oldest_open_s": None if oldest is None else round(oldest.total_seconds()),
+        "retention_used": round(told.retention_used, 4),
+        "alarms": alarms,
+    }
+
+
+def _print(told: LetterFigures, alarms: list[str]) -> None:
+    oldest = "none" if told.oldest_open is None else str(told.oldest_open).partition(".")[0]
+    rows = [
+        ["open letters", str(told.open)],
+        ["letters per minute", f"{told.per_minute:g}"],
+        ["oldest open letter", oldest],
+        ["retention used", f"{told.retention_used:.0%}"],
+    ]
+    print_table(["figure", "now"], rows)
+    for alarm in alarms:
+        sys.stdout.write(f"alarm: {alarm}\n")

@@ -1,0 +1,48 @@
+"""`redrive dlq import`: store the letters of a spool, or of an export, that the topic lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json, print_table
+
+__all__ = ["import_letters"]
+
+
+def import_letters(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A worker's spool, or what `dlq export` wrote.")
+    ],
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Store the letters of FILE that the letters topic lacks. Safe to run again."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.redriving.spooled import publish_spool  # noqa: PLC0415 - keeps `--help` fast
+
+    counts = publish_spool(file, kafka)
+    told = {
+        "published": counts.published,
+        "already_there": counts.already_there,
+        "torn": counts.torn,
+        "too_large": counts.too_large,
+    }
+    if as_json:
+        print_json(told)
+    else:
+        print_table(["letters", "lines"], [[name, str(count)] for name, count in told.items()])
+    if counts.torn:
+        note(f"{counts.torn} line(s) of {file} are no letter, and were passed by")
+    if counts.too_large:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"{counts.too_large} letter(s) are too large for {kafka.dlq_topic!r}: raise its "
+            "max.message.bytes, then run this again",
+        )

@@ -1,0 +1,150 @@
+"""`redrive dlq list` and `redrive dlq groups`: which letters there are, one by one or by cause."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.letter_filters import (
+    Fingerprint,
+    Ids,
+    KindName,
+    Node,
+    ReasonName,
+    Since,
+    StateName,
+    Until,
+    Workflow,
+    query_of,
+)
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.redriving.query import Page
+    from redrive.redriving.views import LettersView
+
+__all__ = ["list_groups", "list_letters"]
+
+
+def list_letters(  # noqa: PLR0913, PLR0917 - a flag is an argument
+    ids: Ids = None,
+    workflow: Workflow = None,
+    kind: KindName = None,
+    reason: ReasonName = None,
+    node: Node = None,
+    fingerprint: Fingerprint = None,
+    since: Since = None,
+    until: Until = None,
+    state: StateName = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    after: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Go on where the page before ended.")
+    ] = None,
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """List letters, newest first."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.cli.letters_table import print_letters, summary_json, totals  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+    from redrive.redriving.query import choose, page_of  # noqa: PLC0415 - as above
+    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
+
+    flags = {
+        "workflow": workflow,
+        "kind": kind,
+        "reason": reason,
+        "node": node,
+        "fingerprint": fingerprint,
+        "since": since,
+        "until": until,
+        "state": state,
+    }
+    now = SYSTEM.now()
+    query = query_of(flags, ids, now)
+    view = read_letters(kafka)
+    try:
+        page = page_of(view.letters, query, limit=limit, after=after)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--after") from error
+    in_state = totals(choose(view.letters, query))
+    if as_json:
+        letters = [summary_json(letter) for letter in page.letters]
+        beside = {"total": page.total, "states": in_state, "after": page.after}
+        print_json({"letters": letters, **beside, **_beside(view)})
+        return
+    if page.letters:
+        print_letters(page.letters, now)
+    note(_counted(page, in_state))
+    _mention_others(view, kafka.dlq_topic)
+
+
+def list_groups(  # noqa: PLR0913, PLR0917 - as above
+    workflow: Workflow = None,
+    kind: KindName = None,
+    reason: ReasonName = None,
+    node: Node = None,
+    fingerprint: Fingerprint = None,
+    since: Since = None,
+    until: Until = None,
+    state: StateName = None,
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """List letters by their cause: those with most open letters first."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+    from redrive.redriving.groups import group  # noqa: PLC0415 - as above
+    from redrive.redriving.query import choose  # noqa: PLC0415 - as above
+    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
+
+    flags = {
+        "workflow": workflow,
+        "kind": kind,
+        "reason": reason,
+        "node": node,
+        "fingerprint": fingerprint,
+        "since": since,
+        "until": until,
+        "state": state,
+    }
+    now = SYSTEM.now()
+    query = query_of(flags, None, now)
+    view = read_letters(kafka)
+    letters = choose(view.letters, query)
+    groups = group(letters, now)
+    if as_json:
+        total = {"total": len(letters), **_beside(view)}
+        print_json({"groups": [group_json(one) for one in groups], **total})
+        return
+    if groups:
+        print_groups(groups, now)
+    note(f"{len(groups)} cause(s), {len(letters)} letter(s)")
+    _mention_others(view, kafka.dlq_topic)
+
+
+def _beside(view: LettersView) -> dict[str, int]:
+    return {"repeated": view.repeated, "unknown": view.unknown}
+
+
+def _counted(page: Page, in_state: dict[str, int]) -> str:
+    if not page.total:
+        return "no letters"
+    states = ", ".join(f"{count} {name}" for name, count in in_state.items())
+    line = f"{len(page.letters)} of {page.total} letter(s): {states}"
+    return f"{line}\nnext: --after {shlex.quote(page.after)}" if page.after else line
+
+
+def _mention_others(view: LettersView, topic: str) -> None:
+    if view.repeated:
+        note(f"{view.repeated} letter(s) lie there again with the same dlq_id; the last one counts")
+    if view.unknown:
+        note(f"{view.unknown} record(s) of {topic!r} are no letters of redrive, and are not shown")

@@ -1,0 +1,70 @@
+"""`redrive run`: one run, from its event to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.letter_filters import parse_flag_time
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from datetime import datetime
+
+    from redrive.redriving.runs import RunStory
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at runs.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make it a group, also while it has one command."""
+
+
+@app.command()
+def show(
+    event_id: Annotated[str, typer.Argument(help="The event's id.")],
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Look from then on: 2h, 3d ago, or ISO 8601.")
+    ] = "1d",
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Say where a run is now: its event, its attempts, its results and its letters."""
+    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+
+    from redrive.cli.run_page import run_json, run_page  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+    from redrive.redriving.runs import find_run  # noqa: PLC0415 - as above
+
+    from_then = parse_flag_time("since", since, SYSTEM.now())
+    note(f"reading {kafka.events_topic!r} and {kafka.results_topic!r} from {_text(from_then)} on")
+    story = find_run(kafka, event_id, since=from_then, told=_tell)
+    _refuse_nothing(story, since)
+    if as_json:
+        print_json(run_json(story))
+    else:
+        run_page(story)
+
+
+def _tell(topic: str, records: int) -> None:
+    note(f"{topic}: {records:,} records so far")
+
+
+def _text(at: datetime) -> str:
+    return at.replace(microsecond=0).isoformat()
+
+
+def _refuse_nothing(story: RunStory, since: str) -> None:
+    if not (story.events or story.results or story.letters):
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"nothing is known of event {story.event_id!r}: no record since {since}, no letter. "
+            "--since 30d looks further back",
+        )

@@ -1,0 +1,142 @@
+"""One run, for people and for programs: where it is, and how it came there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from redrive.cli.output import visible
+from redrive.dead_letter.states import State
+from redrive.redriving.letters import LetterStory
+from redrive.redriving.runs import EventRecord, RunResult, RunStory, Standing
+
+__all__ = ["run_json", "run_page", "where"]
+
+
+def run_json(story: RunStory) -> dict[str, object]:
+    """Return the story for programs; what the graph answered is left out."""
+    return {
+        "event_id": story.event_id,
+        "where": where(story),
+        "events": [_event_json(event) for event in story.events],
+        "results": [_result_json(one) for one in story.results],
+        "letters": [_letter_json(one) for one in story.letters],
+        "unreadable_results": story.unreadable,
+    }
+
+
+def run_page(story: RunStory) -> None:
+    """Print where the run is, then what each topic says."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(Text(f"run {visible(story.event_id)}: {where(story)}", style="bold"))
+    _print_part(console, "event records", (_event_line(event) for event in story.events))
+    _print_part(console, "results", (_result_line(one) for one in story.results))
+    letters = (line for one in story.letters for line in _letter_lines(one))
+    _print_part(console, "letters", letters)
+    if story.unreadable:
+        console.print(Text(f"\n{story.unreadable} record(s) under this id are no results"))
+
+
+def where(story: RunStory) -> str:
+    """Say in a few words where the run is: what is under way counts before what has ended."""
+    for standing in (Standing.MAY_BE_RUNNING, Standing.WAITING):
+        under_way = [e for e in story.events if e.progress.standing is standing]
+        if under_way:
+            return _tried(standing.value, under_way[-1])
+    letter = f"; its letter is {story.letters[-1].state.value}" if story.letters else ""
+    if story.results:
+        return f"ended as {story.results[-1].result.status.value}{letter}"
+    return f"given up{letter}" if letter else "ended; its result is older, or was not kept"
+
+
+def _tried(standing: str, event: EventRecord) -> str:
+    progress = event.progress
+    if progress.failed is None:
+        return f"{standing}; the group has committed nothing about its attempts"
+    tried = f"{progress.failed} attempt(s) failed"
+    crashes = f", {progress.crashes} crash(es)" if progress.crashes else ""
+    return f"{standing}; {tried}{crashes}"
+
+
+def _event_line(event: EventRecord) -> str:
+    at = event.at.isoformat(timespec="seconds") if event.at else "no time"
+    count = "unreadable" if event.count is None else str(event.count)
+    place = f"{event.place.topic}/{event.place.partition}@{event.offset}"
+    standing = event.progress.standing
+    state = standing.value if standing is Standing.ENDED else _tried(standing.value, event)
+    return f"{at}  {place}  redrive-count {count}: {state}"
+
+
+def _result_line(one: RunResult) -> str:
+    result = one.result
+    at = result.timestamp.isoformat(timespec="seconds")
+    run = f" after {result.run.attempts} attempt(s)" if result.run else ""
+    error = f": {result.error}" if result.error else ""
+    return (
+        f"{at}  {one.place.topic}/{one.place.partition}@{one.offset}  {result.status}{run}{error}"
+    )
+
+
+def _letter_lines(story: LetterStory) -> Iterator[str]:
+    letter = story.stored.letter
+    at = letter.timestamp.isoformat(timespec="seconds")
+    yield f"{at}  {letter.dlq_id}  {story.state.value}"
+    error = f"{letter.error.type}: {letter.error.message}"
+    yield f"    {letter.kind.value} ({letter.reason.value}), {error}"
+    for state in story.states:
+        since = state.timestamp.isoformat(timespec="seconds")
+        yield f"    {since}  {state.state.value} by {state.actor}"
+    if story.state in (State.OPEN, State.PARKED):
+        yield f"    redrive dlq show {shlex.quote(letter.dlq_id)}"
+
+
+def _print_part(console: Console, title: str, lines: Iterator[str]) -> None:
+    whole = list(lines)
+    if whole:
+        console.print(Text(f"\n{title}", style="bold"))
+        for line in whole:
+            first, *more = line.split("\n")
+            tail = f" (… {len(more)} more lines)" if more else ""
+            console.print(Text(f"  {visible(first)[:2000]}{tail}"))
+
+
+def _event_json(event: EventRecord) -> dict[str, object]:
+    return {
+        "topic": event.place.topic,
+        "partition": event.place.partition,
+        "offset": event.offset,
+        "timestamp": event.at.isoformat() if event.at else None,
+        "redrive_count": event.count,
+        "standing": event.progress.standing.value,
+        "failed": event.progress.failed,
+        "crashes": event.progress.crashes,
+    }
+
+
+def _result_json(one: RunResult) -> dict[str, object]:
+    return {
+        "topic": one.place.topic,
+        "partition": one.place.partition,
+        "offset": one.offset,
+        "result": one.result.model_dump(mode="json", exclude={"result"}),
+    }
+
+
+def _letter_json(story: LetterStory) -> dict[str, object]:
+    letter = story.stored.letter
+    return {
+        "dlq_id": letter.dlq_id,
+        "partition": story.stored.partition,
+        "offset": story.stored.offset,
+        "timestamp": letter.timestamp.isoformat(),
+        "kind": letter.kind.value,
+        "reason": letter.reason.value,
+        "node": letter.node,
+        "fingerprint": letter.fingerprint,
+        "redrive_count": letter.redrive_count,
+        "state": story.state.value,
+        "states": [state.model_dump(mode="json") for state in story.states],
+    }

@@ -1,0 +1,259 @@
+"""DeadLetterQueue: writes letters from a program that is no worker.
+
+A worker's own letters are built in `redrive.consumer.answers`, and stored with their offsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic_core import to_json
+
+from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.fingerprint import fingerprint
+from redrive.dead_letter.record import (
+    DeadLetter,
+    LetterContext,
+    Source,
+    cause_chain,
+    letter_error,
+)
+from redrive.dead_letter.redact import Redactor, readable
+from redrive.errors import RecordError
+from redrive.events import WorkflowEvent, readable_event_id
+from redrive.kafka.batches import OutRecord
+from redrive.kafka.confirmed import ConfirmedProducer
+from redrive.kafka.murmur2 import partition_of_key
+from redrive.kafka.options import KafkaSettings
+from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
+from redrive.retry.kinds import Failure, Reason
+
+__all__ = ["DeadLetterQueue"]
+
+UNKNOWN_OFFSET = -1
+"""The offset of an event that lies on no topic, or nobody said where."""
+
+_QUEUED = uuid.UUID("b0a5cf4e-5a2f-5d0c-8f49-3f0f8f1d6d55")
+_NO_MORE_RETRIES = 10**9
+
+
+class DeadLetterQueue:
+    """Publishes dead letters, each confirmed by the broker; use it with `async with`.
+
+    Args:
+        bootstrap_servers: Brokers as host:port,host:port.
+        topic: Where letters go; it must exist.
+        config: Any librdkafka option: SASL, TLS.
+        redact: Regular expressions of secrets of your own, masked in what errors say.
+        events_topic: Where the events come from, for letters whose context does not say it.
+        timeout: How long a letter may take to be stored, and a broker to answer at start.
+        clock: For the times in the letters.
+
+    Raises:
+        ValueError: One of `redact` is no regular expression.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str = "localhost:9092",
+        topic: str = "workflow-events-dlq",
+        *,
+        config: Mapping[str, str] | None = None,
+        redact: Sequence[str] = (),
+        events_topic: str = "workflow-events",
+        timeout: timedelta = timedelta(seconds=30),
+        clock: Clock = SYSTEM,
+    ) -> None:
+        settings = KafkaSettings(
+            bootstrap_servers=bootstrap_servers,
+            startup_timeout=timeout,
+            config=dict(config or {}),
+        )
+        self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
+        self._redactor = Redactor(tuple(redact))
+        self._events_topic = events_topic
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            KafkaUnavailableError: No broker answered within the timeout.
+            SettingsError: The topic does not exist, an option cannot work, or the broker refuses
+                who we say we are.
+        """
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Wait for what is under way, and close."""
+        await self._producer.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def publish_failed_event(
+        self,
+        original_event: WorkflowEvent | Mapping[str, Any] | bytes,
+        error: BaseException,
+        retry_count: int,
+        context: Mapping[str, object] | None = None,
+    ) -> str:
+        """Store one letter and return its `dlq_id`, once the broker has confirmed it.
+
+        The same event and `retry_count` give the same id: a letter that is published twice can be
+        told. After an error it may be stored all the same; publishing it again is safe.
+
+        Args:
+            original_event: The event that failed; bytes are kept as they are.
+            error: What it failed with; its kind and the reason are judged as a worker does.
+            retry_count: How often it was tried again before.
+            context: More for people, such as `workflow_id`. With `topic`, `partition` and `offset`
+                it says where the event lies; else a redrive sends it to the partition of its key.
+
+        Raises:
+            KafkaUnavailableError: It was not confirmed in time.
+            NotStoredError: The broker refused it, or this is not started.
+            RecordError: The event, or the context, cannot be written as JSON.
+        """
+        letter = self._letter(_bytes_of(original_event), error, retry_count, context or {})
+        smaller = letter.model_copy(update={"original_event": None})
+        await self._producer.store(
+            self._record(letter),
+            what=f"letter {letter.dlq_id}",
+            # The source has the event's bytes anyway.
+            smaller=self._record(smaller),
+        )
+        return letter.dlq_id
+
+    def _letter(
+        self,
+        value: bytes,
+        error: BaseException,
+        retry_count: int,
+        context: Mapping[str, object],
+    ) -> DeadLetter:
+        key = _key(value)
+        failure, reason = _judged(error)
+        original = _parsed(value)
+        about = _context(original or {}, context)
+        return DeadLetter(
+            dlq_id=self._id(key or hashlib.sha256(value).hexdigest(), retry_count),
+            timestamp=self._clock.now(),
+            original_event=original,
+            error=letter_error(error, self._redactor),
+            retry_count=retry_count,
+            context=about,
+            kind=failure.kind,
+            reason=reason,
+            fingerprint=fingerprint(
+                error,
+                kind=failure.kind,
+                node=None,
+                workflow_id=about.workflow_id,
+                redactor=self._redactor,
+            ),
+            cause_chain=cause_chain(error, self._redactor),
+            source=Source(
+                topic=str(context.get("topic") or self._events_topic),
+                partition=self._partition(key, context.get("partition")),
+                offset=offset
+                if isinstance(offset := context.get("offset"), int)
+                else UNKNOWN_OFFSET,
+                key=None if key is None else key.encode(),
+                value=value,
+            ),
+        )
+
+    def _id(self, identity: str, retry_count: int) -> str:
+        return str(uuid.uuid5(_QUEUED, f"{self._producer.topic}/{identity}/{retry_count}"))
+
+    def _partition(self, key: str | None, given: object) -> int:
+        """Return the event's partition, which is the letter's: as it was given, else by its key."""
+        there = sorted(self._producer.partitions)
+        if isinstance(given, int) and given in there:
+            return given
+        count = len(there) or 1
+        if key is None:
+            return int(self._clock.random() * count)
+        return partition_of_key(key.encode(), partitions=count)
+
+    def _record(self, letter: DeadLetter) -> OutRecord:
+        return OutRecord(
+            topic=self._producer.topic,
+            key=letter.source.key,
+            value=letter.to_bytes(),
+            headers=tuple(letter.headers()),
+            partition=letter.source.partition,
+        )
+
+
+def _judged(error: BaseException) -> tuple[Failure, Reason]:
+    failure = classify(error)
+    # It was given up already; asked is only how that is called.
+    given_up = decide(
+        failure,
+        failed_attempts=_NO_MORE_RETRIES,
+        policy=RetryConfig(),
+        roll=0.0,
+        reason=reason_of(error),
+    )
+    reason = given_up.reason if isinstance(given_up, GiveUp) else Reason.RETRIES_EXHAUSTED
+    return failure, reason
+
+
+def _bytes_of(event: WorkflowEvent | Mapping[str, Any] | bytes) -> bytes:
+    try:
+        match event:
+            case bytes():
+                return event
+            case WorkflowEvent():
+                return event.to_bytes()
+            case _:
+                # What JSON does not know, such as a date, is kept as text rather than lost.
+                return json.dumps(dict(event), default=str).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"the event cannot be written as JSON: {error}") from error
+
+
+def _key(value: bytes) -> str | None:
+    event_id = readable_event_id(value)
+    return None if event_id is None else readable(event_id)
+
+
+def _parsed(value: bytes) -> dict[str, Any] | None:
+    """Return the event as JSON that can be written again."""
+    try:
+        parsed = json.loads(value)
+        to_json(parsed)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _context(event: Mapping[str, Any], given: Mapping[str, object]) -> LetterContext:
+    about = {name: event.get(name) for name in LetterContext.model_fields} | dict(given)
+    try:
+        text = json.dumps(about, default=str, ensure_ascii=False).encode("utf-8", "replace")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"the context cannot be written as JSON: {error}") from error
+    plain = json.loads(text)
+    named = {name: plain[name] for name in LetterContext.model_fields}
+    texts = {name: None if found is None else str(found) for name, found in named.items()}
+    return LetterContext.model_validate(plain | texts)

@@ -1,0 +1,56 @@
+"""What the group has committed: read from outside, without joining it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from redrive.clock import SYSTEM, Clock
+from redrive.errors import KafkaUnavailableError
+from redrive.kafka.client import reader_config
+from redrive.kafka.connect import make_consumer
+from redrive.kafka.log import Committed
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, ask, error_of, until, with_advice
+from redrive.retry import retry
+
+__all__ = ["committed_by_group"]
+
+_CALL_S = 3.0
+
+
+def committed_by_group(
+    settings: KafkaSettings, topic: str, partitions: Iterable[int], *, clock: Clock = SYSTEM
+) -> dict[int, Committed]:
+    """Return, per partition, what `kafka.group_id` has committed, with the commit's metadata.
+
+    Raises:
+        KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
+        SettingsError: The client's options cannot work, or the broker refuses who we say we are.
+    """
+    asked = [TopicPartition(topic, number) for number in partitions]
+    said = Said(settings.bootstrap_servers)
+    consumer = make_consumer(reader_config(settings), on_error=said)
+
+    def read() -> dict[int, Committed]:
+        found = {}
+        for part in consumer.committed(asked, timeout=_CALL_S):
+            if part.error is not None:
+                raise KafkaException(part.error)
+            offset = part.offset if part.offset >= 0 else None
+            found[part.partition] = Committed(offset, part.metadata)
+        return found
+
+    policy = until(
+        settings.startup_timeout.total_seconds(), asking="what is committed", clock=clock
+    )
+    try:
+        return retry(policy)(lambda: ask(consumer, said, read))()
+    except KafkaException as error:
+        raise KafkaUnavailableError(
+            f"Kafka at {settings.bootstrap_servers} did not say what group "
+            f"{settings.group_id!r} has committed: {with_advice(error_of(error))}"
+        ) from error
+    finally:
+        consumer.close()

@@ -1,0 +1,164 @@
+"""Reading a topic, or a part of it, to where it ends now: read-committed, no group, no commits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from datetime import datetime
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from redrive.clock import SYSTEM, Clock
+from redrive.errors import KafkaUnavailableError
+from redrive.kafka.client import reader_config
+from redrive.kafka.connect import make_consumer
+from redrive.kafka.existing import partitions_of
+from redrive.kafka.log import Record, record_of
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
+from redrive.retry import retry
+from redrive.units import format_duration
+
+__all__ = ["scan"]
+
+BATCH = 500
+POLL_S = 0.5
+_CALL_S = 3.0
+_UNKNOWN = 2**63
+# Whoever scans wants every record once: what is fetched ahead only costs memory. A short queue with
+# the backoff's default, 1 s, would mean a second for each 16 MiB (measured).
+_QUEUE = {"queued.max.messages.kbytes": 16 * 1024, "fetch.queue.backoff.ms": 10}
+
+
+def scan(
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    since: datetime | None = None,
+    spans: Mapping[int, tuple[int, int]] | None = None,
+    clock: Clock = SYSTEM,
+) -> Generator[Record, None, None]:
+    """Yield the records of a topic, each partition in its order, up to where it ends now.
+
+    Args:
+        settings: How to reach Kafka.
+        topic: Whose records.
+        since: Only those that bear this time or a later one, and what follows them.
+        spans: Per partition, the first offset to read and the one to stop before; other
+            partitions are left out.
+        clock: Measures how long nothing came.
+
+    Raises:
+        KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
+        SettingsError: The topic does not exist, the client's options cannot work, or the broker
+            refuses who we say we are.
+    """
+    said = Said(settings.bootstrap_servers)
+    config = {**reader_config(settings, partition_eof=True), **_QUEUE}
+    consumer = make_consumer(config, on_error=said)
+    try:
+        numbers = partitions_of(settings, topic, clock=clock)
+        if spans is not None:
+            starts = {number: span[0] for number, span in spans.items() if number in numbers}
+        elif since is not None:
+            starts = _starts(consumer, said, settings, topic, numbers, since, clock=clock)
+        else:
+            starts = dict.fromkeys(numbers, OFFSET_BEGINNING)
+        consumer.assign([TopicPartition(topic, *start) for start in starts.items()])
+        ends = {number: span[1] for number, span in (spans or {}).items()}
+        yield from _to_the_end(consumer, settings, topic, set(starts), ends, clock)
+    except KafkaException as error:
+        raise _silent(settings, topic, with_advice(error_of(error))) from error
+    finally:
+        consumer.close()
+
+
+def _starts(
+    consumer: Consumer,
+    said: Said,
+    settings: KafkaSettings,
+    topic: str,
+    numbers: frozenset[int],
+    since: datetime,
+    *,
+    clock: Clock,
+) -> dict[int, int]:
+    at_ms = round(since.timestamp() * 1000)
+    asked = [TopicPartition(topic, number, at_ms) for number in numbers]
+    policy = until(
+        settings.startup_timeout.total_seconds(), asking="which offset bears a time", clock=clock
+    )
+    told = retry(policy)(
+        lambda: ask(consumer, said, lambda: consumer.offsets_for_times(asked, timeout=_CALL_S))
+    )()
+    return {part.partition: part.offset for part in told}
+
+
+def _to_the_end(
+    consumer: Consumer,
+    settings: KafkaSettings,
+    topic: str,
+    unread: set[int],
+    ends: dict[int, int],
+    clock: Clock,
+) -> Generator[Record, None, None]:
+    limit_s = settings.startup_timeout.total_seconds()
+    patience = clock.monotonic() + limit_s
+    while unread:
+        first = consumer.poll(POLL_S)
+        if first is None:
+            if clock.monotonic() > patience:
+                why = f"{len(unread)} partition(s) are not read to the end"
+                raise _silent(settings, topic, why)
+            continue
+        # `consume` with a timeout waits for a full batch; with none it takes what is there.
+        for message in (first, *consumer.consume(BATCH - 1, 0)):
+            number = message.partition() or 0
+            if not _is_record(message, settings):
+                _drop_if_ended(message, unread)
+            elif number in unread:
+                patience = clock.monotonic() + limit_s
+                record = record_of(message)
+                end = ends.get(number)
+                if end is None:
+                    # A busy topic may never be at its end: what comes from now on is not for us.
+                    end = ends[number] = _end(consumer, record)
+                if record.offset + 1 >= end:
+                    unread.discard(number)
+                if record.offset < end:
+                    yield record
+
+
+def _is_record(message: Message, settings: KafkaSettings) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if is_permanent(error) and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+        raise refused(settings.bootstrap_servers, error)
+    return False
+
+
+def _drop_if_ended(message: Message, unread: set[int]) -> None:
+    error = message.error()
+    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
+        unread.discard(message.partition() or 0)
+
+
+def _end(consumer: Consumer, record: Record) -> int:
+    """Return where the partition ended when its records were fetched, as the fetch told."""
+    _, end = consumer.get_watermark_offsets(TopicPartition(*record.place), cached=True)
+    return end if end > record.offset else _UNKNOWN
+
+
+def _silent(settings: KafkaSettings, topic: str, why: str) -> KafkaUnavailableError:
+    return KafkaUnavailableError(
+        f"Kafka at {settings.bootstrap_servers} did not give the records of {topic!r} within "
+        f"{format_duration(settings.startup_timeout)}: {why}. "
+        "Check the address, and that it is up"
+    )

@@ -1,0 +1,219 @@
+"""Where a run is now: its event records, how far the group is with them, its results and letters.
+
+All of it is read from the topics and from the group's commits; no worker is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from redrive.clock import SYSTEM, Clock
+from redrive.errors import RecordError
+from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
+from redrive.kafka.committed import committed_by_group
+from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.scan import scan
+from redrive.redriving.letters import LetterStory, find_stories
+from redrive.state.offsets import Entry, decode
+
+__all__ = [
+    "EventRecord",
+    "Progress",
+    "RunResult",
+    "RunStory",
+    "Standing",
+    "find_run",
+    "progress_of",
+]
+
+EVERY_RECORDS = 100_000
+"""After so many records that were read, the caller is told."""
+# Two hosts' clocks differ: a result may seem older than its event.
+_SKEW = timedelta(minutes=5)
+
+
+class Standing(StrEnum):
+    """How far the group is with one event record.
+
+    `waiting`: its turn, or the time of its next attempt, has not come. `may be running`: an attempt
+    may start without a further commit, or runs. `ended`: its outcome is settled.
+    """
+
+    WAITING = "waiting"
+    MAY_BE_RUNNING = "may be running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an event record stands.
+
+    `failed` counts its attempts that failed, `crashes` the deaths of workers while it may have run:
+    both as the last commit says, and None once it has ended or where the commit says nothing.
+    """
+
+    standing: Standing
+    failed: int | None = None
+    crashes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One record of the event; a redrive, or a producer that published twice, makes further ones.
+
+    `at` is the record's timestamp. `count` is its `redrive-count`, None if that cannot be read.
+    """
+
+    place: Place
+    offset: int
+    at: datetime | None
+    count: int | None
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One result, and where it lies."""
+
+    place: Place
+    offset: int
+    result: WorkflowResultEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RunStory:
+    """All that the topics say about one event id, each part oldest first.
+
+    `unreadable` counts records on the results topic under this key that are no results.
+    """
+
+    event_id: str
+    events: tuple[EventRecord, ...]
+    results: tuple[RunResult, ...]
+    letters: tuple[LetterStory, ...]
+    unreadable: int = 0
+
+
+def find_run(
+    settings: KafkaSettings,
+    event_id: str,
+    *,
+    since: datetime,
+    told: Callable[[str, int], object] = lambda _topic, _records: None,
+    clock: Clock = SYSTEM,
+) -> RunStory:
+    """Return what the topics say about the run of `event_id`.
+
+    Args:
+        settings: How to reach Kafka; whose group.
+        event_id: The event's id.
+        since: Event records and results that are older are not looked for. Letters are all read.
+        told: Called now and then with the topic and how many of its records were read.
+        clock: Measures how long nothing came.
+
+    Raises:
+        KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
+        SettingsError: A topic does not exist, or the client's options cannot work.
+    """
+    letters = find_stories(settings, event_id, clock=clock)
+    records = [
+        record
+        for record in _read(settings, settings.events_topic, since, told, clock)
+        if _is_of(record, event_id)
+    ]
+    results, unreadable = _results(settings, event_id, since=since - _SKEW, told=told, clock=clock)
+    numbers = {record.place.partition for record in records}
+    committed: dict[int, Committed] = {}
+    if numbers:
+        committed = committed_by_group(settings, settings.events_topic, numbers, clock=clock)
+    events = (_event(record, committed[record.place.partition]) for record in records)
+    return RunStory(
+        event_id=event_id,
+        events=tuple(sorted(events, key=lambda e: (_time_of(e), e.place, e.offset))),
+        results=results,
+        letters=tuple(letters),
+        unreadable=unreadable,
+    )
+
+
+def progress_of(offset: int, committed: Committed) -> Progress:
+    """Return how far the group is with the record at `offset`, by what it has committed."""
+    if committed.offset is None:
+        return Progress(Standing.WAITING)
+    ahead = offset - committed.offset
+    if ahead < 0:
+        return Progress(Standing.ENDED)
+    note = decode(committed.metadata)
+    if note is None:
+        return Progress(Standing.WAITING)
+    if note.finished >> ahead & 1:
+        return Progress(Standing.ENDED)
+    entry = note.entries.get(ahead)
+    started = entry.started if entry is not None else ahead < note.reserved
+    known = entry or Entry()
+    standing = Standing.MAY_BE_RUNNING if started else Standing.WAITING
+    return Progress(standing, known.failed, known.crashes)
+
+
+def _results(
+    settings: KafkaSettings,
+    event_id: str,
+    *,
+    since: datetime,
+    told: Callable[[str, int], object],
+    clock: Clock,
+) -> tuple[tuple[RunResult, ...], int]:
+    found, unreadable = [], 0
+    for record in _read(settings, settings.results_topic, since, told, clock):
+        if record.key != event_id.encode("utf-8", "surrogatepass"):
+            continue
+        try:
+            result = WorkflowResultEvent.from_bytes(record.value)
+        except RecordError:
+            unreadable += 1
+        else:
+            found.append(RunResult(record.place, record.offset, result))
+    found.sort(key=lambda one: (one.result.timestamp, one.place, one.offset))
+    return tuple(found), unreadable
+
+
+def _read(
+    settings: KafkaSettings,
+    topic: str,
+    since: datetime,
+    told: Callable[[str, int], object],
+    clock: Clock,
+) -> Iterator[Record]:
+    for count, record in enumerate(scan(settings, topic, since=since, clock=clock), start=1):
+        if count % EVERY_RECORDS == 0:
+            told(topic, count)
+        yield record
+
+
+def _is_of(record: Record, event_id: str) -> bool:
+    # Most are others': looking for the id's bytes is much cheaper than parsing each record.
+    wanted = event_id.encode("utf-8", "surrogatepass")
+    if wanted not in (record.value or b""):
+        return False
+    return readable_event_id(record.value) == event_id
+
+
+def _event(record: Record, committed: Committed) -> EventRecord:
+    try:
+        count: int | None = EventHeaders.read(record.headers).count
+    except RecordError:
+        count = None
+    at = None
+    if record.timestamp_ms is not None:
+        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    return EventRecord(
+        record.place, record.offset, at, count, progress_of(record.offset, committed)
+    )
+
+
+def _time_of(event: EventRecord) -> datetime:
+    return event.at or datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,259 @@
+"""Publishing a spool: the letters of a file, those that their topic does not hold yet.
+
+The file is a worker's spool, or what `redrive dlq export` wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from pydantic import ValidationError
+
+from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.spool import SpooledLetter, Torn, read_spool
+from redrive.errors import (
+    FencedError,
+    KafkaUnavailableError,
+    NotStoredError,
+    RedriveError,
+    SettingsError,
+)
+from redrive.kafka.client import producer_config
+from redrive.kafka.connect import make_producer
+from redrive.kafka.existing import partitions_of
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import NO_ANSWER, TOO_LARGE
+from redrive.kafka.retrying import Said, error_of, with_advice
+from redrive.redriving.letters import StoredLetter, letter_records, stored
+
+__all__ = ["SpoolCounts", "publish_spool"]
+
+BATCH = 500
+"""Letters that one transaction holds, at most."""
+
+_BATCH_BYTES = 4 * 2**20
+# The topic decides what is too large; it measures whole batches of records with that limit.
+_LARGEST_BYTES = 64 * 2**20
+_RECORDS_BYTES = 64 * 2**10
+_ABORT_S = 5.0
+_TRIES = 3
+_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the client's name for it
+_ANY_PARTITION = -1
+_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001 - the client's name for it
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolCounts:
+    """What came of a file's lines.
+
+    Attributes:
+        published: Letters that were stored now.
+        already_there: Letters that the topic, or an earlier line, held.
+        torn: Lines that are no letter.
+        too_large: Letters that the topic does not take.
+    """
+
+    published: int
+    already_there: int
+    torn: int
+    too_large: int = 0
+
+
+def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM) -> SpoolCounts:
+    """Store the letters of a spool that `kafka.dlq_topic` does not hold yet.
+
+    Safe to run again, also after it was cut, and by two at a time: the later one goes on. A letter
+    keeps its key, headers, bytes and, where the topic has it, its partition.
+
+    Raises:
+        FencedError: Another import of this topic began meanwhile.
+        KafkaUnavailableError: No broker answered in time; what was stored before stays.
+        NotStoredError: The broker refused letters, not for their size; what was stored before
+            stays.
+        SettingsError: The file or the topic is not there, or the broker refuses who we say we are.
+    """
+    partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
+    reading = _Reading(path)
+    published = too_large = 0
+    with _producer(settings) as producer:
+        # Only now: whoever began before is fenced, and all that it stored is seen.
+        seen = _ids_on_topic(settings, clock)
+        for batch in _batches(reading.new_letters(seen)):
+            stored_now = _store(_Sink(producer, settings, partitions), batch)
+            published += stored_now
+            too_large += len(batch) - stored_now
+    return SpoolCounts(
+        published=published,
+        already_there=reading.already_there,
+        torn=reading.torn,
+        too_large=too_large,
+    )
+
+
+class _Reading:
+    """The lines of a file, counted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.already_there = 0
+        self.torn = 0
+        if not path.is_file():
+            raise SettingsError(f"there is no file {path}")
+
+    def new_letters(self, seen: set[str]) -> Iterator[SpooledLetter]:
+        try:
+            for line in read_spool(self._path):
+                if isinstance(line, Torn) or not _is_whole(line):
+                    self.torn += 1
+                elif line.dlq_id in seen:
+                    self.already_there += 1
+                else:
+                    seen.add(line.dlq_id)
+                    yield line
+        except OSError as error:
+            raise SettingsError(f"{self._path} cannot be read: {error}") from error
+
+
+def _is_whole(line: SpooledLetter) -> bool:
+    """Say whether the record is the letter that the line says it is."""
+    try:
+        return DeadLetter.model_validate_json(line.value).dlq_id == line.dlq_id
+    except ValidationError:
+        return False
+
+
+def _ids_on_topic(settings: KafkaSettings, clock: Clock) -> set[str]:
+    with closing(letter_records(settings, clock=clock)) as records:
+        found = (stored(record) for record in records)
+        return {one.letter.dlq_id for one in found if isinstance(one, StoredLetter)}
+
+
+def _batches(letters: Iterable[SpooledLetter]) -> Iterator[list[SpooledLetter]]:
+    batch: list[SpooledLetter] = []
+    size = 0
+    for letter in letters:
+        batch.append(letter)
+        size += len(letter.value)
+        if len(batch) >= BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _producer(settings: KafkaSettings) -> Iterator[Producer]:
+    """Open the one producer of imports to this topic, and tell what its errors mean."""
+    said = Said(settings.bootstrap_servers)
+    config = producer_config(
+        settings,
+        transactional_id=f"redrive.{settings.dlq_topic}.import",
+        max_message_bytes=_LARGEST_BYTES,
+        max_batch_bytes=_RECORDS_BYTES,
+    )
+    producer = make_producer(config, on_error=said)
+    try:
+        producer.init_transactions(_limit_s(settings))
+        yield producer
+    except KafkaException as exception:
+        producer.poll(0)
+        error = said.refusal or _failed(settings, said.cause(error_of(exception)))
+        # Else it holds the readers of the topic back until its time is over (R18).
+        with suppress(KafkaException):
+            producer.abort_transaction(_ABORT_S)
+        raise error from exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    producer: Producer
+    settings: KafkaSettings
+    partitions: frozenset[int]
+
+
+def _store(sink: _Sink, batch: Sequence[SpooledLetter]) -> int:
+    """Return how many of a batch are stored; the others are too large for the topic."""
+    suspects = _refused_for_size(sink, batch)
+    if not suspects:
+        return len(batch)
+    if len(batch) == 1:
+        return 0
+    # The broker refuses whole batches of records: which one it was, each says by itself (R4).
+    rest = [letter for letter in batch if letter.dlq_id not in suspects]
+    alone = [letter for letter in batch if letter.dlq_id in suspects]
+    return (_store(sink, rest) if rest else 0) + sum(_store(sink, [letter]) for letter in alone)
+
+
+def _refused_for_size(sink: _Sink, batch: Sequence[SpooledLetter]) -> set[str]:
+    """Store all of a batch, or nothing: then return which may be too large.
+
+    Raises:
+        KafkaException: It is not stored for another reason.
+    """
+    for _ in range(_TRIES):
+        refused = _in_transaction(sink, batch)
+        if not refused:
+            return set()
+        suspects = {dlq_id for dlq_id, error in refused.items() if error.code() in TOO_LARGE}
+        if suspects:
+            return suspects
+        # The transaction after an aborted one can be aborted too, for sequence numbers that the
+        # first one left out: then all its records are just purged, and the next one succeeds.
+        told = [error for error in refused.values() if error.code() not in _PURGED]
+        if told:
+            raise KafkaException(told[0])
+    raise KafkaException(next(iter(refused.values())))
+
+
+def _in_transaction(sink: _Sink, batch: Sequence[SpooledLetter]) -> dict[str, KafkaError]:
+    """Commit, or abort and return the errors."""
+    refused: dict[str, KafkaError] = {}
+    limit_s = _limit_s(sink.settings)
+    sink.producer.begin_transaction()
+    for letter in batch:
+        try:
+            _produce(sink, letter, refused)
+        except KafkaException as exception:
+            refused[letter.dlq_id] = error_of(exception)
+    sink.producer.flush(limit_s)
+    if refused:
+        sink.producer.abort_transaction(limit_s)
+    else:
+        sink.producer.commit_transaction(limit_s)
+    return refused
+
+
+def _produce(sink: _Sink, letter: SpooledLetter, refused: dict[str, KafkaError]) -> None:
+    def report(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            refused.setdefault(letter.dlq_id, error)
+
+    sink.producer.produce(
+        sink.settings.dlq_topic,
+        value=letter.value,
+        key=letter.key,
+        headers=list(letter.headers),
+        partition=letter.partition if letter.partition in sink.partitions else _ANY_PARTITION,
+        on_delivery=report,
+    )
+
+
+def _failed(settings: KafkaSettings, error: KafkaError) -> RedriveError:
+    topic = settings.dlq_topic
+    if error.code() in _FENCED:
+        return FencedError(f"another import to {topic!r} began: let it go on, then run this again")
+    if error.code() in NO_ANSWER:
+        return KafkaUnavailableError(
+            f"Kafka at {settings.bootstrap_servers} did not confirm letters on {topic!r} in time: "
+            f"{with_advice(error)}. Run it again: what is stored is not stored twice"
+        )
+    return NotStoredError(f"letters are not stored on {topic!r}: {with_advice(error)}")
+
+
+def _limit_s(settings: KafkaSettings) -> float:
+    return settings.startup_timeout.total_seconds()

@@ -1,0 +1,206 @@
+"""Letters that wait too long for their topic are spooled; once it is there, none is there twice."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypedDict
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from langgraph.graph import END, START, StateGraph
+from structlog.testing import capture_logs
+
+from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.spool import SpooledLetter, read_spool
+from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.graphs.options import CheckpointSettings
+from redrive.kafka.topics import create_topics
+from redrive.redriving.spooled import SpoolCounts, publish_spool
+from redrive.settings import Settings
+from redrive.testing.broker import LocalBroker
+from redrive.testing.judging import gather, judge
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import Stage, event
+from redrive.testing.topics import create_topics as create_test_topics
+from redrive.testing.worker import wait_until
+from redrive.wiring import LangGraphKafkaConsumer
+
+OTHERS = 20
+
+
+class State(TypedDict, total=False):
+    fate: str
+    text: str
+
+
+async def work(state: State) -> State:
+    if state["fate"] == "gated":
+        GATE.entered.set()
+        await GATE.opened.wait()
+    if state["fate"] != "success":
+        raise ValueError("the prompt has no question")
+    return {"text": "short"}
+
+
+class Gate:
+    """Where a node waits, so that a test can act while it runs."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.opened = asyncio.Event()
+
+
+GATE = Gate()
+BUILDER = StateGraph(State)
+BUILDER.add_node("work", work)
+BUILDER.add_edge(START, "work")
+BUILDER.add_edge("work", END)
+
+
+def _settings(stage: Stage, spool: Path) -> Settings:
+    return Settings(
+        kafka=stage.kafka_settings(),
+        checkpoints=CheckpointSettings(url="none"),
+        letters=LetterSettings(spool=str(spool), spool_after=timedelta(seconds=3)),
+    )
+
+
+async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage(partitions=2)
+    spool = tmp_path / "letters.jsonl"
+    dead = [event({"fate": "permanent"}) for _ in range(2)]
+
+    with capture_logs() as logs:
+        async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):
+            await _answered(stage, [event({"fate": "success"})])
+            await asyncio.to_thread(_delete, stage, stage.topics.dlq)
+            stage.send(dead, partition=0)
+            await asyncio.to_thread(_wait_for_alarms, logs, len(dead))
+            await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
+            assert not await asyncio.to_thread(stage.settled)
+            spooled = [one for one in read_spool(spool) if isinstance(one, SpooledLetter)]
+            await asyncio.to_thread(create_topics, stage.kafka_settings(), partitions=2)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+    assert {_event_id(one) for one in spooled} == {e.event_id for e in dead}
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results == {"success": OTHERS + 1, "error": 2}
+    assert verdict.letters == {"permanent": 2}
+    assert sum(log["event"] == "letter.spooled" for log in logs) == 2
+    # What lies on the topic is what was spooled, byte for byte.
+    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+    assert {(r.place.partition, r.key, r.value, r.headers) for r in records} == {
+        (one.partition, one.key, one.value, one.headers) for one in spooled
+    }
+
+    counts = await asyncio.to_thread(publish_spool, spool, stage.kafka_settings())
+
+    assert counts == SpoolCounts(published=0, already_there=2, torn=0)
+    assert len(read_topic(stage.bootstrap_servers, stage.topics.dlq)) == 2
+
+
+async def test_a_letter_that_its_topic_does_not_take_is_spooled(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage(partitions=1)
+    spool = tmp_path / "letters.jsonl"
+    dead = event({"fate": "permanent", "text": "x" * 100_000})
+
+    with capture_logs() as logs:
+        async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):
+            await _answered(stage, [event({"fate": "success"})])
+            # After the worker has looked how much it takes.
+            await asyncio.to_thread(_set_largest, stage, 20_000)
+            stage.send([dead])
+            await asyncio.to_thread(_wait_for_alarms, logs, 1)
+            await asyncio.to_thread(_set_largest, stage, 3_000_000)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+    (spooled,) = read_spool(spool)
+    assert isinstance(spooled, SpooledLetter)
+    assert DeadLetter.model_validate_json(spooled.value).source.value == dead.to_bytes()
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).letters == {"permanent": 1}
+
+
+async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_back(
+    broker_tools: None,  # noqa: ARG001 - checks the tools
+    tmp_path: Path,
+) -> None:
+    spool = tmp_path / "letters.jsonl"
+    with LocalBroker() as broker, capture_logs() as logs:
+        servers = broker.bootstrap_servers
+        stage = Stage(servers, create_test_topics(servers, partitions=1), tmp_path)
+        async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):
+            stage.send([event({"fate": "gated"})])
+            await asyncio.wait_for(GATE.entered.wait(), 30)
+            await asyncio.to_thread(broker.kill)
+            GATE.opened.set()
+            await asyncio.to_thread(_wait_for_alarms, logs, 1)
+            await asyncio.to_thread(broker.start)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=60)
+        records = read_topic(servers, stage.topics.dlq)
+
+    (spooled,) = read_spool(spool)
+    assert isinstance(spooled, SpooledLetter)
+    assert [record.value for record in records] == [spooled.value]
+
+
+def _event_id(letter: SpooledLetter) -> str:
+    source = DeadLetter.model_validate_json(letter.value).source.value
+    found = json.loads(source or b"")["event_id"]
+    assert isinstance(found, str)
+    return found
+
+
+async def _answered(stage: Stage, events: list[WorkflowEvent]) -> None:
+    """Send events, and return once each has an answer."""
+    stage.send(events)
+    wanted = {e.event_id for e in events}
+
+    def all_there() -> bool:
+        records = read_topic(stage.bootstrap_servers, stage.topics.results)
+        answers = (WorkflowResultEvent.from_bytes(record.value) for record in records)
+        return wanted <= {answer.correlation_id for answer in answers}
+
+    await asyncio.to_thread(
+        wait_until, all_there, timeout_s=45, what="the others' answers", every_s=0.5
+    )
+
+
+def _wait_for_alarms(logs: Sequence[Mapping[str, object]], count: int) -> None:
+    def reached() -> bool:
+        return sum(log["event"] == "letter.spooled" for log in logs) >= count
+
+    wait_until(reached, timeout_s=30, what=f"{count} letters are spooled")
+
+
+def _delete(stage: Stage, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    admin.delete_topics([topic])[topic].result(timeout=30)
+    wait_until(
+        lambda: topic not in admin.list_topics(timeout=10).topics,
+        timeout_s=30,
+        what=f"{topic} is gone",
+        every_s=0.2,
+    )
+
+
+def _set_largest(stage: Stage, limit_bytes: int) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    entry = ConfigEntry(
+        "max.message.bytes", str(limit_bytes), incremental_operation=AlterConfigOpType.SET
+    )
+    topic = ConfigResource(ResourceType.TOPIC, stage.topics.dlq, incremental_configs=[entry])
+    for future in admin.incremental_alter_configs([topic]).values():
+        future.result(timeout=30)
