@@ -31,6 +31,8 @@ BATCH = 500
 POLL_S = 0.5
 _CALL_S = 3.0
 _UNKNOWN = 2**63
+# Who reads without a group needs no right to one; librdkafka asks for it all the same.
+_NO_REFUSALS = (KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001 - its name
 # Whoever scans wants every record once: what is fetched ahead only costs memory. A short queue with
 # the backoff's default, 1 s, would mean a second for each 16 MiB (measured).
 _QUEUE = {"queued.max.messages.kbytes": 16 * 1024, "fetch.queue.backoff.ms": 10}
@@ -117,13 +119,14 @@ def _to_the_end(
                 why = f"{len(unread)} partition(s) are not read to the end"
                 raise _silent(settings, topic, why)
             continue
+        moved = False
         # `consume` with a timeout waits for a full batch; with none it takes what is there.
         for message in (first, *consumer.consume(BATCH - 1, 0)):
             number = message.partition() or 0
             if not _is_record(message, settings):
                 _drop_if_ended(message, unread)
             elif number in unread:
-                patience = clock.monotonic() + limit_s
+                moved = True
                 record = record_of(message)
                 end = ends.get(number)
                 if end is None:
@@ -133,13 +136,15 @@ def _to_the_end(
                     unread.discard(number)
                 if record.offset < end:
                     yield record
+        if moved:  # only now: the caller may take its time with a batch
+            patience = clock.monotonic() + limit_s
 
 
 def _is_record(message: Message, settings: KafkaSettings) -> bool:
     error = message.error()
     if error is None:
         return True
-    if is_permanent(error) and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+    if is_permanent(error) and error.code() not in _NO_REFUSALS:
         raise refused(settings.bootstrap_servers, error)
     return False
 
