@@ -438,3 +438,21 @@ def test_a_scan_begins_and_ends_where_it_is_told(kafka: Kafka, topics: Topics) -
     assert late == [b"8", b"9"]
     assert none == []
     assert middle == [3, 4, 5]
+
+
+def test_a_scan_of_a_topic_that_grows_ends_all_the_same(kafka: Kafka, topics: Topics) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 0})
+    for number in range(200):
+        producer.produce(topics.dlq, str(number).encode(), partition=1)
+    assert producer.flush(30) == 0
+
+    seen = 0
+    for record in scan(_settings(kafka, topics), topics.dlq):
+        assert record.value == str(seen).encode()
+        seen += 1
+        # Faster than they are read: it is never at its end.
+        producer.produce(topics.dlq, b"later", partition=1)
+        producer.produce(topics.dlq, b"later", partition=1)
+        assert producer.flush(30) == 0
+
+    assert seen == 200

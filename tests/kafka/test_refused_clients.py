@@ -29,6 +29,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
 from redrive.kafka.topics import create_topics, verify_topics
+from redrive.redriving import read_letters
 from redrive.testing.broker import LocalBroker
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import Topics
@@ -180,6 +181,32 @@ def test_who_may_read_the_results_needs_no_right_to_a_group(
     reader.close()
 
     assert result.correlation_id == event_id
+
+
+def test_who_may_read_the_letters_needs_no_right_to_a_group(
+    guarded: LocalBroker, topics: Topics
+) -> None:
+    grant(guarded, "reader", AclOperation.READ, topics.dlq)
+    producer = Producer({"bootstrap.servers": guarded.bootstrap_servers})
+    producer.produce(topics.dlq, b"no letter")
+    producer.flush(30)
+
+    view = read_letters(settings_of(guarded.servers_with_passwords, topics, login("reader")))
+
+    assert view.unknown == 1
+
+
+def test_who_may_not_read_the_letters_hears_it_at_once(
+    guarded: LocalBroker, topics: Topics
+) -> None:
+    grant(guarded, "nobody", AclOperation.DESCRIBE, topics.dlq)
+    settings = settings_of(guarded.servers_with_passwords, topics, login("nobody"))
+    start = SYSTEM.monotonic()
+
+    with pytest.raises(SettingsError, match=r"refuses this client.*[Aa]uthorization failed"):
+        read_letters(settings)
+
+    assert SYSTEM.monotonic() - start < AT_ONCE_S
 
 
 def _answer(servers: str, topic: str, event_id: str) -> None:

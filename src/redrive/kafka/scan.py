@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from confluent_kafka import (
@@ -107,47 +107,49 @@ def _to_the_end(
     unread: set[int],
     ends: dict[int, int],
     clock: Clock,
-) -> Generator[Record, None, None]:
+) -> Iterator[Record]:
     limit_s = settings.startup_timeout.total_seconds()
     patience = clock.monotonic() + limit_s
     while unread:
         first = consumer.poll(POLL_S)
-        if first is None:
-            if clock.monotonic() > patience:
-                why = f"{len(unread)} partition(s) are not read to the end"
-                raise _silent(settings, topic, why)
-            continue
-        # `consume` with a timeout waits for a full batch; with none it takes what is there.
-        for message in (first, *consumer.consume(BATCH - 1, 0)):
-            number = message.partition() or 0
-            if not _is_record(message, settings):
-                _drop_if_ended(message, unread)
-            elif number in unread:
-                patience = clock.monotonic() + limit_s
-                record = record_of(message)
-                end = ends.get(number)
-                if end is None:
-                    # A busy topic may never be at its end: what comes from now on is not for us.
-                    end = ends[number] = _end(consumer, record)
-                if record.offset + 1 >= end:
-                    unread.discard(number)
-                if record.offset < end:
+        if first is not None:
+            # `consume` with a timeout waits for a full batch; with none it takes what is there.
+            batch = [first, *consumer.consume(BATCH - 1, 0)]
+            moved = False
+            for record in _records(batch, settings, unread):
+                moved = True
+                if _is_wanted(record, consumer, unread, ends):
                     yield record
+            if moved:  # only now: the caller may take its time with a batch
+                patience = clock.monotonic() + limit_s
+        elif clock.monotonic() > patience:
+            raise _silent(settings, topic, f"{len(unread)} partition(s) are not read to the end")
 
 
-def _is_record(message: Message, settings: KafkaSettings) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if is_permanent(error) and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
-        raise refused(settings.bootstrap_servers, error)
-    return False
+def _records(
+    batch: Iterable[Message], settings: KafkaSettings, unread: set[int]
+) -> Iterator[Record]:
+    for message in batch:
+        error = message.error()
+        if error is None:
+            yield record_of(message)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+            unread.discard(message.partition() or 0)
+        # Who reads without a group needs no right to one; librdkafka asks for it all the same.
+        elif is_permanent(error) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise refused(settings.bootstrap_servers, error)
 
 
-def _drop_if_ended(message: Message, unread: set[int]) -> None:
-    error = message.error()
-    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
-        unread.discard(message.partition() or 0)
+def _is_wanted(record: Record, consumer: Consumer, unread: set[int], ends: dict[int, int]) -> bool:
+    number = record.place.partition
+    if number not in unread:
+        return False
+    if number not in ends:
+        # A busy topic may never be at its end: what comes from now on is not for us.
+        ends[number] = _end(consumer, record)
+    if record.offset + 1 >= ends[number]:
+        unread.discard(number)
+    return record.offset < ends[number]
 
 
 def _end(consumer: Consumer, record: Record) -> int:
