@@ -86,7 +86,8 @@ _PROVIDERS = (
          begins=False),
 )  # fmt: skip
 
-_PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.\s]|-(?!----))*"
+# `|`: a traceback draws a line beside the members of a group.
+_PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.|\s]|-(?!----))*"
 _BLOCKS = (
     Form(
         ("-----begin ",),
@@ -101,7 +102,7 @@ _BLOCKS = (
     Form(
         ("private key",),
         re.compile(
-            r"(?<![A-Za-z0-9+/=\\\s])[A-Za-z0-9+/=\\\s]{16,}"
+            r"(?<![A-Za-z0-9+/=\\|\s])[A-Za-z0-9+/=\\|\s]{16,}"
             r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
         ),
         mark("private-key"),
