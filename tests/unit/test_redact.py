@@ -67,6 +67,9 @@ SECRETS = {
     "AccountName=a;AccountKey=aHVudGVyMg==;": "aHVudGVyMg",
     "IDENTIFIED BY 'hunter2'": "hunter2",
     "login with password 'hunter2' failed": "hunter2",
+    'the password is "hunter2"': "hunter2",
+    "1 validation error for Login\npassword\n  Input is too short [type=too_short, "
+    "input_value='hunter2', input_type=str]": "hunter2",
     "psql --password hunter2 -h db": "hunter2",
     "Command '['psql', '--password', 'hunter2']' failed": "hunter2",
     "curl -u bob:hunter2 https://h": "hunter2",
@@ -85,6 +88,8 @@ HARMLESS = [
     "KeyError: 'account'",
     "{'code': 'invalid_api_key', 'type': 'invalid_request_error'}",
     "key='7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10'",
+    'KafkaError{code=_AUTHENTICATION,val=-169,str="SASL authentication error: no"}',
+    "code=ERR_HTTP2_PROTOCOL_ERROR",
     "missing: ['user', 'password', 'host']",
     "Basic usage; the bearer of this; cookies are off",
     "risk-assessment-of-all-things in node 'task-force'",

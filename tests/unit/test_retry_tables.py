@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import sqlite3
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -62,11 +63,17 @@ def _spoken(name: str) -> BaseException:
     return _of_class("some.Error", **{attribute: told != "False"})
 
 
+def _sqlite(code: int) -> BaseException:
+    error = sqlite3.OperationalError("told")
+    error.sqlite_errorcode = code
+    return error
+
+
 MAKERS: dict[str, Callable[[str], BaseException]] = {
     "class": _of_class,
     "status": lambda name: _of_class("some.Error", status_code=int(name.replace("x", "9"))),
     "sqlstate": lambda name: _of_class("some.Error", sqlstate=name.replace("x", "Z")),
-    "sqlite": lambda name: _of_class("sqlite3.OperationalError", sqlite_errorcode=SQLITE[name]),
+    "sqlite": lambda name: _sqlite(SQLITE[name]),
     "errno": lambda name: OSError(getattr(errno, name), "told"),
     "grpc": _grpc,
     "aws": lambda name: _of_class("botocore.ClientError", response={"Error": {"Code": name}}),

@@ -44,11 +44,12 @@ _VALUES = tuple(
         r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
         _ISO,
         _HTTP_DATE,
-        # IPv6, and hexadecimal without 0x: ids may lack digits.
+        # IPv6.
         r"(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
-        r"(?<![\w-])[0-9a-f]{8,}(?:-[0-9a-f]{4,}){0,5}(?![\w-])",
         # Numbers with their units, versions, IPv4, ports.
         rf"(?<![\w.])[+-]?\d[\d.,_:]*(?:e[+-]?\d+)?{_UNIT}(?![\w-])",
+        # Hexadecimal: an id may lack digits.
+        r"(?<![\w-])[0-9a-f]{8,}(?:-[0-9a-f]{4,}){0,5}(?![\w-])",
         # Words with a digit: ids, hosts, models.
         r"(?<![\w-])[^\W\d]*(?:-[^\W\d]*)*\d[\w-]*(?:\.[\w-]*\d[\w-]*)*",
     )

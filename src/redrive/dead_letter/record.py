@@ -45,6 +45,7 @@ MAX_ATTEMPTS_KEPT = 20
 MAX_CAUSES_KEPT = 16
 MAX_CAUSES_READ = 1_000
 MAX_NOTES_KEPT = 16
+MAX_NOTE_CHARS = 500
 MAX_TRACEBACK_CHARS = 16_000
 MAX_TRACEBACK_TAIL = 12_000
 
@@ -181,7 +182,7 @@ def letter_error(
         type=qualified(error),
         message=masked(message_of(error), redactor),
         traceback=_trace(error, redactor) if traced else None,
-        notes=[masked(note, redactor) for note in _notes(error)],
+        notes=[masked(note, redactor, limit=MAX_NOTE_CHARS) for note in _notes(error)],
     )
 
 

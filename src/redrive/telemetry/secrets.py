@@ -19,6 +19,7 @@ _NAME_CHARS = 60
 _OPENS_PAIR = re.compile(r"(?:\(\s?b?|--)[\"']?(?:--)?[\w.-]*\Z")
 _IS_MARK = re.compile(r"\[redacted:[\w-]+\]")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ONE_WORD = re.compile(r"[\w.~+/=%-]+")
 _NO_SECRETS = frozenset({"none", "null", "nil", "true", "false", "undefined", ""})
 
 Replace = str | Callable[[re.Match[str]], str]
@@ -86,7 +87,8 @@ _PROVIDERS = (
          begins=False),
 )  # fmt: skip
 
-_PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.\s]|-(?!----))*"
+# `|`: a traceback draws a line beside the members of a group.
+_PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.|\s]|-(?!----))*"
 _BLOCKS = (
     Form(
         ("-----begin ",),
@@ -101,7 +103,7 @@ _BLOCKS = (
     Form(
         ("private key",),
         re.compile(
-            r"(?<![A-Za-z0-9+/=\\\s])[A-Za-z0-9+/=\\\s]{16,}"
+            r"(?<![A-Za-z0-9+/=\\|\s])[A-Za-z0-9+/=\\|\s]{16,}"
             r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
         ),
         mark("private-key"),
@@ -220,8 +222,10 @@ def _label(name: str) -> str:
 
 
 def _looks_random(value: str) -> bool:
-    if len(value) < _LEAST_CHARS or _UUID.fullmatch(value) or value.isdecimal():
+    if len(value) < _LEAST_CHARS or not _ONE_WORD.fullmatch(value) or _UUID.fullmatch(value):
         return False
+    if value.isupper() and "_" in value:
+        return False  # The code of an error.
     if not any(char.isdecimal() for char in value) or not any(char.isalpha() for char in value):
         return False
     shares = [count / len(value) for count in Counter(value).values()]
@@ -250,7 +254,18 @@ _NAMED = (
     Form(
         ("pass", "pwd"),
         re.compile(
-            r"\b((?P<name>password|passwd|passphrase|pwd) {1,2})(?=[\"'])" + _VALUE, re.IGNORECASE
+            r"\b((?P<name>password|passwd|passphrase|pwd)(?: is| was)? {1,2})(?=[\"'])" + _VALUE,
+            re.IGNORECASE,
+        ),
+        _named,
+    ),
+    # Pydantic writes the field into one line, and what it was given into the next.
+    Form(
+        (*_STRONG_BEGINS, "token"),
+        re.compile(
+            rf"(?P<name>{_STRONG}|token)[\w.-]{{0,24}}\\{{0,4}}[\nn][ |]{{2,40}}[^\n]{{1,300}}?"
+            r"\binput_value=(?P<bare>[^\n]{1,300}?)(?=, input_type=)",
+            re.IGNORECASE,
         ),
         _named,
     ),
