@@ -29,7 +29,7 @@ from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.confirmed import ConfirmedProducer
-from redrive.kafka.murmur2 import partition_of_key
+from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
 from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
 from redrive.retry.kinds import Failure, Reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redrive.kafka.murmur2 import _murmur2, partition_of_key
+from redrive.kafka.key_partition import _murmur2, partition_of_key
 
 
 @pytest.mark.parametrize(
