@@ -16,6 +16,7 @@ from pydantic_core import to_json
 
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.letter_states import redrive_count_of, states_after
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import (
     CheckpointRef,
@@ -29,6 +30,7 @@ from redrive.dead_letter.record import (
     letter_error,
     readable,
 )
+from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
     ErrorInfo,
@@ -103,7 +105,7 @@ class Answers:
         return Outcome(
             run.delivery,
             Ending.SUCCEEDED if ended.reason is None else Ending.FAILED,
-            (record,),
+            (record, *self._states(run, State.RESOLVED, ended.reason)),
             fallback=lambda text: self._unpublishable(run, text, Reason.RESULT_REFUSED),
         )
 
@@ -127,7 +129,9 @@ class Answers:
             exhausted=False,
         )
         record = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
-        return Outcome(run.delivery, Ending.EXPIRED, (record,))
+        # It ends without a letter of its own: the one that it came from stays to be worked on.
+        states = self._states(run, State.OPEN, Reason.EXPIRED)
+        return Outcome(run.delivery, Ending.EXPIRED, (record, *states))
 
     def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is."""
@@ -151,6 +155,16 @@ class Answers:
     def skipped(self, delivery: Delivery) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
         return Outcome(delivery, Ending.SKIPPED)
+
+    def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[OutRecord, ...]:
+        return states_after(
+            run,
+            state,
+            reason=reason,
+            topic=self._dlq_topic,
+            worker=self._worker,
+            at=self._clock.now(),
+        )
 
     def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
         error = ResultError(text, reason=reason.value)
@@ -196,6 +210,7 @@ class Answers:
                 resumed=run.resumed,
                 redrive_count=run.headers.count,
                 worker=self._worker,
+                resume_verified=run.verified,
             ),
         )
         return self._result_record(answer)
@@ -208,7 +223,7 @@ class Answers:
     def _letter(self, delivery: Delivery, given_up: GivenUp, run: Run | None = None) -> DeadLetter:
         original = _parsed(delivery.record.value)
         place = delivery.place
-        count = run.headers.count if run else 0
+        count = run.headers.count if run else redrive_count_of(delivery.record.headers)
         error = letter_error(given_up.error)
         if given_up.failure.kind is Kind.POISON:
             error = error.model_copy(update={"traceback": None})

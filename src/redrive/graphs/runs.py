@@ -34,6 +34,8 @@ class Ended:
 
     `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
     (`interrupt`); then `error` tells people why. `node_retries` counts the retries in place.
+    `unverified` is what does not hold of a redriven run's resume: empty when all does, None when
+    there was nothing to verify.
     """
 
     result: object
@@ -41,6 +43,7 @@ class Ended:
     reason: Reason | None = None
     error: str | None = None
     node_retries: int = 0
+    unverified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Failed:
     """The attempt raised; the thread can be resumed where `position` says, if it is set.
 
     `leftover` is set when something of the attempt ran on as it came back.
-    `node_retries` counts the retries in place: they are retries of the run.
+    `node_retries` counts the retries in place: they are retries of the run. `unverified`: as in
+    `Ended`.
     """
 
     error: BaseException
@@ -58,6 +62,7 @@ class Failed:
     graph: GraphVersion | None = None
     leftover: Leftover | None = None
     node_retries: int = 0
+    unverified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
