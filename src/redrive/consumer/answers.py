@@ -15,8 +15,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from redrive.clock import Clock
-from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.letter_states import redrive_count_of, states_after
+from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import (
     CheckpointRef,
