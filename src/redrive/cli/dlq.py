@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redrive.cli import dlq_edit, dlq_redrive, dlq_states
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json
@@ -16,6 +17,10 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["app"]
 
 app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
+app.command("redrive")(dlq_redrive.redrive)
+app.command("edit")(dlq_edit.edit)
+app.command("discard")(dlq_states.discard)
+app.command("park")(dlq_states.park)
 
 
 @app.callback()
