@@ -26,7 +26,7 @@ from redrive.graphs import (
     RunEnd,
     WorkflowProcessor,
 )
-from redrive.graphs.redriven import Redriven
+from redrive.graphs.runs import Redriven
 from redrive.testing.stage import event
 
 OWN, NAMED = "own", "conversation-7"

@@ -19,8 +19,7 @@ from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, S
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
-from redrive.graphs.redriven import Redriven
-from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason

@@ -21,12 +21,12 @@ from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
-from redrive.graphs.redriven import Redriven, Witness
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
-from redrive.graphs.runs import Ended, Failed, GraphVersion, Position
+from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
+from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
 
 __all__ = ["Attempt", "failed"]

@@ -27,9 +27,8 @@ from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
-from redrive.graphs.redriven import Redriven
 from redrive.graphs.registry import GraphRegistry, GraphSource
-from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.retry.config import RetryConfig

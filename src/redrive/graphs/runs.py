@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redrive.graphs.leftover import Leftover
 from redrive.retry.kinds import Reason
 
-__all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "RunEnd"]
+__all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "Redriven", "RunEnd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,16 @@ class GraphVersion:
 
     name: str
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """A run goes on that had ended in a letter.
+
+    `stopped_at` is the letter's checkpoint; None when it had none.
+    """
+
+    stopped_at: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,12 @@ class KafkaDoor:
                 raise RefusedRecordsError(refused)
         except KafkaException as raised:
             failed[-1] = error_of(raised)
+        except SystemError as raised:
+            # A fatal error that is told while records are: the client raises it around the callback
+            # of the next one, and Python says so.
+            if not isinstance(raised.__cause__, KafkaException):
+                raise
+            failed[-1] = error_of(raised.__cause__)
         told = list(failed.values()) or [KafkaError(KafkaError._TIMED_OUT)]  # noqa: SLF001 - as above
         self._producer = None
         # A transaction that outlived the broker's limit is shut out by the broker itself.

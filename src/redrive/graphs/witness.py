@@ -1,31 +1,20 @@
-"""A letter's run that is resumed: where it had stopped, and a witness of which nodes run.
+"""A witness of a resume: which nodes ran, and what should not be so.
 
-The witness looks at the nodes of the graph itself; inside a subgraph LangGraph resumes by itself.
+It looks at the nodes of the graph itself; inside of a subgraph LangGraph resumes by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-__all__ = ["Redriven", "Witness"]
+__all__ = ["Witness"]
 
 _INSIDE = "|"
-
-
-@dataclass(frozen=True, slots=True)
-class Redriven:
-    """A run goes on that had ended in a letter.
-
-    `stopped_at` is the letter's checkpoint; None when it had none.
-    """
-
-    stopped_at: str | None
 
 
 class Witness(BaseCallbackHandler):
