@@ -27,15 +27,16 @@ MakeStage = Callable[..., Stage]
 MANY = 150
 
 
-def store_letters(stage: Stage, count: int = MANY) -> None:
+def store_letters(stage: Stage, count: int = MANY, *, text: str = "") -> None:
     """Write letters to partition 0, as workers would have."""
-    producer = make_producer(producer_config(stage.kafka_settings()))
-    for offset in range(count):
-        sent = event({"number": offset})
+    config = producer_config(stage.kafka_settings(), max_message_bytes=3_000_000)
+    producer = make_producer(config)
+    for offset in range(len(text), len(text) + count):
+        sent = event({"number": offset, "text": text})
         letter = DeadLetter(
             dlq_id=dlq_id(stage.topics.events, 0, offset, count=0),
             timestamp=SYSTEM.now(),
-            original_event=sent.model_dump(mode="json"),
+            original_event=None if text else sent.model_dump(mode="json"),
             error=LetterError(type="ValueError", message="no"),
             retry_count=0,
             context=LetterContext(workflow_id=sent.workflow_id),
@@ -159,3 +160,19 @@ def test_letters_are_discarded_and_set_aside_by_command(stage: Stage) -> None:
     assert (refused, "nothing was done" in err) == (ExitCode.ENDED_BADLY, True)
     assert len(json.loads(told_of)["done"]) == MANY
     assert not driven(stage)
+
+
+def test_a_letter_that_the_events_topic_does_not_take_is_refused_alone(
+    make_stage: MakeStage,
+) -> None:
+    stage = make_stage(partitions=1)
+    store_letters(stage, 2, text="x" * 1_050_000)
+    store_letters(stage, 3)
+
+    code, out, err = run(stage, "redrive", "--all", "--yes", "--no-wait", "--json")
+
+    assert code == ExitCode.OK, err
+    report = json.loads(out)
+    assert len(report["done"]) == 3
+    assert [no["refusal"] for no in report["refused"]] == ["not_taken", "not_taken"]
+    assert len(driven(stage)) == 3
