@@ -20,6 +20,8 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, ResultStatus
 from redrive.graphs.options import CheckpointSettings
+from redrive.kafka.client import admin_config
+from redrive.kafka.connect import make_admin
 from redrive.kafka.log import Record
 from redrive.redriving.door import KafkaDoor
 from redrive.redriving.facts import Report
@@ -354,7 +356,8 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     assert other.flush(10) == 0
     impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=3)})
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
-    door = KafkaDoor(impatient, 0, max_bytes=sizes, clock=SYSTEM)
+    admin = make_admin(admin_config(impatient))
+    door = KafkaDoor(impatient, 0, admin=admin, max_bytes=sizes, clock=SYSTEM)
 
     with raises(KafkaUnavailableError, match="not read to"):
         list(door.read(0))

@@ -21,13 +21,13 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
 
 from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.client import admin_config, producer_config, reader_config
-from redrive.kafka.connect import make_admin, make_consumer, make_producer
+from redrive.kafka.client import producer_config, reader_config
+from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, with_advice
@@ -92,15 +92,23 @@ class KafkaDoor:
     Args:
         settings: How to reach Kafka.
         partition: Of the letters topic.
+        admin: Says where the partition ends.
         max_bytes: The largest record that the topics take, by topic.
         clock: For limits.
     """
 
     def __init__(
-        self, settings: KafkaSettings, partition: int, *, max_bytes: Mapping[str, int], clock: Clock
+        self,
+        settings: KafkaSettings,
+        partition: int,
+        *,
+        admin: AdminClient,
+        max_bytes: Mapping[str, int],
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._place = Place(settings.dlq_topic, partition)
+        self._admin = admin
         self._max_bytes = max_bytes
         self._clock = clock
         self._limit_s = settings.startup_timeout.total_seconds()
@@ -228,9 +236,8 @@ class KafkaDoor:
 
     def _end(self) -> int:
         """Return where the log ends, whether or not all of it can be read yet."""
-        admin = make_admin(admin_config(self._settings))
         wanted = TopicPartition(*self._place)
-        asked = admin.list_offsets(
+        asked = self._admin.list_offsets(
             {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=self._limit_s,

@@ -16,6 +16,8 @@ from datetime import timedelta
 
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.states import State
+from redrive.kafka.client import admin_config
+from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
@@ -195,8 +197,11 @@ def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Itera
 
 def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor]]:
     verified = verify_topics(settings, clock=clock)
+    admin = make_admin(admin_config(settings))
     for partition in sorted(partitions_of(settings, settings.dlq_topic, clock=clock)):
-        door = KafkaDoor(settings, partition, max_bytes=verified.max_bytes, clock=clock)
+        door = KafkaDoor(
+            settings, partition, admin=admin, max_bytes=verified.max_bytes, clock=clock
+        )
         with closing(door):
             yield partition, door
 
