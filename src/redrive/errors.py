@@ -13,6 +13,8 @@
     ├── PermanentError           raise it in a node: trying again cannot help
     │   ├── UnknownWorkflowError no graph is registered for this `workflow_id`
     │   ├── GraphChangedError    the checkpoint waits for a node that is gone
+    │   ├── CheckpointGoneError  a letter's run left a checkpoint, and it is not there
+    │   ├── ThreadMovedOnError   another run has worked on the letter's thread
     │   ├── DeadHandlerError     an error handler of the graph raised
     │   ├── NodeExitError        a node called sys.exit()
     │   └── ResultError          the graph's result is not JSON, or too large
@@ -33,6 +35,7 @@ from typing import ClassVar
 
 __all__ = [
     "AttemptTimeoutError",
+    "CheckpointGoneError",
     "DeadHandlerError",
     "DeadlineError",
     "FencedError",
@@ -52,6 +55,7 @@ __all__ = [
     "SettingsError",
     "StaleAttemptError",
     "StuckNodeError",
+    "ThreadMovedOnError",
     "TransientError",
     "UnknownWorkflowError",
 ]
@@ -166,6 +170,36 @@ class GraphChangedError(PermanentError):
         )
         self.workflow = workflow
         self.missing = missing
+
+
+class CheckpointGoneError(PermanentError):
+    """A letter is to be resumed, its run left a checkpoint, and that is not there any more."""
+
+    __redrive_reason__: ClassVar[str] = "checkpoint_gone"
+
+    def __init__(self, *, thread_id: str, checkpoint_id: str) -> None:
+        super().__init__(
+            f"thread {thread_id!r} has no checkpoint, and the letter's run had stopped at "
+            f"{checkpoint_id!r}: look whether checkpoints.url is the one of then, or restart the "
+            "run"
+        )
+        self.thread_id = thread_id
+        self.checkpoint_id = checkpoint_id
+
+
+class ThreadMovedOnError(PermanentError):
+    """A letter is to be resumed, and another run has worked on its thread since."""
+
+    __redrive_reason__: ClassVar[str] = "thread_moved_on"
+
+    def __init__(self, *, thread_id: str, stopped_at: str, now_at: str) -> None:
+        super().__init__(
+            f"thread {thread_id!r} is at checkpoint {now_at!r}, and the letter's run had stopped "
+            f"at {stopped_at!r}: another run went on from there; restart this one"
+        )
+        self.thread_id = thread_id
+        self.stopped_at = stopped_at
+        self.now_at = now_at
 
 
 class DeadHandlerError(PermanentError):

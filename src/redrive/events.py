@@ -34,6 +34,7 @@ __all__ = [
     "ErrorInfo",
     "EventHeaders",
     "Payload",
+    "RawHeaders",
     "ResultStatus",
     "RunInfo",
     "WorkflowEvent",
@@ -130,6 +131,7 @@ class RunInfo(_Record):
     resumed: bool
     redrive_count: int = Field(ge=0)
     worker: str
+    resume_verified: bool | None = None
 
 
 class ResultStatus(StrEnum):
@@ -193,8 +195,9 @@ def readable_event_id(value: bytes | None) -> str | None:
 class EventHeaders:
     """Our headers on an event: UTF-8 text, one value each, at most 8 KiB in all.
 
-    `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. Field `thread`
-    is header `redrive-thread`, and so on.
+    `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. `of`, `mode`
+    and `checkpoint` say of a redriven event: which letter, how, and where the letter's run stopped.
+    Field `thread` is header `redrive-thread`, and so on.
     """
 
     thread: str | None = None
@@ -205,6 +208,7 @@ class EventHeaders:
     of: str | None = None
     count: int = 0
     mode: Literal["resume", "restart"] | None = None
+    checkpoint: str | None = None
     source: str | None = None
     history: str | None = None
     traceparent: str | None = None

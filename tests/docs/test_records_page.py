@@ -19,6 +19,7 @@ from redrive.dead_letter.record import (
     LetterError,
     Source,
 )
+from redrive.dead_letter.states import LetterState
 from redrive.events import (
     ErrorInfo,
     EventHeaders,
@@ -41,6 +42,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "letter.source": Source,
     "letter.checkpoint": CheckpointRef,
     "letter.graph": GraphRef,
+    "state": LetterState,
 }
 
 
@@ -88,6 +90,7 @@ def test_every_header_has_its_line() -> None:
         of="o",
         count=1,
         mode="resume",
+        checkpoint="c",
         source="s",
         history="h",
         traceparent="p",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redrive.cli import dlq_edit, dlq_redrive, dlq_states
 from redrive.cli.dlq_export import export
 from redrive.cli.dlq_figures import figures
 from redrive.cli.dlq_import import import_letters
@@ -22,6 +23,10 @@ __all__ = ["app"]
 app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
 app.command("list")(list_letters)
 app.command("groups")(list_groups)
+app.command("redrive")(dlq_redrive.redrive)
+app.command("edit")(dlq_edit.edit)
+app.command("discard")(dlq_states.discard)
+app.command("park")(dlq_states.park)
 
 
 @app.command()

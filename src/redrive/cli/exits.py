@@ -47,7 +47,7 @@ _MEANINGS = {
     ExitCode.ENDED_BADLY: "a run or a check ended badly, or what was asked for is not there",
     ExitCode.SETTINGS: "bad settings or usage, or no broker within kafka.startup_timeout",
     ExitCode.KAFKA: "Kafka went away later, or a record was not stored",
-    ExitCode.FENCED: "another worker of the same identity took over",
+    ExitCode.FENCED: "another worker of the same identity, or another redrive, took over",
     ExitCode.STUCK: "a node does not end: replace this process",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }

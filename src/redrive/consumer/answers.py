@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from redrive.clock import Clock
+from redrive.consumer.letter_states import redrive_count_of, states_after
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.fingerprint import fingerprint
@@ -30,6 +31,7 @@ from redrive.dead_letter.record import (
     letter_error,
 )
 from redrive.dead_letter.redact import BUILT_IN, Redactor, masked
+from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
     ErrorInfo,
@@ -108,7 +110,7 @@ class Answers:
         return Outcome(
             run.delivery,
             Ending.SUCCEEDED if ended.reason is None else Ending.FAILED,
-            (record,),
+            (record, *self._states(run, State.RESOLVED, ended.reason)),
             fallback=lambda text: self._unpublishable(run, text, Reason.RESULT_REFUSED),
         )
 
@@ -132,7 +134,9 @@ class Answers:
             exhausted=False,
         )
         record = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
-        return Outcome(run.delivery, Ending.EXPIRED, (record,))
+        # It ends without a letter of its own: the one that it came from stays to be worked on.
+        states = self._states(run, State.OPEN, Reason.EXPIRED)
+        return Outcome(run.delivery, Ending.EXPIRED, (record, *states))
 
     def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is."""
@@ -156,6 +160,16 @@ class Answers:
     def skipped(self, delivery: Delivery) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
         return Outcome(delivery, Ending.SKIPPED)
+
+    def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[OutRecord, ...]:
+        return states_after(
+            run,
+            state,
+            reason=reason,
+            topic=self._dlq_topic,
+            worker=self._worker,
+            at=self._clock.now(),
+        )
 
     def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
         error = ResultError(text, reason=reason.value)
@@ -187,6 +201,7 @@ class Answers:
                 resumed=run.resumed,
                 redrive_count=run.headers.count,
                 worker=self._worker,
+                resume_verified=run.verified,
             ),
         )
         return self._result_record(answer)
@@ -199,7 +214,7 @@ class Answers:
     def _letter(self, delivery: Delivery, given_up: GivenUp, run: Run | None = None) -> DeadLetter:
         original = _parsed(delivery.record.value)
         place = delivery.place
-        count = run.headers.count if run else 0
+        count = run.headers.count if run else redrive_count_of(delivery.record.headers)
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
         return DeadLetter(

@@ -20,7 +20,7 @@ class Run:
     `failed_before` and `crashes` were counted by earlier lives of its worker, or by other workers.
     `began` and `deadline` count monotonic seconds. `node_retries` counts the retries in place, of
     all attempts that failed. `limit_s` is set where a limit of its own comes before the deadline
-    that the event brought.
+    that the event brought. `verified` says of a redriven run whether its resume did what it should.
     """
 
     delivery: Delivery
@@ -36,6 +36,7 @@ class Run:
     failed_before: int = 0
     crashes: int = 0
     failed: list[Attempt] = field(default_factory=list)
+    verified: bool | None = None
     node_retries: int = 0
 
     @property

@@ -20,7 +20,7 @@ from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, S
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
-from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
@@ -53,6 +53,7 @@ class Processor(Protocol):
         limits: Limits = NO_LIMITS,
         policy: RetryConfig | None = None,
         failed_before: int = 0,
+        redriven: Redriven | None = None,
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -154,6 +155,7 @@ class Runner:
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
         end = await self._execute(run, lease, control, policy)
+        _note_unverified(run, end)
         match end:
             case Ended():
                 run.resumed, run.finished = run.resumed or end.resumed, True
@@ -204,6 +206,7 @@ class Runner:
                 limits=limits,
                 policy=policy.retry,
                 failed_before=run.tries,
+                redriven=_redriven(run),
             )
         finally:
             lease.end()
@@ -289,6 +292,21 @@ def _with_own_limit(run: Run, end: Failed) -> Failed:
         return end
     text = f"the run took longer than its {run.limit_s:g} s (timeouts.run, graphs.<id>.timeout)"
     return replace(end, error=DeadlineError(text))
+
+
+def _redriven(run: Run) -> Redriven | None:
+    """Return what is known of the letter that this run resumes, if it does."""
+    if run.headers.of is None or run.headers.mode == "restart":
+        return None
+    return Redriven(stopped_at=run.headers.checkpoint)
+
+
+def _note_unverified(run: Run, end: RunEnd) -> None:
+    if isinstance(end, Drained) or end.unverified is None:
+        return
+    run.verified = run.verified is not False and not end.unverified
+    if end.unverified:
+        log.error("run.resume_not_verified", **_fields(run), what=list(end.unverified))
 
 
 def _is_stale(error: BaseException) -> bool:

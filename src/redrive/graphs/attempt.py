@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
 
-from redrive.errors import StaleAttemptError
+from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
@@ -23,9 +23,10 @@ from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
-from redrive.graphs.runs import Ended, Failed, GraphVersion, Position
+from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
+from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
 
 __all__ = ["Attempt", "failed"]
@@ -41,7 +42,8 @@ class Attempt:
     """What one attempt works with; `resumed` is learnt on the way.
 
     `run` is `<event_id>/<generation>`; `graph` is a copy of the loaded one with this attempt's own
-    checkpointer under it; `threads` is what it has running in threads.
+    checkpointer under it; `threads` is what it has running in threads; `redriven` is set when a
+    letter is to be resumed, and `witness` then sees which nodes run.
     """
 
     event: WorkflowEvent
@@ -52,6 +54,8 @@ class Attempt:
     saver: GuardedSaver | None
     resumed: bool = False
     threads: WorkInThreads = field(default_factory=WorkInThreads)
+    redriven: Redriven | None = None
+    witness: Witness | None = None
 
     @property
     def thread_id(self) -> str:
@@ -60,7 +64,10 @@ class Attempt:
 
     async def look(self) -> Thread:
         """Read the thread, and note whether there is something to go on from."""
+        stopped_at = None if self.redriven is None else self.redriven.stopped_at
         if self.saver is None:
+            if stopped_at is not None:
+                raise CheckpointGoneError(thread_id=self.thread_id, checkpoint_id=stopped_at)
             return Thread(Standing.START)
         thread = await read_thread(
             self.saver,
@@ -68,8 +75,11 @@ class Attempt:
             config=self.config,
             run=self.run,
             workflow=self.loaded.id,
+            stopped_at=stopped_at,
         )
         self.resumed = thread.standing is not Standing.START
+        if self.redriven is not None and thread.snapshot is not None:
+            self.witness = Witness(thread.snapshot, thread.finished)
         return thread
 
     async def go_on(self, thread: Thread, control: RunControl | None) -> Ended:
@@ -90,7 +100,8 @@ class Attempt:
                 given = await self._input()
         # Stored before the next node starts: what was done is not done again. [P4]
         durability: Durability | None = None if self.saver is None else "sync"
-        state = await self.graph.ainvoke(given, self.config, durability=durability, control=control)
+        config = self.config if self.witness is None else self.witness.sees(self.config)
+        state = await self.graph.ainvoke(given, config, durability=durability, control=control)
         waiting = await self._waiting(state)
         return await self._ended(state) if waiting is None else self._interrupted(waiting)
 

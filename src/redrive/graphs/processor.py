@@ -28,7 +28,7 @@ from redrive.graphs.lease import Lease
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
-from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.retry.config import RetryConfig
@@ -106,6 +106,7 @@ class WorkflowProcessor:
         limits: Limits = NO_LIMITS,
         policy: RetryConfig | None = None,
         failed_before: int = 0,
+        redriven: Redriven | None = None,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -124,6 +125,7 @@ class WorkflowProcessor:
                 an `IdleTimeoutError`.
             policy: The run's retry policy, for the code of its nodes.
             failed_before: How many attempts of the run failed before, for the same.
+            redriven: Set when a letter is resumed: that it is, is then verified.
         """
         run = f"{event.event_id}/{generation}"
         current = Current(
@@ -135,10 +137,15 @@ class WorkflowProcessor:
         progress = None if limits.idle_s is None else Progress()
         try:
             attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
+            attempt.redriven = redriven
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await self._hold(attempt, current, lease, control, limits, progress)
-        return end if isinstance(end, Drained) else replace(end, node_retries=current.node_retries)
+        if isinstance(end, Drained):
+            return end
+        seen = attempt.witness
+        unverified = None if seen is None else seen.complaints(ended=isinstance(end, Ended))
+        return replace(end, node_retries=current.node_retries, unverified=unverified)
 
     async def _hold(
         self,

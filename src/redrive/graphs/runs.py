@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redrive.graphs.leftover import Leftover
 from redrive.retry.kinds import Reason
 
-__all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "RunEnd"]
+__all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "Redriven", "RunEnd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,23 @@ class GraphVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Redriven:
+    """A run goes on that had ended in a letter.
+
+    `stopped_at` is the letter's checkpoint; None when it had none.
+    """
+
+    stopped_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The graph ended; `result` is JSON-safe.
 
     `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
     (`interrupt`); then `error` tells people why. `node_retries` counts the retries in place.
+    `unverified` is what does not hold of a redriven run's resume: empty when all does, None when
+    there was nothing to verify.
     """
 
     result: object
@@ -41,6 +53,7 @@ class Ended:
     reason: Reason | None = None
     error: str | None = None
     node_retries: int = 0
+    unverified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,8 @@ class Failed:
     """The attempt raised; the thread can be resumed where `position` says, if it is set.
 
     `leftover` is set when something of the attempt ran on as it came back.
-    `node_retries` counts the retries in place: they are retries of the run.
+    `node_retries` counts the retries in place: they are retries of the run. `unverified`: as in
+    `Ended`.
     """
 
     error: BaseException
@@ -58,6 +72,7 @@ class Failed:
     graph: GraphVersion | None = None
     leftover: Leftover | None = None
     node_retries: int = 0
+    unverified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

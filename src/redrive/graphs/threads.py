@@ -13,7 +13,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.types import Send, StateSnapshot
 
-from redrive.errors import DeadHandlerError, GraphChangedError
+from redrive.errors import (
+    CheckpointGoneError,
+    DeadHandlerError,
+    GraphChangedError,
+    ThreadMovedOnError,
+)
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.runs import Position
 
@@ -25,6 +30,8 @@ RUN_KEY = "redrive_run"
 # LangGraph's own names, stored with each checkpoint.
 _BRANCH, _JOIN, _SENDS = "branch:to:", "join:", "__pregel_tasks"
 _HANDLER_STARTED = "__error_source_node__"
+# Writes of a task that has not finished.
+_NO_RESULT = frozenset({"__error__", _HANDLER_STARTED, "__interrupt__", "__resume__"})
 
 
 class Standing(Enum):
@@ -38,10 +45,14 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread as it was found; `snapshot` is None when there was nothing of this run."""
+    """A thread as it was found; `snapshot` is None when there was nothing of this run.
+
+    `finished` are the ids of tasks whose result is stored beside the checkpoint.
+    """
 
     standing: Standing
     snapshot: StateSnapshot | None = None
+    finished: frozenset[str] = frozenset()
 
 
 async def read_thread(
@@ -51,14 +62,27 @@ async def read_thread(
     config: RunnableConfig,
     run: str,
     workflow: str,
+    stopped_at: str | None = None,
 ) -> Thread:
     """Look at the thread that `config` names.
 
+    Args:
+        saver: Where the thread is kept.
+        graph: What runs on it.
+        config: Names the thread.
+        run: Who asks, as `<event_id>/<generation>`.
+        workflow: The graph's name, for messages.
+        stopped_at: The checkpoint of the letter that is to be resumed, where there is one.
+
     Raises:
+        CheckpointGoneError: There is nothing to resume the letter from.
+        ThreadMovedOnError: Another run has worked on the letter's thread.
         GraphChangedError: The run waits for a node that the graph no longer has.
         DeadHandlerError: An error handler raised, and LangGraph would take the run as finished.
     """
     found = await saver.aget_tuple(config)
+    if stopped_at is not None:
+        _check_stopped_at(stopped_at, found, run=run, config=config)
     if found is None or not _is_of(found, run):
         return Thread(Standing.START)
     missing = tuple(name for name in _waiting_nodes(found) if name not in graph.nodes)
@@ -69,7 +93,7 @@ async def read_thread(
     # and the checkpoint that takes them in leaves a thread with tasks, no `next`, and work to do.
     if snapshot.tasks:
         waits = all(task.interrupts for task in snapshot.tasks)
-        return Thread(Standing.WAITING if waits else Standing.RESUME, snapshot)
+        return Thread(Standing.WAITING if waits else Standing.RESUME, snapshot, _finished(found))
     failed = [value for _, channel, value in _writes(found) if channel == _HANDLER_STARTED]
     if failed:
         raise DeadHandlerError(
@@ -94,6 +118,22 @@ async def position(
         checkpoint_ns=stored["checkpoint_ns"],
         next=snapshot.next,
     )
+
+
+def _check_stopped_at(
+    stopped_at: str, found: CheckpointTuple | None, *, run: str, config: RunnableConfig
+) -> None:
+    thread_id = str(config["configurable"]["thread_id"])
+    if found is None:
+        raise CheckpointGoneError(thread_id=thread_id, checkpoint_id=stopped_at)
+    now_at = str(found.config["configurable"]["checkpoint_id"])
+    # Where this run itself has gone on since, by an earlier attempt, it goes on again. [P4]
+    if now_at != stopped_at and not _is_of(found, run):
+        raise ThreadMovedOnError(thread_id=thread_id, stopped_at=stopped_at, now_at=now_at)
+
+
+def _finished(found: CheckpointTuple) -> frozenset[str]:
+    return frozenset(task for task, channel, _ in _writes(found) if channel not in _NO_RESULT)
 
 
 def _is_of(found: CheckpointTuple, run: str) -> bool:

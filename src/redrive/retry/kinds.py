@@ -23,6 +23,7 @@ class Kind(StrEnum):
 class Reason(StrEnum):
     """Why a run ended without success: a closed list, documented in docs/reason-codes.md."""
 
+    CHECKPOINT_GONE = "checkpoint_gone"
     CRASHED = "crashed"
     DEADLINE = "deadline"
     ERROR_HANDLER_FAILED = "error_handler_failed"
@@ -36,6 +37,7 @@ class Reason(StrEnum):
     RESULT_TOO_LARGE = "result_too_large"
     RETRIES_EXHAUSTED = "retries_exhausted"
     STUCK = "stuck"
+    THREAD_MOVED_ON = "thread_moved_on"
     UNKNOWN_WORKFLOW = "unknown_workflow"
     UNREADABLE = "unreadable"
 

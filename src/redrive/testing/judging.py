@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import STATE_HEADERS
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, Place, Record
@@ -60,6 +61,7 @@ def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
 
 def judge(evidence: Evidence) -> Verdict:
     """Check the promises that topics can show: P1, P2, P3, P6."""
+    evidence = replace(evidence, letters=[r for r in evidence.letters if not _is_state(r)])
     results = [WorkflowResultEvent.from_bytes(record.value) for record in evidence.results]
     letters = [DeadLetter.model_validate_json(record.value or b"") for record in evidence.letters]
     findings = [
@@ -124,6 +126,10 @@ def _whole(letter: DeadLetter, source: Record, record: Record) -> bool:
         and record.key == source.key
         and record.place.partition == source.place.partition
     )
+
+
+def _is_state(record: Record) -> bool:
+    return set(STATE_HEADERS) <= set(record.headers)
 
 
 def _unreadable(record: Record) -> bool:

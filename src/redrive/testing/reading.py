@@ -34,9 +34,24 @@ def read_topic(bootstrap_servers: str, topic: str) -> list[Record]:
 
 
 def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
-    """Return the end of each partition: the offset that the next record gets."""
+    """Return the end of each partition: the offset after its last record, 0 without any.
+
+    What transactions leave behind the last record, such as their markers, is not counted: no
+    consumer ever commits past it.
+    """
     with _reader(bootstrap_servers) as consumer:
-        return {place: _end(consumer, place) for place in _places(consumer, topic)}
+        marks = {place: _watermarks(consumer, place) for place in _places(consumer, topic)}
+        ends = dict.fromkeys(marks, 0)
+        open_places = {place for place, (low, high) in marks.items() if high > low}
+        back = 1
+        while open_places:
+            starts = {place: max(marks[place][0], marks[place][1] - back) for place in open_places}
+            consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+            for record in _until_end(consumer, set(open_places)):
+                ends[record.place] = record.offset + 1
+            open_places = {p for p in open_places if not ends[p] and starts[p] > marks[p][0]}
+            back *= 8
+        return ends
 
 
 def committed_offsets(bootstrap_servers: str, topic: str, group: str) -> dict[Place, Committed]:
@@ -66,11 +81,11 @@ def _places(consumer: Consumer, topic: str) -> list[Place]:
     return [Place(topic, number) for number in metadata.topics[topic].partitions]
 
 
-def _end(consumer: Consumer, place: Place) -> int:
+def _watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:
     watermarks = consumer.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
     if watermarks is None:
         raise TimeoutError(f"the broker did not say where {place} ends")
-    return watermarks[1]
+    return watermarks
 
 
 def _until_told(call: Callable[[], list[TopicPartition]]) -> list[TopicPartition]:

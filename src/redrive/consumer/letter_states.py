@@ -1,0 +1,52 @@
+"""What the end of a redriven run says about the letter that it came from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from redrive.consumer.run import Run
+from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
+from redrive.errors import RecordError
+from redrive.events import EventHeaders, RawHeaders
+from redrive.kafka.batches import OutRecord
+from redrive.retry.kinds import Reason
+
+__all__ = ["redrive_count_of", "states_after"]
+
+
+def states_after(
+    run: Run, state: State, *, reason: Reason | None, topic: str, worker: str, at: datetime
+) -> tuple[OutRecord, ...]:
+    """Return the state record of the letter behind `run`; nothing when there is none.
+
+    It goes with the run's result, so that the letter is resolved exactly when the answer is there.
+    """
+    headers = run.headers
+    if headers.of is None:
+        return ()
+    told = LetterState(
+        dlq_id=headers.of,
+        event_id=run.event.event_id,
+        state=state,
+        timestamp=at,
+        actor=f"worker {worker}",
+        reason=None if reason is None else reason.value,
+        mode=headers.mode,
+        redrive_count=headers.count,
+    )
+    record = OutRecord(
+        topic=topic,
+        key=run.delivery.record.key,
+        value=told.to_bytes(),
+        headers=STATE_HEADERS,
+        partition=run.delivery.place.partition,
+    )
+    return (record,)
+
+
+def redrive_count_of(headers: RawHeaders) -> int:
+    """Return how often an event was driven, also where the event itself cannot be read."""
+    try:
+        return EventHeaders.read(headers).count
+    except RecordError:
+        return 0

@@ -1,0 +1,286 @@
+"""The way to one partition of the letters topic, and back to the events: claim, read, commit.
+
+One producer identity belongs to each partition of letters. Who claims it ends whatever its last
+owner left open, and shuts that owner out; so what is read after a claim is the truth until the next
+claim. [P13]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
+
+from redrive.clock import Clock
+from redrive.errors import KafkaUnavailableError
+from redrive.kafka.batches import OutRecord
+from redrive.kafka.client import producer_config, reader_config
+from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import Said, error_of, with_advice
+from redrive.kafka.transaction import RECORD_ERRORS
+
+__all__ = ["Door", "InDoubtError", "KafkaDoor", "RefusedRecordsError", "TakenOverError"]
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_POLL_S = 0.2
+_CALL_S = 10.0
+_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin with a line
+_SHUT_OUT = (
+    KafkaError._FENCED,  # noqa: SLF001 - as above
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+)
+
+
+class TakenOverError(Exception):
+    """Another actor has claimed the partition: nothing more can be written by this one."""
+
+
+class InDoubtError(Exception):
+    """It is not known whether the last commit happened: claim again, and read."""
+
+
+class RefusedRecordsError(Exception):
+    """Nothing was written: the broker does not take these records, by their index."""
+
+    def __init__(self, errors: Mapping[int, str]) -> None:
+        super().__init__(f"{len(errors)} record(s) are not taken")
+        self.errors = errors
+
+
+class Door(Protocol):
+    """One partition of letters, as its worker sees it."""
+
+    def claim(self) -> None:
+        """Shut everyone else out."""
+        ...
+
+    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
+        """Return what is committed from `start` on, before `stop` or up to the end as it is now."""
+        ...
+
+    def commit(self, records: Sequence[OutRecord]) -> None:
+        """Write all of these, or none.
+
+        Raises:
+            TakenOverError: Another actor has claimed the partition.
+            InDoubtError: They may be written or not.
+            RefusedRecordsError: None is written: the broker refuses some for what they are.
+        """
+        ...
+
+
+class KafkaDoor:
+    """A partition on a real broker. Close it.
+
+    Args:
+        settings: How to reach Kafka.
+        partition: Of the letters topic.
+        admin: Says where the partition ends.
+        max_bytes: The largest record that the topics take, by topic.
+        clock: For limits.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        partition: int,
+        *,
+        admin: AdminClient,
+        max_bytes: Mapping[str, int],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._place = Place(settings.dlq_topic, partition)
+        self._admin = admin
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._limit_s = settings.startup_timeout.total_seconds()
+        self._said = Said(settings.bootstrap_servers)
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+
+    def claim(self) -> None:
+        """Shut everyone else out.
+
+        Raises:
+            KafkaUnavailableError: No coordinator answered within `kafka.startup_timeout`.
+            SettingsError: The broker refuses this producer.
+        """
+        limits = (self._max_bytes[self._settings.events_topic], self._max_bytes[self._place.topic])
+        config = producer_config(
+            self._settings,
+            transactional_id=f"redrive.{self._place.topic}.{self._place.partition}",
+            max_message_bytes=max(limits),
+            max_batch_bytes=min(limits),
+        )
+        self._said.forget()
+        # A producer with a failure behind it can hang for ever: each claim makes a new one.
+        self._producer = producer = make_producer(config, on_error=self._said)
+        deadline = self._clock.monotonic() + self._limit_s
+        while True:
+            left_s = max(0.1, deadline - self._clock.monotonic())
+            try:
+                producer.init_transactions(left_s)
+            except KafkaException as error:
+                producer.poll(0)
+                if self._said.refusal is not None:
+                    raise self._said.refusal from error
+                if not error_of(error).retriable() or self._clock.monotonic() >= deadline:
+                    raise self._silent(with_advice(error_of(error))) from error
+            else:
+                return
+
+    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
+        """Return what is committed from `start` on, before `stop` or up to the end as it is now.
+
+        The end is that of all records, also of transactions still open: what lies beyond one of
+        them is waited for, since it may be what decides.
+
+        Raises:
+            KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
+        """
+        end = self._end() if stop is None else stop
+        if start >= end:
+            return
+        consumer = self._reader()
+        consumer.assign([TopicPartition(*self._place, start)])
+        patience, last = self._clock.monotonic() + self._limit_s, "no answer"
+        while True:
+            first = consumer.poll(_POLL_S)
+            if first is None and self._clock.monotonic() > patience:
+                number = self._place.partition
+                raise self._silent(f"partition {number} is not read to {end}; last: {last}")
+            for message in (*([first] if first else ()), *consumer.consume(_BATCH, 0)):
+                error = message.error()
+                if error is not None and error.code() != _EOF:
+                    last = with_advice(error)
+                    continue
+                patience = self._clock.monotonic() + self._limit_s
+                if (message.offset() or 0) >= end:
+                    return
+                if error is None:
+                    record = record_of(message)
+                    yield record
+                    if record.offset + 1 >= end:
+                        return
+
+    def commit(self, records: Sequence[OutRecord]) -> None:
+        """Write all of these, or none.
+
+        Raises:
+            TakenOverError: Another actor has claimed the partition.
+            InDoubtError: They may be written or not.
+            RefusedRecordsError: None is written: the broker refuses some for what they are.
+        """
+        assert self._producer is not None  # noqa: S101 - claimed before anything is decided
+        producer, failed = self._producer, dict[int, KafkaError]()
+        began = self._clock.monotonic()
+        try:
+            producer.begin_transaction()
+            for index, record in enumerate(records):
+                _produce(producer, record, index, failed)
+            if producer.flush(_CALL_S) == 0 and not failed:
+                producer.commit_transaction(_CALL_S)
+                return
+            refused = {i: with_advice(e) for i, e in failed.items() if e.code() in RECORD_ERRORS}
+            if refused:
+                producer.abort_transaction(_CALL_S)
+                raise RefusedRecordsError(refused)
+        except KafkaException as raised:
+            failed[-1] = error_of(raised)
+        except SystemError as raised:
+            # A fatal error that is told while records are: the client raises it around the callback
+            # of the next one, and Python says so.
+            if not isinstance(raised.__cause__, KafkaException):
+                raise
+            failed[-1] = error_of(raised.__cause__)
+        told = list(failed.values()) or [KafkaError(KafkaError._TIMED_OUT)]  # noqa: SLF001 - as above
+        self._producer = None
+        # A transaction that outlived the broker's limit is shut out by the broker itself.
+        lasted_s = self._clock.monotonic() - began
+        expired = lasted_s >= self._settings.transaction_timeout.total_seconds()
+        if any(error.code() in _SHUT_OUT for error in told) and not expired:
+            raise TakenOverError
+        log.warning("redrive.claimed_again", partition=self._place.partition, error=told[-1].str())
+        raise InDoubtError
+
+    def close(self) -> None:
+        """Let the clients go."""
+        self._producer = None
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            config = reader_config(self._settings, partition_eof=True)
+            self._consumer = make_consumer(config, on_error=self._said)
+        return self._consumer
+
+    def _end(self) -> int:
+        """Return where the log ends, whether or not all of it can be read yet."""
+        wanted = TopicPartition(*self._place)
+        asked = self._admin.list_offsets(
+            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._limit_s,
+        )
+        try:
+            return int(asked[wanted].result().offset)
+        except KafkaException as error:
+            raise self._silent(with_advice(error_of(error))) from error
+
+    def _silent(self, why: str) -> KafkaUnavailableError:
+        return KafkaUnavailableError(
+            f"Kafka at {self._settings.bootstrap_servers} did not let the letters of "
+            f"{self._place.topic!r} be worked on within {self._limit_s:g} s: {why}. "
+            "Check the address, and that it is up"
+        )
+
+
+def _produce(
+    producer: Producer, record: OutRecord, index: int, failed: dict[int, KafkaError]
+) -> None:
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=-1 if record.partition is None else record.partition,
+                on_delivery=partial(_note, failed, index),
+            )
+        except BufferError:
+            producer.poll(0.1)
+        except KafkaException as raised:
+            # What the client itself refuses, such as a record that is too large.
+            if error_of(raised).code() not in RECORD_ERRORS:
+                raise
+            failed[index] = error_of(raised)
+            return
+        else:
+            producer.poll(0)
+            return
+
+
+def _note(failed: dict[int, KafkaError], index: int, error: KafkaError | None, _: Message) -> None:
+    if error is not None:
+        failed[index] = error

@@ -1,0 +1,136 @@
+"""What is to be done with letters: drive them, or move them. Decides, and makes the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import State
+from redrive.events import readable_event_id
+from redrive.kafka.batches import OutRecord
+from redrive.kafka.log import Record
+from redrive.redriving.deciding import (
+    Decision,
+    Mode,
+    Move,
+    Refusal,
+    Refuse,
+    Send,
+    decide_redrive,
+    decide_state,
+)
+from redrive.redriving.outgoing import event_record, state_record
+from redrive.redriving.partition import Entry, is_event
+from redrive.redriving.selection import Selection
+
+__all__ = ["Driving", "Job", "Moving"]
+
+
+class Job(Protocol):
+    """What is to be done with letters."""
+
+    @property
+    def selection(self) -> Selection:
+        """Which letters are meant."""
+        ...
+
+    @property
+    def actor(self) -> str:
+        """Who does it."""
+        ...
+
+    def decide(self, entry: Entry) -> Decision:
+        """Choose what is done with one letter."""
+        ...
+
+    def records(
+        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+    ) -> list[OutRecord]:
+        """Return the records that do it, the state's last."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Driving:
+    """Letters are driven again.
+
+    `partitions` are those of the events topic; `replace` are new payloads, by dlq_id; `deadline` is
+    until when the results are wanted.
+    """
+
+    selection: Selection
+    actor: str
+    events_topic: str
+    partitions: frozenset[int]
+    mode: Mode = "resume"
+    reason: str | None = None
+    most: int = 3
+    deadline: datetime | None = None
+    replace: Mapping[str, bytes] = field(default_factory=dict)
+
+    def decide(self, entry: Entry) -> Send | Refuse:
+        """Choose whether a letter's event is sent back."""
+        value = self.replace.get(entry.dlq_id)
+        if value is not None and not is_event(value):
+            return Refuse(Refusal.NOT_READABLE, "what is to take its place is no event")
+        if value is not None and entry.event_id not in (None, readable_event_id(value)):
+            return Refuse(Refusal.OTHER_EVENT, "what is to take its place has another event_id")
+        if entry.source_partition not in self.partitions:
+            return Refuse(
+                Refusal.NO_PARTITION,
+                f"{self.events_topic} has no partition {entry.source_partition}",
+            )
+        return decide_redrive(entry, mode=self.mode, most=self.most, edited=value is not None)
+
+    def records(
+        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+    ) -> list[OutRecord]:
+        """Return the event, and the state `redriven`."""
+        assert isinstance(what, Send)  # noqa: S101 - decided above
+        value = self.replace.get(entry.dlq_id)
+        sent = event_record(
+            letter,
+            what,
+            topic=self.events_topic,
+            actor=self.actor,
+            deadline=self.deadline,
+            value=value,
+        )
+        state = state_record(
+            record,
+            entry,
+            State.REDRIVEN,
+            actor=self.actor,
+            at=at,
+            reason=self.reason,
+            mode=what.mode,
+            redrive_count=what.count,
+            edited=value is not None,
+        )
+        return [sent, state]
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Letters are discarded, parked, or opened again."""
+
+    selection: Selection
+    actor: str
+    wanted: State
+    reason: str | None = None
+
+    def decide(self, entry: Entry) -> Move | Refuse:
+        """Choose whether a letter is moved."""
+        return decide_state(entry, self.wanted)
+
+    def records(
+        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+    ) -> list[OutRecord]:
+        """Return the state."""
+        del letter, what
+        return [
+            state_record(record, entry, self.wanted, actor=self.actor, at=at, reason=self.reason)
+        ]

@@ -1,0 +1,149 @@
+"""What one partition of the letters topic says: its letters, and where each of them stands.
+
+Pure, and small on top of the records: of a letter only what decisions need is kept, never its
+payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import RECORD_HEADER, LetterState, State
+from redrive.errors import RecordError
+from redrive.events import TRIGGERED, WorkflowEvent, readable_event_id
+from redrive.kafka.log import Record
+from redrive.retry.kinds import Kind, Reason
+
+__all__ = ["Entry", "PartitionFold", "is_event", "letter_of", "state_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One letter, and where it stands.
+
+    `redrive_count` is the highest that any record of it names. `superseded_by` is the newer letter
+    of the same event. `can_read` says whether its event can be read, `checkpoint` whether its run
+    left one. `actor` and `at` belong to its last state record.
+    """
+
+    partition: int
+    offset: int
+    dlq_id: str
+    event_id: str | None
+    workflow_id: str | None
+    kind: Kind
+    reason: Reason
+    error_type: str
+    node: str | None
+    fingerprint: str | None
+    source_partition: int
+    redrive_count: int
+    can_read: bool
+    checkpoint: bool
+    state: State = State.OPEN
+    actor: str | None = None
+    at: datetime | None = None
+    superseded_by: str | None = None
+
+
+class PartitionFold:
+    """Takes the records of one partition in their order; the last state of a letter wins."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._newest: dict[str, str] = {}
+        self.end = 0
+
+    def add(self, record: Record) -> None:
+        """Take the next record; one that is neither letter nor state is passed by."""
+        self.end = record.offset + 1
+        state = state_of(record)
+        if state is not None:
+            self._move(state)
+            return
+        letter = letter_of(record)
+        # Given up twice by the same count, it is the same letter, and stands where it stood.
+        if letter is not None and letter.dlq_id not in self._entries:
+            self._add(_entry(record, letter))
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Return the letters in the order in which they lie there."""
+        return iter(self._entries.values())
+
+    def find(self, dlq_id: str) -> Entry | None:
+        """Return one letter."""
+        return self._entries.get(dlq_id)
+
+    def _add(self, entry: Entry) -> None:
+        self._entries[entry.dlq_id] = entry
+        event = entry.event_id or entry.dlq_id
+        older = self._newest.get(event)
+        self._newest[event] = entry.dlq_id
+        if older is not None:
+            self._entries[older] = replace(self._entries[older], superseded_by=entry.dlq_id)
+
+    def _move(self, told: LetterState) -> None:
+        entry = self._entries.get(told.dlq_id)
+        if entry is not None:
+            self._entries[told.dlq_id] = replace(
+                entry,
+                state=told.state,
+                actor=told.actor,
+                at=told.timestamp,
+                redrive_count=max(entry.redrive_count, told.redrive_count),
+            )
+
+
+def letter_of(record: Record) -> DeadLetter | None:
+    """Return the letter that the record holds, or None."""
+    if record.value is None or dict(record.headers).get(RECORD_HEADER, b"letter") != b"letter":
+        return None
+    try:
+        return DeadLetter.model_validate_json(record.value)
+    except ValidationError:
+        return None
+
+
+def state_of(record: Record) -> LetterState | None:
+    """Return the state that the record holds, or None."""
+    if record.value is None or dict(record.headers).get(RECORD_HEADER) != b"state":
+        return None
+    try:
+        return LetterState.model_validate_json(record.value)
+    except ValidationError:
+        return None
+
+
+def is_event(value: bytes | None) -> bool:
+    """Say whether a worker would run this."""
+    try:
+        return WorkflowEvent.from_bytes(value).event_type == TRIGGERED
+    except RecordError:
+        return False
+
+
+def _entry(record: Record, letter: DeadLetter) -> Entry:
+    value = letter.source.value
+    # A letter that does not say so is of an event that was read once already.
+    was_read = letter.reason is not Reason.UNREADABLE and letter.original_event is not None
+    return Entry(
+        partition=record.place.partition,
+        offset=record.offset,
+        dlq_id=letter.dlq_id,
+        event_id=readable_event_id(value),
+        workflow_id=letter.context.workflow_id,
+        kind=letter.kind,
+        reason=letter.reason,
+        error_type=letter.error.type,
+        node=letter.node,
+        fingerprint=letter.fingerprint,
+        source_partition=letter.source.partition,
+        redrive_count=letter.redrive_count,
+        can_read=value is not None and (was_read or is_event(value)),
+        checkpoint=letter.checkpoint is not None and letter.checkpoint.checkpoint_id is not None,
+    )

@@ -1,0 +1,367 @@
+"""Letters driven again on a real broker, with a real worker: what runs again, and what is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypedDict
+
+from confluent_kafka import Producer
+from langgraph.graph import START, StateGraph
+from pytest import raises  # noqa: PT013 - the one name of it that is needed
+
+from redrive.clock import SYSTEM
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import LetterState, State
+from redrive.errors import KafkaUnavailableError
+from redrive.events import EventHeaders, ResultStatus
+from redrive.graphs.options import CheckpointSettings
+from redrive.kafka.client import admin_config
+from redrive.kafka.connect import make_admin
+from redrive.kafka.log import Record
+from redrive.redriving.door import KafkaDoor
+from redrive.redriving.facts import Report
+from redrive.redriving.following import RunEnding, follow
+from redrive.redriving.partition import letter_of, state_of
+from redrive.redriving.redrive import discard, park, plan, redrive, unpark
+from redrive.redriving.selection import Selection
+from redrive.retry.kinds import Reason
+from redrive.settings import Settings
+from redrive.testing.judging import gather, judge
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import Stage, event
+from redrive.wiring import LangGraphKafkaConsumer
+
+MakeStage = Callable[..., Stage]
+ALL = Selection()
+LONG = timedelta(seconds=30)
+
+
+class Log(TypedDict, total=False):
+    steps: list[str]
+    text: str
+
+
+class Story:
+    """A line of nodes; the ones that are named fail, and each run of one is counted."""
+
+    def __init__(self, *failing: str) -> None:
+        self.ran: Counter[str] = Counter()
+        self.failing = set(failing)
+
+    def node(self, name: str) -> Any:  # noqa: ANN401 - LangGraph's type of a node
+        async def run(state: Log) -> Log:
+            self.ran[name] += 1
+            if name in self.failing:
+                raise ValueError(f"{name} has no rights")
+            return {"steps": [*state.get("steps", []), name]}
+
+        return run
+
+    def graph(self, *names: str) -> Any:  # noqa: ANN401 - LangGraph's type of a graph
+        graph: Any = StateGraph(Log)
+        before = START
+        for name in names or ("plan", "work", "write"):
+            graph.add_node(name, self.node(name)).add_edge(before, name)
+            before = name
+        return graph
+
+
+@asynccontextmanager
+async def worker(stage: Stage, graph: Any) -> AsyncIterator[None]:  # noqa: ANN401 - as above
+    settings = Settings(
+        kafka=stage.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+    )
+    async with LangGraphKafkaConsumer(settings, {"*": graph}):
+        yield
+
+
+async def settled(stage: Stage) -> None:
+    await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+
+async def drive(stage: Stage, selection: Selection = ALL, **wishes: Any) -> Report:  # noqa: ANN401 - as `redrive` takes them
+    call = partial(redrive, stage.kafka_settings(), selection, actor="anna", **wishes)
+    return await asyncio.to_thread(call)
+
+
+async def ends(stage: Stage, report: Report) -> list[RunEnding]:
+    kafka = stage.kafka_settings()
+    return await asyncio.to_thread(lambda: list(follow(kafka, report, timeout=LONG)))
+
+
+def records(stage: Stage, topic: str) -> list[Record]:
+    return read_topic(stage.bootstrap_servers, getattr(stage.topics, topic))
+
+
+def letters(stage: Stage) -> list[DeadLetter]:
+    return [found for record in records(stage, "dlq") if (found := letter_of(record))]
+
+
+def states(stage: Stage) -> list[LetterState]:
+    return [found for record in records(stage, "dlq") if (found := state_of(record))]
+
+
+def told(stage: Stage) -> list[tuple[State, str]]:
+    return [(state.state, state.actor) for state in states(stage)]
+
+
+def reasons(report: Report) -> list[str]:
+    return [no.refusal.value for no in report.refused]
+
+
+async def test_a_resumed_letter_runs_from_the_node_that_failed_and_is_resolved(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(), Story("write")
+    asked = event({})
+    async with worker(stage, story.graph()):
+        stage.send([asked], headers={"tenant": "seven", "redrive-deadline": "99999999999999"})
+        await settled(stage)
+        story.failing.clear()
+
+        report = await drive(stage, reason="the rights are back")
+        (ending,) = await ends(stage, report)
+        await settled(stage)
+
+    assert story.ran == {"plan": 1, "work": 1, "write": 2}
+    assert ending.answer.result == {"steps": ["plan", "work", "write"]}
+    run = ending.answer.run
+    assert run is not None
+    assert (run.redrive_count, run.resumed, run.resume_verified) == (1, True, True)
+    driven, resolved = states(stage)
+    assert (driven.state, driven.actor, driven.reason) == (
+        State.REDRIVEN,
+        "anna",
+        "the rights are back",
+    )
+    assert (resolved.state, resolved.dlq_id) == (State.RESOLVED, letters(stage)[0].dlq_id)
+    first, second = records(stage, "events")
+    assert (second.key, second.value, second.place) == (first.key, first.value, first.place)
+    assert ("tenant", b"seven") in second.headers
+    assert EventHeaders.read(second.headers).deadline is None
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+async def test_a_restarted_letter_runs_all_nodes(make_stage: MakeStage) -> None:
+    stage, story = make_stage(), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+        story.failing.clear()
+
+        (ending,) = await ends(stage, await drive(stage, mode="restart"))
+        await settled(stage)
+
+    assert ending.succeeded
+    assert story.ran == {"plan": 2, "work": 2, "write": 2}
+    assert [state for state, _ in told(stage)] == [State.REDRIVEN, State.RESOLVED]
+
+
+async def test_a_run_that_fails_again_writes_a_new_letter_until_it_was_driven_too_often(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+        for _ in range(2):
+            (ending,) = await ends(stage, await drive(stage, max_redrives=2))
+            assert ending.failed_alike
+        await settled(stage)
+        refused = await drive(stage, max_redrives=2)
+
+    assert [letter.redrive_count for letter in letters(stage)] == [0, 1, 2]
+    assert (reasons(refused), refused.done) == (["too_many"], [])
+    assert story.ran == {"plan": 1, "work": 1, "write": 3}
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+async def test_a_letter_whose_node_is_gone_is_refused_by_the_worker(make_stage: MakeStage) -> None:
+    stage, story = make_stage(), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+    async with worker(stage, story.graph("plan", "work", "print")):
+        (ending,) = await ends(stage, await drive(stage))
+        await settled(stage)
+
+    info = ending.answer.error_info
+    assert info is not None
+    assert info.reason is Reason.GRAPH_CHANGED
+    assert letters(stage)[-1].reason is Reason.GRAPH_CHANGED
+    assert story.ran["print"] == 0
+
+
+async def test_a_resume_is_refused_where_another_run_has_used_the_thread(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})], headers={"redrive-thread": "chat-7"})
+        await settled(stage)
+        story.failing.clear()
+        stage.send([event({})], headers={"redrive-thread": "chat-7"})
+        await settled(stage)
+
+        (ending,) = await ends(stage, await drive(stage))
+        refused = await drive(stage)
+        (again,) = await ends(stage, await drive(stage, mode="restart"))
+        await settled(stage)
+
+    info = ending.answer.error_info
+    assert info is not None
+    assert info.reason is Reason.THREAD_MOVED_ON
+    assert reasons(refused) == ["thread_moved_on"]
+    assert again.succeeded
+
+
+async def test_what_expires_before_it_begins_leaves_its_letter_open(make_stage: MakeStage) -> None:
+    stage, story = make_stage(), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+        story.failing.clear()
+
+        (late,) = await ends(stage, await drive(stage, deadline=timedelta(seconds=-1)))
+        (ending,) = await ends(stage, await drive(stage))
+        await settled(stage)
+
+    assert late.answer.status is ResultStatus.ERROR
+    assert ending.succeeded
+    told_of = [(state.state, state.redrive_count) for state in states(stage)]
+    assert told_of == [
+        (State.REDRIVEN, 1),
+        (State.OPEN, 1),
+        (State.REDRIVEN, 2),
+        (State.RESOLVED, 2),
+    ]
+
+
+async def test_what_cannot_be_read_is_driven_once_it_is_edited(make_stage: MakeStage) -> None:
+    stage, story, mended = make_stage(), Story(), event({"text": "mended"})
+    async with worker(stage, story.graph()):
+        stage.send([b'{"event_id": "%s", "payload": 1}' % mended.event_id.encode()])
+        await settled(stage)
+        (letter,) = letters(stage)
+
+        refused = await drive(stage)
+        report = await drive(stage, replace={letter.dlq_id: mended.to_bytes()})
+        (ending,) = await ends(stage, report)
+        await settled(stage)
+
+    assert reasons(refused) == ["not_readable"]
+    assert ending.answer.result == {"text": "mended", "steps": ["plan", "work", "write"]}
+    assert states(stage)[0].model_extra == {"edited": True}
+    assert letters(stage) == [letter]
+
+
+async def test_when_the_first_ones_fail_the_others_stay(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=2), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({}) for _ in range(6)])
+        await settled(stage)
+
+        stopped = await drive(stage, canary=2)
+        story.failing.clear()
+        report = await drive(stage, canary=2)
+        ended = await ends(stage, report)
+        await settled(stage)
+
+    assert len(stopped.done) == 2
+    assert stopped.stopped is not None
+    assert (len(report.done), report.stopped) == (6, None)
+    assert all(ending.succeeded for ending in ended)
+    assert story.ran == {"plan": 6, "work": 6, "write": 6 + 2 + 6}
+
+
+async def test_a_run_that_comes_back_as_its_letter_stops_the_others(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({}) for _ in range(40)])
+        await settled(stage)
+
+        report = await drive(stage, rate=10.0, stop_on_same_fingerprint=True)
+        await settled(stage)
+
+    assert 10 <= len(report.done) < 40
+    assert report.stopped is not None
+    assert "ended again as its letter did" in report.stopped
+
+
+async def test_parked_and_discarded_letters_are_not_driven(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    kafka, first, second = stage.kafka_settings(), event({}), event({})
+    async with worker(stage, story.graph()):
+        stage.send([first, second])
+        await settled(stage)
+    one, two = Selection.of([first.event_id]), Selection.of([second.event_id, "nobody"])
+
+    parked = park(kafka, one, actor="bob", reason="the bank is closed")
+    gone = discard(kafka, two, actor="bob")
+    refused = plan(kafka, Selection.of([first.event_id, second.event_id]))
+    back = unpark(kafka, ALL, actor="carl")
+    planned = plan(kafka, ALL)
+
+    assert [len(parked.done), len(gone.done), len(back.done)] == [1, 1, 1]
+    assert gone.unknown == {"nobody"}
+    assert reasons(refused) == ["parked", "discarded"]
+    assert [done.entry.event_id for done in planned.done] == [first.event_id]
+    assert told(stage) == [
+        (State.PARKED, "bob"),
+        (State.DISCARDED, "bob"),
+        (State.OPEN, "carl"),
+    ]
+    assert len(records(stage, "events")) == 2
+
+
+async def test_what_a_killed_redrive_left_open_counts_for_nothing(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+    killed = Producer(
+        {
+            "bootstrap.servers": stage.bootstrap_servers,
+            "transactional.id": f"redrive.{stage.topics.dlq}.0",
+        }
+    )
+    killed.init_transactions(10)
+    killed.begin_transaction()
+    killed.produce(stage.topics.events, letters(stage)[0].source.value, partition=0)
+    assert killed.flush(10) == 0
+
+    report = await drive(stage)
+
+    assert len(report.done) == 1
+    assert len(records(stage, "events")) == 2
+
+
+async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    async with worker(stage, story.graph()):
+        stage.send([event({})])
+        await settled(stage)
+    other = Producer(
+        {"bootstrap.servers": stage.bootstrap_servers, "transactional.id": stage.topics.dlq}
+    )
+    other.init_transactions(10)
+    other.begin_transaction()
+    other.produce(stage.topics.dlq, b"a worker's", partition=0)
+    assert other.flush(10) == 0
+    impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=3)})
+    sizes = dict.fromkeys(stage.topics.names, 1_000_000)
+    admin = make_admin(admin_config(impatient))
+    door = KafkaDoor(impatient, 0, admin=admin, max_bytes=sizes, clock=SYSTEM)
+
+    with raises(KafkaUnavailableError, match="not read to"):
+        list(door.read(0))
+    other.abort_transaction(10)
+
+    assert len(list(door.read(0))) == 1
+    door.close()

@@ -1,0 +1,109 @@
+"""How fast letters go, and what ends the work."""
+
+from __future__ import annotations
+
+from redrive.redriving.deciding import Send
+from redrive.redriving.facts import Done
+from redrive.redriving.pace import Paced
+from redrive.redriving.partition import Entry
+from redrive.redriving.working import MAX_PAGE
+from redrive.retry.kinds import Kind, Reason
+from redrive.testing.clock import TurnedClock
+
+ENTRY = Entry(
+    partition=0,
+    offset=0,
+    dlq_id="d",
+    event_id="e",
+    workflow_id="w",
+    kind=Kind.PERMANENT,
+    reason=Reason.PERMANENT,
+    error_type="ValueError",
+    node=None,
+    fingerprint=None,
+    source_partition=0,
+    redrive_count=0,
+    can_read=True,
+    checkpoint=True,
+)
+
+
+class Asked:
+    """A guard that says what it is told to, and remembers what it was asked."""
+
+    def __init__(self, *, answer: bool = True) -> None:
+        self.answer = answer
+        self.waits: list[bool] = []
+
+    def may_go_on(self, *, wait: bool) -> bool:
+        self.waits.append(wait)
+        return self.answer
+
+
+def went(pace: Paced, count: int) -> None:
+    pace.went([Done(ENTRY, Send("resume", 1))] * count)
+
+
+def test_without_wishes_a_page_is_full() -> None:
+    assert Paced(TurnedClock()).most() == MAX_PAGE
+
+
+def test_no_more_go_than_the_limit_says() -> None:
+    pace = Paced(TurnedClock(), limit=7)
+
+    first = pace.most()
+    went(pace, 5)
+
+    assert (first, pace.most()) == (7, 2)
+    went(pace, 2)
+    assert pace.most() == 0
+
+
+def test_a_rate_makes_small_pages_and_waits_between_them() -> None:
+    clock = TurnedClock()
+    pace = Paced(clock, rate=20)
+    began = clock.monotonic()
+
+    for _ in range(3):
+        went(pace, pace.most())
+    pace.most()
+
+    assert clock.monotonic() - began == 3.0
+
+
+def test_a_slow_rate_sends_one_at_a_time() -> None:
+    clock = TurnedClock()
+    pace = Paced(clock, rate=0.5)
+    began = clock.monotonic()
+
+    for _ in range(3):
+        assert pace.most() == 1
+        went(pace, 1)
+
+    assert clock.monotonic() - began == 4.0
+
+
+def test_canaries_go_first_and_are_waited_for_once() -> None:
+    guard = Asked()
+    pace = Paced(TurnedClock(), canary=3, guard=guard)
+
+    sizes = [pace.most()]
+    went(pace, 2)
+    sizes.append(pace.most())
+    went(pace, 1)
+    sizes.append(pace.most())
+    went(pace, 100)
+    sizes.append(pace.most())
+
+    assert sizes == [3, 1, MAX_PAGE, MAX_PAGE]
+    assert guard.waits == [False, True, False]
+
+
+def test_nothing_more_goes_once_the_guard_has_said_no() -> None:
+    guard = Asked(answer=False)
+    pace = Paced(TurnedClock(), guard=guard)
+    went(pace, 1)
+
+    first, guard.answer = pace.most(), True
+
+    assert (first, pace.most()) == (0, 0)
