@@ -27,14 +27,14 @@ MakeStage = Callable[..., Stage]
 MANY = 150
 
 
-def store_letters(stage: Stage, count: int = MANY, *, text: str = "") -> None:
-    """Write letters to partition 0, as workers would have."""
+def store_letters(stage: Stage, count: int = MANY, *, text: str = "", partition: int = 0) -> None:
+    """Write letters to one partition, as workers would have."""
     config = producer_config(stage.kafka_settings(), max_message_bytes=3_000_000)
     producer = make_producer(config)
     for offset in range(len(text), len(text) + count):
         sent = event({"number": offset, "text": text})
         letter = DeadLetter(
-            dlq_id=dlq_id(stage.topics.events, 0, offset, count=0),
+            dlq_id=dlq_id(stage.topics.events, partition, offset, count=0),
             timestamp=SYSTEM.now(),
             original_event=None if text else sent.model_dump(mode="json"),
             error=LetterError(type="ValueError", message="no"),
@@ -45,14 +45,14 @@ def store_letters(stage: Stage, count: int = MANY, *, text: str = "") -> None:
             node="write",
             source=Source(
                 topic=stage.topics.events,
-                partition=0,
+                partition=partition,
                 offset=offset,
                 key=sent.event_id.encode(),
                 value=sent.to_bytes(),
             ),
         )
         producer.produce(
-            stage.topics.dlq, letter.to_bytes(), key=sent.event_id.encode(), partition=0
+            stage.topics.dlq, letter.to_bytes(), key=sent.event_id.encode(), partition=partition
         )
         producer.poll(0)
     assert producer.flush(30) == 0
@@ -90,10 +90,10 @@ def until_some_are_driven(stage: Stage) -> None:
     wait_until(lambda: driven(stage), timeout_s=60, what="the first letters driven", every_s=0.2)
 
 
-def assert_each_once(stage: Stage) -> None:
+def assert_each_once(stage: Stage, many: int = MANY) -> None:
     assert set(driven(stage).values()) == {1}
     assert driven(stage) == told(stage)
-    assert len(driven(stage)) == MANY
+    assert len(driven(stage)) == many
 
 
 @pytest.fixture
@@ -104,18 +104,21 @@ def stage(make_stage: MakeStage) -> Stage:
 
 
 def test_started_twice_at_once_each_is_driven_once_and_one_says_who_has_it(stage: Stage) -> None:
+    store_letters(stage, 20, partition=1)
     drive = ("redrive", "--all", "--yes", "--no-wait")
-    slow = command(stage, *drive, "--rate", "5", "--actor", "anna")
+    slow = command(stage, *drive, "--rate", "5", "--actor", "anna", "--json")
     until_some_are_driven(stage)
 
     code, out, err = run(stage, *drive, "--actor", "bob")
-    _, slow_err = slow.communicate(timeout=60)
+    slow_out, slow_err = slow.communicate(timeout=60)
 
     assert code == ExitCode.OK, err
     assert " letter(s) sent, " in out
     assert slow.returncode == ExitCode.FENCED, slow_err
     assert "partition 0 of the letters was taken over by bob" in slow_err
-    assert_each_once(stage)
+    # It has stopped: the other partition was left to who had taken over.
+    assert json.loads(slow_out)["refused"] == []
+    assert_each_once(stage, MANY + 20)
 
 
 def test_killed_in_the_middle_and_started_again_each_is_driven_once(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -207,10 +208,10 @@ def test_the_event_goes_back_as_it_came_with_headers_of_its_own() -> None:
     ]
     found = letter(sent, count=1, headers=came)
 
-    resumed = event_record(found, Send("resume", 2), topic="events", actor="anna")
-    restarted = event_record(
-        found, Send("restart", 2), topic="events", actor="anna", deadline=NOW, value=b"{}"
-    )
+    send = partial(event_record, found, topic="events", partition=2, actor="anna")
+
+    resumed = send(Send("resume", 2))
+    restarted = send(Send("restart", 2), deadline=NOW, value=b"{}")
 
     assert (resumed.topic, resumed.partition) == ("events", 2)
     assert (resumed.key, resumed.value) == (b"\xffkey", sent.to_bytes())
@@ -257,10 +258,21 @@ def test_an_edit_is_an_event_and_the_same_event(value: bytes, wanted: Refusal) -
     assert refusal(job.decide(told)) is wanted
 
 
-def test_an_event_goes_to_no_partition_that_is_not_there() -> None:
+def test_an_event_goes_to_no_partition_that_is_not_there_or_not_its_letters() -> None:
     job = Driving(Selection(), "anna", "events", frozenset({0, 1}))
 
     assert refusal(job.decide(entry())) is Refusal.NO_PARTITION
+    assert refusal(job.decide(entry(source_partition=1))) is Refusal.NO_PARTITION
+    assert job.decide(entry(partition=1, source_partition=1)) == Send("resume", 1)
+
+
+def test_a_letter_that_does_not_say_from_where_its_event_came_is_driven_where_it_lies() -> None:
+    found = letter(event({}))
+    source = found.source.model_copy(update={"partition": -1})
+
+    (told,) = fold(found.model_copy(update={"source": source}))
+
+    assert told.source_partition == told.partition == 2
 
 
 def test_ids_mean_a_letter_by_its_own_or_the_newest_of_an_event() -> None:

@@ -83,6 +83,13 @@ class Driving:
                 Refusal.NO_PARTITION,
                 f"{self.events_topic} has no partition {entry.source_partition}",
             )
+        if entry.source_partition != entry.partition:
+            # Its run would say how it ended on the partition of the event, where no letter is.
+            return Refuse(
+                Refusal.NO_PARTITION,
+                f"the letter lies on partition {entry.partition}, its event came from "
+                f"{entry.source_partition}",
+            )
         return decide_redrive(entry, mode=self.mode, most=self.most, edited=value is not None)
 
     def records(
@@ -95,6 +102,7 @@ class Driving:
             letter,
             what,
             topic=self.events_topic,
+            partition=entry.source_partition,
             actor=self.actor,
             deadline=self.deadline,
             value=value,

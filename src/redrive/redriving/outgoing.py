@@ -39,16 +39,18 @@ def event_record(
     send: Send,
     *,
     topic: str,
+    partition: int,
     actor: str,
     deadline: datetime | None = None,
     value: bytes | None = None,
 ) -> OutRecord:
-    """Return the event that drives a letter again: key, value and partition as they were.
+    """Return the event that drives a letter again: key and value as they were.
 
     Args:
         letter: Holds the event.
         send: How it is driven.
         topic: The events topic.
+        partition: The one that the event came from, since its thread bears that number.
         actor: Who drives it.
         deadline: Until when the result is wanted; the old one is never kept.
         value: Takes the place of the event's bytes.
@@ -70,7 +72,7 @@ def event_record(
         key=source.key,
         value=source.value if value is None else value,
         headers=(*kept, *ours.write()),
-        partition=source.partition,
+        partition=partition,
     )
 
 

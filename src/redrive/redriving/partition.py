@@ -28,7 +28,8 @@ class Entry:
 
     `redrive_count` is the highest that any record of it names. `superseded_by` is the newer letter
     of the same event. `can_read` says whether its event can be read, `checkpoint` whether its run
-    left one. `actor` and `at` belong to its last state record.
+    left one. `source_partition` is that of its event, or its own where the letter does not say.
+    `actor` and `at` belong to its last state record.
     """
 
     partition: int
@@ -128,11 +129,11 @@ def is_event(value: bytes | None) -> bool:
 
 
 def _entry(record: Record, letter: DeadLetter) -> Entry:
-    value = letter.source.value
+    value, own = letter.source.value, record.place.partition
     # A letter that does not say so is of an event that was read once already.
     was_read = letter.reason is not Reason.UNREADABLE and letter.original_event is not None
     return Entry(
-        partition=record.place.partition,
+        partition=own,
         offset=record.offset,
         dlq_id=letter.dlq_id,
         event_id=readable_event_id(value),
@@ -142,7 +143,7 @@ def _entry(record: Record, letter: DeadLetter) -> Entry:
         error_type=letter.error.type,
         node=letter.node,
         fingerprint=letter.fingerprint,
-        source_partition=letter.source.partition,
+        source_partition=source if (source := letter.source.partition) >= 0 else own,
         redrive_count=letter.redrive_count,
         can_read=value is not None and (was_read or is_event(value)),
         checkpoint=letter.checkpoint is not None and letter.checkpoint.checkpoint_id is not None,

@@ -192,7 +192,12 @@ def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Itera
         if not found.done:
             yield found
         elif pace.most() > 0:
-            yield from work(door, partition, job, pace=pace, clock=clock)
+            for step in work(door, partition, job, pace=pace, clock=clock):
+                yield step
+                if step.taken_over is not None:
+                    # The other one will come to the next partitions too: two who go on would take
+                    # them from each other.
+                    return
 
 
 def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor]]:
