@@ -230,6 +230,17 @@ def test_a_producer_that_another_one_fenced_stops_the_worker(
     assert settle(thread, reports) == Stopped(FENCED)
 
 
+def test_a_fence_that_comes_around_a_delivery_report_stops_the_worker_too(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    def told() -> object:
+        raise SystemError("returned a result with an exception set") from KafkaException(FENCED)
+
+    factory.scripts = [{"flush": told}]
+
+    assert settle(thread, reports) == Stopped(FENCED)
+
+
 def test_a_transaction_that_outlived_the_brokers_limit_does_not_stop_the_worker(
     factory: Factory, reports: list[Report]
 ) -> None:

@@ -361,6 +361,11 @@ class _Hands:
         self._call = (name, self._clock.monotonic() + limit_s + self._limits.slack)
         try:
             return call(*args)
+        except SystemError as error:
+            # What confluent-kafka makes of a fatal error that comes with delivery reports.
+            if isinstance(error.__cause__, KafkaException):
+                raise error.__cause__ from error
+            raise
         finally:
             self._call = None
             # An abandoned thread must not make another call: its batch is someone else's now.
