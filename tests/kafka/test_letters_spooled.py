@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
 
+import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     AlterConfigOpType,
@@ -73,6 +74,7 @@ def _settings(stage: Stage, spool: Path) -> Settings:
     )
 
 
+@pytest.mark.invariant("P6")
 async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
     make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ async def test_a_letter_that_its_topic_does_not_take_is_spooled(
     assert judge(gather(stage.bootstrap_servers, stage.topics)).letters == {"permanent": 1}
 
 
+@pytest.mark.invariant("P6")
 async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_back(
     broker_tools: None,  # noqa: ARG001 - checks the tools
     tmp_path: Path,

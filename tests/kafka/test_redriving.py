@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict
 
+import pytest
 from confluent_kafka import Producer
 from langgraph.graph import START, StateGraph
 from pytest import raises  # noqa: PT013 - the one name of it that is needed
@@ -115,6 +116,7 @@ def reasons(report: Report) -> list[str]:
     return [no.refusal.value for no in report.refused]
 
 
+@pytest.mark.invariant("P4", "P13")
 async def test_a_resumed_letter_runs_from_the_node_that_failed_and_is_resolved(
     make_stage: MakeStage,
 ) -> None:
@@ -163,6 +165,7 @@ async def test_a_restarted_letter_runs_all_nodes(make_stage: MakeStage) -> None:
     assert [state for state, _ in told(stage)] == [State.REDRIVEN, State.RESOLVED]
 
 
+@pytest.mark.invariant("P13")
 async def test_a_run_that_fails_again_writes_a_new_letter_until_it_was_driven_too_often(
     make_stage: MakeStage,
 ) -> None:
@@ -320,6 +323,7 @@ async def test_parked_and_discarded_letters_are_not_driven(make_stage: MakeStage
     assert len(records(stage, "events")) == 2
 
 
+@pytest.mark.invariant("P13")
 async def test_what_a_killed_redrive_left_open_counts_for_nothing(make_stage: MakeStage) -> None:
     stage, story = make_stage(partitions=1), Story("write")
     async with worker(stage, story.graph()):

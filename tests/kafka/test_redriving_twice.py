@@ -103,6 +103,7 @@ def stage(make_stage: MakeStage) -> Stage:
     return stage
 
 
+@pytest.mark.invariant("P13")
 def test_started_twice_at_once_each_is_driven_once_and_one_says_who_has_it(stage: Stage) -> None:
     store_letters(stage, 20, partition=1)
     drive = ("redrive", "--all", "--yes", "--no-wait")
@@ -121,6 +122,7 @@ def test_started_twice_at_once_each_is_driven_once_and_one_says_who_has_it(stage
     assert_each_once(stage, MANY + 20)
 
 
+@pytest.mark.invariant("P13")
 def test_killed_in_the_middle_and_started_again_each_is_driven_once(stage: Stage) -> None:
     drive = ("redrive", "--all", "--yes", "--no-wait")
     killed = command(stage, *drive, "--rate", "40")

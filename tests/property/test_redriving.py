@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,7 @@ moves = st.one_of(
 fates = st.lists(st.sampled_from(["stored", "lost", "unheard"]), max_size=4)
 
 
+@pytest.mark.invariant("P13")
 @settings(max_examples=300)
 @example(letters=1, page=1, schedule=["anna"] * 9, troubles={"anna": ["unheard"], "bob": []})
 @example(

@@ -142,6 +142,7 @@ def letter_of(outcome: Outcome) -> DeadLetter:
     return DeadLetter.model_validate_json(found.value or b"")
 
 
+@pytest.mark.invariant("P15")
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_failure_shows_no_secret_however_it_is_planted(way: Callable[[str], None]) -> None:
     for text, secret in SECRETS.items():
@@ -155,6 +156,7 @@ async def test_a_failure_shows_no_secret_however_it_is_planted(way: Callable[[st
         assert "[redacted:" in seen
 
 
+@pytest.mark.invariant("P15")
 async def test_a_line_of_source_in_the_traceback_shows_no_secret() -> None:
     def connect() -> None:
         open_with(host="db", password="correct horse")  # noqa: S106 - a canary
@@ -240,6 +242,7 @@ def _own_logging() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.mark.invariant("P15")
 @pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize("as_json", [True, False])
 def test_no_log_line_of_the_command_shows_a_secret(
