@@ -188,7 +188,10 @@ def readable_event_id(value: bytes | None) -> str | None:
     except (ValueError, RecursionError):
         return None
     found = parsed.get("event_id") if isinstance(parsed, dict) else None
-    return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_CHARS else None
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID_CHARS:
+        return None
+    # JSON may escape half characters, which no record can carry.
+    return None if any("\ud800" <= character <= "\udfff" for character in found) else found
 
 
 @dataclass(frozen=True, slots=True)

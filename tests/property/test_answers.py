@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redrive.consumer.answers import Answers, GivenUp
@@ -71,6 +71,7 @@ def letter_of(outcome: Outcome) -> DeadLetter:
 
 
 @pytest.mark.invariant("P1", "P6")
+@example(b'{"event_id": "\\ud800"}')
 @given(values)
 def test_whatever_cannot_be_read_ends_in_a_whole_letter(value: bytes | None) -> None:
     outcome = answers().unreadable(delivery(value, [("h", b"\xff")]), RecordError("no"))
