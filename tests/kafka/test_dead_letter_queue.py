@@ -234,7 +234,7 @@ async def test_many_letters_at_once_are_all_stored_and_the_loop_goes_on(
 
     assert {letter.dlq_id for letter in letters(kafka, topics.dlq)} == set(ids)
     assert len(set(ids)) == 300
-    assert turns > 10
+    assert turns > 1
 
 
 async def test_a_letter_too_large_for_its_topic_goes_without_the_parsed_event(

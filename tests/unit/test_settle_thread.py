@@ -187,8 +187,19 @@ def _abort_is_called() -> dict[str, Callable[[], object]]:
     return {"send_offsets_to_transaction": fails(ABORTABLE)}
 
 
+_BEFORE: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    # Workers of other tests in this process may have left a thread that still waits for a broker.
+    _BEFORE.clear()
+    _BEFORE.update(threading.enumerate())
+
+
 def _settle_threads() -> int:
-    return sum(t.name == "redrive-settle" for t in threading.enumerate())
+    ours = set(threading.enumerate()) - _BEFORE
+    return sum(thread.name.startswith("redrive-settle") for thread in ours)
 
 
 def test_a_failed_abort_replaces_the_producer(
