@@ -141,11 +141,7 @@ class WorkflowProcessor:
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await self._hold(attempt, current, lease, control, limits, progress)
-        if isinstance(end, Drained):
-            return end
-        seen = attempt.witness
-        unverified = None if seen is None else seen.complaints(ended=isinstance(end, Ended))
-        return replace(end, node_retries=current.node_retries, unverified=unverified)
+        return _with_counts(end, attempt, current)
 
     async def _hold(
         self,
@@ -249,6 +245,15 @@ class WorkflowProcessor:
         except Exception as error:  # noqa: BLE001 - the run is over; only its sweeping is in doubt
             told = BUILT_IN.mask(str(error))
             log.warning("checkpoints.not_marked", thread_id=thread_id, error=told)
+
+
+def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
+    """Add what was seen beside the run itself: retries in place, and how its resume went."""
+    if isinstance(end, Drained):
+        return end
+    seen = attempt.witness
+    unverified = None if seen is None else seen.complaints(ended=isinstance(end, Ended))
+    return replace(end, node_retries=current.node_retries, unverified=unverified)
 
 
 async def _outcome(attempt: Attempt, task: asyncio.Task[Ended]) -> RunEnd:

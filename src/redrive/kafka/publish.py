@@ -16,6 +16,7 @@ from pydantic_core import PydanticSerializationError
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
 from redrive.kafka.options import KafkaSettings
@@ -108,28 +109,17 @@ def publish_event(
         SettingsError: librdkafka refuses one of the client's options, or the broker refuses who we
             say we are.
     """
-    value = _json(event)
+    record = OutRecord(
+        settings.events_topic,
+        key=(key or event.event_id).encode(),
+        value=_json(event),
+        headers=tuple((headers or EventHeaders()).write()),
+    )
     deadline = clock.monotonic() + timeout.total_seconds()
     said = Said(settings.bootstrap_servers)
 
     def store() -> Published:
-        left_s = max(_LEAST_S, deadline - clock.monotonic())
-        options = producer_config(settings) | {"message.timeout.ms": round(left_s * 1000)}
-        said.forget()
-        producer = make(options, on_error=said)
-        reports: list[tuple[KafkaError | None, Message]] = []
-        producer.produce(
-            settings.events_topic,
-            value=value,
-            key=(key or event.event_id).encode(),
-            headers=[*(headers or EventHeaders()).write()],
-            on_delivery=lambda error, message: reports.append((error, message)),
-        )
-        _wait(producer, reports, said, left_s=left_s + GRACE_S, clock=clock)
-        error, message = reports[0]
-        if error is not None:
-            raise KafkaException(error)
-        return place_of(settings.events_topic, message)
+        return _store(settings, record, said, make, deadline=deadline, clock=clock)
 
     policy = until(
         timeout.total_seconds(),
@@ -142,6 +132,35 @@ def publish_event(
     except KafkaException as error:
         kind = policy.classifier.classify(error).kind
         raise _failed(settings, event, timeout, error_of(error), kind) from error
+
+
+def _store(
+    settings: KafkaSettings,
+    record: OutRecord,
+    said: Said,
+    make: MakeProducer,
+    *,
+    deadline: float,
+    clock: Clock,
+) -> Published:
+    """Try once, with a producer of its own; `deadline` is in the clock's monotonic seconds."""
+    left_s = max(_LEAST_S, deadline - clock.monotonic())
+    options = producer_config(settings) | {"message.timeout.ms": round(left_s * 1000)}
+    said.forget()
+    producer = make(options, on_error=said)
+    reports: list[tuple[KafkaError | None, Message]] = []
+    producer.produce(
+        record.topic,
+        value=record.value,
+        key=record.key,
+        headers=list(record.headers),
+        on_delivery=lambda error, message: reports.append((error, message)),
+    )
+    _wait(producer, reports, said, left_s=left_s + GRACE_S, clock=clock)
+    error, message = reports[0]
+    if error is not None:
+        raise KafkaException(error)
+    return place_of(record.topic, message)
 
 
 def _wait(

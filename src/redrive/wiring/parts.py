@@ -94,39 +94,26 @@ def build_parts(
     upward: Upward,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
-    kafka, worker = settings.kafka, settings.worker
-    session_s = kafka.session_timeout.total_seconds()
+    grace_s = settings.worker.grace.total_seconds()
+    session_s = settings.kafka.session_timeout.total_seconds()
     pulse = Pulse(clock)
-    answers = Answers(
-        results_topic=kafka.results_topic,
-        dlq_topic=kafka.dlq_topic,
-        max_bytes=report.max_bytes,
-        worker=name,
-        clock=clock,
-        redactor=settings.letters.redactor(),
-    )
+    answers = _answers(settings, report, name, clock)
     runner = Runner(
         processor,
         answers,
         policy=policy,
-        grace_s=worker.grace.total_seconds(),
+        grace_s=grace_s,
         classifier=settings.retry.classifier(clock),
         worker=name,
         clock=clock,
         last_exit=last_exit(),
     )
     settler, settling = _settler(settings, report, upward, clock)
-    # As many groups as members of a group: the guilty one is found soonest.
-    turns = Turns(
-        in_flight=worker.in_flight,
-        max_crashes=settings.retry.max_crashes,
-        suspects_at_once=math.isqrt(worker.in_flight),
-    )
     intake = Intake(
         runner,
         answers,
-        turns,
-        Leftovers(upward.stuck, grace_s=worker.grace.total_seconds()),
+        _turns(settings),
+        Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
         keep=checkpoints.keep,
@@ -134,12 +121,32 @@ def build_parts(
     )
     polling = PollThread(
         partial(_consumer, settings),
-        topics=[kafka.events_topic],
+        topics=[settings.kafka.events_topic],
         listener=settler,
         pulse=pulse,
         ended=upward.ended,
     )
     return Parts(intake, settler, settling, polling, checkpoints)
+
+
+def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -> Answers:
+    return Answers(
+        results_topic=settings.kafka.results_topic,
+        dlq_topic=settings.kafka.dlq_topic,
+        max_bytes=report.max_bytes,
+        worker=name,
+        clock=clock,
+        redactor=settings.letters.redactor(),
+    )
+
+
+def _turns(settings: Settings) -> Turns:
+    return Turns(
+        in_flight=settings.worker.in_flight,
+        max_crashes=settings.retry.max_crashes,
+        # As many groups as members of a group: the guilty one is found soonest.
+        suspects_at_once=math.isqrt(settings.worker.in_flight),
+    )
 
 
 def _settler(
