@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict
@@ -27,8 +28,10 @@ from redrive.kafka.log import Record
 from redrive.redriving.door import KafkaDoor
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
+from redrive.redriving.jobs import Order
+from redrive.redriving.pace import Pacing
 from redrive.redriving.partition import letter_of, state_of
-from redrive.redriving.redrive import discard, park, plan, redrive, unpark
+from redrive.redriving.redrive import move, plan, redrive
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings
@@ -39,6 +42,7 @@ from redrive.wiring import LangGraphKafkaConsumer
 
 MakeStage = Callable[..., Stage]
 ALL = Selection()
+ORDERED = {field.name for field in fields(Order)}
 LONG = timedelta(seconds=30)
 
 
@@ -87,7 +91,15 @@ async def settled(stage: Stage) -> None:
 
 
 async def drive(stage: Stage, selection: Selection = ALL, **wishes: Any) -> Report:  # noqa: ANN401 - as `redrive` takes them
-    call = partial(redrive, stage.kafka_settings(), selection, actor="anna", **wishes)
+    ordered = {name: wishes.pop(name) for name in ORDERED if name in wishes}
+    call = partial(
+        redrive,
+        stage.kafka_settings(),
+        selection,
+        Order(**ordered),
+        actor="anna",
+        pacing=Pacing(**wishes),
+    )
     return await asyncio.to_thread(call)
 
 
@@ -305,10 +317,10 @@ async def test_parked_and_discarded_letters_are_not_driven(make_stage: MakeStage
         await settled(stage)
     one, two = Selection.of([first.event_id]), Selection.of([second.event_id, "nobody"])
 
-    parked = park(kafka, one, actor="bob", reason="the bank is closed")
-    gone = discard(kafka, two, actor="bob")
+    parked = move(kafka, one, State.PARKED, actor="bob", reason="the bank is closed")
+    gone = move(kafka, two, State.DISCARDED, actor="bob")
     refused = plan(kafka, Selection.of([first.event_id, second.event_id]))
-    back = unpark(kafka, ALL, actor="carl")
+    back = move(kafka, ALL, State.OPEN, actor="carl")
     planned = plan(kafka, ALL)
 
     assert [len(parked.done), len(gone.done), len(back.done)] == [1, 1, 1]

@@ -59,14 +59,20 @@ def classify(
         _print_rules(settings.retry, target or "", as_json=as_json)
         return
 
-    from redrive.cli.judged_page import judged_json, judged_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.cli.named_error import Appearance, named_error  # noqa: PLC0415 - as above
+    from redrive.cli.named_error import Appearance, named_error  # noqa: PLC0415 - keeps `--help` fast
     from redrive.graphs.import_paths import import_target, importable  # noqa: PLC0415 - as above
 
     importable(Path.cwd())
     found = import_target(target, what="TARGET")
     appearance = Appearance(message, status=status, retry_after=wait_s)
-    judged = _judged(settings, named_error(target, found, appearance), workflow)
+    _print_judged(
+        _judged(settings, named_error(target, found, appearance), workflow), as_json=as_json
+    )
+
+
+def _print_judged(judged: Judged, *, as_json: bool) -> None:
+    from redrive.cli.judged_page import judged_json, judged_page  # noqa: PLC0415 - keeps `--help` fast
+
     if as_json:
         print_json(judged_json(judged))
     else:

@@ -8,19 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.letter_filters import (
-    Fingerprint,
-    Ids,
-    KindName,
-    Node,
-    ReasonName,
-    Since,
-    StateName,
-    Until,
-    Workflow,
-    query_of,
-)
-from redrive.cli.options import BootstrapServers, Config, start
+from redrive.cli.flag_groups import grouped
+from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
+from redrive.cli.options import Broker
 from redrive.cli.output import note
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
@@ -30,19 +20,8 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["export"]
 
 
-def export(  # noqa: PLR0913, PLR0917 - a flag is an argument
-    ids: Ids = None,
-    workflow: Workflow = None,
-    kind: KindName = None,
-    reason: ReasonName = None,
-    node: Node = None,
-    fingerprint: Fingerprint = None,
-    since: Since = None,
-    until: Until = None,
-    state: StateName = None,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
-) -> None:
+@grouped
+def export(causes: Causes, standing: Standing, broker: Broker, *, ids: Ids = None) -> None:
     """Write whole letters to stdout, a JSON line each, with nothing masked: into a file."""
     if sys.stdout.isatty():
         raise CommandError(
@@ -50,24 +29,14 @@ def export(  # noqa: PLR0913, PLR0917 - a flag is an argument
             "this writes whole letters with nothing masked: send them into a file, as in "
             "`redrive dlq export > letters.jsonl`",
         )
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    kafka = broker.settings().kafka
 
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.redriving.letters import StoredLetter, records_at, stored  # noqa: PLC0415 - as above
     from redrive.redriving.query import choose  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
-    flags = {
-        "workflow": workflow,
-        "kind": kind,
-        "reason": reason,
-        "node": node,
-        "fingerprint": fingerprint,
-        "since": since,
-        "until": until,
-        "state": state,
-    }
-    query = query_of(flags, ids, SYSTEM.now())
+    query = query_of(causes, standing, ids, SYSTEM.now())
     wanted = choose(read_letters(kafka).letters, query)
     written = 0
     for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):

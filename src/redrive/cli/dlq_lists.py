@@ -7,19 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redrive.cli.letter_filters import (
-    Fingerprint,
-    Ids,
-    KindName,
-    Node,
-    ReasonName,
-    Since,
-    StateName,
-    Until,
-    Workflow,
-    query_of,
-)
-from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.flag_groups import grouped
+from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
+from redrive.cli.options import Broker, Json
 from redrive.cli.output import note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
@@ -29,44 +19,29 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["list_groups", "list_letters"]
 
 
-def list_letters(  # noqa: PLR0913, PLR0917 - a flag is an argument
+@grouped
+def list_letters(
+    causes: Causes,
+    standing: Standing,
+    broker: Broker,
+    *,
     ids: Ids = None,
-    workflow: Workflow = None,
-    kind: KindName = None,
-    reason: ReasonName = None,
-    node: Node = None,
-    fingerprint: Fingerprint = None,
-    since: Since = None,
-    until: Until = None,
-    state: StateName = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Go on where the page before ended.")
     ] = None,
     as_json: Json = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
 ) -> None:
     """List letters, newest first."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    kafka = broker.settings().kafka
 
     from redrive.cli.letters_table import print_letters, summary_json, totals  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
     from redrive.redriving.query import choose, page_of  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
-    flags = {
-        "workflow": workflow,
-        "kind": kind,
-        "reason": reason,
-        "node": node,
-        "fingerprint": fingerprint,
-        "since": since,
-        "until": until,
-        "state": state,
-    }
     now = SYSTEM.now()
-    query = query_of(flags, ids, now)
+    query = query_of(causes, standing, ids, now)
     view = read_letters(kafka)
     try:
         page = page_of(view.letters, query, limit=limit, after=after)
@@ -84,21 +59,12 @@ def list_letters(  # noqa: PLR0913, PLR0917 - a flag is an argument
     _mention_others(view, kafka.dlq_topic)
 
 
-def list_groups(  # noqa: PLR0913, PLR0917 - as above
-    workflow: Workflow = None,
-    kind: KindName = None,
-    reason: ReasonName = None,
-    node: Node = None,
-    fingerprint: Fingerprint = None,
-    since: Since = None,
-    until: Until = None,
-    state: StateName = None,
-    as_json: Json = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
+@grouped
+def list_groups(
+    causes: Causes, standing: Standing, broker: Broker, *, as_json: Json = False
 ) -> None:
     """List letters by their cause: those with most open letters first."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    kafka = broker.settings().kafka
 
     from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -106,18 +72,8 @@ def list_groups(  # noqa: PLR0913, PLR0917 - as above
     from redrive.redriving.query import choose  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
-    flags = {
-        "workflow": workflow,
-        "kind": kind,
-        "reason": reason,
-        "node": node,
-        "fingerprint": fingerprint,
-        "since": since,
-        "until": until,
-        "state": state,
-    }
     now = SYSTEM.now()
-    query = query_of(flags, None, now)
+    query = query_of(causes, standing, None, now)
     view = read_letters(kafka)
     letters = choose(view.letters, query)
     groups = group(letters, now)

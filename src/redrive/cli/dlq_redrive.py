@@ -5,147 +5,157 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redrive.cli.dlq_selection import (
-    Actor,
-    All,
-    Fingerprint,
-    Ids,
-    KindFlag,
-    Node,
-    ReasonFlag,
-    Why,
-    Workflow,
-    Yes,
-    selected,
-    who,
-)
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
-from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.flag_groups import grouped
+from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
+from redrive.cli.options import Broker, Json
 from redrive.cli.output import note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from collections.abc import Callable
 
+    from redrive.kafka.options import KafkaSettings
     from redrive.redriving.facts import Report, Step
     from redrive.redriving.following import RunEnding
-    from redrive.settings import Settings
+    from redrive.redriving.jobs import Order
+    from redrive.redriving.pace import Pacing
+    from redrive.redriving.selection import Selection
 
-__all__ = ["agreed", "redrive", "sent_and_seen"]
+__all__ = ["Asking", "NoWait", "drive", "redrive"]
+
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the ends.")]
 
 
-def redrive(  # noqa: PLR0913, PLR0917 - each is a flag
-    ids: Ids = None,
-    fingerprint: Fingerprint = None,
-    workflow: Workflow = None,
-    kind: KindFlag = None,
-    reason: ReasonFlag = None,
-    node: Node = None,
-    everything: All = False,
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is shown, and asked before letters go."""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False
+    yes: Yes = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How letters go."""
+
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, in place of going on.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
-    ] = False,
-    canary: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Send N first; the others if these succeed.")
-    ] = 0,
-    stop_on_same: Annotated[
-        bool, typer.Option("--stop-on-same", help="Stop when a run comes back as its letter did.")
-    ] = False,
-    rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="At most N a second.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="At most N letters.")
-    ] = None,
+    ] = False
     deadline: Annotated[
         str | None, typer.Option(metavar="DURATION", help="After it nobody wants the results.")
-    ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the ends.")] = False,
+    ] = None
+    canary: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Send N first; the others if these succeed.")
+    ] = 0
+    stop_on_same: Annotated[
+        bool, typer.Option("--stop-on-same", help="Stop when a run comes back as its letter did.")
+    ] = False
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", min=0.001, help="At most N a second.")
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option("--max", metavar="N", min=1, help="At most N letters.")
+    ] = None
+
+    def order(self, *, reason: str | None, max_redrives: int) -> Order:
+        """Return how the letters are driven."""
+        from redrive.redriving.jobs import Order  # noqa: PLC0415 - keeps `--help` fast
+
+        return Order(
+            mode="restart" if self.restart else "resume",
+            reason=reason,
+            max_redrives=max_redrives,
+            deadline=None if self.deadline is None else _duration(self.deadline, "--deadline"),
+        )
+
+    def pacing(self, *, patience: timedelta) -> Pacing:
+        """Return how fast they go."""
+        from redrive.redriving.pace import Pacing  # noqa: PLC0415 - keeps `--help` fast
+
+        return Pacing(self.limit, self.rate, self.canary, self.stop_on_same, patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long the ends of the runs are waited for."""
+
+    no_wait: NoWait = False
     timeout: Annotated[
         str, typer.Option(metavar="DURATION", help="How long to wait for the next end.")
-    ] = "300s",
-    why: Why = None,
-    actor: Actor = None,
-    yes: Yes = False,
-    as_json: Json = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
+    ] = "300s"
+
+
+@grouped
+def redrive(
+    causes: Causes,
+    sending: Sending,
+    acting: Acting,
+    asking: Asking,
+    waiting: Waiting,
+    broker: Broker,
+    *,
+    ids: Ids = None,
+    everything: All = False,
 ) -> None:
     """Send the events of dead letters back to the workers, each once."""
-    selection = selected(
-        ids,
-        everything=everything,
-        fingerprint=fingerprint,
-        workflow=workflow,
-        kind=kind,
-        reason=reason,
-        node=node,
-    )
-    patience = _duration(timeout, "--timeout")
-    ends = None if deadline is None else _duration(deadline, "--deadline")
-    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+    selection = selected(ids, causes, everything=everything)
+    pacing = sending.pacing(patience=_duration(waiting.timeout, "--timeout"))
+    settings = broker.settings()
+    order = sending.order(reason=acting.why, max_redrives=settings.redrive.max)
+    drive(settings.kafka, selection, order, pacing, acting, asking, wait=not waiting.no_wait)
 
+
+def drive(
+    kafka: KafkaSettings,
+    selection: Selection,
+    order: Order,
+    pacing: Pacing,
+    acting: Acting,
+    asking: Asking,
+    *,
+    wait: bool,
+) -> None:
+    """Plan, ask, send, wait for the ends of the runs, and tell of it all."""
     from redrive.redriving import redrive as engine  # noqa: PLC0415 - keeps `--help` fast
 
-    most = settings.redrive.max
-    planned = engine.plan(
-        settings.kafka,
-        selection,
-        mode="restart" if restart else "resume",
-        max_redrives=most,
-        limit=limit,
-    )
-    if not agreed(planned, dry_run=dry_run, yes=yes, as_json=as_json):
+    planned = engine.plan(kafka, selection, order, limit=pacing.limit)
+    if not _agreed(planned, asking):
         return
 
     def send(told: Callable[[Step], None]) -> Report:
-        return engine.redrive(
-            settings.kafka,
-            selection,
-            actor=who(actor),
-            mode="restart" if restart else "resume",
-            reason=why,
-            max_redrives=most,
-            deadline=ends,
-            limit=limit,
-            rate=rate,
-            canary=canary,
-            stop_on_same_fingerprint=stop_on_same,
-            patience=patience,
-            told=told,
-        )
+        return engine.redrive(kafka, selection, order, actor=acting.who, pacing=pacing, told=told)
 
-    expected = len(planned.done)
-    sent_and_seen(settings, send, expected, None if no_wait else patience, as_json=as_json)
+    patience = pacing.patience if wait else None
+    _sent_and_seen(kafka, send, len(planned.done), patience, as_json=asking.as_json)
 
 
-def agreed(planned: Report, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
+def _agreed(planned: Report, asking: Asking) -> bool:
     """Show what would be done, and return whether it shall be."""
     from redrive.cli.redrive_page import judge, plan_page, report_json  # noqa: PLC0415 - as above
 
-    if dry_run and as_json:
+    if asking.dry_run and asking.as_json:
         print_json(report_json(planned))
-    elif dry_run or not (yes or as_json):
+    elif asking.dry_run or not (asking.yes or asking.as_json):
         plan_page(planned)
-    if dry_run:
+    if asking.dry_run:
         judge(planned)
         return False
-    if yes or not planned.done:
+    if asking.yes or not planned.done:
         return True
-    if as_json or not sys.stdin.isatty():
+    if asking.as_json or not sys.stdin.isatty():
         raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
     return typer.confirm("Drive them?")
 
 
-def sent_and_seen(
-    settings: Settings,
+def _sent_and_seen(
+    kafka: KafkaSettings,
     send: Callable[[Callable[[Step], None]], Report],
     expected: int,
     patience: timedelta | None,
@@ -170,7 +180,7 @@ def sent_and_seen(
         if patience is not None:
             endings = []
             with _progress("ended", len(report.done)) as ended:
-                for ending in follow(settings.kafka, report, timeout=patience):
+                for ending in follow(kafka, report, timeout=patience):
                     endings.append(ending)
                     ended(1)
                     if not as_json:

@@ -1,4 +1,4 @@
-"""`redrive dlq discard`, `park` and `unpark`: say where letters stand."""
+"""`redrive dlq discard` and `park`: say where letters stand."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redrive.cli.dlq_selection import (
-    Actor,
-    All,
-    Fingerprint,
-    Ids,
-    KindFlag,
-    Node,
-    ReasonFlag,
-    Why,
-    Workflow,
-    Yes,
-    selected,
-    who,
-)
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.flag_groups import grouped
+from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
+from redrive.cli.options import Broker, Json
 from redrive.cli.output import print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
@@ -31,63 +19,38 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["discard", "park"]
 
 
-def discard(  # noqa: PLR0913, PLR0917 - each is a flag
+@grouped
+def discard(
+    causes: Causes,
+    acting: Acting,
+    broker: Broker,
+    *,
     ids: Ids = None,
-    fingerprint: Fingerprint = None,
-    workflow: Workflow = None,
-    kind: KindFlag = None,
-    reason: ReasonFlag = None,
-    node: Node = None,
     everything: All = False,
-    why: Why = None,
-    actor: Actor = None,
     yes: Yes = False,
     as_json: Json = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
 ) -> None:
     """Say of letters that nobody will work on them any more. They stay on the topic."""
-    selection = selected(
-        ids,
-        everything=everything,
-        fingerprint=fingerprint,
-        workflow=workflow,
-        kind=kind,
-        reason=reason,
-        node=node,
-    )
+    selection = selected(ids, causes, everything=everything)
     if not ids:
         _ask("Discard all that fit? It cannot be taken back.", yes=yes)
-    _move("discard", selection, why, actor, bootstrap_servers, config, as_json=as_json)
+    _move("discarded", selection, acting, broker, as_json=as_json)
 
 
-def park(  # noqa: PLR0913, PLR0917 - as above
+@grouped
+def park(
+    causes: Causes,
+    acting: Acting,
+    broker: Broker,
+    *,
     ids: Ids = None,
-    fingerprint: Fingerprint = None,
-    workflow: Workflow = None,
-    kind: KindFlag = None,
-    reason: ReasonFlag = None,
-    node: Node = None,
     everything: All = False,
     back: Annotated[bool, typer.Option("--back", help="Take them back.")] = False,
-    why: Why = None,
-    actor: Actor = None,
     as_json: Json = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
 ) -> None:
     """Set letters aside: no redrive takes them until they are taken back."""
-    selection = selected(
-        ids,
-        everything=everything,
-        fingerprint=fingerprint,
-        workflow=workflow,
-        kind=kind,
-        reason=reason,
-        node=node,
-    )
-    how = "unpark" if back else "park"
-    _move(how, selection, why, actor, bootstrap_servers, config, as_json=as_json)
+    selection = selected(ids, causes, everything=everything)
+    _move("taken back" if back else "set aside", selection, acting, broker, as_json=as_json)
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -99,26 +62,20 @@ def _ask(question: str, *, yes: bool) -> None:
 
 
 def _move(
-    how: str,
-    selection: Selection,
-    why: str | None,
-    actor: str | None,
-    bootstrap_servers: str | None,
-    config: Config,
-    *,
-    as_json: bool,
+    verb: str, selection: Selection, acting: Acting, broker: Broker, *, as_json: bool
 ) -> None:
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    kafka = broker.settings().kafka
 
-    from redrive.cli.redrive_page import judge, report_json, report_page  # noqa: PLC0415 - as above
-    from redrive.redriving import redrive as engine  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.cli.redrive_page import judge, report_json, report_page  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.dead_letter.states import State  # noqa: PLC0415 - as above
+    from redrive.redriving.redrive import move  # noqa: PLC0415 - as above
 
-    move, verb = {
-        "discard": (engine.discard, "discarded"),
-        "park": (engine.park, "set aside"),
-        "unpark": (engine.unpark, "taken back"),
-    }[how]
-    report = move(kafka, selection, actor=who(actor), reason=why)
+    wanted = {
+        "discarded": State.DISCARDED,
+        "set aside": State.PARKED,
+        "taken back": State.OPEN,
+    }[verb]
+    report = move(kafka, selection, wanted, actor=acting.who, reason=acting.why)
     if as_json:
         print_json(report_json(report))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,16 @@ import typer
 if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
     from redrive.settings import Settings
 
-__all__ = ["BootstrapServers", "Config", "Graph", "Json", "LanggraphJson", "start", "targets"]
+__all__ = [
+    "BootstrapServers",
+    "Broker",
+    "Config",
+    "Graph",
+    "Json",
+    "LanggraphJson",
+    "start",
+    "targets",
+]
 
 Config = Annotated[
     Path | None,
@@ -32,6 +42,18 @@ LanggraphJson = Annotated[
     typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Which broker a command works with."""
+
+    bootstrap_servers: BootstrapServers = None
+    config: Config = None
+
+    def settings(self) -> Settings:
+        """Set up the logs and load the settings, as `start` does."""
+        return start(self.config, {"kafka.bootstrap_servers": self.bootstrap_servers})
 
 
 def start(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.letter_filters import parse_flag_time
+from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json
 

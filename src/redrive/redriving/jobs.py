@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from redrive.dead_letter.record import DeadLetter
@@ -26,7 +26,7 @@ from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, is_event
 from redrive.redriving.selection import Selection
 
-__all__ = ["Driving", "Job", "Moving"]
+__all__ = ["Driving", "Job", "Moving", "Order"]
 
 
 class Job(Protocol):
@@ -51,6 +51,25 @@ class Job(Protocol):
     ) -> list[OutRecord]:
         """Return the records that do it, the state's last."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How letters are to be driven.
+
+    Args:
+        mode: `resume` goes on where each run stopped, `restart` begins anew.
+        reason: Why, for the record.
+        max_redrives: How often one event may be driven (`redrive.max`).
+        replace: New bytes for the events of letters, by dlq_id; the letters keep the old ones.
+        deadline: From now on; after it nobody wants the results. None: for ever.
+    """
+
+    mode: Mode = "resume"
+    reason: str | None = None
+    max_redrives: int = 3
+    replace: Mapping[str, bytes] = field(default_factory=dict)
+    deadline: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

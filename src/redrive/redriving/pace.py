@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from redrive.clock import Clock
 from redrive.redriving.facts import Done
 from redrive.redriving.working import MAX_PAGE
 
-__all__ = ["Paced"]
+__all__ = ["Paced", "Pacing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How fast letters are to go.
+
+    Args:
+        limit: How many at most.
+        rate: How many a second.
+        canary: How many go first; the others follow when all of these have succeeded.
+        stop_on_same_fingerprint: Stop when a run comes back with the failure of its letter.
+        patience: How long canaries may take, counted from the latest end of one.
+    """
+
+    limit: int | None = None
+    rate: float | None = None
+    canary: int = 0
+    stop_on_same_fingerprint: bool = False
+    patience: timedelta = timedelta(minutes=5)
 
 
 class Guard(Protocol):

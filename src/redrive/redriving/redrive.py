@@ -10,9 +10,8 @@ of their letters; who claims a partition anew shuts the one before out. [P13]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import timedelta
 
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.states import State
@@ -22,36 +21,27 @@ from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.deciding import Mode
 from redrive.redriving.door import KafkaDoor
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.following import Follower, Watch
-from redrive.redriving.jobs import Driving, Job, Moving
+from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
-from redrive.redriving.pace import Paced
+from redrive.redriving.pace import Paced, Pacing
 from redrive.redriving.selection import Selection
 from redrive.redriving.working import look, work
 
-__all__ = ["discard", "park", "plan", "redrive", "unpark"]
+__all__ = ["move", "plan", "redrive"]
 
 Told = Callable[[Step], None]
 
 
-def redrive(  # noqa: PLR0913 - what a person may wish of it, each by its name
+def redrive(
     settings: KafkaSettings,
     selection: Selection,
+    order: Order = Order(),  # noqa: B008 - a frozen value
     *,
     actor: str,
-    mode: Mode = "resume",
-    reason: str | None = None,
-    max_redrives: int = 3,
-    replace: Mapping[str, bytes] | None = None,
-    deadline: timedelta | None = None,
-    limit: int | None = None,
-    rate: float | None = None,
-    canary: int = 0,
-    stop_on_same_fingerprint: bool = False,
-    patience: timedelta = timedelta(minutes=5),
+    pacing: Pacing = Pacing(),  # noqa: B008 - as above
     told: Told | None = None,
     clock: Clock = SYSTEM,
 ) -> Report:
@@ -60,17 +50,9 @@ def redrive(  # noqa: PLR0913 - what a person may wish of it, each by its name
     Args:
         settings: How to reach Kafka.
         selection: Which letters.
+        order: How they are driven.
         actor: Who does it, for the record.
-        mode: `resume` goes on where each run stopped, `restart` begins anew.
-        reason: Why, for the record.
-        max_redrives: How often one event may be driven (`redrive.max`).
-        replace: New bytes for the events of letters, by dlq_id; the letters keep the old ones.
-        deadline: From now on; after it nobody wants the results. None: for ever.
-        limit: How many letters at most.
-        rate: How many a second.
-        canary: How many go first; the others follow when all of these have succeeded.
-        stop_on_same_fingerprint: Stop when a run comes back with the failure of its letter.
-        patience: How long canaries may take, counted from the latest end of one.
+        pacing: How fast they go.
         told: Hears of each step when it is durable.
         clock: Where time comes from.
 
@@ -78,24 +60,14 @@ def redrive(  # noqa: PLR0913 - what a person may wish of it, each by its name
         KafkaUnavailableError: The broker did not answer, or went away.
         SettingsError: A topic does not exist, or the broker refuses us.
     """
-    job = Driving(
-        selection,
-        actor[:MAX_ACTOR_CHARS],
-        settings.events_topic,
-        partitions_of(settings, settings.events_topic, clock=clock),
-        mode=mode,
-        reason=reason,
-        most=max_redrives,
-        deadline=None if deadline is None else clock.now() + deadline,
-        replace=replace or {},
-    )
+    job = _driving(settings, selection, actor, order, clock)
     report = Report(results_from=end_offsets(settings, clock=clock))
     with ExitStack() as opened:
         follower = None
-        if canary or stop_on_same_fingerprint:
+        if pacing.canary or pacing.stop_on_same_fingerprint:
             follower = opened.enter_context(Follower(settings, report.results_from))
-        watch = Watch(report, follower, stop_on_same_fingerprint, patience, clock)
-        pace = Paced(clock, limit=limit, rate=rate, canary=canary, guard=watch)
+        watch = Watch(report, follower, pacing.stop_on_same_fingerprint, pacing.patience, clock)
+        pace = Paced(clock, limit=pacing.limit, rate=pacing.rate, canary=pacing.canary, guard=watch)
         for step in _work(settings, job, pace, clock):
             watch.hear(step)
             if told is not None:
@@ -106,10 +78,8 @@ def redrive(  # noqa: PLR0913 - what a person may wish of it, each by its name
 def plan(
     settings: KafkaSettings,
     selection: Selection,
+    order: Order = Order(),  # noqa: B008 - a frozen value
     *,
-    mode: Mode = "resume",
-    max_redrives: int = 3,
-    replace: Mapping[str, bytes] | None = None,
     limit: int | None = None,
     clock: Clock = SYSTEM,
 ) -> Report:
@@ -117,16 +87,7 @@ def plan(
 
     Nothing is claimed: whoever is at work with the letters goes on.
     """
-    events = partitions_of(settings, settings.events_topic, clock=clock)
-    job = Driving(
-        selection,
-        "",
-        settings.events_topic,
-        events,
-        mode=mode,
-        most=max_redrives,
-        replace=replace or {},
-    )
+    job = _driving(settings, selection, "", order, clock)
     report = Report()
     for partition, door in _doors(settings, clock):
         report.add(look(door, partition, job))
@@ -135,54 +96,40 @@ def plan(
     return _complete(report, selection)
 
 
-def discard(
-    settings: KafkaSettings,
-    selection: Selection,
-    *,
-    actor: str,
-    reason: str | None = None,
-    clock: Clock = SYSTEM,
-) -> Report:
-    """Say of letters that nobody will work on them any more."""
-    return _move(settings, selection, State.DISCARDED, actor, reason, clock)
-
-
-def park(
-    settings: KafkaSettings,
-    selection: Selection,
-    *,
-    actor: str,
-    reason: str | None = None,
-    clock: Clock = SYSTEM,
-) -> Report:
-    """Set letters aside: they are not driven until they are taken back."""
-    return _move(settings, selection, State.PARKED, actor, reason, clock)
-
-
-def unpark(
-    settings: KafkaSettings,
-    selection: Selection,
-    *,
-    actor: str,
-    reason: str | None = None,
-    clock: Clock = SYSTEM,
-) -> Report:
-    """Take letters back that were set aside."""
-    return _move(settings, selection, State.OPEN, actor, reason, clock)
-
-
-def _move(
+def move(
     settings: KafkaSettings,
     selection: Selection,
     wanted: State,
+    *,
     actor: str,
-    reason: str | None,
-    clock: Clock,
+    reason: str | None = None,
+    clock: Clock = SYSTEM,
 ) -> Report:
+    """Say where letters stand.
+
+    `discarded`: nobody will work on them any more. `parked`: they are not driven until they are
+    taken back, to `open`.
+    """
     job, report = Moving(selection, actor[:MAX_ACTOR_CHARS], wanted, reason), Report()
     for step in _work(settings, job, Paced(clock), clock):
         report.add(step)
     return _complete(report, selection)
+
+
+def _driving(
+    settings: KafkaSettings, selection: Selection, actor: str, order: Order, clock: Clock
+) -> Driving:
+    return Driving(
+        selection,
+        actor[:MAX_ACTOR_CHARS],
+        settings.events_topic,
+        partitions_of(settings, settings.events_topic, clock=clock),
+        mode=order.mode,
+        reason=order.reason,
+        most=order.max_redrives,
+        deadline=None if order.deadline is None else clock.now() + order.deadline,
+        replace=order.replace,
+    )
 
 
 def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:

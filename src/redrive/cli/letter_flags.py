@@ -1,0 +1,155 @@
+"""The flags that choose letters, say who works on them and why, and what they stand for."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from datetime import datetime
+
+    from redrive.redriving.query import Query
+    from redrive.redriving.selection import Selection
+
+__all__ = [
+    "Acting",
+    "All",
+    "Causes",
+    "Ids",
+    "Standing",
+    "Yes",
+    "parse_flag_time",
+    "query_of",
+    "selected",
+]
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="A dlq_id or an event_id. Repeat.", show_default=False),
+]
+All = Annotated[bool, typer.Option("--all", help="All letters, where nothing else chooses.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Causes:
+    """Which letters, by what they are."""
+
+    workflow: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of this workflow_id.")
+    ] = None
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="transient, permanent, poison, …")
+    ] = None
+    reason: Annotated[
+        str | None, typer.Option(metavar="REASON", help="retries_exhausted, deadline, …")
+    ] = None
+    node: Annotated[str | None, typer.Option(help="Only runs that failed in this node.")] = None
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only of this cause: see `dlq groups`.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which letters, by when they came and what became of them."""
+
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From then on: 30m, 2h, 3d ago, or ISO 8601.")
+    ] = None
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Before then, in the same way.")
+    ] = None
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="STATE", help="open, redriven, resolved, discarded, or parked."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who works on letters, and why: for the record."""
+
+    why: Annotated[str | None, typer.Option(metavar="TEXT", help="Kept with the letters.")] = None
+    actor: Annotated[
+        str | None, typer.Option(help="Who does it, for the record; default: user@host.")
+    ] = None
+
+    @property
+    def who(self) -> str:
+        """The actor, or whoever runs this."""
+        if self.actor:
+            return self.actor
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a container's user may have no name
+            user = "unknown"
+        return f"{user}@{socket.gethostname()}"
+
+
+def query_of(causes: Causes, standing: Standing, ids: list[str] | None, now: datetime) -> Query:
+    """Return the query that the flags stand for; a value that cannot be is a usage error."""
+    from redrive.dead_letter.states import State  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.query import Query  # noqa: PLC0415 - as above
+    from redrive.retry.kinds import Kind, Reason  # noqa: PLC0415 - as above
+
+    return Query(
+        workflow=causes.workflow,
+        kind=_choice(Kind, "kind", causes.kind),
+        reason=_choice(Reason, "reason", causes.reason),
+        node=causes.node,
+        fingerprint=causes.fingerprint,
+        since=_time("since", standing.since, now),
+        until=_time("until", standing.until, now),
+        state=_choice(State, "state", standing.state),
+        ids=frozenset(ids or ()),
+    )
+
+
+def selected(ids: list[str] | None, causes: Causes, *, everything: bool) -> Selection:
+    """Return which letters the flags mean; that all are, has to be said."""
+    from redrive.redriving.selection import Selection  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.retry.kinds import Kind, Reason  # noqa: PLC0415 - as above
+
+    if not ids and not everything and causes == Causes():
+        raise typer.BadParameter("name letters by id or by a filter, or say --all", param_hint="ID")
+    return Selection(
+        ids=frozenset(ids) if ids else None,
+        fingerprint=causes.fingerprint,
+        workflow=causes.workflow,
+        kind=_choice(Kind, "kind", causes.kind),
+        reason=_choice(Reason, "reason", causes.reason),
+        node=causes.node,
+    )
+
+
+def parse_flag_time(name: str, text: str, now: datetime) -> datetime:
+    """Return the time that a flag names; one that is none is a usage error."""
+    from redrive.redriving.query import parse_time  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        return parse_time(text, now)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"--{name}") from error
+
+
+def _time(name: str, text: str | None, now: datetime) -> datetime | None:
+    return None if text is None else parse_flag_time(name, text, now)
+
+
+def _choice(choices: type[_Choice], name: str, text: str | None) -> _Choice | None:
+    if text is None:
+        return None
+    try:
+        return choices(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is none of {', '.join(choices)}", param_hint=f"--{name}"
+        ) from None
