@@ -12,11 +12,11 @@ GRAPH = ("--worker-id", "w1", "--graph", "*=fates:builder")
 EVENTS = 20
 READY_WITHIN_S = 30
 SLOW_TO_LOAD = """
-import pathlib, time
+import pathlib
 from fates import builder
+from redrive.testing.worker import wait_until
 pathlib.Path("loading").touch()
-while not pathlib.Path("go on").exists():
-    time.sleep(0.01)
+wait_until(pathlib.Path("go on").exists, timeout_s=60, what="leave to go on", every_s=0.01)
 """
 
 

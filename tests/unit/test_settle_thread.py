@@ -192,7 +192,8 @@ _BEFORE: set[threading.Thread] = set()
 
 @pytest.fixture(autouse=True)
 def _others() -> None:
-    # Workers of other tests in this process may have left a thread that still waits for a broker.
+    # A worker in this process whose broker was killed may have left one behind: it hangs for ever
+    # in a call that was abandoned with it (librdkafka #5456).
     _BEFORE.clear()
     _BEFORE.update(threading.enumerate())
 
