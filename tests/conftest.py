@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_jars import missing_tool
@@ -17,6 +19,19 @@ from redrive.testing.topics import (
     create_topics,
     delete_topics,
 )
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Undo what a command of ours does to the logging of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.getLogger("redrive").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

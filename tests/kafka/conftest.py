@@ -7,11 +7,28 @@ from pathlib import Path
 import pytest
 
 from redrive.testing.stage import Stage
-from redrive.testing.topics import Kafka, MakeTopics
+from redrive.testing.topics import Kafka, MakeTopics, Topics
 
 AGENTS = Path(__file__).parent / "agents"
 
 MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture
+def command_line(
+    own_logging: None,  # noqa: ARG001 - for what it undoes
+    kafka: Kafka,
+    topics: Topics,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Let commands work in a folder of their own, with this broker and these topics."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("REDRIVE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    for key in ("events", "results", "retry", "dlq"):
+        monkeypatch.setenv(f"REDRIVE_KAFKA__{key.upper()}_TOPIC", getattr(topics, key))
+    monkeypatch.setenv("REDRIVE_KAFKA__GROUP_ID", topics.group)
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from typer.testing import CliRunner, Result
 
@@ -24,23 +21,7 @@ EVENT_ID = "0b8d6f0e-7d54-4f2e-9b52-6f6c2f3a1d11"
 EVENT = {"event_id": EVENT_ID, "workflow_id": "report", "payload": {"data": {"iban": "hidden"}}}
 
 
-@pytest.fixture(autouse=True)
-def _own_logging_and_settings(
-    kafka: Kafka, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("REDRIVE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    for key in ("events", "results", "retry", "dlq"):
-        monkeypatch.setenv(f"REDRIVE_KAFKA__{key.upper()}_TOPIC", getattr(topics, key))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def _run(*arguments: str, data: str | None = None) -> Result:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -21,24 +18,7 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka, MakeTopics, Topics
 
-
-@pytest.fixture(autouse=True)
-def _own_logging_and_settings(
-    kafka: Kafka, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("REDRIVE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    for key in ("events", "results", "retry", "dlq"):
-        monkeypatch.setenv(f"REDRIVE_KAFKA__{key.upper()}_TOPIC", getattr(topics, key))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def _run(*arguments: str) -> Result:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-import structlog
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner, Result
 
@@ -33,23 +30,9 @@ STATE: Headers = list(STATE_HEADERS)
 
 
 @pytest.fixture(autouse=True)
-def _own_logging_and_settings(
-    kafka: Kafka, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
+def _narrow(command_line: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del command_line
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("REDRIVE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    for key in ("events", "results", "retry", "dlq"):
-        monkeypatch.setenv(f"REDRIVE_KAFKA__{key.upper()}_TOPIC", getattr(topics, key))
-    monkeypatch.setenv("REDRIVE_KAFKA__GROUP_ID", topics.group)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def _settings(kafka: Kafka, topics: Topics) -> KafkaSettings:

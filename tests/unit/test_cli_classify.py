@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -72,18 +69,11 @@ def needs(item):
 
 
 @pytest.fixture(autouse=True)
-def _own_logging_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_folder(own_logging: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del own_logging
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "shop_of_classify.py").write_text(SHOP, encoding="utf-8")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def _run(*arguments: str) -> Result:

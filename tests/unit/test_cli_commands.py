@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -11,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -22,18 +20,11 @@ OF_THE_WORKER = ("langgraph", "langchain_core", "confluent_kafka", "airflow")
 
 
 @pytest.fixture(autouse=True)
-def _own_logging_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_folder(own_logging: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del own_logging
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def _run(*arguments: str, data: str | None = None) -> Result:

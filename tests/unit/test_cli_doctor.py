@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -37,21 +35,19 @@ calm, stacked = made(None), made(RetryPolicy())
 
 
 @pytest.fixture(autouse=True)
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def module(
+    own_logging: None,  # noqa: ARG001 - for what it undoes
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
     """A module of graphs in the working directory, under a name of its own for each test."""
     name = f"graphs_of_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(GRAPH)
     monkeypatch.chdir(tmp_path)
-    path, root = sys.path[:], logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
+    path = sys.path[:]
     yield name
     sys.path[:] = path
     sys.modules.pop(name, None)
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def doctor(*arguments: str) -> Result:

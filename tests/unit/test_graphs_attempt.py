@@ -7,7 +7,7 @@ import operator
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -20,7 +20,6 @@ from redrive.errors import DeadlineError, UnknownWorkflowError
 from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,
-    CheckpointSettings,
     Drained,
     Ended,
     Failed,
@@ -66,12 +65,6 @@ class Line:
             raise error
 
         self.first[name] = throw
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 def event(data: dict[str, object] | None = None) -> WorkflowEvent:

@@ -6,7 +6,6 @@ import asyncio
 import operator
 import sys
 import threading
-from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -20,7 +19,6 @@ from redrive.errors import ResultError
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import (
     Checkpoints,
-    CheckpointSettings,
     Ended,
     Failed,
     GraphFailed,
@@ -56,12 +54,6 @@ def one_node(node: Any, state: type = Log) -> StateGraph[Any, Any, Any, Any]:  #
     graph.add_node("node", node)
     graph.add_edge(START, "node")
     return graph
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 MAPPERS = """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -17,7 +16,6 @@ from redrive.errors import StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,
-    CheckpointSettings,
     Ended,
     Failed,
     GuardedSaver,
@@ -44,12 +42,6 @@ EVENT = WorkflowEvent.model_validate(
         "payload": {"data": {"log": ["in"]}},
     }
 )
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 async def stored_ids(checkpoints: Checkpoints) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import operator
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -46,20 +46,6 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     url = "none" if request.param == "none" else f"sqlite:///{tmp_path}/checkpoints.db"
     async with Checkpoints(CheckpointSettings(url=url)) as found:
         yield found
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What a sync node waits for; opened at the end, so that no thread outlives the test."""
-    opened = threading.Event()
-    yield opened
-    opened.set()
 
 
 @pytest.fixture(autouse=True)

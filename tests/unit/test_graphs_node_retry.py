@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -24,7 +23,6 @@ from redrive.errors import (
 from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,
-    CheckpointSettings,
     Ended,
     Failed,
     Lease,
@@ -101,12 +99,6 @@ def graph_of(calls: Calls, *names: str, policy: RetryPolicy, parallel: bool = Fa
         graph.add_node(name, node, retry_policy=policy)
         graph.add_edge(START if parallel or not index else names[index - 1], name)
     return graph
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 def event() -> WorkflowEvent:

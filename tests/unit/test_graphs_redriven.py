@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -19,7 +17,6 @@ from redrive.errors import CheckpointGoneError, ThreadMovedOnError
 from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,
-    CheckpointSettings,
     Ended,
     Failed,
     Lease,
@@ -79,12 +76,6 @@ class Forgetful(InMemorySaver):
             return found
         self.reads_left -= 1
         return found if self.reads_left >= 0 else found._replace(pending_writes=[])
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 async def run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypedDict
 
@@ -74,12 +73,6 @@ class Nodes:
             graph.add_node(name, self.sync_node(name) if index % 2 else self.async_node(name))
             graph.add_edge(names[index - 1] if index else START, name)
         return graph
-
-
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
 
 
 def saver_of(checkpoints: Checkpoints) -> BaseCheckpointSaver[Any]:

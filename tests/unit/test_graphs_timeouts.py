@@ -83,20 +83,6 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield found
 
 
-@pytest.fixture
-async def checkpoints(tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db")) as found:
-        yield found
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What a sync node waits for; opened at the end, so that no thread outlives the test."""
-    opened = threading.Event()
-    yield opened
-    opened.set()
-
-
 async def run(
     graph: Graph,
     limits: Limits,

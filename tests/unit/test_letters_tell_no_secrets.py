@@ -230,20 +230,8 @@ async def test_secrets_of_your_own_are_masked_as_well() -> None:
     assert letter_of(outcome).cause_chain[0].message == "no [redacted:custom]"
 
 
-@pytest.fixture
-def _own_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.getLogger("redrive").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
-
-
 @pytest.mark.invariant("P15")
-@pytest.mark.usefixtures("_own_logging")
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize("as_json", [True, False])
 def test_no_log_line_of_the_command_shows_a_secret(
     capsys: pytest.CaptureFixture[str], *, as_json: bool
