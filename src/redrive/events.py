@@ -244,12 +244,21 @@ def _header(name: str, value: bytes) -> Any:  # noqa: ANN401 - text, a number or
     if name in _NUMBERS:
         if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
             raise RecordError(f"header {name!r}: {text[:40]!r} is not a whole number", field=name)
-        return int(text)
+        return _moment(name, int(text)) if name in _MOMENTS else int(text)
     if name == "redrive-mode" and text not in ("resume", "restart"):
         raise RecordError(
             f"header {name!r}: {text[:40]!r} is neither resume nor restart", field=name
         )
     return text
+
+
+def _moment(name: str, epoch_ms: int) -> int:
+    if epoch_ms > _LAST_MS:
+        raise RecordError(
+            f"header {name!r}: {epoch_ms} is after the year 9999; it counts milliseconds",
+            field=name,
+        )
+    return epoch_ms
 
 
 def _header_names(names: Iterable[str]) -> dict[str, str]:
@@ -260,4 +269,6 @@ _BY_HEADER = _header_names(f.name for f in fields(EventHeaders))
 _NUMBERS = frozenset(
     f"redrive-{n}" for n in ("generation", "attempt", "not-before", "deadline", "count")
 )
+_MOMENTS = frozenset({"redrive-deadline", "redrive-not-before"})
+_LAST_MS = 253_402_300_799_999
 _NO_HEADERS = EventHeaders()

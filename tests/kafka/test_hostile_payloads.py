@@ -64,7 +64,7 @@ def hostile_values(dice: random.Random) -> Iterator[bytes | None]:
 def hostile_headers() -> Iterator[Headers]:
     """Give headers that a whole event may not have, and some that it may."""
     for name in ("deadline", "count", "generation", "attempt", "not-before"):
-        for value in (b"", b"-1", b"1.5", b"\xff", b"9" * 30, None):
+        for value in (b"", b"-1", b"1.5", b"\xff", b"9" * 30, b"9" * 18, None):
             yield [(f"redrive-{name}", value)]
     yield [("redrive-mode", b"sideways")]
     yield [("redrive-thread", b"\xff")]

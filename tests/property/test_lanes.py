@@ -104,4 +104,4 @@ def test_what_is_gone_is_taken_out() -> None:
         dues.put(float(number), number)
 
     assert sorted(dues.drop(lambda number: number % 2 == 0)) == [0, 2, 4]
-    assert sorted(dues) == [1, 3, 5]
+    assert [dues.take(10.0) for _ in range(4)] == [1, 3, 5, None]

@@ -22,6 +22,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stored
 from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.state.offsets import decode
 from redrive.state.reservations import Coverage
 from redrive.testing.clock import TurnedClock
 
@@ -262,9 +263,9 @@ class Story:
             self.new_worker()
 
     def oversleep(self) -> None:
-        if self.queue.batch is None:
-            self.cuts += 1
-            self.settler.turn(self.client, gap_s=31.0)
+        # A batch under way may be stored after this: the generation is still ours.
+        self.cuts += 1
+        self.settler.turn(self.client, gap_s=31.0)
 
     def kill(self) -> None:
         # The transaction under way is stored or not; the next producer's init ends it either way.
@@ -384,3 +385,102 @@ def test_a_bad_settler_is_caught_within_twenty_seeds(bad: dict[str, Any]) -> Non
         return False
 
     assert any(caught(seed) for seed in SEEDS[:20])
+
+
+class CommitsLater(Client):
+    """Takes commits as a consumer does: what came of them is told in a later poll."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.commits: list[list[TopicPartition]] = []
+
+    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+        self.commits.append(list(offsets))
+
+
+def settler_over(
+    client: Client, *, transactional: bool
+) -> tuple[Settler, Queue, Loop, TurnedClock]:
+    clock, queue, loop = TurnedClock(), Queue(lambda _: None), Loop(Counter(), 0)
+    partitions = Partitions(buffer_bytes=2**20, session_timeout_s=30.0, incarnation=1, clock=clock)
+    settler = Settler(
+        queue, loop, partitions, incarnation=1, transactional=transactional, clock=clock
+    )
+    settler.assigned(client, PLACES)
+    return settler, queue, loop, clock
+
+
+@pytest.mark.invariant("P7")
+def test_letters_that_are_refused_again_and_again_let_others_be_settled() -> None:
+    client = Client(Broker())
+    settler, queue, loop, clock = settler_over(client, transactional=True)
+    settler.received([_record(PLACES[0], offset) for offset in range(300)])
+    settler.received([_record(PLACES[1], 0)])
+    healthy = next(delivery for delivery in loop.waiting if delivery.place == PLACES[1])
+    for delivery in loop.waiting:
+        if delivery is not healthy:
+            settler.finish(Outcome(delivery, Ending.DEAD_LETTERED, (OutRecord("gone", b"", b""),)))
+    settled_at = None
+    for turn in range(2_000):
+        clock.advance(0.01)
+        settler.turn(client, gap_s=0.0)
+        batch, queue.batch = queue.batch, None
+        if batch is not None and any(record.topic == "gone" for record in batch.records):
+            refused = [n for n, record in enumerate(batch.records) if record.topic == "gone"]
+            settler.report(Refused(batch.number, "no such topic", frozenset(refused)))
+        elif batch is not None:
+            client.broker.commit(batch)
+            settler.report(Stored(batch.number))
+        if turn == 900:
+            settler.finish(_outcome(healthy))
+        if client.broker.results[PLACES[1], 0] and settled_at is None:
+            settled_at = turn
+
+    assert settled_at is not None
+    assert settled_at - 900 < 20
+
+
+def test_giving_partitions_away_waits_for_no_answer_that_cannot_come() -> None:
+    client = CommitsLater(Broker())
+    settler, _, _, clock = settler_over(client, transactional=False)
+    settler.received([_record(PLACES[0], 0)])
+    settler.turn(client, gap_s=0.0)
+    assert client.commits
+    began = clock.monotonic()
+
+    settler.revoked(client, PLACES, lost=False)
+
+    assert clock.monotonic() - began < 1.0
+
+
+def test_a_commit_that_fails_is_sent_again_after_a_while() -> None:
+    client = CommitsLater(Broker())
+    settler, _, _, clock = settler_over(client, transactional=False)
+    settler.received([_record(PLACES[0], 0)])
+    settler.turn(client, gap_s=0.0)
+
+    for _ in range(100):
+        settler.commit_ended([PLACES[0]], KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+        clock.advance(0.004)
+        settler.turn(client, gap_s=0.0)
+
+    assert len(client.commits) <= 3
+
+
+def test_without_transactions_too_a_busy_partition_is_covered_ahead() -> None:
+    client = CommitsLater(Broker())
+    settler, queue, loop, clock = settler_over(client, transactional=False)
+    settler.received([_record(PLACES[0], offset) for offset in range(100)])
+    for delivery in list(loop.waiting):
+        settler.finish(_outcome(delivery))
+    settler.turn(client, gap_s=0.0)
+    assert queue.batch is not None
+    settler.report(Stored(queue.batch.number))
+    settler.commit_ended([PLACES[0]], None)
+    clock.advance(1.0)
+
+    settler.turn(client, gap_s=0.0)
+
+    note = decode(client.commits[-1][0].metadata)
+    assert note is not None
+    assert note.reserved >= 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,12 +12,16 @@ from structlog.testing import capture_logs
 from redrive.consumer.answers import Answers
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.run import Run
+from redrive.consumer.runner import Step
 from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
 from redrive.graphs.lease import Lease
 from redrive.kafka.log import Place, Record
+from redrive.state.reservations import Reservations
 from redrive.testing.clock import TurnedClock
+from redrive.testing.stage import event
 
 PLACE = Place("events", 0)
 
@@ -29,28 +35,75 @@ class Broken(Answers):
         return super().unreadable(delivery, error)
 
 
-@pytest.mark.invariant("P7")
-def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
-    clock, finished = TurnedClock(), list[Outcome]()
-    answers = Broken(
-        results_topic="results",
-        dlq_topic="letters",
-        max_bytes={"results": 10**6, "letters": 10**6},
-        worker="w",
-        clock=clock,
-    )
-    runner: Any = None
+class BuggyRunner:
+    """Has a bug that one run meets."""
+
+    def new_control(self) -> None:
+        return None
+
+    async def attempt(self, run: Run, **_: object) -> Step:
+        if run.delivery.offset == 1:
+            raise ZeroDivisionError
+        return Step(Outcome(run.delivery, Ending.SUCCEEDED))
+
+
+def intake_of(
+    answers: Answers,
+    runner: Any,  # noqa: ANN401 - a stand-in
+    finish: Callable[[Outcome], None],
+) -> Intake:
     keep: Any = None
-    intake = Intake(
+    return Intake(
         runner,
         answers,
         Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
         Leftovers(lambda _: None, grace_s=1.0),
-        finish=finished.append,
+        finish=finish,
         new_lease=Lease,
         keep=keep,
-        clock=clock,
+        clock=TurnedClock(),
     )
+
+
+def answers_of(kind: type[Answers]) -> Answers:
+    return kind(
+        results_topic="results",
+        dlq_topic="letters",
+        max_bytes={"results": 10**6, "letters": 10**6},
+        worker="w",
+        clock=TurnedClock(),
+    )
+
+
+@pytest.mark.invariant("P7")
+async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
+    finished = list[Outcome]()
+    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    covered = Reservations()
+    covered.cover(0, 0, ahead=10)
+    covered.stored()
+    deliveries = [
+        Delivery(Record(PLACE, at, None, event({}).to_bytes(), (), None), 1, covered)
+        for at in range(3)
+    ]
+
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            waking = intake.begin(tasks)
+            intake.accept(deliveries)
+            while len(finished) < 2 or intake.running:  # noqa: ASYNC110 - of its own accord
+                await asyncio.sleep(0)
+            waking.cancel()
+
+    assert [outcome.delivery.offset for outcome in finished] == [0, 2]
+    (told,) = [line for line in logs if line["event"] == "event.not_run"]
+    assert (told["offset"], told["log_level"]) == (1, "error")
+
+
+@pytest.mark.invariant("P7")
+def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
+    finished = list[Outcome]()
+    intake = intake_of(answers_of(Broken), None, finished.append)
     deliveries = [Delivery(Record(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)]
 
     with capture_logs() as logs:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import SYSTEM
-from redrive.errors import KafkaUnavailableError, SettingsError
+from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
-from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.kafka.settle_thread import SettleThread
+from redrive.kafka.transaction import CallLimits, Hands
 from redrive.testing import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -365,3 +368,64 @@ def test_what_the_client_has_to_say_is_heard_before_its_producer_is_thrown_away(
 
     assert settle(thread, reports) == Stored(7)
     assert factory.made[0].calls == ["init_transactions", "poll"]
+
+
+def test_a_batch_that_an_abandoned_thread_takes_goes_to_its_heir(
+    factory: Factory, reports: list[Report]
+) -> None:
+    # The call returns after it was found to be late, and before its thread is abandoned.
+    inbox: Queue[Batch | None] = Queue(maxsize=2)
+    make = partial(
+        Hands,
+        inbox,
+        factory,
+        transactional=True,
+        report=reports.append,
+        clock=SYSTEM,
+        limits=SHORT,
+    )
+    old = make()
+    old.start(recover=None)
+    assert old.ready.wait(5)
+    assert old.abandon("it was late") is None
+    heir = make()
+
+    inbox.put(BATCH)
+    old.join(5)
+    heir.start(recover=None)
+    wait_until(lambda: bool(reports), timeout_s=5, what="a report", every_s=0.005)
+    inbox.put(None)
+    heir.join(5)
+
+    assert reports == [Stored(7)]
+
+
+def test_a_thread_that_dies_of_a_bug_ends_the_worker(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    def bug() -> object:
+        raise TypeError("no such argument")
+
+    factory.scripts = [{"produce": bug}]
+    thread.start(timeout_s=5)
+    thread.submit(BATCH)
+
+    def told() -> bool:
+        try:
+            thread.watch()
+        except KafkaLostError as error:
+            return isinstance(error.__cause__, TypeError)
+        return False
+
+    wait_until(told, timeout_s=5, what="the death of the thread", every_s=0.005)
+    assert reports == []
+
+
+def test_a_bug_at_the_start_is_told_at_once(factory: Factory, thread: SettleThread) -> None:
+    def bug() -> object:
+        raise TypeError("no such argument")
+
+    factory.scripts = [{"init_transactions": bug}]
+
+    with pytest.raises(TypeError, match="no such argument"):
+        thread.start(timeout_s=60)

@@ -11,17 +11,24 @@ from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
 from redrive.kafka.log import Place, Record
+from redrive.state.offsets import MAX_ENTRIES, Entry
+from redrive.state.reservations import Reservations
 from redrive.testing.stage import event
 
 PLACE = Place("events", 0)
 
 
 def run(
-    offset: int, *, workflow: str = "a", crashes: int = 0, deadline: float | None = None
+    offset: int,
+    *,
+    workflow: str = "a",
+    crashes: int = 0,
+    deadline: float | None = None,
+    starts: Reservations | None = None,
 ) -> Run:
     record = Record(PLACE, offset, None, b"", (), None)
     return Run(
-        delivery=Delivery(record, epoch=1),
+        delivery=Delivery(record, epoch=1, starts=starts or Reservations()),
         event=event({}, workflow_id=workflow),
         headers=EventHeaders(),
         thread_id=f"thread-{offset}",
@@ -165,3 +172,42 @@ def test_every_run_has_its_turn_and_the_lonely_are_alone(
             waiting.release(ended)
 
     assert sorted(had) == list(range(len(crashes)))
+
+
+@pytest.mark.invariant("P10")
+def test_a_suspect_that_was_set_aside_rests_with_its_workflow() -> None:
+    waiting = turns(suspects_at_once=1)
+    first, second = (run(offset, workflow="limited", crashes=1) for offset in range(2))
+    for new in (first, second):
+        waiting.put(new)
+    assert taken(waiting) == [0]
+    waiting.cool("limited", until=100.0)
+    waiting.ended(first)
+
+    assert taken(waiting, 1.0) == []
+    assert taken(waiting, 100.0) == [1]
+
+
+@pytest.mark.invariant("P7", "P11")
+def test_who_finds_no_room_in_the_note_holds_no_slot_from_those_who_have_it() -> None:
+    history = {offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
+    starts = Reservations(history)
+    waiting = turns(in_flight=4)
+    for offset in (*range(8), 1000):
+        waiting.put(run(offset, starts=starts))
+
+    assert taken(waiting) == [1000]
+
+
+def test_who_found_no_room_has_its_turn_once_there_is_some() -> None:
+    starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
+    waiting, owner = turns(in_flight=4), run(1000, starts=starts)
+    waiting.put(run(0, starts=starts))
+    waiting.put(owner)
+    assert taken(waiting) == [1000]
+
+    starts.finish(1001, 0)
+    waiting.ended(owner)
+    waiting.release(owner)
+
+    assert taken(waiting) == [0]

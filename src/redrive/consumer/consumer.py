@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -20,7 +22,7 @@ from redrive.consumer.settle import Downstream, Settler
 from redrive.errors import StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.log import Place, PollThread
-from redrive.kafka.transaction import SettleThread
+from redrive.kafka.settle_thread import SettleThread
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["Parts", "Upward", "Worker"]
@@ -152,8 +154,9 @@ class Worker:
             finally:
                 parts.polling.stop()
                 # Leaving the group waits for the broker; a broker that is away is not waited for.
-                await asyncio.to_thread(parts.polling.join, _LEAVE_S)
-                await asyncio.to_thread(parts.settling.close, timeout_s=1.0)
+                # In a thread of its own: nodes that do not end may have taken all of the loop's.
+                await _in_thread(partial(parts.polling.join, _LEAVE_S))
+                await _in_thread(partial(parts.settling.close, timeout_s=1.0))
         if self._failure is not None:
             raise self._failure
         if self._stuck_node is not None:
@@ -193,6 +196,11 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - a background task: the next round tries again
                 log.warning("checkpoints.not_swept", error=BUILT_IN.mask(str(error)))
             await self._clock.sleep(_SWEEP_EVERY_S)
+
+
+async def _in_thread(call: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="redrive-stop") as thread:
+        await asyncio.get_running_loop().run_in_executor(thread, call)
 
 
 class _ToLoop:

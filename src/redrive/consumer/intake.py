@@ -97,7 +97,7 @@ class Intake:
         for delivery in deliveries:
             if delivery.epoch > self._gone.get(delivery.place, 0):
                 self._accept_alone(delivery)
-        self._fill()
+        self._go_on()
 
     def withdraw(self, places: Mapping[Place, int]) -> None:
         """End everything of partitions that have gone; nothing of it may be written any more."""
@@ -113,7 +113,7 @@ class Intake:
                 live.lease.end("its partition has gone to another worker")
                 if live.task is not None:
                     live.task.cancel()
-        self._fill()
+        self._go_on()
 
     def settled(self, outcomes: Iterable[Outcome]) -> None:
         """Count endings that are durable; let start what waited for them, or for their commit."""
@@ -125,9 +125,9 @@ class Intake:
             self._turns.release(run)
             if run.finished and outcome.ending is Ending.DEAD_LETTERED and self._tasks is not None:
                 # Its result could not be published: a redrive will want what the thread holds.
-                self._tasks.create_task(self._keep(run.thread_id))
+                self._tasks.create_task(self._keep_thread(run.thread_id))
         self._ask_again()
-        self._fill()
+        self._go_on()
 
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
@@ -154,13 +154,7 @@ class Intake:
             self._accept(delivery)
         except Exception:
             # A bug of ours, which must not cost the events behind this one: its offset waits. [P7]
-            place = delivery.place
-            log.exception(
-                "event.not_taken",
-                topic=place.topic,
-                partition=place.partition,
-                offset=delivery.offset,
-            )
+            log.exception("event.not_taken", **_place_of(delivery))
 
     def _accept(self, delivery: Delivery) -> None:
         record = delivery.record
@@ -170,9 +164,7 @@ class Intake:
         except RecordError as error:
             log.warning(
                 "event.unreadable",
-                topic=record.place.topic,
-                partition=record.place.partition,
-                offset=record.offset,
+                **_place_of(delivery),
                 error=self._answers.redactor.mask(str(error)),
             )
             self._finish(self._answers.unreadable(delivery, error))
@@ -208,6 +200,12 @@ class Intake:
             else:
                 self._asked[run] = None
 
+    async def _keep_thread(self, thread_id: str) -> None:
+        try:
+            await self._keep(thread_id)
+        except Exception as error:  # noqa: BLE001 - a background task: the run is settled either way
+            log.warning("checkpoints.not_kept", thread_id=thread_id, error=str(error))
+
     def _ask_again(self) -> None:
         """Start what a commit allows by now."""
         if self._tasks is None or self._draining:
@@ -231,16 +229,23 @@ class Intake:
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
                 step = await self._runner.attempt(run, lease=live.lease, control=live.control)
+            if not self._is_gone(run):
+                self._follow(run, step)
         except asyncio.CancelledError:
             if not (self._is_gone(run) or self._draining):
                 raise
             return
+        except Exception:
+            # A bug of ours, which must not end the other runs: its offset waits. [P7]
+            log.exception("event.not_run", **_place_of(run.delivery))
         finally:
             live.lease.end()
             del self._live[run]
             self._turns.ended(run)
-        if not self._is_gone(run):
-            self._follow(run, step)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Start what may start, and let who waits for the next due time look again."""
         self._changed.set()
         self._fill()
 
@@ -282,3 +287,8 @@ class Intake:
 
     def _is_gone(self, run: Run) -> bool:
         return run.delivery.epoch <= self._gone.get(run.delivery.place, 0)
+
+
+def _place_of(delivery: Delivery) -> dict[str, object]:
+    place = delivery.place
+    return {"topic": place.topic, "partition": place.partition, "offset": delivery.offset}

@@ -7,7 +7,7 @@ window, is paused until there is room again. Belongs to the poll thread. [P3, P1
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -123,6 +123,10 @@ class Partitions:
             self._expected[place] = _Expected(epoch, seek)
         self._read_at = 0.0
 
+    def expects(self, places: Iterable[Place]) -> bool:
+        """Say whether one of them is assigned, and its committed offset not read yet."""
+        return any(place in self._expected for place in places)
+
     def remove(self, places: Iterable[Place]) -> None:
         """Forget partitions that are ours no longer."""
         for place in places:
@@ -232,7 +236,7 @@ class Partitions:
                 self._resume(kafka, [place])
         return deliveries
 
-    def settle(self, finished: Mapping[Place, Iterable[int]]) -> None:
+    def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
         for place, offsets in finished.items():
             held = self._held[place]

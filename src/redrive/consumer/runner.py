@@ -23,6 +23,7 @@ from redrive.graphs.leftover import Leftover
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
+from redrive.retry.chain import links
 from redrive.retry.kinds import Failure, Kind, Reason
 
 __all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
@@ -310,10 +311,7 @@ def _note_unverified(run: Run, end: RunEnd) -> None:
 
 
 def _is_stale(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, StaleAttemptError):
-        seen = seen.__cause__ or seen.__context__
-    return seen is not None
+    return any(isinstance(link.exc, StaleAttemptError) for link in links(error))
 
 
 def _judged(run: Run, end: Failed, failure: Failure) -> dict[str, object]:

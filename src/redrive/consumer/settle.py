@@ -119,6 +119,7 @@ class Settler:
         self._doubt = False
         self._quiet = True
         self._releasing = False
+        self._was_alone = False
         self._next_try = 0.0
         self._number = 0
 
@@ -151,7 +152,6 @@ class Settler:
         if not lost:
             # We end these runs, not a death: the next owner is not to suspect them. [P5]
             self._partitions.close_starts(places)
-            self._quiet = False
             self._flush(kafka)
         self._partitions.remove(places)
         for place in places:
@@ -171,6 +171,7 @@ class Settler:
             self._downstream.settled(())
             return
         self._uncommitted.update(ours)
+        self._next_try = self._clock.monotonic() + _READ_AGAIN_S
         log.warning("settle.commit_failed", error=str(error), partitions=len(places))
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
@@ -178,7 +179,9 @@ class Settler:
         overslept = self._partitions.overslept(gap_s)
         if overslept:
             self._downstream.withdraw(overslept)
-        self._partitions.read_committed(kafka)
+        # What is under way may yet be committed, under the generation that we still have.
+        if self._sent is None or not self._partitions.expects(self._sent.epochs):
+            self._partitions.read_committed(kafka)
         self._queue.watch()
         self._advance(kafka)
         if self._overdue is not None:
@@ -192,10 +195,15 @@ class Settler:
 
     def _flush(self, kafka: Log) -> None:
         deadline = self._clock.monotonic() + _FLUSH_S
-        while not self.idle and self._clock.monotonic() < deadline:
+        while self._can_move() and self._clock.monotonic() < deadline:
             self._queue.watch()
             self._advance(kafka)
             self._clock.block(0.002)
+
+    def _can_move(self) -> bool:
+        """Say whether waiting here helps: what commits came to is told only after a rebalance."""
+        commits = (self._uncommitted | self._partitions.news()) - self._committing.keys()
+        return bool(self._inbox or self._waiting or self._sent or commits)
 
     def _advance(self, kafka: Log) -> None:
         if self._releasing:
@@ -241,9 +249,13 @@ class Settler:
 
     def _next_outcomes(self) -> list[Outcome]:
         """Return what to settle now: a refused one by itself when it is due, else all that fit."""
-        while (due := self._alone.take(self._clock.monotonic())) is not None:
-            if self._partitions.holds(due.delivery):
-                return [due]
+        # They take turns with the others, else many that are refused would hold up all. [P7]
+        if not (self._was_alone and self._waiting):
+            while (due := self._alone.take(self._clock.monotonic())) is not None:
+                if self._partitions.holds(due.delivery):
+                    self._was_alone = True
+                    return [due]
+        self._was_alone = False
         outcomes: list[Outcome] = []
         size = 0
         while self._waiting and len(outcomes) < MAX_BATCH and size < MAX_BATCH_BYTES:

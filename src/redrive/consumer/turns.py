@@ -17,6 +17,9 @@ from redrive.state.lanes import Lanes
 
 __all__ = ["Turns"]
 
+# No workflow's name: what waits for room among the offsets that a commit can speak of.
+_FULL = "\0full"
+
 
 class Turns:
     """Runs that wait to start.
@@ -39,6 +42,7 @@ class Turns:
         self._taken: set[Run] = set()
         self._suspects = 0
         self._alone = False
+        self._full = False
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
@@ -100,6 +104,9 @@ class Turns:
     def release(self, run: Run) -> None:
         """Let the next run of the same thread have its turn: this one is settled."""
         self._lanes.release(run.delivery.place, run.thread_id)
+        if self._full:
+            self._full = False
+            self._lanes.let_go(_FULL)
 
     def drop(self, place: Place, gone: Callable[[Run], bool]) -> None:
         """Forget everything that waits of a partition that is no longer ours."""
@@ -118,11 +125,9 @@ class Turns:
             self._lanes.let_go(workflow_id)
 
     def _candidate(self, now: float) -> Run | None:
-        if self._aside and self._suspects < self._suspects_at_once:
-            return self._aside.popleft()
         while True:
             # What was promised to go on comes before what is new.
-            run = self._held.take(now) or self._lanes.take(lambda run: self._parks(run, now))
+            run = self._suspect() or self._held.take(now) or self._lanes.take(self._parker(now))
             if run is None:
                 return None
             until = self._cools_until(run, now)
@@ -130,8 +135,21 @@ class Turns:
                 return run
             self._held.put(until, run)
 
+    def _suspect(self) -> Run | None:
+        return (
+            self._aside.popleft()
+            if self._aside and self._suspects < self._suspects_at_once
+            else None
+        )
+
+    def _parker(self, now: float) -> Callable[[Run], str | None]:
+        return lambda run: self._parks(run, now)
+
     def _parks(self, run: Run, now: float) -> str | None:
         """Return what to wait for, unless it must be told before that it comes too late."""
+        if not run.delivery.starts.has_room(run.delivery.offset):
+            self._full = True
+            return _FULL
         until = self._cools_until(run, now)
         return None if until is None or until == run.deadline else run.event.workflow_id
 

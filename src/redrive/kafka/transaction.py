@@ -1,4 +1,4 @@
-"""The settle thread: the one owner of the Producer, and of every call that can block on it.
+"""The settle thread's hands: the one owner of the Producer, and of every call that can block on it.
 
 One batch at a time. A batch that fails for its own reason is aborted and refused; after any other
 failure, a timeout included, the producer is thrown away: a second call on it can hang for ever,
@@ -20,11 +20,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from redrive.clock import Clock
-from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
-from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent, with_advice
+from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 
-__all__ = ["CallLimits", "SettleThread"]
+__all__ = ["CallLimits", "Hands"]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -63,75 +62,8 @@ class _AbandonedError(Exception):
     """This thread's call outlived its limit; another thread carries on."""
 
 
-class SettleThread:
-    """Makes batches durable, one after the other, and reports on each.
-
-    Args:
-        make_producer: Builds a producer; called again after every doubt.
-        transactional: False leaves the offsets to the caller (at least once).
-        report: Called on a settle thread with what came of each batch; must not block.
-        clock: For limits.
-        limits: How long each call may take.
-    """
-
-    def __init__(
-        self,
-        make_producer: Callable[[], Producer],
-        *,
-        transactional: bool,
-        report: Callable[[Report], None],
-        clock: Clock,
-        limits: CallLimits | None = None,
-    ) -> None:
-        self._inbox: Queue[Batch | None] = Queue(maxsize=2)
-        self._make = partial(
-            _Hands, self._inbox, make_producer, transactional, report, clock, limits or CallLimits()
-        )
-        self._hands = self._make()
-
-    def start(self, *, timeout_s: float) -> None:
-        """Open the first producer, ending what an earlier life of this worker left open.
-
-        Raises:
-            KafkaUnavailableError: The broker did not answer within `timeout_s`.
-            SettingsError: It refuses this producer, and waiting would not help.
-        """
-        self._hands.start(recover=None, first=True)
-        answered = self._hands.ready.wait(timeout_s)
-        if self._hands.refusal is not None:
-            raise SettingsError(
-                f"Kafka refuses the worker's producer: {with_advice(self._hands.refusal)}"
-            )
-        if not answered:
-            self._hands.abandon()
-            raise KafkaUnavailableError(
-                f"no transaction coordinator answered within {timeout_s:g} s; last: "
-                f"{self._hands.last_error or 'no answer'}"
-            )
-
-    def submit(self, batch: Batch) -> None:
-        """Take on one batch; the next may follow once its report has come."""
-        self._inbox.put_nowait(batch)
-
-    def watch(self) -> None:
-        """Abandon a call that has outlived its limit; to be called often, from another thread."""
-        stuck = self._hands.stuck()
-        if stuck is None:
-            return
-        log.error("settle.call_abandoned", call=stuck)
-        old = self._hands
-        self._hands = self._make()
-        self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
-
-    def close(self, *, timeout_s: float) -> None:
-        """Let the thread end; what it has not begun is dropped."""
-        self._inbox.put_nowait(None)
-        self._hands.join(timeout_s)
-        self._hands.abandon()
-
-
-class _Hands:
-    """One thread and the producers it makes, until it is abandoned."""
+class Hands:
+    """One thread and the producers it makes, until it is abandoned. `SettleThread` works with it."""
 
     def __init__(
         self,
@@ -157,16 +89,21 @@ class _Hands:
         self._began = 0.0
         self._call: tuple[str, float] | None = None
         self._abandoned = False
+        self._handing_over = threading.Lock()
+        """Held where a batch is taken on or given back: either this thread has it, or its heir."""
+        self.died: Exception | None = None
         self._failed: dict[int, KafkaError] = {}
         self._thread: threading.Thread | None = None
 
     def start(self, *, recover: Report | None, first: bool = False) -> None:
+        """Begin: open a producer, report `recover` if there is something to, take batches on."""
         self._thread = threading.Thread(
             target=self._run, args=(recover, first), name="redrive-settle", daemon=True
         )
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
+        """Wait for the end, for so many seconds."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -175,8 +112,9 @@ class _Hands:
 
         It may be on its way into the commit at this very moment: whatever it was doing is in doubt.
         """
-        self._abandoned = True
-        return InDoubt(self._batch.number, why) if self._batch is not None else None
+        with self._handing_over:
+            self._abandoned = True
+            return InDoubt(self._batch.number, why) if self._batch is not None else None
 
     def stuck(self) -> str | None:
         """Return the call that has outlived its limit, if there is one."""
@@ -188,13 +126,27 @@ class _Hands:
             self._renew(first=first)
             if recover is not None:
                 self._tell(recover)
-            while (batch := self._inbox.get()) is not None:
-                self._batch, self._committing = batch, False
-                report = self._settle(batch)
-                self._batch = None
-                self._tell(report)
+            while (batch := self._take()) is not None:
+                self._give_back(self._settle(batch))
         except _AbandonedError:
             return
+        except Exception as error:  # noqa: BLE001 - a thread's edge: `watch` tells of it
+            self.died = error
+            self.ready.set()
+
+    def _take(self) -> Batch | None:
+        batch = self._inbox.get()
+        with self._handing_over:
+            if self._abandoned:
+                self._inbox.put_nowait(batch)
+                raise _AbandonedError
+            self._batch, self._committing = batch, False
+        return batch
+
+    def _give_back(self, report: Report) -> None:
+        with self._handing_over:
+            self._batch = None
+            self._tell(report)
 
     def _tell(self, report: Report) -> None:
         if not self._abandoned:

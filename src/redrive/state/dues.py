@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -44,7 +44,3 @@ class Dues(Generic[Item]):
         self._heap = [entry for entry in self._heap if not gone(entry[2])]
         heapq.heapify(self._heap)
         return out
-
-    def __iter__(self) -> Iterator[Item]:
-        """Go over the items, in no particular order."""
-        return (item for _, _, item in self._heap)

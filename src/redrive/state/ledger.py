@@ -109,7 +109,7 @@ class PartitionLedger:
         """Whether something of this partition waits for a commit, whatever ends meanwhile."""
         return self._base is not None and self.starts.news
 
-    def snapshot(self, finished: Collection[int] = (), *, exact: bool = False) -> Snapshot | None:
+    def snapshot(self, finished: Iterable[int] = (), *, exact: bool = False) -> Snapshot | None:
         """Return what to commit once `finished` are settled too; None before the first record.
 
         Args:
@@ -119,15 +119,15 @@ class PartitionLedger:
         """
         if self._base is None:
             return None
-        self._pace = max(len(finished), self._pace * _SLOWING)
         ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
         base, done = self._with(self._base, finished)
         return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead))
 
-    def settle(self, finished: Iterable[int]) -> None:
+    def settle(self, finished: Collection[int]) -> None:
         """Mark offsets as settled: their outcome is stored."""
         if self._base is None:
             return
+        self._pace = max(len(finished), self._pace * _SLOWING)
         self._base, self._done = self._with(self._base, finished)
         self._next = max(self._next, self._base)
         self.starts.finish(self._base, self._done)

@@ -8,7 +8,7 @@ durable. So a death leaves behind which events may have caused it. [P5]
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note
@@ -91,6 +91,10 @@ class Reservations:
         with self._lock:
             return any(suspect < offset for suspect in self._suspects)
 
+    def has_room(self, offset: int) -> bool:
+        """Say whether a commit can speak of `offset` too: 256 others are the limit."""
+        return offset in self._entries or len(self._entries) < MAX_ENTRIES
+
     def start(self, offset: int) -> bool:
         """Say whether `offset` may start now; if not, the next commit asks for it: try again then.
 
@@ -121,16 +125,6 @@ class Reservations:
         with self._lock:
             before = self._entries.get(offset, _NEW)
             self._entries[offset] = Entry(before.failed + 1, before.crashes)
-            self._news = True
-
-    def withdraw(self, offset: int) -> None:
-        """Take a start back: it did not happen, or its attempt left nothing to account for."""
-        with self._lock:
-            entry = replace(self._entries.get(offset, _NEW), started=False)
-            if entry == _NEW:
-                self._entries.pop(offset, None)
-            else:
-                self._entries[offset] = entry
             self._news = True
 
     def close(self) -> None:
@@ -192,10 +186,6 @@ class Reservations:
         with self._lock:
             self._entries.clear()
             self._suspects.clear()
-
-    def __iter__(self) -> Iterator[int]:
-        """Go over the offsets that have started or have a history."""
-        return iter(dict(self._entries))
 
 
 _NEW = Entry()

@@ -33,8 +33,9 @@ from redrive.kafka.batches import Report
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topics import TopicReport
-from redrive.kafka.transaction import CallLimits, SettleThread
+from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
 from redrive.wiring.graphs import policy_of
 

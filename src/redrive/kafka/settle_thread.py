@@ -1,0 +1,96 @@
+"""The settle thread, as the rest of the worker sees it: batches in, reports out, never stuck.
+
+What a batch goes through is `redrive.kafka.transaction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from queue import Queue
+
+import structlog
+from confluent_kafka import Producer
+
+from redrive.clock import Clock
+from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
+from redrive.kafka.batches import Batch, Report
+from redrive.kafka.retrying import with_advice
+from redrive.kafka.transaction import CallLimits, Hands
+
+__all__ = ["SettleThread"]
+
+log = structlog.get_logger("redrive.kafka")
+
+
+class SettleThread:
+    """Makes batches durable, one after the other, and reports on each.
+
+    Args:
+        make_producer: Builds a producer; called again after every doubt.
+        transactional: False leaves the offsets to the caller (at least once).
+        report: Called on a settle thread with what came of each batch; must not block.
+        clock: For limits.
+        limits: How long each call may take.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], Producer],
+        *,
+        transactional: bool,
+        report: Callable[[Report], None],
+        clock: Clock,
+        limits: CallLimits | None = None,
+    ) -> None:
+        self._inbox: Queue[Batch | None] = Queue(maxsize=2)
+        self._make = partial(
+            Hands, self._inbox, make_producer, transactional, report, clock, limits or CallLimits()
+        )
+        self._hands = self._make()
+
+    def start(self, *, timeout_s: float) -> None:
+        """Open the first producer, ending what an earlier life of this worker left open.
+
+        Raises:
+            KafkaUnavailableError: The broker did not answer within `timeout_s`.
+            SettingsError: It refuses this producer, and waiting would not help.
+        """
+        self._hands.start(recover=None, first=True)
+        answered = self._hands.ready.wait(timeout_s)
+        if self._hands.died is not None:
+            raise self._hands.died
+        if self._hands.refusal is not None:
+            raise SettingsError(
+                f"Kafka refuses the worker's producer: {with_advice(self._hands.refusal)}"
+            )
+        if not answered:
+            self._hands.abandon()
+            raise KafkaUnavailableError(
+                f"no transaction coordinator answered within {timeout_s:g} s; last: "
+                f"{self._hands.last_error or 'no answer'}"
+            )
+
+    def submit(self, batch: Batch) -> None:
+        """Take on one batch; the next may follow once its report has come."""
+        self._inbox.put_nowait(batch)
+
+    def watch(self) -> None:
+        """Abandon a call that has outlived its limit; to be called often, from another thread."""
+        if self._hands.died is not None:
+            raise KafkaLostError(
+                f"the settle thread has died of {self._hands.died!r}"
+            ) from self._hands.died
+        stuck = self._hands.stuck()
+        if stuck is None:
+            return
+        log.error("settle.call_abandoned", call=stuck)
+        old = self._hands
+        self._hands = self._make()
+        self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
+
+    def close(self, *, timeout_s: float) -> None:
+        """Let the thread end; what it has not begun is dropped."""
+        self._inbox.put_nowait(None)
+        self._hands.join(timeout_s)
+        self._hands.abandon()
