@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from redrive.clock import Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
@@ -51,18 +52,29 @@ def intake_of(
     answers: Answers,
     runner: Any,  # noqa: ANN401 - a stand-in
     finish: Callable[[Outcome], None],
+    *,
+    turns: Turns | None = None,
+    clock: Clock | None = None,
 ) -> Intake:
     keep: Any = None
     return Intake(
         runner,
         answers,
-        Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        turns or Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
         Leftovers(lambda _: None, grace_s=1.0),
         finish=finish,
         new_lease=Lease,
         keep=keep,
-        clock=TurnedClock(),
+        clock=clock or TurnedClock(),
     )
+
+
+def covered() -> Reservations:
+    """Return starts of which a commit says that all may be."""
+    starts = Reservations()
+    starts.cover(0, 0, ahead=10)
+    starts.stored()
+    return starts
 
 
 def answers_of(kind: type[Answers]) -> Answers:
@@ -79,11 +91,9 @@ def answers_of(kind: type[Answers]) -> Answers:
 async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     finished = list[Outcome]()
     intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
-    covered = Reservations()
-    covered.cover(0, 0, ahead=10)
-    covered.stored()
+    starts = covered()
     deliveries = [
-        Delivery(Record(PLACE, at, None, event({}).to_bytes(), (), None), 1, covered)
+        Delivery(Record(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
         for at in range(3)
     ]
 
@@ -98,6 +108,31 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     assert [outcome.delivery.offset for outcome in finished] == [0, 2]
     (told,) = [line for line in logs if line["event"] == "event.not_run"]
     assert (told["offset"], told["log_level"]) == (1, "error")
+
+
+@pytest.mark.invariant("P8")
+async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late() -> None:
+    clock, turns, finished = (
+        TurnedClock(),
+        Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        list[Outcome](),
+    )
+    intake = intake_of(
+        answers_of(Answers), BuggyRunner(), finished.append, turns=turns, clock=clock
+    )
+    turns.cool("fates", until=clock.monotonic() + 600)
+    late = round((clock.now().timestamp() + 5) * 1000)
+    headers = (("redrive-deadline", str(late).encode()),)
+    record = Record(PLACE, 0, None, event({}).to_bytes(), headers, None)
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        await clock.wait_for_sleepers()
+        intake.accept([Delivery(record, 1, covered())])
+        await clock.turn(5.1)
+        waking.cancel()
+
+    assert [outcome.delivery.offset for outcome in finished] == [0]
 
 
 @pytest.mark.invariant("P7")

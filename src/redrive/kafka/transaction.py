@@ -63,7 +63,7 @@ class _AbandonedError(Exception):
 
 
 class Hands:
-    """One thread and the producers it makes, until it is abandoned. `SettleThread` works with it."""
+    """One thread, and the producers that it makes until it is abandoned."""
 
     def __init__(
         self,
