@@ -110,6 +110,7 @@ def test_letters_that_the_topic_does_not_take_hold_up_no_other_and_are_exit_code
     result = _run("dlq", "import", "spool.jsonl", "--json")
 
     assert result.exit_code == ExitCode.ENDED_BADLY
+    assert result.stdout, result.exception
     told = json.loads(result.stdout)
     assert told == {"published": 2, "already_there": 0, "torn": 0, "too_large": 1}
     assert "max.message.bytes" in result.stderr

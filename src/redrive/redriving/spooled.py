@@ -5,7 +5,7 @@ The file is a worker's spool, or what `redrive dlq export` wrote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,10 @@ _BATCH_BYTES = 4 * 2**20
 _LARGEST_BYTES = 64 * 2**20
 _RECORDS_BYTES = 64 * 2**10
 _ABORT_S = 5.0
+_LOOK_S = 0.05
 _TRIES = 3
-_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the client's name for it
+# What a record is told for the sake of another one: of its batch, or of the transaction before.
+_FOLLOWS = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - the client's names for it
 _ANY_PARTITION = -1
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001 - the client's name for it
 
@@ -203,8 +205,8 @@ def _refused_for_size(sink: _Sink, batch: Sequence[SpooledLetter]) -> set[str]:
         if suspects:
             return suspects
         # The transaction after an aborted one can be aborted too, for sequence numbers that the
-        # first one left out: then all its records are just purged, and the next one succeeds.
-        told = [error for error in refused.values() if error.code() not in _PURGED]
+        # first one left out: then its records are just purged or timed out, and the next succeeds.
+        told = [error for error in refused.values() if error.code() not in _FOLLOWS]
         if told:
             raise KafkaException(told[0])
     raise KafkaException(next(iter(refused.values())))
@@ -220,12 +222,19 @@ def _in_transaction(sink: _Sink, batch: Sequence[SpooledLetter]) -> dict[str, Ka
             _produce(sink, letter, refused)
         except KafkaException as exception:
             refused[letter.dlq_id] = error_of(exception)
-    sink.producer.flush(limit_s)
+    _flush(sink, refused, limit_s)
     if refused:
         sink.producer.abort_transaction(limit_s)
     else:
         sink.producer.commit_transaction(limit_s)
     return refused
+
+
+def _flush(sink: _Sink, refused: Mapping[str, KafkaError], limit_s: float) -> None:
+    """Wait for all answers, or for the first refusal: what follows it on its partition waits."""
+    deadline = SYSTEM.monotonic() + limit_s
+    while sink.producer.flush(_LOOK_S) and not refused and SYSTEM.monotonic() < deadline:
+        pass
 
 
 def _produce(sink: _Sink, letter: SpooledLetter, refused: dict[str, KafkaError]) -> None:
