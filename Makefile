@@ -34,7 +34,7 @@ check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(MAKE) docs
 
 docs: $(STAMP) ## Build the documentation as a site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## Print the figures of this machine, as ratios, one JSON line each
 	@for file in benchmarks/*.py; do echo "# $$file"; $(BIN)/python $$file || exit 1; done
