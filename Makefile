@@ -19,7 +19,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or dead letter
+demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or dead letter -> redrive
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
