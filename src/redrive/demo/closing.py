@@ -69,7 +69,7 @@ def _row(run: RunFacts, expected: ExpectedRun) -> tuple[str, ...]:
     return (
         run.task,
         run.state or "-",
-        ", then ".join(answer.status for answer in run.answers) or "none",
+        ", ".join(answer.status for answer in run.answers) or "none",
         " + ".join(str(answer.attempts) for answer in run.answers) or "-",
         str(run.node_executions),
         str(expected.least),
@@ -96,7 +96,10 @@ def _meaning(summary: Summary) -> Iterator[str]:
             "it is exactly once."
         )
     else:
-        yield "Answers, letters and offsets moved in Kafka transactions: exactly once."
+        yield (
+            "Answers, letters, offsets and the redriven event moved in Kafka transactions: "
+            "exactly once."
+        )
 
 
 def _of_letter(run: RunFacts, letter: LetterFacts) -> Iterator[str]:
