@@ -66,10 +66,7 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
         )
         watch = Watch(worker, sources=sources, story=story, timeline=timeline)
         watch.until_the_dag_has_ended(airflow)
-        # Without a letter there is nothing to drive: the verdict says that it is missing.
-        if story.letters:
-            user.fix_cause()
-            watch.until_it_is_driven(user.drive_again(story.letters))
+        _drive_letters(story, user, watch)
         watch.to_the_end()
     return Summary(
         broker="embedded" if given is None else kafka.bootstrap_servers,
@@ -78,6 +75,13 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
         runs=story.runs(),
         command=story.command,
     )
+
+
+def _drive_letters(story: Story, user: User, watch: Watch) -> None:
+    # Without a letter there is nothing to drive: the verdict says that it is missing.
+    if story.letters:
+        user.fix_cause()
+        watch.until_it_is_driven(user.drive_again(story.letters))
 
 
 def _broker_is_up(kafka: KafkaSettings, *, own: bool) -> Happening:
