@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
 
 from redrive.events import EventHeaders
 from redrive.redriving.partition import state_of
@@ -18,16 +17,12 @@ def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "redrive", "dlq", *arguments],
         cwd=stage.folder,
-        env=environ(stage),
+        env={**os.environ, **stage.environ(), "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def environ(stage: Stage, **more: str) -> Mapping[str, str]:
-    return {**os.environ, **stage.environ(), "COLUMNS": "200", **more}
 
 
 def run(stage: Stage, *arguments: str) -> tuple[int, str, str]:
