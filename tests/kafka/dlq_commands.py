@@ -1,4 +1,4 @@
-"""`redrive dlq …` as a process of its own, and what it did to the topics."""
+"""`redrive dlq …`, in this process or as one of its own, and what it did to the topics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import subprocess
 import sys
 from collections import Counter
 
+from typer.testing import CliRunner, Result
+
+from redrive.cli.app import app
 from redrive.events import EventHeaders
 from redrive.redriving.partition import state_of
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage
+
+
+def dlq(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["dlq", *arguments])
 
 
 def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from tests.kafka.dlq_commands import dlq
 
-from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState
@@ -52,21 +51,10 @@ def letter(stage: Stage) -> DeadLetter:
 
 
 @pytest.fixture
-def stage(
-    own_logging: None,  # noqa: ARG001 - for what it undoes
-    make_stage: Callable[..., Stage],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Stage:
+def stage(make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]) -> Stage:
     stage = make_stage(partitions=1)
-    for name, value in stage.environ().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(stage.folder)
+    command_at(stage)
     return stage
-
-
-def ran(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["dlq", *arguments])
 
 
 def edited(stage: Stage, *changes: tuple[str, str], answers: str = "") -> tuple[int, str]:
@@ -118,7 +106,6 @@ def letters_and_states(stage: Stage) -> tuple[list[DeadLetter], list[LetterState
     return [one for one in letters if one], [one for one in states if one]
 
 
-@pytest.mark.invariant("P13")
 def test_an_event_is_changed_in_an_editor_until_it_is_one_and_sent_when_asked(
     stage: Stage, letter: DeadLetter
 ) -> None:
@@ -155,7 +142,7 @@ def test_what_was_not_changed_or_not_sent_goes_nowhere_and_nothing_typed_is_lost
     typed.write_text(typed_text.replace("an hour of work", 'success"'), encoding="utf-8")
     declined, told = edited(stage, ('"permanent"', '"another hour"'), answers="n\n")
     sent_before = driven(stage)
-    sent = ran(*kept_command(kept), "--yes", "--no-wait")
+    sent = dlq(*kept_command(kept), "--yes", "--no-wait")
 
     assert (same, nothing_left) == (ExitCode.ENDED_BADLY, [])
     assert "nothing was changed, and nothing is sent" in unchanged
@@ -173,13 +160,13 @@ def test_what_was_not_changed_or_not_sent_goes_nowhere_and_nothing_typed_is_lost
 def test_one_value_is_set_and_the_run_succeeds_and_a_bad_path_sends_nothing(
     stage: Stage, letter: DeadLetter
 ) -> None:
-    nowhere = ran("edit", letter.dlq_id, "--set", "payload.date.fate=x", "--yes")
-    other = ran("edit", letter.dlq_id, "--set", f"event_id={ANOTHER}", "--yes")
-    nothing = ran("edit", letter.dlq_id, "--set", "payload.data.fate=permanent")
+    nowhere = dlq("edit", letter.dlq_id, "--set", "payload.date.fate=x", "--yes")
+    other = dlq("edit", letter.dlq_id, "--set", f"event_id={ANOTHER}", "--yes")
+    nothing = dlq("edit", letter.dlq_id, "--set", "payload.data.fate=permanent")
     sent_before = driven(stage)
     with stage.worker("--graph", "*=fates:builder").running():
         fate = ("--set", "payload.data.fate=success", "--set", "payload.data.note=7")
-        sent = ran("edit", SENT.event_id, *fate, "--yes")
+        sent = dlq("edit", SENT.event_id, *fate, "--yes")
 
     refused = (nowhere, other, nothing)
     assert [each.exit_code for each in refused] == [ExitCode.ENDED_BADLY] * 3
