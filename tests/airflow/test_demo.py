@@ -206,7 +206,7 @@ def test_a_signal_ends_everything_that_was_started(
             stdout=out,
         )
     try:
-        wait_until(lambda: b"event stored" in log.read_bytes(), timeout_s=60, what="a run")
+        wait_until(lambda: b"event stored" in log.read_bytes(), timeout_s=LIMIT_S, what="a run")
         started = living_in(folder)
         demo.send_signal(signal.SIGTERM)
         code = demo.wait(30)
