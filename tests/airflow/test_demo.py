@@ -77,7 +77,6 @@ def test_all_endings_are_as_they_should_be(played: Played) -> None:
     assert played.code == 0, played.err
     assert played.summary["ok"] is True
     assert played.summary["differences"] == []
-    assert played.summary["seconds"] < 60
 
 
 @pytest.mark.invariant("P4")
