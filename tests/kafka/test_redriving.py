@@ -26,12 +26,12 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import Record
 from redrive.redriving.door import KafkaDoor
+from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
 from redrive.redriving.pace import Pacing
 from redrive.redriving.partition import letter_of, state_of
-from redrive.redriving.redrive import move, plan, redrive
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings

@@ -123,7 +123,7 @@ def drive(
     wait: bool,
 ) -> None:
     """Plan, ask, send, wait for the ends of the runs, and tell of it all."""
-    from redrive.redriving import redrive as engine  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving import engine  # noqa: PLC0415 - keeps `--help` fast
 
     planned = engine.plan(kafka, selection, order, limit=pacing.limit)
     if not _agreed(planned, asking):
