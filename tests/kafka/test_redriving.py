@@ -30,8 +30,8 @@ from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
+from redrive.redriving.letters import StoredLetter, StoredState, stored
 from redrive.redriving.pace import Pacing
-from redrive.redriving.partition import letter_of, state_of
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings
@@ -113,11 +113,13 @@ def records(stage: Stage, topic: str) -> list[Record]:
 
 
 def letters(stage: Stage) -> list[DeadLetter]:
-    return [found for record in records(stage, "dlq") if (found := letter_of(record))]
+    found = map(stored, records(stage, "dlq"))
+    return [one.letter for one in found if isinstance(one, StoredLetter)]
 
 
 def states(stage: Stage) -> list[LetterState]:
-    return [found for record in records(stage, "dlq") if (found := state_of(record))]
+    found = map(stored, records(stage, "dlq"))
+    return [one.state for one in found if isinstance(one, StoredState)]
 
 
 def told(stage: Stage) -> list[tuple[State, str]]:
@@ -376,8 +378,8 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     door = KafkaDoor(impatient, 0, admin=admin, max_bytes=sizes, clock=SYSTEM)
 
     with raises(KafkaUnavailableError, match="not read to"):
-        list(door.read(0))
+        list(door.read(0, door.end()))
     other.abort_transaction(10)
 
-    assert len(list(door.read(0))) == 1
+    assert len(list(door.read(0, door.end()))) == 1
     door.close()

@@ -17,7 +17,7 @@ from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, S
 from redrive.events import EventHeaders
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
-from redrive.redriving.partition import state_of
+from redrive.redriving.letters import StoredState, stored
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -83,7 +83,8 @@ def driven(stage: Stage) -> Counter[str | None]:
 
 def told(stage: Stage) -> Counter[str]:
     records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    return Counter(state.dlq_id for record in records if (state := state_of(record)))
+    found = map(stored, records)
+    return Counter(one.state.dlq_id for one in found if isinstance(one, StoredState))
 
 
 def until_some_are_driven(stage: Stage) -> None:

@@ -31,9 +31,11 @@ from redrive.redriving.deciding import (
     decide_state,
 )
 from redrive.redriving.jobs import Driving
+from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
+from redrive.redriving.slim import SlimLetter, read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.stage import event
 
@@ -74,6 +76,13 @@ def letter(sent: WorkflowEvent, *, count: int = 0, offset: int = 41, **given: An
 
 def letter_record(found: DeadLetter, offset: int = 0) -> Record:
     return Record(LETTERS, offset, b"\xffkey", found.to_bytes(), (), 1)
+
+
+def original_of(found: DeadLetter) -> Original:
+    record = letter_record(found)
+    letter = read_slimly(record)
+    assert isinstance(letter, SlimLetter)
+    return Original.of(record, letter)
 
 
 def stored(record: OutRecord, offset: int) -> Record:
@@ -208,7 +217,10 @@ def test_the_event_goes_back_as_it_came_with_headers_of_its_own() -> None:
     ]
     found = letter(sent, count=1, headers=came)
 
-    send = partial(event_record, found, topic="events", partition=2, actor="anna")
+    original = original_of(found)
+    send = partial(
+        event_record, original, of=found.dlq_id, topic="events", partition=2, actor="anna"
+    )
 
     resumed = send(Send("resume", 2))
     restarted = send(Send("restart", 2), deadline=NOW, value=b"{}")
@@ -237,7 +249,7 @@ def test_a_state_lies_beside_its_letter_and_says_that_the_event_was_edited() -> 
     (told,) = fold(found)
 
     record = state_record(
-        letter_record(found), told, State.REDRIVEN, actor="anna", at=NOW, edited=True
+        original_of(found), told, State.REDRIVEN, actor="anna", at=NOW, edited=True
     )
 
     assert (record.topic, record.partition, record.key) == ("letters", 2, b"\xffkey")

@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.client import producer_config, reader_config
+from redrive.kafka.client import READ_AHEAD, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
@@ -71,8 +71,15 @@ class Door(Protocol):
         """Shut everyone else out."""
         ...
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        """Return what is committed from `start` on, before `stop` or up to the end as it is now."""
+    def end(self) -> int:
+        """Return where the partition ends now, transactions that are still open included."""
+        ...
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        """Return what is committed from `start` on and before `stop`.
+
+        An open transaction before `stop` is waited for.
+        """
         ...
 
     def commit(self, records: Sequence[OutRecord]) -> None:
@@ -147,17 +154,32 @@ class KafkaDoor:
             else:
                 return
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        """Return what is committed from `start` on, before `stop` or up to the end as it is now.
+    def end(self) -> int:
+        """Return where the partition ends now, transactions that are still open included.
 
-        The end is that of all records, also of transactions still open: what lies beyond one of
-        them is waited for, since it may be what decides.
+        Raises:
+            KafkaUnavailableError: The broker does not say.
+        """
+        wanted = TopicPartition(*self._place)
+        asked = self._admin.list_offsets(
+            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._limit_s,
+        )
+        try:
+            return int(asked[wanted].result().offset)
+        except KafkaException as error:
+            raise self._silent(with_advice(error_of(error))) from error
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        """Return what is committed from `start` on and before `stop`.
+
+        What lies beyond a transaction still open is waited for, since it may be what decides.
 
         Raises:
             KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         """
-        end = self._end() if stop is None else stop
-        if start >= end:
+        if start >= stop:
             return
         consumer = self._reader()
         consumer.assign([TopicPartition(*self._place, start)])
@@ -166,19 +188,19 @@ class KafkaDoor:
             first = consumer.poll(_POLL_S)
             if first is None and self._clock.monotonic() > patience:
                 number = self._place.partition
-                raise self._silent(f"partition {number} is not read to {end}; last: {last}")
+                raise self._silent(f"partition {number} is not read to {stop}; last: {last}")
             for message in (*([first] if first else ()), *consumer.consume(_BATCH, 0)):
                 error = message.error()
                 if error is not None and error.code() != _EOF:
                     last = with_advice(error)
                     continue
                 patience = self._clock.monotonic() + self._limit_s
-                if (message.offset() or 0) >= end:
+                if (message.offset() or 0) >= stop:
                     return
                 if error is None:
                     record = record_of(message)
                     yield record
-                    if record.offset + 1 >= end:
+                    if record.offset + 1 >= stop:
                         return
 
     def commit(self, records: Sequence[OutRecord]) -> None:
@@ -230,22 +252,9 @@ class KafkaDoor:
 
     def _reader(self) -> Consumer:
         if self._consumer is None:
-            config = reader_config(self._settings, partition_eof=True)
+            config = {**reader_config(self._settings, partition_eof=True), **READ_AHEAD}
             self._consumer = make_consumer(config, on_error=self._said)
         return self._consumer
-
-    def _end(self) -> int:
-        """Return where the log ends, whether or not all of it can be read yet."""
-        wanted = TopicPartition(*self._place)
-        asked = self._admin.list_offsets(
-            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=self._limit_s,
-        )
-        try:
-            return int(asked[wanted].result().offset)
-        except KafkaException as error:
-            raise self._silent(with_advice(error_of(error))) from error
 
     def _silent(self, why: str) -> KafkaUnavailableError:
         return KafkaUnavailableError(

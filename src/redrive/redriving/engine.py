@@ -27,8 +27,9 @@ from redrive.redriving.following import Follower, Watch
 from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
 from redrive.redriving.pace import Paced, Pacing
+from redrive.redriving.partition import PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.working import look, work
+from redrive.redriving.working import look, read_on, work
 
 __all__ = ["move", "plan", "redrive"]
 
@@ -90,7 +91,9 @@ def plan(
     job = _driving(settings, selection, "", order, clock)
     report = Report()
     for partition, door in _doors(settings, clock):
-        report.add(look(door, partition, job))
+        fold = PartitionFold()
+        read_on(door, fold)
+        report.add(look(fold, partition, job))
     if limit is not None:
         del report.done[limit:]
     return _complete(report, selection)
@@ -134,12 +137,14 @@ def _driving(
 
 def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:
     for partition, door in _doors(settings, clock):
+        fold = PartitionFold(job.selection.means)
+        read_on(door, fold)
         # Who has no letter here claims nothing, and shuts nobody out.
-        found = look(door, partition, job)
+        found = look(fold, partition, job)
         if not found.done:
             yield found
         elif pace.most() > 0:
-            for step in work(door, partition, job, pace=pace, clock=clock):
+            for step in work(door, partition, job, fold=fold, pace=pace, clock=clock):
                 yield step
                 if step.taken_over is not None:
                     # The other one will come to the next partitions too: two who go on would take

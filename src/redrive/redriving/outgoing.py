@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
 from redrive.redriving.deciding import Mode, Send
+from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry
 
 __all__ = ["MAX_ACTOR_CHARS", "event_record", "state_record"]
@@ -35,9 +34,10 @@ _OF_ONE_SENDING = frozenset(
 
 
 def event_record(
-    letter: DeadLetter,
+    original: Original,
     send: Send,
     *,
+    of: str,
     topic: str,
     partition: int,
     actor: str,
@@ -47,37 +47,37 @@ def event_record(
     """Return the event that drives a letter again: key and value as they were.
 
     Args:
-        letter: Holds the event.
+        original: The event.
         send: How it is driven.
+        of: The letter's dlq_id.
         topic: The events topic.
         partition: The one that the event came from, since its thread bears that number.
         actor: Who drives it.
         deadline: Until when the result is wanted; the old one is never kept.
         value: Takes the place of the event's bytes.
     """
-    source = letter.source
     restart = send.mode == "restart"
     ours = EventHeaders(
-        generation=_generation(letter) + restart,
+        generation=_generation(original) + restart,
         deadline=None if deadline is None else round(deadline.timestamp() * 1000),
-        of=letter.dlq_id,
+        of=of,
         count=send.count,
         mode=send.mode,
-        checkpoint=None if restart or not letter.checkpoint else letter.checkpoint.checkpoint_id,
+        checkpoint=None if restart else original.checkpoint_id,
         source=actor[:MAX_ACTOR_CHARS],
     )
-    kept = [(name, text) for name, text in source.headers if name not in _OF_ONE_SENDING]
+    kept = [(name, text) for name, text in original.headers if name not in _OF_ONE_SENDING]
     return OutRecord(
         topic=topic,
-        key=source.key,
-        value=source.value if value is None else value,
+        key=original.key,
+        value=original.value if value is None else value,
         headers=(*kept, *ours.write()),
         partition=partition,
     )
 
 
 def state_record(  # noqa: PLR0913 - one record's facts, each by its name
-    record: Record,
+    original: Original,
     entry: Entry,
     state: State,
     *,
@@ -91,7 +91,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     """Return the record that says where a letter stands now; it lies beside the letter.
 
     Args:
-        record: The letter's.
+        original: Names the place and the key of the letter's record.
         entry: The letter.
         state: Where it stands.
         actor: Who moved it.
@@ -113,16 +113,16 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
         **({"edited": True} if edited else {}),
     )
     return OutRecord(
-        topic=record.place.topic,
-        key=record.key,
+        topic=original.place.topic,
+        key=original.letter_key,
         value=told.to_bytes(),
         headers=STATE_HEADERS,
-        partition=record.place.partition,
+        partition=original.place.partition,
     )
 
 
-def _generation(letter: DeadLetter) -> int:
+def _generation(original: Original) -> int:
     try:
-        return EventHeaders.read(letter.source.headers).generation
+        return EventHeaders.read(original.headers).generation
     except RecordError:
         return 0
