@@ -165,6 +165,7 @@ def run(kafka: KafkaSettings, *arguments: str) -> tuple[float, float, float, str
         "REDRIVE_KAFKA__DLQ_TOPIC": kafka.dlq_topic,
         "REDRIVE_KAFKA__EVENTS_TOPIC": kafka.events_topic,
         "REDRIVE_KAFKA__RESULTS_TOPIC": kafka.results_topic,
+        "REDRIVE_KAFKA__RETRY_TOPIC": kafka.retry_topic,
     }
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
@@ -290,6 +291,7 @@ def main(letters: int) -> None:
             dlq_topic=topics.dlq,
             events_topic=topics.events,
             results_topic=topics.results,
+            retry_topic=topics.retry,
             group_id=topics.group,
         )
         size = store(kafka, letters)

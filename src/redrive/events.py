@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -193,7 +194,7 @@ def readable_event_id(value: bytes | None) -> str | None:
     if not isinstance(found, str) or not 0 < len(found) <= MAX_ID_CHARS:
         return None
     # JSON may escape half characters, which no record can carry.
-    return None if _HALF_CHARACTER.search(found) else found
+    return found if found.isascii() or not _HALF_CHARACTER.search(found) else None
 
 
 def _json(value: bytes) -> object:
@@ -241,8 +242,8 @@ class EventHeaders:
 
     def write(self) -> list[tuple[str, bytes]]:
         """Return them as Kafka takes them; what has no value is left out."""
-        pairs = ((name, getattr(self, field)) for name, field in _BY_HEADER.items())
-        return [(name, str(value).encode()) for name, value in pairs if value not in (None, 0)]
+        pairs = zip(_BY_HEADER, _VALUES(self), strict=True)
+        return [(name, str(value).encode()) for name, value in pairs if value not in _NOTHING]
 
 
 def _header(name: str, value: bytes) -> Any:  # noqa: ANN401 - text, a number or a mode
@@ -280,4 +281,6 @@ _NUMBERS = frozenset(
 )
 _MOMENTS = frozenset({"redrive-deadline", "redrive-not-before"})
 _LAST_MS = 253_402_300_799_999
+_VALUES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_BY_HEADER.values())
+_NOTHING = (None, 0)
 _NO_HEADERS = EventHeaders()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import fields
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import Record
-from redrive.redriving.door import KafkaDoor
+from redrive.redriving.door import KafkaDoor, door_consumer
 from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
@@ -375,11 +375,12 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=3)})
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
     admin = make_admin(admin_config(impatient))
-    door = KafkaDoor(impatient, 0, admin=admin, max_bytes=sizes, clock=SYSTEM)
+    with closing(door_consumer(impatient)) as consumer:
+        door = KafkaDoor(
+            impatient, 0, consumer=consumer, admin=admin, max_bytes=sizes, clock=SYSTEM
+        )
+        with raises(KafkaUnavailableError, match="not read to"):
+            list(door.read(0, door.end()))
+        other.abort_transaction(10)
 
-    with raises(KafkaUnavailableError, match="not read to"):
-        list(door.read(0, door.end()))
-    other.abort_transaction(10)
-
-    assert len(list(door.read(0, door.end()))) == 1
-    door.close()
+        assert len(list(door.read(0, door.end()))) == 1

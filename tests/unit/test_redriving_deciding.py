@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -35,7 +34,7 @@ from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.slim import SlimLetter, read_slimly
+from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.stage import event
 
@@ -81,7 +80,7 @@ def letter_record(found: DeadLetter, offset: int = 0) -> Record:
 def original_of(found: DeadLetter) -> Original:
     record = letter_record(found)
     letter = read_slimly(record)
-    assert isinstance(letter, SlimLetter)
+    assert isinstance(letter, dict)
     return Original.of(record, letter)
 
 
@@ -111,7 +110,7 @@ def fold(*values: DeadLetter | bytes) -> list[Entry]:
 
 
 def entry(**changed: Any) -> Entry:  # noqa: ANN401 - fields of an entry
-    return replace(fold(letter(event({})))[0], **changed)
+    return fold(letter(event({})))[0]._replace(**changed)
 
 
 def refusal(decision: Decision) -> Refusal | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from redrive.kafka.log import Place, Record
 from redrive.redriving.slim import SlimLetter
@@ -15,8 +15,7 @@ MAX_KEPT_BYTES = 32 * 2**20
 _OBJECTS_BYTES = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Original:
+class Original(NamedTuple):
     """What of a letter goes into the records of a redrive.
 
     `place` and `letter_key` are those of the letter's own record, the rest is the event's, byte for
@@ -33,22 +32,22 @@ class Original:
     @classmethod
     def of(cls, record: Record, letter: SlimLetter) -> Original:
         """Take it out of a letter, and the record that holds it."""
-        source, checkpoint = letter.source, letter.checkpoint
         return cls(
             record.place,
             record.key,
-            source.key,
-            tuple(source.headers),
-            source.value,
-            None if checkpoint is None else checkpoint.checkpoint_id,
+            letter.get("key"),
+            tuple(letter.get("headers", ())),
+            letter.get("value"),
+            letter.get("checkpoint_id"),
         )
 
     @property
     def size_bytes(self) -> int:
         """The bytes that it holds in memory, about."""
-        headers = sum(len(name) + len(value or b"") + 150 for name, value in self.headers)
-        keys = len(self.letter_key or b"") + len(self.key or b"")
-        return keys + headers + len(self.value or b"") + _OBJECTS_BYTES
+        size = len(self.letter_key or b"") + len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value or b"") + 150
+        return size + _OBJECTS_BYTES
 
 
 class Originals:
@@ -58,7 +57,7 @@ class Originals:
     """
 
     def __init__(self, limit_bytes: int = MAX_KEPT_BYTES) -> None:
-        self._kept: dict[int, Original] = {}
+        self._kept: dict[int, tuple[int, Original]] = {}
         self._left_bytes = limit_bytes
 
     def keep(self, offset: int, original: Original) -> None:
@@ -66,13 +65,12 @@ class Originals:
         size = original.size_bytes
         if size <= self._left_bytes:
             self._left_bytes -= size
-            self._kept[offset] = original
+            self._kept[offset] = size, original
 
     def take(self, offset: int) -> Original | None:
         """Give it away."""
-        original = self._kept.pop(offset, None)
-        if original is not None:
-            self._left_bytes += original.size_bytes
+        size, original = self._kept.pop(offset, (0, None))
+        self._left_bytes += size
         return original
 
     def __contains__(self, offset: int) -> bool:

@@ -97,15 +97,15 @@ def fold(records: Iterable[Record]) -> LettersView:
     letter_records = state_records = unknown = 0
     for record in records:
         partition = record.place.partition
-        match read_slimly(record):
-            case SlimLetter() as letter:
-                letter_records += 1
-                letters.setdefault(partition, {})[letter.dlq_id] = _summary(record, letter)
-            case LetterState() as told:
-                state_records += 1
-                states.setdefault(partition, {})[told.dlq_id] = _LastState.of(told)
-            case None:
-                unknown += 1
+        found = read_slimly(record)
+        if found is None:
+            unknown += 1
+        elif isinstance(found, LetterState):
+            state_records += 1
+            states.setdefault(partition, {})[found.dlq_id] = _LastState.of(found)
+        else:
+            letter_records += 1
+            letters.setdefault(partition, {})[found["dlq_id"]] = _summary(record, found)
     kept, last_states = _latest(letters), _latest(states)
     whole = (_with_state(letter, last_states.get(key)) for key, letter in kept.items())
     return LettersView(
@@ -149,17 +149,17 @@ def _with_state(letter: LetterSummary, last: _LastState | None) -> LetterSummary
 
 def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
     return LetterSummary(
-        dlq_id=letter.dlq_id,
-        event_id=readable_event_id(letter.source.value),
-        workflow=_interned(letter.context.workflow_id),
-        kind=letter.kind,
-        reason=letter.reason,
-        node=_interned(letter.node),
-        fingerprint=_interned(letter.fingerprint),
-        error_type=intern(_short(letter.error.type)),
-        message=intern(_first_line(letter.error.message)),
-        at=_utc(letter.timestamp),
-        redrive_count=letter.redrive_count,
+        dlq_id=letter["dlq_id"],
+        event_id=readable_event_id(letter.get("value")),
+        workflow=_interned(letter.get("workflow_id")),
+        kind=letter["kind"],
+        reason=letter["reason"],
+        node=_interned(letter.get("node")),
+        fingerprint=_interned(letter.get("fingerprint")),
+        error_type=intern(_short(letter["error_type"])),
+        message=intern(_first_line(letter["message"])),
+        at=_utc(letter["timestamp"]),
+        redrive_count=letter.get("redrive_count", 0),
         partition=record.place.partition,
         offset=record.offset,
     )

@@ -23,9 +23,9 @@ from redrive.redriving.facts import Done, Refused, Step, TakenOver
 from redrive.redriving.jobs import Job
 from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry, PartitionFold
-from redrive.redriving.slim import SlimLetter, read_slimly
+from redrive.redriving.slim import read_slimly
 
-__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Pace", "look", "read_on", "work"]
+__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Pace", "has_work", "look", "read_on", "work"]
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 4 * 2**20
@@ -60,6 +60,12 @@ def read_on(door: Door, fold: PartitionFold) -> None:
     for record in door.read(fold.end, end):
         fold.add(record)
     fold.has_read_to(end)
+
+
+def has_work(fold: PartitionFold, job: Job) -> bool:
+    """Say whether anything would be done with a partition's letters."""
+    chosen = filter(job.selection.means, fold)
+    return any(not isinstance(job.decide(entry), Refuse) for entry in chosen)
 
 
 def look(fold: PartitionFold, partition: int, job: Job) -> Step:
@@ -191,7 +197,7 @@ class _Worker:
         wanted = set(offsets)
         for record in self._door.read(min(wanted), max(wanted) + 1):
             letter = read_slimly(record) if record.offset in wanted else None
-            if isinstance(letter, SlimLetter):
+            if letter is not None and not isinstance(letter, LetterState):
                 yield record.offset, Original.of(record, letter)
 
     def _page(
