@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from string import ascii_lowercase, ascii_uppercase
 
 from redrive.telemetry.secrets import FORMS, Form, mark
@@ -37,6 +38,10 @@ class Redactor:
             text = masked
         return text
 
+    def within(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return JSON data with the secrets in its texts masked, also those that a name tells."""
+        return {self.mask(name): self._named(name, value) for name, value in fields.items()}
+
     def excerpt(self, text: str, limit: int, *, tail: int = 0) -> str:
         """Return at most `limit` characters of the masked text, the last `tail` among them.
 
@@ -49,6 +54,24 @@ class Redactor:
             return _shortened(self.mask(head), self.mask(end), limit, tail)
         whole = self.mask(text)
         return whole if len(whole) <= limit else _shortened(whole, whole, limit, tail)
+
+    def _named(self, name: str, value: object) -> object:
+        found = self._inner(value)
+        if not isinstance(found, str):
+            return found
+        pair = json.dumps({name: found}, ensure_ascii=False)
+        return found if self.mask(pair) == pair else mark("secret")
+
+    def _inner(self, value: object) -> object:
+        match value:
+            case str():
+                return self.mask(value)
+            case dict():
+                return self.within(value)
+            case list() | tuple():
+                return [self._inner(inner) for inner in value]
+            case _:
+                return value
 
 
 _CUSTOM = mark("custom")
