@@ -56,6 +56,7 @@ def build(settings: Settings) -> Parts:
         policy=lambda _: Policy(),
         name="w",
         observers=Observers(),
+        spooled=lambda _: None,
         clock=TurnedClock(),
     )
 

@@ -21,7 +21,7 @@ from redrive.telemetry.redact import BUILT_IN
 if TYPE_CHECKING:
     from apprise import AppriseAsset, NotifyBase, NotifyType
 
-__all__ = ["AppriseChannel", "open_channel"]
+__all__ = ["AppriseChannel"]
 
 _MARK = "[redacted:url]"
 _LEAST_SECRET_CHARS = 4
@@ -95,11 +95,6 @@ class AppriseChannel:
         pattern = "|".join(re.escape(part) for part in known if part)
         masked = re.sub(pattern, _MARK, text, flags=re.IGNORECASE) if pattern else text
         return BUILT_IN.mask(masked)
-
-
-def open_channel(name: str, url: str) -> AppriseChannel:
-    """Return the channel that a URL names; see `AppriseChannel` for what it raises."""
-    return AppriseChannel(name, url)
 
 
 def _asset() -> AppriseAsset:

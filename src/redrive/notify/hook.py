@@ -54,6 +54,12 @@ class Hook:
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="notify-hook", daemon=True)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to call it with."""
+        with self._changed:
+            return not (self._waiting or self._busy)
+
     def start(self) -> None:
         """Begin to call."""
         self._thread.start()

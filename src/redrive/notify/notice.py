@@ -27,19 +27,18 @@ class LetterNotice:
 
     Attributes:
         dlq_id: The letter's id, for `redrive dlq show`.
-        at: When the run was given up, in UTC.
+        at: When the letter was stored, in UTC.
         kind: What the failure is.
         reason: Why the run was given up.
         worker: The name of the worker that gave it up.
         event_id: The event's id; None where the event could not be read.
         workflow_id: Which graph was to run; None as above.
-        workflow_run_id: The run as its producer calls it; None as above.
         node: The node that failed; None where none ran.
         fingerprint: What equal failures share.
         error_type: The error's class.
         message: The error's text; secrets are masked.
-        attempts: How often it was tried.
-        redrive_count: How often its event was driven again before.
+        attempts: How often the run was tried.
+        redrive_count: How often its event had been driven again before.
         graph_version: The version of the graph that ran; None where none ran.
     """
 
@@ -50,7 +49,6 @@ class LetterNotice:
     worker: str
     event_id: str | None = None
     workflow_id: str | None = None
-    workflow_run_id: str | None = None
     node: str | None = None
     fingerprint: str | None = None
     error_type: str = ""

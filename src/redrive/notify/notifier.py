@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -76,6 +76,12 @@ class Notifier:
         self._closing = True
         self._inbox.wake()
 
+    @property
+    def ended(self) -> bool:
+        """Whether all is told, after `close`."""
+        idle = all(part.idle for part in self._parts())
+        return idle and not self._thread.is_alive()
+
     def join(self, timeout_s: float) -> None:
         """Wait for the end, and log what nobody could be told in that time."""
         deadline = self._clock.monotonic() + timeout_s
@@ -95,7 +101,7 @@ class Notifier:
                     failed=self._hook.failed,
                 )
 
-    def _parts(self) -> Iterable[Sender | Hook]:
+    def _parts(self) -> Iterator[Sender | Hook]:
         yield from self._senders.values()
         if self._hook is not None:
             yield self._hook
@@ -127,6 +133,6 @@ class Notifier:
             # A bug of ours: it costs what was in hand, never what comes.
             log.exception("notify.broken")
 
-    def _say(self, reports: Iterable[Report]) -> None:
+    def _say(self, reports: Sequence[Report]) -> None:
         for report in reports:
             self._senders[report.channel].offer(self._wording.message(report))

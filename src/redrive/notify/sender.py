@@ -80,6 +80,12 @@ class Sender:
         self._send = retry(Retrier(config, clock=_Interrupted(clock, self._closing)))(self._try)
         self._thread = threading.Thread(target=self._run, name=f"notify-{name}", daemon=True)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to send."""
+        with self._changed:
+            return not self._left()
+
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()

@@ -45,7 +45,7 @@ __all__ = ["build_parts", "build_worker"]
 log = structlog.get_logger("redrive.worker")
 
 
-def build_worker(
+def build_worker(  # noqa: PLR0913 - as `build_parts`
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
@@ -55,6 +55,7 @@ def build_worker(
     policy: Callable[[str], Policy] | None = None,
     clock: Clock = SYSTEM,
     observers: Sequence[Observer] = (),
+    spooled: Callable[[str | None], None] = lambda _: None,
 ) -> Worker:
     """Put a worker together around anything that executes events.
 
@@ -67,6 +68,7 @@ def build_worker(
         policy: The policy of a workflow; by default the one that the settings have for all.
         clock: Where time comes from.
         observers: Told of what ended.
+        spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
     general = policy_of(settings)
     build = partial(
@@ -78,6 +80,7 @@ def build_worker(
         policy=policy or (lambda _: general),
         name=name,
         observers=Observers(observers),
+        spooled=spooled,
         clock=clock,
     )
     return Worker(
@@ -98,6 +101,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     policy: Callable[[str], Policy],
     name: str,
     observers: Observers,
+    spooled: Callable[[str | None], None],
     clock: Clock,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
@@ -115,7 +119,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         last_exit=last_exit(),
     )
-    settler, settling = _settler(settings, report, upward, clock)
+    settler, settling = _settler(settings, report, upward, spooled, clock)
     intake = Intake(
         runner,
         answers,
@@ -158,7 +162,11 @@ def _turns(settings: Settings) -> Turns:
 
 
 def _settler(
-    settings: Settings, report: TopicReport, upward: Upward, clock: Clock
+    settings: Settings,
+    report: TopicReport,
+    upward: Upward,
+    spooled: Callable[[str | None], None],
+    clock: Clock,
 ) -> tuple[Settler, SettleThread]:
     incarnation = secrets.randbits(64)
     # The settler comes just below: the two know each other.
@@ -176,19 +184,21 @@ def _settler(
         incarnation=incarnation,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
-        overdue=_overdue(settings, clock),
+        overdue=_overdue(settings, spooled, clock),
     )
     return settler, settling
 
 
-def _overdue(settings: Settings, clock: Clock) -> Overdue | None:
+def _overdue(
+    settings: Settings, spooled: Callable[[str | None], None], clock: Clock
+) -> Overdue | None:
     letters = settings.letters
     if letters.spool_path is None:
         return None
     spool = Spool(letters.spool_path, max_bytes=letters.spool_max)
     if (problem := spool.problem()) is not None:
         log.warning("letters.no_spool", spool=letters.spool, problem=problem)
-    writer = SpoolWriter(spool)
+    writer = SpoolWriter(spool, tell=spooled)
 
     def offer(outcome: Outcome) -> None:
         for record in outcome.records:
