@@ -145,7 +145,10 @@ _OVERHEARING = _Overhearing()
 def _overheard() -> Iterator[list[str]]:
     """Give what apprise warns of, on this thread, within the block."""
     heard: list[str] = []
-    logging.getLogger("apprise").addFilter(_OVERHEARING)
+    said = logging.getLogger("apprise")
+    said.addFilter(_OVERHEARING)
+    if not said.isEnabledFor(logging.WARNING):
+        said.setLevel(logging.WARNING)
     _OVERHEARING.local.heard = heard
     try:
         yield heard
