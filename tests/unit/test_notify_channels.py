@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
@@ -40,15 +41,18 @@ class Mailbox:
         return "250 OK"
 
 
-@pytest.fixture
-def mail_server() -> Iterator[tuple[Mailbox, int]]:
+@contextmanager
+def mail_server() -> Iterator[tuple[Mailbox, str]]:
+    """Run a mail server; yield what it gets, and the URL of a channel to it."""
     box = Mailbox()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     controller = Controller(box, hostname="127.0.0.1", port=port)
     controller.start()
-    yield box, port
-    controller.stop()
+    try:
+        yield box, f"mailto://127.0.0.1:{port}?from=r@example.com&to=t@example.com&mode=insecure"
+    finally:
+        controller.stop()
 
 
 def test_a_webhook_gets_the_message(webhook: Webhook) -> None:
@@ -62,15 +66,13 @@ def test_a_webhook_gets_the_message(webhook: Webhook) -> None:
     )
 
 
-def test_a_mail_server_gets_the_message(mail_server: tuple[Mailbox, int]) -> None:
-    box, port = mail_server
-    url = f"mailto://127.0.0.1:{port}?from=redrive@example.com&to=team@example.com&mode=insecure"
-
-    AppriseChannel("mail", url).send(MESSAGE)
+def test_a_mail_server_gets_the_message() -> None:
+    with mail_server() as (box, url):
+        AppriseChannel("mail", url).send(MESSAGE)
 
     (mail,) = box.mails
     assert mail["Subject"] == MESSAGE.title
-    assert mail["To"] == "team@example.com"
+    assert mail["To"] == "t@example.com"
     text = mail.get_body(("plain",))
     assert text is not None
     assert text.get_content().splitlines()[:2] == ["line one", "line two <b>&"]

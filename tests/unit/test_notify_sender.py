@@ -89,11 +89,26 @@ def test_what_was_dropped_is_told_in_the_next_message_that_gets_through(sink: Si
         "body",
     ]
     assert sender.dropped == Lost(2, 37)
-    # Once for each change of state, not for each message.
-    assert [(log["event"], log["channel"]) for log in logs] == [
-        ("notify.channel_failing", "team"),
-        ("notify.channel_recovered", "team"),
+    assert [log["event"] for log in logs] == [
+        "notify.channel_failing",
+        "notify.message_lost",
+        "notify.message_lost",
+        "notify.channel_recovered",
     ]
+
+
+def test_what_was_lost_is_told_also_when_nothing_else_is_to_be_told(sink: Sink) -> None:
+    sink.refuse = 2
+    sender = Sender("team", sink, limit_s=5.0, clock=SYSTEM, config=ONCE, remind_s=0.05)
+    sender.start()
+
+    sender.offer(message(0, failures=7))
+    wait_until(lambda: sink.got, timeout_s=5, what="the reminder")
+
+    (reminder,) = sink.got
+    assert reminder.title == "redrive: messages were lost"
+    assert reminder.body.endswith("1 message about 7 failed runs.")
+    assert (sink.calls, sender.dropped) == (3, Lost(1, 7))
 
 
 @pytest.mark.invariant("P11", "P7")

@@ -15,7 +15,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.errors import NotifyError
-from redrive.notify.message import Lost, Message
+from redrive.notify.message import Level, Lost, Message
 from redrive.retry.call import retry
 from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier
@@ -27,7 +27,9 @@ log = structlog.get_logger("redrive.notify")
 MOST_WAITING = 100
 # Sends that did not return in time: nothing ends their threads, so there are no more of them.
 MOST_HANGING = 3
-RETRIES = RetryConfig(max_retries=4, initial_delay=1.0, max_delay=30.0)
+# For about five minutes.
+RETRIES = RetryConfig(max_retries=10, initial_delay=1.0, max_delay=60.0)
+_REMINDER = Message("redrive: messages were lost", "This channel did not take them.", Level.WARNING)
 
 
 class Sink(Protocol):
@@ -52,6 +54,8 @@ class Sender:
             and may yet arrive: so a message can come twice.
         clock: Rolls the dice for the waits between retries.
         config: How often a message is tried.
+        remind_s: So long after messages were lost the channel is told of that, if nothing else is
+            to be told.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Sender:
         limit_s: float,
         clock: Clock,
         config: RetryConfig = RETRIES,
+        remind_s: float = 60.0,
     ) -> None:
         self.name = name
         self.sent = 0
@@ -71,6 +76,7 @@ class Sender:
         self._untold = Lost()
         self._sink = sink
         self._limit_s = limit_s
+        self._remind_s = remind_s
         self._changed = threading.Condition()
         self._waiting: deque[Message] = deque()
         self._current: Message | None = None
@@ -124,7 +130,9 @@ class Sender:
             while not self._waiting:
                 if self._closing.is_set():
                     return None
-                self._changed.wait()
+                if not self._changed.wait(self._remind_s if self._untold else None):
+                    self._current = _REMINDER
+                    return _REMINDER
             self._current = self._waiting.popleft()
             return self._current
 
@@ -132,12 +140,9 @@ class Sender:
         untold = self._untold
         try:
             self._send(message.after(untold))
-        except Exception as error:  # noqa: BLE001 - a background task: the next message is tried too
+        except Exception:  # noqa: BLE001 - a background task; why, was logged when it began
             with self._changed:
                 self._drop(message)
-            if not self._failing:
-                log.warning("notify.channel_failing", channel=self.name, error=str(error))
-            self._failing = True
             return
         with self._changed:
             self.sent += 1
@@ -147,11 +152,28 @@ class Sender:
         self._failing = False
 
     def _drop(self, message: Message) -> None:
+        if message is _REMINDER:
+            return
+        log.warning(
+            "notify.message_lost",
+            channel=self.name,
+            title=message.title,
+            letters=message.failures,
+        )
         lost = Lost(1, message.failures)
         self.dropped += lost
         self._untold += lost
 
     def _try(self, message: Message) -> None:
+        try:
+            self._try_once(message)
+        except Exception as error:
+            if not self._failing:
+                log.warning("notify.channel_failing", channel=self.name, error=str(error))
+            self._failing = True
+            raise
+
+    def _try_once(self, message: Message) -> None:
         self._hanging = [call for call in self._hanging if not call.ended(0)]
         if len(self._hanging) >= MOST_HANGING:
             raise NotifyError(f"{MOST_HANGING} earlier messages are still being sent")

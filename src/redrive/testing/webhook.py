@@ -10,6 +10,8 @@ from typing import Self
 
 __all__ = ["Webhook"]
 
+_POLL_S = 0.02
+
 
 class Webhook:
     """An HTTP server on the loopback, in threads of its own; to be used with `with`.
@@ -29,7 +31,9 @@ class Webhook:
         self.go_on.set()
         self._lock = threading.Lock()
         self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="webhook")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="webhook"
+        )
 
     @property
     def url(self) -> str:

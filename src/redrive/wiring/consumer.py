@@ -81,15 +81,15 @@ class LangGraphKafkaConsumer:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         warn_of_stacked_retries(registry, settings)
-        needs = settings.letters.topic_needs()
-        report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
-        _check(report)
-        checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
         name = settings.worker.name
         # In a thread: apprise takes a while to load.
         telling = await asyncio.to_thread(
             Telling, settings, self._on_dead_letter, worker=name, clock=self._clock
         )
+        needs = settings.letters.topic_needs()
+        report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
+        _check(report)
+        checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
         self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
         self._worker = build_worker(
             settings,
