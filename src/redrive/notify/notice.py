@@ -61,8 +61,10 @@ class LetterNotice:
     def cause(self) -> Cause:
         """What rules look at; without a fingerprint, kind, type, node and workflow are one."""
         workflow = self.workflow_id or ""
-        like = f"{self.kind}/{self.error_type}/{self.node or ''}/{workflow}"
-        return Cause(workflow, self.kind.value, self.reason.value, self.fingerprint or like)
+        like = self.fingerprint
+        if like is None:
+            like = f"{self.kind}/{self.error_type}/{self.node or ''}/{workflow}"
+        return Cause(workflow, self.kind.value, self.reason.value, like)
 
 
 class Trouble(StrEnum):
