@@ -5,7 +5,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check docs format bench lock clean
 
 help: ## List what there is
 	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,18 +19,22 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or dead letter
+demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or dead letter -> redrive
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## Format, lint, types, layers, spelling
+check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs src tests
+	$(MAKE) docs
+
+docs: $(STAMP) ## Build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## Print the figures of this machine, as ratios, one JSON line each
 	@for file in benchmarks/*.py; do echo "# $$file"; $(BIN)/python $$file || exit 1; done
@@ -46,4 +50,4 @@ lock: $(STAMP) ## Compile the requirement files anew (versions only)
 	  --extra worker --upgrade --output-file requirements/worker.txt pyproject.toml
 
 clean: ## Remove what this Makefile made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

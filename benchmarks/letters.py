@@ -32,9 +32,8 @@ from redrive.dead_letter.record import (
     CheckpointRef,
     DeadLetter,
     GraphRef,
-    LetterContext,
     LetterError,
-    Source,
+    dlq_id,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.client import producer_config, reader_config
@@ -43,13 +42,13 @@ from redrive.kafka.options import KafkaSettings
 from redrive.redriving import read_letters
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.broker import LocalBroker
+from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.stage import event
 from redrive.testing.topics import create_topics
 
 PARTITIONS = 8
 CAUSES = 40
 REDRIVEN = 10
-IN_FLIGHT = 10_000
 TRACEBACK = "".join(
     f'  File "/app/agents/step_{n}.py", line {n}, in call\n    return await client.post(url)\n'
     for n in range(15)
@@ -75,51 +74,43 @@ def letter(number: int, now: datetime) -> DeadLetter:
         )
         for count in range(1, 5)
     ]
-    return DeadLetter(
-        dlq_id=str(uuid.uuid4()),
+    return dead_letter(
+        sent,
+        topic="workflow-events",
+        partition=number % PARTITIONS,
+        offset=number,
         timestamp=at,
-        original_event=json.loads(sent.to_bytes()),
         error=LetterError(type="httpx.HTTPStatusError", message=text, traceback=TRACEBACK),
         retry_count=3,
-        context=LetterContext(workflow_id=sent.workflow_id, workflow_run_id=sent.workflow_run_id),
         kind=Kind.TRANSIENT,
         reason=Reason.RETRIES_EXHAUSTED,
         fingerprint=f"{cause:016x}",
         node=f"node-{cause}",
         cause_chain=[Cause(type="httpx.HTTPStatusError", message=text)],
         attempts=tries,
-        source=Source(
-            topic="workflow-events",
-            partition=number % PARTITIONS,
-            offset=number,
-            key=sent.event_id.encode(),
-            value=sent.to_bytes(),
-        ),
         checkpoint=CheckpointRef(thread_id=sent.event_id, checkpoint_id=str(uuid.uuid4())),
         graph=GraphRef(name="flow", version="9b1f2c7d40ae"),
     )
 
 
 def store(kafka: KafkaSettings, count: int) -> int:
-    """Write the letters, and that every tenth was redriven; return their bytes."""
+    """Write the letters, and that every tenth was redriven; return the letters' bytes."""
+    now = SYSTEM.now()
+    size = store_letters(kafka, (letter(number, now) for number in range(count)))
     producer = make_producer(producer_config(kafka))
-    now, size = SYSTEM.now(), 0
-    for number in range(count):
-        written = letter(number, now)
-        value, place = written.to_bytes(), number % PARTITIONS
-        size += len(value)
-        headers: list[tuple[str, str | bytes | None]] = [*written.headers()]
-        producer.produce(kafka.dlq_topic, value, partition=place, headers=headers)
-        if number % REDRIVEN == 0:
-            state = LetterState(
-                dlq_id=written.dlq_id, event_id=None, state=State.REDRIVEN, timestamp=now, actor="a"
-            )
-            headers = [*STATE_HEADERS]
-            producer.produce(kafka.dlq_topic, state.to_bytes(), partition=place, headers=headers)
-        while len(producer) > IN_FLIGHT:
-            producer.poll(0.1)
+    for number in range(0, count, REDRIVEN):
+        place = number % PARTITIONS
+        told = LetterState(
+            dlq_id=dlq_id("workflow-events", place, number, count=0),
+            event_id=None,
+            state=State.REDRIVEN,
+            timestamp=now,
+            actor="a",
+        )
+        headers: list[tuple[str, str | bytes | None]] = [*STATE_HEADERS]
+        producer.produce(kafka.dlq_topic, told.to_bytes(), partition=place, headers=headers)
     if producer.flush(60):
-        raise TimeoutError("the letters were not stored in 60 s")
+        raise TimeoutError("the states were not stored in 60 s")
     return size
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
@@ -33,7 +34,14 @@ from redrive.settings_sources import (
     from_overrides,
 )
 
-__all__ = ["DEFAULT_FILE", "RetrySettings", "Settings", "load_settings"]
+__all__ = [
+    "DEFAULT_FILE",
+    "Loaded",
+    "RetrySettings",
+    "Settings",
+    "load_settings",
+    "load_with_origins",
+]
 
 DEFAULT_FILE = Path("redrive.toml")
 # What pydantic says of a default that is made from another value, when that one is refused.
@@ -87,6 +95,14 @@ class Settings(BaseSettings):
         return (self.retry if graph is None else graph.retry.over(self.retry)).config()
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each key that somebody gave was given."""
+
+    settings: Settings
+    origins: Mapping[Key, str]
+
+
 def load_settings(
     config_file: Path | str | None = None,
     overrides: Mapping[str, object] | None = None,
@@ -103,6 +119,15 @@ def load_settings(
     Raises:
         SettingsError: One line per problem: the key, where it was given, what to do.
     """
+    return load_with_origins(config_file, overrides, environ).settings
+
+
+def load_with_origins(
+    config_file: Path | str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """Load the settings, and say where each came from; else as `load_settings`."""
     found: list[Given | Problem] = []
     file = _file(config_file, environ)
     if file is not None:
@@ -119,7 +144,7 @@ def load_settings(
         raise SettingsError("\n".join(problems)) from error
     if problems:
         raise SettingsError("\n".join(problems))
-    return settings
+    return Loaded(settings, {path: item.origin for path, item in given.items()})
 
 
 def _file(named: Path | str | None, environ: Mapping[str, str]) -> Path | None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
-from enum import Enum
 from typing import TypeGuard, get_origin
 
-from pydantic import BaseModel, BeforeValidator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from redrive.retry_settings import GraphRetrySettings
 from redrive.settings import Settings
+from redrive.settings_report import written_as
 from redrive.settings_sources import KNOWN_NAMES, inner_type, variable
-from redrive.units import format_duration, parse_size
 
 __all__ = ["settings_reference"]
 
@@ -39,6 +36,8 @@ Order, the later wins: defaults, the file, the environment, flags.
   `REDRIVE_KAFKA__CONFIG__SASL_USERNAME`.
 * Durations are written as `250ms`, `30s`, `5m`, `2h`, `7d`; sizes as `512B`, `900kB`, `64MiB`.
 * A key that is not in this table is refused, in the file as in the environment.
+* `redrive config show` says what holds, and where each value was given; `--given` shows only
+  what somebody gave.
 * `REDRIVE_DEBUG=1` shows a traceback with an error; it is no setting.
 """
 
@@ -108,33 +107,10 @@ def _cells(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str,
         if not field.is_required():
             value = field.get_default(call_default_factory=True, validated_data=defaults)
             defaults[name] = value
-            written = _written(field, value)
+            written = "none" if (text := written_as(field, value)) is None else f"`{text}`"
         if model is GraphRetrySettings:
             written = f"`{path[-1]}.{name}`"
         yield name, written, field.description
-
-
-def _written(field: FieldInfo, value: object) -> str:
-    if isinstance(value, timedelta):
-        text = format_duration(value)
-    elif isinstance(value, bool):
-        text = str(value).lower()
-    elif isinstance(value, Enum):
-        text = str(value.value)
-    elif value is None or value in ({}, (), ""):
-        return "none"
-    elif isinstance(value, int) and BeforeValidator(parse_size) in field.metadata:
-        text = _size(value)
-    else:
-        text = str(value)
-    return f"`{text}`"
-
-
-def _size(value: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value and value % size == 0:
-            return f"{value // size}{unit}"
-    return f"{value}B"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,6 @@ import typer.main
 from tests.airflow.conftest import AirflowHome
 
 from redrive.cli.app import app
-from redrive.demo.facts import TaskError
-from redrive.demo.plan import PLAN, ExpectedRun
-from redrive.demo.summary import LetterFacts, RunFacts, Summary
-from redrive.demo.verdict import differences
 from redrive.testing.worker import wait_until
 
 LIMIT_S = 120
@@ -88,7 +84,8 @@ def test_all_endings_are_as_they_should_be(played: Played) -> None:
 def test_the_run_with_hiccups_is_resumed_where_it_failed(played: Played) -> None:
     run = played.run("recovers")
 
-    assert (run["state"], run["statuses"], run["attempts"]) == ("success", ["success"], 3)
+    (answer,) = run["answers"]
+    assert (run["state"], answer["status"], answer["attempts"]) == ("success", "success", 3)
     assert run["executions"] == {"research": 1, "write": 3, "review": 1}
 
 
@@ -97,7 +94,7 @@ def test_the_permanent_failure_ends_as_a_letter_that_the_task_names(played: Play
     run = played.run("is_refused")
 
     (letter,) = run["letters"]
-    assert (run["state"], run["statuses"]) == ("failed", ["error"])
+    assert (run["state"], run["answers"][0]["status"]) == ("failed", "error")
     assert letter["byte_exact"] is True
     assert run["error"] == {
         "kind": "permanent",
@@ -108,6 +105,41 @@ def test_the_permanent_failure_ends_as_a_letter_that_the_task_names(played: Play
     }
 
 
+@pytest.mark.invariant("P4")
+def test_its_letter_is_driven_again_by_command_from_the_node_that_failed(played: Played) -> None:
+    run = played.run("is_refused")
+
+    (letter,) = run["letters"]
+    assert run["executions"] == {"research": 1, "write": 1, "review": 2}
+    assert run["answers"][1] == {
+        "status": "success",
+        "attempts": 1,
+        "redrive_count": 1,
+        "resume_verified": True,
+    }
+    assert (letter["state"], run["events"], run["events_equal"]) == ("resolved", 2, True)
+    assert played.summary["command"]["exit_code"] == 0
+    assert played.summary["command"]["command"].startswith(
+        f"redrive dlq redrive {letter['dlq_id']} --yes"
+    )
+
+
+def test_the_timeline_tells_the_redrive_in_its_order(played: Played) -> None:
+    told = [
+        "user     fixes the cause: takes 'secrets' off the reviewer's list",
+        "user     types: redrive dlq redrive ",
+        "kafka    is_refused: event stored again",
+        "worker   is_refused: runs review again (execution 2), from its checkpoint",
+        "kafka    is_refused: answer stored: success; the worker verified",
+        "user     the command has seen the new answer, and ends with exit code 0",
+    ]
+
+    places = [played.err.find(line) for line in told]
+
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 def test_it_says_that_this_broker_has_no_transactions(played: Played) -> None:
     assert played.summary["delivery"] == "at_least_once"
     assert "This broker has no transactions" in played.err
@@ -116,7 +148,7 @@ def test_it_says_that_this_broker_has_no_transactions(played: Played) -> None:
 def test_the_timeline_is_plain_lines_without_airflows_own_logs(played: Played) -> None:
     timeline = played.err.partition("\n\n")[0].splitlines()
 
-    assert {line.split()[1] for line in timeline} == {"airflow", "kafka", "worker"}
+    assert {line.split()[1] for line in timeline} == {"airflow", "kafka", "worker", "user"}
     assert len(timeline) < 40
 
 
@@ -138,19 +170,25 @@ def test_an_ending_that_differs_exits_1_says_which_and_keeps_the_logs(
     bare_airflow: AirflowHome, tmp_path: Path
 ) -> None:
     del bare_airflow
-    expect_two_attempts = (
-        "import dataclasses, redrive.demo.verdict as verdict",
-        "first = dataclasses.replace(verdict.PLAN[0], attempts=2)",
-        "verdict.PLAN = (first, *verdict.PLAN[1:])",
+    finished_nodes_run_again = (
+        "from redrive.demo.stage import Stage",
+        "as_typed = Stage.start_command",
+        "Stage.start_command = lambda self, typed: as_typed(self, (*typed, '--restart'))",
     )
 
-    played = play(tmp_path, *expect_two_attempts)
+    played = play(tmp_path, *finished_nodes_run_again)
 
     assert played.code == 1
-    assert played.summary["differences"] == ["succeeds: attempts: 1, expected 2"]
-    assert "redrive: not as it should be: succeeds: attempts: 1, expected 2" in played.err
+    assert played.summary["differences"] == [
+        "is_refused: resumes verified by the worker: None, None, expected None, True",
+        "is_refused: executions of node 'research': 2, expected 1",
+        "is_refused: executions of node 'write': 2, expected 1",
+    ]
+    assert (
+        "redrive: not as it should be: is_refused: executions of node 'research': 2" in played.err
+    )
     (kept,) = played.left
-    assert f"{kept}/airflow.log" in played.err
+    assert f"kept in {kept}: airflow.log, command.log, worker.log" in played.err
     assert (kept / "worker.log").stat().st_size > 0
 
 
@@ -209,62 +247,3 @@ def test_a_missing_extra_is_named(tmp_path: Path, module: str, line: str) -> Non
     assert played.code == 2
     assert played.err.splitlines() == [line]
     assert played.left == []
-
-
-def as_planned(expected: ExpectedRun) -> RunFacts:
-    letters: tuple[LetterFacts, ...] = ()
-    error = None
-    if expected.letter is not None:
-        kind, reason, node = expected.letter.kind, expected.letter.reason, expected.letter.node
-        letters = (LetterFacts("the-id", kind.value, reason.value, node, byte_exact=True),)
-        error = TaskError(kind.value, reason.value, node, expected.attempts, "the-id")
-    return RunFacts(
-        task=expected.task,
-        event_id=f"event of {expected.task}",
-        state=expected.state,
-        statuses=(expected.status.value,),
-        attempts=expected.attempts,
-        executions=expected.executions,
-        letters=letters,
-        error=error,
-    )
-
-
-SUCCEEDS, RECOVERS, IS_REFUSED = (as_planned(expected) for expected in PLAN)
-(LETTER,) = IS_REFUSED.letters
-
-
-def verdict_on(*runs: RunFacts) -> tuple[str, ...]:
-    return differences(Summary("embedded", "at_least_once", 20.0, runs))
-
-
-def test_what_went_as_planned_has_no_differences() -> None:
-    assert verdict_on(SUCCEEDS, RECOVERS, IS_REFUSED) == ()
-
-
-@pytest.mark.parametrize(
-    "doctored",
-    [
-        replace(SUCCEEDS, event_id=None),
-        replace(SUCCEEDS, state="failed"),
-        replace(SUCCEEDS, statuses=()),
-        replace(SUCCEEDS, statuses=("success", "success")),
-        replace(SUCCEEDS, letters=(LETTER,)),
-        replace(RECOVERS, attempts=1),
-        replace(RECOVERS, executions={"research": 3, "write": 3, "review": 1}),
-        replace(RECOVERS, executions={"research": 1, "write": 3}),
-        replace(IS_REFUSED, state="success"),
-        replace(IS_REFUSED, letters=()),
-        replace(IS_REFUSED, letters=(replace(LETTER, kind="transient"),)),
-        replace(IS_REFUSED, letters=(replace(LETTER, byte_exact=False),)),
-        replace(IS_REFUSED, error=None),
-        replace(IS_REFUSED, error=TaskError("permanent", "permanent", "review", 1, None)),
-    ],
-)
-def test_each_difference_is_found_and_names_its_task(doctored: RunFacts) -> None:
-    good = {run.task: run for run in (SUCCEEDS, RECOVERS, IS_REFUSED)}
-
-    found = verdict_on(*{**good, doctored.task: doctored}.values())
-
-    assert found
-    assert all(line.startswith(f"{doctored.task}: ") for line in found)

@@ -28,7 +28,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 # Programs that are not ours: their flags are theirs.
-FOREIGN = {"airflow", "export", "git", "pip"}
+FOREIGN = {"airflow", "export", "git", "mkdir", "pip"}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,22 @@ def command_line(
 
 
 @pytest.fixture
+def command_at(
+    own_logging: None,  # noqa: ARG001 - for what it undoes
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Stage], None]:
+    """Let commands in this process work on a stage, and in its folder."""
+
+    def go(stage: Stage) -> None:
+        monkeypatch.chdir(stage.folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        for name, value in stage.environ().items():
+            monkeypatch.setenv(name, value)
+
+    return go
+
+
+@pytest.fixture
 def make_stage(kafka: Kafka, make_topics: MakeTopics, tmp_path: Path) -> MakeStage:
     shutil.copy(AGENTS / "fates.py", tmp_path)
 

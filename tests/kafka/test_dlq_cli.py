@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.clock import SYSTEM
-from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source, dlq_id
+from redrive.dead_letter.record import DeadLetter, LetterError
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import Payload, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.options import KafkaSettings
@@ -23,6 +23,7 @@ from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import Entry, Note, encode
+from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.topics import Kafka, Topics
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -66,25 +67,14 @@ def _event(workflow_id: str = "report") -> WorkflowEvent:
 
 
 def _letter(number: int, event: WorkflowEvent, **changes: object) -> DeadLetter:
-    letter = DeadLetter(
-        dlq_id=dlq_id("workflow-events", number % 4, number, count=0),
-        timestamp=SYSTEM.now() - timedelta(minutes=number),
-        original_event=json.loads(event.to_bytes()),
-        error=LetterError(type="ValueError", message=f"no account {number}"),
-        retry_count=0,
-        context=LetterContext(workflow_id=event.workflow_id),
-        kind=Kind.PERMANENT,
-        reason=Reason.PERMANENT,
-        node="book",
-        source=Source(
-            topic="workflow-events",
-            partition=number % 4,
-            offset=number,
-            key=event.event_id.encode(),
-            value=event.to_bytes(),
-        ),
+    fields: dict[str, object] = {
+        "timestamp": SYSTEM.now() - timedelta(minutes=number),
+        "error": LetterError(type="ValueError", message=f"no account {number}"),
+        "node": "book",
+    }
+    return dead_letter(
+        event, topic="workflow-events", partition=number % 4, offset=number, **fields | changes
     )
-    return letter.model_copy(update=changes)
 
 
 def _state(letter: DeadLetter, state: State) -> bytes:
@@ -106,22 +96,11 @@ def _store(
     assert producer.flush(30) == 0
 
 
-def _store_letters(kafka: Kafka, topics: Topics, letters: Iterable[DeadLetter]) -> None:
-    _store(
-        kafka,
-        topics.dlq,
-        (
-            (letter.source.partition, letter.to_bytes(), list(letter.headers()))
-            for letter in letters
-        ),
-    )
-
-
 def test_400_letters_of_40_causes_are_40_groups(kafka: Kafka, topics: Topics) -> None:
     letters = [
         _letter(n, _event(f"flow-{n % 4}"), fingerprint=f"{n % 40:016x}") for n in range(400)
     ]
-    _store_letters(kafka, topics, letters)
+    store_letters(_settings(kafka, topics), letters)
     _store(
         kafka, topics.dlq, [(n % 4, _state(letters[n], State.DISCARDED), STATE) for n in range(40)]
     )
@@ -141,7 +120,7 @@ def test_400_letters_of_40_causes_are_40_groups(kafka: Kafka, topics: Topics) ->
 
 def test_a_list_is_paged_newest_first_and_says_how_to_go_on(kafka: Kafka, topics: Topics) -> None:
     letters = [_letter(n, _event()) for n in range(5)]
-    _store_letters(kafka, topics, reversed(letters))
+    store_letters(_settings(kafka, topics), reversed(letters))
     _store(kafka, topics.dlq, [(1, _state(letters[1], State.PARKED), STATE), (2, b"noise", [])])
 
     first = _ran("dlq", "list", "--limit", "3")
@@ -182,7 +161,7 @@ def test_flags_choose_letters(
         _letter(1, _event("bill"), fingerprint="f-1"),
         _letter(2, _event(), kind=Kind.TIMEOUT, reason=Reason.DEADLINE, node="pay"),
     ]
-    _store_letters(kafka, topics, letters)
+    store_letters(_settings(kafka, topics), letters)
     _store(kafka, topics.dlq, [(1, _state(letters[1], State.REDRIVEN), STATE)])
 
     listed = json.loads(_ran("dlq", "list", "--json", *flags).stdout)
@@ -195,7 +174,7 @@ def test_letters_are_chosen_by_their_id_or_that_of_their_event(
 ) -> None:
     event = _event()
     letters = [_letter(0, event), _letter(1, _event()), _letter(2, _event())]
-    _store_letters(kafka, topics, letters)
+    store_letters(_settings(kafka, topics), letters)
 
     listed = json.loads(_ran("dlq", "list", event.event_id, letters[2].dlq_id, "--json").stdout)
 
@@ -232,7 +211,7 @@ def test_no_letters_is_no_error(topics: Topics) -> None:
 def test_an_export_is_byte_exact_and_holds_what_was_chosen(kafka: Kafka, topics: Topics) -> None:
     event = _event()
     letters = [_letter(n, event, fingerprint="f" if n % 2 else None) for n in range(8)]
-    _store_letters(kafka, topics, letters)
+    store_letters(_settings(kafka, topics), letters)
     stored = {
         (record.place.partition, record.offset): record
         for record in scan(_settings(kafka, topics), topics.dlq)
@@ -256,7 +235,7 @@ def test_an_export_is_byte_exact_and_holds_what_was_chosen(kafka: Kafka, topics:
 
 def test_a_letter_with_the_same_id_is_shown_once_and_counted(kafka: Kafka, topics: Topics) -> None:
     letter = _letter(1, _event())
-    _store_letters(kafka, topics, [letter, letter])
+    store_letters(_settings(kafka, topics), [letter, letter])
 
     view = read_letters(_settings(kafka, topics))
     exported = _ran("dlq", "export").stdout.splitlines()
@@ -269,7 +248,7 @@ def test_a_letter_with_the_same_id_is_shown_once_and_counted(kafka: Kafka, topic
 def test_letters_of_an_open_or_aborted_transaction_are_not_there(
     kafka: Kafka, topics: Topics
 ) -> None:
-    _store_letters(kafka, topics, [_letter(n, _event()) for n in range(4)])
+    store_letters(_settings(kafka, topics), [_letter(n, _event()) for n in range(4)])
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topics.group}
     )
@@ -291,7 +270,7 @@ def test_letters_of_an_open_or_aborted_transaction_are_not_there(
 
 def test_show_tells_what_became_of_a_letter(kafka: Kafka, topics: Topics) -> None:
     letter = _letter(1, _event())
-    _store_letters(kafka, topics, [letter])
+    store_letters(_settings(kafka, topics), [letter])
     states = (State.PARKED, State.REDRIVEN)
     _store(kafka, topics.dlq, [(1, _state(letter, state), STATE) for state in states])
 
@@ -375,7 +354,7 @@ def test_a_run_that_was_given_up_and_sent_back_is_told_whole(kafka: Kafka, topic
     _store(kafka, topics.events, records)
     _commit(kafka, topics, 1, Note(1, 1))
     _store(kafka, topics.results, [(0, _answer(event, ResultStatus.ERROR), [])], key=event.event_id)
-    _store_letters(kafka, topics, [letter])
+    store_letters(_settings(kafka, topics), [letter])
     _store(kafka, topics.dlq, [(2, _state(letter, State.REDRIVEN), STATE)])
 
     result = _ran("run", "show", event.event_id)

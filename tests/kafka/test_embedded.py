@@ -3,12 +3,18 @@ from __future__ import annotations
 import socket
 
 from redrive.clock import SYSTEM
+from redrive.dead_letter.queue import DeadLetterQueue
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.embedded import EmbeddedBroker
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topic_rules import topic_names
 from redrive.kafka.topics import verify_topics
+from redrive.redriving.deciding import Refusal
+from redrive.redriving.redrive import redrive
+from redrive.redriving.selection import Selection
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import event
 
 
 def test_its_topics_are_there_with_four_partitions_each() -> None:
@@ -39,6 +45,22 @@ def test_a_worker_reads_what_was_stored_on_it() -> None:
     assert message is not None
     assert message.value() == b"hello"
     assert message.headers() == [("h", b"1")]
+
+
+async def test_a_letter_is_driven_again_on_it() -> None:
+    asked = event({})
+    with EmbeddedBroker(KafkaSettings()) as broker:
+        settings = broker.settings(KafkaSettings())
+        async with DeadLetterQueue(broker.bootstrap_servers) as queue:
+            dlq_id = await queue.publish_failed_event(asked, ValueError("no"), 0)
+
+        report = redrive(settings, Selection(), actor="anna")
+        again = redrive(settings, Selection(), actor="anna")
+        (sent,) = read_topic(broker.bootstrap_servers, settings.events_topic)
+
+    assert [done.entry.dlq_id for done in report.done] == [dlq_id]
+    assert [no.refusal for no in again.refused] == [Refusal.ALREADY_RUNNING]
+    assert sent.value == asked.to_bytes()
 
 
 def test_it_is_gone_after_the_end() -> None:

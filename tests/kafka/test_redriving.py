@@ -20,7 +20,7 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import KafkaUnavailableError
-from redrive.events import EventHeaders, ResultStatus
+from redrive.events import EventHeaders, ResultStatus, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
@@ -160,6 +160,30 @@ async def test_a_resumed_letter_runs_from_the_node_that_failed_and_is_resolved(
     assert ("tenant", b"seven") in second.headers
     assert EventHeaders.read(second.headers).deadline is None
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+async def test_the_same_event_sent_again_after_its_redrive_gets_that_answer_and_runs_nothing(
+    make_stage: MakeStage,
+) -> None:
+    stage, story, asked = make_stage(), Story("write"), event({})
+    async with worker(stage, story.graph()):
+        stage.send([asked])
+        await settled(stage)
+        story.failing.clear()
+        await ends(stage, await drive(stage))
+        await settled(stage)
+
+        # As an Airflow task does that is cleared.
+        stage.send([asked])
+        await settled(stage)
+
+    given_up, driven, again = (
+        WorkflowResultEvent.from_bytes(record.value) for record in records(stage, "results")
+    )
+    assert given_up.status is ResultStatus.ERROR
+    assert (again.status, again.result) == (ResultStatus.SUCCESS, driven.result)
+    assert story.ran == {"plan": 1, "work": 1, "write": 2}
+    assert [state for state, _ in told(stage)] == [State.REDRIVEN, State.RESOLVED]
 
 
 async def test_a_restarted_letter_runs_all_nodes(make_stage: MakeStage) -> None:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from tests.kafka.dlq_commands import command, driven, run, told
 
 from redrive.cli.exits import ExitCode
-from redrive.clock import SYSTEM
-from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source, dlq_id
-from redrive.events import EventHeaders
-from redrive.kafka.client import producer_config
-from redrive.kafka.connect import make_producer
-from redrive.redriving.partition import state_of
-from redrive.retry.kinds import Kind, Reason
-from redrive.testing.reading import read_topic
+from redrive.dead_letter.record import dlq_id
+from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
 
@@ -27,63 +18,23 @@ MakeStage = Callable[..., Stage]
 MANY = 150
 
 
-def store_letters(stage: Stage, count: int = MANY, *, text: str = "", partition: int = 0) -> None:
-    """Write letters to one partition, as workers would have."""
-    config = producer_config(stage.kafka_settings(), max_message_bytes=3_000_000)
-    producer = make_producer(config)
-    for offset in range(len(text), len(text) + count):
-        sent = event({"number": offset, "text": text})
-        letter = DeadLetter(
-            dlq_id=dlq_id(stage.topics.events, partition, offset, count=0),
-            timestamp=SYSTEM.now(),
-            original_event=None if text else sent.model_dump(mode="json"),
-            error=LetterError(type="ValueError", message="no"),
-            retry_count=0,
-            context=LetterContext(workflow_id=sent.workflow_id),
-            kind=Kind.PERMANENT,
-            reason=Reason.PERMANENT,
-            node="write",
-            source=Source(
+def store(stage: Stage, count: int = MANY, *, text: str = "", partition: int = 0) -> None:
+    """Write letters to one partition, as workers would have; a long text stays out of them."""
+    kept: dict[str, object] = {"original_event": None} if text else {}
+    store_letters(
+        stage.kafka_settings(),
+        (
+            dead_letter(
+                event({"number": offset, "text": text}),
                 topic=stage.topics.events,
                 partition=partition,
                 offset=offset,
-                key=sent.event_id.encode(),
-                value=sent.to_bytes(),
-            ),
-        )
-        producer.produce(
-            stage.topics.dlq, letter.to_bytes(), key=sent.event_id.encode(), partition=partition
-        )
-        producer.poll(0)
-    assert producer.flush(30) == 0
-
-
-def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "redrive", "dlq", *arguments],
-        cwd=stage.folder,
-        env={**os.environ, **stage.environ(), "COLUMNS": "200"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+                node="write",
+                **kept,
+            )
+            for offset in range(len(text), len(text) + count)
+        ),
     )
-
-
-def run(stage: Stage, *arguments: str) -> tuple[int, str, str]:
-    process = command(stage, *arguments)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
-
-
-def driven(stage: Stage) -> Counter[str | None]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.events)
-    return Counter(EventHeaders.read(record.headers).of for record in records)
-
-
-def told(stage: Stage) -> Counter[str]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    return Counter(state.dlq_id for record in records if (state := state_of(record)))
 
 
 def until_some_are_driven(stage: Stage) -> None:
@@ -99,13 +50,13 @@ def assert_each_once(stage: Stage, many: int = MANY) -> None:
 @pytest.fixture
 def stage(make_stage: MakeStage) -> Stage:
     stage = make_stage(partitions=2)
-    store_letters(stage)
+    store(stage)
     return stage
 
 
 @pytest.mark.invariant("P13")
 def test_started_twice_at_once_each_is_driven_once_and_one_says_who_has_it(stage: Stage) -> None:
-    store_letters(stage, 20, partition=1)
+    store(stage, 20, partition=1)
     drive = ("redrive", "--all", "--yes", "--no-wait")
     slow = command(stage, *drive, "--rate", "5", "--actor", "anna", "--json")
     until_some_are_driven(stage)
@@ -171,8 +122,8 @@ def test_a_letter_that_the_events_topic_does_not_take_is_refused_alone(
     make_stage: MakeStage,
 ) -> None:
     stage = make_stage(partitions=1)
-    store_letters(stage, 2, text="x" * 1_050_000)
-    store_letters(stage, 3)
+    store(stage, 2, text="x" * 1_050_000)
+    store(stage, 3)
 
     code, out, err = run(stage, "redrive", "--all", "--yes", "--no-wait", "--json")
 

@@ -250,3 +250,18 @@ def test_whole_letters_are_not_written_to_a_terminal() -> None:
 
     assert ran.returncode == ExitCode.SETTINGS
     assert "redrive dlq export > letters.jsonl" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no terminal for an editor: say --set PATH=VALUE"),
+        (["--set", "a=1", "--event", "event.json"], "give --event or --set, not both"),
+        (["--set", "a"], "'a' is not PATH=VALUE"),
+    ],
+)
+def test_an_edit_needs_one_way_to_change_the_event(arguments: list[str], said: str) -> None:
+    ran = _run("dlq", "edit", "letter-1", *arguments)
+
+    assert ran.exit_code == ExitCode.SETTINGS
+    assert said in ran.stderr

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from redrive.cli import classify, demo, dlq, doctor, notify, run, send, topics, worker
+from redrive.cli import classify, config, demo, dlq, doctor, notify, run, send, topics, worker
 from redrive.cli.exits import ExitCode, exit_code, report
 from redrive.errors import RedriveError
 
@@ -38,7 +38,6 @@ app = typer.Typer(
     help="Airflow starts LangGraph runs over Kafka; redrive makes each one end, once.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
@@ -46,6 +45,7 @@ app.command("worker")(worker.worker)
 app.command("send")(send.send)
 app.command("classify")(classify.classify)
 app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(run.app, name="run")

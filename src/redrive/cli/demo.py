@@ -36,7 +36,8 @@ def demo(
     """Watch a real DAG meet a success, a hiccup and a failure, in half a minute.
 
     It starts a worker, an Airflow in a temporary folder, and the broker inside the confluent-kafka
-    wheel, and ends them all.
+    wheel, and ends them all. The failure leaves a dead letter: its cause is fixed, and
+    `redrive dlq redrive` drives it again, from the node that failed.
 
     With --bootstrap-servers it takes your broker, and topics named redrive-demo-… on it: only there
     can exactly once be seen. --json prints what it came to on stdout, the rest on stderr.
@@ -55,7 +56,8 @@ def demo(
         raise
     finally:
         if kept:
-            note(f"redrive: the logs are kept: {folder}/worker.log, {folder}/airflow.log")
+            logs = ", ".join(sorted(file.name for file in folder.glob("*.log")))
+            note(f"redrive: the logs are kept in {folder}: {logs}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     if differences:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,12 +11,8 @@ from redrive.cli.dlq_export import export
 from redrive.cli.dlq_figures import figures
 from redrive.cli.dlq_import import import_letters
 from redrive.cli.dlq_lists import list_groups, list_letters
-from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import note, print_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.redriving.letters import LetterStory
+from redrive.cli.output import print_json
 
 __all__ = ["app"]
 
@@ -43,17 +39,9 @@ def show(
     kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
 
     from redrive.cli.letter_page import letter_json, letter_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.letters import find_stories  # noqa: PLC0415 - as above
+    from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - as above
 
-    found = find_stories(kafka, wanted)
-    if not found:
-        raise CommandError(
-            ExitCode.ENDED_BADLY,
-            f"no letter with the dlq_id or event_id {wanted!r} on {kafka.dlq_topic!r} "
-            f"at {kafka.bootstrap_servers}",
-        )
-    newest = found[-1]
-    _mention_others(found)
+    newest = newest_story(kafka, wanted)
     if as_json:
         print_json(letter_json(newest, topic=kafka.dlq_topic, reveal=reveal))
     else:
@@ -63,11 +51,3 @@ def show(
 app.command("export")(export)
 app.command("import")(import_letters)
 app.command("figures")(figures)
-
-
-def _mention_others(found: list[LetterStory]) -> None:
-    newest = found[-1].stored.letter.dlq_id
-    others = dict.fromkeys(story.stored.letter.dlq_id for story in found)
-    others.pop(newest)
-    if others:
-        note(f"the newest of {len(others) + 1} letters; the others: {', '.join(others)}")

@@ -1,19 +1,36 @@
-"""`redrive dlq edit`: drive one letter with a changed event; the letter keeps the original."""
+"""`redrive dlq edit`: drive one letter with a changed event; the letter keeps the original.
+
+The change comes from a file, from `--set`, or from the person's editor.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redrive.cli.dlq_redrive import Asking, NoWait, drive
+from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting
 from redrive.cli.options import Broker
+from redrive.cli.output import note, visible
+from redrive.errors import RecordError
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from collections.abc import Callable
+
+    from redrive.cli.editor import Draft
+    from redrive.dead_letter.record import DeadLetter
+    from redrive.redriving.editing import Change
+    from redrive.settings import Settings
 
 __all__ = ["edit"]
+
+_BY_FILE = "give the whole event with --event FILE"
 
 
 @grouped
@@ -22,27 +39,176 @@ def edit(
     asking: Asking,
     broker: Broker,
     *,
-    dlq_id: Annotated[str, typer.Argument(metavar="DLQ_ID", help="The letter.")],
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id, or an event_id.")],
     event: Annotated[
-        str, typer.Option(metavar="FILE", help="The whole event, changed, as JSON; - is stdin.")
-    ],
+        str | None,
+        typer.Option(metavar="FILE", help="The whole event, changed, as JSON; - is stdin."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Set one value, as payload.data.iban=DE02; JSON, else text. Repeat.",
+        ),
+    ] = None,
     no_wait: NoWait = False,
 ) -> None:
-    """Drive one letter with a changed event. Its run begins anew."""
-    value = _read(event)
+    """Drive one letter with a changed event: its run begins anew.
+
+    Without --event and --set the event opens in your editor ($VISUAL, $EDITOR).
+    """
+    changes = _changes(event, values)
     settings = broker.settings()
 
-    from redrive.redriving.jobs import Order  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.jobs import Order  # noqa: PLC0415 - as above
     from redrive.redriving.pace import Pacing  # noqa: PLC0415 - as above
     from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
-    order = Order(reason=acting.why, max_redrives=settings.redrive.max, replace={dlq_id: value})
-    selection = Selection.of([dlq_id])
-    drive(settings.kafka, selection, order, Pacing(), acting, asking, wait=not no_wait)
+    letter = newest_story(settings.kafka, wanted).stored.letter
+
+    def send(text: str) -> bool:
+        replace = {letter.dlq_id: text.encode()}
+        order = Order(reason=acting.why, max_redrives=settings.redrive.max, replace=replace)
+        selection = Selection.of([letter.dlq_id])
+        return drive(settings.kafka, selection, order, Pacing(), acting, asking, wait=not no_wait)
+
+    if event is not None:
+        send(_from_file(event, letter))
+    elif changes:
+        send(_with_values(changes, letter))
+    else:
+        _stop_if_refused(settings, letter)
+        _from_editor(letter, send)
 
 
-def _read(name: str) -> bytes:
+def _changes(event: str | None, values: list[str] | None) -> list[Change]:
+    """Return what `--set` asks for; refuse two ways at once, and an editor without a terminal."""
+    from redrive.redriving.editing import Change  # noqa: PLC0415 - keeps `--help` fast
+
+    if event is not None and values:
+        raise typer.BadParameter("give --event or --set, not both", param_hint="--set")
+    if event is None and not values and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CommandError(
+            ExitCode.SETTINGS, f"no terminal for an editor: say --set PATH=VALUE, or {_BY_FILE}"
+        )
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return [Change.parse(value) for value in values or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+
+
+def _from_file(name: str, letter: DeadLetter) -> str:
+    from redrive.redriving.editing import text_of  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        value = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"cannot be read: {error}", param_hint="--event") from error
+    try:
+        text = text_of(value)
+        _check(text, letter)
+    except RecordError as error:
+        raise _not_sent(error) from error
+    return text
+
+
+def _with_values(changes: list[Change], letter: DeadLetter) -> str:
+    from redrive.redriving.editing import same, set_values, text_of  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        before = text_of(letter.source.value)
+        text, remarks = set_values(before, changes)
+        _check(text, letter)
+    except RecordError as error:
+        raise _not_sent(error, remedy=_BY_FILE) from error
+    if same(text, before):
+        raise _unchanged(letter)
+    for remark in remarks:
+        note(remark)
+    return text
+
+
+def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
+    """Say it before the person types, not after."""
+    from redrive.redriving.deciding import Refusal  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.jobs import Order  # noqa: PLC0415 - as above
+    from redrive.redriving.redrive import plan  # noqa: PLC0415 - as above
+    from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
+
+    order = Order(mode="restart", max_redrives=settings.redrive.max)
+    for no in plan(settings.kafka, Selection.of([letter.dlq_id]), order).refused:
+        if no.refusal is not Refusal.NOT_READABLE:
+            raise CommandError(ExitCode.ENDED_BADLY, f"{no.refusal.value}: {no.why}")
+
+
+def _from_editor(letter: DeadLetter, send: Callable[[str], bool]) -> None:
+    """Let the person change the event, and send it; what was typed and not sent is kept."""
+    from redrive.cli.editor import Draft  # noqa: PLC0415 - keeps `--help` fast
+
+    shown = _shown(letter)
+    draft = Draft(shown)
+    try:
+        if send(_typed(draft, shown, letter)):
+            draft.drop()
+    finally:
+        if draft.holds_more:
+            name, dlq_id = shlex.quote(str(draft.path)), shlex.quote(letter.dlq_id)
+            note(f"what you typed is kept: redrive dlq edit {dlq_id} --event {name}")
+        else:
+            draft.drop()
+
+
+def _shown(letter: DeadLetter) -> str:
+    """Return the event for people; one that is not JSON is theirs to mend, if it is text."""
+    from redrive.redriving.editing import pretty, text_of  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        text = text_of(letter.source.value)
+    except RecordError as error:
+        raise _not_sent(error, remedy=_BY_FILE) from error
+    try:
+        return pretty(text)
+    except RecordError as error:
+        note(f"the event cannot be read, mend it: {error}")
+        return text
+
+
+def _typed(draft: Draft, shown: str, letter: DeadLetter) -> str:
+    """Return the event that was typed; ask for it until it is one, or nothing is to be sent."""
+    from redrive.redriving.editing import compact, same, text_of  # noqa: PLC0415 - keeps `--help` fast
+
+    while True:
+        try:
+            text = text_of(draft.edit())
+            if same(text, shown):
+                draft.drop()
+                raise _unchanged(letter)
+            _check(text, letter)
+            return compact(text)
+        except RecordError as error:
+            note(f"not sent: {error}")
+        if not typer.confirm("Open the editor again?", default=True, err=True):
+            raise CommandError(ExitCode.ENDED_BADLY, "nothing was sent")
+
+
+def _check(text: str, letter: DeadLetter) -> None:
+    from redrive.events import readable_event_id  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.editing import check_event  # noqa: PLC0415 - as above
+
+    check_event(text, event_id=readable_event_id(letter.source.value))
+
+
+def _not_sent(error: RecordError, *, remedy: str = "") -> CommandError:
+    # The names of keys are the producer's, and this goes to a terminal.
+    why = visible(str(error)) + (f": {remedy}" if remedy else "")
+    return CommandError(ExitCode.ENDED_BADLY, f"not sent: {why}")
+
+
+def _unchanged(letter: DeadLetter) -> CommandError:
+    return CommandError(
+        ExitCode.ENDED_BADLY,
+        "nothing was changed, and nothing is sent; as it is, it is driven by: "
+        f"redrive dlq redrive {shlex.quote(letter.dlq_id)} --restart",
+    )

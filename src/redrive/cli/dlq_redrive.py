@@ -121,19 +121,23 @@ def drive(
     asking: Asking,
     *,
     wait: bool,
-) -> None:
-    """Plan, ask, send, wait for the ends of the runs, and tell of it all."""
+) -> bool:
+    """Plan, ask, send, wait for the ends of the runs, and tell of it all.
+
+    Returns False when it was only planned, or the answer was no.
+    """
     from redrive.redriving import redrive as engine  # noqa: PLC0415 - keeps `--help` fast
 
     planned = engine.plan(kafka, selection, order, limit=pacing.limit)
     if not _agreed(planned, asking):
-        return
+        return False
 
     def send(told: Callable[[Step], None]) -> Report:
         return engine.redrive(kafka, selection, order, actor=acting.who, pacing=pacing, told=told)
 
     patience = pacing.patience if wait else None
     _sent_and_seen(kafka, send, len(planned.done), patience, as_json=asking.as_json)
+    return True
 
 
 def _agreed(planned: Report, asking: Asking) -> bool:

@@ -24,7 +24,7 @@ with DAG("redrive_demo", schedule=None) as dag:
     is_refused = LangGraphOperator(
         task_id="is_refused",
         workflow_id="demo",
-        data={"topic": "secrets", "trouble": "refusal"},
+        data={"topic": "secrets"},
         timeout="60s",
     )
     succeeds >> recovers >> is_refused

@@ -1,4 +1,4 @@
-"""What can be seen of the demo, each kind a fact of its own: said by Airflow, worker, or Kafka.
+"""What can be seen of the demo, each kind a fact of its own: by Airflow, worker, Kafka, or user.
 
 How they are read is `sources.py`; what they add up to is `story.py`.
 """
@@ -9,15 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import State
 from redrive.events import WorkflowResultEvent
 from redrive.kafka.log import Record
 
 __all__ = [
     "AirflowStep",
+    "CauseFixed",
+    "CommandEnded",
+    "CommandTyped",
     "DagEnded",
     "EventStored",
     "Fact",
     "GivenUp",
+    "LetterMoved",
     "LetterStored",
     "NodeRan",
     "ResultStored",
@@ -112,6 +117,11 @@ class EventStored:
     event_id: str
     record: Record
 
+    @property
+    def redriven(self) -> bool:
+        """Whether it was sent back from a letter."""
+        return any(name == "redrive-of" for name, _ in self.record.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class ResultStored:
@@ -128,6 +138,38 @@ class LetterStored:
     letter: DeadLetter
 
 
+@dataclass(frozen=True, slots=True)
+class LetterMoved:
+    """A record beside a letter says where it stands now, and who moved it."""
+
+    event_id: str
+    dlq_id: str
+    state: State
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class CauseFixed:
+    """The reviewer's policy no longer refuses `topic`."""
+
+    topic: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandTyped:
+    """A command begins to run, in a process of its own."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """The command has ended."""
+
+    exit_code: int
+
+
 Fact = (
     AirflowStep
     | TaskStarted
@@ -140,6 +182,10 @@ Fact = (
     | EventStored
     | ResultStored
     | LetterStored
+    | LetterMoved
+    | CauseFixed
+    | CommandTyped
+    | CommandEnded
 )
 
 

@@ -1,7 +1,7 @@
 """The demo's graph: research, then write, then review. Runs in the worker's process.
 
-A stand-in for an agent: no model, no network, short sleeps so that one can watch. What goes wrong
-is asked for in the input, as `trouble`.
+A stand-in for an agent: no model, no network, short sleeps so that one can watch. Hiccups are asked
+for in the input, as `trouble`; what the reviewer refuses says a file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
 from redrive.demo.executions import count_execution
+from redrive.demo.refused_topics import is_refused
 from redrive.errors import PermanentError
 
 __all__ = ["State", "graph"]
@@ -51,9 +52,9 @@ async def write(state: State, config: RunnableConfig) -> State:
 
 
 async def review(state: State, config: RunnableConfig) -> State:
-    """Judge the draft; refuses it for good when a `refusal` is due."""
+    """Judge the draft; refuses it for good when the policy refuses its topic."""
     await _work("review", config)
-    if state.get("trouble") == "refusal":
+    if is_refused(state.get("topic", "")):
         raise PermanentError("the reviewer refuses this topic")
     return {"verdict": f"{len(state['draft'].split())} words, fine"}
 

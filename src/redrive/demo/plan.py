@@ -5,22 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redrive.dead_letter.states import State
 from redrive.events import ResultStatus
 from redrive.retry.kinds import Kind, Reason
 
-__all__ = ["NODES", "PLAN", "WORKFLOW", "ExpectedLetter", "ExpectedRun"]
+__all__ = [
+    "NODES",
+    "PLAN",
+    "REFUSED_TOPIC",
+    "WORKFLOW",
+    "ExpectedAnswer",
+    "ExpectedLetter",
+    "ExpectedRun",
+]
 
 WORKFLOW = "demo"
 NODES = ("research", "write", "review")
+REFUSED_TOPIC = "secrets"
+"""What the reviewer refuses until the cause is fixed; a task of `dag.py` asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedAnswer:
+    """One answer on the results topic.
+
+    Args:
+        status: What it says.
+        attempts: How often the graph was started or resumed for it.
+        redrive_count: How often the letter had been driven.
+        resume_verified: Whether the worker must have seen that no finished node ran again.
+    """
+
+    status: ResultStatus
+    attempts: int = 1
+    redrive_count: int = 0
+    resume_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedLetter:
-    """Why the run must have been given up, and where."""
+    """Why the run must have been given up, where, and what must have become of the letter."""
 
     kind: Kind
     reason: Reason
     node: str
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +59,14 @@ class ExpectedRun:
     Args:
         task: Its id in the DAG.
         state: How Airflow calls its end.
-        status: The one answer on the results topic.
-        attempts: How often the graph was started or resumed.
+        answers: What lies on the results topic, in this order: one for each record of the event.
         executions: By node, the least that the attempts can do with: what succeeded is kept.
-        letter: The dead letter, if the run must end in one.
+        letter: The dead letter, if the run must end in one; it is then driven again.
     """
 
     task: str
     state: str
-    status: ResultStatus
-    attempts: int
+    answers: tuple[ExpectedAnswer, ...]
     executions: Mapping[str, int]
     letter: ExpectedLetter | None = None
 
@@ -52,14 +79,21 @@ class ExpectedRun:
 _ONCE = dict.fromkeys(NODES, 1)
 
 PLAN = (
-    ExpectedRun("succeeds", "success", ResultStatus.SUCCESS, 1, _ONCE),
-    ExpectedRun("recovers", "success", ResultStatus.SUCCESS, 3, {**_ONCE, "write": 3}),
+    ExpectedRun("succeeds", "success", (ExpectedAnswer(ResultStatus.SUCCESS),), _ONCE),
+    ExpectedRun(
+        "recovers",
+        "success",
+        (ExpectedAnswer(ResultStatus.SUCCESS, attempts=3),),
+        {**_ONCE, "write": 3},
+    ),
     ExpectedRun(
         "is_refused",
         "failed",
-        ResultStatus.ERROR,
-        1,
-        _ONCE,
-        ExpectedLetter(Kind.PERMANENT, Reason.PERMANENT, "review"),
+        (
+            ExpectedAnswer(ResultStatus.ERROR),
+            ExpectedAnswer(ResultStatus.SUCCESS, redrive_count=1, resume_verified=True),
+        ),
+        {**_ONCE, "review": 2},
+        ExpectedLetter(Kind.PERMANENT, Reason.PERMANENT, "review", State.RESOLVED),
     ),
 )

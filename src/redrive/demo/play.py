@@ -15,6 +15,7 @@ from redrive.demo.story import Story
 from redrive.demo.summary import Summary
 from redrive.demo.telling import Happening, Who
 from redrive.demo.timeline import Timeline
+from redrive.demo.user import User
 from redrive.demo.watch import Watch
 from redrive.kafka.options import KafkaSettings
 
@@ -51,6 +52,8 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
         ending.callback(airflow.end, patience_s=_AIRFLOW_PATIENCE_S)
         worker = stage.start_worker()
         ending.callback(worker.end, patience_s=_WORKER_PATIENCE_S)
+        user = User(stage)
+        ending.callback(user.end)
         ending.callback(timeline.waiting_for, "ending what was started")
         ending.callback(ignore_signals)
         story = Story()
@@ -59,15 +62,26 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
             LineFile(stage.worker_log, worker_logged),
             LineFile(stage.executions, reported),
             topics,
+            user,
         )
-        watch = Watch(airflow, worker, sources=sources, story=story, timeline=timeline)
-        watch.until_all_has_ended()
+        watch = Watch(worker, sources=sources, story=story, timeline=timeline)
+        watch.until_the_dag_has_ended(airflow)
+        _drive_letters(story, user, watch)
+        watch.to_the_end()
     return Summary(
         broker="embedded" if given is None else kafka.bootstrap_servers,
         delivery=delivery.value,
         seconds=round(SYSTEM.now().timestamp() - began, 1),
         runs=story.runs(),
+        command=story.command,
     )
+
+
+def _drive_letters(story: Story, user: User, watch: Watch) -> None:
+    # Without a letter there is nothing to drive: the verdict says that it is missing.
+    if story.letters:
+        user.fix_cause()
+        watch.until_it_is_driven(user.drive_again(story.letters))
 
 
 def _broker_is_up(kafka: KafkaSettings, *, own: bool) -> Happening:

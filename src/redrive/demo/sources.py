@@ -15,12 +15,14 @@ from pydantic import TypeAdapter
 
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import STATE_HEADERS, LetterState
 from redrive.demo.facts import (
     AirflowStep,
     DagEnded,
     EventStored,
     Fact,
     GivenUp,
+    LetterMoved,
     LetterStored,
     NodeRan,
     ResultStored,
@@ -171,8 +173,9 @@ def _result(record: Record) -> Fact:
     return ResultStored(WorkflowResultEvent.from_bytes(record.value))
 
 
-def _letter(record: Record) -> Fact | None:
-    if ("redrive-record", b"state") in record.headers:
-        return None
+def _letter(record: Record) -> Fact:
+    if STATE_HEADERS[0] in record.headers:
+        told = LetterState.model_validate_json(record.value or b"")
+        return LetterMoved(told.event_id or "", told.dlq_id, told.state, told.actor)
     letter = DeadLetter.model_validate_json(record.value or b"")
     return LetterStored(readable_event_id(letter.source.value) or "", letter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ import redrive.demo
 from redrive.consumer.options import Delivery
 from redrive.demo.airflow_process import REPORT_FILE
 from redrive.demo.executions import EXECUTIONS_FILE
-from redrive.demo.plan import WORKFLOW
+from redrive.demo.plan import REFUSED_TOPIC, WORKFLOW
 from redrive.demo.processes import Child
+from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.kafka.embedded import EmbeddedBroker
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import create_topics
@@ -63,23 +64,38 @@ class Stage:
         """What happened in Airflow's process, JSON lines."""
         return self.folder / "airflow.jsonl"
 
+    @property
+    def refused_topics(self) -> Path:
+        """The reviewer's policy."""
+        return self.folder / "refused-topics.txt"
+
+    @property
+    def command_log(self) -> Path:
+        """What the user's command printed."""
+        return self.folder / "command.log"
+
     def start_worker(self) -> Child:
-        """Start `redrive worker` with the demo's graph."""
-        kafka = self.kafka.model_dump(mode="json")
-        settings = {f"REDRIVE_KAFKA__{name.upper()}": _text(kafka[name]) for name in kafka}
+        """Start `redrive worker` with the demo's graph, whose reviewer refuses a topic."""
+        self.refused_topics.write_text(f"{REFUSED_TOPIC}\n", encoding="utf-8")
         env = {
             **_inherited(),
-            **settings,
+            **self._settings(),
             # Retries that one can watch, the same each time.
             "REDRIVE_RETRY__INITIAL_DELAY": "500ms",
             "REDRIVE_RETRY__JITTER": "false",
             EXECUTIONS_FILE: str(self.executions),
+            REFUSED_TOPICS_FILE: str(self.refused_topics),
         }
         arguments = ("--graph", f"{WORKFLOW}=redrive.demo.graph:graph")
         delivery = ("--delivery", self.delivery.value, "--log-format", "json")
         # Without a parent of its own: it is the demo that watches and ends it.
         worker = ("-m", "redrive", "worker", "--processes", "0")
         return Child(*worker, *arguments, *delivery, env=env, log=self.worker_log)
+
+    def start_command(self, arguments: Sequence[str]) -> Child:
+        """Start `redrive` with these arguments, as a user would from a shell of its own."""
+        env = {**_inherited(), **self._settings()}
+        return Child("-m", "redrive", *arguments, env=env, log=self.command_log)
 
     def start_airflow(self) -> Child:
         """Start Airflow's process, with a home and a database of its own."""
@@ -100,6 +116,10 @@ class Stage:
             REPORT_FILE: str(self.airflow_report),
         }
         return Child("-m", "redrive.demo.airflow_process", env=env, log=self.airflow_log)
+
+    def _settings(self) -> Mapping[str, str]:
+        kafka = self.kafka.model_dump(mode="json")
+        return {f"REDRIVE_KAFKA__{name.upper()}": _text(kafka[name]) for name in kafka}
 
 
 @contextmanager

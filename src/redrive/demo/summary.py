@@ -7,7 +7,20 @@ from dataclasses import asdict, dataclass
 
 from redrive.demo.facts import TaskError
 
-__all__ = ["LetterFacts", "RunFacts", "Summary"]
+__all__ = ["AnswerFacts", "CommandFacts", "LetterFacts", "RunFacts", "Summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFacts:
+    """An answer, as it was read from the results topic.
+
+    `redrive_count` is 0 for that to the event itself, 1 for that to its letter, driven again.
+    """
+
+    status: str
+    attempts: int | None = None
+    redrive_count: int | None = None
+    resume_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +33,23 @@ class LetterFacts:
     node: str | None
     byte_exact: bool
     """Key, value and headers are those of the event's own record."""
+    state: str = "open"
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """One task of the DAG and the run that it started.
 
-    `statuses` holds one entry per answer on the results topic: there must be exactly one.
+    `answers` holds one entry per answer on the results topic: there must be exactly one for each
+    record of the event. `events_equal`: all these records have the same key and value.
     """
 
     task: str
     event_id: str | None = None
     state: str | None = None
-    statuses: tuple[str, ...] = ()
-    attempts: int | None = None
+    events: int = 0
+    events_equal: bool = True
+    answers: tuple[AnswerFacts, ...] = ()
     executions: Mapping[str, int] | None = None
     letters: tuple[LetterFacts, ...] = ()
     error: TaskError | None = None
@@ -45,6 +61,14 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandFacts:
+    """The command that drove letters again; `exit_code` is None when it did not end."""
+
+    command: str
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The whole demo."""
 
@@ -52,6 +76,7 @@ class Summary:
     delivery: str
     seconds: float
     runs: tuple[RunFacts, ...]
+    command: CommandFacts | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return it as JSON takes it."""

@@ -13,7 +13,12 @@ from redrive.demo.telling import Happening, Mood, Who
 
 __all__ = ["Timeline"]
 
-_WHO_STYLE = {Who.AIRFLOW: "cyan", Who.KAFKA: "magenta", Who.WORKER: "blue"}
+_WHO_STYLE = {
+    Who.AIRFLOW: "cyan",
+    Who.KAFKA: "magenta",
+    Who.WORKER: "blue",
+    Who.USER: "bold",
+}
 _MOOD_STYLE = {Mood.PLAIN: "", Mood.GOOD: "green", Mood.TROUBLE: "yellow", Mood.BAD: "red"}
 _WHO_WIDTH = max(len(who) for who in Who)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Protocol
 
 from redrive.clock import SYSTEM
-from redrive.demo.facts import AirflowStep, Seen, TaskStarted
+from redrive.demo.facts import AirflowStep, CommandTyped, Seen, TaskStarted
 from redrive.demo.processes import Child
 from redrive.demo.story import Story
 from redrive.demo.telling import tell
@@ -22,8 +22,10 @@ _LOOK_EVERY_S = 0.05
 _SORT_FOR_S = 0.4
 # Nothing more is expected, but a second answer would come within this.
 _LAST_LOOK_S = 1.0
-_AFTER_AIRFLOW_S = 10.0
+# What has ended may have left something that is still to be seen.
+_AFTER_ITS_END_S = 10.0
 _LIMIT_S = 240.0
+_COMMAND_LIMIT_S = 60.0
 
 
 class DemoError(RedriveError):
@@ -42,23 +44,15 @@ class Watch:
     """One look after the other, in one thread.
 
     Args:
-        airflow: Its process.
-        worker: Its process.
+        worker: Its process, which must not end.
         sources: Where facts come from.
         story: Takes them in.
         timeline: Shows them.
     """
 
     def __init__(
-        self,
-        airflow: Child,
-        worker: Child,
-        *,
-        sources: Sequence[Source],
-        story: Story,
-        timeline: Timeline,
+        self, worker: Child, *, sources: Sequence[Source], story: Story, timeline: Timeline
     ) -> None:
-        self._airflow = airflow
         self._worker = worker
         self._sources = sources
         self._story = story
@@ -66,35 +60,49 @@ class Watch:
         self._waiting: list[tuple[float, int, Seen]] = []
         self._order = count()
 
-    def until_all_has_ended(self) -> None:
+    def until_the_dag_has_ended(self, airflow: Child) -> None:
         """Return when each run has its ending, or Airflow has ended and no more comes.
 
         Raises:
             DemoError: A process ended too early, or it took too long.
         """
-        limit = SYSTEM.monotonic() + _LIMIT_S
-        for _ in self._looks():
-            if self._story.complete:
-                break
-            if self._worker.exit_code is not None:
-                raise DemoError(f"the worker ended by itself, with code {self._worker.exit_code}")
-            if self._airflow.exit_code is not None:
-                self._look_for(_AFTER_AIRFLOW_S)
-                break
-            if SYSTEM.monotonic() > limit:
-                raise DemoError(f"the DAG has not ended within {_LIMIT_S:g} s")
-        self._look_for(_LAST_LOOK_S, although_complete=True)
-        self._tell(until=float("inf"))
+        self._until(lambda: self._story.dag_is_whole, airflow, limit_s=_LIMIT_S, what="the DAG")
         if not self._story.dag_ended:
             raise DemoError(
-                f"Airflow's process ended before the DAG did, with code {self._airflow.exit_code}"
+                f"Airflow's process ended before the DAG did, with code {airflow.exit_code}"
             )
 
-    def _look_for(self, seconds: float, *, although_complete: bool = False) -> None:
+    def until_it_is_driven(self, command: Child) -> None:
+        """Return when the letters are resolved, or the command has ended and no more comes.
+
+        Raises:
+            DemoError: The worker ended, or it took too long.
+        """
+        what = "`redrive dlq redrive`"
+        self._until(lambda: self._story.is_driven, command, limit_s=_COMMAND_LIMIT_S, what=what)
+
+    def to_the_end(self) -> None:
+        """Look a last time for what should not come, and tell all that was seen."""
+        self._look_for(_LAST_LOOK_S)
+        self._tell(until=float("inf"))
+
+    def _until(self, ended: Callable[[], bool], child: Child, *, limit_s: float, what: str) -> None:
+        limit = SYSTEM.monotonic() + limit_s
+        for _ in self._looks():
+            if ended():
+                return
+            if self._worker.exit_code is not None:
+                raise DemoError(f"the worker ended by itself, with code {self._worker.exit_code}")
+            if child.exit_code is not None:
+                self._look_for(_AFTER_ITS_END_S, unless=ended)
+                return
+            if SYSTEM.monotonic() > limit:
+                raise DemoError(f"{what} has not ended within {limit_s:g} s")
+
+    def _look_for(self, seconds: float, *, unless: Callable[[], bool] = lambda: False) -> None:
         until = SYSTEM.monotonic() + seconds
         for _ in self._looks():
-            done = self._story.complete and not although_complete
-            if done or SYSTEM.monotonic() > until:
+            if unless() or SYSTEM.monotonic() > until:
                 return
 
     def _looks(self) -> Iterator[None]:
@@ -118,3 +126,5 @@ class Watch:
                     self._timeline.waiting_for("Airflow is at work")
                 case TaskStarted(task):
                     self._timeline.waiting_for(f"task {task} runs")
+                case CommandTyped():
+                    self._timeline.waiting_for("the letter is driven again")

@@ -25,8 +25,9 @@ class EmbeddedBroker:
     Groups, offsets with their metadata, headers and idempotent producers work, from other
     processes too. What it lacks: transactions do nothing (aborted records are read, offsets sent
     to a transaction are lost, zombies are not fenced), so workers on it run with
-    `delivery = at_least_once`; admin calls time out; every topic has 4 partitions of at most
-    5 MiB, and the oldest records go, read or not; nothing outlives the process.
+    `delivery = at_least_once`, and of two redrives at once none is shut out; admin calls other than
+    listing topics and offsets time out; every topic has 4 partitions of at most 5 MiB, and the
+    oldest records go, read or not; nothing outlives the process.
 
     Args:
         settings: Names the topics to create; its address is not used.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from redrive.testing.broker import LocalBroker
     from redrive.testing.clock import TurnedClock
     from redrive.testing.judging import Evidence, Verdict, gather, judge
+    from redrive.testing.letters import dead_letter, store_letters
     from redrive.testing.reading import committed_offsets, end_offsets, read_topic
     from redrive.testing.stage import Stage, event
     from redrive.testing.topics import Topics, create_topics
@@ -24,11 +25,13 @@ __all__ = [
     "WorkerProcess",
     "committed_offsets",
     "create_topics",
+    "dead_letter",
     "end_offsets",
     "event",
     "gather",
     "judge",
     "read_topic",
+    "store_letters",
     "wait_until",
 ]
 
@@ -42,11 +45,13 @@ _WHERE = {
     "WorkerProcess": "worker",
     "committed_offsets": "reading",
     "create_topics": "topics",
+    "dead_letter": "letters",
     "end_offsets": "reading",
     "event": "stage",
     "gather": "judging",
     "judge": "judging",
     "read_topic": "reading",
+    "store_letters": "letters",
     "wait_until": "worker",
 }
 

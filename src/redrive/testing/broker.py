@@ -54,6 +54,7 @@ class LocalBroker:
     Args:
         properties: Lines of server.properties that are added, or replace ours.
         users: Passwords by name, for clients that come by `servers_with_passwords`.
+        port: Where it listens; by default on a free port.
         start_timeout: How long a start may take.
         stop_timeout: How long a clean stop may take; past it, the broker is killed.
         clock: The waits go through it.
@@ -64,12 +65,14 @@ class LocalBroker:
         properties: Mapping[str, str] | None = None,
         *,
         users: Mapping[str, str] | None = None,
+        port: int | None = None,
         start_timeout: timedelta = timedelta(seconds=60),
         stop_timeout: timedelta = timedelta(seconds=15),
         clock: Clock = SYSTEM,
     ) -> None:
         self._extra = dict(properties or {})
         self._users = dict(users or {})
+        self._port = port
         self._start_timeout_s = start_timeout.total_seconds()
         self._stop_timeout_s = stop_timeout.total_seconds()
         self._clock = clock
@@ -131,12 +134,12 @@ class LocalBroker:
             prefix="redrive-kafka-", ignore_cleanup_errors=True
         )
         for left in reversed(range(_PORT_TRIES)):
-            self._ports = free_ports()
+            self._ports = free_ports(client=self._port)
             self._format()
             try:
                 self._launch()
             except BrokerError as failed:
-                if left and "Address already in use" in str(failed):
+                if left and self._port is None and "Address already in use" in str(failed):
                     continue
                 raise
             return

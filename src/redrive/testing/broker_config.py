@@ -80,10 +80,10 @@ def password_properties(
     }
 
 
-def free_ports() -> Ports:
-    """Return ports on which nothing listens just now."""
+def free_ports(*, client: int | None = None) -> Ports:
+    """Return ports on which nothing listens just now; `client` is taken as it is given."""
     with contextlib.ExitStack() as held:
-        return Ports(_free_port(held), _free_port(held), _free_port(held))
+        return Ports(client or _free_port(held), _free_port(held), _free_port(held))
 
 
 def _free_port(held: contextlib.ExitStack) -> int:

@@ -1,0 +1,49 @@
+"""`redrive config`: what holds of the settings, and where it came from."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from redrive.cli.options import Config, Json
+from redrive.cli.output import print_json, print_lines, visible
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make it a group, also while it has one command."""
+
+
+@app.command()
+def show(
+    prefix: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="Only this key, or this table.")
+    ] = None,
+    given: Annotated[
+        bool, typer.Option("--given", help="Only what somebody gave, no defaults.")
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say what holds, key by key, and where each value was given. Secrets are masked."""
+    from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.settings_report import DEFAULT, holding  # noqa: PLC0415 - as above
+
+    found = [
+        one
+        for one in holding(load_with_origins(config))
+        if not (given and one.origin == DEFAULT)
+        and (prefix is None or one.key == prefix or one.key.startswith(f"{prefix}."))
+    ]
+    if as_json:
+        print_json({one.key: {"value": one.value, "from": one.origin} for one in found})
+    elif found:
+        print_lines([[one.key, visible(one.value or "-"), one.origin] for one in found])
+    else:
+        sys.stdout.write("nothing of that is set\n")
