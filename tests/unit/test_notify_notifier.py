@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tests.unit.test_notify_sender import ONCE, Sink
 from tests.unit.test_notify_wording import LETTER
 
 from redrive.clock import SYSTEM
+from redrive.notify.building import build_notifier
 from redrive.notify.crashes import CrashAlarm
 from redrive.notify.digest import Digest
 from redrive.notify.hook import Hook
@@ -189,6 +191,24 @@ def test_a_worker_that_dies_again_and_again_is_told_of_once_it_is_too_often() ->
     assert "3 deaths in a row; the last one: killed by SIGKILL" in str(
         webhook.received[0]["message"]
     )
+
+
+def test_a_hook_alone_needs_no_apprise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    heard: list[LetterNotice] = []
+
+    notifier = build_notifier(NotifySettings(), redactor=BUILT_IN, clock=SYSTEM, hook=heard.append)
+    assert notifier is not None
+    notifier.start()
+    notifier.letter(LETTER)
+    notifier.close()
+    notifier.join(5.0)
+
+    assert heard == [LETTER]
+
+
+def test_where_nobody_is_to_be_told_there_is_no_notifier() -> None:
+    assert build_notifier(NotifySettings(), redactor=BUILT_IN, clock=SYSTEM) is None
 
 
 def test_a_parent_lives_on_when_it_cannot_tell() -> None:

@@ -10,7 +10,8 @@ import pytest
 from redrive.errors import SettingsError
 from redrive.notify.options import NotifySettings
 from redrive.notify.rules import Rule
-from redrive.settings import load_settings
+from redrive.settings import load_settings, load_with_origins
+from redrive.settings_report import holding
 
 TEAM, MAIL = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "mailto://me:pw@example.com"
 
@@ -100,8 +101,13 @@ def test_what_cannot_work_is_said_without_a_url(text: str, problem: str) -> None
 
 @pytest.mark.invariant("P15")
 def test_no_url_is_shown_where_settings_are_printed() -> None:
-    settings = load(environ={"REDRIVE_NOTIFY__URLS__TEAM": TEAM})
+    environ = {"REDRIVE_NOTIFY__URLS__TEAM": TEAM}
+    settings = load(environ=environ)
 
+    (held,) = [
+        one for one in holding(load_with_origins(environ=environ)) if one.key == "notify.urls.team"
+    ]
+    assert held.value == "**********"
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "TIiajkdnlazkcOXrIdevi7FQ" not in shown
         assert "T1JJ3T3L2" not in shown
