@@ -1,4 +1,4 @@
-"""docs/notifications.md: its settings are settings, its channels are channels, its message is ours."""
+"""docs/notifications.md: its settings and channels work, and its message is what is sent."""
 
 from __future__ import annotations
 
