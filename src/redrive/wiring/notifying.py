@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from redrive.clock import Clock
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
+from redrive.dead_letter.redact import readable
 from redrive.graphs.import_paths import import_function
 from redrive.notify.building import build_notifier
 from redrive.notify.hook import OnDeadLetter
@@ -17,6 +18,7 @@ from redrive.settings import Settings
 __all__ = ["Telling"]
 
 _LOOK_S = 0.01
+_MOST_CHARS = 500
 
 
 class Telling:
@@ -94,9 +96,9 @@ class Telling:
             kind=error.kind,
             reason=error.reason,
             worker=self._worker,
-            event_id=account.event_id,
-            workflow_id=account.workflow_id,
-            node=error.node,
+            event_id=_bounded(account.event_id),
+            workflow_id=_bounded(account.workflow_id),
+            node=_bounded(error.node),
             fingerprint=error.fingerprint,
             error_type=error.type,
             message=error.message,
@@ -104,3 +106,8 @@ class Telling:
             redrive_count=account.redrive_count,
             graph_version=None if graph is None else graph.version,
         )
+
+
+def _bounded(name: str | None) -> str | None:
+    """Return a name that a producer chose, cut: notices are kept in memory. [P11]."""
+    return None if name is None else readable(name, limit=_MOST_CHARS)
