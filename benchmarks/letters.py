@@ -1,12 +1,10 @@
-"""Letters by the hundred thousand: time and peak memory of `redrive dlq list` and `dlq groups`.
+"""Letters by the hundred thousand: what it costs to look at them, and to drive them again.
 
-Prints one JSON line per figure; each command runs as a process of its own, from its start to its
-end, against a loop of the same client that only reads the same records. Usage:
-python benchmarks/letters.py [--letters N]. Needs Java and Maven (it starts a broker of its own);
-takes about a minute and a half.
-
-N9, redrive of the letters against a raw produce of the same bytes, belongs into `main`, after the
-reading: the same topic serves it.
+Prints one JSON line per figure. Looking: `redrive dlq list` and `dlq groups`, each a process of its
+own, from its start to its end, against a loop of the same client that only reads the same records.
+N9: `redrive()` of all of them, in a process of its own, against a bare producer of the same
+records. Usage: python benchmarks/letters.py [--letters N]. Needs Java and Maven (it starts a broker
+of its own); takes about a minute and a half.
 """
 
 from __future__ import annotations
@@ -15,15 +13,17 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Producer, TopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import (
@@ -33,13 +33,16 @@ from redrive.dead_letter.record import (
     DeadLetter,
     GraphRef,
     LetterError,
-    dlq_id,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
+from redrive.redriving.partition import PartitionFold
+from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.broker import LocalBroker
 from redrive.testing.letters import dead_letter, store_letters
@@ -48,7 +51,19 @@ from redrive.testing.topics import create_topics
 
 PARTITIONS = 8
 CAUSES = 40
-REDRIVEN = 10
+GONE = 10
+IN_FLIGHT = 10_000
+RAW_RUNS = 3
+ACTOR = "benchmark"
+DRIVE = f"""
+import time
+from redrive import load_settings
+from redrive.redriving import Selection, redrive
+
+kafka, start = load_settings().kafka, time.perf_counter()
+report = redrive(kafka, Selection(), actor={ACTOR!r})
+print(time.perf_counter() - start, len(report.done))
+"""
 TRACEBACK = "".join(
     f'  File "/app/agents/step_{n}.py", line {n}, in call\n    return await client.post(url)\n'
     for n in range(15)
@@ -94,20 +109,20 @@ def letter(number: int, now: datetime) -> DeadLetter:
 
 
 def store(kafka: KafkaSettings, count: int) -> int:
-    """Write the letters, and that every tenth was redriven; return the letters' bytes."""
+    """Write letters, and beside every tenth what became of one that is gone; return their bytes."""
     now = SYSTEM.now()
     size = store_letters(kafka, (letter(number, now) for number in range(count)))
     producer = make_producer(producer_config(kafka))
-    for number in range(0, count, REDRIVEN):
-        place = number % PARTITIONS
+    for number in range(0, count, GONE):
         told = LetterState(
-            dlq_id=dlq_id("workflow-events", place, number, count=0),
+            dlq_id=str(uuid.uuid4()),
             event_id=None,
-            state=State.REDRIVEN,
+            state=State.RESOLVED,
             timestamp=now,
-            actor="a",
+            actor="worker w",
         )
         headers: list[tuple[str, str | bytes | None]] = [*STATE_HEADERS]
+        place = number % PARTITIONS
         producer.produce(kafka.dlq_topic, told.to_bytes(), partition=place, headers=headers)
     if producer.flush(60):
         raise TimeoutError("the states were not stored in 60 s")
@@ -130,23 +145,27 @@ def read_raw(kafka: KafkaSettings) -> float:
     return took
 
 
-def run(kafka: KafkaSettings, *arguments: str) -> tuple[float, float, float]:
-    """Run a command; return its seconds, those of the CPU, and its peak memory in MiB."""
+def run(kafka: KafkaSettings, *arguments: str) -> tuple[float, float, float, str]:
+    """Run Python; return its seconds, those of the CPU, its peak memory in MiB, and its output."""
     environ = os.environ | {
         "REDRIVE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "REDRIVE_KAFKA__DLQ_TOPIC": kafka.dlq_topic,
+        "REDRIVE_KAFKA__EVENTS_TOPIC": kafka.events_topic,
+        "REDRIVE_KAFKA__RESULTS_TOPIC": kafka.results_topic,
+        "REDRIVE_KAFKA__RETRY_TOPIC": kafka.retry_topic,
     }
     start = time.perf_counter()
-    command = [sys.executable, "-m", "redrive", *arguments]
-    process = subprocess.Popen(  # noqa: S603 - this interpreter
-        command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments} ended with {process.returncode}")
-    took_s = time.perf_counter() - start
-    return took_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, *arguments], env=environ, stdout=out, stderr=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{arguments} ended with {process.returncode}")
+        took_s = time.perf_counter() - start
+        out.seek(0)
+        return took_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, out.read()
 
 
 def bytes_a_letter(kafka: KafkaSettings) -> float:
@@ -158,10 +177,77 @@ def bytes_a_letter(kafka: KafkaSettings) -> float:
     return kept / len(view.letters)
 
 
-def figures(kafka: KafkaSettings) -> Iterator[dict[str, object]]:
+def index_bytes_a_letter(kafka: KafkaSettings) -> float:
+    """Return what a redrive keeps of each letter while it is at its partition, its event apart."""
+    everything = {0: (0, sys.maxsize)}
+    tracemalloc.start()
+    fold = PartitionFold()
+    for record in scan(kafka, kafka.dlq_topic, spans=everything):
+        fold.add(record)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return kept / sum(1 for _ in fold)
+
+
+def written(kafka: KafkaSettings) -> list[Record]:
+    """Return what the redrive wrote: each event, and what it says of its letter."""
+    states = (
+        record
+        for record in scan(kafka, kafka.dlq_topic)
+        if isinstance(told := read_slimly(record), LetterState) and told.actor == ACTOR
+    )
+    events = sorted(scan(kafka, kafka.events_topic), key=lambda record: record.place)
+    pairs = zip(events, sorted(states, key=lambda record: record.place), strict=True)
+    return [record for pair in pairs for record in pair]
+
+
+def produce_raw(kafka: KafkaSettings, records: list[Record]) -> float:
+    """Return the seconds that a bare producer takes for these records."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    start = time.perf_counter()
+    for record in records:
+        topic, partition = record.place
+        while True:
+            try:
+                producer.produce(
+                    topic, record.value, record.key, partition, headers=list(record.headers)
+                )
+            except BufferError:
+                producer.poll(0.01)
+            else:
+                break
+    if producer.flush(60):
+        raise TimeoutError("the records were not stored in 60 s")
+    return time.perf_counter() - start
+
+
+def redriven(kafka: KafkaSettings, letters: int) -> dict[str, object]:
+    """Drive all letters that wait, and return N9."""
+    _, cpu_s, peak_mib, out = run(kafka, "-c", DRIVE)
+    took_s, driven = float(out.split()[0]), int(out.split()[1])
+    if driven != letters:
+        raise RuntimeError(f"{driven} letters were driven of {letters}")
+    records = written(kafka)
+    raw_s = statistics.median(produce_raw(kafka, records) for _ in range(RAW_RUNS))
+    return {
+        "figure": "N9",
+        "what": "raw produce of the same records / redrive",
+        "value": round(raw_s / took_s, 2),
+        "goal": ">= 0.3",
+        "seconds": round(took_s, 2),
+        "raw_seconds": round(raw_s, 2),
+        "letters": driven,
+        "records": len(records),
+        "bytes": sum(len(record.key or b"") + len(record.value or b"") for record in records),
+        "cpu_seconds": round(cpu_s, 2),
+        "peak_mib": round(peak_mib),
+    }
+
+
+def figures(kafka: KafkaSettings, letters: int) -> Iterator[dict[str, object]]:
     raw_s = read_raw(kafka)
     for command in ("dlq groups", "dlq list", "dlq list --json --limit 1000"):
-        took_s, cpu_s, peak_mib = run(kafka, *command.split())
+        took_s, cpu_s, peak_mib, _ = run(kafka, "-m", "redrive", *command.split())
         yield {
             "figure": "letters",
             "what": f"{command} / only reading",
@@ -176,18 +262,29 @@ def figures(kafka: KafkaSettings) -> Iterator[dict[str, object]]:
         "what": "memory of the view, bytes a letter",
         "value": round(bytes_a_letter(kafka)),
     }
+    yield {
+        "figure": "letters",
+        "what": "memory of a redrive's index, bytes a letter of the partition at work",
+        "value": round(index_bytes_a_letter(kafka)),
+    }
+    yield redriven(kafka, letters)
 
 
 def main(letters: int) -> None:
     with LocalBroker() as broker:
         topics = create_topics(broker.bootstrap_servers, partitions=PARTITIONS)
         kafka = KafkaSettings(
-            bootstrap_servers=broker.bootstrap_servers, dlq_topic=topics.dlq, group_id=topics.group
+            bootstrap_servers=broker.bootstrap_servers,
+            dlq_topic=topics.dlq,
+            events_topic=topics.events,
+            results_topic=topics.results,
+            retry_topic=topics.retry,
+            group_id=topics.group,
         )
         size = store(kafka, letters)
         machine = {"machine": platform.machine(), "cores": os.cpu_count()}
         print(json.dumps({**machine, "letters": letters, "bytes_a_letter": size // letters}))
-        for figure in figures(kafka):
+        for figure in figures(kafka, letters):
             print(json.dumps(figure), flush=True)
 
 

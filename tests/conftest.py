@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_jars import missing_tool
@@ -19,6 +20,10 @@ from redrive.testing.topics import (
     create_topics,
     delete_topics,
 )
+
+# A busy machine is slow: no test is timed.
+settings.register_profile("redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("redrive")
 
 
 @pytest.fixture

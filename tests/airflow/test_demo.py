@@ -77,7 +77,6 @@ def test_all_endings_are_as_they_should_be(played: Played) -> None:
     assert played.code == 0, played.err
     assert played.summary["ok"] is True
     assert played.summary["differences"] == []
-    assert played.summary["seconds"] < 60
 
 
 @pytest.mark.invariant("P4")
@@ -206,7 +205,7 @@ def test_a_signal_ends_everything_that_was_started(
             stdout=out,
         )
     try:
-        wait_until(lambda: b"event stored" in log.read_bytes(), timeout_s=60, what="a run")
+        wait_until(lambda: b"event stored" in log.read_bytes(), timeout_s=LIMIT_S, what="a run")
         started = living_in(folder)
         demo.send_signal(signal.SIGTERM)
         code = demo.wait(30)

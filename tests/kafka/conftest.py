@@ -1,17 +1,27 @@
 """A stage with the graph of fates on it."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.kafka.guarded import USERS
 
+from redrive.testing.broker import LocalBroker
 from redrive.testing.stage import Stage
 from redrive.testing.topics import Kafka, MakeTopics, Topics
 
 AGENTS = Path(__file__).parent / "agents"
 
 MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture(scope="session")
+def guarded(broker_tools: None) -> Iterator[LocalBroker]:
+    """Return a broker that asks users for passwords, and lets them do what they are granted."""
+    del broker_tools
+    with LocalBroker(users=USERS) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ from collections import Counter
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import LetterState
 from redrive.events import EventHeaders
-from redrive.redriving.partition import state_of
+from redrive.redriving.letters import StoredLetter, StoredState, stored
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage
 
@@ -46,5 +48,18 @@ def driven(stage: Stage) -> Counter[str | None]:
 
 def told(stage: Stage) -> Counter[str]:
     """Count the state records by their letter."""
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    return Counter(state.dlq_id for record in records if (state := state_of(record)))
+    return Counter(state.dlq_id for state in states(stage))
+
+
+def states(stage: Stage) -> list[LetterState]:
+    """Return the state records, as they lie there."""
+    return [one.state for one in _stored(stage) if isinstance(one, StoredState)]
+
+
+def letters(stage: Stage) -> list[DeadLetter]:
+    """Return the letters, as they lie there."""
+    return [one.letter for one in _stored(stage) if isinstance(one, StoredLetter)]
+
+
+def _stored(stage: Stage) -> list[StoredLetter | StoredState | None]:
+    return [stored(record) for record in read_topic(stage.bootstrap_servers, stage.topics.dlq)]

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.kafka.dlq_commands import dlq
+from tests.kafka.dlq_commands import dlq, letters, states
 
 from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.states import LetterState
 from redrive.events import EventHeaders
 from redrive.kafka.log import Record
-from redrive.redriving.partition import letter_of, state_of
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -100,12 +98,6 @@ def driven(stage: Stage) -> list[Record]:
     return read_topic(stage.bootstrap_servers, stage.topics.events)
 
 
-def letters_and_states(stage: Stage) -> tuple[list[DeadLetter], list[LetterState]]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    letters, states = map(letter_of, records), map(state_of, records)
-    return [one for one in letters if one], [one for one in states if one]
-
-
 def test_an_event_is_changed_in_an_editor_until_it_is_one_and_sent_when_asked(
     stage: Stage, letter: DeadLetter
 ) -> None:
@@ -124,8 +116,8 @@ def test_an_event_is_changed_in_an_editor_until_it_is_one_and_sent_when_asked(
     (sent,) = driven(stage)
     assert sent.value == VALUE.replace(b"permanent", "größer".encode()).replace(b", ", b",")
     assert EventHeaders.read(sent.headers).mode == "restart"
-    letters, (state,) = letters_and_states(stage)
-    assert letters == [letter]
+    (state,) = states(stage)
+    assert letters(stage) == [letter]
     assert (state.dlq_id, state.model_extra) == (letter.dlq_id, {"edited": True})
     assert drafts(stage) == []
 

@@ -11,7 +11,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topic_rules import topic_names
 from redrive.kafka.topics import verify_topics
 from redrive.redriving.deciding import Refusal
-from redrive.redriving.redrive import redrive
+from redrive.redriving.engine import redrive
 from redrive.redriving.selection import Selection
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import event

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AclOperation,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -17,6 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
+from tests.kafka.guarded import forbid, forbid_no_more, grant, login
+from tests.kafka.proxy import END_TXN, PRODUCE, Proxy
 
 from redrive.dead_letter.options import LetterSettings
 from redrive.dead_letter.record import DeadLetter
@@ -68,10 +71,12 @@ BUILDER.add_edge(START, "work")
 BUILDER.add_edge("work", END)
 
 
-def _settings(stage: Stage, spool: Path, **urls: str) -> Settings:
+def _settings(
+    stage: Stage, spool: Path, urls: Mapping[str, str] | None = None, **kafka: object
+) -> Settings:
     return Settings(
-        kafka=stage.kafka_settings(),
-        notify=NotifySettings.model_validate({"urls": urls}),
+        kafka=stage.kafka_settings().model_copy(update=kafka),
+        notify=NotifySettings.model_validate({"urls": urls or {}}),
         checkpoints=CheckpointSettings(url="none"),
         letters=LetterSettings(spool=str(spool), spool_after=timedelta(seconds=3)),
     )
@@ -86,7 +91,7 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
     dead = [event({"fate": "permanent"}) for _ in range(2)]
 
     with capture_logs() as logs, Webhook() as webhook:
-        settings = _settings(stage, spool, team=webhook.url)
+        settings = _settings(stage, spool, {"team": webhook.url})
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
             await _answered(stage, [event({"fate": "success"})])
             await asyncio.to_thread(_delete, stage, stage.topics.dlq)
@@ -117,6 +122,90 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
 
     assert counts == SpoolCounts(published=0, already_there=2, torn=0)
     assert len(read_topic(stage.bootstrap_servers, stage.topics.dlq)) == 2
+
+
+@pytest.mark.invariant("P6", "P7")
+async def test_a_forbidden_letter_is_spooled_and_waits_and_others_go_on(
+    guarded: LocalBroker, tmp_path: Path
+) -> None:
+    stage, settings = _as_user(guarded, tmp_path)
+    topics, spool = stage.topics, tmp_path / "letters.jsonl"
+    dead = [event({"fate": "permanent"}) for _ in range(2)]
+
+    with capture_logs() as logs:
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
+            await _answered(stage, [event({"fate": "success"})])
+            forbid(guarded, "full", AclOperation.WRITE, topics.dlq)
+            stage.send(dead, partition=0)
+            await asyncio.to_thread(_wait_for_alarms, logs, len(dead))
+            await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
+            assert not await asyncio.to_thread(stage.settled)
+            assert read_topic(stage.bootstrap_servers, topics.dlq) == []
+            forbid_no_more(guarded, "full", AclOperation.WRITE, topics.dlq)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+    spooled = [one for one in read_spool(spool) if isinstance(one, SpooledLetter)]
+    assert {_event_id(one) for one in spooled} == {e.event_id for e in dead}
+    verdict = judge(gather(stage.bootstrap_servers, topics))
+    assert verdict.findings == []
+    assert verdict.results == {"success": OTHERS + 1, "error": 2}
+    assert verdict.letters == {"permanent": 2}
+    assert len(read_topic(stage.bootstrap_servers, topics.dlq)) == 2
+
+
+async def test_a_result_that_is_forbidden_waits_and_stays_what_it_is(
+    guarded: LocalBroker, tmp_path: Path
+) -> None:
+    stage, settings = _as_user(guarded, tmp_path)
+    asked = event({"fate": "success"})
+
+    with capture_logs() as logs:
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
+            forbid(guarded, "full", AclOperation.WRITE, stage.topics.results)
+            stage.send([asked])
+            await asyncio.to_thread(_wait_for, "settle.record_refused", logs, 2)
+            forbid_no_more(guarded, "full", AclOperation.WRITE, stage.topics.results)
+            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert (verdict.results, verdict.letters) == ({"success": 1}, {})
+
+
+@pytest.mark.invariant("P2", "P6")
+@pytest.mark.parametrize(
+    ("kind", "stored"), [(PRODUCE, 0), (END_TXN, 1)], ids=["produce", "end of transaction"]
+)
+async def test_a_letter_whose_acknowledgement_is_lost_is_there_once(
+    kind: int, stored: int, make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage, spool = make_stage(partitions=2), tmp_path / "letters.jsonl"
+    dead = event({"fate": "permanent"})
+
+    def letters() -> int:
+        return len(read_topic(stage.bootstrap_servers, stage.topics.dlq))
+
+    with Proxy(stage.bootstrap_servers) as proxy, capture_logs() as logs:
+        settings = _settings(stage, spool, bootstrap_servers=proxy.address)
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
+            await _answered(stage, [event({"fate": "success"})])
+            proxy.lose_answer(kind, after=b"redrive-reason")
+            stage.send([dead])
+            await asyncio.to_thread(_wait_for_alarms, logs, 1)
+            stored_then = await asyncio.to_thread(letters)
+            proxy.mend()
+            await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
+            await asyncio.to_thread(stage.wait_settled, timeout_s=60)
+
+    assert stored_then == stored
+    (spooled,) = read_spool(spool)
+    assert isinstance(spooled, SpooledLetter)
+    (record,) = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+    assert record.value == spooled.value
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results == {"success": OTHERS + 1, "error": 1}
+    assert verdict.letters == {"permanent": 1}
 
 
 async def test_a_letter_that_its_topic_does_not_take_is_spooled(
@@ -170,6 +259,17 @@ def _titles(webhook: Webhook) -> list[str]:
     return [str(message["title"]) for message in webhook.received]
 
 
+def _as_user(guarded: LocalBroker, folder: Path) -> tuple[Stage, Settings]:
+    """Return a stage on the guarded broker, and the settings of a worker that has its rights."""
+    topics = create_test_topics(guarded.bootstrap_servers, partitions=2)
+    grant(guarded, "full", AclOperation.ALL, *topics.names)
+    for kind in (ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID):
+        grant(guarded, "full", AclOperation.ALL, "*", on=kind)
+    stage = Stage(guarded.bootstrap_servers, topics, folder)
+    by = {"bootstrap_servers": guarded.servers_with_passwords, "config": login("full")}
+    return stage, _settings(stage, folder / "letters.jsonl", **by)
+
+
 def _event_id(letter: SpooledLetter) -> str:
     source = DeadLetter.model_validate_json(letter.value).source.value
     found = json.loads(source or b"")["event_id"]
@@ -193,10 +293,14 @@ async def _answered(stage: Stage, events: list[WorkflowEvent]) -> None:
 
 
 def _wait_for_alarms(logs: Sequence[Mapping[str, object]], count: int) -> None:
-    def reached() -> bool:
-        return sum(log["event"] == "letter.spooled" for log in logs) >= count
+    _wait_for("letter.spooled", logs, count)
 
-    wait_until(reached, timeout_s=30, what=f"{count} letters are spooled")
+
+def _wait_for(name: str, logs: Sequence[Mapping[str, object]], count: int) -> None:
+    def reached() -> bool:
+        return sum(log["event"] == name for log in logs) >= count
+
+    wait_until(reached, timeout_s=30, what=f"{name!r} {count} times")
 
 
 def _delete(stage: Stage, topic: str) -> None:

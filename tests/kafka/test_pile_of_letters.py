@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
-from tests.kafka.dlq_commands import dlq, driven
+from tests.kafka.dlq_commands import dlq, driven, states
 
 from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
 from redrive.events import EventHeaders, ResultStatus, RunInfo, WorkflowResultEvent
-from redrive.redriving.partition import state_of
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -47,10 +46,9 @@ def groups() -> dict[str, tuple[int, int]]:
     return {one["fingerprint"]: (one["count"], one["open"]) for one in told}
 
 
-def states(stage: Stage, state: State) -> dict[str, datetime]:
+def came_to(stage: Stage, state: State) -> dict[str, datetime]:
     """Return by letter when it came to this state."""
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    told = [one for one in map(state_of, records) if one and one.state is state]
+    told = [one for one in states(stage) if one.state is state]
     assert len({one.dlq_id for one in told}) == len(told)
     return {one.dlq_id: one.timestamp for one in told}
 
@@ -83,7 +81,7 @@ def test_of_a_pile_one_cause_is_driven_canaries_first_and_no_other_letter(
     before = groups()
     with stage.worker("--graph", "*=fates:builder").running():
         mended = dlq("redrive", "--fingerprint", MENDED, *canary)
-        driven_then, sent, ended = driven(stage), states(stage, State.REDRIVEN), ends(stage)
+        driven_then, sent, ended = driven(stage), came_to(stage, State.REDRIVEN), ends(stage)
         broken = dlq("redrive", "--fingerprint", STILL_BROKEN, *canary)
     after = groups()
 
@@ -94,7 +92,7 @@ def test_of_a_pile_one_cause_is_driven_canaries_first_and_no_other_letter(
     first = sorted(sent, key=lambda dlq_id: sent[dlq_id])[:CANARIES]
     canaries_ended = max(ended[dlq_id][1] for dlq_id in first)
     assert all(at > canaries_ended for dlq_id, at in sent.items() if dlq_id not in first)
-    assert set(states(stage, State.RESOLVED)) == of_the_mended
+    assert set(came_to(stage, State.RESOLVED)) == of_the_mended
     assert broken.exit_code == ExitCode.ENDED_BADLY, broken.output
     assert "stopped: " in broken.stderr
     assert len(driven(stage)) == OF_A_CAUSE + CANARIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import fields
 from datetime import timedelta
 from functools import partial
@@ -25,13 +25,13 @@ from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import Record
-from redrive.redriving.door import KafkaDoor
+from redrive.redriving.door import KafkaDoor, door_consumer
+from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
+from redrive.redriving.letters import StoredLetter, StoredState, stored
 from redrive.redriving.pace import Pacing
-from redrive.redriving.partition import letter_of, state_of
-from redrive.redriving.redrive import move, plan, redrive
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings
@@ -113,11 +113,13 @@ def records(stage: Stage, topic: str) -> list[Record]:
 
 
 def letters(stage: Stage) -> list[DeadLetter]:
-    return [found for record in records(stage, "dlq") if (found := letter_of(record))]
+    found = map(stored, records(stage, "dlq"))
+    return [one.letter for one in found if isinstance(one, StoredLetter)]
 
 
 def states(stage: Stage) -> list[LetterState]:
-    return [found for record in records(stage, "dlq") if (found := state_of(record))]
+    found = map(stored, records(stage, "dlq"))
+    return [one.state for one in found if isinstance(one, StoredState)]
 
 
 def told(stage: Stage) -> list[tuple[State, str]]:
@@ -397,11 +399,12 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=3)})
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
     admin = make_admin(admin_config(impatient))
-    door = KafkaDoor(impatient, 0, admin=admin, max_bytes=sizes, clock=SYSTEM)
+    with closing(door_consumer(impatient)) as consumer:
+        door = KafkaDoor(
+            impatient, 0, consumer=consumer, admin=admin, max_bytes=sizes, clock=SYSTEM
+        )
+        with raises(KafkaUnavailableError, match="not read to"):
+            list(door.read(0, door.end()))
+        other.abort_transaction(10)
 
-    with raises(KafkaUnavailableError, match="not read to"):
-        list(door.read(0))
-    other.abort_transaction(10)
-
-    assert len(list(door.read(0))) == 1
-    door.close()
+        assert len(list(door.read(0, door.end()))) == 1

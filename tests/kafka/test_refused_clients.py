@@ -13,13 +13,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
-    AclBinding,
     AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
     ResourceType,
 )
+from tests.kafka.guarded import grant, login
 
 from redrive.clock import SYSTEM
 from redrive.errors import NotStoredError, SettingsError
@@ -39,28 +36,11 @@ AGENTS = Path(__file__).parent / "agents"
 AT_ONCE_S = 30.0
 """Far below the two minutes that each of these could wait."""
 LONG = timedelta(minutes=2)
-USERS = dict.fromkeys(("worker", "member", "reader", "nobody"), "secret")
-
-
-@pytest.fixture(scope="module")
-def guarded(broker_tools: None) -> Iterator[LocalBroker]:
-    del broker_tools
-    with LocalBroker(users=USERS) as broker:
-        yield broker
 
 
 @pytest.fixture(scope="module")
 def topics(guarded: LocalBroker) -> Topics:
     return make_topics(guarded.bootstrap_servers, partitions=2)
-
-
-def login(user: str, password: str = "secret") -> dict[str, str]:  # noqa: S107 - of a test's broker
-    return {
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": user,
-        "sasl.password": password,
-    }
 
 
 def settings_of(servers: str, topics: Topics, config: dict[str, str]) -> KafkaSettings:
@@ -74,20 +54,6 @@ def settings_of(servers: str, topics: Topics, config: dict[str, str]) -> KafkaSe
         startup_timeout=LONG,
         config=config,
     )
-
-
-def grant(
-    broker: LocalBroker,
-    user: str,
-    operation: AclOperation,
-    *names: str,
-    on: ResourceType = ResourceType.TOPIC,
-) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    anything = (ResourcePatternType.LITERAL, f"User:{user}", "*", operation)
-    rules = [AclBinding(on, name, *anything, AclPermissionType.ALLOW) for name in names]
-    for future in admin.create_acls(rules).values():
-        future.result(timeout=30)
 
 
 def verify(settings: KafkaSettings) -> None:

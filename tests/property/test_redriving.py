@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
@@ -23,8 +24,9 @@ from redrive.redriving.door import InDoubtError, RefusedRecordsError, TakenOverE
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.jobs import Driving
 from redrive.redriving.pace import Paced
+from redrive.redriving.partition import PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.working import work
+from redrive.redriving.working import read_on, work
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
@@ -100,9 +102,11 @@ class Door:
         self.broker.epoch += 1
         self.epoch = self.broker.epoch
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        end = len(self.broker.log) if stop is None else stop
-        yield from self.broker.log[start:end]
+    def end(self) -> int:
+        return len(self.broker.log)
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        yield from self.broker.log[start:stop]
 
     def commit(self, records: Sequence[OutRecord]) -> None:
         if self.epoch != self.broker.epoch:
@@ -147,7 +151,10 @@ def _letter(sent: WorkflowEvent, offset: int, *, count: int = 0) -> DeadLetter:
     )
 
 
-def actor(broker: Broker, name: str, *, page: int, fates: list[str]) -> Iterator[Step]:
+def actor(
+    broker: Broker, name: str, *, page: int, fates: list[str], keep: int = 0
+) -> Iterator[Step]:
+    """Read before the claim, as `redrive` does, and keep events of so many bytes; then work."""
     job = Driving(Selection(), name, EVENTS, frozenset({0}), most=MOST)
 
     class Pages(Paced):
@@ -155,7 +162,10 @@ def actor(broker: Broker, name: str, *, page: int, fates: list[str]) -> Iterator
             return min(page, super().most())
 
     pace = Pages(broker.clock)
-    return work(Door(broker, fates), 0, job, pace=pace, clock=broker.clock)
+    door, fold = Door(broker, fates), PartitionFold(job.selection.means, keep_bytes=keep)
+    read_on(door, fold)
+    yield Step(0)
+    yield from work(door, 0, job, fold=fold, pace=pace, clock=broker.clock)
 
 
 def next_step(steps: Iterator[Step], report: Report) -> bool:
@@ -177,41 +187,49 @@ moves = st.one_of(
     st.tuples(st.just("cut"), names),
     st.tuples(st.sampled_from(["well", "badly"]), st.integers(0, 7)),
 )
+# None, two, or all.
+room = st.sampled_from([0, 2_500, 1_000_000])
 fates = st.lists(st.sampled_from(["stored", "lost", "unheard"]), max_size=4)
 
 
 @pytest.mark.invariant("P13")
 @settings(max_examples=300)
-@example(letters=1, page=1, schedule=["anna"] * 9, troubles={"anna": ["unheard"], "bob": []})
+@example(
+    letters=1, page=1, keep=0, schedule=["anna"] * 9, troubles={"anna": ["unheard"], "bob": []}
+)
 @example(
     letters=2,
     page=1,
-    schedule=["anna", "anna", "anna", "bob", "bob", "bob", "anna", "bob", "anna", "bob"],
+    keep=2_500,
+    schedule=["anna", "bob"] + ["anna", "anna", "anna", "bob", "bob", "bob"] + ["anna", "bob"] * 2,
     troubles={"anna": [], "bob": ["unheard"]},
 )
 @given(
     letters=st.integers(1, 6),
     page=st.integers(1, 4),
+    keep=room,
     schedule=st.lists(moves, max_size=40),
     troubles=st.fixed_dictionaries({"anna": fates, "bob": fates}),
 )
 def test_however_two_actors_meet_each_letter_is_driven_once_for_each_count(
     letters: int,
     page: int,
+    keep: int,
     schedule: list[str | tuple[str, object]],
     troubles: dict[str, list[str]],
 ) -> None:
     broker = Broker(letters)
-    actors = {n: actor(broker, n, page=page, fates=troubles[n]) for n in ("anna", "bob")}
+    new = partial(actor, broker, page=page, keep=keep)
+    actors = {name: new(name, fates=troubles[name]) for name in ("anna", "bob")}
     for move in schedule:
         match move:
             case str():
                 next_step(actors[move], Report())
             case ("cut", str(name)):
-                actors[name] = actor(broker, name, page=page, fates=troubles[name])
+                actors[name] = new(name, fates=troubles[name])
             case (how, int(number)):
                 broker.end_a_run(number, well=how == "well")
-    last, report = actor(broker, "carl", page=page, fates=[]), Report()
+    last, report = new("carl", fates=[]), Report()
     while next_step(last, report):
         pass
 
@@ -224,13 +242,14 @@ def test_however_two_actors_meet_each_letter_is_driven_once_for_each_count(
 @given(
     letters=st.integers(1, 6),
     page=st.integers(1, 4),
-    fates=st.lists(st.sampled_from(["stored", "lost", "unheard"]), max_size=4),
+    keep=room,
+    fates=fates,
 )
 def test_who_is_not_cut_is_told_of_each_letter_that_was_driven(
-    letters: int, page: int, fates: list[str]
+    letters: int, page: int, keep: int, fates: list[str]
 ) -> None:
     broker, report = Broker(letters), Report()
-    steps = actor(broker, "anna", page=page, fates=fates)
+    steps = actor(broker, "anna", page=page, fates=fates, keep=keep)
     while next_step(steps, report):
         pass
 
@@ -256,7 +275,7 @@ def test_who_is_shut_out_says_who_has_it(letters: int, cut: int, page: int) -> N
     assert set(driven(broker).values()) == {1}
     assert len(report.done) + len(other.done) == letters
     # Who had not decided yet finds that all is done.
-    has_decided = cut > 1
+    has_decided = cut > 2
     wanted = {"bob"} if other.done and has_decided else set()
     assert {taken.by for taken in report.taken_over} == wanted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -31,9 +30,11 @@ from redrive.redriving.deciding import (
     decide_state,
 )
 from redrive.redriving.jobs import Driving
+from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
+from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.stage import event
 
@@ -76,6 +77,13 @@ def letter_record(found: DeadLetter, offset: int = 0) -> Record:
     return Record(LETTERS, offset, b"\xffkey", found.to_bytes(), (), 1)
 
 
+def original_of(found: DeadLetter) -> Original:
+    record = letter_record(found)
+    letter = read_slimly(record)
+    assert isinstance(letter, dict)
+    return Original.of(record, letter)
+
+
 def stored(record: OutRecord, offset: int) -> Record:
     return Record(LETTERS, offset, record.key, record.value, record.headers, 1)
 
@@ -102,7 +110,7 @@ def fold(*values: DeadLetter | bytes) -> list[Entry]:
 
 
 def entry(**changed: Any) -> Entry:  # noqa: ANN401 - fields of an entry
-    return replace(fold(letter(event({})))[0], **changed)
+    return fold(letter(event({})))[0]._replace(**changed)
 
 
 def refusal(decision: Decision) -> Refusal | None:
@@ -208,7 +216,10 @@ def test_the_event_goes_back_as_it_came_with_headers_of_its_own() -> None:
     ]
     found = letter(sent, count=1, headers=came)
 
-    send = partial(event_record, found, topic="events", partition=2, actor="anna")
+    original = original_of(found)
+    send = partial(
+        event_record, original, of=found.dlq_id, topic="events", partition=2, actor="anna"
+    )
 
     resumed = send(Send("resume", 2))
     restarted = send(Send("restart", 2), deadline=NOW, value=b"{}")
@@ -237,7 +248,7 @@ def test_a_state_lies_beside_its_letter_and_says_that_the_event_was_edited() -> 
     (told,) = fold(found)
 
     record = state_record(
-        letter_record(found), told, State.REDRIVEN, actor="anna", at=NOW, edited=True
+        original_of(found), told, State.REDRIVEN, actor="anna", at=NOW, edited=True
     )
 
     assert (record.topic, record.partition, record.key) == ("letters", 2, b"\xffkey")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,13 @@ def test_the_packages_names_are_sorted_and_there() -> None:
     assert [name for name in names if getattr(redrive.redriving, name, None) is None] == []
     with pytest.raises(AttributeError, match="'nothing'"):
         _ = redrive.redriving.nothing  # type: ignore[attr-defined]  # that is the point
+
+
+def test_no_name_of_the_package_is_hidden_by_a_module_of_the_same_name() -> None:
+    (folder,) = redrive.redriving.__path__
+    modules = {path.stem for path in Path(folder).iterdir()}
+
+    assert modules & set(redrive.redriving.__all__) == set()
 
 
 def test_importing_the_package_loads_no_kafka_client() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from queue import Queue
 from typing import Any
@@ -24,6 +24,9 @@ TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own
 FENCED = KafkaError(KafkaError._FENCED, fatal=True)  # noqa: SLF001
 ABORTABLE = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
 GONE = KafkaError(KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001
+FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, txn_requires_abort=True)
+PURGED = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001
+OUT_OF_PLACE = KafkaError(KafkaError._STATE)  # noqa: SLF001
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 SHORT = CallLimits(
     init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, abort=0.05, slack=0.05, transaction=30
@@ -39,7 +42,9 @@ BATCH = Batch(
 class ScriptedProducer:
     """Writes its calls down; `script` says what a call does instead of succeeding."""
 
-    def __init__(self, script: dict[str, Callable[[], object]], refused: frozenset[int]) -> None:
+    def __init__(
+        self, script: dict[str, Callable[[], object]], refused: Mapping[int, KafkaError]
+    ) -> None:
         self.calls: list[str] = []
         self._script = script
         self._refused = refused
@@ -48,7 +53,7 @@ class ScriptedProducer:
     def produce(self, *_: object, on_delivery: Callable[..., None], **__: object) -> None:
         self._script.get("produce", lambda: 0)()
         if self._index in self._refused:
-            on_delivery(TOO_LARGE, None)
+            on_delivery(self._refused[self._index], None)
         self._index += 1
 
     def __getattr__(self, name: str) -> Callable[..., object]:
@@ -64,7 +69,7 @@ class Factory:
 
     def __init__(self) -> None:
         self.scripts: list[dict[str, Callable[[], object]]] = []
-        self.refused: frozenset[int] = frozenset()
+        self.refused: Mapping[int, KafkaError] = {}
         self.made: list[ScriptedProducer] = []
 
     def __call__(self) -> Any:  # noqa: ANN401 - stands in for a Producer
@@ -220,7 +225,7 @@ def test_a_failed_abort_replaces_the_producer(
 def test_a_record_that_its_topic_does_not_take_is_named(
     factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
-    factory.refused = frozenset({1})
+    factory.refused = {1: TOO_LARGE}
 
     assert settle(thread, reports) == Refused(7, TOO_LARGE, frozenset({1}))
     assert factory.made[0].calls[-1] == "abort_transaction"
@@ -233,6 +238,30 @@ def test_a_record_that_the_client_itself_refuses_is_named_and_the_producer_kept(
     factory.scripts = [{"produce": fails(GONE)}]
 
     assert settle(thread, reports) == Refused(7, GONE, frozenset({0, 1}))
+    assert len(factory.made) == 1
+    assert factory.made[0].calls[-1] == "abort_transaction"
+
+
+@pytest.mark.invariant("P7")
+@pytest.mark.parametrize("call", ["flush", "send_offsets_to_transaction"])
+def test_a_topic_that_may_not_be_written_to_makes_every_record_a_suspect(
+    call: str, factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    # What the client says of it: the records are purged, or the next call comes out of place.
+    begun = iter([None, FORBIDDEN])
+
+    def begin() -> object:
+        error = next(begun)
+        return fails(error)() if error else None
+
+    script: dict[str, Callable[[], object]] = {"begin_transaction": begin}
+    if call == "flush":
+        factory.refused = {1: PURGED}
+    else:
+        script[call] = fails(OUT_OF_PLACE)
+    factory.scripts = [script]
+
+    assert settle(thread, reports) == Refused(7, FORBIDDEN, frozenset({0, 1}))
     assert len(factory.made) == 1
     assert factory.made[0].calls[-1] == "abort_transaction"
 

@@ -100,4 +100,4 @@ def test_a_double_is_told_once_and_as_what_it_is(evidence: Evidence) -> None:
 
 
 def _altered(record: Record) -> Record:
-    return dataclasses.replace(record, headers=(("h", b"2"),))
+    return record._replace(headers=(("h", b"2"),))

@@ -133,8 +133,8 @@ def _with_values(changes: list[Change], letter: DeadLetter) -> str:
 def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
     """Say it before the person types, not after."""
     from redrive.redriving.deciding import Refusal  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.engine import plan  # noqa: PLC0415 - as above
     from redrive.redriving.jobs import Order  # noqa: PLC0415 - as above
-    from redrive.redriving.redrive import plan  # noqa: PLC0415 - as above
     from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
     order = Order(mode="restart", max_redrives=settings.redrive.max)

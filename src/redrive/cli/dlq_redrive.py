@@ -126,7 +126,7 @@ def drive(
 
     Returns False when it was only planned, or the answer was no.
     """
-    from redrive.redriving import redrive as engine  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving import engine  # noqa: PLC0415 - keeps `--help` fast
 
     planned = engine.plan(kafka, selection, order, limit=pacing.limit)
     if not _agreed(planned, asking):

@@ -68,7 +68,7 @@ def _move(
 
     from redrive.cli.redrive_page import judge, report_json, report_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.dead_letter.states import State  # noqa: PLC0415 - as above
-    from redrive.redriving.redrive import move  # noqa: PLC0415 - as above
+    from redrive.redriving.engine import move  # noqa: PLC0415 - as above
 
     wanted = {
         "discarded": State.DISCARDED,

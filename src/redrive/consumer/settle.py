@@ -22,6 +22,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.transaction import TOPIC_ERRORS
 from redrive.state.dues import Dues
 from redrive.state.offsets import decode, encode
 
@@ -315,7 +316,7 @@ class Settler:
         for outcome in reversed(sent.outcomes):
             if id(outcome) not in culprits:
                 self._waiting.appendleft(outcome)
-            elif outcome.fallback is not None and single:
+            elif outcome.fallback is not None and single and not _is_of_topic(report.error):
                 self._wait(outcome.fallback(str(report.error)))
             else:
                 # A record that its topic does not take must not abort everyone's batch.
@@ -367,6 +368,11 @@ def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:
     for outcome in outcomes:
         finished[outcome.delivery.place].append(outcome.delivery.offset)
     return finished
+
+
+def _is_of_topic(error: KafkaError | str) -> bool:
+    """Say whether the topic takes nothing at all: what takes a record's place would wait too."""
+    return isinstance(error, KafkaError) and error.code() in TOPIC_ERRORS
 
 
 def _raise_if_fenced(error: KafkaException) -> None:

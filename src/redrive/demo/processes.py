@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from redrive.consumer.parent import PARENT_PIPE
+
 __all__ = ["Child"]
 
 
 class Child:
     """One process of ours: what it writes goes to `log`.
 
-    It leads a group of its own, so that a Ctrl-C reaches the demo alone, which then ends all.
+    It leads a group of its own, so that a Ctrl-C reaches the demo alone, which then ends all. A
+    worker stops by itself as well when the demo is gone, however that came.
 
     Args:
         arguments: What Python shall run.
@@ -25,16 +28,20 @@ class Child:
     """
 
     def __init__(self, *arguments: str, env: Mapping[str, str], log: Path) -> None:
+        # Its other end is closed with this process.
+        theirs, self._pipe = os.pipe()
         with log.open("wb") as out:
             self._process = subprocess.Popen(  # noqa: S603 - our own modules
                 [sys.executable, *arguments],
                 cwd=log.parent,
-                env=dict(env),
+                env={**env, PARENT_PIPE: str(theirs)},
+                pass_fds=(theirs,),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        os.close(theirs)
 
     @property
     def exit_code(self) -> int | None:
@@ -49,6 +56,7 @@ class Child:
                 self._process.wait(patience_s)
         self._kill_group()
         self._process.wait()
+        os.close(self._pipe)
 
     def _kill_group(self) -> None:
         # Often nobody of it is left.

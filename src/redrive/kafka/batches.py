@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, TopicPartition
 
 __all__ = ["Batch", "InDoubt", "OutRecord", "Refused", "Report", "Stopped", "Stored"]
 
 
-@dataclass(frozen=True, slots=True)
-class OutRecord:
+class OutRecord(NamedTuple):
     """One record to produce; without a partition, the key chooses it."""
+
+    # A tuple, as it is made for each record: a frozen dataclass takes five times as long.
 
     topic: str
     key: bytes | None
@@ -22,8 +24,10 @@ class OutRecord:
     @property
     def size_bytes(self) -> int:
         """What a broker counts against `max.message.bytes`, its own overhead included."""
-        headers = sum(len(name) + len(value or b"") + 10 for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + 128
+        size = len(self.key or b"") + len(self.value or b"") + 128
+        for name, value in self.headers:
+            size += len(name) + len(value or b"") + 10
+        return size
 
 
 @dataclass(frozen=True, slots=True)

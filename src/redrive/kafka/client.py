@@ -14,6 +14,7 @@ from redrive.kafka.options import KafkaSettings
 
 __all__ = [
     "ALIASES",
+    "READ_AHEAD",
     "REFUSED",
     "ClientConfig",
     "admin_config",
@@ -80,6 +81,12 @@ _FAIR: ClientConfig = {
     # 700,000, measured).
     "fetch.queue.backoff.ms": 10,
 }
+READ_AHEAD: ClientConfig = {"queued.max.messages.kbytes": 16 * 1024, "fetch.queue.backoff.ms": 10}
+"""Options of who reads much, and each record once: more ahead of it would only cost memory.
+
+A short queue with the backoff's default, 1 s, would mean a second for each 16 MiB (measured).
+"""
+
 _HEARTBEAT = timedelta(seconds=3)
 
 

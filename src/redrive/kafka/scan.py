@@ -16,7 +16,7 @@ from confluent_kafka import (
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError
-from redrive.kafka.client import reader_config
+from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import Record, record_of
@@ -31,9 +31,6 @@ BATCH = 500
 POLL_S = 0.5
 _CALL_S = 3.0
 _UNKNOWN = 2**63
-# Whoever scans wants every record once: what is fetched ahead only costs memory. A short queue with
-# the backoff's default, 1 s, would mean a second for each 16 MiB (measured).
-_QUEUE = {"queued.max.messages.kbytes": 16 * 1024, "fetch.queue.backoff.ms": 10}
 
 
 def scan(
@@ -60,7 +57,7 @@ def scan(
             refuses who we say we are.
     """
     said = Said(settings.bootstrap_servers)
-    config = {**reader_config(settings, partition_eof=True), **_QUEUE}
+    config = {**reader_config(settings, partition_eof=True), **READ_AHEAD}
     consumer = make_consumer(config, on_error=said)
     try:
         numbers = partitions_of(settings, topic, clock=clock)

@@ -23,25 +23,29 @@ from redrive.clock import Clock
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 
-__all__ = ["CallLimits", "Hands"]
+__all__ = ["TOPIC_ERRORS", "CallLimits", "Hands"]
 
 log = structlog.get_logger("redrive.kafka")
 
-RECORD_ERRORS = frozenset(
+TOPIC_ERRORS = frozenset(
     {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.POLICY_VIOLATION,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin with a line
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
     }
 )
+"""Any record would be refused there, until the topic or the rights on it are mended."""
+RECORD_ERRORS = TOPIC_ERRORS | {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+}
 _ANY_PARTITION = -1
 _FENCED = KafkaError._FENCED  # noqa: SLF001 - as above
+_STATE = KafkaError._STATE  # noqa: SLF001 - as above
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,10 @@ class Hands:
         """Choose what a failed call means for the batch, and mend the producer."""
         if self._failed or (self._transactional and error.txn_requires_abort()):
             return self._refuse(batch, error)
+        # After any other error, a timeout say, no further call is safe.
+        broken = self._broken_by() if error.code() == _STATE and not self._committing else None
+        if broken is not None:
+            return self._refuse(batch, broken)
         expired = self._clock.monotonic() - self._began >= self._limits.transaction
         # A transaction that outlived the broker's limit is fenced by the broker itself.
         if error.code() == _FENCED and not expired:
@@ -241,9 +249,30 @@ class Hands:
     def _refuse(self, batch: Batch, error: KafkaError | None = None) -> Report:
         culprits = frozenset(i for i, e in self._failed.items() if e.code() in RECORD_ERRORS)
         why = next(iter(self._failed.values()), error)
+        if not culprits:
+            broken = error if error and error.txn_requires_abort() else self._broken_by()
+            if broken is not None and broken.code() in TOPIC_ERRORS:
+                # Which topic it was, nobody tells: each of them may be the one.
+                why, culprits = broken, frozenset(range(len(batch.records)))
         if self._transactional:
             self._abort()
         return Refused(batch.number, why or "aborted", culprits)
+
+    def _broken_by(self) -> KafkaError | None:
+        """Return what the transaction can only be aborted for; its calls and reports hide it.
+
+        A topic that may not be written to breaks the whole of it. What waits is then purged, the
+        next call is in an "erroneous state", and only a begin out of place names the reason.
+        """
+        if not self._transactional:
+            return None
+        try:
+            limit = self._limits.abort
+            self._bounded("begin_transaction", limit, self._open().begin_transaction)
+        except KafkaException as exception:
+            error = error_of(exception)
+            return error if error.txn_requires_abort() else None
+        return None
 
     def _abort(self) -> None:
         limit = self._limits.abort

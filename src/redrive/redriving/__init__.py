@@ -1,8 +1,10 @@
 """Working with dead letters, from the letters topic alone.
 
-`read_letters` gives a small summary of every letter, newest first; `Query`, `choose` and `page_of`
-choose among them, `group` puts those of one cause together. `find_letters` and `find_stories` give
-whole letters. Names are imported when they are first asked for.
+`redrive` sends the events of letters back to the workers, `plan` says what it would do, `follow`
+tells how their runs end, `move` discards or sets aside. `read_letters` gives a small summary of
+every letter, newest first; `Query`, `choose` and `page_of` choose among them, `group` puts those of
+one cause together. `find_letters` and `find_stories` give whole letters. Names are imported when
+they are first asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from redrive.dead_letter.states import State
+    from redrive.redriving.deciding import Mode, Move, Refusal, Send
+    from redrive.redriving.engine import move, plan, redrive
+    from redrive.redriving.facts import Done, Refused, Report, Step, TakenOver
+    from redrive.redriving.following import RunEnding, follow
     from redrive.redriving.groups import LetterGroup, Trend, group
+    from redrive.redriving.jobs import Order
     from redrive.redriving.letters import (
         LetterStory,
         StoredLetter,
@@ -19,47 +27,88 @@ if TYPE_CHECKING:
         find_letters,
         find_stories,
     )
+    from redrive.redriving.pace import Pacing
+    from redrive.redriving.partition import Entry
     from redrive.redriving.query import Page, Query, choose, page_of, parse_time
+    from redrive.redriving.selection import Selection
     from redrive.redriving.views import LetterSummary, LettersView, fold, read_letters
 
 __all__ = [
+    "Done",
+    "Entry",
     "LetterGroup",
     "LetterStory",
     "LetterSummary",
     "LettersView",
+    "Mode",
+    "Move",
+    "Order",
+    "Pacing",
     "Page",
     "Query",
+    "Refusal",
+    "Refused",
+    "Report",
+    "RunEnding",
+    "Selection",
+    "Send",
+    "State",
+    "Step",
     "StoredLetter",
+    "TakenOver",
     "Trend",
     "choose",
     "event_id_of",
     "find_letters",
     "find_stories",
     "fold",
+    "follow",
     "group",
+    "move",
     "page_of",
     "parse_time",
+    "plan",
     "read_letters",
+    "redrive",
 ]
 
 _WHERE = {
-    "LetterGroup": "groups",
-    "LetterStory": "letters",
-    "LetterSummary": "views",
-    "LettersView": "views",
-    "Page": "query",
-    "Query": "query",
-    "StoredLetter": "letters",
-    "Trend": "groups",
-    "choose": "query",
-    "event_id_of": "letters",
-    "find_letters": "letters",
-    "find_stories": "letters",
-    "fold": "views",
-    "group": "groups",
-    "page_of": "query",
-    "parse_time": "query",
-    "read_letters": "views",
+    "Done": ".facts",
+    "Entry": ".partition",
+    "LetterGroup": ".groups",
+    "LetterStory": ".letters",
+    "LetterSummary": ".views",
+    "LettersView": ".views",
+    "Mode": ".deciding",
+    "Move": ".deciding",
+    "Order": ".jobs",
+    "Pacing": ".pace",
+    "Page": ".query",
+    "Query": ".query",
+    "Refusal": ".deciding",
+    "Refused": ".facts",
+    "Report": ".facts",
+    "RunEnding": ".following",
+    "Selection": ".selection",
+    "Send": ".deciding",
+    "State": "..dead_letter.states",
+    "Step": ".facts",
+    "StoredLetter": ".letters",
+    "TakenOver": ".facts",
+    "Trend": ".groups",
+    "choose": ".query",
+    "event_id_of": ".letters",
+    "find_letters": ".letters",
+    "find_stories": ".letters",
+    "fold": ".views",
+    "follow": ".following",
+    "group": ".groups",
+    "move": ".engine",
+    "page_of": ".query",
+    "parse_time": ".query",
+    "plan": ".engine",
+    "read_letters": ".views",
+    "redrive": ".engine",
 }
 
 
@@ -68,4 +117,4 @@ if not TYPE_CHECKING:  # else a type checker would take every name for one of ou
     def __getattr__(name: str) -> object:
         if name not in _WHERE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        return getattr(import_module(_WHERE[name], __name__), name)

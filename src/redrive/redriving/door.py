@@ -26,20 +26,29 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.client import producer_config, reader_config
+from redrive.kafka.client import READ_AHEAD, ClientConfig, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, with_advice
 from redrive.kafka.transaction import RECORD_ERRORS
 
-__all__ = ["Door", "InDoubtError", "KafkaDoor", "RefusedRecordsError", "TakenOverError"]
+__all__ = [
+    "Door",
+    "InDoubtError",
+    "KafkaDoor",
+    "RefusedRecordsError",
+    "TakenOverError",
+    "door_consumer",
+]
 
 log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _POLL_S = 0.2
 _CALL_S = 10.0
+# The next partition waits for the last one's fetch, which found no more.
+_SOON: ClientConfig = {"fetch.wait.max.ms": 10}
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin with a line
 _SHUT_OUT = (
     KafkaError._FENCED,  # noqa: SLF001 - as above
@@ -71,8 +80,15 @@ class Door(Protocol):
         """Shut everyone else out."""
         ...
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        """Return what is committed from `start` on, before `stop` or up to the end as it is now."""
+    def end(self) -> int:
+        """Return where the partition ends now, transactions that are still open included."""
+        ...
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        """Return what is committed from `start` on and before `stop`.
+
+        An open transaction before `stop` is waited for.
+        """
         ...
 
     def commit(self, records: Sequence[OutRecord]) -> None:
@@ -86,12 +102,22 @@ class Door(Protocol):
         ...
 
 
+def door_consumer(settings: KafkaSettings) -> Consumer:
+    """Return what doors read with. Close it.
+
+    Raises:
+        SettingsError: The client's options cannot work.
+    """
+    return make_consumer({**reader_config(settings, partition_eof=True), **READ_AHEAD, **_SOON})
+
+
 class KafkaDoor:
-    """A partition on a real broker. Close it.
+    """A partition on a real broker.
 
     Args:
         settings: How to reach Kafka.
         partition: Of the letters topic.
+        consumer: Reads, of `door_consumer`; one door is read at a time.
         admin: Says where the partition ends.
         max_bytes: The largest record that the topics take, by topic.
         clock: For limits.
@@ -102,19 +128,29 @@ class KafkaDoor:
         settings: KafkaSettings,
         partition: int,
         *,
+        consumer: Consumer,
         admin: AdminClient,
         max_bytes: Mapping[str, int],
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._place = Place(settings.dlq_topic, partition)
+        self._consumer = consumer
         self._admin = admin
         self._max_bytes = max_bytes
         self._clock = clock
         self._limit_s = settings.startup_timeout.total_seconds()
         self._said = Said(settings.bootstrap_servers)
+        self._ready: Producer | None = None
         self._producer: Producer | None = None
-        self._consumer: Consumer | None = None
+
+    def prepare(self) -> None:
+        """Connect the producer of the next claim, while there is something else to do.
+
+        Nobody is shut out. A claim by one that is not connected yet can take half a second.
+        """
+        if self._ready is None:
+            self._ready = self._new_producer()
 
     def claim(self) -> None:
         """Shut everyone else out.
@@ -123,16 +159,10 @@ class KafkaDoor:
             KafkaUnavailableError: No coordinator answered within `kafka.startup_timeout`.
             SettingsError: The broker refuses this producer.
         """
-        limits = (self._max_bytes[self._settings.events_topic], self._max_bytes[self._place.topic])
-        config = producer_config(
-            self._settings,
-            transactional_id=f"redrive.{self._place.topic}.{self._place.partition}",
-            max_message_bytes=max(limits),
-            max_batch_bytes=min(limits),
-        )
         self._said.forget()
         # A producer with a failure behind it can hang for ever: each claim makes a new one.
-        self._producer = producer = make_producer(config, on_error=self._said)
+        self._producer = producer = self._ready or self._new_producer()
+        self._ready = None
         deadline = self._clock.monotonic() + self._limit_s
         while True:
             left_s = max(0.1, deadline - self._clock.monotonic())
@@ -147,38 +177,55 @@ class KafkaDoor:
             else:
                 return
 
-    def read(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        """Return what is committed from `start` on, before `stop` or up to the end as it is now.
+    def end(self) -> int:
+        """Return where the partition ends now, transactions that are still open included.
 
-        The end is that of all records, also of transactions still open: what lies beyond one of
-        them is waited for, since it may be what decides.
+        Raises:
+            KafkaUnavailableError: The broker does not say.
+        """
+        wanted = TopicPartition(*self._place)
+        asked = self._admin.list_offsets(
+            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._limit_s,
+        )
+        try:
+            return int(asked[wanted].result().offset)
+        except KafkaException as error:
+            raise self._silent(with_advice(error_of(error))) from error
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        """Return what is committed from `start` on and before `stop`.
+
+        What lies beyond a transaction still open is waited for, since it may be what decides.
 
         Raises:
             KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         """
-        end = self._end() if stop is None else stop
-        if start >= end:
+        if start >= stop:
             return
-        consumer = self._reader()
+        consumer = self._consumer
         consumer.assign([TopicPartition(*self._place, start)])
         patience, last = self._clock.monotonic() + self._limit_s, "no answer"
         while True:
             first = consumer.poll(_POLL_S)
             if first is None and self._clock.monotonic() > patience:
                 number = self._place.partition
-                raise self._silent(f"partition {number} is not read to {end}; last: {last}")
+                raise self._silent(f"partition {number} is not read to {stop}; last: {last}")
             for message in (*([first] if first else ()), *consumer.consume(_BATCH, 0)):
                 error = message.error()
                 if error is not None and error.code() != _EOF:
                     last = with_advice(error)
                     continue
                 patience = self._clock.monotonic() + self._limit_s
-                if (message.offset() or 0) >= end:
+                if message.partition() != self._place.partition:
+                    continue
+                if (message.offset() or 0) >= stop:
                     return
                 if error is None:
                     record = record_of(message)
                     yield record
-                    if record.offset + 1 >= end:
+                    if record.offset + 1 >= stop:
                         return
 
     def commit(self, records: Sequence[OutRecord]) -> None:
@@ -221,31 +268,17 @@ class KafkaDoor:
         log.warning("redrive.claimed_again", partition=self._place.partition, error=told[-1].str())
         raise InDoubtError
 
-    def close(self) -> None:
-        """Let the clients go."""
-        self._producer = None
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-
-    def _reader(self) -> Consumer:
-        if self._consumer is None:
-            config = reader_config(self._settings, partition_eof=True)
-            self._consumer = make_consumer(config, on_error=self._said)
-        return self._consumer
-
-    def _end(self) -> int:
-        """Return where the log ends, whether or not all of it can be read yet."""
-        wanted = TopicPartition(*self._place)
-        asked = self._admin.list_offsets(
-            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=self._limit_s,
+    def _new_producer(self) -> Producer:
+        limits = (self._max_bytes[self._settings.events_topic], self._max_bytes[self._place.topic])
+        config = producer_config(
+            self._settings,
+            transactional_id=f"redrive.{self._place.topic}.{self._place.partition}",
+            max_message_bytes=max(limits),
+            max_batch_bytes=min(limits),
         )
-        try:
-            return int(asked[wanted].result().offset)
-        except KafkaException as error:
-            raise self._silent(with_advice(error_of(error))) from error
+        # What is not told of was stored: the commit says so.
+        only_errors: ClientConfig = {"delivery.report.only.error": True}
+        return make_producer({**config, **only_errors}, on_error=self._said)
 
     def _silent(self, why: str) -> KafkaUnavailableError:
         return KafkaUnavailableError(
@@ -258,15 +291,16 @@ class KafkaDoor:
 def _produce(
     producer: Producer, record: OutRecord, index: int, failed: dict[int, KafkaError]
 ) -> None:
+    topic, key, value, headers, partition = record
     while True:
         try:
             producer.produce(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                headers=list(record.headers),
-                partition=-1 if record.partition is None else record.partition,
-                on_delivery=partial(_note, failed, index),
+                topic,
+                value,
+                key,
+                -1 if partition is None else partition,
+                partial(_note, failed, index),
+                headers=list(headers),
             )
         except BufferError:
             producer.poll(0.1)
@@ -277,7 +311,6 @@ def _produce(
             failed[index] = error_of(raised)
             return
         else:
-            producer.poll(0)
             return
 
 

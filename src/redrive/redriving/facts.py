@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from redrive.redriving.deciding import Move, Refusal, Refuse, Send
 from redrive.redriving.partition import Entry
@@ -12,8 +13,7 @@ from redrive.redriving.partition import Entry
 __all__ = ["Done", "Refused", "Report", "Step", "TakenOver"]
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """A letter that was sent back, or moved; in a plan: that would be."""
 
     entry: Entry

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
 from redrive.events import readable_event_id
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
 from redrive.redriving.deciding import (
     Decision,
     Mode,
@@ -22,6 +20,7 @@ from redrive.redriving.deciding import (
     decide_redrive,
     decide_state,
 )
+from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, is_event
 from redrive.redriving.selection import Selection
@@ -47,7 +46,7 @@ class Job(Protocol):
         ...
 
     def records(
-        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime
     ) -> list[OutRecord]:
         """Return the records that do it, the state's last."""
         ...
@@ -112,14 +111,15 @@ class Driving:
         return decide_redrive(entry, mode=self.mode, most=self.most, edited=value is not None)
 
     def records(
-        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime
     ) -> list[OutRecord]:
         """Return the event, and the state `redriven`."""
         assert isinstance(what, Send)  # noqa: S101 - decided above
         value = self.replace.get(entry.dlq_id)
         sent = event_record(
-            letter,
+            original,
             what,
+            of=entry.dlq_id,
             topic=self.events_topic,
             partition=entry.source_partition,
             actor=self.actor,
@@ -127,7 +127,7 @@ class Driving:
             value=value,
         )
         state = state_record(
-            record,
+            original,
             entry,
             State.REDRIVEN,
             actor=self.actor,
@@ -154,10 +154,11 @@ class Moving:
         return decide_state(entry, self.wanted)
 
     def records(
-        self, record: Record, letter: DeadLetter, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime
     ) -> list[OutRecord]:
         """Return the state."""
-        del letter, what
-        return [
-            state_record(record, entry, self.wanted, actor=self.actor, at=at, reason=self.reason)
-        ]
+        del what
+        told = state_record(
+            original, entry, self.wanted, actor=self.actor, at=at, reason=self.reason
+        )
+        return [told]

@@ -35,15 +35,16 @@ class Selection:
 
     def means(self, entry: Entry) -> bool:
         """Say whether a letter is meant."""
-        pairs = (
-            (self.fingerprint, entry.fingerprint),
-            (self.workflow, entry.workflow_id),
-            (self.kind, entry.kind.value),
-            (self.reason, entry.reason.value),
-            (self.node, entry.node),
+        return (
+            self.fingerprint in (None, entry.fingerprint)
+            and self.workflow in (None, entry.workflow_id)
+            and self.kind in (None, entry.kind)
+            and self.reason in (None, entry.reason)
+            and self.node in (None, entry.node)
+            and self._chooses(entry)
         )
-        if any(wanted is not None and wanted != found for wanted, found in pairs):
-            return False
+
+    def _chooses(self, entry: Entry) -> bool:
         if self.ids is not None:
             return self.named(entry) is not None
         return entry.superseded_by is None and entry.state in _WAITING

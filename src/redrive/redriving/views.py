@@ -14,17 +14,12 @@ from sys import intern
 from typing import TypeVar
 
 from redrive.clock import SYSTEM, Clock
-from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
+from redrive.events import readable_event_id
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
-from redrive.redriving.letters import (
-    StoredLetter,
-    StoredState,
-    event_id_of,
-    letter_records,
-    stored,
-)
+from redrive.redriving.letters import letter_records
+from redrive.redriving.slim import SlimLetter, read_slimly
 from redrive.retry.kinds import Kind, Reason
 
 __all__ = ["LETTER_BYTES", "LetterSummary", "LettersView", "fold", "read_letters"]
@@ -101,17 +96,16 @@ def fold(records: Iterable[Record]) -> LettersView:
     states: _ByPartition[_LastState] = {}
     letter_records = state_records = unknown = 0
     for record in records:
-        match stored(record):
-            case StoredLetter() as found:
-                letter_records += 1
-                summary = _summary(found)
-                letters.setdefault(found.partition, {})[summary.dlq_id] = summary
-            case StoredState() as found:
-                state_records += 1
-                last = _LastState.of(found.state)
-                states.setdefault(found.partition, {})[found.state.dlq_id] = last
-            case None:
-                unknown += 1
+        partition = record.place.partition
+        found = read_slimly(record)
+        if found is None:
+            unknown += 1
+        elif isinstance(found, LetterState):
+            state_records += 1
+            states.setdefault(partition, {})[found.dlq_id] = _LastState.of(found)
+        else:
+            letter_records += 1
+            letters.setdefault(partition, {})[found["dlq_id"]] = _summary(record, found)
     kept, last_states = _latest(letters), _latest(states)
     whole = (_with_state(letter, last_states.get(key)) for key, letter in kept.items())
     return LettersView(
@@ -153,22 +147,21 @@ def _with_state(letter: LetterSummary, last: _LastState | None) -> LetterSummary
     return replace(letter, state=last.state, state_at=last.at, actor=last.actor)
 
 
-def _summary(found: StoredLetter) -> LetterSummary:
-    letter: DeadLetter = found.letter
+def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
     return LetterSummary(
-        dlq_id=letter.dlq_id,
-        event_id=event_id_of(letter),
-        workflow=_interned(letter.context.workflow_id),
-        kind=letter.kind,
-        reason=letter.reason,
-        node=_interned(letter.node),
-        fingerprint=_interned(letter.fingerprint),
-        error_type=intern(_short(letter.error.type)),
-        message=intern(_first_line(letter.error.message)),
-        at=_utc(letter.timestamp),
-        redrive_count=letter.redrive_count,
-        partition=found.partition,
-        offset=found.offset,
+        dlq_id=letter["dlq_id"],
+        event_id=readable_event_id(letter.get("value")),
+        workflow=_interned(letter.get("workflow_id")),
+        kind=letter["kind"],
+        reason=letter["reason"],
+        node=_interned(letter.get("node")),
+        fingerprint=_interned(letter.get("fingerprint")),
+        error_type=intern(_short(letter["error_type"])),
+        message=intern(_first_line(letter["message"])),
+        at=_utc(letter["timestamp"]),
+        redrive_count=letter.get("redrive_count", 0),
+        partition=record.place.partition,
+        offset=record.offset,
     )
 
 

@@ -1,29 +1,31 @@
 """Working through one partition of letters, step by step, so that it may be cut anywhere.
 
-Claim, read to the end, decide; then page by page: read the letters whole, and write what is done
-with them in one transaction. Whatever is in doubt is settled by claiming and reading again.
+Read to the end, claim, read on, decide; then page by page write what is done with the letters, in
+one transaction each. Whatever is in doubt is settled by claiming and reading on again.
+
+What has been read once is committed, and only retention takes it away; what a transaction still
+open may add, the reading has waited for. So nothing is read again for another claim. [P13]
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from redrive.clock import Clock
-from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
 from redrive.redriving.deciding import Move, Refusal, Refuse, Send
 from redrive.redriving.door import Door, InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Done, Refused, Step, TakenOver
 from redrive.redriving.jobs import Job
-from redrive.redriving.partition import Entry, PartitionFold, letter_of, state_of
+from redrive.redriving.originals import Original
+from redrive.redriving.partition import Entry, PartitionFold
+from redrive.redriving.slim import read_slimly
 
-__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Pace", "look", "work"]
+__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Pace", "has_work", "look", "read_on", "work"]
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 4 * 2**20
@@ -32,7 +34,7 @@ _WHO_WAITS_S = 0.25
 _WHO_ASKED = 8
 
 _Chosen = tuple[Entry, Send | Move]
-_Whole = tuple[Record, DeadLetter, Entry, Send | Move]
+_Whole = tuple[Original, Entry, Send | Move]
 _Page = list[tuple[Done, list[OutRecord]]]
 
 
@@ -48,22 +50,47 @@ class Pace(Protocol):
         ...
 
 
-def look(door: Door, partition: int, job: Job) -> Step:
-    """Say what would be done with a partition's letters; nothing is claimed or written."""
-    fold = PartitionFold()
-    for record in door.read(0):
+def read_on(door: Door, fold: PartitionFold) -> None:
+    """Add what has come since the last reading, up to the end as it is now.
+
+    Raises:
+        KafkaUnavailableError: The broker does not give it.
+    """
+    end = door.end()
+    for record in door.read(fold.end, end):
         fold.add(record)
+    fold.has_read_to(end)
+
+
+def has_work(fold: PartitionFold, job: Job) -> bool:
+    """Say whether anything would be done with a partition's letters."""
+    chosen = filter(job.selection.means, fold)
+    return any(not isinstance(job.decide(entry), Refuse) for entry in chosen)
+
+
+def look(fold: PartitionFold, partition: int, job: Job) -> Step:
+    """Say what would be done with a partition's letters; nothing is claimed or written."""
     chosen, refused = _choose(fold, job, without=set())
     return Step(partition, [Done(*each) for each in chosen], refused)
 
 
-def work(door: Door, partition: int, job: Job, *, pace: Pace, clock: Clock) -> Iterator[Step]:
+def work(
+    door: Door, partition: int, job: Job, *, fold: PartitionFold, pace: Pace, clock: Clock
+) -> Iterator[Step]:
     """Do the job with a partition's letters; each step comes when it is durable.
+
+    Args:
+        door: The way to the partition.
+        partition: Its number.
+        job: What is done.
+        fold: What was read of the partition before, if anything was: it is gone on with.
+        pace: How fast.
+        clock: Says when.
 
     Raises:
         KafkaUnavailableError: The broker went away, or commits stay in doubt.
     """
-    worker = _Worker(door, partition, job, pace, clock)
+    worker = _Worker(door, partition, job, fold, pace, clock)
     for _ in range(_MOST_CLAIMS):
         try:
             yield from worker.go()
@@ -79,26 +106,32 @@ def work(door: Door, partition: int, job: Job, *, pace: Pace, clock: Clock) -> I
 
 
 class _Worker:
-    def __init__(self, door: Door, partition: int, job: Job, pace: Pace, clock: Clock) -> None:
+    def __init__(
+        self,
+        door: Door,
+        partition: int,
+        job: Job,
+        fold: PartitionFold,
+        pace: Pace,
+        clock: Clock,
+    ) -> None:
         self._door = door
         self._partition = partition
         self._job = job
+        self._fold = fold
         self._pace = pace
         self._clock = clock
         self._told: set[str] = set()
         self._written: set[str] = set()
         self._doubtful: dict[str, Done] = {}
-        self._end = 0
+        self._at: datetime | None = None
 
     def go(self) -> Iterator[Step]:
         self._door.claim()
         yield Step(self._partition)
-        fold = PartitionFold()
-        for record in self._door.read(0):
-            fold.add(record)
-        self._end = fold.end
-        found = self._settle_doubt(fold)
-        chosen, refused = _choose(fold, self._job, without=self._told)
+        read_on(self._door, self._fold)
+        found = self._settle_doubt()
+        chosen, refused = _choose(self._fold, self._job, without=self._told)
         self._told.update(each.entry.dlq_id for each in refused)
         yield Step(self._partition, found, refused)
         letters = self._letters(chosen)
@@ -115,13 +148,15 @@ class _Worker:
         found: list[Done] = []
         for _ in range(_WHO_ASKED):
             others = []
-            for record in self._door.read(self._end):
-                state = state_of(record)
-                doubtful = None if state is None else self._doubtful.get(state.dlq_id)
-                if state is None or state.dlq_id in self._written or _by_worker(state):
+            for record in self._door.read(self._fold.end, self._door.end()):
+                state = read_slimly(record)
+                if not isinstance(state, LetterState) or _by_worker(state):
+                    continue
+                if state.dlq_id in self._written:
                     continue
                 # Who took over may have found our last transaction stored, and ended it.
-                if doubtful is not None and _same(doubtful, state.timestamp, state.actor):
+                doubtful = self._doubtful.get(state.dlq_id)
+                if doubtful is not None and self._is_ours(state.timestamp, state.actor):
                     found.append(doubtful)
                     self._went([doubtful])
                 else:
@@ -132,40 +167,52 @@ class _Worker:
             self._clock.block(_WHO_WAITS_S)
         return Step(self._partition, found, taken_over=TakenOver(self._partition, None, None))
 
-    def _settle_doubt(self, fold: PartitionFold) -> list[Done]:
+    def _settle_doubt(self) -> list[Done]:
         """Return what a commit in doubt turns out to have done."""
         found = []
         for dlq_id, done in self._doubtful.items():
-            entry = fold.find(dlq_id)
-            if entry is not None and entry.actor and _same(done, entry.at, entry.actor):
+            entry = self._fold.find(dlq_id)
+            if entry is not None and self._is_ours(entry.at, entry.actor):
                 found.append(done)
         self._doubtful.clear()
         self._went(found)
         return found
 
     def _letters(self, chosen: list[_Chosen]) -> Iterator[_Whole]:
-        """Return the letters whole, one by one, in the order in which they lie there."""
-        if not chosen:
+        """Return the letters with their events, in the order in which they lie there."""
+        originals = self._fold.originals
+        missing = [entry.offset for entry, _ in chosen if entry.offset not in originals]
+        again = self._read_again(missing)
+        following = next(again, None)
+        for entry, what in chosen:
+            original = originals.take(entry.offset)
+            if original is None and following is not None and following[0] == entry.offset:
+                original, following = following[1], next(again, None)
+            if original is not None:
+                yield original, entry, what
+
+    def _read_again(self, offsets: list[int]) -> Iterator[tuple[int, Original]]:
+        if not offsets:
             return
-        wanted = {entry.offset: (entry, what) for entry, what in chosen}
+        wanted = set(offsets)
         for record in self._door.read(min(wanted), max(wanted) + 1):
-            letter = letter_of(record) if record.offset in wanted else None
-            if letter is not None:
-                yield record, letter, *wanted[record.offset]
+            letter = read_slimly(record) if record.offset in wanted else None
+            if letter is not None and not isinstance(letter, LetterState):
+                yield record.offset, Original.of(record, letter)
 
     def _page(
         self, first: _Whole, letters: Iterator[_Whole], most: int
     ) -> tuple[_Page, _Whole | None]:
         """Return as many letters as one transaction should hold, and the one after them."""
-        at, page, size = self._clock.now(), _Page(), 0
+        self._at, page, size = (at := self._clock.now()), _Page(), 0
         following: _Whole | None = first
         while following is not None and len(page) < most:
-            record, letter, entry, what = following
-            records = self._job.records(record, letter, entry, what, at)
+            original, entry, what = following
+            records = self._job.records(original, entry, what, at)
             size += sum(each.size_bytes for each in records)
             if page and size > MAX_PAGE_BYTES:
                 break
-            page.append((Done(replace(entry, at=at, actor=self._job.actor), what), records))
+            page.append((Done(entry, what), records))
             following = next(letters, None)
         return page, following
 
@@ -190,6 +237,10 @@ class _Worker:
         self._went(done)
         self._told.update(each.entry.dlq_id for each in refused)
         return Step(self._partition, done, refused)
+
+    def _is_ours(self, at: datetime | None, actor: str | None) -> bool:
+        """Say whether a state is one of the last page's."""
+        return (at, actor) == (self._at, self._job.actor)
 
     def _went(self, done: list[Done]) -> None:
         ids = [each.entry.dlq_id for each in done]
@@ -217,10 +268,6 @@ def _choose(
 
 def _by_worker(state: LetterState) -> bool:
     return state.actor.startswith("worker ")
-
-
-def _same(done: Done, at: datetime | None, actor: str) -> bool:
-    return (done.entry.at, done.entry.actor) == (at, actor)
 
 
 def _drop(page: _Page, error: RefusedRecordsError) -> list[Refused]:

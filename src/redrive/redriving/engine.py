@@ -21,14 +21,15 @@ from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.door import KafkaDoor
+from redrive.redriving.door import KafkaDoor, door_consumer
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.following import Follower, Watch
 from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
 from redrive.redriving.pace import Paced, Pacing
+from redrive.redriving.partition import PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.working import look, work
+from redrive.redriving.working import has_work, look, read_on, work
 
 __all__ = ["move", "plan", "redrive"]
 
@@ -90,7 +91,9 @@ def plan(
     job = _driving(settings, selection, "", order, clock)
     report = Report()
     for partition, door in _doors(settings, clock):
-        report.add(look(door, partition, job))
+        fold = PartitionFold()
+        read_on(door, fold)
+        report.add(look(fold, partition, job))
     if limit is not None:
         del report.done[limit:]
     return _complete(report, selection)
@@ -134,12 +137,14 @@ def _driving(
 
 def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:
     for partition, door in _doors(settings, clock):
+        door.prepare()
+        fold = PartitionFold(job.selection.means)
+        read_on(door, fold)
         # Who has no letter here claims nothing, and shuts nobody out.
-        found = look(door, partition, job)
-        if not found.done:
-            yield found
+        if not has_work(fold, job):
+            yield look(fold, partition, job)
         elif pace.most() > 0:
-            for step in work(door, partition, job, pace=pace, clock=clock):
+            for step in work(door, partition, job, fold=fold, pace=pace, clock=clock):
                 yield step
                 if step.taken_over is not None:
                     # The other one will come to the next partitions too: two who go on would take
@@ -150,12 +155,19 @@ def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Itera
 def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor]]:
     verified = verify_topics(settings, clock=clock)
     admin = make_admin(admin_config(settings))
-    for partition in sorted(partitions_of(settings, settings.dlq_topic, clock=clock)):
-        door = KafkaDoor(
-            settings, partition, admin=admin, max_bytes=verified.max_bytes, clock=clock
-        )
-        with closing(door):
-            yield partition, door
+    with closing(door_consumer(settings)) as consumer:
+        for partition in sorted(partitions_of(settings, settings.dlq_topic, clock=clock)):
+            yield (
+                partition,
+                KafkaDoor(
+                    settings,
+                    partition,
+                    consumer=consumer,
+                    admin=admin,
+                    max_bytes=verified.max_bytes,
+                    clock=clock,
+                ),
+            )
 
 
 def _complete(report: Report, selection: Selection) -> Report:

@@ -1,0 +1,101 @@
+"""Reading letters slimly: what lists, decisions and a redrive need of them, and no more.
+
+A whole letter costs four times as much to read, most of it for what people look at one by one: see
+`redrive.redriving.letters.stored`. Both take the same records for letters. These are dictionaries
+since models would cost half as much again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
+
+from pydantic import (
+    AliasPath,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from typing_extensions import TypedDict
+
+from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import RECORD_HEADER, LetterState
+from redrive.kafka.log import Record
+from redrive.retry.kinds import Kind, Reason
+
+__all__ = ["SlimLetter", "read_slimly"]
+
+_T = TypeVar("_T", bound=BaseModel)
+# What `DeadLetter.headers` always writes.
+_OURS = frozenset({"redrive-kind", "redrive-reason"})
+_SLIM = ConfigDict(extra="ignore", val_json_bytes="base64")
+
+
+def _at(*path: str) -> Any:  # noqa: ANN401 - what `Field` returns
+    return Field(validation_alias=AliasPath(*path))
+
+
+@with_config(_SLIM)
+class SlimEvent(TypedDict):
+    """That there is a parsed event, not what it holds."""
+
+
+@with_config(_SLIM)
+class SlimLetter(TypedDict):
+    """Some fields of a `DeadLetter`, those of its parts beside its own.
+
+    `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
+    `source`, byte for byte; `workflow_id` is of `context`, `checkpoint_id` of `checkpoint`.
+    """
+
+    dlq_id: str
+    timestamp: AwareDatetime
+    original_event: SlimEvent | None
+    error_type: Annotated[str, _at("error", "type")]
+    message: Annotated[str, _at("error", "message")]
+    workflow_id: NotRequired[Annotated[str | None, _at("context", "workflow_id")]]
+    schema_version: NotRequired[Literal[1]]
+    kind: Kind
+    reason: Reason
+    fingerprint: NotRequired[str | None]
+    node: NotRequired[str | None]
+    source_partition: Annotated[int, _at("source", "partition")]
+    key: NotRequired[Annotated[bytes | None, _at("source", "key")]]
+    headers: NotRequired[Annotated[list[tuple[str, bytes | None]], _at("source", "headers")]]
+    value: NotRequired[Annotated[bytes | None, _at("source", "value")]]
+    checkpoint_id: NotRequired[Annotated[str | None, _at("checkpoint", "checkpoint_id")]]
+    redrive_count: NotRequired[Annotated[int, Field(ge=0)]]
+
+
+_LETTER = TypeAdapter(SlimLetter)
+
+
+def read_slimly(record: Record) -> SlimLetter | LetterState | None:
+    """Read a record of the letters topic; None when it is neither a letter nor a state."""
+    headers = dict(record.headers)
+    kind = headers.get(RECORD_HEADER, b"letter")
+    if kind == b"letter":
+        return _letter(record.value or b"", ours=headers.keys() >= _OURS)
+    return _read(LetterState, record.value or b"") if kind == b"state" else None
+
+
+def _letter(value: bytes, *, ours: bool) -> SlimLetter | None:
+    if ours:
+        # Whoever wrote these headers had checked the whole letter.
+        try:
+            return _LETTER.validate_json(value)
+        except ValidationError:
+            pass  # only the whole reading refuses a letter
+    # What others write is checked here, and so is what cannot be read slimly.
+    whole = _read(DeadLetter, value)
+    return None if whole is None else _LETTER.validate_python(whole.model_dump())
+
+
+def _read(model: type[_T], value: bytes) -> _T | None:
+    try:
+        return model.model_validate_json(value)
+    except ValidationError:
+        return None
