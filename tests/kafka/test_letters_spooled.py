@@ -71,12 +71,9 @@ BUILDER.add_edge(START, "work")
 BUILDER.add_edge("work", END)
 
 
-def _settings(
-    stage: Stage, spool: Path, urls: Mapping[str, str] | None = None, **kafka: object
-) -> Settings:
+def _settings(stage: Stage, spool: Path, **kafka: object) -> Settings:
     return Settings(
         kafka=stage.kafka_settings().model_copy(update=kafka),
-        notify=NotifySettings.model_validate({"urls": urls or {}}),
         checkpoints=CheckpointSettings(url="none"),
         letters=LetterSettings(spool=str(spool), spool_after=timedelta(seconds=3)),
     )
@@ -91,7 +88,8 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
     dead = [event({"fate": "permanent"}) for _ in range(2)]
 
     with capture_logs() as logs, Webhook() as webhook:
-        settings = _settings(stage, spool, {"team": webhook.url})
+        notify = NotifySettings.model_validate({"urls": {"team": webhook.url}})
+        settings = _settings(stage, spool).model_copy(update={"notify": notify})
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
             await _answered(stage, [event({"fate": "success"})])
             await asyncio.to_thread(_delete, stage, stage.topics.dlq)
