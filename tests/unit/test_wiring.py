@@ -12,6 +12,7 @@ from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Upward
+from redrive.consumer.observing import Observers
 from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.dead_letter.options import LetterSettings
@@ -50,11 +51,12 @@ def build(settings: Settings) -> Parts:
         settings,
         processor,
         checkpoints,
-        report,
-        lambda _: Policy(),
-        "w",
-        TurnedClock(),
         Upward(downstream, lambda _: None, lambda _: None),
+        report=report,
+        policy=lambda _: Policy(),
+        name="w",
+        observers=Observers(),
+        clock=TurnedClock(),
     )
 
 

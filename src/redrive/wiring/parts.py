@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -15,6 +15,7 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import Delivery
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.overdue import Overdue
@@ -53,6 +54,7 @@ def build_worker(
     name: str,
     policy: Callable[[str], Policy] | None = None,
     clock: Clock = SYSTEM,
+    observers: Sequence[Observer] = (),
 ) -> Worker:
     """Put a worker together around anything that executes events.
 
@@ -64,6 +66,7 @@ def build_worker(
         name: This worker's name, for people.
         policy: The policy of a workflow; by default the one that the settings have for all.
         clock: Where time comes from.
+        observers: Told of what ended.
     """
     general = policy_of(settings)
     build = partial(
@@ -71,10 +74,11 @@ def build_worker(
         settings,
         processor,
         checkpoints,
-        report,
-        policy or (lambda _: general),
-        name,
-        clock,
+        report=report,
+        policy=policy or (lambda _: general),
+        name=name,
+        observers=Observers(observers),
+        clock=clock,
     )
     return Worker(
         build,
@@ -84,15 +88,17 @@ def build_worker(
     )
 
 
-def build_parts(
+def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
+    upward: Upward,
+    *,
     report: TopicReport,
     policy: Callable[[str], Policy],
     name: str,
+    observers: Observers,
     clock: Clock,
-    upward: Upward,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
@@ -119,6 +125,7 @@ def build_parts(
         new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
         keep=checkpoints.keep,
         clock=clock,
+        observers=observers,
     )
     polling = PollThread(
         partial(_consumer, settings),
