@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,8 @@ import structlog
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.consumer import Worker
+from redrive.consumer.health import Phase
+from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
 from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -22,7 +24,9 @@ from redrive.graphs.langgraph_json import FileGraph
 from redrive.graphs.registry import GraphSource
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.settings import Settings
+from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policies, registry_of, warn_of_stacked_retries
+from redrive.wiring.outside import Outside
 from redrive.wiring.parts import build_worker
 
 __all__ = ["LangGraphKafkaConsumer"]
@@ -41,6 +45,8 @@ class LangGraphKafkaConsumer:
         graphs: Graphs by workflow id: a StateGraph, a compiled graph, a factory, an import path;
             or a registry.
         clock: Where time comes from.
+        observers: Told of attempts that ended, and of endings that are durable.
+        metrics: Where it is counted. Without it, a worker counts if `metrics.port` is set.
     """
 
     def __init__(
@@ -49,8 +55,17 @@ class LangGraphKafkaConsumer:
         graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None = None,
         *,
         clock: Clock = SYSTEM,
+        observers: Sequence[Observer] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
+        self._name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"
+        self._observers = observers
+        counts = metrics or (Metrics() if settings.metrics.port else None)
+        self._metrics = counts
+        self._outside = (
+            None if counts is None else Outside(settings, counts, name=self._name, clock=clock)
+        )
         self._clock = clock
         self._graphs = graphs
         self._worker: Worker | None = None
@@ -68,25 +83,49 @@ class LangGraphKafkaConsumer:
             SettingsError: Something that the settings name cannot work.
             KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
         """
+        if self._outside is not None:
+            self._outside.open()
+        try:
+            await self._start()
+        except BaseException:
+            self._close_outside()
+            raise
+
+    async def _start(self) -> None:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         warn_of_stacked_retries(registry, settings)
+        if self._metrics is not None:
+            self._metrics.workflows.know(registry.exact_ids)
         needs = settings.letters.topic_needs()
         report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
         _check(report)
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
-        name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"
-        self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
+        self._processor = WorkflowProcessor(
+            registry,
+            checkpoints,
+            clock=self._clock,
+            worker=self._name,
+            follow=self._metrics is not None,
+        )
         self._worker = build_worker(
             settings,
             self._processor,
             checkpoints,
             report=report,
-            name=name,
+            name=self._name,
             policy=policies(registry, settings),
             clock=self._clock,
+            observers=self._observers,
+            metrics=self._metrics,
         )
+        if self._outside is not None:
+            self._outside.watch(self._worker)
         await self._worker.start()
+
+    def _close_outside(self) -> None:
+        if self._outside is not None:
+            self._outside.close()
 
     async def wait(self) -> None:
         """Return when the worker has stopped.
@@ -96,8 +135,14 @@ class LangGraphKafkaConsumer:
             KafkaLostError: The consumer cannot go on.
             StuckNodeError: A node does not end: only a new process is rid of it.
         """
-        if self._worker is not None:
+        if self._worker is None:
+            return
+        try:
             await self._worker.wait()
+        finally:
+            # Who only waits no longer leaves a worker behind that goes on.
+            if self._worker.phase is Phase.STOPPED:
+                self._close_outside()
 
     def request_stop(self) -> None:
         """Begin to stop."""
@@ -106,8 +151,8 @@ class LangGraphKafkaConsumer:
 
     async def stop(self) -> None:
         """Drain, settle, leave the group."""
-        if self._worker is not None:
-            await self._worker.stop()
+        self.request_stop()
+        await self.wait()
 
     async def run(self) -> None:
         """Start, and return when the worker has stopped."""
