@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from redrive.consumer.options import WorkerSettings
+from redrive.consumer.options import MetricsSettings, WorkerSettings
 from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     redrive: RedriveSettings = Field(default_factory=RedriveSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -15,6 +15,7 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
 from redrive.dead_letter.spool import SpooledLetter
 from redrive.retry.kinds import Kind, Reason
+from redrive.telemetry.metrics import LETTER_FIGURES
 from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka, MakeTopics, Topics
 
@@ -152,3 +153,27 @@ def test_figures_count_letters_and_end_with_1_at_a_limit(
     assert len(told["alarms"]) == 1
     assert "letters.near_retention is 80%" in told["alarms"][0]
     assert "alarm: 2 letters are open (letters.many_open is 2)" in many.stdout
+
+
+@pytest.mark.invariant("P14")
+def test_figures_for_prometheus_say_the_same_and_leave_alarms_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = timedelta(days=29)
+    (tmp_path / "spool.jsonl").write_bytes(_line(1, age=old) + _line(2))
+    assert _run("dlq", "import", "spool.jsonl").exit_code == ExitCode.OK
+    monkeypatch.setenv("REDRIVE_LETTERS__MANY_OPEN", "1")
+
+    result = _run("dlq", "figures", "--prometheus")
+    both = _run("dlq", "figures", "--prometheus", "--json")
+
+    lines = [line.split() for line in result.stdout.splitlines() if not line.startswith("#")]
+    told = {name: float(value) for name, value in lines}
+    assert result.exit_code == ExitCode.OK
+    assert set(told) == {figure.name for figure in LETTER_FIGURES}
+    assert told["redrive_letters_open"] == 2
+    assert told["redrive_letters_per_minute"] == 0.1
+    assert told["redrive_letters_retention_seconds"] == 30 * 24 * 3600
+    oldest_s = told["redrive_letters_oldest_open_seconds"]
+    assert oldest_s == pytest.approx(old.total_seconds(), abs=120)
+    assert both.exit_code == ExitCode.SETTINGS

@@ -18,6 +18,8 @@ from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.runs import Ended, GraphVersion
 from redrive.kafka.log import Place, Record
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.telemetry.instruments import Count
+from redrive.telemetry.metrics import OBSERVER_FAILURES
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
@@ -58,13 +60,13 @@ class Slow(Diary):
         self._clock = clock
 
     def settled(self, accounts: Sequence[Account]) -> None:
-        self._clock.advance(0.5)
+        self._clock.advance(0.75)
         super().settled(accounts)
 
 
 def test_who_raises_is_logged_once_for_each_error_and_counted_and_others_hear_all() -> None:
-    diary = Diary()
-    observers = Observers([Raising(), diary])
+    diary, failures = Diary(), Count(OBSERVER_FAILURES)
+    observers = Observers([Raising(), diary], failures=failures)
 
     with capture_logs() as logs:
         for _ in range(3):
@@ -72,7 +74,7 @@ def test_who_raises_is_logged_once_for_each_error_and_counted_and_others_hear_al
             observers.settled([ENDING])
 
     assert diary.heard == [ATTEMPT, ENDING] * 3
-    assert observers.failures == {"Raising": 6}
+    assert failures.read().values == {("Raising",): 6}
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("observer.failed", "error")
     ] * 2
@@ -93,16 +95,17 @@ def test_who_takes_long_is_told_of_once() -> None:
 
     assert len(slow.heard) == 3
     assert [(line["event"], line["observer"], line["took_s"]) for line in logs] == [
-        ("observer.slow", "Slow", 0.5)
+        ("observer.slow", "Slow", 0.75)
     ]
 
 
 def test_nobody_is_called_for_nothing() -> None:
-    observers = Observers([Raising()])
+    failures = Count(OBSERVER_FAILURES)
+    observers = Observers([Raising()], failures=failures)
 
     observers.settled([])
 
-    assert observers.failures == {}
+    assert failures.read().values == {}
 
 
 def answers(clock: TurnedClock) -> Answers:

@@ -17,6 +17,8 @@ from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.transaction import CallLimits, Hands
+from redrive.telemetry.instruments import Count
+from redrive.telemetry.metrics import PRODUCERS
 from redrive.testing import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -412,6 +414,7 @@ def test_a_batch_that_an_abandoned_thread_takes_goes_to_its_heir(
         report=reports.append,
         clock=SYSTEM,
         limits=SHORT,
+        replaced=Count(PRODUCERS),
     )
     old = make()
     old.start(recover=None)

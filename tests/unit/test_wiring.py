@@ -12,7 +12,6 @@ from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Upward
-from redrive.consumer.observing import Observers
 from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.dead_letter.options import LetterSettings
@@ -58,8 +57,6 @@ def build(settings: Settings) -> Parts:
         report=report,
         policy=lambda _: Policy(),
         name="w",
-        observers=Observers(),
-        spooled=lambda _: None,
         clock=TurnedClock(),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,10 +20,15 @@ __all__ = ["figures"]
 
 def figures(
     as_json: Json = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="As text for Prometheus; alarms are its own then.")
+    ] = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
     """Count the letters; end with 1 when a limit of `letters.*` is reached: for a monitor."""
+    if as_json and prometheus:
+        raise typer.BadParameter("choose one of --json and --prometheus")
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
@@ -33,6 +38,9 @@ def figures(
     view = read_letters(settings.kafka)
     limits = settings.letters
     told = letter_figures(view.letters, now=SYSTEM.now(), retention=limits.retention)
+    if prometheus:
+        _expose(told, limits)
+        return
     alarms = _alarms(told, limits)
     if as_json:
         print_json(_json(told, alarms))
@@ -53,6 +61,22 @@ def _alarms(told: LetterFigures, limits: LetterSettings) -> list[str]:
             "keep letters longer"
         )
     return alarms
+
+
+def _expose(told: LetterFigures, limits: LetterSettings) -> None:
+    from redrive.telemetry import metrics  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.telemetry.exposition import exposition  # noqa: PLC0415 - as above
+    from redrive.telemetry.instruments import Reading  # noqa: PLC0415 - as above
+
+    oldest_s = 0.0 if told.oldest_open is None else told.oldest_open.total_seconds()
+    readings = [
+        Reading(metrics.OPEN, {(): told.open}),
+        Reading(metrics.OLDEST_OPEN, {(): oldest_s}),
+        Reading(metrics.RETENTION, {(): limits.retention.total_seconds()}),
+        Reading(metrics.PER_MINUTE, {(): told.per_minute}),
+    ]
+    text, _ = exposition(lambda: readings)
+    sys.stdout.write(text.decode())
 
 
 def _json(told: LetterFigures, alarms: list[str]) -> dict[str, object]:

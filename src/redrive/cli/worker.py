@@ -49,6 +49,10 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         int | None,
         typer.Option(metavar="0|1", help="1: a parent replaces a worker that died. 0: no parent."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Serve /metrics, /livez and /readyz there."),
+    ] = None,
     config: Config = None,
     log_format: Annotated[
         _LogFormat | None, typer.Option(help="Default: console on a terminal, else json.")
@@ -62,6 +66,7 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         "worker.in_flight": in_flight,
         "worker.delivery": None if delivery is None else delivery.value,
         "worker.processes": processes,
+        "metrics.port": metrics_port,
         "graphs": targets(graph) if graph else None,
     }
     log_json = None if log_format is None else log_format is _LogFormat.JSON

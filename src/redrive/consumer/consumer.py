@@ -16,12 +16,15 @@ from functools import partial
 import structlog
 
 from redrive.clock import Clock
+from redrive.consumer.health import Phase
 from redrive.consumer.intake import Intake
 from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Downstream, Settler
 from redrive.errors import StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
-from redrive.kafka.log import Place, PollThread
+from redrive.kafka.link import Link
+from redrive.kafka.log import Place, PollThread, Pulse
 from redrive.kafka.settle_thread import SettleThread
 from redrive.telemetry.redact import BUILT_IN
 
@@ -58,6 +61,10 @@ class Parts:
     settling: SettleThread
     polling: PollThread
     checkpoints: Checkpoints
+    partitions: Partitions
+    pulse: Pulse
+    """Moved by the poll thread."""
+    link: Link
 
 
 class Worker:
@@ -86,6 +93,8 @@ class Worker:
         self._life: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self.phase = Phase.STARTING
+        """How far it has come; may be read from any thread."""
         self._stuck_node: StuckNodeError | None = None
 
     @property
@@ -94,9 +103,9 @@ class Worker:
         return Counter() if self._parts is None else Counter(self._parts.intake.endings)
 
     @property
-    def ended(self) -> bool:
-        """Whether it has stopped; one that was not started has not."""
-        return self._life is not None and self._life.done()
+    def parts(self) -> Parts | None:
+        """What it consists of, once it was started."""
+        return self._parts
 
     async def start(self) -> None:
         """Open everything and join the group.
@@ -107,6 +116,7 @@ class Worker:
         """
         started = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(started))
+        self._life.add_done_callback(self._has_ended)
         await asyncio.wait((started, self._life), return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             await self._life
@@ -131,6 +141,9 @@ class Worker:
         self.request_stop()
         await self.wait()
 
+    def _has_ended(self, _: asyncio.Task[None]) -> None:
+        self.phase = Phase.STOPPED
+
     def _stuck(self, error: StuckNodeError) -> None:
         """Stop, so that this process can be replaced: nothing in it can end the node. [P8]."""
         if self._stuck_node is None:
@@ -154,6 +167,7 @@ class Worker:
                 await asyncio.to_thread(parts.settling.start, timeout_s=self._startup_s)
                 parts.polling.start()
                 log.info("worker.ready")
+                self.phase = Phase.WORKING
                 started.set_result(None)
                 await self._work(parts, ended)
             finally:
@@ -175,6 +189,7 @@ class Worker:
             stop = tasks.create_task(self._stop.wait())
             end = tasks.create_task(ended.wait())
             await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
+            self.phase = Phase.DRAINING
             deadline = self._clock.monotonic() + self._grace_s
             waking.cancel()
             sweeping.cancel()

@@ -88,8 +88,24 @@ class Intake:
 
     @property
     def running(self) -> int:
-        """How many attempts are running."""
+        """How many attempts are running; may be read from any thread."""
         return len(self._live)
+
+    @property
+    def turns(self) -> Turns:
+        """Whose turn it is."""
+        return self._turns
+
+    def moved(self, place: Place, offset: int) -> float | None:
+        """Return when a run last moved, or until when it waits as planned, whichever is later.
+
+        In monotonic seconds; None when no run is open there. May be called from any thread.
+        """
+        run = self._open.get((place, offset))
+        if run is None:
+            return None
+        rests = self._turns.rests_until(run.event.workflow_id)
+        return max(run.moved, run.due or 0.0, rests or 0.0)
 
     def begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
         """Run attempts as tasks of this group; the task returned wakes held retries."""
@@ -190,6 +206,7 @@ class Intake:
             deadline=self._deadline(headers),
             failed_before=history.failed,
             crashes=history.crashes,
+            moved=self._clock.monotonic(),
         )
         self._open[record.place, record.offset] = run
         self._turns.put(run)
@@ -271,7 +288,8 @@ class Intake:
                 self._finish(outcome)
             case Again(after_s):
                 run.delivery.starts.failed(run.delivery.offset)
-                self._turns.hold(run, until=now + after_s)
+                run.due = now + after_s
+                self._turns.hold(run, until=run.due)
             case Left():
                 pass
 

@@ -5,27 +5,26 @@ The one place that guards the worker against its watchers: what they raise ends 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.outcome import Account
 from redrive.retry.kinds import Kind
+from redrive.telemetry.instruments import Count
+from redrive.telemetry.metrics import OBSERVER_FAILURES
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["AttemptEnd", "Observer", "Observers"]
 
 log = structlog.get_logger("redrive.observers")
 
-_SLOW_S = 0.1
+_SLOW_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(NamedTuple):
     """An attempt that ended by itself or at a limit; one that was drained or cut did not end.
 
     Args:
@@ -70,11 +69,17 @@ class Observers:
     Args:
         observers: Told in this order.
         clock: Says how long each of them takes.
+        failures: Counts the calls that failed, by the observer's class.
     """
 
-    def __init__(self, observers: Sequence[Observer] = (), *, clock: Clock = SYSTEM) -> None:
-        self.failures: Counter[str] = Counter()
-        """How many calls failed, by the observer's class."""
+    def __init__(
+        self,
+        observers: Sequence[Observer] = (),
+        *,
+        clock: Clock = SYSTEM,
+        failures: Count | None = None,
+    ) -> None:
+        self._failures = failures or Count(OBSERVER_FAILURES)
         self._observers = tuple(observers)
         self._clock = clock
         self._told: set[tuple[str, ...]] = set()
@@ -97,7 +102,7 @@ class Observers:
             call(told)
         except Exception as error:
             # The boundary: nobody who watches stops the work.
-            self.failures[name] += 1
+            self._failures.add(name)
             if self._first(name, type(error).__qualname__):
                 log.exception("observer.failed", observer=name, error=BUILT_IN.mask(repr(error)))
         took_s = self._clock.monotonic() - began

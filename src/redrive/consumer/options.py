@@ -1,4 +1,4 @@
-"""The settings `worker.*`: who this worker is, how much it takes on, how it stops."""
+"""The settings `worker.*` and `metrics.*`: who a worker is, what it takes on, what it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from redrive.units import Duration, Size
 
-__all__ = ["Delivery", "WorkerSettings"]
+__all__ = ["Delivery", "MetricsSettings", "WorkerSettings"]
 
 
 class Delivery(StrEnum):
@@ -68,3 +68,22 @@ class WorkerSettings(BaseModel):
                 "several `redrive worker`, each with an id of its own"
             )
         return processes
+
+
+class MetricsSettings(BaseModel):
+    """What a worker shows over HTTP: `/metrics`, `/livez`, `/readyz`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    port: int = Field(0, ge=0, le=65535, description="Where to listen. 0: nothing is served.")
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 - as exporters do; nothing is served unless a port is given
+        min_length=1,
+        description="The address to listen on: all of IPv4, as a kubelet and Prometheus need it. "
+        "`::` for IPv6 as well, `127.0.0.1` for this host alone.",
+    )
+    stall: Duration = Field(
+        timedelta(seconds=30),
+        ge=timedelta(seconds=1),
+        description="How long the event loop or a thread may stand still before `/livez` says 503.",
+    )

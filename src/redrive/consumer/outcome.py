@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from redrive.events import ErrorInfo
 from redrive.graphs.runs import GraphVersion
@@ -50,8 +51,8 @@ class Delivery:
         return self.record.offset
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+# A tuple: one is made for each event, in a third of the time that a frozen dataclass takes.
+class Account(NamedTuple):
     """What is told of an ending to those who watch: facts, and nothing of what the event holds.
 
     Args:

@@ -15,11 +15,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery
+from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import Entry, Note, decode
-from redrive.state.reservations import Reservations, history_after_death
+from redrive.state.reservations import Reservations, crashes_since, history_after_death
+from redrive.telemetry.metrics import Metrics
 
 __all__ = ["Partitions"]
 
@@ -31,11 +33,14 @@ LOW = 1_000
 """Unsettled records of one partition at which it is fetched again."""
 _READ_S = 2.0
 _READ_AGAIN_S = 0.5
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(slots=True)
 class _Held:
     ledger: PartitionLedger
+    lowest: int | None = None
+    since: float = 0.0
     sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
 
@@ -54,14 +59,21 @@ class Partitions:
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
         incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
+        metrics: Where crashes are counted.
     """
 
     def __init__(
-        self, *, buffer_bytes: int, session_timeout_s: float, incarnation: int, clock: Clock
+        self,
+        *,
+        buffer_bytes: int,
+        session_timeout_s: float,
+        incarnation: int,
+        clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
         self._buffer_bytes = buffer_bytes
         self._session_timeout_s = session_timeout_s
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._clock = clock
         self._epochs: dict[Place, int] = {}
         self._held: dict[Place, _Held] = {}
@@ -73,6 +85,15 @@ class Partitions:
         self._paused: set[Place] = set()
         self._read_at = 0.0
         self._bytes = 0
+        self._metrics = metrics or Metrics()
+        self._look_at = 0.0
+        self.standing = Standing()
+        """Replaced as a whole: any thread may read it."""
+
+    @property
+    def expected(self) -> int:
+        """How many are assigned whose committed offset is not read yet; for any thread."""
+        return len(self._expected)
 
     @property
     def unsettled(self) -> int:
@@ -169,18 +190,19 @@ class Partitions:
 
     def _is_cut(self, note: Note | None) -> bool:
         """Say whether the note was left by a process that died, or was lost to us, at its work."""
-        if note is None or note.incarnation == self._incarnation:
+        if note is None or note.incarnation == self.incarnation:
             return False
         return note.reserved > 0 or any(entry.started for entry in note.entries.values())
 
     def _open(self, place: Place, committed: Committed, note: Note | None, end: int | None) -> None:
         history: dict[int, Entry] = {}
         left = self._left.pop(place, None)
-        if note is not None and note.incarnation == self._incarnation:
+        if note is not None and note.incarnation == self.incarnation:
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
         elif note is not None and committed.offset is not None:
             history = history_after_death(note, committed.offset, end=end or 0)
+            self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
         ledger = PartitionLedger(
             epoch=self._expected[place].epoch,
             committed=committed.offset,
@@ -236,6 +258,15 @@ class Partitions:
                 self._resume(kafka, [place])
         return deliveries
 
+    def look(self) -> None:
+        """Note how everything stands, now and then, for whoever asks on another thread."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        seen = tuple(_seen(place, held, now) for place, held in self._held.items())
+        self.standing = Standing(seen, self.unsettled, self._bytes)
+
     def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
         for place, offsets in finished.items():
@@ -275,3 +306,10 @@ class Partitions:
             held.ledger.starts.close()
             self._left[place] = held.ledger.starts
             self._bytes -= sum(held.sizes.values())
+
+
+def _seen(place: Place, held: _Held, now: float) -> PartitionStanding:
+    lowest = held.ledger.lowest_unsettled
+    if lowest != held.lowest:
+        held.lowest, held.since = lowest, now
+    return PartitionStanding(place, lowest, held.since, held.ledger.window_used)

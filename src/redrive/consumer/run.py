@@ -21,6 +21,8 @@ class Run:
     `began` and `deadline` count monotonic seconds. `node_retries` counts the retries in place, of
     all attempts that failed. `limit_s` is set where a limit of its own comes before the deadline
     that the event brought. `verified` says of a redriven run whether its resume did what it should.
+    `moved` is when something of it last happened, `due` until when it waits as planned, both in
+    monotonic seconds; any thread may read them.
     """
 
     delivery: Delivery
@@ -38,6 +40,8 @@ class Run:
     failed: list[Attempt] = field(default_factory=list)
     verified: bool | None = None
     node_retries: int = 0
+    moved: float = 0.0
+    due: float | None = None
 
     @property
     def attempts(self) -> int:
@@ -51,6 +55,7 @@ class Run:
 
     def begin(self, now: float, *, limit_s: float | None) -> None:
         """Take note that an attempt begins; with the first one, so does the run's own limit."""
+        self.moved, self.due = now, None
         if self.began is not None:
             return
         self.began = now

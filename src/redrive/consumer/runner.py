@@ -56,6 +56,7 @@ class Processor(Protocol):
         policy: RetryConfig | None = None,
         failed_before: int = 0,
         redriven: Redriven | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -159,7 +160,8 @@ class Runner:
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
         end = await self._execute(run, lease, control, policy)
-        took_s = self._clock.monotonic() - now
+        run.moved = self._clock.monotonic()
+        took_s = run.moved - now
         _note_unverified(run, end)
         match end:
             case Ended():
@@ -203,6 +205,10 @@ class Runner:
             attempt_s=policy.attempt_s,
             idle_s=policy.idle_s,
         )
+
+        def moved() -> None:
+            run.moved = self._clock.monotonic()
+
         try:
             return await self._processor.run(
                 run.event,
@@ -215,6 +221,7 @@ class Runner:
                 policy=policy.retry,
                 failed_before=run.tries,
                 redriven=_redriven(run),
+                moved=moved,
             )
         finally:
             lease.end()

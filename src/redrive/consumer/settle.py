@@ -25,6 +25,7 @@ from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.transaction import TOPIC_ERRORS
 from redrive.state.dues import Dues
 from redrive.state.offsets import decode, encode
+from redrive.telemetry.metrics import Metrics
 
 __all__ = ["Downstream", "SettleQueue", "Settler"]
 
@@ -75,6 +76,7 @@ class _Sent:
     outcomes: list[Outcome]
     owners: list[Outcome]
     epochs: dict[Place, int]
+    at: float
 
 
 class Settler:
@@ -90,6 +92,7 @@ class Settler:
         transactional: Whether offsets travel in the batch (exactly once).
         clock: For waits and limits.
         overdue: Told of letters, until they are durable; by default nobody is.
+        metrics: Where batches and rebalances are counted.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Settler:
         transactional: bool,
         clock: Clock,
         overdue: Overdue | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
         self._downstream = downstream
@@ -110,6 +114,9 @@ class Settler:
         self._transactional = transactional
         self._clock = clock
         self._overdue = overdue
+        self._metrics = metrics or Metrics()
+        self.is_member = False
+        """Whether the group has said which partitions are ours; may be read from any thread."""
         self._inbox: deque[Outcome] = deque()
         self._reports: deque[Report] = deque()
         self._waiting: deque[Outcome] = deque()
@@ -141,14 +148,25 @@ class Settler:
         """True when nothing waits to be settled; may be read from any thread."""
         return not self._inbox and not self._releasing and self._quiet
 
+    @property
+    def waiting(self) -> int:
+        """How many outcomes are not durable yet; may be read from any thread."""
+        sent = self._sent
+        under_way = 0 if sent is None else len(sent.outcomes)
+        return len(self._inbox) + len(self._waiting) + len(self._alone) + under_way
+
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
         """Learn what the group has committed before anything of these partitions starts."""
+        self.is_member = True
+        self._metrics.rebalances.add("assigned")
         self._partitions.expect(places)
         self._partitions.read_committed(kafka)
         self._partitions.hold_back(kafka)
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
         """End the runs of these partitions; settle what has finished, if there is still time."""
+        self.is_member = False
+        self._metrics.rebalances.add("lost" if lost else "revoked")
         self._downstream.withdraw(self._partitions.epochs(places))
         if not lost:
             # We end these runs, not a death: the next owner is not to suspect them. [P5]
@@ -188,6 +206,7 @@ class Settler:
         if self._overdue is not None:
             self._overdue.look(self._partitions.holds)
         self._deliver(self._partitions.refill(kafka))
+        self._partitions.look()
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
@@ -245,7 +264,8 @@ class Settler:
             offsets=self._offsets({place: finished.get(place, ()) for place in places}),
             group=kafka.group() if self._transactional else None,
         )
-        self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(places))
+        now = self._clock.monotonic()
+        self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(places), now)
         self._queue.submit(batch)
 
     def _next_outcomes(self) -> list[Outcome]:
@@ -290,10 +310,13 @@ class Settler:
             case Refused():
                 self._refused(sent, report)
             case InDoubt():
+                self._metrics.settles.add("in_doubt")
                 self._doubt = True
 
     def _stored(self, sent: _Sent, kafka: Log) -> None:
         self._sent, self._doubt = None, False
+        self._metrics.settles.add("stored")
+        self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
         if self._overdue is not None:
             self._overdue.stored(sent.outcomes)
         held = (outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery))
@@ -308,6 +331,7 @@ class Settler:
 
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False
+        self._metrics.settles.add("aborted")
         self._partitions.committed(self._still_held(sent.epochs), stored=False)
         culprits = {id(sent.owners[index]) for index in report.culprits}
         single = len(sent.outcomes) == 1

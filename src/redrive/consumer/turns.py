@@ -63,6 +63,20 @@ class Turns:
             dues.append(self._held.next_due)
         return min(dues, default=None)
 
+    def rests_until(self, workflow_id: str) -> float | None:
+        """Return until when nothing of a workflow is to start; may be called from any thread."""
+        return self._cooling.get(workflow_id)
+
+    @property
+    def held(self) -> int:
+        """How many runs wait for their time; may be read from any thread."""
+        return len(self._held)
+
+    @property
+    def next_held(self) -> float | None:
+        """When the first of them is due; may be read from any thread."""
+        return self._held.next_due
+
     def is_condemned(self, run: Run) -> bool:
         """Say whether a run has had its last chance."""
         return run.crashes >= self._max_crashes

@@ -6,7 +6,7 @@ What becomes of a failure is decided elsewhere; here it is only told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,8 @@ class WorkflowProcessor:
             None: nothing is kept, and no run can be resumed or drained.
         clock: Where time comes from.
         worker: The name that results carry.
+        follow: Whether each event of a node, a tool or a model counts as a move (`run`), and not
+            only a checkpoint. Costs up to a tenth of a graph that does nothing else.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class WorkflowProcessor:
         *,
         clock: Clock = SYSTEM,
         worker: str = "local",
+        follow: bool = False,
     ) -> None:
         self._graphs = graphs if isinstance(graphs, GraphRegistry) else GraphRegistry(graphs)
         if isinstance(checkpoints, BaseCheckpointSaver):
@@ -69,6 +72,7 @@ class WorkflowProcessor:
         self._checkpoints = checkpoints
         self._clock = clock
         self._worker = worker
+        self._follow = follow
 
     @property
     def drainable(self) -> bool:
@@ -107,6 +111,7 @@ class WorkflowProcessor:
         policy: RetryConfig | None = None,
         failed_before: int = 0,
         redriven: Redriven | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -126,17 +131,17 @@ class WorkflowProcessor:
             policy: The run's retry policy, for the code of its nodes.
             failed_before: How many attempts of the run failed before, for the same.
             redriven: Set when a letter is resumed: that it is, is then verified.
+            moved: Called whenever the run moves, from any thread; must return at once.
         """
         run = f"{event.event_id}/{generation}"
+        deadline, progress = limits.ends_at(self._clock.monotonic()), Progress(moved)
         current = Current(
-            deadline=limits.ends_at(self._clock.monotonic()),
-            clock=self._clock,
-            policy=policy,
-            failed_before=failed_before,
+            deadline=deadline, clock=self._clock, policy=policy, failed_before=failed_before
         )
-        progress = None if limits.idle_s is None else Progress()
         try:
             attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
+            if self._follow or limits.idle_s is not None:
+                attempt.config = watched(attempt.config, progress)
             attempt.redriven = redriven
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
@@ -150,7 +155,7 @@ class WorkflowProcessor:
         lease: Lease,
         control: DrainControl | None,
         limits: Limits,
-        progress: Progress | None,
+        progress: Progress,
     ) -> RunEnd:
         """Run the attempt within its limits."""
         # A drain without checkpoints would lose the run: there it only ends what is over anyway.
@@ -184,7 +189,7 @@ class WorkflowProcessor:
         """
         run = f"{event.event_id}/{generation}"
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count, None)
+            attempt = self._attempt(event, run, thread_id, lease, redrive_count, Progress())
         except UnknownWorkflowError:
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
@@ -211,7 +216,7 @@ class WorkflowProcessor:
         thread_id: str,
         lease: Lease,
         redrive_count: int,
-        progress: Progress | None,
+        progress: Progress,
     ) -> Attempt:
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
@@ -219,11 +224,9 @@ class WorkflowProcessor:
             "configurable": {"thread_id": thread_id},
             "recursion_limit": loaded.recursion_limit,
         }
-        if progress is not None:
-            config = watched(config, progress)
         if opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
-        saver = GuardedSaver(opened, lease, wrote=None if progress is None else progress.touch)
+        saver = GuardedSaver(opened, lease, wrote=progress.touch)
         # Only checkpoints carry metadata, and LangGraph hands it on at every step.
         config["metadata"] = {
             RUN_KEY: run,

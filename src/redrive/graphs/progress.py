@@ -5,6 +5,8 @@ Checkpoint writes are seen by the guard; nothing here decides how long is too lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
@@ -18,16 +20,23 @@ _RUNTIME_KEY = "__pregel_runtime"
 
 
 class Progress:
-    """Knows when something last moved, in real monotonic seconds. Safe from any thread."""
+    """Knows when something last moved, in real monotonic seconds. Safe from any thread.
 
-    __slots__ = ("at",)
+    Args:
+        moved: Told of each move as well.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_moved", "at")
+
+    def __init__(self, moved: Callable[[], None] | None = None) -> None:
         self.at = SYSTEM.monotonic()
+        self._moved = moved
 
     def touch(self) -> None:
         """Note that something moved now."""
         self.at = SYSTEM.monotonic()
+        if self._moved is not None:
+            self._moved()
 
 
 def watched(config: RunnableConfig, progress: Progress) -> RunnableConfig:

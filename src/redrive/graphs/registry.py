@@ -86,6 +86,11 @@ class GraphRegistry:
         return tuple(sorted(self._graphs))
 
     @property
+    def exact_ids(self) -> tuple[str, ...]:
+        """Those of them that are no patterns."""
+        return tuple(name for name in self.ids if name not in self._patterns)
+
+    @property
     def graphs(self) -> tuple[LoadedGraph, ...]:
         """All graphs, sorted by id."""
         return tuple(self._graphs[name] for name in self.ids)

@@ -53,7 +53,7 @@ NO_LIMITS = Limits()
 
 
 async def hold(
-    task: asyncio.Task[Any], limits: Limits, *, progress: Moving | None, stop: Callable[[], None]
+    task: asyncio.Task[Any], limits: Limits, *, progress: Moving, stop: Callable[[], None]
 ) -> Limit | None:
     """Return None when the task is done, or the limit that it reached.
 
@@ -63,7 +63,7 @@ async def hold(
     Args:
         task: One attempt.
         limits: Counted from now.
-        progress: When a node last moved; None where `limits` has no `idle_s`.
+        progress: When a node last moved.
         stop: Asks a node that swallows its cancellation to be the last one.
     """
     task.add_done_callback(_take_notice)
@@ -77,11 +77,11 @@ async def hold(
     return struck
 
 
-async def _wait(task: asyncio.Task[Any], limits: Limits, progress: Moving | None) -> Limit | None:
+async def _wait(task: asyncio.Task[Any], limits: Limits, progress: Moving) -> Limit | None:
     began = SYSTEM.monotonic()
     while not task.done():
         now = SYSTEM.monotonic()
-        idle_s = 0.0 if progress is None else now - progress.at
+        idle_s = now - progress.at
         struck = _struck(limits, passed_s=now - began, idle_s=idle_s)
         if struck is not None:
             return struck

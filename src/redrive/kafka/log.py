@@ -186,6 +186,11 @@ class PollThread:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         error: BaseException | None = None
         try:

@@ -17,6 +17,8 @@ from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, Report
 from redrive.kafka.retrying import with_advice
 from redrive.kafka.transaction import CallLimits, Hands
+from redrive.telemetry.instruments import Count
+from redrive.telemetry.metrics import PRODUCERS
 
 __all__ = ["SettleThread"]
 
@@ -32,6 +34,7 @@ class SettleThread:
         report: Called on a settle thread with what came of each batch; must not block.
         clock: For limits.
         limits: How long each call may take.
+        replaced: Where producers that are thrown away are counted.
     """
 
     def __init__(
@@ -42,10 +45,18 @@ class SettleThread:
         report: Callable[[Report], None],
         clock: Clock,
         limits: CallLimits | None = None,
+        replaced: Count | None = None,
     ) -> None:
         self._inbox: Queue[Batch | None] = Queue(maxsize=2)
         self._make = partial(
-            Hands, self._inbox, make_producer, transactional, report, clock, limits or CallLimits()
+            Hands,
+            self._inbox,
+            make_producer,
+            transactional,
+            report,
+            clock,
+            limits or CallLimits(),
+            replaced or Count(PRODUCERS),
         )
         self._hands = self._make()
 
@@ -88,6 +99,22 @@ class SettleThread:
         old = self._hands
         self._hands = self._make()
         self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a producer is there that can take a batch on; may be read from any thread."""
+        return self._hands.is_open
+
+    def trouble(self, *, for_s: float) -> str | None:
+        """Say why nothing can be settled any more, or has not moved for so many seconds.
+
+        A call that outlives its limit is abandoned by `watch`, and only then no trouble any more.
+        """
+        hands = self._hands
+        if hands.died is not None:
+            return f"the settle thread has died of {type(hands.died).__name__}"
+        stuck = hands.stuck(for_s=for_s)
+        return None if stuck is None else f"{stuck} does not return"
 
     def close(self, *, timeout_s: float) -> None:
         """Let the thread end; what it has not begun is dropped."""

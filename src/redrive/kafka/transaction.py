@@ -22,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from redrive.clock import Clock
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
+from redrive.telemetry.instruments import Count
 
 __all__ = ["TOPIC_ERRORS", "CallLimits", "Hands"]
 
@@ -77,6 +78,7 @@ class Hands:
         report: Callable[[Report], None],
         clock: Clock,
         limits: CallLimits,
+        replaced: Count,
     ) -> None:
         self._inbox = inbox
         self.ready = threading.Event()
@@ -87,6 +89,7 @@ class Hands:
         self._report = report
         self._clock = clock
         self._limits = limits
+        self._replaced = replaced
         self._producer: Producer | None = None
         self._committing = False
         self._batch: Batch | None = None
@@ -120,10 +123,15 @@ class Hands:
             self._abandoned = True
             return InDoubt(self._batch.number, why) if self._batch is not None else None
 
-    def stuck(self) -> str | None:
-        """Return the call that has outlived its limit, if there is one."""
+    def stuck(self, *, for_s: float = 0.0) -> str | None:
+        """Return the call that outlived its limit, by more than `for_s` seconds, if one did."""
         call = self._call
-        return call[0] if call is not None and self._clock.monotonic() > call[1] else None
+        return call[0] if call is not None and self._clock.monotonic() > call[1] + for_s else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a producer that can take a batch on; may be read from any thread."""
+        return self._producer is not None
 
     def _run(self, recover: Report | None, first: bool) -> None:  # noqa: FBT001 - as above
         try:
@@ -288,6 +296,8 @@ class Hands:
         Only the very first may be refused: later, runs have ended whose outcomes wait here.
         """
         failures = 0
+        if not first:
+            self._replaced.add()
         while True:
             self._producer = None
             try:

@@ -26,7 +26,9 @@ class Dues(Generic[Item]):
     @property
     def next_due(self) -> float | None:
         """The earliest due time, in monotonic seconds, or None when nothing waits."""
-        return self._heap[0][0] if self._heap else None
+        # Looked at once: another thread may ask while the last item is taken.
+        first = self._heap[:1]
+        return first[0][0] if first else None
 
     def put(self, due: float, item: Item) -> None:
         """Let `item` wait until `due` (monotonic seconds)."""

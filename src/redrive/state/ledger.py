@@ -77,6 +77,16 @@ class PartitionLedger:
         span = self._next - self._base
         return span - (self._done & ((1 << span) - 1)).bit_count()
 
+    @property
+    def lowest_unsettled(self) -> int | None:
+        """The lowest received offset that is not settled; None when there is none."""
+        return self._base if self.unsettled else None
+
+    @property
+    def window_used(self) -> float:
+        """How much of the window past the committed offset is taken: 0 to 1, about."""
+        return 0.0 if self._base is None else (self._next - self._base) / WINDOW
+
     def has_room(self, offset: int) -> bool:
         """Say whether `offset` may start: it lies in the window past the committed one [P3]."""
         return self._base is None or offset < self._base + WINDOW or not self.unsettled

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note
 
-__all__ = ["Coverage", "Reservations", "history_after_death"]
+__all__ = ["Coverage", "Reservations", "crashes_since", "history_after_death"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ def history_after_death(note: Note, committed: int, *, end: int) -> dict[int, En
         if not note.finished >> (offset - committed) & 1:
             history.setdefault(offset, Entry(crashes=1))
     return {offset: entry for offset, entry in history.items() if not entry.is_new}
+
+
+def crashes_since(note: Note, committed: int, history: Mapping[int, Entry]) -> int:
+    """Return how many crashes a history counts that its note did not know of yet."""
+    return sum(
+        entry.crashes - note.entries.get(offset - committed, _NEW).crashes
+        for offset, entry in history.items()
+    )
 
 
 class Reservations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +11,8 @@ import structlog
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.consumer import Worker
+from redrive.consumer.health import Phase
+from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
 from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -21,8 +23,10 @@ from redrive.graphs.registry import GraphSource
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.settings import Settings
+from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policies, registry_of, warn_of_stacked_retries
 from redrive.wiring.notifying import Telling
+from redrive.wiring.outside import Outside
 from redrive.wiring.parts import build_worker
 
 __all__ = ["LangGraphKafkaConsumer"]
@@ -47,6 +51,8 @@ class LangGraphKafkaConsumer:
         on_dead_letter: A function of yours that is called with each letter that is stored, on a
             thread of its own: it can neither delay nor end the worker. Before `notify.hook`.
         clock: Where time comes from.
+        observers: Told of attempts that ended, and of endings that are durable.
+        metrics: Where it is counted. Without it, a worker counts if `metrics.port` is set.
     """
 
     def __init__(
@@ -56,8 +62,17 @@ class LangGraphKafkaConsumer:
         *,
         on_dead_letter: OnDeadLetter | None = None,
         clock: Clock = SYSTEM,
+        observers: Sequence[Observer] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
+        self._name = settings.worker.name
+        self._observers = observers
+        counts = metrics or (Metrics() if settings.metrics.port else None)
+        self._metrics = counts
+        self._outside = (
+            None if counts is None else Outside(settings, counts, name=self._name, clock=clock)
+        )
         self._clock = clock
         self._graphs = graphs
         self._on_dead_letter = on_dead_letter
@@ -78,30 +93,49 @@ class LangGraphKafkaConsumer:
             SettingsError: Something that the settings name cannot work.
             KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
         """
+        if self._outside is not None:
+            self._outside.open()
+        try:
+            await self._start()
+        except BaseException:
+            self._close_outside()
+            raise
+
+    async def _start(self) -> None:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         warn_of_stacked_retries(registry, settings)
-        name = settings.worker.name
+        if self._metrics is not None:
+            self._metrics.workflows.know(registry.exact_ids)
         # In a thread: apprise takes a while to load.
         telling = await asyncio.to_thread(
-            Telling, settings, self._on_dead_letter, worker=name, clock=self._clock
+            Telling, settings, self._on_dead_letter, worker=self._name, clock=self._clock
         )
         needs = settings.letters.topic_needs()
         report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
         _check(report)
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
-        self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
+        self._processor = WorkflowProcessor(
+            registry,
+            checkpoints,
+            clock=self._clock,
+            worker=self._name,
+            follow=self._metrics is not None,
+        )
         self._worker = build_worker(
             settings,
             self._processor,
             checkpoints,
             report=report,
-            name=name,
+            name=self._name,
             policy=policies(registry, settings),
             clock=self._clock,
-            observers=[telling],
+            observers=(telling, *self._observers),
+            metrics=self._metrics,
             spooled=telling.spooled,
         )
+        if self._outside is not None:
+            self._outside.watch(self._worker)
         telling.start()
         self._telling = telling
         try:
@@ -109,6 +143,10 @@ class LangGraphKafkaConsumer:
         except BaseException:
             await telling.end(limit_s=0.0)
             raise
+
+    def _close_outside(self) -> None:
+        if self._outside is not None:
+            self._outside.close()
 
     async def wait(self) -> None:
         """Return when the worker has stopped.
@@ -123,8 +161,11 @@ class LangGraphKafkaConsumer:
         try:
             await self._worker.wait()
         finally:
-            if self._worker.ended and self._telling is not None:
-                await self._telling.end(limit_s=self._left_s())
+            # Who only waits no longer leaves a worker behind that goes on.
+            if self._worker.phase is Phase.STOPPED:
+                if self._telling is not None:
+                    await self._telling.end(limit_s=self._left_s())
+                self._close_outside()
 
     def request_stop(self) -> None:
         """Begin to stop."""

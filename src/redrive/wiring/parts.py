@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.figures import EndFigures
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observer, Observers
@@ -33,19 +34,23 @@ from redrive.graphs.lease import Lease
 from redrive.kafka.batches import Report
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
+from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
 
 __all__ = ["build_parts", "build_worker"]
 
 log = structlog.get_logger("redrive.worker")
 
+Spooled = Callable[[str | None], None]
 
-def build_worker(  # noqa: PLR0913 - as `build_parts`
+
+def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
@@ -55,7 +60,8 @@ def build_worker(  # noqa: PLR0913 - as `build_parts`
     policy: Callable[[str], Policy] | None = None,
     clock: Clock = SYSTEM,
     observers: Sequence[Observer] = (),
-    spooled: Callable[[str | None], None] = lambda _: None,
+    metrics: Metrics | None = None,
+    spooled: Spooled = lambda _: None,
 ) -> Worker:
     """Put a worker together around anything that executes events.
 
@@ -68,9 +74,11 @@ def build_worker(  # noqa: PLR0913 - as `build_parts`
         policy: The policy of a workflow; by default the one that the settings have for all.
         clock: Where time comes from.
         observers: Told of what ended.
+        metrics: Where it is counted; None if nobody wants to know.
         spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
     general = policy_of(settings)
+    counting = () if metrics is None else (EndFigures(metrics),)
     build = partial(
         build_parts,
         settings,
@@ -79,7 +87,8 @@ def build_worker(  # noqa: PLR0913 - as `build_parts`
         report=report,
         policy=policy or (lambda _: general),
         name=name,
-        observers=Observers(observers),
+        observers=(*counting, *observers),
+        metrics=metrics,
         spooled=spooled,
         clock=clock,
     )
@@ -100,14 +109,17 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     report: TopicReport,
     policy: Callable[[str], Policy],
     name: str,
-    observers: Observers,
-    spooled: Callable[[str | None], None],
     clock: Clock,
+    observers: Sequence[Observer] = (),
+    metrics: Metrics | None = None,
+    spooled: Spooled = lambda _: None,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse = Pulse(clock)
+    counts = metrics or Metrics()
+    link = Link(silent_s=session_s / 2)
     answers = _answers(settings, report, name, clock)
     runner = Runner(
         processor,
@@ -119,7 +131,9 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         last_exit=last_exit(),
     )
-    settler, settling = _settler(settings, report, upward, spooled, clock)
+    partitions = _partitions(settings, counts, clock)
+    overdue = _overdue(settings, spooled, clock)
+    settler, settling = _settler(settings, report, upward, partitions, overdue, counts, clock)
     intake = Intake(
         runner,
         answers,
@@ -129,16 +143,22 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
         keep=checkpoints.keep,
         clock=clock,
-        observers=observers,
+        observers=Observers(observers, clock=clock, failures=counts.observer_failures),
     )
-    polling = PollThread(
-        partial(_consumer, settings),
+    polling = _polling(settings, None if metrics is None else link, upward, settler, pulse)
+    return Parts(intake, settler, settling, polling, checkpoints, partitions, pulse, link)
+
+
+def _polling(
+    settings: Settings, link: Link | None, upward: Upward, settler: Settler, pulse: Pulse
+) -> PollThread:
+    return PollThread(
+        partial(_consumer, settings, link),
         topics=[settings.kafka.events_topic],
         listener=settler,
         pulse=pulse,
         ended=upward.ended,
     )
-    return Parts(intake, settler, settling, polling, checkpoints)
 
 
 def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -> Answers:
@@ -161,37 +181,42 @@ def _turns(settings: Settings) -> Turns:
     )
 
 
+def _partitions(settings: Settings, counts: Metrics, clock: Clock) -> Partitions:
+    return Partitions(
+        buffer_bytes=settings.worker.buffer,
+        session_timeout_s=settings.kafka.session_timeout.total_seconds(),
+        incarnation=secrets.randbits(64),
+        clock=clock,
+        metrics=counts,
+    )
+
+
 def _settler(
     settings: Settings,
     report: TopicReport,
     upward: Upward,
-    spooled: Callable[[str | None], None],
+    partitions: Partitions,
+    overdue: Overdue | None,
+    counts: Metrics,
     clock: Clock,
 ) -> tuple[Settler, SettleThread]:
-    incarnation = secrets.randbits(64)
     # The settler comes just below: the two know each other.
-    settling = _settle_thread(settings, report, lambda told: settler.report(told), clock)  # noqa: PLW0108
-    partitions = Partitions(
-        buffer_bytes=settings.worker.buffer,
-        session_timeout_s=settings.kafka.session_timeout.total_seconds(),
-        incarnation=incarnation,
-        clock=clock,
-    )
+    tell: Callable[[Report], None] = lambda told: settler.report(told)  # noqa: PLW0108, E731
+    settling = _settle_thread(settings, report, tell, counts, clock)
     settler = Settler(
         settling,
         upward.downstream,
         partitions,
-        incarnation=incarnation,
+        incarnation=partitions.incarnation,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
-        overdue=_overdue(settings, spooled, clock),
+        overdue=overdue,
+        metrics=counts,
     )
     return settler, settling
 
 
-def _overdue(
-    settings: Settings, spooled: Callable[[str | None], None], clock: Clock
-) -> Overdue | None:
+def _overdue(settings: Settings, spooled: Spooled, clock: Clock) -> Overdue | None:
     letters = settings.letters
     if letters.spool_path is None:
         return None
@@ -210,7 +235,11 @@ def _overdue(
 
 
 def _settle_thread(
-    settings: Settings, report: TopicReport, tell: Callable[[Report], None], clock: Clock
+    settings: Settings,
+    report: TopicReport,
+    tell: Callable[[Report], None],
+    counts: Metrics,
+    clock: Clock,
 ) -> SettleThread:
     kafka, worker = settings.kafka, settings.worker
     transactional = worker.delivery is Delivery.EXACTLY_ONCE
@@ -222,6 +251,7 @@ def _settle_thread(
         report=tell,
         clock=clock,
         limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
+        replaced=counts.producers,
     )
 
 
@@ -238,7 +268,11 @@ def _producer(settings: Settings, report: TopicReport, transactional_id: str | N
 
 
 def _consumer(
-    settings: Settings, more: Mapping[str, object], on_error: Callable[[KafkaError], None]
+    settings: Settings,
+    link: Link | None,
+    more: Mapping[str, object],
+    on_error: Callable[[KafkaError], None],
 ) -> Consumer:
     config = consumer_config(settings.kafka, member=settings.worker.id)
-    return make_consumer({**config, **more}, on_error=on_error)
+    told = {} if link is None else link.options()
+    return make_consumer({**config, **told, **more}, on_error=on_error)

@@ -1,0 +1,53 @@
+"""Counts what a worker's observers are told; belongs to the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redrive.consumer.observing import AttemptEnd
+from redrive.consumer.outcome import Account, Ending
+from redrive.telemetry.metrics import Metrics
+
+__all__ = ["EndFigures"]
+
+_TOLD_APART = 5
+_FEW = 10
+
+
+class EndFigures:
+    """An observer that counts attempts and endings.
+
+    Args:
+        metrics: Where they are counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def attempt_ended(self, attempt: AttemptEnd) -> None:
+        """Count an attempt."""
+        metrics = self._metrics
+        workflow = metrics.workflows.of(attempt.workflow_id)
+        metrics.attempts.add(workflow, attempt.kind or "none", _number(attempt.number))
+        metrics.attempt_time.observe(attempt.took_s, workflow)
+
+    def settled(self, accounts: Sequence[Account]) -> None:
+        """Count endings."""
+        metrics = self._metrics
+        for account in accounts:
+            workflow = metrics.workflows.of(account.workflow_id)
+            ending = account.ending
+            metrics.runs.add(workflow, ending)
+            if account.redrive_count:
+                metrics.redriven.add(workflow, ending)
+            elif account.age_s is not None:
+                metrics.event_age.observe(account.age_s, workflow)
+            if ending is Ending.DEAD_LETTERED and account.error is not None:
+                error = account.error
+                metrics.letters.add(workflow, error.kind, error.reason)
+
+
+def _number(number: int) -> str:
+    if number <= _TOLD_APART:
+        return str(number)
+    return "6-10" if number <= _FEW else "more"

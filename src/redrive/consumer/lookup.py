@@ -1,0 +1,105 @@
+"""A worker as another thread sees it: its health, and the figures that are looked up when asked.
+
+It reads single numbers, and snapshots that are replaced as a whole. No lock is taken that the
+worker would wait for, and no Kafka client is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from redrive.clock import Clock
+from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.health import Facts, Phase
+from redrive.consumer.loop_pulse import LoopPulse
+from redrive.telemetry import metrics
+from redrive.telemetry.instruments import Reading
+
+__all__ = ["Limits", "Lookup"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker may take on, and how long a thread may stand still."""
+
+    in_flight: int
+    buffer_bytes: int
+    stall_s: float
+
+
+class Lookup:
+    """Looks at one worker; from any thread.
+
+    Args:
+        loop: Beats on its event loop.
+        limits: What it may take on.
+        clock: Its clock.
+    """
+
+    def __init__(self, loop: LoopPulse, *, limits: Limits, clock: Clock) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._clock = clock
+        self._worker: Worker | None = None
+
+    def watch(self, worker: Worker) -> None:
+        """Look at this worker from now on."""
+        self._worker = worker
+
+    def facts(self) -> Facts:
+        """Return what tells whether it is alive, and ready."""
+        worker = self._worker
+        parts = None if worker is None else worker.parts
+        still_s = self._loop.still_s
+        if worker is None or parts is None:
+            return Facts(Phase.STARTING if worker is None else worker.phase, still_s)
+        return Facts(
+            worker.phase,
+            still_s,
+            poll_still_s=parts.pulse.gap_s() if parts.polling.is_running else None,
+            settling=parts.settling.trouble(for_s=self._limits.stall_s),
+            is_member=parts.settler.is_member,
+            expected=parts.partitions.expected,
+            away=parts.link.problem,
+            can_settle=parts.settling.is_open,
+        )
+
+    def readings(self) -> Iterator[Reading]:
+        """Return the figures of now."""
+        parts = None if self._worker is None else self._worker.parts
+        still: dict[tuple[str, ...], float] = {("loop",): self._loop.still_s}
+        if parts is not None and parts.polling.is_running:
+            still["poll",] = parts.pulse.gap_s()
+        yield Reading(metrics.STILL, still)
+        yield Reading(metrics.IN_FLIGHT_LIMIT, {(): self._limits.in_flight})
+        yield Reading(metrics.BUFFER_LIMIT, {(): self._limits.buffer_bytes})
+        if parts is not None:
+            yield from self._of_runs(parts)
+            yield from self._of_partitions(parts)
+
+    def _of_runs(self, parts: Parts) -> Iterator[Reading]:
+        turns, due = parts.intake.turns, parts.intake.turns.next_held
+        yield Reading(metrics.IN_FLIGHT, {(): parts.intake.running})
+        yield Reading(metrics.HELD, {(): turns.held})
+        if due is not None:
+            yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
+        yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
+
+    def _of_partitions(self, parts: Parts) -> Iterator[Reading]:
+        standing, now = parts.partitions.standing, self._clock.monotonic()
+        yield Reading(metrics.BUFFERED, {(): standing.events})
+        yield Reading(metrics.BUFFERED_BYTES, {(): standing.size_bytes})
+        yield Reading(metrics.PARTITIONS, {(): len(standing.partitions)})
+        window: dict[tuple[str, ...], float] = {}
+        unfinished: dict[tuple[str, ...], float] = {}
+        stuck: dict[tuple[str, ...], float] = {}
+        for seen in standing.partitions:
+            labels = (seen.place.topic, str(seen.place.partition))
+            window[labels] = seen.window_used
+            unfinished[labels] = seen.unfinished_s(now)
+            moved = None if seen.lowest is None else parts.intake.moved(seen.place, seen.lowest)
+            stuck[labels] = seen.stuck_s(now, moved=moved)
+        yield Reading(metrics.WINDOW_USED, window)
+        yield Reading(metrics.UNFINISHED, unfinished)
+        yield Reading(metrics.STUCK, stuck)

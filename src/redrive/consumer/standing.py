@@ -1,0 +1,50 @@
+"""How the partitions of a worker stand: a snapshot by the poll thread, for others to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redrive.kafka.log import Place
+
+__all__ = ["PartitionStanding", "Standing"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStanding:
+    """How one partition stood when the poll thread last looked.
+
+    Args:
+        place: The partition.
+        lowest: Its lowest unfinished offset, or None.
+        since: Since when that has been so, in monotonic seconds.
+        window_used: How much of the ledger's window is taken, 0 to 1.
+    """
+
+    place: Place
+    lowest: int | None
+    since: float
+    window_used: float
+
+    def unfinished_s(self, now: float) -> float:
+        """Return for how long the lowest unfinished offset has been this one; 0 without any."""
+        return 0.0 if self.lowest is None else max(now - self.since, 0.0)
+
+    def stuck_s(self, now: float, *, moved: float | None) -> float:
+        """Return for how much of that time nothing of it moved.
+
+        Args:
+            now: Monotonic seconds.
+            moved: When its run last moved, or until when it waits as planned; None if it has none.
+        """
+        if self.lowest is None:
+            return 0.0
+        return max(now - max(self.since, moved or self.since), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How all partitions stood when the poll thread last looked; for any thread to read."""
+
+    partitions: tuple[PartitionStanding, ...] = ()
+    events: int = 0
+    size_bytes: int = 0

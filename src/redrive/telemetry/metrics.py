@@ -1,0 +1,285 @@
+"""Every figure that redrive tells, by name; nothing else makes up one.
+
+docs/figures.md is made from this file. A figure of a worker that is counted belongs to one thread,
+which writes it; one that is looked up is read from whoever owns the number, when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from redrive.telemetry.instruments import Count, Figure, FigureType, Names, Reading, Spread
+
+__all__ = ["LETTER_FIGURES", "WORKER_FIGURES", "Metrics"]
+
+MOST_WORKFLOWS = 50
+"""So many workflow ids are told apart beside those of registered graphs; the rest is `other`."""
+
+_COUNTER, _GAUGE, _HISTOGRAM = FigureType.COUNTER, FigureType.GAUGE, FigureType.HISTOGRAM
+_QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_WORK = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+_WAIT = (*_WORK, 3600.0, 14_400.0, 86_400.0)
+
+# What ended: counted when it is durable.
+RUNS = Figure(
+    "redrive_runs_total",
+    _COUNTER,
+    "Events that ended, by how: `succeeded`, `failed` (the graph said so), `dead_lettered`, "
+    "`expired`, `skipped`. Counted when the ending is durable.",
+    labels=("workflow", "ending"),
+)
+LETTERS = Figure(
+    "redrive_letters_total",
+    _COUNTER,
+    "Dead letters that are stored, by the kind of the failure and the reason code.",
+    labels=("workflow", "kind", "reason"),
+)
+REDRIVEN = Figure(
+    "redrive_redriven_runs_total",
+    _COUNTER,
+    "Of the events that ended, those that a redrive had sent back to work.",
+    labels=("workflow", "ending"),
+)
+EVENT_AGE = Figure(
+    "redrive_event_to_end_seconds",
+    _HISTOGRAM,
+    "From an event's own timestamp to its end, by the two machines' clocks. Redriven events, "
+    "whose timestamp is that of the first time, are left out.",
+    labels=("workflow",),
+    unit="seconds",
+    bounds=_WAIT,
+)
+
+# Attempts: counted when they end.
+ATTEMPTS = Figure(
+    "redrive_attempts_total",
+    _COUNTER,
+    "Attempts that ended, by the kind of their failure (`none` if the graph ended) and by which "
+    "attempt of its run it was: `1` to `5`, `6-10`, `more`.",
+    labels=("workflow", "kind", "number"),
+)
+ATTEMPT_TIME = Figure(
+    "redrive_attempt_seconds",
+    _HISTOGRAM,
+    "How long an attempt was in its graph.",
+    labels=("workflow",),
+    unit="seconds",
+    bounds=_WORK,
+)
+
+# What is going on now.
+IN_FLIGHT = Figure("redrive_attempts_in_flight", _GAUGE, "Attempts that run now.")
+IN_FLIGHT_LIMIT = Figure(
+    "redrive_attempts_in_flight_limit", _GAUGE, "How many may run at the same time."
+)
+HELD = Figure("redrive_retries_held", _GAUGE, "Runs that wait in memory for their time to start.")
+NEXT_DUE = Figure(
+    "redrive_retry_next_due_seconds",
+    _GAUGE,
+    "How long until the first of them is due; below zero, how long it waits for a slot. Not there "
+    "when nothing waits.",
+    unit="seconds",
+)
+BUFFERED = Figure("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
+BUFFERED_BYTES = Figure(
+    "redrive_buffered_bytes", _GAUGE, "What they hold in memory, about.", unit="bytes"
+)
+BUFFER_LIMIT = Figure(
+    "redrive_buffer_limit_bytes",
+    _GAUGE,
+    "Where fetching pauses (`worker.buffer`).",
+    unit="bytes",
+)
+PARTITIONS = Figure("redrive_partitions_held", _GAUGE, "Partitions that this worker works on.")
+WINDOW_USED = Figure(
+    "redrive_ledger_window_ratio",
+    _GAUGE,
+    "How much of the window past the committed offset is taken; at 1 nothing more of the "
+    "partition starts.",
+    labels=("topic", "partition"),
+    unit="ratio",
+)
+UNFINISHED = Figure(
+    "redrive_oldest_unfinished_seconds",
+    _GAUGE,
+    "For how long the partition's lowest unfinished offset has been the same one, whether its run "
+    "goes on or not; 0 when nothing is unfinished.",
+    labels=("topic", "partition"),
+    unit="seconds",
+)
+STUCK = Figure(
+    "redrive_stuck_seconds",
+    _GAUGE,
+    "Of that time, for how long nothing of that event moved: no node progressed, no attempt began "
+    "or ended, and no planned wait was running.",
+    labels=("topic", "partition"),
+    unit="seconds",
+)
+
+# Settling, the group, deaths.
+SETTLES = Figure(
+    "redrive_settles_total",
+    _COUNTER,
+    "Batches of results, letters and offsets, by what came of them: `stored`, `aborted` (settled "
+    "again), `in_doubt` (read back, and then one of the other two).",
+    labels=("result",),
+)
+SETTLE_TIME = Figure(
+    "redrive_settle_seconds",
+    _HISTOGRAM,
+    "From handing a batch to the settle thread to its being durable.",
+    unit="seconds",
+    bounds=_QUICK,
+)
+SETTLING = Figure("redrive_settles_waiting", _GAUGE, "Endings that are not durable yet.")
+PRODUCERS = Figure(
+    "redrive_producer_replacements_total",
+    _COUNTER,
+    "Producers that were thrown away after a call that failed or hung.",
+)
+REBALANCES = Figure(
+    "redrive_rebalances_total",
+    _COUNTER,
+    "Times that partitions came or went: `assigned`, `revoked`, `lost`.",
+    labels=("change",),
+)
+CRASHES = Figure(
+    "redrive_crashes_total",
+    _COUNTER,
+    "Events that may have been running when a process died, found when their partition was "
+    "assigned; each counts towards `retry.max_crashes`.",
+)
+SPOOLED = Figure(
+    "redrive_spooled_letters",
+    _GAUGE,
+    "Letters in the spool file, whether or not Kafka has taken them meanwhile.",
+)
+SPOOL_BYTES = Figure("redrive_spool_bytes", _GAUGE, "The size of the spool file.", unit="bytes")
+
+# The worker itself.
+INFO = Figure(
+    "redrive_worker_info",
+    _GAUGE,
+    "Always 1: which worker this is.",
+    labels=("version", "worker", "group", "delivery"),
+)
+READY = Figure("redrive_worker_ready", _GAUGE, "What `/readyz` says: 1 for 200.")
+STILL = Figure(
+    "redrive_still_seconds",
+    _GAUGE,
+    "For how long the event loop, and the thread that polls, have not moved.",
+    labels=("thread",),
+    unit="seconds",
+)
+OBSERVER_FAILURES = Figure(
+    "redrive_observer_failures_total",
+    _COUNTER,
+    "Calls of those who watch the worker that failed, by class; the worker went on.",
+    labels=("observer",),
+)
+
+# Of the letters topic, which no worker reads: `redrive dlq figures --prometheus`.
+OPEN = Figure("redrive_letters_open", _GAUGE, "Letters that nobody has dealt with.")
+OLDEST_OPEN = Figure(
+    "redrive_letters_oldest_open_seconds",
+    _GAUGE,
+    "The age of the oldest open letter; 0 when there is none.",
+    unit="seconds",
+)
+RETENTION = Figure(
+    "redrive_letters_retention_seconds",
+    _GAUGE,
+    "How long the topic keeps a letter (`letters.retention`).",
+    unit="seconds",
+)
+PER_MINUTE = Figure(
+    "redrive_letters_per_minute",
+    _GAUGE,
+    "Letters that came, over the last ten minutes, in whatever state they are now.",
+)
+
+LETTER_FIGURES = (OPEN, OLDEST_OPEN, RETENTION, PER_MINUTE)
+WORKER_FIGURES = (
+    RUNS,
+    LETTERS,
+    REDRIVEN,
+    EVENT_AGE,
+    ATTEMPTS,
+    ATTEMPT_TIME,
+    IN_FLIGHT,
+    IN_FLIGHT_LIMIT,
+    HELD,
+    NEXT_DUE,
+    BUFFERED,
+    BUFFERED_BYTES,
+    BUFFER_LIMIT,
+    PARTITIONS,
+    WINDOW_USED,
+    UNFINISHED,
+    STUCK,
+    SETTLES,
+    SETTLE_TIME,
+    SETTLING,
+    PRODUCERS,
+    REBALANCES,
+    CRASHES,
+    SPOOLED,
+    SPOOL_BYTES,
+    INFO,
+    READY,
+    STILL,
+    OBSERVER_FAILURES,
+)
+
+
+class Metrics:
+    """What one worker counts, and where the rest is looked up.
+
+    Each count belongs to the thread that is named; reading is for any thread, and waits for none.
+    """
+
+    def __init__(self) -> None:
+        self.workflows = Names(at_most=MOST_WORKFLOWS)
+        # The event loop's.
+        self.runs = Count(RUNS)
+        self.letters = Count(LETTERS)
+        self.redriven = Count(REDRIVEN)
+        self.event_age = Spread(EVENT_AGE)
+        self.attempts = Count(ATTEMPTS)
+        self.attempt_time = Spread(ATTEMPT_TIME)
+        self.observer_failures = Count(OBSERVER_FAILURES)
+        # The poll thread's.
+        self.settles = Count(SETTLES)
+        self.settle_time = Spread(SETTLE_TIME)
+        self.rebalances = Count(REBALANCES)
+        self.crashes = Count(CRASHES)
+        # The settle thread's.
+        self.producers = Count(PRODUCERS)
+        self._sources: list[Callable[[], Iterable[Reading]]] = []
+
+    def add_source(self, source: Callable[[], Iterable[Reading]]) -> None:
+        """Let further figures be looked up whenever somebody asks.
+
+        `source` is called on the asker's thread. It must not block, nor touch a Kafka client.
+        """
+        self._sources.append(source)
+
+    def read(self) -> Iterator[Reading]:
+        """Return every figure as it is now."""
+        for instrument in (
+            self.runs,
+            self.letters,
+            self.redriven,
+            self.event_age,
+            self.attempts,
+            self.attempt_time,
+            self.settles,
+            self.settle_time,
+            self.producers,
+            self.rebalances,
+            self.crashes,
+            self.observer_failures,
+        ):
+            yield instrument.read()
+        for source in tuple(self._sources):
+            yield from source()

@@ -1,0 +1,194 @@
+"""What a worker counts against what the topics hold, and what it says of the work at hand."""
+
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.kafka.seen_from_outside import Outside, free_port
+
+from redrive.clock import SYSTEM
+from redrive.dead_letter.record import DeadLetter
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
+
+GRAPHS = ("--worker-id", "w1", "--graph", "*=fates:builder")
+FAST = {"REDRIVE_RETRY__INITIAL_DELAY": "50ms", "REDRIVE_RETRY__JITTER": "false"}
+
+
+@pytest.fixture
+def outside() -> Outside:
+    return Outside(free_port())
+
+
+@pytest.mark.invariant("P14")
+def test_the_figures_agree_with_the_topics(
+    make_stage: Callable[..., Stage], outside: Outside
+) -> None:
+    stage = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL="none", **FAST)
+    fates = Counter(success=30, transient=5, permanent=4, fail=2)
+    stage.send(event({"fate": fate}) for fate in fates.elements())
+    other = event({"fate": "permanent"}, workflow_id="other")
+    skipped = event({}).model_copy(update={"event_type": "workflow.completed"})
+    stage.send([b"{", other, skipped])
+    past = round((SYSTEM.now().timestamp() - 60) * 1000)
+    stage.send([event({})], headers={"redrive-deadline": str(past)})
+
+    with stage.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
+        stage.wait_settled(timeout_s=60)
+        # The loop hears of an ending just after it is durable.
+        told = lambda: outside.figure("redrive_runs_total") == 45  # noqa: E731
+        wait_until(told, timeout_s=10, what="all endings are told")
+        runs = outside.figures("redrive_runs_total", "ending")
+        letters = outside.figures("redrive_letters_total", "reason")
+        by_workflow = outside.figures("redrive_letters_total", "workflow")
+        attempts = outside.figures("redrive_attempts_total", "kind", "number")
+        ages = outside.figures("redrive_event_to_end_seconds_count", "workflow")
+        left = [outside.figure(name) for name in AT_REST]
+        settles = outside.figures("redrive_settles_total", "result")
+        assert worker.stop() == 0
+
+    evidence = gather(stage.bootstrap_servers, stage.topics)
+    verdict = judge(evidence)
+    assert verdict.findings == []
+    assert runs["succeeded",] == verdict.results["success"] == 35
+    # A record that cannot be read has a letter, and no result if it does not say whose it is.
+    assert runs["expired",] + runs["dead_lettered",] == verdict.results["error"] + 1
+    assert (runs["expired",], runs["skipped",]) == (1, 1)
+    assert runs["dead_lettered",] == sum(verdict.letters.values())
+    assert {reason: count for (reason,), count in letters.items()} == verdict.letters
+    stored = [DeadLetter.model_validate_json(record.value or b"") for record in evidence.letters]
+    of_workflows = Counter(letter.context.workflow_id or "" for letter in stored)
+    assert {workflow: count for (workflow,), count in by_workflow.items()} == of_workflows
+    assert attempts["none", "1"] == 30
+    assert attempts["none", "2"] == 5
+    assert attempts["permanent", "1"] == 5
+    assert [attempts["transient", str(number)] for number in range(1, 6)] == [7, 2, 2, 2, 0]
+    assert sum(ages.values()) == 43
+    assert left == [0.0] * len(AT_REST)
+    assert settles["stored",] >= 1
+
+
+AT_REST = (
+    "redrive_attempts_in_flight",
+    "redrive_retries_held",
+    "redrive_buffered_events",
+    "redrive_buffered_bytes",
+    "redrive_settles_waiting",
+    "redrive_stuck_seconds",
+    "redrive_oldest_unfinished_seconds",
+    "redrive_observer_failures_total",
+    "redrive_crashes_total",
+    "redrive_spooled_letters",
+)
+
+
+def test_a_run_that_moves_is_old_but_not_stuck_and_one_that_does_not_is_both(
+    make_stage: Callable[..., Stage], outside: Outside
+) -> None:
+    stage = make_stage(partitions=2, **FAST)
+    stage.send([event({"fate": "sleep", "seconds": 60})], partition=0)
+    stage.send([event({"seconds": 60})], partition=1)
+    stage.folder.joinpath("moving.py").write_text(MOVING)
+    graphs = ("--worker-id", "w1", "--graph", "*=moving:builder")
+
+    def old() -> bool:
+        ages = outside.figures("redrive_oldest_unfinished_seconds", "partition")
+        return len(ages) == 2 and min(ages.values()) > 4
+
+    with stage.worker(*graphs, environ=outside.environ).running() as worker:
+        worker.wait_for("worker.ready")
+        wait_until(old, timeout_s=40, what="both runs are old")
+        stuck = outside.figures("redrive_stuck_seconds", "partition")
+        in_flight = outside.figure("redrive_attempts_in_flight")
+
+    assert in_flight == 2
+    assert stuck["0",] > 3
+    assert stuck["1",] < 2
+
+
+MOVING = """
+import asyncio
+
+import fates
+from langchain_core.callbacks import adispatch_custom_event
+from langgraph.graph import END, START, StateGraph
+
+
+async def work(state: fates.State) -> fates.State:
+    for _ in range(int(state["seconds"] * 10)):
+        await asyncio.sleep(0.1)
+        if state.get("fate") != "sleep":
+            await adispatch_custom_event("beat", {})
+    return {}
+
+
+builder = StateGraph(fates.State)
+builder.add_node("work", work)
+builder.add_edge(START, "work")
+builder.add_edge("work", END)
+"""
+
+
+def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
+    make_stage: Callable[..., Stage], outside: Outside
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_RETRY__INITIAL_DELAY="50s", REDRIVE_RETRY__JITTER="0")
+    stage.send([event({"fate": "transient"})])
+
+    with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
+        worker.wait_for("run.retry_scheduled")
+        old = lambda: outside.figure("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
+        wait_until(old, timeout_s=20, what="the run is old")
+        held = outside.figure("redrive_retries_held")
+        due_s = outside.figure("redrive_retry_next_due_seconds")
+        stuck_s = outside.figure("redrive_stuck_seconds")
+
+    assert held == 1
+    assert 30 < due_s < 50
+    assert stuck_s == 0
+
+
+def test_a_death_is_counted_by_the_next_life_and_a_spooled_letter_by_its_file(
+    make_stage: Callable[..., Stage], outside: Outside, tmp_path: Path
+) -> None:
+    stage = make_stage(partitions=1, **FAST)
+    tmp_path.joinpath("redrive-letters.jsonl").write_text('{"dlq_id": "x"}\n')
+    executions = tmp_path / "executions.log"
+    begun = lambda: executions.exists() and "work" in executions.read_text()  # noqa: E731
+    stage.send([event({"fate": "sleep", "seconds": 3})])
+    worker = stage.worker(*GRAPHS, environ=outside.environ)
+
+    try:
+        worker.start()
+        wait_until(begun, timeout_s=30, what="the run has begun")
+        worker.kill()
+        worker.start()
+        stage.wait_settled(timeout_s=40)
+        crashes = outside.figure("redrive_crashes_total")
+        spooled = outside.figure("redrive_spooled_letters")
+        assigned = outside.figures("redrive_rebalances_total", "change")["assigned",]
+        (info,) = outside.figures("redrive_worker_info", "worker", "group", "delivery")
+    finally:
+        worker.close()
+
+    assert (crashes, spooled, assigned) == (1, 1, 1)
+    assert info == ("w1", stage.topics.group, "exactly_once")
+
+
+def test_names_of_workflows_beyond_the_most_are_counted_together(
+    make_stage: Callable[..., Stage], outside: Outside
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    stage.send(event({}, workflow_id=f"w-{uuid.uuid4()}") for _ in range(70))
+
+    with stage.worker(*GRAPHS, environ=outside.environ).running():
+        stage.wait_settled(timeout_s=40)
+        told = lambda: outside.figure("redrive_runs_total") == 70  # noqa: E731
+        wait_until(told, timeout_s=10, what="all endings are told")
+        names = outside.figures("redrive_runs_total", "workflow")
+
+    assert len(names) == 51  # fifty of them, and the rest
+    assert names["other",] == 20

@@ -1,0 +1,193 @@
+"""Figures: what is counted, how it is told, and that reading disturbs nobody."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from redrive.consumer.figures import EndFigures
+from redrive.consumer.observing import AttemptEnd
+from redrive.consumer.outcome import Account, Ending
+from redrive.events import ErrorInfo
+from redrive.kafka.log import Place
+from redrive.retry.kinds import Kind, Reason
+from redrive.telemetry import metrics as figures
+from redrive.telemetry.exposition import FiguresCollector, exposition
+from redrive.telemetry.instruments import Count, Figure, FigureType, Names, Reading, Spread
+from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES, Metrics
+
+EVERY = (*WORKER_FIGURES, *LETTER_FIGURES)
+PLACE = Place("events", 0)
+UNITS = {"seconds", "bytes", "ratio"}
+
+
+def of(metrics: Metrics, figure: Figure) -> Reading:
+    (reading,) = [reading for reading in metrics.read() if reading.figure is figure]
+    return reading
+
+
+def lettered(**more: object) -> Account:
+    error = ErrorInfo(
+        kind=Kind.PERMANENT,
+        type="ValueError",
+        message="no",
+        reason=Reason.PERMANENT,
+        attempts=1,
+        exhausted=False,
+    )
+    account = Account(PLACE, 5, Ending.DEAD_LETTERED, workflow_id="report", error=error)
+    return account._replace(**more)  # type: ignore[arg-type]  # a test's own fields
+
+
+@pytest.mark.parametrize("figure", EVERY, ids=lambda figure: figure.name)
+def test_a_figure_is_named_as_prometheus_wants_it(figure: Figure) -> None:
+    stem = figure.name.removesuffix("_total")
+
+    assert re.fullmatch(r"redrive(_[a-z]+)+", figure.name)
+    assert figure.name.endswith("_total") is (figure.type is FigureType.COUNTER)
+    assert (figure.unit in UNITS) is any(stem.endswith(f"_{unit}") for unit in UNITS)
+    assert bool(figure.bounds) is (figure.type is FigureType.HISTOGRAM)
+    assert list(figure.bounds) == sorted(set(figure.bounds))
+    assert figure.help.endswith(".")
+
+
+def test_no_name_is_given_twice_and_none_is_left_out_of_the_lists() -> None:
+    made = [found for found in vars(figures).values() if isinstance(found, Figure)]
+
+    assert len({figure.name for figure in made}) == len(made)
+    assert set(made) == set(EVERY)
+
+
+def test_endings_are_counted_by_workflow_and_letters_by_cause() -> None:
+    metrics = Metrics()
+    success = Account(PLACE, 6, Ending.SUCCEEDED, workflow_id="report", age_s=0.2)
+    redriven = success._replace(redrive_count=1, age_s=90_000.0)
+
+    EndFigures(metrics).settled([success, redriven, lettered(), lettered(workflow_id=None)])
+
+    assert of(metrics, figures.RUNS).values == {
+        ("report", "succeeded"): 2,
+        ("report", "dead_lettered"): 1,
+        ("", "dead_lettered"): 1,
+    }
+    assert of(metrics, figures.REDRIVEN).values == {("report", "succeeded"): 1}
+    assert of(metrics, figures.LETTERS).values == {
+        ("report", "permanent", "permanent"): 1,
+        ("", "permanent", "permanent"): 1,
+    }
+    (ages,) = of(metrics, figures.EVENT_AGE).spreads.values()
+    assert (sum(ages.counts), ages.sum) == (1, 0.2)
+
+
+def test_attempts_are_counted_by_kind_and_by_a_few_numbers() -> None:
+    metrics = Metrics()
+    observer = EndFigures(metrics)
+
+    for number in (1, 2, 5, 6, 10, 11, 500):
+        observer.attempt_ended(AttemptEnd("report", "e", number, kind=Kind.TIMEOUT, took_s=3.0))
+    observer.attempt_ended(AttemptEnd("report", "e", 501, kind=None, took_s=4.0))
+
+    assert of(metrics, figures.ATTEMPTS).values == {
+        ("report", "timeout", "1"): 1,
+        ("report", "timeout", "2"): 1,
+        ("report", "timeout", "5"): 1,
+        ("report", "timeout", "6-10"): 2,
+        ("report", "timeout", "more"): 2,
+        ("report", "none", "more"): 1,
+    }
+    (times,) = of(metrics, figures.ATTEMPT_TIME).spreads.values()
+    assert times.sum == 25.0
+
+
+def test_names_from_outside_stay_few_and_known_ones_are_never_among_the_rest() -> None:
+    names = Names(at_most=2)
+    names.know(["graph"])
+
+    seen = [names.of(name) for name in ("a", "b", "c", "a", "graph", None, "x" * 10_000)]
+
+    assert seen == ["a", "b", "other", "a", "graph", "", "other"]
+
+
+def test_a_name_that_is_too_long_takes_no_place() -> None:
+    names = Names(at_most=1)
+
+    assert [names.of("x" * 201), names.of("a")] == ["other", "a"]
+
+
+def everything() -> Metrics:
+    """Return metrics with a value in each counted figure, and hostile label values."""
+    metrics = Metrics()
+    for name in ('a"b\\c\nd', "ärger", ""):
+        EndFigures(metrics).settled([lettered(workflow_id=name, age_s=1.0)])
+    EndFigures(metrics).attempt_ended(AttemptEnd("a", "e", 1, kind=None, took_s=0.3))
+    metrics.settle_time.observe(99.0)
+    return metrics
+
+
+def test_what_is_scraped_is_read_back_as_it_was() -> None:
+    body, content_type = exposition(everything().read)
+
+    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+    runs = {sample.labels["workflow"]: sample.value for sample in families["redrive_runs"].samples}
+    settles = families["redrive_settle_seconds"].samples
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert runs == {'a"b\\c\nd': 1.0, "ärger": 1.0, "": 1.0}
+    # Beyond the last bound it is in the last bucket alone.
+    assert [s.value for s in settles if s.name.endswith("_bucket")] == [0.0] * 13 + [1.0]
+    assert [s.value for s in settles if s.name.endswith("_sum")] == [99.0]
+
+
+def test_who_asks_for_openmetrics_gets_it() -> None:
+    accept = "application/openmetrics-text; version=1.0.0"
+
+    body, content_type = exposition(everything().read, accept=accept)
+
+    names = {line.split()[2] for line in body.decode().splitlines() if line[:6] == "# TYPE"}
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert "redrive_runs" in names
+    assert body.endswith(b"# EOF\n")
+
+
+def test_a_program_of_your_own_registers_the_collector_where_it_likes() -> None:
+    registry, metrics = CollectorRegistry(), Metrics()
+    registry.register(FiguresCollector(metrics.read))
+    metrics.runs.add("report", "succeeded")
+    labels = {"workflow": "report", "ending": "succeeded"}
+
+    assert registry.get_sample_value("redrive_runs_total", labels) == 1.0
+    assert REGISTRY.get_sample_value("redrive_runs_total", labels) is None
+
+
+def test_a_source_is_looked_up_whenever_somebody_asks() -> None:
+    metrics, asked = Metrics(), [0]
+
+    def source() -> Iterator[Reading]:
+        asked[0] += 1
+        yield Reading(figures.HELD, {(): asked[0]})
+
+    metrics.add_source(source)
+
+    assert [of(metrics, figures.HELD).values for _ in range(2)] == [{(): 1}, {(): 2}]
+
+
+def test_reading_while_another_thread_counts_new_labels_raises_nothing_and_loses_nothing() -> None:
+    count, spread = Count(figures.RUNS), Spread(figures.EVENT_AGE)
+
+    def work() -> None:
+        for number in range(50_000):
+            count.add(str(number), "succeeded")
+            spread.observe(0.1, str(number))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        seen = len(count.read().values)
+        assert len(spread.read().spreads) >= seen - 1
+    thread.join()
+
+    assert len(count.read().values) == len(spread.read().spreads) == 50_000

@@ -1,0 +1,131 @@
+"""Since when a partition stands at its lowest unfinished offset, and whether that one moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tests.unit.test_intake import answers_of, covered, intake_of
+
+from redrive.consumer.answers import Answers
+from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.run import Run
+from redrive.consumer.runner import Again, Step
+from redrive.consumer.standing import PartitionStanding
+from redrive.consumer.turns import Turns
+from redrive.kafka.log import Committed, Place, Record
+from redrive.testing.clock import TurnedClock
+from redrive.testing.stage import event
+
+PLACE = Place("events", 0)
+
+
+def test_a_partition_with_nothing_unfinished_is_neither_old_nor_stuck() -> None:
+    seen = PartitionStanding(PLACE, None, since=0.0, window_used=0.0)
+
+    assert (seen.unfinished_s(100.0), seen.stuck_s(100.0, moved=None)) == (0.0, 0.0)
+
+
+def test_it_is_stuck_since_the_later_of_becoming_the_lowest_and_its_last_move() -> None:
+    seen = PartitionStanding(PLACE, 7, since=40.0, window_used=0.0)
+
+    assert seen.unfinished_s(100.0) == 60.0
+    assert [seen.stuck_s(100.0, moved=moved) for moved in (None, 10.0, 70.0)] == [60.0, 60.0, 30.0]
+
+
+def test_a_planned_wait_is_no_standstill_and_its_end_begins_one() -> None:
+    seen = PartitionStanding(PLACE, 7, since=40.0, window_used=0.0)
+
+    assert [seen.stuck_s(now, moved=150.0) for now in (100.0, 150.0, 160.0)] == [0.0, 0.0, 10.0]
+
+
+class Kafka:
+    """A log that begins at 0 and has no commits."""
+
+    def committed(self, places: Any, **_: object) -> dict[Place, Committed]:  # noqa: ANN401
+        return dict.fromkeys(places, Committed(None, None))
+
+    def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
+        return dict.fromkeys(places, 0)
+
+    def pause(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in
+
+    def resume(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in
+
+
+def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one() -> None:
+    clock, kafka = TurnedClock(), Kafka()
+    partitions = Partitions(buffer_bytes=2**20, session_timeout_s=30, incarnation=1, clock=clock)
+    log: Any = kafka
+    partitions.expect([PLACE])
+    partitions.read_committed(log)
+    partitions.take([Record(PLACE, at, None, b"x", (), None) for at in range(3)])
+    told = []
+
+    # 1 is settled first: 0 stays the lowest. Then 0 is: 2 becomes it. Then nothing is left.
+    for settled in ([1], [0], [], [2]):
+        partitions.settle({PLACE: settled})
+        clock.advance(10.0)
+        partitions.look()
+        (seen,) = partitions.standing.partitions
+        told.append((seen.lowest, seen.since, partitions.standing.events))
+
+    assert told == [(0, 10.0, 2), (2, 20.0, 1), (2, 20.0, 1), (None, 40.0, 0)]
+
+
+class Scripted:
+    """Runs one attempt for 5 s that moves in its middle, and asks for another in 60 s."""
+
+    def __init__(self, clock: TurnedClock) -> None:
+        self.clock = clock
+        self.moved = asyncio.Event()
+        self.ends = asyncio.Event()
+
+    def new_control(self) -> None:
+        return None
+
+    async def attempt(self, run: Run, **_: object) -> Step:
+        run.begin(self.clock.monotonic(), limit_s=None)
+        await self.moved.wait()
+        run.moved = self.clock.monotonic()
+        await self.ends.wait()
+        run.moved = self.clock.monotonic()
+        return Step(Again(60.0))
+
+
+async def settle_down() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
+    clock = TurnedClock()
+    runner, turns = Scripted(clock), Turns(in_flight=1, max_crashes=3, suspects_at_once=1)
+    intake = intake_of(answers_of(Answers), runner, lambda _: None, turns=turns, clock=clock)
+    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+    given = Delivery(record, 1, covered())
+    told = []
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        steps: list[Callable[[], None]] = [
+            lambda: intake.accept([given]),
+            runner.moved.set,
+            runner.ends.set,
+        ]
+        for step in steps:
+            clock.advance(10.0)
+            step()
+            await settle_down()
+            clock.advance(1.0)
+            told.append(intake.moved(PLACE, 0))
+        turns.cool("fates", until=500.0)
+        told.append(intake.moved(PLACE, 0))
+        intake.settled([Outcome(given, Ending.SUCCEEDED)])
+        told.append(intake.moved(PLACE, 0))
+        waking.cancel()
+
+    # Began at 10, moved at 21, ended at 32 with a retry at 92; its workflow rests until 500.
+    assert told == [10.0, 21.0, 92.0, 500.0, None]
