@@ -51,7 +51,7 @@ def test_a_blocked_loop_is_not_alive_and_is_told_of_all_the_same(
         wait_for(outside, "/livez", lambda said: said == READY, "the loop moves again")
 
     assert "the event loop stands still" in said.why
-    assert still_s["loop",] > 1.0 > still_s["poll",]
+    assert still_s["loop",] > max(1.0, still_s["poll",])
 
 
 def test_a_broker_that_is_away_makes_a_worker_unready_but_not_dead(
@@ -119,7 +119,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, *, supervised:
             tmp_path, environ=taken.environ, arguments=GRAPHS, supervised=supervised
         )
         worker.start()
-        code = worker.wait(timeout_s=30)
+        code = worker.wait(timeout_s=90)
 
     (line,) = [line for line in worker.log_file.read_text().splitlines() if line[:1] != "{"]
     assert code == 2

@@ -20,7 +20,8 @@ from redrive.consumer.health import Phase
 from redrive.consumer.intake import Intake
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
-from redrive.consumer.settle import Downstream, Settler
+from redrive.consumer.settle import Settler
+from redrive.consumer.sides import Downstream
 from redrive.errors import StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -19,6 +18,7 @@ from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
+from redrive.consumer.sides import Downstream, SettleQueue
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.log import Log, Place, Record
@@ -27,7 +27,7 @@ from redrive.state.dues import Dues
 from redrive.state.offsets import decode, encode
 from redrive.telemetry.metrics import Metrics
 
-__all__ = ["Downstream", "SettleQueue", "Settler"]
+__all__ = ["Settler"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -40,34 +40,6 @@ _REFUSED_AGAIN_S = 2.0
 _SEND_AGAIN_S = 0.05
 _BUSY_WAIT_S = 0.004
 _IDLE_WAIT_S = 0.1
-
-
-class Downstream(Protocol):
-    """The event loop's side; each call comes on the poll thread and must not block."""
-
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Events to run."""
-        ...
-
-    def withdraw(self, places: Mapping[Place, int]) -> None:
-        """Partitions (and the epochs) that are ours no longer: their runs must end."""
-        ...
-
-    def settled(self, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes that are durable."""
-        ...
-
-
-class SettleQueue(Protocol):
-    """The settle thread, as this side sees it."""
-
-    def submit(self, batch: Batch) -> None:
-        """Make a batch durable."""
-        ...
-
-    def watch(self) -> None:
-        """Abandon a call that has outlived its limit."""
-        ...
 
 
 @dataclass(slots=True)

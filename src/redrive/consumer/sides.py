@@ -1,0 +1,40 @@
+"""The settler's two sides: who runs events, and who makes batches durable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from redrive.consumer.outcome import Delivery, Outcome
+from redrive.kafka.batches import Batch
+from redrive.kafka.log import Place
+
+__all__ = ["Downstream", "SettleQueue"]
+
+
+class Downstream(Protocol):
+    """The event loop's side; each call comes on the poll thread and must not block."""
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Events to run."""
+        ...
+
+    def withdraw(self, places: Mapping[Place, int]) -> None:
+        """Partitions (and the epochs) that are ours no longer: their runs must end."""
+        ...
+
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that are durable."""
+        ...
+
+
+class SettleQueue(Protocol):
+    """The settle thread, as the poll thread sees it."""
+
+    def submit(self, batch: Batch) -> None:
+        """Make a batch durable."""
+        ...
+
+    def watch(self) -> None:
+        """Abandon a call that has outlived its limit."""
+        ...
