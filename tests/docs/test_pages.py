@@ -28,7 +28,17 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 # Programs that are not ours: their flags are theirs.
-FOREIGN = {"airflow", "export", "git", "mkdir", "pip"}
+FOREIGN = {
+    "airflow",
+    "export",
+    "git",
+    "kafka-console-consumer.sh",
+    "kafka-consumer-groups.sh",
+    "mkdir",
+    "pip",
+    "promtool",
+    "py-spy",
+}
 
 
 @dataclass(frozen=True)

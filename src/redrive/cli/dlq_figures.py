@@ -12,6 +12,8 @@ from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from datetime import datetime
+
     from redrive.dead_letter.options import LetterSettings
     from redrive.redriving.figures import LetterFigures
 
@@ -37,9 +39,10 @@ def figures(
 
     view = read_letters(settings.kafka)
     limits = settings.letters
-    told = letter_figures(view.letters, now=SYSTEM.now(), retention=limits.retention)
+    now = SYSTEM.now()
+    told = letter_figures(view.letters, now=now, retention=limits.retention)
     if prometheus:
-        _expose(told, limits)
+        _expose(told, limits, read_at=now)
         return
     alarms = _alarms(told, limits)
     if as_json:
@@ -63,7 +66,7 @@ def _alarms(told: LetterFigures, limits: LetterSettings) -> list[str]:
     return alarms
 
 
-def _expose(told: LetterFigures, limits: LetterSettings) -> None:
+def _expose(told: LetterFigures, limits: LetterSettings, *, read_at: datetime) -> None:
     from redrive.telemetry import metrics  # noqa: PLC0415 - keeps `--help` fast
     from redrive.telemetry.exposition import exposition  # noqa: PLC0415 - as above
     from redrive.telemetry.instruments import Reading  # noqa: PLC0415 - as above
@@ -74,6 +77,7 @@ def _expose(told: LetterFigures, limits: LetterSettings) -> None:
         Reading(metrics.OLDEST_OPEN, {(): oldest_s}),
         Reading(metrics.RETENTION, {(): limits.retention.total_seconds()}),
         Reading(metrics.PER_MINUTE, {(): told.per_minute}),
+        Reading(metrics.LETTERS_READ, {(): read_at.timestamp()}),
     ]
     text, _ = exposition(lambda: readings)
     sys.stdout.write(text.decode())

@@ -163,6 +163,12 @@ INFO = Figure(
     "Always 1: which worker this is.",
     labels=("version", "worker", "group", "delivery"),
 )
+STARTED = Figure(
+    "redrive_worker_start_time_seconds",
+    _GAUGE,
+    "When this worker was started, in seconds since 1970; another time after each death.",
+    unit="seconds",
+)
 READY = Figure("redrive_worker_ready", _GAUGE, "What `/readyz` says: 1 for 200.")
 STILL = Figure(
     "redrive_still_seconds",
@@ -197,8 +203,14 @@ PER_MINUTE = Figure(
     _GAUGE,
     "Letters that came, over the last ten minutes, in whatever state they are now.",
 )
+LETTERS_READ = Figure(
+    "redrive_letters_read_timestamp_seconds",
+    _GAUGE,
+    "When these figures were read from the topic, in seconds since 1970.",
+    unit="seconds",
+)
 
-LETTER_FIGURES = (OPEN, OLDEST_OPEN, RETENTION, PER_MINUTE)
+LETTER_FIGURES = (OPEN, OLDEST_OPEN, RETENTION, PER_MINUTE, LETTERS_READ)
 WORKER_FIGURES = (
     RUNS,
     LETTERS,
@@ -226,6 +238,7 @@ WORKER_FIGURES = (
     SPOOLED,
     SPOOL_BYTES,
     INFO,
+    STARTED,
     READY,
     STILL,
     OBSERVER_FAILURES,

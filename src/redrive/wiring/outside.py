@@ -42,6 +42,7 @@ class Outside:
         self._settings = settings
         self._metrics = metrics
         self._name = name
+        self._started_s = clock.now().timestamp()
         self._stall_s = settings.metrics.stall.total_seconds()
         self._loop = LoopPulse(clock)
         limits = Limits(settings.worker.in_flight, settings.worker.buffer, self._stall_s)
@@ -99,6 +100,7 @@ class Outside:
         worker, group = self._settings.worker, self._settings.kafka.group_id
         labels = (version("redrive"), self._name, group, worker.delivery.value)
         yield Reading(figures.INFO, {labels: 1})
+        yield Reading(figures.STARTED, {(): self._started_s})
         ready = is_ready(self._lookup.facts(), limit_s=self._stall_s)
         yield Reading(figures.READY, {(): int(ready.ok)})
         if self._spool is not None:
