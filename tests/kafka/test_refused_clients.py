@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     AclOperation,
     ResourceType,
 )
-from tests.kafka.guarded import grant, login
+from tests.kafka.guarded import forbid, forbid_no_more, grant, login
 
 from redrive.clock import SYSTEM
 from redrive.errors import NotStoredError, SettingsError
@@ -26,8 +26,10 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
 from redrive.kafka.topics import create_topics, verify_topics
-from redrive.redriving import read_letters
+from redrive.redriving import Selection, read_letters, redrive
 from redrive.testing.broker import LocalBroker
+from redrive.testing.letters import dead_letter, store_letters
+from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import Topics
 from redrive.testing.topics import create_topics as make_topics
@@ -173,6 +175,28 @@ def test_who_may_not_read_the_letters_hears_it_at_once(
         read_letters(settings)
 
     assert SYSTEM.monotonic() - start < AT_ONCE_S
+
+
+def test_who_may_not_write_the_events_hears_it_and_no_letter_is_driven(
+    guarded: LocalBroker, topics: Topics
+) -> None:
+    grant(guarded, "full", AclOperation.ALL, *topics.names)
+    grant(guarded, "full", AclOperation.ALL, "*", on=ResourceType.TRANSACTIONAL_ID)
+    forbid(guarded, "full", AclOperation.WRITE, topics.events)
+    letter = dead_letter(event({}), topic=topics.events)
+    store_letters(settings_of(guarded.bootstrap_servers, topics, {}), [letter])
+    settings = settings_of(guarded.servers_with_passwords, topics, login("full"))
+    selection, start = Selection.of([letter.dlq_id]), SYSTEM.monotonic()
+
+    with pytest.raises(SettingsError, match=r"[Aa]uthorization failed.*kafka-acls\.sh"):
+        redrive(settings, selection, actor="anna")
+    took_s = SYSTEM.monotonic() - start
+    forbid_no_more(guarded, "full", AclOperation.WRITE, topics.events)
+    report = redrive(settings, selection, actor="anna")
+
+    assert took_s < AT_ONCE_S
+    assert [done.entry.dlq_id for done in report.done] == [letter.dlq_id]
+    assert len(read_topic(guarded.bootstrap_servers, topics.events)) == 1
 
 
 def _answer(servers: str, topic: str, event_id: str) -> None:

@@ -25,6 +25,7 @@ from redrive.dead_letter.record import (
     letter_error,
 )
 from redrive.dead_letter.redact import Redactor, readable
+from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
 from redrive.kafka.batches import OutRecord
@@ -133,12 +134,10 @@ class DeadLetterQueue:
             RecordError: The event, or the context, cannot be written as JSON.
         """
         letter = self._letter(_bytes_of(original_event), error, retry_count, context or {})
-        smaller = letter.model_copy(update={"original_event": None})
         await self._producer.store(
             self._record(letter),
             what=f"letter {letter.dlq_id}",
-            # The source has the event's bytes anyway.
-            smaller=self._record(smaller),
+            smaller=[self._record(shorter) for shorter in shortened(letter)],
         )
         return letter.dlq_id
 

@@ -1,7 +1,7 @@
 """The dead letter: a run that was given up, whole, with why and where to go on.
 
-Source bytes are kept as base64, byte-exact. When a letter would be larger than its topic allows,
-the parsed `original_event` is dropped before anything of the source is.
+Source bytes are kept as base64, byte-exact. What is left out of a letter that would be larger than
+its topic allows is in `redrive.dead_letter.shortened`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from redrive.dead_letter.redact import (
     qualified,
     readable,
 )
+from redrive.dead_letter.shortened import shortened
 from redrive.events import UtcTime
 from redrive.retry.kinds import Kind, Reason
 
@@ -153,10 +154,13 @@ class DeadLetter(_Part):
     redrive_count: int = Field(0, ge=0)
 
     def to_bytes(self, *, limit: int | None = None) -> bytes:
-        """Return the JSON, without `original_event` when it would be over `limit` bytes."""
+        """Return the JSON; over `limit` bytes, without as much as it takes, the source excepted."""
         value = self.model_dump_json().encode()
-        if limit is not None and len(value) > limit and self.original_event is not None:
-            value = self.model_copy(update={"original_event": None}).model_dump_json().encode()
+        if limit is not None and len(value) > limit:
+            for letter in shortened(self):
+                value = letter.model_dump_json().encode()
+                if len(value) <= limit:
+                    break
         return value
 
     def headers(self) -> list[tuple[str, bytes]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -120,14 +121,14 @@ class ConfirmedProducer:
         self._producer = None
 
     async def store(
-        self, record: OutRecord, *, what: str, smaller: OutRecord | None = None
+        self, record: OutRecord, *, what: str, smaller: Sequence[OutRecord] = ()
     ) -> Published:
         """Return where the broker stored `record`.
 
         Args:
             record: What to store.
             what: How errors call it.
-            smaller: Stored instead when `record` is too large for its topic.
+            smaller: What is tried instead, in turn, when `record` is too large for its topic.
 
         Raises:
             KafkaUnavailableError: It was not confirmed in time; it may be stored all the same.
@@ -137,9 +138,9 @@ class ConfirmedProducer:
             return await self._confirmed(record)
         except KafkaException as refused:
             error = refused.args[0]
-            if smaller is None or error.code() not in TOO_LARGE:
+            if not smaller or error.code() not in TOO_LARGE:
                 raise self._failed(what, error) from refused
-        return await self.store(smaller, what=what)
+        return await self.store(smaller[0], what=what, smaller=smaller[1:])
 
     async def _confirmed(self, record: OutRecord) -> Published:
         future: asyncio.Future[_Report] = asyncio.get_running_loop().create_future()

@@ -24,7 +24,7 @@ from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, St
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 from redrive.telemetry.instruments import Count
 
-__all__ = ["TOPIC_ERRORS", "CallLimits", "Hands"]
+__all__ = ["RECORD_ERRORS", "TOPIC_ERRORS", "CallLimits", "Hands", "broken_by"]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -267,20 +267,11 @@ class Hands:
         return Refused(batch.number, why or "aborted", culprits)
 
     def _broken_by(self) -> KafkaError | None:
-        """Return what the transaction can only be aborted for; its calls and reports hide it.
-
-        A topic that may not be written to breaks the whole of it. What waits is then purged, the
-        next call is in an "erroneous state", and only a begin out of place names the reason.
-        """
         if not self._transactional:
             return None
-        try:
-            limit = self._limits.abort
-            self._bounded("begin_transaction", limit, self._open().begin_transaction)
-        except KafkaException as exception:
-            error = error_of(exception)
-            return error if error.txn_requires_abort() else None
-        return None
+        limit = self._limits.abort
+        error = self._bounded("begin_transaction", limit, broken_by, self._open())
+        return error if isinstance(error, KafkaError) else None
 
     def _abort(self) -> None:
         limit = self._limits.abort
@@ -361,6 +352,20 @@ class Hands:
             self._call = None
             # An abandoned thread must not make another call: its batch is someone else's now.
             self._check()
+
+
+def broken_by(producer: Producer) -> KafkaError | None:
+    """Return what a transaction can only be aborted for; its calls and reports hide it.
+
+    A topic that may not be written to breaks the whole of it. What waits is then purged, the next
+    call is in an "erroneous state", and only a begin out of place names the reason.
+    """
+    try:
+        producer.begin_transaction()
+    except KafkaException as exception:
+        error = error_of(exception)
+        return error if error.txn_requires_abort() else None
+    return None
 
 
 def _is_refusal(error: KafkaError) -> bool:

@@ -8,6 +8,7 @@ claim. [P13]
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -30,8 +31,8 @@ from redrive.kafka.client import READ_AHEAD, ClientConfig, producer_config, read
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.retrying import Said, error_of, with_advice
-from redrive.kafka.transaction import RECORD_ERRORS
+from redrive.kafka.retrying import Said, error_of, refused, with_advice
+from redrive.kafka.transaction import RECORD_ERRORS, TOPIC_ERRORS, broken_by
 
 __all__ = [
     "Door",
@@ -235,6 +236,7 @@ class KafkaDoor:
             TakenOverError: Another actor has claimed the partition.
             InDoubtError: They may be written or not.
             RefusedRecordsError: None is written: the broker refuses some for what they are.
+            SettingsError: None is written: this user may not write there.
         """
         assert self._producer is not None  # noqa: S101 - claimed before anything is decided
         producer, failed = self._producer, dict[int, KafkaError]()
@@ -246,10 +248,11 @@ class KafkaDoor:
             if producer.flush(_CALL_S) == 0 and not failed:
                 producer.commit_transaction(_CALL_S)
                 return
-            refused = {i: with_advice(e) for i, e in failed.items() if e.code() in RECORD_ERRORS}
-            if refused:
+            not_taken = {i: with_advice(e) for i, e in failed.items() if e.code() in RECORD_ERRORS}
+            if not_taken:
                 producer.abort_transaction(_CALL_S)
-                raise RefusedRecordsError(refused)
+                raise RefusedRecordsError(not_taken)
+            self._raise_if_forbidden(producer)
         except KafkaException as raised:
             failed[-1] = error_of(raised)
         except SystemError as raised:
@@ -279,6 +282,16 @@ class KafkaDoor:
         # What is not told of was stored: the commit says so.
         only_errors: ClientConfig = {"delivery.report.only.error": True}
         return make_producer({**config, **only_errors}, on_error=self._said)
+
+    def _raise_if_forbidden(self, producer: Producer) -> None:
+        broken = broken_by(producer)
+        if broken is None or broken.code() not in TOPIC_ERRORS:
+            return
+        self._producer = None
+        # Where no partition was let in, there is no transaction to abort, and the broker says so.
+        with suppress(KafkaException):
+            producer.abort_transaction(_CALL_S)
+        raise refused(self._settings.bootstrap_servers, broken)
 
     def _silent(self, why: str) -> KafkaUnavailableError:
         return KafkaUnavailableError(
