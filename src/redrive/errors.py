@@ -8,6 +8,7 @@
     ├── KafkaLostError           the consumer cannot go on (exit code 3)
     ├── FencedError              another worker with the same identity took over (exit code 4)
     ├── NotStoredError           the broker did not confirm a record
+    ├── NotifyError              a channel did not take a message
     ├── TransientError           raise it in a node: trying again can help
     │   └── RateLimitedError     raise it in a node: not before `retry_after`
     ├── PermanentError           raise it in a node: trying again cannot help
@@ -46,6 +47,7 @@ __all__ = [
     "MissingExtraError",
     "NodeExitError",
     "NotStoredError",
+    "NotifyError",
     "PermanentError",
     "ProcessDiedError",
     "RateLimitedError",
@@ -114,6 +116,12 @@ class NotStoredError(RedriveError):
     def __init__(self, message: str, *, kind: str = "transient") -> None:
         super().__init__(message)
         self.__redrive_kind__ = kind
+
+
+class NotifyError(RedriveError):
+    """A channel did not take a message, or did not say so in time."""
+
+    __redrive_kind__: ClassVar[str] = "transient"
 
 
 class TransientError(RedriveError):

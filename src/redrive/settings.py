@@ -20,6 +20,7 @@ from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.kafka.options import KafkaSettings
+from redrive.notify.options import NotifySettings
 from redrive.redriving.options import RedriveSettings
 from redrive.retry.config import RetryConfig
 from redrive.retry_settings import RetrySettings
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     letters: LetterSettings = Field(default_factory=LetterSettings)
     redrive: RedriveSettings = Field(default_factory=RedriveSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
 
     @classmethod
     def settings_customise_sources(

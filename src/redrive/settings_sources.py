@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from redrive.errors import SettingsError
 
@@ -186,20 +186,35 @@ class _Reader:
 
         Where the names are an enum's, others are refused.
         """
-        table = self._table(tree, path)
+        names, inner = get_args(annotation)
+        table = self._table(self._named(tree) if inner is SecretStr else tree, path)
         if isinstance(table, Problem):
             yield table
             return
-        names, inner = get_args(annotation)
         for name, value in table.items():
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from self.walk(inner, value, (*path, name))
+            elif inner is SecretStr:
+                yield Given((*path, name), value, self.origin)
             elif not (isinstance(names, type) and issubclass(names, Enum)):
                 yield from self._options(name, value, path)
             elif name in _values(names):
                 yield Given((*path, name), value, self.origin)
             else:
                 yield self._no_member(name, names, path)
+
+    def _named(self, tree: object) -> object:
+        """Name the URLs of a list by their schemes: `slack`, `json`, `json-2`."""
+        in_text = self.in_environment and isinstance(tree, str) and not tree.startswith(("{", "["))
+        urls = str(tree).split() if in_text else self._parsed(tree)
+        if not isinstance(urls, list):
+            return tree
+        named: dict[str, object] = {}
+        for url in urls:
+            scheme = str(url).partition("://")[0]
+            taken = sum(name.rpartition("-")[0] == scheme or name == scheme for name in named)
+            named[f"{scheme}-{taken + 1}" if taken else scheme] = url
+        return named
 
     def _items(self, model: type[BaseModel], given: object, path: Key) -> Iterator[Given | Problem]:
         """Look through a list of tables. It stays one value: it replaces an earlier source's."""

@@ -27,6 +27,7 @@ from redrive.dead_letter.spool import SpooledLetter, read_spool
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.topics import create_topics
+from redrive.notify.options import NotifySettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
@@ -34,6 +35,7 @@ from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics as create_test_topics
+from redrive.testing.webhook import Webhook
 from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
@@ -85,14 +87,19 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
     spool = tmp_path / "letters.jsonl"
     dead = [event({"fate": "permanent"}) for _ in range(2)]
 
-    with capture_logs() as logs:
-        async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):
+    with capture_logs() as logs, Webhook() as webhook:
+        notify = NotifySettings.model_validate({"urls": {"team": webhook.url}})
+        settings = _settings(stage, spool).model_copy(update={"notify": notify})
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
             await _answered(stage, [event({"fate": "success"})])
             await asyncio.to_thread(_delete, stage, stage.topics.dlq)
             stage.send(dead, partition=0)
             await asyncio.to_thread(_wait_for_alarms, logs, len(dead))
             await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
             assert not await asyncio.to_thread(stage.settled)
+            assert _titles(webhook)[0].endswith(
+                "Kafka does not take dead letters: they are spooled"
+            )
             spooled = [one for one in read_spool(spool) if isinstance(one, SpooledLetter)]
             await asyncio.to_thread(create_topics, stage.kafka_settings(), partitions=2)
             await asyncio.to_thread(stage.wait_settled, timeout_s=30)
@@ -244,6 +251,10 @@ async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_ba
     (spooled,) = read_spool(spool)
     assert isinstance(spooled, SpooledLetter)
     assert [record.value for record in records] == [spooled.value]
+
+
+def _titles(webhook: Webhook) -> list[str]:
+    return [str(message["title"]) for message in webhook.received]
 
 
 def _as_user(guarded: LocalBroker, folder: Path) -> tuple[Stage, Settings]:

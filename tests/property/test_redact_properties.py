@@ -88,3 +88,17 @@ def test_a_hostile_megabyte_is_masked_in_time(piece: str) -> None:
     BUILT_IN.mask(text)
 
     assert time.monotonic() - began < PATIENCE_S
+
+
+def test_an_excerpt_of_a_long_word_takes_no_longer_than_one_of_many_words() -> None:
+    def took_s(text: str) -> float:
+        began = time.perf_counter()
+        BUILT_IN.excerpt(text, 500)
+        return time.perf_counter() - began
+
+    words, word = "word " * (LENGTH // 5), "x" * LENGTH
+
+    # The best of three, as other processes want their time too.
+    best_s = [min(took_s(text) for _ in range(3)) for text in (word, words)]
+
+    assert best_s[0] < 20 * best_s[1]

@@ -110,10 +110,14 @@ class Loop:
 
     `owed` counts the attempts of each event that began and ended badly, by failure or by death:
     what its history must account for. `cuts` counts deaths, and losses that nobody could make good.
+    `told` counts the endings that those who watch hear of.
     """
 
-    def __init__(self, owed: Counter[tuple[Place, int]], cuts: int) -> None:
+    def __init__(
+        self, owed: Counter[tuple[Place, int]], cuts: int, told: Counter[tuple[Place, int]]
+    ) -> None:
         self.owed = owed
+        self.told = told
         self.cuts = cuts
         self.waiting: list[Delivery] = []
         self.running: list[Delivery] = []
@@ -129,7 +133,8 @@ class Loop:
         """Leave them running: a zombie's outcome may come at any time."""
         self.waiting = [d for d in self.waiting if d.epoch > places.get(d.place, 0)]
 
-    def settled(self, outcomes: Sequence[Outcome]) -> None: ...
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
+        self.told.update((each.delivery.place, each.delivery.offset) for each in outcomes)
 
 
 class Story:
@@ -152,6 +157,7 @@ class Story:
         self.lives = 0
         self.cuts = 0
         self.owed: Counter[tuple[Place, int]] = Counter()
+        self.told: Counter[tuple[Place, int]] = Counter()
         self.new_worker()
 
     def tell(self, steps: int) -> None:
@@ -171,7 +177,7 @@ class Story:
         self.clock = TurnedClock()
         self.client = Client(self.broker)
         self.queue = Queue(self._answer)
-        self.loop = Loop(self.owed, self.cuts)
+        self.loop = Loop(self.owed, self.cuts, self.told)
         self.partitions = self.partitions_class(
             buffer_bytes=2**20,
             session_timeout_s=30.0,
@@ -279,6 +285,7 @@ class Story:
 
     def judge(self) -> None:
         assert all(count == 1 for count in self.broker.results.values())
+        assert self.told <= self.broker.results
         for place, committed in self.broker.committed.items():
             passed = range(committed.offset or 0)
             assert all(self.broker.results[place, offset] for offset in passed)
@@ -356,7 +363,7 @@ SEEDS = range(400)
 STEPS = 150
 
 
-@pytest.mark.invariant("P1", "P2", "P3", "P5")
+@pytest.mark.invariant("P1", "P2", "P3", "P5", "P14")
 def test_each_event_is_answered_once_whatever_the_broker_does() -> None:
     for seed in SEEDS:
         try:
@@ -401,7 +408,7 @@ class CommitsLater(Client):
 def settler_over(
     client: Client, *, transactional: bool
 ) -> tuple[Settler, Queue, Loop, TurnedClock]:
-    clock, queue, loop = TurnedClock(), Queue(lambda _: None), Loop(Counter(), 0)
+    clock, queue, loop = TurnedClock(), Queue(lambda _: None), Loop(Counter(), 0, Counter())
     partitions = Partitions(buffer_bytes=2**20, session_timeout_s=30.0, incarnation=1, clock=clock)
     settler = Settler(
         queue, loop, partitions, incarnation=1, transactional=transactional, clock=clock
@@ -451,6 +458,24 @@ def test_giving_partitions_away_waits_for_no_answer_that_cannot_come() -> None:
     settler.revoked(client, PLACES, lost=False)
 
     assert clock.monotonic() - began < 1.0
+
+
+@pytest.mark.invariant("P14")
+def test_what_is_stored_after_its_partition_has_gone_is_told_as_well() -> None:
+    client = Client(Broker())
+    settler, queue, loop, clock = settler_over(client, transactional=True)
+    settler.received([_record(place, 0) for place in PLACES])
+    for delivery in loop.waiting:
+        settler.finish(_outcome(delivery))
+    settler.turn(client, gap_s=0.0)
+    assert queue.batch is not None
+
+    settler.revoked(client, PLACES[:1], lost=True)
+    settler.report(Stored(queue.batch.number))
+    clock.advance(1.0)
+    settler.turn(client, gap_s=0.0)
+
+    assert loop.told == {(place, 0): 1 for place in PLACES}
 
 
 def test_a_commit_that_fails_is_sent_again_after_a_while() -> None:

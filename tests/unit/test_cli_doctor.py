@@ -58,14 +58,16 @@ def test_where_all_is_well_each_check_says_so(module: str) -> None:
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    assert result.stdout == "ok       settings\nok       graphs\nok       retries\n"
+    assert (
+        result.stdout == "ok       settings\nok       graphs\nok       retries\nok       notify\n"
+    )
 
 
 def test_a_warning_says_what_to_do_and_ends_with_0(module: str) -> None:
     result = doctor("--graph", f"report={module}:stacked")
 
     assert result.exit_code == 0
-    what, advice = result.stdout.splitlines()[2:]
+    what, advice = result.stdout.splitlines()[2:4]
     assert what == (
         "warning  retries: node 'write' of graph 'report' is tried 3 times by LangGraph's "
         "RetryPolicy, and the worker tries each run 4 times: up to 12 calls"
@@ -91,6 +93,19 @@ def test_json_is_for_programs_whatever_a_module_prints(module: str) -> None:
     (found,) = json.loads(result.stdout)["retries"]
     assert set(found) == {"level", "what", "advice"}
     assert found["level"] == "warning"
+
+
+def test_who_cannot_be_told_of_letters_is_named(module: str, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        f'[notify]\nhook = "{module}:nothing"\n[notify.urls]\nteam = "nosuchservice://hunter2"\n'
+    )
+
+    result = doctor("--config", "own.toml", "--graph", f"report={module}:stacked", "--json")
+
+    assert result.exit_code == ExitCode.ENDED_BADLY
+    found = [one["what"] for one in json.loads(result.stdout)["notify"]]
+    assert [what.partition(":")[0] for what in found] == ["notify.urls.team", "notify.hook"]
+    assert "hunter2" not in result.output
 
 
 def test_a_graph_that_cannot_be_loaded_hides_no_other(module: str) -> None:

@@ -147,3 +147,24 @@ def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
     assert [outcome.delivery.offset for outcome in finished] == [0, 2]
     (told,) = [line for line in logs if line["event"] == "event.not_taken"]
     assert (told["offset"], told["log_level"]) == (1, "error")
+
+
+async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_this_one() -> None:
+    finished = list[Outcome]()
+    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    value, headers = event({}).to_bytes(), (("redrive-thread", b"one"),)
+    record, next_one = (Record(PLACE, at, None, value, headers, None) for at in (0, 2))
+    old, new = (Delivery(record, epoch, covered()) for epoch in (1, 2))
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        intake.accept([new, Delivery(next_one, 2, covered())])
+        while not finished or intake.running:  # noqa: ASYNC110 - of its own accord
+            await asyncio.sleep(0)
+        intake.settled([Outcome(old, Ending.SUCCEEDED)])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        waking.cancel()
+
+    assert [outcome.delivery.offset for outcome in finished] == [0]
+    assert intake.endings == {Ending.SUCCEEDED: 1}

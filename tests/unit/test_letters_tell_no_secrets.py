@@ -117,7 +117,7 @@ def delivery(value: bytes) -> Delivery:
 
 def told(outcome: Outcome, logged: object = "") -> str:
     """Return all that was written, as a reader sees it."""
-    texts = [repr(logged)]
+    texts = [repr(logged), repr(outcome.account)]
     for record in outcome.records:
         texts += [str(header) for header in record.headers]
         texts += list(strings(json.loads(record.value or b"")))

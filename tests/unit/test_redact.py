@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from redrive.dead_letter.options import LetterSettings
@@ -108,6 +110,27 @@ def test_a_secret_is_masked(text: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_secret_stays(text: str) -> None:
     assert BUILT_IN.mask(text) == text
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_within_data_every_text_is_masked_and_every_name_of_one(text: str) -> None:
+    data = {"a": text, "b": [{text: 1}, (text, None)], "c": {"n": 7}}
+
+    masked = BUILT_IN.within(data)
+
+    assert SECRETS[text] not in json.dumps(masked, ensure_ascii=False)
+    assert masked["c"] == {"n": 7}
+
+
+def test_within_data_a_name_tells_of_a_secret() -> None:
+    told = {"password": "hunter2", "n": [{"api_key": "a b"}], "dlq_id": "7f0c5f0e-2a53", "x": "y"}
+
+    assert BUILT_IN.within(told) == {
+        "password": "[redacted:secret]",
+        "n": [{"api_key": "[redacted:secret]"}],
+        "dlq_id": "7f0c5f0e-2a53",
+        "x": "y",
+    }
 
 
 @pytest.mark.parametrize(

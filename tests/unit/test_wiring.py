@@ -12,15 +12,19 @@ from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Upward
+from redrive.consumer.observing import Observers
 from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.dead_letter.options import LetterSettings
+from redrive.errors import SettingsError
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
+from redrive.notify.options import NotifySettings
 from redrive.retry import Kind
 from redrive.settings import Settings
 from redrive.testing.clock import TurnedClock
+from redrive.wiring import LangGraphKafkaConsumer
 from redrive.wiring import parts as wiring_parts
 from redrive.wiring.graphs import policies, warn_of_stacked_retries
 
@@ -50,11 +54,13 @@ def build(settings: Settings) -> Parts:
         settings,
         processor,
         checkpoints,
-        report,
-        lambda _: Policy(),
-        "w",
-        TurnedClock(),
         Upward(downstream, lambda _: None, lambda _: None),
+        report=report,
+        policy=lambda _: Policy(),
+        name="w",
+        observers=Observers(),
+        spooled=lambda _: None,
+        clock=TurnedClock(),
     )
 
 
@@ -143,3 +149,24 @@ def test_a_workflow_has_the_policy_of_the_graph_that_serves_it() -> None:
     assert (other.retry.max_retries, other.run_s, other.attempt_s) == (5, 600.0, None)
     assert other.retry.retries_for(Kind.TIMEOUT) == 0
     assert unknown == other
+
+
+@pytest.mark.parametrize(
+    ("notify", "problem"),
+    [
+        ({"urls": {"team": "nosuchservice://hunter2"}}, "notify.urls.team: apprise knows no such"),
+        ({"hook": "nosuchmodule:tell"}, "notify.hook: there is no module 'nosuchmodule'"),
+    ],
+)
+async def test_who_cannot_be_told_is_said_before_anything_starts(
+    notify: dict[str, object], problem: str
+) -> None:
+    graph: Any = StateGraph(dict)
+    graph.add_node("n", lambda _: {})
+    graph.add_edge(START, "n")
+    settings = Settings(notify=NotifySettings.model_validate(notify))
+
+    with pytest.raises(SettingsError, match=problem) as caught:
+        await LangGraphKafkaConsumer(settings, {"*": graph}).start()
+
+    assert "hunter2" not in str(caught.value)

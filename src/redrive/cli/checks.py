@@ -13,9 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from redrive.errors import SettingsError
+from redrive.graphs.import_paths import import_function
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
 from redrive.graphs.stacking import stacked_retries
+from redrive.notify.channels import AppriseChannel
+from redrive.notify.hook import Hook
 from redrive.settings import Settings
 
 __all__ = ["CHECKS", "Check", "Examined", "Finding", "Level", "examine"]
@@ -88,5 +91,22 @@ def _retries(examined: Examined) -> Iterator[Finding]:
             yield Finding(Level.WARNING, found.what, found.advice)
 
 
-CHECKS: Mapping[str, Check] = {"graphs": _graphs, "retries": _retries}
+def _notify(examined: Examined) -> Iterator[Finding]:
+    settings = examined.settings.notify
+    advice = "a worker does not start until this is mended; then try: redrive notify test"
+    for name, url in settings.urls.items():
+        try:
+            AppriseChannel(name, url.get_secret_value())
+        except SettingsError as error:
+            yield Finding(Level.ERROR, str(error), advice)
+    if settings.hook is None:
+        return
+    try:
+        with redirect_stdout(sys.stderr):
+            Hook(import_function(settings.hook, what="notify.hook"))
+    except SettingsError as error:
+        yield Finding(Level.ERROR, str(error), "a worker does not start until this is mended")
+
+
+CHECKS: Mapping[str, Check] = {"graphs": _graphs, "retries": _retries, "notify": _notify}
 """All checks, by the name that is printed."""

@@ -30,7 +30,7 @@ def show(
     wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id, or an event_id.")],
     as_json: Json = False,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show the event's payload, key and headers.")
+        bool, typer.Option("--reveal", help="Show the letter as it lies, with the event's payload.")
     ] = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from redrive.cli.output import visible
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.states import State
+from redrive.dead_letter.redact import BUILT_IN
+from redrive.dead_letter.states import LetterState, State
 from redrive.redriving.letters import LetterStory, event_id_of
 from redrive.units import format_duration
 
@@ -36,7 +37,7 @@ def letter_json(story: LetterStory, *, topic: str, reveal: bool) -> dict[str, ob
         "event_id": event_id_of(stored.letter),
         "stored": place,
         "state": story.state.value,
-        "states": [state.model_dump(mode="json") for state in story.states],
+        "states": [_state(state, reveal=reveal) for state in story.states],
         "masked": not reveal,
         "letter": letter.model_dump(mode="json"),
     }
@@ -57,7 +58,7 @@ def letter_page(story: LetterStory, *, topic: str, reveal: bool) -> None:
     _print_part(console, "attempts", _attempts(letter))
     _print_part(console, "traceback", _traceback(letter))
     _print_part(console, "event", _event(whole, letter, reveal=reveal))
-    _print_part(console, "what became of it", _history(story))
+    _print_part(console, "what became of it", _history(story, reveal=reveal))
     _print_part(console, "go on with", _commands(story, reveal=reveal))
 
 
@@ -130,10 +131,11 @@ def _event(whole: DeadLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[s
         yield repr(letter.source.value)
 
 
-def _history(story: LetterStory) -> Iterator[str]:
+def _history(story: LetterStory, *, reveal: bool) -> Iterator[str]:
     for state in story.states:
         how = f", {state.mode}" if state.mode else ""
-        why = f": {state.reason}" if state.reason else ""
+        reason = state.reason if reveal or not state.reason else BUILT_IN.mask(state.reason)
+        why = f": {reason}" if reason else ""
         yield f"{state.timestamp.isoformat()}  {state.state.value}{how} by {state.actor}{why}"
 
 
@@ -179,7 +181,7 @@ def _cut(line: str) -> str:
 
 
 def _masked(letter: DeadLetter) -> DeadLetter:
-    """Hide what the producer wrote: value, parsed form, foreign headers, a key of its own."""
+    """Hide what the producer wrote: value, parsed form, foreign headers, a key; and secrets."""
     source = letter.source
     own_key = (event_id_of(letter) or "").encode()
     hidden = source.model_copy(
@@ -191,14 +193,29 @@ def _masked(letter: DeadLetter) -> DeadLetter:
     )
     event = letter.original_event
     if event is not None:
-        event = {name: v if name in _PLAIN else _shape(v) for name, v in event.items()}
-    return letter.model_copy(update={"source": hidden, "original_event": event})
+        event = {BUILT_IN.mask(name): _hidden(name, value) for name, value in event.items()}
+    # A worker has masked its own texts. Other writers of letters may not have.
+    told = letter.model_dump(mode="json", exclude={"source", "original_event"})
+    return DeadLetter.model_validate(
+        {**BUILT_IN.within(told), "source": hidden, "original_event": event}
+    )
+
+
+def _hidden(name: str, value: object) -> object:
+    if name in _PLAIN and isinstance(value, str):
+        return BUILT_IN.mask(value)
+    return _shape(value)
 
 
 def _shape(value: object) -> object:
     """Keep the names, hide what they hold."""
     if isinstance(value, dict):
-        return {name: _shape(inner) for name, inner in value.items()}
+        return {BUILT_IN.mask(name): _shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_shape(inner) for inner in value]
     return MASK
+
+
+def _state(state: LetterState, *, reveal: bool) -> object:
+    told = state.model_dump(mode="json")
+    return told if reveal else BUILT_IN.within(told)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.output import note, print_table
+from redrive.dead_letter.redact import BUILT_IN
 from redrive.redriving.deciding import Send
 from redrive.redriving.facts import Done, Report
 from redrive.redriving.following import RunEnding
@@ -47,7 +48,7 @@ def ending_line(ending: RunEnding) -> str:
 
 
 def report_json(report: Report, endings: list[RunEnding] | None = None) -> dict[str, object]:
-    """Return the report for programs."""
+    """Return the report for programs, masked."""
     told: dict[str, object] = {
         "done": [_done(done) for done in report.done],
         "refused": [
@@ -75,7 +76,7 @@ def report_json(report: Report, endings: list[RunEnding] | None = None) -> dict[
             {"dlq_id": end.entry.dlq_id} | end.answer.model_dump(mode="json", exclude={"result"})
             for end in endings
         ]
-    return told
+    return BUILT_IN.within(told)
 
 
 def judge(report: Report, endings: list[RunEnding] | None = None) -> None:

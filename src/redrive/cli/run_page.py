@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from redrive.cli.output import visible
+from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import State
 from redrive.redriving.letters import LetterStory
 from redrive.redriving.runs import EventRecord, RunResult, RunStory, Standing
@@ -17,8 +18,8 @@ __all__ = ["run_json", "run_page", "where"]
 
 
 def run_json(story: RunStory) -> dict[str, object]:
-    """Return the story for programs; what the graph answered is left out."""
-    return {
+    """Return the story for programs, masked; what the graph answered is left out."""
+    told = {
         "event_id": story.event_id,
         "where": where(story),
         "events": [_event_json(event) for event in story.events],
@@ -26,6 +27,7 @@ def run_json(story: RunStory) -> dict[str, object]:
         "letters": [_letter_json(one) for one in story.letters],
         "unreadable_results": story.unreadable,
     }
+    return BUILT_IN.within(told)
 
 
 def run_page(story: RunStory) -> None:
@@ -98,7 +100,7 @@ def _print_part(console: Console, title: str, lines: Iterator[str]) -> None:
     if whole:
         console.print(Text(f"\n{title}", style="bold"))
         for line in whole:
-            first, *more = line.split("\n")
+            first, *more = BUILT_IN.mask(line).split("\n")
             tail = f" (… {len(more)} more lines)" if more else ""
             console.print(Text(f"  {visible(first)[:2000]}{tail}"))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redrive.cli.exits import needs_extra
 from redrive.cli.options import BootstrapServers, Config, Graph, LanggraphJson, start, targets
+
+if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
+    from redrive.settings import Settings
 
 __all__ = ["worker"]
 
@@ -65,22 +67,30 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     log_json = None if log_format is None else log_format is _LogFormat.JSON
     settings = start(config, flags, log_json=log_json, log_level=log_level.upper())
     if settings.worker.processes:
-        raise typer.Exit(_supervise(grace=settings.worker.grace))
+        raise typer.Exit(_supervise(settings))
     with needs_extra("langgraph", extra="worker"):
         from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
     raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json))
 
 
-def _supervise(*, grace: timedelta) -> int:
+def _supervise(settings: Settings) -> int:
     """Become the parent of a worker that has the flags of this process."""
     from redrive.consumer.supervisor import (  # noqa: PLC0415 - keeps `--help` fast
         STOP_MARGIN_S,
         Supervisor,
     )
+    from redrive.notify.crashes import CrashAlarm  # noqa: PLC0415 - as above
 
     # The child looks for modules where this process does: `python -m` alone adds the working
     # directory, where a file of the user's may have the name of a module of Python's own.
     python = [sys.executable, *([] if str(Path.cwd()) in sys.path else ["-P"])]
     # Of a flag that is given twice the later one holds.
     command = [*python, "-m", "redrive", *sys.argv[1:], "--processes", "0"]
-    return Supervisor(command, patience_s=grace.total_seconds() + STOP_MARGIN_S).run()
+    patience_s = settings.worker.grace.total_seconds() + STOP_MARGIN_S
+    alarm = CrashAlarm(
+        settings.notify, worker=settings.worker.name, redactor=settings.letters.redactor()
+    )
+    try:
+        return Supervisor(command, patience_s=patience_s, died=alarm.died).run()
+    finally:
+        alarm.close()

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from redrive.clock import Clock
 from redrive.consumer.letter_states import redrive_count_of, states_after
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Account, Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.fingerprint import fingerprint
 from redrive.dead_letter.record import (
@@ -37,6 +37,7 @@ from redrive.events import (
     ErrorInfo,
     ResultStatus,
     RunInfo,
+    WorkflowEvent,
     WorkflowResultEvent,
     readable_event_id,
 )
@@ -107,10 +108,12 @@ class Answers:
         if record.size_bytes > limit:
             text = f"the result has {record.size_bytes} bytes, {self._results_topic} takes {limit}"
             return self._unpublishable(run, text, Reason.RESULT_TOO_LARGE)
+        ending = Ending.SUCCEEDED if ended.reason is None else Ending.FAILED
         return Outcome(
             run.delivery,
-            Ending.SUCCEEDED if ended.reason is None else Ending.FAILED,
+            ending,
             (record, *self._states(run, State.RESOLVED, ended.reason)),
+            self._account(run, ending, attempts=run.attempts + 1, error=info, graph=ended.graph),
             fallback=lambda text: self._unpublishable(run, text, Reason.RESULT_REFUSED),
         )
 
@@ -120,7 +123,10 @@ class Answers:
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         record = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
         return Outcome(
-            run.delivery, Ending.DEAD_LETTERED, (record, self._letter_record(run.delivery, letter))
+            run.delivery,
+            Ending.DEAD_LETTERED,
+            (record, self._letter_record(run.delivery, letter)),
+            self._account(run, Ending.DEAD_LETTERED, error=info, graph=given_up.graph),
         )
 
     def expired(self, run: Run) -> Outcome:
@@ -136,12 +142,14 @@ class Answers:
         record = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
         # It ends without a letter of its own: the one that it came from stays to be worked on.
         states = self._states(run, State.OPEN, Reason.EXPIRED)
-        return Outcome(run.delivery, Ending.EXPIRED, (record, *states))
+        account = self._account(run, Ending.EXPIRED, error=info)
+        return Outcome(run.delivery, Ending.EXPIRED, (record, *states), account)
 
     def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is."""
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
         letter = self._letter(delivery, given_up)
+        info = _error_info(letter, given_up.failure, attempts=0)
         records = [self._letter_record(delivery, letter)]
         event_id = readable_event_id(delivery.record.value)
         if event_id is not None:
@@ -152,14 +160,55 @@ class Answers:
                 status=ResultStatus.ERROR,
                 timestamp=self._clock.now(),
                 error=_text(letter),
-                error_info=_error_info(letter, given_up.failure, attempts=0),
+                error_info=info,
             )
             records.append(self._result_record(result))
-        return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records))
+        account = Account(
+            delivery.place,
+            delivery.offset,
+            Ending.DEAD_LETTERED,
+            workflow_id=letter.context.workflow_id,
+            event_id=event_id,
+            redrive_count=letter.redrive_count,
+            error=info,
+        )
+        return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records), account)
 
-    def skipped(self, delivery: Delivery) -> Outcome:
+    def skipped(self, delivery: Delivery, event: WorkflowEvent) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
-        return Outcome(delivery, Ending.SKIPPED)
+        account = Account(
+            delivery.place,
+            delivery.offset,
+            Ending.SKIPPED,
+            workflow_id=event.workflow_id,
+            event_id=event.event_id,
+        )
+        return Outcome(delivery, Ending.SKIPPED, (), account)
+
+    def _account(
+        self,
+        run: Run,
+        ending: Ending,
+        *,
+        attempts: int | None = None,
+        error: ErrorInfo | None = None,
+        graph: GraphVersion | None = None,
+    ) -> Account:
+        age_s = (self._clock.now() - run.event.timestamp).total_seconds()
+        return Account(
+            run.delivery.place,
+            run.delivery.offset,
+            ending,
+            workflow_id=run.event.workflow_id,
+            event_id=run.event.event_id,
+            attempts=run.attempts if attempts is None else attempts,
+            redrive_count=run.headers.count,
+            took_s=None if run.began is None else self._clock.monotonic() - run.began,
+            # The producer's clock may be ahead of ours.
+            age_s=max(age_s, 0.0),
+            error=error,
+            graph=graph,
+        )
 
     def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[OutRecord, ...]:
         return states_after(

@@ -93,6 +93,11 @@ class Worker:
         """How many events ended in which way, durably, since the start."""
         return Counter() if self._parts is None else Counter(self._parts.intake.endings)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has stopped; one that was not started has not."""
+        return self._life is not None and self._life.done()
+
     async def start(self) -> None:
         """Open everything and join the group.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run, thread_of
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
@@ -51,9 +52,10 @@ class Intake:
         new_lease: Makes the lease of one attempt.
         keep: Saves a finished thread from being swept.
         clock: For deadlines and held retries.
+        observers: Told of attempts that ended, and of endings that are durable.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by its name
         self,
         runner: Runner,
         answers: Answers,
@@ -64,6 +66,7 @@ class Intake:
         new_lease: Callable[[], Lease],
         keep: Callable[[str], Coroutine[None, None, None]],
         clock: Clock,
+        observers: Observers | None = None,
     ) -> None:
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
@@ -73,6 +76,7 @@ class Intake:
         self._keep = keep
         self._leftovers = leftovers
         self._clock = clock
+        self._observers = observers or Observers()
         self._turns = turns
         self._asked: dict[Run, None] = {}
         self._live: dict[Run, _Live] = {}
@@ -115,19 +119,24 @@ class Intake:
                     live.task.cancel()
         self._go_on()
 
-    def settled(self, outcomes: Iterable[Outcome]) -> None:
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
         """Count endings that are durable; let start what waited for them, or for their commit."""
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
-            run = self._open.pop((outcome.delivery.place, outcome.delivery.offset), None)
-            if run is None:
+            at = (outcome.delivery.place, outcome.delivery.offset)
+            run = self._open.get(at)
+            # Durable, and its partition gone: the run that is open there is another one.
+            if run is None or run.delivery.epoch != outcome.delivery.epoch:
                 continue
+            del self._open[at]
             self._turns.release(run)
             if run.finished and outcome.ending is Ending.DEAD_LETTERED and self._tasks is not None:
                 # Its result could not be published: a redrive will want what the thread holds.
                 self._tasks.create_task(self._keep_thread(run.thread_id))
         self._ask_again()
         self._go_on()
+        told = [outcome.account for outcome in outcomes if outcome.account is not None]
+        self._observers.settled(told)
 
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
@@ -170,7 +179,7 @@ class Intake:
             self._finish(self._answers.unreadable(delivery, error))
             return
         if event.event_type != TRIGGERED:
-            self._finish(self._answers.skipped(delivery))
+            self._finish(self._answers.skipped(delivery, event))
             return
         history = delivery.starts.history(record.offset)
         run = Run(
@@ -229,6 +238,8 @@ class Intake:
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
                 step = await self._runner.attempt(run, lease=live.lease, control=live.control)
+            if step.attempt is not None:
+                self._observers.attempt_ended(step.attempt)
             if not self._is_gone(run):
                 self._follow(run, step)
         except asyncio.CancelledError:

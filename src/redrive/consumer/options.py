@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import timedelta
 from enum import StrEnum
 
@@ -51,6 +53,11 @@ class WorkerSettings(BaseModel):
         description="1: a parent process watches the worker and replaces it when it dies. 0: no "
         "parent, for a platform that replaces the worker itself.",
     )
+
+    @property
+    def name(self) -> str:
+        """What people call this worker: its id, else its host and process."""
+        return self.id or f"{socket.gethostname()}:{os.getpid()}"
 
     @field_validator("processes")
     @classmethod

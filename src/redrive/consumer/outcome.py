@@ -1,4 +1,7 @@
-"""What an event came to, ready to be settled: the records to write and the offset they finish."""
+"""What an event came to, ready to be settled: the records to write and the offset they finish.
+
+An `Account` goes along: what is told of it, once it is durable, to those who watch the worker.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from redrive.events import ErrorInfo
+from redrive.graphs.runs import GraphVersion
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Place, Record
 from redrive.state.reservations import Reservations
 
-__all__ = ["Delivery", "Ending", "Outcome"]
+__all__ = ["Account", "Delivery", "Ending", "Outcome"]
 
 
 class Ending(StrEnum):
@@ -45,6 +50,43 @@ class Delivery:
         return self.record.offset
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is told of an ending to those who watch: facts, and nothing of what the event holds.
+
+    Args:
+        place: The event's partition.
+        offset: Its offset there.
+        ending: How it ended.
+        workflow_id: As the event says, if it can be read.
+        event_id: As above.
+        attempts: How many there were, over all lives of its workers.
+        redrive_count: How often it was driven again.
+        took_s: Seconds from the begin of its first attempt in this worker; None without any.
+        age_s: Seconds from the event's own timestamp; None if it has none that can be read.
+        error: Why it did not succeed, masked as in the result; None if it did, or was skipped.
+        graph: The graph that ran, where that is known.
+    """
+
+    place: Place
+    offset: int
+    ending: Ending
+    workflow_id: str | None = None
+    event_id: str | None = None
+    attempts: int = 0
+    redrive_count: int = 0
+    took_s: float | None = None
+    age_s: float | None = None
+    error: ErrorInfo | None = None
+    graph: GraphVersion | None = None
+
+    @property
+    def headline(self) -> str:
+        """The first line of the error's message; empty without one."""
+        text = "" if self.error is None else self.error.message
+        return next((line for line in text.splitlines() if line.strip()), "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """An event's ending and the records that make it known.
@@ -56,6 +98,7 @@ class Outcome:
     delivery: Delivery
     ending: Ending
     records: tuple[OutRecord, ...] = ()
+    account: Account | None = None
     fallback: Callable[[str], Outcome] | None = field(default=None, repr=False)
 
     @property

@@ -11,6 +11,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers, GivenUp
+from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
@@ -97,11 +98,13 @@ class Step:
         next: Its outcome, another attempt, or nothing here.
         rest_s: In so many seconds nothing of the workflow is to start: a service asked for that.
         leftover: What goes on of an attempt that was ended, to be watched.
+        attempt: The attempt, for those who watch; None if none ended.
     """
 
     next: Outcome | Again | Left
     rest_s: float | None = None
     leftover: Leftover | None = None
+    attempt: AttemptEnd | None = None
 
 
 class Runner:
@@ -156,12 +159,14 @@ class Runner:
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
         end = await self._execute(run, lease, control, policy)
+        took_s = self._clock.monotonic() - now
         _note_unverified(run, end)
         match end:
             case Ended():
                 run.resumed, run.finished = run.resumed or end.resumed, True
                 log.debug("run.ended", **_fields(run), reason=end.reason)
-                return Step(self._answers.ended(run, end))
+                attempt = _attempt_end(run, run.attempts + 1, took_s=took_s)
+                return Step(self._answers.ended(run, end), attempt=attempt)
             case Drained():
                 log.info("run.drained", **_fields(run))
                 return Step(Left())
@@ -169,7 +174,9 @@ class Runner:
                 return Step(Left())
             case Failed():
                 run.resumed = run.resumed or end.resumed
-                return await self._unless_stuck(run, end, self._judge(run, end, began, policy))
+                step = await self._unless_stuck(run, end, self._judge(run, end, began, policy))
+                attempt = _attempt_end(run, run.attempts, took_s=took_s, step=step)
+                return replace(step, attempt=attempt)
 
     async def condemn(self, run: Run, *, lease: Lease) -> Step:
         """Give up a run whose process died at it once too often. Cancelling it passes."""
@@ -286,6 +293,17 @@ class Runner:
             delay_s=decision.after_s if isinstance(decision, Retry) else None,
             worker=self._worker,
         )
+
+
+def _attempt_end(run: Run, number: int, *, took_s: float, step: Step | None = None) -> AttemptEnd:
+    return AttemptEnd(
+        run.event.workflow_id,
+        run.event.event_id,
+        number,
+        kind=None if step is None else run.failed[-1].kind,
+        took_s=took_s,
+        retry_after_s=step.next.after_s if step and isinstance(step.next, Again) else None,
+    )
 
 
 def _with_own_limit(run: Run, end: Failed) -> Failed:

@@ -296,14 +296,15 @@ class Settler:
         self._sent, self._doubt = None, False
         if self._overdue is not None:
             self._overdue.stored(sent.outcomes)
-        held = [outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery)]
+        held = (outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery))
         finished = _by_place(held)
         self._partitions.settle(finished)
         self._partitions.committed(self._still_held(sent.epochs), stored=True)
         if not self._transactional:
             self._uncommitted.update(finished)
             self._commit_again(kafka)
-        self._downstream.settled(held)
+        # Also what is of a partition that has gone meanwhile: it counts. [P14]
+        self._downstream.settled(sent.outcomes)
 
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -109,6 +109,8 @@ class Supervisor:
         patience_s: How long a child that is told to stop may take, in seconds; then it is killed.
         environ: The environment of this process; what it tells of an earlier child is not passed
             on to the first one.
+        died: Told of each death that another child follows: how many there were since a child last
+            lived for half a minute, and how the last one came. Must not block, nor raise.
         clock: For life times and deadlines.
     """
 
@@ -118,11 +120,13 @@ class Supervisor:
         *,
         patience_s: float,
         environ: Mapping[str, str] = os.environ,
+        died: Callable[[int, str], None] = lambda _in_a_row, _how: None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._command = tuple(command)
         self._patience_s = patience_s
         self._environ = {name: value for name, value in environ.items() if name != LAST_EXIT}
+        self._died = died
         self._clock = clock
         self._signals = _Signals()
         self._asked = 0
@@ -146,6 +150,7 @@ class Supervisor:
                 decision = self._decide(status, first=first, restarts=restarts)
                 _tell(status, decision, lived_s=lived_s)
                 if isinstance(decision, Restart):
+                    self._died(restarts + 1, how_it_ended(status))
                     self._pause(decision.after_s)
                     decision = self._decide(status, first=first, restarts=restarts)
                 if isinstance(decision, Stop):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -32,10 +33,15 @@ class SpoolWriter:
 
     Args:
         spool: The file.
+        tell: Called with each alarm: None for a letter that was spooled, else why one was not. On
+            the thread of this; must not block.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(
+        self, spool: Spool, *, tell: Callable[[str | None], None] = lambda _: None
+    ) -> None:
         self._spool = spool
+        self._tell = tell
         self._lock = threading.Lock()
         self._offered: deque[_Offered] = deque()
         self._queued: set[tuple[Place, int]] = set()
@@ -102,10 +108,12 @@ class SpoolWriter:
     def _tell_spooled(self, dlq_id: str, facts: dict[str, object]) -> None:
         if self._once(f"spooled {dlq_id}"):
             log.error("letter.spooled", **facts)
+            self._tell(None)
 
     def _tell_not_spooled(self, dlq_id: str, facts: dict[str, object], error: str) -> None:
         if self._once(f"not spooled {dlq_id}"):
             log.error("letter.not_spooled", **facts, error=error)
+            self._tell(error)
 
     def _once(self, what: str) -> bool:
         first = what not in self._told

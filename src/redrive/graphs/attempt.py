@@ -58,6 +58,11 @@ class Attempt:
     witness: Witness | None = None
 
     @property
+    def version(self) -> GraphVersion:
+        """The graph that runs, and its version."""
+        return GraphVersion(self.loaded.id, self.loaded.version)
+
+    @property
     def thread_id(self) -> str:
         """The LangGraph thread."""
         return str(self.config["configurable"]["thread_id"])
@@ -163,7 +168,7 @@ async def failed(
         node=node,
         position=stands,
         resumed=attempt.resumed,
-        graph=GraphVersion(attempt.loaded.id, attempt.loaded.version),
+        graph=attempt.version,
         leftover=leftover if leftover.alive else None,
     )
 

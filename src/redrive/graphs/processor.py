@@ -248,12 +248,14 @@ class WorkflowProcessor:
 
 
 def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
-    """Add what was seen beside the run itself: retries in place, and how its resume went."""
+    """Add what is known beside the run itself: its graph, retries in place, how a resume went."""
     if isinstance(end, Drained):
         return end
     seen = attempt.witness
     unverified = None if seen is None else seen.complaints(ended=isinstance(end, Ended))
-    return replace(end, node_retries=current.node_retries, unverified=unverified)
+    return replace(
+        end, node_retries=current.node_retries, unverified=unverified, graph=attempt.version
+    )
 
 
 async def _outcome(attempt: Attempt, task: asyncio.Task[Ended]) -> RunEnd:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redrive.graphs.leftover import Leftover
 from redrive.retry.kinds import Reason
@@ -54,6 +54,7 @@ class Ended:
     error: str | None = None
     node_retries: int = 0
     unverified: tuple[str, ...] | None = None
+    graph: GraphVersion | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

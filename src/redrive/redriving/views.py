@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from sys import intern
 from typing import TypeVar
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.states import LetterState, State
 from redrive.events import readable_event_id
 from redrive.kafka.log import Record
@@ -26,6 +28,7 @@ __all__ = ["LETTER_BYTES", "LetterSummary", "LettersView", "fold", "read_letters
 
 MAX_LINE_CHARS = 160
 MAX_NAME_CHARS = 200
+_TEXTS_REMEMBERED = 1_000
 LETTER_BYTES = 700
 """What a letter takes in memory here, about; measured with 100,000 (`benchmarks/letters.py`)."""
 
@@ -34,8 +37,8 @@ LETTER_BYTES = 700
 class LetterSummary:
     """What a list says of one letter.
 
-    Texts are cut: `message` is the first line of the error's, at most 160 characters, names at most
-    200. `actor` and `state_at` are of the last state record, None while there is none.
+    Texts are cut: `message` is the first line of the error's, masked, at most 160 characters, names
+    at most 200. `actor` and `state_at` are of the last state record, None while there is none.
     """
 
     dlq_id: str
@@ -157,7 +160,7 @@ def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
         node=_interned(letter.get("node")),
         fingerprint=_interned(letter.get("fingerprint")),
         error_type=intern(_short(letter["error_type"])),
-        message=intern(_first_line(letter["message"])),
+        message=intern(_told(letter["message"])),
         at=_utc(letter["timestamp"]),
         redrive_count=letter.get("redrive_count", 0),
         partition=record.place.partition,
@@ -173,8 +176,10 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_NAME_CHARS else text[: MAX_NAME_CHARS - 1] + "…"
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().partition("\n")[0].rstrip()
+@lru_cache(_TEXTS_REMEMBERED)
+def _told(text: str) -> str:
+    """Return the first line, masked: a worker has done that, other writers of letters may not."""
+    line = BUILT_IN.excerpt(text.strip(), MAX_MESSAGE_CHARS).partition("\n")[0].rstrip()
     return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 1] + "…"
 
 

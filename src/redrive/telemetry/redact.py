@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from string import ascii_lowercase, ascii_uppercase
 
 from redrive.telemetry.secrets import FORMS, Form, mark
@@ -37,6 +38,10 @@ class Redactor:
             text = masked
         return text
 
+    def within(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return JSON data with the secrets in its texts masked, also those that a name tells."""
+        return {self.mask(name): self._named(name, value) for name, value in fields.items()}
+
     def excerpt(self, text: str, limit: int, *, tail: int = 0) -> str:
         """Return at most `limit` characters of the masked text, the last `tail` among them.
 
@@ -44,19 +49,46 @@ class Redactor:
         """
         if len(text) > 2 * _WINDOW:
             # A secret that is cut in two is no longer known as one: leave its halves out.
-            head = _CUT_SHORT.sub("", text[:_WINDOW])
+            head = _without_last_word(text[:_WINDOW])
             end = _BEGUN_LATE.sub("", text[-_WINDOW:])
             return _shortened(self.mask(head), self.mask(end), limit, tail)
         whole = self.mask(text)
         return whole if len(whole) <= limit else _shortened(whole, whole, limit, tail)
 
+    def _named(self, name: str, value: object) -> object:
+        found = self._inner(value)
+        if not isinstance(found, str):
+            return found
+        pair = json.dumps({name: found}, ensure_ascii=False)
+        return found if self.mask(pair) == pair else mark("secret")
+
+    def _inner(self, value: object) -> object:
+        match value:
+            case str():
+                return self.mask(value)
+            case dict():
+                return self.within(value)
+            case list() | tuple():
+                return [self._inner(inner) for inner in value]
+            case _:
+                return value
+
 
 _CUSTOM = mark("custom")
 _MOST_PASSES = 8
 _WINDOW = 32_768
-_CUT_SHORT = re.compile(r"\S{1,4096}\Z")
-_BEGUN_LATE = re.compile(r"\A\S{1,4096}")
+_LONGEST_WORD = 4_096
+_BEGUN_LATE = re.compile(rf"\A\S{{1,{_LONGEST_WORD}}}")
 _GAP = "\n… some of it is left out …\n"
+
+
+def _without_last_word(text: str) -> str:
+    # No pattern: one that seeks its end from each place takes seconds in a text without spaces.
+    end = len(text)
+    least = max(end - _LONGEST_WORD, 0)
+    while end > least and not text[end - 1].isspace():
+        end -= 1
+    return text[:end]
 
 
 def _shortened(head: str, end: str, limit: int, tail: int) -> str:

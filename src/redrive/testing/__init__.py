@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from redrive.testing.reading import committed_offsets, end_offsets, read_topic
     from redrive.testing.stage import Stage, event
     from redrive.testing.topics import Topics, create_topics
+    from redrive.testing.webhook import Webhook
     from redrive.testing.worker import WorkerProcess, wait_until
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Topics",
     "TurnedClock",
     "Verdict",
+    "Webhook",
     "WorkerProcess",
     "committed_offsets",
     "create_topics",
@@ -42,6 +44,7 @@ _WHERE = {
     "Topics": "topics",
     "TurnedClock": "clock",
     "Verdict": "judging",
+    "Webhook": "webhook",
     "WorkerProcess": "worker",
     "committed_offsets": "reading",
     "create_topics": "topics",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -21,13 +19,19 @@ from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.langgraph_json import FileGraph
 from redrive.graphs.registry import GraphSource
 from redrive.kafka.topics import TopicReport, verify_topics
+from redrive.notify.hook import OnDeadLetter
 from redrive.settings import Settings
 from redrive.wiring.graphs import policies, registry_of, warn_of_stacked_retries
+from redrive.wiring.notifying import Telling
 from redrive.wiring.parts import build_worker
 
 __all__ = ["LangGraphKafkaConsumer"]
 
 log = structlog.get_logger("redrive.worker")
+
+_TELL_S = 2.0
+# Leaving the group takes so long at worst; a parent waits longer than that.
+_BEYOND_GRACE_S = 6.0
 
 
 class LangGraphKafkaConsumer:
@@ -40,6 +44,8 @@ class LangGraphKafkaConsumer:
         settings: All settings; those of `graphs` are taken besides the graphs given here.
         graphs: Graphs by workflow id: a StateGraph, a compiled graph, a factory, an import path;
             or a registry.
+        on_dead_letter: A function of yours that is called with each letter that is stored, on a
+            thread of its own: it can neither delay nor end the worker. Before `notify.hook`.
         clock: Where time comes from.
     """
 
@@ -48,11 +54,15 @@ class LangGraphKafkaConsumer:
         settings: Settings,
         graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None = None,
         *,
+        on_dead_letter: OnDeadLetter | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._graphs = graphs
+        self._on_dead_letter = on_dead_letter
+        self._telling: Telling | None = None
+        self._asked_at: float | None = None
         self._worker: Worker | None = None
         self._processor: WorkflowProcessor | None = None
 
@@ -71,11 +81,15 @@ class LangGraphKafkaConsumer:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         warn_of_stacked_retries(registry, settings)
+        name = settings.worker.name
+        # In a thread: apprise takes a while to load.
+        telling = await asyncio.to_thread(
+            Telling, settings, self._on_dead_letter, worker=name, clock=self._clock
+        )
         needs = settings.letters.topic_needs()
         report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
         _check(report)
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
-        name = settings.worker.id or f"{socket.gethostname()}:{os.getpid()}"
         self._processor = WorkflowProcessor(registry, checkpoints, clock=self._clock, worker=name)
         self._worker = build_worker(
             settings,
@@ -85,8 +99,16 @@ class LangGraphKafkaConsumer:
             name=name,
             policy=policies(registry, settings),
             clock=self._clock,
+            observers=[telling],
+            spooled=telling.spooled,
         )
-        await self._worker.start()
+        telling.start()
+        self._telling = telling
+        try:
+            await self._worker.start()
+        except BaseException:
+            await telling.end(limit_s=0.0)
+            raise
 
     async def wait(self) -> None:
         """Return when the worker has stopped.
@@ -96,18 +118,25 @@ class LangGraphKafkaConsumer:
             KafkaLostError: The consumer cannot go on.
             StuckNodeError: A node does not end: only a new process is rid of it.
         """
-        if self._worker is not None:
+        if self._worker is None:
+            return
+        try:
             await self._worker.wait()
+        finally:
+            if self._worker.ended and self._telling is not None:
+                await self._telling.end(limit_s=self._left_s())
 
     def request_stop(self) -> None:
         """Begin to stop."""
+        if self._asked_at is None:
+            self._asked_at = self._clock.monotonic()
         if self._worker is not None:
             self._worker.request_stop()
 
     async def stop(self) -> None:
-        """Drain, settle, leave the group."""
-        if self._worker is not None:
-            await self._worker.stop()
+        """Drain, settle, leave the group, tell people what they were not told yet."""
+        self.request_stop()
+        await self.wait()
 
     async def run(self) -> None:
         """Start, and return when the worker has stopped."""
@@ -119,6 +148,14 @@ class LangGraphKafkaConsumer:
         if self._processor is None:
             raise RuntimeError("the consumer is not started")
         return await self._processor.process_workflow_event(event)
+
+    def _left_s(self) -> float:
+        """Return how long telling the rest may take: stopping has its time as a whole. [P12]."""
+        if self._asked_at is None:
+            return _TELL_S
+        used_s = self._clock.monotonic() - self._asked_at
+        left_s = self._settings.worker.grace.total_seconds() + _BEYOND_GRACE_S - used_s
+        return min(max(left_s, 0.0), _TELL_S)
 
     async def __aenter__(self) -> Self:
         await self.start()

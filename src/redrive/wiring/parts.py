@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -15,6 +15,7 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import Delivery
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.overdue import Overdue
@@ -44,7 +45,7 @@ __all__ = ["build_parts", "build_worker"]
 log = structlog.get_logger("redrive.worker")
 
 
-def build_worker(
+def build_worker(  # noqa: PLR0913 - as `build_parts`
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
@@ -53,6 +54,8 @@ def build_worker(
     name: str,
     policy: Callable[[str], Policy] | None = None,
     clock: Clock = SYSTEM,
+    observers: Sequence[Observer] = (),
+    spooled: Callable[[str | None], None] = lambda _: None,
 ) -> Worker:
     """Put a worker together around anything that executes events.
 
@@ -64,6 +67,8 @@ def build_worker(
         name: This worker's name, for people.
         policy: The policy of a workflow; by default the one that the settings have for all.
         clock: Where time comes from.
+        observers: Told of what ended.
+        spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
     general = policy_of(settings)
     build = partial(
@@ -71,10 +76,12 @@ def build_worker(
         settings,
         processor,
         checkpoints,
-        report,
-        policy or (lambda _: general),
-        name,
-        clock,
+        report=report,
+        policy=policy or (lambda _: general),
+        name=name,
+        observers=Observers(observers),
+        spooled=spooled,
+        clock=clock,
     )
     return Worker(
         build,
@@ -84,15 +91,18 @@ def build_worker(
     )
 
 
-def build_parts(
+def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
+    upward: Upward,
+    *,
     report: TopicReport,
     policy: Callable[[str], Policy],
     name: str,
+    observers: Observers,
+    spooled: Callable[[str | None], None],
     clock: Clock,
-    upward: Upward,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
@@ -109,7 +119,7 @@ def build_parts(
         clock=clock,
         last_exit=last_exit(),
     )
-    settler, settling = _settler(settings, report, upward, clock)
+    settler, settling = _settler(settings, report, upward, spooled, clock)
     intake = Intake(
         runner,
         answers,
@@ -119,6 +129,7 @@ def build_parts(
         new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
         keep=checkpoints.keep,
         clock=clock,
+        observers=observers,
     )
     polling = PollThread(
         partial(_consumer, settings),
@@ -151,7 +162,11 @@ def _turns(settings: Settings) -> Turns:
 
 
 def _settler(
-    settings: Settings, report: TopicReport, upward: Upward, clock: Clock
+    settings: Settings,
+    report: TopicReport,
+    upward: Upward,
+    spooled: Callable[[str | None], None],
+    clock: Clock,
 ) -> tuple[Settler, SettleThread]:
     incarnation = secrets.randbits(64)
     # The settler comes just below: the two know each other.
@@ -169,19 +184,21 @@ def _settler(
         incarnation=incarnation,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
-        overdue=_overdue(settings, clock),
+        overdue=_overdue(settings, spooled, clock),
     )
     return settler, settling
 
 
-def _overdue(settings: Settings, clock: Clock) -> Overdue | None:
+def _overdue(
+    settings: Settings, spooled: Callable[[str | None], None], clock: Clock
+) -> Overdue | None:
     letters = settings.letters
     if letters.spool_path is None:
         return None
     spool = Spool(letters.spool_path, max_bytes=letters.spool_max)
     if (problem := spool.problem()) is not None:
         log.warning("letters.no_spool", spool=letters.spool, problem=problem)
-    writer = SpoolWriter(spool)
+    writer = SpoolWriter(spool, tell=spooled)
 
     def offer(outcome: Outcome) -> None:
         for record in outcome.records:

@@ -1,0 +1,52 @@
+"""`redrive notify test`: a message to each channel, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.options import Config, Json, start
+from redrive.cli.output import print_json, print_table
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.notify.trial import Trial
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Tell people of dead letters.", no_args_is_help=True)
+
+
+@app.command("test")
+def try_all(
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Only to this channel, whatever the settings name."),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Send a test message to each channel; end with 1 when one did not take it."""
+    settings = start(config, {})
+    from redrive.notify.trial import try_channels  # noqa: PLC0415 - keeps `--help` fast
+
+    named = {name: secret.get_secret_value() for name, secret in settings.notify.urls.items()}
+    urls: Mapping[str, str] = named if url is None else {"--url": url}
+    if not urls:
+        raise CommandError(
+            ExitCode.SETTINGS, "there is no channel: name one in notify.urls, or give --url"
+        )
+    trials = try_channels(urls, limit_s=settings.notify.timeout.total_seconds())
+    if as_json:
+        print_json({name: _json(trial) for name, trial in trials.items()})
+    else:
+        rows = [[name, trial.service, trial.error or "sent"] for name, trial in trials.items()]
+        print_table(["channel", "service", "outcome"], rows)
+    if any(trial.error for trial in trials.values()):
+        raise typer.Exit(ExitCode.ENDED_BADLY)
+
+
+def _json(trial: Trial) -> dict[str, object]:
+    return {"service": trial.service, "sent": trial.error is None, "error": trial.error}

@@ -1,0 +1,66 @@
+"""A worker that dies again and again, as its parent tells of it."""
+
+from __future__ import annotations
+
+import structlog
+
+from redrive.clock import SYSTEM, Clock
+from redrive.notify.building import build_notifier
+from redrive.notify.notice import Alarm, Trouble
+from redrive.notify.notifier import Notifier
+from redrive.notify.options import NotifySettings
+from redrive.telemetry.redact import Redactor
+
+__all__ = ["CrashAlarm"]
+
+log = structlog.get_logger("redrive.supervisor")
+
+_FLUSH_S = 2.0
+
+
+class CrashAlarm:
+    """Tells of deaths from the `notify.crashes`-th in a row on.
+
+    It makes what it needs only then, as a parent is to stay small.
+
+    Args:
+        settings: Channels, and how many deaths are too many.
+        worker: The worker's name.
+        redactor: Masks secrets in messages.
+        clock: For the times in messages.
+    """
+
+    def __init__(
+        self, settings: NotifySettings, *, worker: str, redactor: Redactor, clock: Clock = SYSTEM
+    ) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._redactor = redactor
+        self._clock = clock
+        self._notifier: Notifier | None = None
+
+    def died(self, in_a_row: int, how: str) -> None:
+        """Tell of a death, if it is one too many; returns at once, and raises nothing."""
+        if in_a_row < self._settings.crashes:
+            return
+        try:
+            self._tell(f"{in_a_row} deaths in a row; the last one: {how}")
+        except Exception:
+            # The parent lives on, whatever is wrong here.
+            log.exception("supervisor.not_told")
+
+    def close(self) -> None:
+        """Wait for what is being told, for two seconds at most."""
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier.join(_FLUSH_S)
+
+    def _tell(self, detail: str) -> None:
+        if self._notifier is None:
+            self._notifier = build_notifier(
+                self._settings, redactor=self._redactor, clock=self._clock, lazy=True
+            )
+            if self._notifier is None:
+                return
+            self._notifier.start()
+        self._notifier.alarm(Alarm(Trouble.CRASH_LOOP, self._clock.now(), self._worker, detail))
