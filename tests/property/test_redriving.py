@@ -7,7 +7,7 @@ Actors are cut anywhere between two calls, commits are lost, or happen unheard.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import pytest
@@ -108,7 +108,8 @@ class Door:
     def read(self, start: int, stop: int) -> Iterator[Record]:
         yield from self.broker.log[start:stop]
 
-    def commit(self, records: Sequence[OutRecord]) -> None:
+    def commit(self, some: Iterable[OutRecord]) -> None:
+        records = list(some)
         if self.epoch != self.broker.epoch:
             raise TakenOverError
         refused = {

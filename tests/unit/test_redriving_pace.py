@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from redrive.redriving.deciding import Send
 from redrive.redriving.facts import Done
-from redrive.redriving.pace import Paced
+from redrive.redriving.pace import GUARDED_PAGE, Paced
+from redrive.redriving.pages import MAX_PAGE
 from redrive.redriving.partition import Entry
-from redrive.redriving.working import MAX_PAGE
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import TurnedClock
 
@@ -95,7 +95,7 @@ def test_canaries_go_first_and_are_waited_for_once() -> None:
     went(pace, 100)
     sizes.append(pace.most())
 
-    assert sizes == [3, 1, MAX_PAGE, MAX_PAGE]
+    assert sizes == [3, 1, GUARDED_PAGE, GUARDED_PAGE]
     assert guard.waits == [False, True, False]
 
 

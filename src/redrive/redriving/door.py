@@ -7,7 +7,7 @@ claim. [P13]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -92,7 +92,7 @@ class Door(Protocol):
         """
         ...
 
-    def commit(self, records: Sequence[OutRecord]) -> None:
+    def commit(self, records: Iterable[OutRecord]) -> None:
         """Write all of these, or none.
 
         Raises:
@@ -229,7 +229,7 @@ class KafkaDoor:
                     if record.offset + 1 >= stop:
                         return
 
-    def commit(self, records: Sequence[OutRecord]) -> None:
+    def commit(self, records: Iterable[OutRecord]) -> None:
         """Write all of these, or none.
 
         Raises:

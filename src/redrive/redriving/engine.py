@@ -68,7 +68,13 @@ def redrive(
         if pacing.canary or pacing.stop_on_same_fingerprint:
             follower = opened.enter_context(Follower(settings, report.results_from))
         watch = Watch(report, follower, pacing.stop_on_same_fingerprint, pacing.patience, clock)
-        pace = Paced(clock, limit=pacing.limit, rate=pacing.rate, canary=pacing.canary, guard=watch)
+        pace = Paced(
+            clock,
+            limit=pacing.limit,
+            rate=pacing.rate,
+            canary=pacing.canary,
+            guard=None if follower is None else watch,
+        )
         for step in _work(settings, job, pace, clock):
             watch.hear(step)
             if told is not None:

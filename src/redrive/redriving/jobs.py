@@ -21,7 +21,7 @@ from redrive.redriving.deciding import (
     decide_state,
 )
 from redrive.redriving.originals import Original
-from redrive.redriving.outgoing import event_record, state_record
+from redrive.redriving.outgoing import STATE_BYTES, event_record, state_record
 from redrive.redriving.partition import Entry, is_event
 from redrive.redriving.selection import Selection
 
@@ -49,6 +49,10 @@ class Job(Protocol):
         self, original: Original, entry: Entry, what: Send | Move, at: datetime
     ) -> list[OutRecord]:
         """Return the records that do it, the state's last."""
+        ...
+
+    def size_bytes(self, original: Original, entry: Entry) -> int:
+        """Return what these have in bytes, about."""
         ...
 
 
@@ -139,6 +143,10 @@ class Driving:
         )
         return [sent, state]
 
+    def size_bytes(self, original: Original, entry: Entry) -> int:
+        """Return what the event and its state have in bytes, about."""
+        return original.size_bytes + len(self.replace.get(entry.dlq_id, b""))
+
 
 @dataclass(frozen=True, slots=True)
 class Moving:
@@ -162,3 +170,8 @@ class Moving:
             original, entry, self.wanted, actor=self.actor, at=at, reason=self.reason
         )
         return [told]
+
+    def size_bytes(self, original: Original, entry: Entry) -> int:
+        """Return what the state has in bytes, about."""
+        del entry
+        return STATE_BYTES + len(original.letter_key or b"")

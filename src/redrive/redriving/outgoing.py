@@ -15,9 +15,12 @@ from redrive.redriving.deciding import Mode, Send
 from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry
 
-__all__ = ["MAX_ACTOR_CHARS", "event_record", "state_record"]
+__all__ = ["MAX_ACTOR_CHARS", "STATE_BYTES", "event_record", "state_record"]
 
 MAX_ACTOR_CHARS = 200
+STATE_BYTES = 500
+"""What a state record has in bytes, about."""
+
 # What belongs to one sending of an event. The thread, the trace and what is not ours stay.
 _OF_ONE_SENDING = frozenset(
     f"redrive-{name}"
@@ -71,13 +74,8 @@ def event_record(
     if not restart and original.checkpoint_id is not None:
         headers.append(("redrive-checkpoint", original.checkpoint_id.encode()))
     headers.append(("redrive-source", actor[:MAX_ACTOR_CHARS].encode()))
-    return OutRecord(
-        topic=topic,
-        key=original.key,
-        value=original.value if value is None else value,
-        headers=tuple(headers),
-        partition=partition,
-    )
+    sent = original.value if value is None else value
+    return OutRecord(topic, original.key, sent, tuple(headers), partition)
 
 
 def state_record(  # noqa: PLR0913 - one record's facts, each by its name

@@ -8,9 +8,12 @@ from typing import Protocol
 
 from redrive.clock import Clock
 from redrive.redriving.facts import Done
-from redrive.redriving.working import MAX_PAGE
+from redrive.redriving.pages import MAX_PAGE
 
 __all__ = ["Paced", "Pacing"]
+
+GUARDED_PAGE = 500
+"""Letters that go between two looks at how the first ones end, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Paced:
             return 0
         self._wait()
         limits = [self._left, self._canaries or None]
+        if self._guard is not None:
+            limits.append(GUARDED_PAGE)
         if self._rate is not None:
             limits.append(max(1, int(self._rate)))
         return min((limit for limit in limits if limit is not None), default=MAX_PAGE)

@@ -31,7 +31,8 @@ __all__ = ["SlimLetter", "read_slimly"]
 _T = TypeVar("_T", bound=BaseModel)
 # What `DeadLetter.headers` always writes.
 _OURS = frozenset({"redrive-kind", "redrive-reason"})
-_SLIM = ConfigDict(extra="ignore", val_json_bytes="base64")
+# Ids and texts are not worth a place in the cache of strings: hardly one comes twice.
+_SLIM = ConfigDict(extra="ignore", val_json_bytes="base64", cache_strings="keys")
 
 
 def _at(*path: str) -> Any:  # noqa: ANN401 - what `Field` returns
@@ -70,7 +71,7 @@ class SlimLetter(TypedDict):
     redrive_count: NotRequired[Annotated[int, Field(ge=0)]]
 
 
-_LETTER = TypeAdapter(SlimLetter)
+_LETTER = TypeAdapter(SlimLetter).validator
 
 
 def read_slimly(record: Record) -> SlimLetter | LetterState | None:
@@ -86,12 +87,17 @@ def _letter(value: bytes, *, ours: bool) -> SlimLetter | None:
     if ours:
         # Whoever wrote these headers had checked the whole letter.
         try:
-            return _LETTER.validate_json(value)
+            found: SlimLetter = _LETTER.validate_json(value)
         except ValidationError:
             pass  # only the whole reading refuses a letter
+        else:
+            return found
     # What others write is checked here, and so is what cannot be read slimly.
     whole = _read(DeadLetter, value)
-    return None if whole is None else _LETTER.validate_python(whole.model_dump())
+    if whole is None:
+        return None
+    same: SlimLetter = _LETTER.validate_python(whole.model_dump())
+    return same
 
 
 def _read(model: type[_T], value: bytes) -> _T | None:

@@ -16,26 +16,19 @@ from typing import Protocol
 from redrive.clock import Clock
 from redrive.dead_letter.states import LetterState
 from redrive.errors import KafkaUnavailableError
-from redrive.kafka.batches import OutRecord
-from redrive.redriving.deciding import Move, Refusal, Refuse, Send
+from redrive.redriving.deciding import Refusal, Refuse
 from redrive.redriving.door import Door, InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Done, Refused, Step, TakenOver
 from redrive.redriving.jobs import Job
-from redrive.redriving.originals import Original
-from redrive.redriving.partition import Entry, PartitionFold
+from redrive.redriving.pages import Chosen, Page, Pages
+from redrive.redriving.partition import PartitionFold
 from redrive.redriving.slim import read_slimly
 
-__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Pace", "has_work", "look", "read_on", "work"]
+__all__ = ["Pace", "has_work", "look", "read_on", "work"]
 
-MAX_PAGE = 500
-MAX_PAGE_BYTES = 4 * 2**20
 _MOST_CLAIMS = 5
 _WHO_WAITS_S = 0.25
 _WHO_ASKED = 8
-
-_Chosen = tuple[Entry, Send | Move]
-_Whole = tuple[Original, Entry, Send | Move]
-_Page = list[tuple[Done, list[OutRecord]]]
 
 
 class Pace(Protocol):
@@ -134,13 +127,12 @@ class _Worker:
         chosen, refused = _choose(self._fold, self._job, without=self._told)
         self._told.update(each.entry.dlq_id for each in refused)
         yield Step(self._partition, found, refused)
-        letters = self._letters(chosen)
-        following = next(letters, None)
-        while following is not None and (most := self._pace.most()) > 0:
-            page, following = self._page(following, letters, min(most, MAX_PAGE))
+        pages = Pages(self._door, self._fold.originals, self._job, chosen)
+        while pages.follow and (most := self._pace.most()) > 0:
+            page = pages.take(most, at=self._clock.now())
             yield Step(self._partition)
             yield self._write(page)
-        if following is None:
+        if not pages.follow:
             yield Step(self._partition, refused=self._gone(chosen))
 
     def taken_over(self) -> Step:
@@ -178,62 +170,24 @@ class _Worker:
         self._went(found)
         return found
 
-    def _letters(self, chosen: list[_Chosen]) -> Iterator[_Whole]:
-        """Return the letters with their events, in the order in which they lie there."""
-        originals = self._fold.originals
-        missing = [entry.offset for entry, _ in chosen if entry.offset not in originals]
-        again = self._read_again(missing)
-        following = next(again, None)
-        for entry, what in chosen:
-            original = originals.take(entry.offset)
-            if original is None and following is not None and following[0] == entry.offset:
-                original, following = following[1], next(again, None)
-            if original is not None:
-                yield original, entry, what
-
-    def _read_again(self, offsets: list[int]) -> Iterator[tuple[int, Original]]:
-        if not offsets:
-            return
-        wanted = set(offsets)
-        for record in self._door.read(min(wanted), max(wanted) + 1):
-            letter = read_slimly(record) if record.offset in wanted else None
-            if letter is not None and not isinstance(letter, LetterState):
-                yield record.offset, Original.of(record, letter)
-
-    def _page(
-        self, first: _Whole, letters: Iterator[_Whole], most: int
-    ) -> tuple[_Page, _Whole | None]:
-        """Return as many letters as one transaction should hold, and the one after them."""
-        self._at, page, size = (at := self._clock.now()), _Page(), 0
-        following: _Whole | None = first
-        while following is not None and len(page) < most:
-            original, entry, what = following
-            records = self._job.records(original, entry, what, at)
-            size += sum(each.size_bytes for each in records)
-            if page and size > MAX_PAGE_BYTES:
-                break
-            page.append((Done(entry, what), records))
-            following = next(letters, None)
-        return page, following
-
-    def _gone(self, chosen: list[_Chosen]) -> list[Refused]:
+    def _gone(self, chosen: list[Chosen]) -> list[Refused]:
         """Return what the topic's retention has deleted in the meantime."""
         gone = [entry for entry, _ in chosen if entry.dlq_id not in self._told]
         self._told.update(entry.dlq_id for entry in gone)
         return [Refused(entry, Refusal.NOT_TAKEN, "the letter is there no more") for entry in gone]
 
-    def _write(self, page: _Page) -> Step:
+    def _write(self, page: Page) -> Step:
         refused: list[Refused] = []
-        while page:
+        self._at = page.at
+        while done := page.done:
             try:
-                self._doubtful = {done.entry.dlq_id: done for done, _ in page}
-                self._door.commit([record for _, records in page for record in records])
+                self._doubtful = {each.entry.dlq_id: each for each in done}
+                self._door.commit(page.records())
             except RefusedRecordsError as error:
-                refused += _drop(page, error)
+                refused += page.drop(error)
             else:
                 break
         self._doubtful.clear()
-        done = [each for each, _ in page]
         self._went(done)
         self._told.update(each.entry.dlq_id for each in refused)
         return Step(self._partition, done, refused)
@@ -252,8 +206,8 @@ class _Worker:
 
 def _choose(
     fold: PartitionFold, job: Job, *, without: set[str]
-) -> tuple[list[_Chosen], list[Refused]]:
-    chosen: list[_Chosen] = []
+) -> tuple[list[Chosen], list[Refused]]:
+    chosen: list[Chosen] = []
     refused: list[Refused] = []
     for entry in fold:
         if entry.dlq_id in without or not job.selection.means(entry):
@@ -268,13 +222,3 @@ def _choose(
 
 def _by_worker(state: LetterState) -> bool:
     return state.actor.startswith("worker ")
-
-
-def _drop(page: _Page, error: RefusedRecordsError) -> list[Refused]:
-    """Take the letters out of a page whose records the broker does not take."""
-    owners = [index for index, (_, records) in enumerate(page) for _ in records]
-    culprits = {owners[index]: why for index, why in error.errors.items()}
-    entries = {index: page[index][0].entry for index in culprits}
-    for index in sorted(culprits, reverse=True):
-        del page[index]
-    return [Refused(entries[i], Refusal.NOT_TAKEN, culprits[i]) for i in sorted(culprits)]
