@@ -1,15 +1,25 @@
 """What a worker counts against what the topics hold, and what it says of the work at hand."""
 
+import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
+from langgraph.graph import START, StateGraph
+from prometheus_client import CollectorRegistry
 from tests.kafka.seen_from_outside import Outside, free_port
 
+from redrive import LangGraphKafkaConsumer, Settings
 from redrive.clock import SYSTEM
+from redrive.consumer.observing import AttemptEnd
+from redrive.consumer.outcome import Account
 from redrive.dead_letter.record import DeadLetter
+from redrive.graphs import CheckpointSettings
+from redrive.telemetry.exposition import FiguresCollector
+from redrive.telemetry.metrics import Metrics
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
@@ -192,3 +202,52 @@ def test_names_of_workflows_beyond_the_most_are_counted_together(
 
     assert len(names) == 51  # fifty of them, and the rest
     assert names["other",] == 20
+
+
+class State(TypedDict, total=False):
+    text: str
+
+
+class Diary:
+    """Watches a worker, and has a bug."""
+
+    def __init__(self) -> None:
+        self.endings: list[Account] = []
+
+    def attempt_ended(self, attempt: AttemptEnd) -> None:
+        raise ZeroDivisionError(attempt.number)
+
+    def settled(self, accounts: Sequence[Account]) -> None:
+        self.endings.extend(accounts)
+
+
+async def test_a_worker_in_a_program_tells_its_own_registry_and_observer(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage, diary, metrics, registry = make_stage(), Diary(), Metrics(), CollectorRegistry()
+    registry.register(FiguresCollector(metrics.read))
+    settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
+    sent = event({})
+    stage.send([sent])
+
+    async with LangGraphKafkaConsumer(
+        settings, {"*": answering()}, observers=[diary], metrics=metrics
+    ):
+        async with asyncio.timeout(40):
+            while not diary.endings:  # noqa: ASYNC110 - the worker runs on this loop
+                await asyncio.sleep(0.05)
+
+    (ending,) = diary.endings
+    labels = {"workflow": "fates", "ending": "succeeded"}
+    assert (ending.event_id, ending.ending, ending.attempts) == (sent.event_id, "succeeded", 1)
+    assert ending.graph is not None
+    assert registry.get_sample_value("redrive_runs_total", labels) == 1
+    failed = registry.get_sample_value("redrive_observer_failures_total", {"observer": "Diary"})
+    assert failed == 1
+
+
+def answering() -> StateGraph[State, None, State, State]:
+    graph = StateGraph(State)
+    graph.add_node("answer", lambda state: state)
+    graph.add_edge(START, "answer")
+    return graph

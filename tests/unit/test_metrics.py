@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.test_redact import SECRETS
 
 from redrive.consumer.figures import EndFigures
 from redrive.consumer.observing import AttemptEnd
@@ -111,6 +112,17 @@ def test_names_from_outside_stay_few_and_known_ones_are_never_among_the_rest() -
     seen = [names.of(name) for name in ("a", "b", "c", "a", "graph", None, "x" * 10_000)]
 
     assert seen == ["a", "b", "other", "a", "graph", "", "other"]
+
+
+@pytest.mark.invariant("P15")
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_name_that_holds_a_secret_is_told_without_it(secret: str) -> None:
+    names = Names(at_most=5)
+
+    told = {names.of(f"report {secret}") for _ in range(2)}
+
+    assert len(told) == 1
+    assert SECRETS[secret] not in str(told)
 
 
 def test_a_name_that_is_too_long_takes_no_place() -> None:

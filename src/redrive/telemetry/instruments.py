@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from redrive.telemetry.redact import BUILT_IN
+
 __all__ = ["OTHER", "Count", "Figure", "FigureType", "Names", "Reading", "Spread", "Spreading"]
 
 OTHER = "other"
@@ -143,8 +145,8 @@ class Names:
             return found
         if len(self._names) >= self._at_most or len(name) > _MOST_CHARS:
             return OTHER
-        self._names[name] = name
-        return name
+        told = self._names[name] = BUILT_IN.mask(name)  # [P15]
+        return told
 
 
 _MOST_CHARS = 200
