@@ -255,6 +255,21 @@ def test_a_state_lies_beside_its_letter_and_says_that_the_event_was_edited() -> 
     assert LetterState.model_validate_json(record.value or b"").model_extra == {"edited": True}
 
 
+@pytest.mark.parametrize("at", [NOW, NOW.replace(microsecond=120_000), NOW.astimezone()])
+def test_a_state_is_written_as_the_model_of_states_writes_it(at: datetime) -> None:
+    found = letter(event({}))
+    (told,) = fold(found)
+    write = partial(state_record, original_of(found), actor="anna", at=at)
+
+    sent = write(told, State.REDRIVEN, mode="resume", redrive_count=4, reason="\u2603 mended")
+    parked = write(told._replace(event_id=None), State.PARKED, edited=True)
+
+    for record in (sent, parked):
+        model = LetterState.model_validate_json(record.value or b"")
+        assert model.to_bytes() == record.value
+        assert model.model_fields_set >= LetterState.model_fields.keys()
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [

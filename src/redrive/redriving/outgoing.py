@@ -109,7 +109,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
         "schema_version": 1,
         "dlq_id": entry.dlq_id,
         "event_id": entry.event_id,
-        "state": state.value,
+        "state": str(state),
         "timestamp": _text(at),
         "actor": actor[:MAX_ACTOR_CHARS],
         "reason": reason,
@@ -118,13 +118,8 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     }
     if edited:
         told["edited"] = True
-    return OutRecord(
-        topic=original.place.topic,
-        key=original.letter_key,
-        value=to_json(told),
-        headers=STATE_HEADERS,
-        partition=original.place.partition,
-    )
+    topic, partition = original.place
+    return OutRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
 
 
 def _generation(original: Original) -> int:
