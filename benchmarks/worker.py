@@ -34,6 +34,7 @@ from redrive.kafka.client import consumer_config, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.topics import verify_topics
 from redrive.settings import Settings
+from redrive.telemetry.metrics import Metrics
 from redrive.testing.broker import LocalBroker
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
@@ -86,19 +87,29 @@ def stage_with(servers: str, events: int) -> Stage:
     return stage
 
 
-def worker_of(settings: Settings, processor: Processor) -> Worker:
+def worker_of(
+    settings: Settings, processor: Processor, *, metrics: Metrics | None = None
+) -> Worker:
     return build_worker(
         settings,
         processor,
         Checkpoints(settings.checkpoints),
         report=verify_topics(settings.kafka),
         name="bench",
+        metrics=metrics,
     )
 
 
-async def worker_rate(stage: Stage, processor: Processor, events: int, delivery: Delivery) -> float:
+async def worker_rate(
+    stage: Stage,
+    processor: Processor,
+    events: int,
+    delivery: Delivery,
+    *,
+    metrics: Metrics | None = None,
+) -> float:
     """Return events per second, from the first ending to the last."""
-    worker = worker_of(settings_of(stage, delivery), processor)
+    worker = worker_of(settings_of(stage, delivery), processor, metrics=metrics)
     await worker.start()
     while not sum(worker.endings.values()):
         await asyncio.sleep(0.001)
@@ -201,6 +212,9 @@ async def main(events: int) -> None:
         few = max(events // 10, 500)
         raw = await asyncio.to_thread(raw_rate, stage_with(servers, events), events)
         once = await worker_rate(stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE)
+        seen = await worker_rate(
+            stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE, metrics=Metrics()
+        )
         least = await worker_rate(
             stage_with(servers, events), NoOp(), events, Delivery.AT_LEAST_ONCE
         )
@@ -208,6 +222,7 @@ async def main(events: int) -> None:
         graph = WorkflowProcessor({"fates": one_node()})
         run = await worker_rate(stage_with(servers, few), graph, few, Delivery.EXACTLY_ONCE)
         show("N3", "no-op worker / raw loop", once / raw, ">= 0.35", worker=once, raw=raw)
+        show("N3", "with figures / without", seen / once, ">= 0.95", seen=seen, unseen=once)
         show("N4", "exactly once / at least once", once / least, ">= 0.7", once=once, least=least)
         show("N2", "one-node graph / bare ainvoke", run / bare, ">= 0.85", worker=run, bare=bare)
         idle_ms = await idle_latency_ms(servers)
