@@ -4,7 +4,7 @@ Prints one JSON line per figure. Looking: `redrive dlq list` and `dlq groups`, e
 own, from its start to its end, against a loop of the same client that only reads the same records.
 N9: `redrive()` of all of them, in a process of its own, against a bare producer of the same
 records. Usage: python benchmarks/letters.py [--letters N]. Needs Java and Maven (it starts a broker
-of its own); takes about a minute and a half.
+of its own); takes three minutes, or more where the machine has other work.
 """
 
 from __future__ import annotations

@@ -100,11 +100,12 @@ def _shortened(head: str, end: str, limit: int, tail: int) -> str:
 def _masked_once(text: str) -> str:
     lower = _lower(text)
     for form in FORMS:
-        if not any(hint in lower for hint in form.hints):
-            continue
-        masked = _at_hints(form, text, lower) if form.begins else _anywhere(form, text)
-        if masked != text:
-            text, lower = masked, _lower(masked)
+        for hint in form.hints:
+            if hint in lower:
+                masked = _at_hints(form, text, lower) if form.begins else _anywhere(form, text)
+                if masked != text:
+                    text, lower = masked, _lower(masked)
+                break
     return text
 
 
