@@ -51,9 +51,9 @@ class Verdict:
 def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
     """Read everything there is to judge."""
     return Evidence(
-        events=read_topic(bootstrap_servers, topics.events),
-        results=read_topic(bootstrap_servers, topics.results),
-        letters=read_topic(bootstrap_servers, topics.dlq),
+        events=read_topic(bootstrap_servers, topics.events, whole=True),
+        results=read_topic(bootstrap_servers, topics.results, whole=True),
+        letters=read_topic(bootstrap_servers, topics.dlq, whole=True),
         committed=committed_offsets(bootstrap_servers, topics.events, topics.group),
         ends=end_offsets(bootstrap_servers, topics.events),
     )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicPartition,
 )
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
 
 from redrive.clock import SYSTEM
-from redrive.kafka.client import reader_config
-from redrive.kafka.connect import make_consumer
+from redrive.kafka.client import admin_config, reader_config
+from redrive.kafka.connect import make_admin, make_consumer
 from redrive.kafka.log import Committed, Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 
@@ -25,12 +28,20 @@ _CALL_S = 10.0
 _READ_S = 60.0
 
 
-def read_topic(bootstrap_servers: str, topic: str) -> list[Record]:
-    """Return every record of a topic that a read-committed reader sees, up to its end now."""
+def read_topic(bootstrap_servers: str, topic: str, *, whole: bool = False) -> list[Record]:
+    """Return every record of a topic that a read-committed reader sees, up to its end now.
+
+    Args:
+        bootstrap_servers: The broker.
+        topic: All of its partitions.
+        whole: Wait for transactions that have not ended yet. One that is committed ends on each
+            partition at its own time: its offsets may be seen before its records.
+    """
     with _reader(bootstrap_servers) as consumer:
         places = _places(consumer, topic)
+        ends = _log_ends(bootstrap_servers, places) if whole else {}
         consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
-        return list(_until_end(consumer, set(places)))
+        return list(_until_end(consumer, set(places), ends))
 
 
 def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
@@ -100,7 +111,23 @@ def _until_told(call: Callable[[], list[TopicPartition]]) -> list[TopicPartition
             SYSTEM.block(0.2)
 
 
-def _until_end(consumer: Consumer, open_places: set[Place]) -> Iterator[Record]:
+def _log_ends(bootstrap_servers: str, places: list[Place]) -> dict[Place, int]:
+    """Return where each partition ends, whether or not all of it can be read yet."""
+    admin = make_admin(admin_config(KafkaSettings(bootstrap_servers=bootstrap_servers)))
+    asked = admin.list_offsets(
+        {TopicPartition(*place): OffsetSpec.latest() for place in places},  # type: ignore[no-untyped-call]  # the client's own
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=_CALL_S,
+    )
+    return {
+        Place(part.topic, part.partition): int(future.result().offset)
+        for part, future in asked.items()
+    }
+
+
+def _until_end(
+    consumer: Consumer, open_places: set[Place], ends: Mapping[Place, int] = MappingProxyType({})
+) -> Iterator[Record]:
     deadline = SYSTEM.monotonic() + _READ_S
     while open_places:
         if SYSTEM.monotonic() > deadline:
@@ -110,6 +137,8 @@ def _until_end(consumer: Consumer, open_places: set[Place]) -> Iterator[Record]:
             if error is None:
                 yield record_of(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
-                open_places.discard(Place(message.topic() or "", message.partition() or 0))
+                place = Place(message.topic() or "", message.partition() or 0)
+                if (message.offset() or 0) >= ends.get(place, 0):
+                    open_places.discard(place)
             else:
                 raise KafkaException(error)
