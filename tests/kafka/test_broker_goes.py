@@ -1,4 +1,4 @@
-"""The broker is stopped, and killed with -9, while events run: the worker goes on by itself."""
+"""The broker is stopped, killed, frozen while events run: the worker goes on by itself."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
@@ -13,6 +14,8 @@ from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 
 EVENTS = 1_500
+SESSION_S = 6
+NAMED = ["--worker-id", "w1"]
 AGENTS = Path(__file__).parent / "agents"
 
 
@@ -25,8 +28,8 @@ def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - c
 @pytest.mark.invariant("P1", "P2", "P3", "P7")
 @pytest.mark.parametrize(
     ("fault", "name"),
-    [("stopped", ["--worker-id", "w1"]), ("killed", ["--worker-id", "w1"]), ("killed", [])],
-    ids=["stopped", "killed", "killed-without-a-name"],
+    [("stopped", NAMED), ("killed", NAMED), ("killed", []), ("frozen", NAMED)],
+    ids=["stopped", "killed", "killed-without-a-name", "frozen"],
 )
 def test_a_worker_outlives_a_broker_that_is(
     fault: str, name: list[str], own_broker: LocalBroker, tmp_path: Path
@@ -37,6 +40,7 @@ def test_a_worker_outlives_a_broker_that_is(
         "EXECUTIONS": str(tmp_path / "executions.log"),
         "REDRIVE_CHECKPOINTS__URL": "none",
         "REDRIVE_WORKER__IN_FLIGHT": "16",
+        "REDRIVE_KAFKA__SESSION_TIMEOUT": f"{SESSION_S}s",
     }
     stage = Stage(servers, create_topics(servers, partitions=4), tmp_path, settings)
     stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(EVENTS))
@@ -44,8 +48,7 @@ def test_a_worker_outlives_a_broker_that_is(
     with stage.worker(*name, "--graph", "*=fates:builder").running() as worker:
         for share in (1, 2):
             _wait_for_runs(tmp_path / "executions.log", share * EVENTS // 3)
-            _take_away(own_broker, fault)
-            own_broker.start()
+            _take_away_and_give_back(own_broker, fault)
         stage.wait_settled(timeout_s=120)
         assert worker.stop() == 0
 
@@ -54,11 +57,17 @@ def test_a_worker_outlives_a_broker_that_is(
     assert verdict.results["success"] == EVENTS
 
 
-def _take_away(broker: LocalBroker, fault: str) -> None:
+def _take_away_and_give_back(broker: LocalBroker, fault: str) -> None:
+    if fault == "frozen":
+        broker.pause()
+        SYSTEM.block(SESSION_S * 1.5)  # the fault itself: for longer than the session lasts
+        broker.resume()
+        return
     if fault == "stopped":
         broker.stop()
     else:
         broker.kill()
+    broker.start()
 
 
 def _wait_for_runs(executions: Path, count: int) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import structlog
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, TopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.log import Log, Place, PollThread, Pulse, Record
+from redrive.kafka.seat import ECHO_S, Seat
+from redrive.testing import TurnedClock
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 # How librdkafka tells an idle member: the code says fatal, the flag does not, the text says why.
@@ -93,12 +95,29 @@ class Idle:
     def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None: ...
 
 
-def end_of(consumer: ScriptedConsumer, *, within_s: float) -> BaseException | None:
-    """Run the thread; return what ended it, or None when it went on."""
+def seat(*, taken_s: float | None = None) -> Seat:
+    """Return one that was taken so many seconds ago, or never."""
+    clock = TurnedClock()
+    made = Seat(clock)
+    if taken_s is not None:
+        made.taken()
+        clock.advance(taken_s)
+    return made
+
+
+def end_of(
+    *consumers: ScriptedConsumer,
+    within_s: float,
+    seat: Seat | None = None,
+    listener: Idle | None = None,
+) -> BaseException | None:
+    """Run the thread with one consumer after the other; return its error, None if it went on."""
+    made = list(consumers)
     ends: list[BaseException | None] = []
     ended = threading.Event()
 
     def make(_: Mapping[str, object], on_error: Callable[[KafkaError], None]) -> Any:  # noqa: ANN401
+        consumer = made.pop(0)
         consumer.on_error = on_error
         return consumer
 
@@ -106,12 +125,19 @@ def end_of(consumer: ScriptedConsumer, *, within_s: float) -> BaseException | No
         ends.append(error)
         ended.set()
 
-    thread = PollThread(make, topics=["events"], listener=Idle(), pulse=Pulse(SYSTEM), ended=end)
+    thread = PollThread(
+        make,
+        topics=["events"],
+        listener=listener or Idle(),
+        pulse=Pulse(SYSTEM),
+        seat=seat or Seat(SYSTEM),
+        ended=end,
+    )
     thread.start()
     ended.wait(within_s)
     thread.stop()
     assert thread.join(5)
-    assert consumer.closed
+    assert all(consumer.closed for consumer in consumers)
     return ends[0]
 
 
@@ -121,7 +147,66 @@ def end_of(consumer: ScriptedConsumer, *, within_s: float) -> BaseException | No
 def test_a_member_that_another_one_replaced_ends(way: str, error: KafkaError) -> None:
     consumer = ScriptedConsumer(**{"polled": None, "told": None, way: error})
 
-    assert isinstance(end_of(consumer, within_s=5), FencedError)
+    found = end_of(consumer, within_s=5, seat=seat(taken_s=ECHO_S + 1))
+
+    assert isinstance(found, FencedError)
+
+
+@pytest.mark.invariant("P1")
+@pytest.mark.parametrize("way", ["polled", "told"])
+@pytest.mark.parametrize("taken_s", [None, ECHO_S], ids=["joining", "joined just now"])
+def test_a_member_that_may_have_been_fenced_by_its_own_joining_joins_once_more(
+    taken_s: float | None, way: str
+) -> None:
+    fenced = [ScriptedConsumer(**{"polled": None, "told": None, way: FENCED}) for _ in range(2)]
+
+    with structlog.testing.capture_logs() as logs:
+        found = end_of(*fenced, within_s=5, seat=seat(taken_s=taken_s))
+
+    assert isinstance(found, FencedError)
+    assert [line["event"] for line in logs] == ["kafka.joining_again"]
+
+
+@pytest.mark.invariant("P1", "P3")
+def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None:
+    told: list[tuple[str, list[int]]] = []
+
+    class Noting(Idle):
+        def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
+            del kafka
+            told.append(("assigned", [place.partition for place in places]))
+
+        def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+            del kafka
+            told.append((f"revoked {lost=}", [place.partition for place in places]))
+
+    class Holder(Member):
+        def subscribe(self, *_: object, **callbacks: Any) -> None:  # noqa: ANN401 - a client's
+            self._callbacks = callbacks
+            callbacks["on_assign"](self, [TopicPartition("events", 0), TopicPartition("events", 1)])
+
+        def close(self) -> None:
+            super().close()
+            self._callbacks["on_lost"](
+                self, [TopicPartition("events", 0), TopicPartition("events", 1)]
+            )
+
+    end_of(Holder(FENCED), Holder(FATAL), within_s=5, seat=seat(), listener=Noting())
+
+    lost = ("revoked lost=True", [0, 1])
+    assert told == [("assigned", [0, 1]), lost, ("assigned", [0, 1]), lost]
+
+
+def test_a_member_that_was_steady_since_may_join_once_more_again() -> None:
+    clock = TurnedClock()
+    mine = Seat(clock)
+
+    assert mine.may_join_again()
+    mine.taken()
+    assert not mine.may_join_again()
+    clock.advance(ECHO_S + 1)
+    mine.taken()
+    assert mine.may_join_again()
 
 
 @pytest.mark.parametrize("way", ["polled", "told"])
@@ -164,7 +249,12 @@ def test_a_thread_that_was_never_started_has_ended() -> None:
         raise AssertionError
 
     thread = PollThread(
-        make, topics=["events"], listener=Idle(), pulse=Pulse(SYSTEM), ended=lambda _: None
+        make,
+        topics=["events"],
+        listener=Idle(),
+        pulse=Pulse(SYSTEM),
+        seat=Seat(SYSTEM),
+        ended=lambda _: None,
     )
     thread.stop()
 

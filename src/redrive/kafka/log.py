@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, is_permanent, with_advice
+from redrive.kafka.seat import Seat
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -149,6 +150,7 @@ class PollThread:
         topics: What to subscribe to.
         listener: Whom to tell.
         pulse: Moved once a turn.
+        seat: Ours in the group.
         ended: Called once, on this thread, with the error that ended it, or None.
     """
 
@@ -159,16 +161,18 @@ class PollThread:
         topics: Sequence[str],
         listener: Listener,
         pulse: Pulse,
+        seat: Seat,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._make_consumer = make_consumer
         self._topics = list(topics)
         self._listener = listener
         self._pulse = pulse
+        self._seat = seat
+        self._held: set[Place] = set()
         self._ended = ended
         self._stop = threading.Event()
         self._fatal: KafkaError | None = None
-        self._joined = False
         self._thread = threading.Thread(target=self._run, name="redrive-poll", daemon=True)
 
     def start(self) -> None:
@@ -194,22 +198,36 @@ class PollThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
-            try:
-                self._poll(consumer)
-            finally:
-                consumer.close()
+            while self._be_a_member():
+                pass
         except Exception as exception:  # noqa: BLE001 - a thread's edge: its end is reported
             error = exception
         self._ended(error)
 
-    def _poll(self, consumer: Consumer) -> None:
-        kafka, listener = _Log(consumer), self._listener
+    def _be_a_member(self) -> bool:
+        """Poll until told to stop; say whether to join the group anew."""
+        consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
+        kafka = _Log(consumer)
+        try:
+            self._poll(consumer, kafka)
+        except FencedError as error:
+            if not self._seat.may_join_again():
+                raise
+            log.warning("kafka.joining_again", error=str(error))
+            self._fatal = None
+            self._revoke(kafka, sorted(self._held), lost=True)
+            return True
+        finally:
+            consumer.close()
+        return False
+
+    def _poll(self, consumer: Consumer, kafka: Log) -> None:
+        listener = self._listener
         consumer.subscribe(
             self._topics,
             on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
-            on_revoke=lambda _, parts: listener.revoked(kafka, _places(parts), lost=False),
-            on_lost=lambda _, parts: listener.revoked(kafka, _places(parts), lost=True),
+            on_revoke=lambda _, parts: self._revoke(kafka, _places(parts), lost=False),
+            on_lost=lambda _, parts: self._revoke(kafka, _places(parts), lost=True),
         )
         while not self._stop.is_set():
             first = consumer.poll(listener.turn(kafka, gap_s=self._pulse.beat()))
@@ -226,9 +244,17 @@ class PollThread:
                 listener.received(records)
 
     def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
-        self._joined = True
+        self._seat.taken()
         consumer.assign(partitions)
-        self._listener.assigned(kafka, _places(partitions))
+        self._held.update(places := _places(partitions))
+        self._listener.assigned(kafka, places)
+
+    def _revoke(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+        # Whoever was fenced has given up its partitions before the client says that they go.
+        held = [place for place in places if place in self._held]
+        self._held.difference_update(held)
+        if held or not places:
+            self._listener.revoked(kafka, held, lost=lost)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -237,7 +263,7 @@ class PollThread:
         if _is_fatal(error):
             _raise_fatal(error)
         # A member whose rights are taken away goes on: what it has in flight is not thrown away.
-        if error.code() in _NO_RIGHT and not self._joined:
+        if error.code() in _NO_RIGHT and not self._seat.was_taken:
             raise SettingsError(f"Kafka refuses the worker's consumer: {with_advice(error)}")
         if is_permanent(error):
             log.error("kafka.consumer_refused", error=str(error), advice=advice(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -23,6 +24,8 @@ from redrive.kafka.log import Committed, Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 
 __all__ = ["committed_offsets", "end_offsets", "read_topic"]
+
+T = TypeVar("T")
 
 _CALL_S = 10.0
 _READ_S = 60.0
@@ -67,14 +70,18 @@ def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
 
 def committed_offsets(bootstrap_servers: str, topic: str, group: str) -> dict[Place, Committed]:
     """Return what `group` has committed for each partition, with its metadata."""
-    with _reader(bootstrap_servers, group=group) as consumer:
-        asked = [TopicPartition(*place) for place in _places(consumer, topic)]
-        return {
-            Place(part.topic, part.partition): Committed(
-                part.offset if part.offset >= 0 else None, part.metadata
-            )
-            for part in _until_told(lambda: consumer.committed(asked, timeout=_CALL_S))
-        }
+
+    def ask() -> dict[Place, Committed]:
+        with _reader(bootstrap_servers, group=group) as consumer:
+            asked = [TopicPartition(*place) for place in _places(consumer, topic)]
+            return {
+                Place(part.topic, part.partition): Committed(
+                    part.offset if part.offset >= 0 else None, part.metadata
+                )
+                for part in consumer.committed(asked, timeout=_CALL_S)
+            }
+
+    return _until_told(ask)
 
 
 @contextmanager
@@ -88,19 +95,20 @@ def _reader(bootstrap_servers: str, *, group: str = "redrive-testing") -> Iterat
 
 
 def _places(consumer: Consumer, topic: str) -> list[Place]:
-    metadata = consumer.list_topics(timeout=_CALL_S)
+    metadata = _until_told(lambda: consumer.list_topics(timeout=_CALL_S))
     return [Place(topic, number) for number in metadata.topics[topic].partitions]
 
 
 def _watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:
-    watermarks = consumer.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
+    part = TopicPartition(*place)
+    watermarks = _until_told(lambda: consumer.get_watermark_offsets(part, timeout=_CALL_S))
     if watermarks is None:
         raise TimeoutError(f"the broker did not say where {place} ends")
     return watermarks
 
 
-def _until_told(call: Callable[[], list[TopicPartition]]) -> list[TopicPartition]:
-    """Ask again while the coordinator of the group is not there yet."""
+def _until_told(call: Callable[[], T]) -> T:
+    """Ask again while the broker, or a group's coordinator, is not there yet."""
     deadline = SYSTEM.monotonic() + _READ_S
     while True:
         try:

@@ -36,6 +36,7 @@ from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits
@@ -145,18 +146,25 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
     )
-    polling = _polling(settings, None if metrics is None else link, upward, settler, pulse)
+    told = None if metrics is None else link
+    polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
     return Parts(intake, settler, settling, polling, checkpoints, partitions, pulse, link)
 
 
 def _polling(
-    settings: Settings, link: Link | None, upward: Upward, settler: Settler, pulse: Pulse
+    settings: Settings,
+    link: Link | None,
+    upward: Upward,
+    settler: Settler,
+    pulse: Pulse,
+    seat: Seat,
 ) -> PollThread:
     return PollThread(
         partial(_consumer, settings, link),
         topics=[settings.kafka.events_topic],
         listener=settler,
         pulse=pulse,
+        seat=seat,
         ended=upward.ended,
     )
 
