@@ -10,21 +10,27 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AclOperation,
+    AdminClient,
+)
 from confluent_kafka.cimpl import NewPartitions
 from tests.kafka.conftest import MakeStage
+from tests.kafka.guarded import grant, login
 from typer.testing import CliRunner
 
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.clock import SYSTEM
+from redrive.testing.broker import LocalBroker
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import end_offsets
 from redrive.testing.stage import Stage, event
-from redrive.testing.topics import delete_topics
+from redrive.testing.topics import create_topics, delete_topics
 
 GRAPH = ("--graph", "*=fates:builder")
-ASK_BROKER = {"topics", "sizes", "letters", "lag", "clock"}
+ASK_BROKER = {"topics", "sizes", "delays", "letters", "lag", "clock"}
+AT_ONCE_S = 10.0
 Findings = dict[str, list[dict[str, str]]]
 
 
@@ -60,7 +66,7 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: 
 
     assert result.exit_code == ExitCode.OK
     levels = [line.split()[0] for line in result.stdout.splitlines()]
-    assert levels == ["ok"] * 11 + ["skipped"]
+    assert levels == ["ok"] * 12 + ["skipped"]
     assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
     assert "1 broker, controller " in result.stdout
     assert f"{stage.topics.events} (4 partitions)" in result.stdout
@@ -195,3 +201,41 @@ def test_checkpoints_that_could_not_be_written_are_an_error(
     ((name, (found,)),) = bad(told).items()
     assert (name, found["level"]) == ("checkpoints", "error")
     assert f"{stage.folder}/fates.py/c.db" in found["what"]
+
+
+@pytest.mark.invariant("P15")
+def test_a_refused_password_is_told_at_once_and_not_shown(
+    stage: Stage, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.dumps(login("worker", "hunter2"))
+    monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", config)
+    began = SYSTEM.monotonic()
+
+    exit_code, told = doctor("--bootstrap-servers", guarded.servers_with_passwords)
+
+    assert SYSTEM.monotonic() - began < AT_ONCE_S
+    assert exit_code == ExitCode.ENDED_BADLY
+    ((name, (found,)),) = bad(told).items()
+    assert name == "broker"
+    assert "sasl.username and sasl.password" in found["what"]
+    assert "hunter2" not in json.dumps(told)
+    assert stage.topics.events not in json.dumps(told)
+
+
+def test_a_missing_right_costs_only_what_it_hides(
+    stage: Stage, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = create_topics(guarded.bootstrap_servers, partitions=1)
+    for key in ("events", "results", "retry", "dlq"):
+        monkeypatch.setenv(f"REDRIVE_KAFKA__{key.upper()}_TOPIC", getattr(topics, key))
+    for right in (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS, AclOperation.READ):
+        grant(guarded, "reader", right, *topics.names)
+    monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", json.dumps(login("reader")))
+
+    exit_code, told = doctor("--bootstrap-servers", guarded.servers_with_passwords)
+
+    assert exit_code == ExitCode.ENDED_BADLY
+    ((name, (found,)),) = bad(told).items()
+    assert name == "lag"
+    assert f"who is in group '{stage.topics.group}'" in found["what"]
+    assert "kafka-acls.sh --add" in found["what"]

@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
-from redrive.cli.broker_checks import judge_backlog, judge_clock
+from redrive.cli.broker_findings import judge_backlog, judge_clock, judge_delays
 from redrive.cli.exits import ExitCode
+from redrive.consumer.policy import Policy
 from redrive.redriving.backlog import Backlog
+from redrive.retry import RetryConfig
 
 GRAPH = """
 from typing import TypedDict
@@ -141,6 +143,39 @@ def test_a_backlog_is_a_warning_where_nobody_works_or_events_get_lost(
     assert words in found[0].what
 
 
+HOURLY = RetryConfig(max_retries=5, max_delay=3600)
+
+
+@pytest.mark.parametrize(
+    ("policies", "retention", "level", "words"),
+    [
+        (
+            [Policy(HOURLY)],
+            5 * HOUR,
+            "ok",
+            "runs may wait 5h for their retries; 'e' keeps events for",
+        ),
+        (
+            [Policy(HOURLY)],
+            5 * HOUR - timedelta(seconds=1),
+            "warning",
+            "one that waits may be gone",
+        ),
+        ([Policy(RetryConfig()), Policy(HOURLY)], HOUR, "warning", "runs may wait 5h"),
+        ([Policy(RetryConfig()), Policy(HOURLY)], None, "ok", "for ever"),
+        ([Policy(HOURLY, run_s=1800)], HOUR, "ok", "may wait 30m"),
+        ([Policy(RetryConfig(total_limit=60))], HOUR, "ok", "may wait 1m"),
+    ],
+)
+def test_events_are_to_be_kept_longer_than_their_runs_may_wait(
+    policies: list[Policy], retention: timedelta | None, level: str, words: str
+) -> None:
+    (found,) = judge_delays(policies, topic="e", retention=retention)
+
+    assert found.level == level
+    assert words in found.what
+
+
 @pytest.mark.parametrize(
     ("newest", "levels", "words"),
     [
@@ -181,6 +216,16 @@ def test_the_policy_is_that_of_the_settings(module: str, tmp_path: Path) -> None
     result = doctor("--config", "own.toml")
 
     assert "up to 30 calls" in result.stdout
+
+
+def test_a_graphs_own_policy_is_the_one_that_counts(module: str, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        f'[graphs.report]\ntarget = "{module}:stacked"\nretry = {{max_retries = 4}}\n'
+    )
+
+    result = doctor("--config", "own.toml")
+
+    assert "up to 15 calls" in result.stdout
 
 
 def test_json_is_for_programs_whatever_a_module_prints(module: str) -> None:

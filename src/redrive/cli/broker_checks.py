@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import confluent_kafka
 
+from redrive.cli.broker_findings import age, judge_backlog, judge_clock, judge_delays
 from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBroker
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
@@ -19,20 +20,19 @@ from redrive.kafka.log import Place
 from redrive.kafka.reach import reach
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.backlog import Backlog, backlog_of
+from redrive.redriving.backlog import backlog_of
 from redrive.redriving.figures import letter_alarms, letter_figures
 from redrive.redriving.views import read_letters
 from redrive.settings import Settings
 from redrive.units import format_duration
+from redrive.wiring.graphs import policy_of
 
-__all__ = ["BROKER_CHECKS", "judge_backlog", "judge_clock", "look_at_broker"]
+__all__ = ["BROKER_CHECKS", "look_at_broker"]
 
 _REACHED_WITHIN = timedelta(seconds=5)
 _ANSWERED_WITHIN = timedelta(seconds=10)
-_NEAR_RETENTION = 0.8
-_NOTABLE = timedelta(seconds=1)
 
-_BrokerCheck = Callable[[Settings, Broker], Iterator[Finding]]
+_BrokerCheck = Callable[[Examined, Broker], Iterator[Finding]]
 
 
 def look_at_broker(settings: Settings) -> Broker | NoBroker:
@@ -84,14 +84,14 @@ def _asks(check: _BrokerCheck) -> Check:
             yield Finding(Level.SKIPPED, f"not looked at: {why}")
             return
         try:
-            yield from check(examined.settings, broker)
+            yield from check(examined, broker)
         except (KafkaUnavailableError, SettingsError) as error:
             yield Finding(Level.ERROR, str(error), "mend this, and look again")
 
     return look
 
 
-def _topics(_: Settings, broker: Broker) -> Iterator[Finding]:
+def _topics(_: Examined, broker: Broker) -> Iterator[Finding]:
     for found in broker.report.findings:
         level = Level.ERROR if found.severity is Severity.ERROR else Level.WARNING
         what = f"topic {found.topic!r}: {found.what} is {found.found}, must be {found.wanted}"
@@ -102,8 +102,8 @@ def _topics(_: Settings, broker: Broker) -> Iterator[Finding]:
         yield Finding(Level.OK, f"as they must be: {told}")
 
 
-def _sizes(settings: Settings, broker: Broker) -> Iterator[Finding]:
-    kafka, report = settings.kafka, broker.report
+def _sizes(examined: Examined, broker: Broker) -> Iterator[Finding]:
+    kafka, report = examined.settings.kafka, broker.report
     limits = {topic: report.max_bytes[topic] for topic in report.configs}
     if not limits:
         yield Finding(Level.SKIPPED, "not looked at: no topic's configuration could be read")
@@ -122,12 +122,22 @@ def _sizes(settings: Settings, broker: Broker) -> Iterator[Finding]:
     yield Finding(Level.OK, f"the largest records, in bytes: {told}")
 
 
-def _letters(settings: Settings, broker: Broker) -> Iterator[Finding]:
+def _delays(examined: Examined, broker: Broker) -> Iterator[Finding]:
+    topic = broker.settings.events_topic
+    if topic not in broker.report.partitions:
+        yield _missing(topic)
+        return
+    graphs = examined.graphs or (None,)
+    policies = [policy_of(examined.settings, graph) for graph in graphs]
+    yield from judge_delays(policies, topic=topic, retention=_retention(broker, topic))
+
+
+def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
     topic = broker.settings.dlq_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
         return
-    limits, kept = settings.letters, _retention(broker, topic)
+    limits, kept = examined.settings.letters, _retention(broker, topic)
     least = limits.retention if kept is None else min(kept, limits.retention)
     name = "letters.retention" if least == limits.retention else f"the retention of {topic!r}"
     view = read_letters(broker.settings)
@@ -136,11 +146,11 @@ def _letters(settings: Settings, broker: Broker) -> Iterator[Finding]:
     for alarm in alarms:
         yield Finding(Level.WARNING, alarm, "see what they are: redrive dlq groups --state open")
     if not alarms:
-        oldest = "" if told.oldest_open is None else f", the oldest of {_age(told.oldest_open)}"
+        oldest = "" if told.oldest_open is None else f", the oldest of {age(told.oldest_open)}"
         yield Finding(Level.OK, f"{told.open} open{oldest}; kept for {format_duration(least)}")
 
 
-def _lag(_: Settings, broker: Broker) -> Iterator[Finding]:
+def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     settings, topic = broker.settings, broker.settings.events_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
@@ -155,39 +165,7 @@ def _lag(_: Settings, broker: Broker) -> Iterator[Finding]:
     )
 
 
-def judge_backlog(
-    backlog: Backlog, *, topic: str, group: str, retention: timedelta | None, now: datetime
-) -> Iterator[Finding]:
-    """Say what is wrong with how far the group is behind; `retention` None is for ever."""
-    age = timedelta(0) if backlog.oldest is None else max(now - backlog.oldest, timedelta(0))
-    waiting = f"{backlog.unfinished} event(s) of {topic!r} are not finished"
-    told = f"{waiting}, the oldest of {_age(age)}" if backlog.oldest else waiting
-    idle = backlog.unfinished > 0 and backlog.members == 0
-    near = retention is not None and age >= _NEAR_RETENTION * retention
-    if idle:
-        yield Finding(
-            Level.WARNING,
-            f"{told}, and no worker is in group {group!r}",
-            "start one: redrive worker; one that runs has another kafka.group_id",
-        )
-    if near and retention is not None:
-        yield Finding(
-            Level.WARNING,
-            f"{told}: the topic keeps events for {format_duration(retention)}",
-            f"run more workers, or raise retention.ms of {topic}, before events are deleted",
-        )
-    if backlog.deleted:
-        yield Finding(
-            Level.WARNING,
-            f"{backlog.deleted} offsets of {topic!r} were deleted that group {group!r} had not "
-            "finished: events that nobody will run, or the ends of transactions",
-            f"raise retention.ms of {topic}, and run enough workers",
-        )
-    if not (idle or near or backlog.deleted):
-        yield Finding(Level.OK, f"{told}; workers in group {group!r}: {backlog.members}")
-
-
-def _clock(_: Settings, broker: Broker) -> Iterator[Finding]:
+def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
     counts = broker.report.partitions
     places = [Place(topic, number) for topic in counts for number in range(counts[topic])]
     newest: dict[str, datetime] = {}
@@ -202,33 +180,6 @@ def _clock(_: Settings, broker: Broker) -> Iterator[Finding]:
     yield from judge_clock(newest, stamping, now=SYSTEM.now())
 
 
-def judge_clock(
-    newest: Mapping[str, datetime], stamping: set[str], *, now: datetime
-) -> Iterator[Finding]:
-    """Say which clock is ahead of this host's, as far as the newest records show it.
-
-    Args:
-        newest: The latest timestamp of each topic that has a record.
-        stamping: The topics whose records bear the broker's time, not their writer's.
-        now: This host's time, read after the others.
-    """
-    ahead = {topic: at - now for topic, at in newest.items() if at - now > _NOTABLE}
-    for topic, by in ahead.items():
-        whose = "the broker's clock" if topic in stamping else "the clock of one who writes to it"
-        yield Finding(
-            Level.WARNING,
-            f"a record of {topic!r} bears a time {_age(by)} ahead of this host's clock: {whose} is "
-            "ahead, or this one is behind",
-            "let all hosts take their time from one source (NTP): deadlines and ages are compared",
-        )
-    if not ahead:
-        yield Finding(
-            Level.SKIPPED,
-            "Kafka does not tell its time: a clock that is behind cannot be seen. No record bears "
-            "a time ahead of this host's clock",
-        )
-
-
 def _retention(broker: Broker, topic: str) -> timedelta | None:
     kept_ms = int(broker.report.configs.get(topic, {}).get("retention.ms", -1))
     return None if kept_ms < 0 else timedelta(milliseconds=kept_ms)
@@ -238,14 +189,11 @@ def _missing(topic: str) -> Finding:
     return Finding(Level.SKIPPED, f"not looked at: there is no topic {topic!r}")
 
 
-def _age(value: timedelta) -> str:
-    return str(value).partition(".")[0]
-
-
 BROKER_CHECKS: Mapping[str, Check] = {
     "broker": _broker,
     "topics": _asks(_topics),
     "sizes": _asks(_sizes),
+    "delays": _asks(_delays),
     "letters": _asks(_letters),
     "lag": _asks(_lag),
     "clock": _asks(_clock),

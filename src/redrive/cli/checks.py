@@ -24,6 +24,7 @@ from redrive.graphs.stacking import stacked_retries
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
+from redrive.wiring.graphs import policy_of
 
 __all__ = ["CHECKS", "examine"]
 
@@ -70,8 +71,8 @@ def _graphs(examined: Examined) -> Iterator[Finding]:
 
 
 def _retries(examined: Examined) -> Iterator[Finding]:
-    policy = examined.settings.retry.config()
     for loaded in examined.graphs:
+        policy = policy_of(examined.settings, loaded).retry
         for found in stacked_retries(loaded, policy=policy):
             yield Finding(Level.WARNING, found.what, found.advice)
 

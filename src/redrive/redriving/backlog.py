@@ -51,6 +51,8 @@ def backlog_of(
         SettingsError: The broker refuses who we say we are.
     """
     topic = settings.events_topic
+    # First: where the right to the group lacks, this says so at once, and the next one times out.
+    members = members_of_group(settings, admin, clock=clock)
     committed = committed_by_group(settings, topic, range(partitions), clock=clock)
     where = edges(settings, admin, [Place(topic, n) for n in range(partitions)], clock=clock)
     spans = _spans(committed, where)
@@ -66,7 +68,7 @@ def backlog_of(
             for place, span in where.items()
             if (offset := committed[place.partition].offset) is not None
         ),
-        members=members_of_group(settings, admin, clock=clock),
+        members=members,
     )
 
 
