@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Processes that run tests, each with a broker of its own.
+TESTERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .

@@ -26,6 +26,14 @@ settings.register_profile("redrive", deadline=None, suppress_health_check=[Healt
 settings.load_profile("redrive")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares an Airflow, or a file's fixtures, in one process when several run tests."""
+    for item in items:
+        folder = item.path.parent
+        shared = folder if folder.name == "airflow" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+
+
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Undo what a command of ours does to the logging of this process."""

@@ -63,6 +63,11 @@ def write(state: State, config: RunnableConfig) -> State:
     return {"steps": [*state.get("steps", []), "write"]}
 
 
+quick = StateGraph(State)
+quick.add_node("work", work)
+quick.add_edge(START, "work")
+quick.add_edge("work", END)
+
 builder = StateGraph(State)
 builder.add_node("plan", plan)
 builder.add_node("work", work)
