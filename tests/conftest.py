@@ -26,6 +26,7 @@ settings.register_profile("redrive", deadline=None, suppress_health_check=[Healt
 settings.load_profile("redrive")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares an Airflow, or a file's fixtures, in one process when several run tests."""
     for item in items:
