@@ -25,7 +25,7 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .
