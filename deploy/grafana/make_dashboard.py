@@ -102,6 +102,14 @@ FAILING = Row(
             ),
             stacked=True,
         ),
+        lines(
+            "New causes",
+            m.NEW_CAUSES,
+            COUNT,
+            Query(f"sum by (workflow) ({counted(m.NEW_CAUSES)})", "{{workflow}}"),
+            more="A step after a deployment is its doing; after a start a worker knows none yet. "
+            "`redrive dlq groups --since` names them.",
+        ),
         Panel(
             "Attempts that failed",
             f"{m.ATTEMPTS.help} Many that pass at a later attempt are the first sign of a service "

@@ -76,7 +76,7 @@ letters = st.builds(
     attempts=st.lists(attempts, max_size=2),
     source=sources,
     checkpoint=st.none() | st.builds(CheckpointRef, thread_id=texts, checkpoint_id=maybe),
-    graph=st.none() | st.builds(GraphRef, name=texts),
+    graph=st.none() | st.builds(GraphRef, name=texts, version=maybe),
     redrive_count=counts,
 )
 LETTER = DeadLetter(
@@ -135,6 +135,7 @@ def test_of_a_letter_both_readings_say_the_same(letter: DeadLetter, ours: bool) 
     assert (slim["original_event"] is None) == (letter.original_event is None)
     assert slim.get("workflow_id") == letter.context.workflow_id
     assert (slim["error_type"], slim["message"]) == (letter.error.type, letter.error.message)
+    assert slim.get("graph_version") == (letter.graph and letter.graph.version)
     source, original = letter.source, Original.of(record, slim)
     assert slim["source_partition"] == source.partition
     assert (original.key, original.value) == (source.key, source.value)

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
+from redrive.cli.broker_checks import judge_backlog, judge_clock
 from redrive.cli.exits import ExitCode
+from redrive.redriving.backlog import Backlog
 
 GRAPH = """
 from typing import TypedDict
@@ -51,16 +54,109 @@ def module(
 
 
 def doctor(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["doctor", *arguments])
+    return CliRunner().invoke(app, ["doctor", "--offline", *arguments])
 
 
-def test_where_all_is_well_each_check_says_so(module: str) -> None:
+def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> None:
+    made = tmp_path / "redrive-checkpoints.db"
+
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    assert (
-        result.stdout == "ok       settings\nok       graphs\nok       retries\nok       notify\n"
-    )
+    checked, left_out = result.stdout.splitlines()[:6], result.stdout.splitlines()[6:]
+    assert checked == [
+        "ok       settings",
+        "ok       graphs",
+        "ok       retries",
+        "ok       notify",
+        f"ok       checkpoints: '{made}' is not there yet, and can be made",
+        "ok       spool",
+    ]
+    assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
+    assert all("left out (--offline)" in line for line in left_out)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/c.db", "a_file/c.db"])
+def test_checkpoints_that_could_not_be_written_are_an_error(
+    module: str, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "own.toml").write_text(f'[checkpoints]\nurl = "sqlite:///{place}"\n')
+
+    result = doctor("--config", "own.toml", "--graph", f"report={module}:calm", "--json")
+
+    assert result.exit_code == ExitCode.ENDED_BADLY
+    (found,) = json.loads(result.stdout)["checkpoints"]
+    assert (found["level"], place in found["what"]) == ("error", True)
+
+
+def test_a_checkpoint_file_that_is_no_database_is_an_error(module: str, tmp_path: Path) -> None:
+    text = "not a database, but long enough to be taken for one" * 20
+    (tmp_path / "redrive-checkpoints.db").write_text(text)
+
+    result = doctor("--graph", f"report={module}:calm")
+
+    assert result.exit_code == ExitCode.ENDED_BADLY
+    assert "error    checkpoints: checkpoints.url: cannot write" in result.stdout
+    assert (tmp_path / "redrive-checkpoints.db").read_text() == text
+
+
+def test_letters_that_lie_in_the_spool_are_named(module: str, tmp_path: Path) -> None:
+    (tmp_path / "redrive-letters.jsonl").write_text("{}\n{}\n")
+
+    result = doctor("--graph", f"report={module}:calm")
+
+    assert result.exit_code == 0
+    assert "warning  spool: 2 letters lie in 'redrive-letters.jsonl'\n" in result.stdout
+    assert "redrive dlq import redrive-letters.jsonl" in result.stdout
+
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("backlog", "levels", "words"),
+    [
+        (Backlog(0, None, 0, 0), ["ok"], "0 event(s)"),
+        (
+            Backlog(3, NOW - HOUR, 0, 2),
+            ["ok"],
+            "3 event(s) of 'e' are not finished, the oldest of 1:",
+        ),
+        (Backlog(3, NOW - HOUR, 0, 0), ["warning"], "no worker is in group 'g'"),
+        (Backlog(3, NOW - 8 * HOUR, 0, 1), ["warning"], "the topic keeps events for 10h"),
+        (Backlog(0, None, 4, 1), ["warning"], "4 offsets of 'e' were deleted"),
+        (Backlog(3, NOW - 8 * HOUR, 4, 0), ["warning"] * 3, "no worker"),
+        (Backlog(1, NOW + HOUR, 0, 1), ["ok"], "the oldest of 0:00:00"),
+    ],
+)
+def test_a_backlog_is_a_warning_where_nobody_works_or_events_get_lost(
+    backlog: Backlog, levels: list[str], words: str
+) -> None:
+    found = list(judge_backlog(backlog, topic="e", group="g", retention=10 * HOUR, now=NOW))
+
+    assert [one.level for one in found] == levels
+    assert words in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("newest", "levels", "words"),
+    [
+        ({}, ["skipped"], "cannot be seen"),
+        ({"stamped": NOW - HOUR, "other": NOW}, ["skipped"], "cannot be seen"),
+        ({"stamped": NOW + HOUR}, ["warning"], "1:00:00 ahead of this host's clock: the broker's"),
+        ({"other": NOW + HOUR}, ["warning"], "the clock of one who writes to it is ahead"),
+    ],
+)
+def test_only_a_clock_that_is_ahead_can_be_seen(
+    newest: dict[str, datetime], levels: list[str], words: str
+) -> None:
+    found = list(judge_clock(newest, {"stamped"}, now=NOW))
+
+    assert [one.level for one in found] == levels
+    assert words in found[0].what
 
 
 def test_a_warning_says_what_to_do_and_ends_with_0(module: str) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.cells import cell_len
 
-from redrive.cli.letters_table import print_groups, print_letters
+from redrive.cli.letters_table import group_json, news, print_groups, print_letters
 from redrive.cli.output import note, print_json, print_table, visible
 from redrive.redriving import LetterSummary, group
 from redrive.retry.kinds import Kind, Reason
@@ -51,16 +51,46 @@ def test_a_list_fits_80_columns_with_whole_ids(capsys: pytest.CaptureFixture[str
 
 def test_groups_fit_80_columns_and_show_the_trend(capsys: pytest.CaptureFixture[str]) -> None:
     letters = [replace(LETTER, dlq_id=str(n), at=NOON - timedelta(hours=n % 6)) for n in range(120)]
+    one_before = replace(LETTER, dlq_id="x", at=NOON - timedelta(hours=15))
     old = replace(LETTER, fingerprint=None, at=NOON - timedelta(days=400))
 
-    print_groups(group([*letters, old], NOON), NOON)
+    print_groups(group([*letters, one_before, old], NOON), NOON)
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "FINGERPRINT       OPEN  ALL  FIRST  LAST  LAST 24 HOURS"
-    assert lines[1] == ("0123456789abcdef  120   120  5h     0s    ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁██████ rising")
-    assert lines[3].startswith("none              1     1    400d   400d  ▁")
-    assert lines[3].endswith(" steady")
-    assert max(map(cell_len, lines)) <= 80
+    assert lines[1] == ("0123456789abcdef  121   121  15h    0s    ▁▁▁▁▁▁▁▁▂▁▁▁▁▁▁▁▁▁██████ rising")
+    assert lines[3].startswith("    rising: 120 runs since 06:00 UTC, 1 in the 18h before; ")
+    assert lines[3].endswith("known since 2026-11-23 21:00 UTC")
+    assert lines[4].startswith("none              1     1    400d   400d  ▁")
+    assert lines[4].endswith(" steady")
+    assert len(lines) == 6
+    assert max(map(cell_len, lines[:3] + lines[4:])) <= 80
+
+
+def test_a_new_cause_is_named_with_all_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    at = NOON - timedelta(minutes=14)
+    letters = [
+        replace(LETTER, dlq_id=str(n), at=at + timedelta(seconds=n), graph_version=f"3f{n + 2}")
+        for n in range(120)
+    ]
+    groups = group(letters, NOON)
+
+    print_groups(groups, NOON)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("█ new")
+    assert lines[3] == (
+        "    new since 11:46 UTC, 120 runs, node book, first seen with graph version 3f2"
+    )
+    told = group_json(groups[0])
+    assert (told["trend"], told["recent"], told["before"]) == ("new", 120, 0)
+    assert (told["first_seen"], told["first_version"]) == (at.isoformat(), "3f2")
+
+
+def test_a_steady_cause_is_no_news() -> None:
+    old = replace(LETTER, at=NOON - timedelta(days=4))
+
+    assert [news(one, NOON) for one in group([LETTER, old], NOON)] == [""]
 
 
 def test_one_letter_shows_beside_an_hour_with_many(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,10 +110,11 @@ def test_letters_in_a_list_cannot_command_the_terminal(capsys: pytest.CaptureFix
         fingerprint=RISKY,
         error_type=RISKY,
         message=RISKY,
+        graph_version=RISKY,
     )
 
     print_letters([risky], NOON)
-    print_groups(group([risky], NOON), NOON)
+    print_groups(group([replace(risky, at=NOON)], NOON), NOON)
 
     shown = capsys.readouterr().out
     assert [c for c in set(shown) if not c.isprintable()] == ["\n"]

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.test_redact import SECRETS
 
-from redrive.consumer.figures import EndFigures
+from redrive.consumer.figures import MOST_CAUSES, EndFigures
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
@@ -43,6 +43,33 @@ def lettered(**more: object) -> Account:
     )
     account = Account(PLACE, 5, Ending.DEAD_LETTERED, workflow_id="report", error=error)
     return account._replace(**more)  # type: ignore[arg-type]  # a test's own fields
+
+
+def failed_of(fingerprint: str | None, *, node: str = "", workflow: str = "report") -> Account:
+    account = lettered(workflow_id=workflow)
+    assert account.error is not None
+    told = {"fingerprint": fingerprint, "node": node}
+    return account._replace(error=account.error.model_copy(update=told))
+
+
+def test_a_cause_is_new_once_and_one_without_a_fingerprint_goes_by_what_it_says() -> None:
+    metrics = Metrics()
+    observer = EndFigures(metrics)
+
+    observer.settled([failed_of("f1"), failed_of("f1"), failed_of("f2", workflow="billing")])
+    observer.settled([failed_of("f1"), failed_of(None), failed_of(None), failed_of(None, node="n")])
+
+    assert of(metrics, figures.NEW_CAUSES).values == {("report",): 3, ("billing",): 1}
+
+
+@pytest.mark.invariant("P11")
+def test_causes_beyond_those_that_are_told_apart_are_not_counted() -> None:
+    metrics = Metrics()
+    observer = EndFigures(metrics)
+
+    observer.settled([failed_of(str(n)) for n in range(MOST_CAUSES + 10)])
+
+    assert of(metrics, figures.NEW_CAUSES).values == {("report",): MOST_CAUSES}
 
 
 @pytest.mark.parametrize("figure", EVERY, ids=lambda figure: figure.name)

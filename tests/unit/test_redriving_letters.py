@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import redrive.redriving
-from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
+from redrive.dead_letter.record import DeadLetter, GraphRef, LetterContext, LetterError, Source
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.log import Place, Record
-from redrive.redriving import Trend, fold, group, page_of, parse_time
+from redrive.redriving import Trend, Window, fold, group, page_of, parse_time
 from redrive.redriving.query import Query
 from redrive.redriving.views import LetterSummary
 from redrive.retry.kinds import Kind, Reason
@@ -61,7 +61,8 @@ def _summaries(*hours_ago: float) -> list[LetterSummary]:
 
 
 def test_a_summary_says_what_a_list_needs() -> None:
-    view = fold([_record(_letter(node="book", fingerprint="f-1").to_bytes(), 7)])
+    letter = _letter(node="book", fingerprint="f-1", graph=GraphRef(name="g", version="3f2"))
+    view = fold([_record(letter.to_bytes(), 7)])
 
     assert view.letters == (
         LetterSummary(
@@ -78,6 +79,7 @@ def test_a_summary_says_what_a_list_needs() -> None:
             redrive_count=0,
             partition=3,
             offset=7,
+            graph_version="3f2",
         ),
     )
 
@@ -163,7 +165,8 @@ def test_what_is_no_cursor_is_refused(after: str) -> None:
     ("hours_ago", "trend"),
     [
         ([], Trend.STEADY),
-        ([1], Trend.RISING),
+        ([1], Trend.STEADY),
+        ([1, 2, 3], Trend.RISING),
         ([20], Trend.FALLING),
         ([1, 7, 13, 19], Trend.STEADY),
         ([1, 2, 7, 13, 19], Trend.STEADY),
@@ -179,6 +182,50 @@ def test_a_trend_compares_the_last_six_hours_with_those_before(
     (one,) = group(_summaries(100, *hours_ago), NOON)
 
     assert one.trend is trend
+
+
+@pytest.mark.parametrize("hours_ago", [[0], [5], [1, 2, 3, 4, 5]])
+def test_a_cause_whose_first_letter_came_in_the_window_is_new(hours_ago: list[float]) -> None:
+    (one,) = group(_summaries(*hours_ago), NOON)
+
+    assert one.trend is Trend.NEW
+    assert one.history.recent == len(hours_ago)
+
+
+def test_what_is_not_shown_tells_what_is_new_too() -> None:
+    everything = _summaries(1.5, 0.5, 0.2)
+    window = Window.of(NOON, since=NOON - timedelta(hours=1), until=None)
+    shown = [letter for letter in everything if letter.at >= window.since]
+
+    (alone,) = group(shown, NOON, window=window)
+    (beside,) = group(shown, NOON, window=window, among=everything)
+
+    assert (alone.trend, beside.trend) == (Trend.NEW, Trend.STEADY)
+    assert (beside.count, beside.history.recent, beside.history.before) == (2, 2, 1)
+    assert beside.history.first.at == NOON - timedelta(hours=1.5)
+
+
+@pytest.mark.parametrize(
+    ("since_h", "until_h", "recent", "before"),
+    [
+        (1, None, 2, 4),
+        (2, 1, 2, 2),
+        (3, 1, 4, 0),
+        (None, 1, 4, 1),
+        (None, None, 6, 1),
+        (50, None, 7, 0),
+    ],
+)
+def test_a_window_is_compared_with_three_times_as_long_before_it(
+    since_h: float | None, until_h: float | None, recent: int, before: int
+) -> None:
+    letters = _summaries(20, 3, 2.5, 1.5, 1.2, 0.5, -0.1)
+    since = None if since_h is None else NOON - timedelta(hours=since_h)
+    until = None if until_h is None else NOON - timedelta(hours=until_h)
+
+    (one,) = group(letters, NOON, window=Window.of(NOON, since=since, until=until))
+
+    assert (one.history.recent, one.history.before) == (recent, before)
 
 
 def test_what_seems_to_come_from_the_future_came_just_now() -> None:

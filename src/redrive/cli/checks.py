@@ -1,18 +1,22 @@
 """What `redrive doctor` looks at: a list of checks, each of which returns what it found.
 
-A new check is a function here, and a line in `CHECKS`. None of them needs a broker.
+A new check is a function here, or in `redrive.cli.broker_checks` when it asks the broker, and a
+line in `CHECKS`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from redrive.cli.broker_checks import BROKER_CHECKS, look_at_broker
+from redrive.cli.findings import Check, Examined, Finding, Level, NoBroker
+from redrive.dead_letter.spool import Spool
+from redrive.dead_letter.spool_count import SpoolCount
 from redrive.errors import SettingsError
+from redrive.graphs.checkpoints import look_at
 from redrive.graphs.import_paths import import_function
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
@@ -21,39 +25,19 @@ from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
 
-__all__ = ["CHECKS", "Check", "Examined", "Finding", "Level", "examine"]
+__all__ = ["CHECKS", "examine"]
+
+_NO_START = "a worker does not start until this is mended"
 
 
-class Level(StrEnum):
-    """How bad a finding is: with an `error` a worker does not start."""
+def examine(settings: Settings, langgraph_json: Path | None, *, offline: bool) -> Examined:
+    """Load what a worker with these settings would load, one graph at a time; ask the broker.
 
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be, and what to do."""
-
-    level: Level
-    what: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What checks look at; `refused` holds why graphs could not be loaded."""
-
-    settings: Settings
-    graphs: tuple[LoadedGraph, ...]
-    refused: tuple[SettingsError, ...]
-
-
-Check = Callable[[Examined], Iterator[Finding]]
-
-
-def examine(settings: Settings, langgraph_json: Path | None) -> Examined:
-    """Load what a worker with these settings would load, one graph at a time."""
+    Args:
+        settings: The worker's.
+        langgraph_json: A file with further graphs.
+        offline: Leave the broker out.
+    """
     sources: dict[str, GraphSource | FileGraph] = {}
     graphs: list[LoadedGraph] = []
     refused: list[SettingsError] = []
@@ -69,12 +53,13 @@ def examine(settings: Settings, langgraph_json: Path | None) -> Examined:
                 graphs += GraphRegistry({name: source}).graphs
         except SettingsError as error:
             refused.append(error)
-    return Examined(settings, tuple(graphs), tuple(refused))
+    broker = NoBroker() if offline else look_at_broker(settings)
+    return Examined(settings, tuple(graphs), tuple(refused), broker)
 
 
 def _graphs(examined: Examined) -> Iterator[Finding]:
     for error in examined.refused:
-        yield Finding(Level.ERROR, str(error), "a worker does not start until this is mended")
+        yield Finding(Level.ERROR, str(error), _NO_START)
     if not examined.graphs and not examined.refused:
         yield Finding(
             Level.ERROR,
@@ -93,11 +78,11 @@ def _retries(examined: Examined) -> Iterator[Finding]:
 
 def _notify(examined: Examined) -> Iterator[Finding]:
     settings = examined.settings.notify
-    advice = "a worker does not start until this is mended; then try: redrive notify test"
     for name, url in settings.urls.items():
         try:
             AppriseChannel(name, url.get_secret_value())
         except SettingsError as error:
+            advice = f"{_NO_START}; then try: redrive notify test"
             yield Finding(Level.ERROR, str(error), advice)
     if settings.hook is None:
         return
@@ -105,8 +90,49 @@ def _notify(examined: Examined) -> Iterator[Finding]:
         with redirect_stdout(sys.stderr):
             Hook(import_function(settings.hook, what="notify.hook"))
     except SettingsError as error:
-        yield Finding(Level.ERROR, str(error), "a worker does not start until this is mended")
+        yield Finding(Level.ERROR, str(error), _NO_START)
 
 
-CHECKS: Mapping[str, Check] = {"graphs": _graphs, "retries": _retries, "notify": _notify}
+def _checkpoints(examined: Examined) -> Iterator[Finding]:
+    try:
+        seen = look_at(examined.settings.checkpoints)
+    except SettingsError as error:
+        yield Finding(Level.ERROR, str(error), _NO_START)
+        return
+    if seen is None:
+        yield Finding(Level.OK, "none are kept (checkpoints.url): each attempt begins anew")
+    elif seen.there:
+        yield Finding(Level.OK, f"{str(seen.path)!r} can be read and written")
+    else:
+        yield Finding(Level.OK, f"{str(seen.path)!r} is not there yet, and can be made")
+
+
+def _spool(examined: Examined) -> Iterator[Finding]:
+    letters = examined.settings.letters
+    path = letters.spool_path
+    if path is None:
+        yield Finding(Level.OK, "there is none (letters.spool)")
+        return
+    if (problem := Spool(path, max_bytes=letters.spool_max).problem()) is not None:
+        advice = "letters that Kafka does not take wait in memory alone: name another letters.spool"
+        yield Finding(Level.WARNING, f"letters.spool: {problem}", advice)
+        return
+    try:
+        count, _ = SpoolCount(path).now()
+    except OSError as error:
+        yield Finding(Level.WARNING, f"letters.spool: {error}", "make it readable, and look again")
+        return
+    if count:
+        advice = f"store those that Kafka lacks: redrive dlq import {path}; then move the file away"
+        yield Finding(Level.WARNING, f"{count} letters lie in {str(path)!r}", advice)
+
+
+CHECKS: Mapping[str, Check] = {
+    "graphs": _graphs,
+    "retries": _retries,
+    "notify": _notify,
+    "checkpoints": _checkpoints,
+    "spool": _spool,
+    **BROKER_CHECKS,
+}
 """All checks, by the name that is printed."""

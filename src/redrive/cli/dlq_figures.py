@@ -34,7 +34,7 @@ def figures(
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.figures import letter_figures  # noqa: PLC0415 - as above
+    from redrive.redriving.figures import letter_alarms, letter_figures  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     view = read_letters(settings.kafka)
@@ -44,26 +44,13 @@ def figures(
     if prometheus:
         _expose(told, limits, read_at=now)
         return
-    alarms = _alarms(told, limits)
+    alarms = letter_alarms(told, limits)
     if as_json:
         print_json(_json(told, alarms))
     else:
         _print(told, alarms)
     if alarms:
         raise typer.Exit(ExitCode.ENDED_BADLY)
-
-
-def _alarms(told: LetterFigures, limits: LetterSettings) -> list[str]:
-    alarms = []
-    if told.open >= limits.many_open:
-        alarms.append(f"{told.open} letters are open (letters.many_open is {limits.many_open})")
-    if told.retention_used >= limits.near_retention:
-        alarms.append(
-            f"the oldest open letter has used {told.retention_used:.0%} of letters.retention "
-            f"(letters.near_retention is {limits.near_retention:.0%}): deal with it, export it, or "
-            "keep letters longer"
-        )
-    return alarms
 
 
 def _expose(told: LetterFigures, limits: LetterSettings, *, read_at: datetime) -> None:

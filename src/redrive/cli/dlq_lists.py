@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from redrive.cli.options import Broker, Json
 from redrive.cli.output import note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.redriving.groups import LetterGroup
     from redrive.redriving.query import Page
     from redrive.redriving.views import LettersView
 
@@ -63,12 +65,16 @@ def list_letters(
 def list_groups(
     causes: Causes, standing: Standing, broker: Broker, *, as_json: Json = False
 ) -> None:
-    """List letters by their cause: those with most open letters first."""
+    """List letters by their cause: those with most open letters first.
+
+    A cause that is new from --since on, or rises from then on, is named so; by default from 6 hours
+    ago on.
+    """
     kafka = broker.settings().kafka
 
     from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
-    from redrive.redriving.groups import group  # noqa: PLC0415 - as above
+    from redrive.redriving.groups import Window, group  # noqa: PLC0415 - as above
     from redrive.redriving.query import choose  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
@@ -76,15 +82,24 @@ def list_groups(
     query = query_of(causes, standing, None, now)
     view = read_letters(kafka)
     letters = choose(view.letters, query)
-    groups = group(letters, now)
+    window = Window.of(now, since=query.since, until=query.until)
+    # What is new shows only beside all letters, also those that are not asked for.
+    groups = group(letters, now, window=window, among=view.letters)
     if as_json:
-        total = {"total": len(letters), **_beside(view)}
-        print_json({"groups": [group_json(one) for one in groups], **total})
+        told = {"since": window.since.isoformat(), "until": window.until.isoformat()}
+        beside = {"window": told, "total": len(letters), **_beside(view)}
+        print_json({"groups": [group_json(one) for one in groups], **beside})
         return
     if groups:
         print_groups(groups, now)
-    note(f"{len(groups)} cause(s), {len(letters)} letter(s)")
+    note(f"{len(groups)} cause(s), {len(letters)} letter(s){_developing(groups)}")
     _mention_others(view, kafka.dlq_topic)
+
+
+def _developing(groups: list[LetterGroup]) -> str:
+    counts = Counter(one.trend.value for one in groups)
+    told = [f"{counts[name]} {name}" for name in ("new", "rising") if counts[name]]
+    return f": {', '.join(told)}" if told else ""
 
 
 def _beside(view: LettersView) -> dict[str, int]:

@@ -1,21 +1,29 @@
-"""`redrive doctor`: what a worker with these settings would stumble over; asks no broker."""
+"""`redrive doctor`: what a worker with these settings would stumble over; changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redrive.cli.exits import ExitCode, needs_extra
-from redrive.cli.options import Config, Graph, Json, LanggraphJson, start, targets
+from redrive.cli.options import (
+    BootstrapServers,
+    Config,
+    Graph,
+    Json,
+    LanggraphJson,
+    start,
+    targets,
+)
 from redrive.cli.output import print_json
 from redrive.errors import SettingsError
 
 if TYPE_CHECKING:  # LangGraph takes its time, and `--help` needs none of it
-    from redrive.cli.checks import Finding
+    from redrive.cli.findings import Finding
 
 __all__ = ["doctor"]
 
@@ -23,15 +31,22 @@ __all__ = ["doctor"]
 def doctor(
     graph: Graph = None,
     langgraph_json: LanggraphJson = None,
-    config: Config = None,
     as_json: Json = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the broker out.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
 ) -> None:
-    """Look for what a worker would stumble over; needs no broker.
+    """Look for what a worker would stumble over: settings, graphs, files, the broker, its topics.
 
-    Ends with 1 when a worker would not start, and with 0 when there are warnings only. Retries of
-    clients are found by looking at the code: a hint, in both directions.
+    Changes nothing. Ends with 1 when there is an error, and with 0 when there are warnings only. A
+    broker is waited for 5 seconds. Retries of clients are found by looking at the code: a hint, in
+    both directions.
     """
-    findings = _examined(config, targets(graph) if graph else None, langgraph_json)
+    flags = {
+        "graphs": targets(graph) if graph else None,
+        "kafka.bootstrap_servers": bootstrap_servers,
+    }
+    findings = _examined(config, flags, langgraph_json, offline=offline)
     if as_json:
         print_json({check: [asdict(found) for found in all_] for check, all_ in findings.items()})
     else:
@@ -41,19 +56,23 @@ def doctor(
 
 
 def _examined(
-    config: Path | None, graphs: dict[str, dict[str, str]] | None, langgraph_json: Path | None
+    config: Path | None,
+    flags: Mapping[str, object | None],
+    langgraph_json: Path | None,
+    *,
+    offline: bool,
 ) -> Mapping[str, Sequence[Finding]]:
     with needs_extra("langgraph", extra="worker"):
         from redrive.cli import checks  # noqa: PLC0415 - keeps `--help` fast
+        from redrive.cli.findings import Finding, Level  # noqa: PLC0415 - as above
     try:
-        settings = start(config, {"graphs": graphs})
+        settings = start(config, flags)
     except SettingsError as error:
         advice = "mend the settings: nothing else could be looked at"
-        found = [
-            checks.Finding(checks.Level.ERROR, line, advice) for line in str(error).splitlines()
-        ]
-        return {"settings": found}
-    examined = checks.examine(settings, langgraph_json)
+        return {
+            "settings": [Finding(Level.ERROR, line, advice) for line in str(error).splitlines()]
+        }
+    examined = checks.examine(settings, langgraph_json, offline=offline)
     told = {name: list(check(examined)) for name, check in checks.CHECKS.items()}
     return {"settings": [], **told}
 
@@ -64,4 +83,5 @@ def _print(findings: Mapping[str, Sequence[Finding]]) -> None:
             typer.echo(f"ok       {check}")
         for found in all_:
             typer.echo(f"{found.level:<8} {check}: {found.what}")
-            typer.echo(f"{'':<8} {found.advice}")
+            if found.advice:
+                typer.echo(f"{'':<8} {found.advice}")

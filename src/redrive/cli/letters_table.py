@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.text import Text
 
 from redrive.cli.output import visible
+from redrive.dead_letter.trend import Trend
 from redrive.redriving.groups import LetterGroup
 from redrive.redriving.views import LetterSummary
+from redrive.units import format_duration
 
 __all__ = [
     "age",
     "failure",
     "group_json",
+    "news",
     "print_groups",
     "print_letters",
     "summary_json",
@@ -40,7 +43,10 @@ def print_letters(letters: Sequence[LetterSummary], now: datetime) -> None:
 
 
 def print_groups(groups: Sequence[LetterGroup], now: datetime) -> None:
-    """Print two lines for each group: how many, since when; where they failed, and of what."""
+    """Print lines for each group: how many, since when; where they failed, and of what.
+
+    One that is new, or rises, has a third line that says so.
+    """
     rows = [
         (
             one.fingerprint or "none",
@@ -53,7 +59,10 @@ def print_groups(groups: Sequence[LetterGroup], now: datetime) -> None:
         for one in groups
     ]
     details = [failure(one.newest, workflows=one.workflows) for one in groups]
-    _print_pairs(("FINGERPRINT", "OPEN", "ALL", "FIRST", "LAST", "LAST 24 HOURS"), rows, details)
+    more = [news(one, now) for one in groups]
+    _print_pairs(
+        ("FINGERPRINT", "OPEN", "ALL", "FIRST", "LAST", "LAST 24 HOURS"), rows, details, more
+    )
 
 
 def summary_json(letter: LetterSummary) -> dict[str, object]:
@@ -82,7 +91,27 @@ def group_json(one: LetterGroup) -> dict[str, object]:
         "newest": newest.dlq_id,
         "hours": list(one.hours),
         "trend": one.trend.value,
+        "recent": one.history.recent,
+        "before": one.history.before,
+        "first_seen": one.history.first.at.isoformat(),
+        "first_version": one.history.first.graph_version,
     }
+
+
+def news(one: LetterGroup, now: datetime) -> str:
+    """Say of a cause that is new, or rises, since when and how much; empty of all others."""
+    told, first = one.history, one.history.first
+    runs, since = _runs(told.recent), _time(first.at, now)
+    if told.trend is Trend.NEW:
+        node = f", node {one.newest.node}" if one.newest.node else ""
+        version = first.graph_version
+        seen = f", first seen with graph version {version}" if version else ""
+        return f"new since {since}, {runs}{node}{seen}"
+    if told.trend is Trend.RISING:
+        span = format_duration(timedelta(seconds=round(told.window.compared.total_seconds())))
+        recent = f"{runs} since {_time(told.window.since, now)}"
+        return f"rising: {recent}, {told.before} in the {span} before; known since {since}"
+    return ""
 
 
 def totals(letters: Iterable[LetterSummary]) -> dict[str, int]:
@@ -106,17 +135,30 @@ def age(passed: timedelta) -> str:
     return f"{seconds}s"
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _time(at: datetime, now: datetime) -> str:
+    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def _print_pairs(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], details: Sequence[str]
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    details: Sequence[str],
+    more: Sequence[str] = (),
 ) -> None:
     # One by one, and not as rich's table: that would wrap or cut an id on a narrow screen.
     console = Console(soft_wrap=True, highlight=False)
     cells = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     console.print(Text(_joined(columns, widths), style="bold"))
-    for row, detail in zip(cells, details, strict=True):
+    for row, detail, line in zip(cells, details, more or [""] * len(rows), strict=True):
         console.print(Text(_joined(row, widths)))
         console.print(Text(_fitted(_INDENT + visible(detail), console.width), style="dim"))
+        if line:
+            console.print(Text(_INDENT + visible(line)))
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
+from redrive.events import ErrorInfo
 from redrive.telemetry.metrics import Metrics
 
 __all__ = ["EndFigures"]
 
 _TOLD_APART = 5
 _FEW = 10
+MOST_CAUSES = 2_000
 
 
 class EndFigures:
@@ -23,6 +25,7 @@ class EndFigures:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._causes: set[str] = set()
 
     def attempt_ended(self, attempt: AttemptEnd) -> None:
         """Count an attempt."""
@@ -45,6 +48,15 @@ class EndFigures:
             if ending is Ending.DEAD_LETTERED and account.error is not None:
                 error = account.error
                 metrics.letters.add(workflow, error.kind, error.reason)
+                if self._is_new(error, workflow):
+                    metrics.new_causes.add(workflow)
+
+    def _is_new(self, error: ErrorInfo, workflow: str) -> bool:
+        cause = error.fingerprint or f"{error.kind}/{error.type}/{error.node or ''}/{workflow}"
+        if cause in self._causes or len(self._causes) >= MOST_CAUSES:
+            return False
+        self._causes.add(cause)
+        return True
 
 
 def _number(number: int) -> str:

@@ -6,7 +6,10 @@ The guard that stands between a run and its checkpointer is in `redrive.graphs.g
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +22,7 @@ from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver
 
-__all__ = ["Checkpoints"]
+__all__ = ["CheckpointFile", "Checkpoints", "look_at"]
 
 _PREFIX = "sqlite:///"
 # How long a write waits for another process that writes to the same file.
@@ -140,6 +143,42 @@ class Checkpoints:
         return [thread for (thread,) in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """Where checkpoints lie, as an absolute path; `there` is False while no worker has made it."""
+
+    path: Path
+    there: bool
+
+
+def look_at(settings: CheckpointSettings) -> CheckpointFile | None:
+    """Look whether a worker could open the checkpoints; makes no file. None: none are kept.
+
+    Raises:
+        SettingsError: They cannot be read or written, or their file cannot be made; names the path.
+    """
+    path = _path(settings.url)
+    if path is None:
+        return None
+    path = path.absolute()
+    if not path.exists():
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise _cannot_write(path, "its folder is missing, or may not be written to")
+        return CheckpointFile(path, there=False)
+    try:
+        # `rw` opens what is there, and makes nothing.
+        uri = f"{path.as_uri()}?mode=rw"
+        with closing(
+            sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        ) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise _cannot_write(path, error) from error
+    return CheckpointFile(path, there=True)
+
+
 def _path(url: str) -> Path | None:
     if url == "none":
         return None
@@ -167,7 +206,11 @@ def _open(path: Path) -> GroupedSqliteSaver:
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise SettingsError(
-            f"checkpoints.url: cannot write {str(path.absolute())!r} ({error}): "
-            "name a file in a folder that exists and that this user may write"
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, why: object) -> SettingsError:
+    return SettingsError(
+        f"checkpoints.url: cannot write {str(path.absolute())!r} ({why}): "
+        "name a file in a folder that exists and that this user may write"
+    )

@@ -1,10 +1,11 @@
-"""What the group has committed: read from outside, without joining it."""
+"""What the group has committed, and who is in it: read from outside, without joining it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError
@@ -15,7 +16,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, until, with_advice
 from redrive.retry import retry
 
-__all__ = ["committed_by_group"]
+__all__ = ["committed_by_group", "members_of_group"]
 
 _CALL_S = 3.0
 
@@ -54,3 +55,32 @@ def committed_by_group(
         ) from error
     finally:
         consumer.close()
+
+
+def members_of_group(settings: KafkaSettings, admin: AdminClient, *, clock: Clock = SYSTEM) -> int:
+    """Return how many members `kafka.group_id` has now; a group that is not there has none.
+
+    Raises:
+        KafkaUnavailableError: The group's coordinator did not say within `kafka.startup_timeout`.
+    """
+    group = settings.group_id
+
+    def read() -> int:
+        asked = admin.describe_consumer_groups([group], request_timeout=_CALL_S)
+        try:
+            return len(asked[group].result().members)
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise
+
+    policy = until(
+        settings.startup_timeout.total_seconds(), asking="who is in the group", clock=clock
+    )
+    try:
+        return retry(policy)(read)()
+    except KafkaException as error:
+        raise KafkaUnavailableError(
+            f"Kafka at {settings.bootstrap_servers} did not say who is in group {group!r}: "
+            f"{with_advice(error_of(error))}"
+        ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from confluent_kafka import KafkaError, KafkaException
@@ -60,11 +60,15 @@ class CreatedTopic:
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """The topics as they are: what must change, and the limits to work with."""
+    """The topics as they are: what must change, and the limits to work with.
+
+    `configs` holds those configurations that could be read.
+    """
 
     findings: tuple[Finding, ...]
     partitions: Mapping[str, int]
     max_bytes: Mapping[str, int]
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -151,6 +155,7 @@ def verify_topics(
         max_bytes={
             name: facts[name].max_bytes if name in facts else DEFAULT_MAX_BYTES for name in names
         },
+        configs=configs,
     )
 
 

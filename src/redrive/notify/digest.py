@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from redrive.notify.history import History
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
-from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report, trend_of
+from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report, trend_in
 from redrive.notify.rules import Routing
 from redrive.notify.windows import Counted, Refused, Told, Windows
 
@@ -123,7 +123,7 @@ class Digest:
         if told.key == _OTHERS:
             return OthersReport(channel, told)
         known = self._history.of(told.key)
-        trend = trend_of(told, known, knows_all=self._history.knows_all)
+        trend = trend_in(told, known, knows_all=self._history.knows_all)
         return CauseReport(channel, told, known, trend)
 
     def _to_all(self, told: Told[Trouble, Alarm]) -> list[Report]:

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
+from redrive.dead_letter.trend import Trend, trend_of
 from redrive.notify.history import Known
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
 from redrive.notify.windows import Told
 
-__all__ = ["AlarmReport", "CauseReport", "OthersReport", "Report", "Trend", "trend_of"]
+__all__ = ["AlarmReport", "CauseReport", "OthersReport", "Report", "trend_in"]
 
 _NEW_FOR = timedelta(hours=1)
 _RISING_LEAST = 10
-_RISING_TIMES = 3
-
-
-class Trend(StrEnum):
-    """How a cause develops.
-
-    `new`: first seen within the last hour. `rising`: at least 10 in this window, and three times
-    as many as in the one before. `steady`: all else.
-    """
-
-    NEW = "new"
-    RISING = "rising"
-    STEADY = "steady"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +45,13 @@ class AlarmReport:
 Report = CauseReport | OthersReport | AlarmReport
 
 
-def trend_of(told: Told[str, LetterNotice], known: Known | None, *, knows_all: bool) -> Trend:
-    """Say how a cause develops; `knows_all`: no cause was forgotten, so a new one is new."""
-    if known is not None and knows_all and told.new.last.at - known.since <= _NEW_FOR:
-        return Trend.NEW
-    many = told.in_window >= _RISING_LEAST
-    if many and told.in_window >= _RISING_TIMES * max(told.previous, 1):
-        return Trend.RISING
-    return Trend.STEADY
+def trend_in(told: Told[str, LetterNotice], known: Known | None, *, knows_all: bool) -> Trend:
+    """Say how a cause develops; `knows_all`: no cause was forgotten, so a new one is new.
+
+    It is new for an hour. It rises with 10 in a window, and three times as many as in the one
+    before.
+    """
+    new = known is not None and knows_all and told.new.last.at - known.since <= _NEW_FOR
+    return trend_of(
+        recent=told.in_window, before=told.previous, known=not new, least_rising=_RISING_LEAST
+    )

@@ -10,9 +10,10 @@ import re
 import shlex
 from datetime import datetime, timedelta
 
+from redrive.dead_letter.trend import Trend
 from redrive.notify.message import Level, Message
 from redrive.notify.notice import LetterNotice, Trouble
-from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report, Trend
+from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report
 from redrive.telemetry.redact import Redactor
 from redrive.units import format_duration
 
@@ -58,7 +59,8 @@ class Wording:
 
     def _cause(self, report: CauseReport) -> Message:
         new, letter = report.told.new, report.told.new.last
-        mark = "" if report.trend is Trend.STEADY else f" ({report.trend.value})"
+        told = report.trend in (Trend.NEW, Trend.RISING)
+        mark = f" ({report.trend.value})" if told else ""
         runs = "" if new.count == 1 else f", {new.count} runs"
         body = [
             f"{self._where(letter)}: {letter.reason.value} ({letter.kind.value})",

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redrive.dead_letter.states import State
+    from redrive.dead_letter.trend import Trend
     from redrive.redriving.deciding import Mode, Move, Refusal, Send
     from redrive.redriving.engine import move, plan, redrive
     from redrive.redriving.facts import Done, Refused, Report, Step, TakenOver
     from redrive.redriving.following import RunEnding, follow
-    from redrive.redriving.groups import LetterGroup, Trend, group
+    from redrive.redriving.groups import LetterGroup, Window, group
     from redrive.redriving.jobs import Order
     from redrive.redriving.letters import (
         LetterStory,
@@ -57,6 +58,7 @@ __all__ = [
     "StoredLetter",
     "TakenOver",
     "Trend",
+    "Window",
     "choose",
     "event_id_of",
     "find_letters",
@@ -95,7 +97,8 @@ _WHERE = {
     "Step": ".facts",
     "StoredLetter": ".letters",
     "TakenOver": ".facts",
-    "Trend": ".groups",
+    "Trend": "..dead_letter.trend",
+    "Window": ".groups",
     "choose": ".query",
     "event_id_of": ".letters",
     "find_letters": ".letters",

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from redrive.dead_letter.options import LetterSettings
 from redrive.dead_letter.states import State
 from redrive.redriving.views import LetterSummary
 
-__all__ = ["RATE_WINDOW", "LetterFigures", "letter_figures"]
+__all__ = ["RATE_WINDOW", "LetterFigures", "letter_alarms", "letter_figures"]
 
 RATE_WINDOW = timedelta(minutes=10)
 """The time over which letters per minute are counted."""
@@ -58,3 +59,19 @@ def letter_figures(
         oldest_open=oldest,
         retention_used=(oldest or timedelta(0)) / retention,
     )
+
+
+def letter_alarms(
+    told: LetterFigures, limits: LetterSettings, *, kept: str = "letters.retention"
+) -> list[str]:
+    """Return a line for each limit of `letters.*` that is reached; `kept` names the retention."""
+    alarms = []
+    if told.open >= limits.many_open:
+        alarms.append(f"{told.open} letters are open (letters.many_open is {limits.many_open})")
+    if told.retention_used >= limits.near_retention:
+        alarms.append(
+            f"the oldest open letter has used {told.retention_used:.0%} of {kept} "
+            f"(letters.near_retention is {limits.near_retention:.0%}): deal with it, export it, or "
+            "keep letters longer"
+        )
+    return alarms

@@ -39,6 +39,7 @@ class LetterSummary:
 
     Texts are cut: `message` is the first line of the error's, masked, at most 160 characters, names
     at most 200. `actor` and `state_at` are of the last state record, None while there is none.
+    `graph_version` is that of the graph that failed, where one ran.
     """
 
     dlq_id: str
@@ -57,6 +58,7 @@ class LetterSummary:
     state: State = State.OPEN
     state_at: datetime | None = None
     actor: str | None = None
+    graph_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
         redrive_count=letter.get("redrive_count", 0),
         partition=record.place.partition,
         offset=record.offset,
+        graph_version=_interned(letter.get("graph_version")),
     )
 
 

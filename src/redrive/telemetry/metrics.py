@@ -34,6 +34,13 @@ LETTERS = Figure(
     "Dead letters that are stored, by the kind of the failure and the reason code.",
     labels=("workflow", "kind", "reason"),
 )
+NEW_CAUSES = Figure(
+    "redrive_new_causes_total",
+    _COUNTER,
+    "Causes of dead letters (fingerprints) that this worker met for the first time since its "
+    "start. It tells 2,000 apart, and counts no further ones.",
+    labels=("workflow",),
+)
 REDRIVEN = Figure(
     "redrive_redriven_runs_total",
     _COUNTER,
@@ -214,6 +221,7 @@ LETTER_FIGURES = (OPEN, OLDEST_OPEN, RETENTION, PER_MINUTE, LETTERS_READ)
 WORKER_FIGURES = (
     RUNS,
     LETTERS,
+    NEW_CAUSES,
     REDRIVEN,
     EVENT_AGE,
     ATTEMPTS,
@@ -256,6 +264,7 @@ class Metrics:
         # The event loop's.
         self.runs = Count(RUNS)
         self.letters = Count(LETTERS)
+        self.new_causes = Count(NEW_CAUSES)
         self.redriven = Count(REDRIVEN)
         self.event_age = Spread(EVENT_AGE)
         self.attempts = Count(ATTEMPTS)
@@ -282,6 +291,7 @@ class Metrics:
         for instrument in (
             self.runs,
             self.letters,
+            self.new_causes,
             self.redriven,
             self.event_age,
             self.attempts,

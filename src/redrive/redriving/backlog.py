@@ -1,0 +1,106 @@
+"""What the group has yet to finish: read from the events topic and the group's commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from confluent_kafka.admin import AdminClient
+
+from redrive.clock import SYSTEM, Clock
+from redrive.kafka.committed import committed_by_group, members_of_group
+from redrive.kafka.edges import Edges, edges
+from redrive.kafka.log import Committed, Place
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.scan import scan
+from redrive.redriving.runs import Standing, progress_of
+
+__all__ = ["Backlog", "backlog_of"]
+
+_LOOKED_AT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the group is behind.
+
+    Attributes:
+        unfinished: Events that are not finished, running ones included. Exact up to 100 offsets
+            of a partition; beyond, ends of transactions and what is finished past a gap count too.
+        oldest: The timestamp of the oldest of them, None when there is none.
+        deleted: Offsets that the topic has deleted though the group had not passed them: events,
+            or ends of transactions.
+        members: How many workers are in the group.
+    """
+
+    unfinished: int
+    oldest: datetime | None
+    deleted: int
+    members: int
+
+
+def backlog_of(
+    settings: KafkaSettings, admin: AdminClient, *, partitions: int, clock: Clock = SYSTEM
+) -> Backlog:
+    """Return how far `kafka.group_id` is behind on the events topic, of so many partitions.
+
+    Raises:
+        KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
+        SettingsError: The broker refuses who we say we are.
+    """
+    topic = settings.events_topic
+    committed = committed_by_group(settings, topic, range(partitions), clock=clock)
+    where = edges(settings, admin, [Place(topic, n) for n in range(partitions)], clock=clock)
+    spans = _spans(committed, where)
+    seen, oldest = _looked_at(settings, spans, committed, clock)
+    return Backlog(
+        unfinished=sum(
+            seen.get(number, 0) if end - start <= _LOOKED_AT else end - start
+            for number, (start, end) in spans.items()
+        ),
+        oldest=oldest,
+        deleted=sum(
+            max(0, span.first - offset)
+            for place, span in where.items()
+            if (offset := committed[place.partition].offset) is not None
+        ),
+        members=members_of_group(settings, admin, clock=clock),
+    )
+
+
+def _spans(
+    committed: Mapping[int, Committed], where: Mapping[Place, Edges]
+) -> dict[int, tuple[int, int]]:
+    """Return, per partition that is not finished to its end, from where and to where."""
+    spans = {}
+    for place, span in where.items():
+        start = max(committed[place.partition].offset or 0, span.first)
+        if start < span.end:
+            spans[place.partition] = (start, span.end)
+    return spans
+
+
+def _looked_at(
+    settings: KafkaSettings,
+    spans: Mapping[int, tuple[int, int]],
+    committed: Mapping[int, Committed],
+    clock: Clock,
+) -> tuple[dict[int, int], datetime | None]:
+    """Count the unfinished among each partition's first records, and return the oldest's time."""
+    if not spans:
+        return {}, None
+    firsts = {
+        number: (start, min(end, start + _LOOKED_AT)) for number, (start, end) in spans.items()
+    }
+    counts: dict[int, int] = {}
+    times: list[int] = []
+    with closing(scan(settings, settings.events_topic, spans=firsts, clock=clock)) as records:
+        for record in records:
+            number = record.place.partition
+            if progress_of(record.offset, committed[number]).standing is not Standing.ENDED:
+                counts[number] = counts.get(number, 0) + 1
+                times += [] if record.timestamp_ms is None else [record.timestamp_ms]
+    oldest = datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
+    return counts, oldest

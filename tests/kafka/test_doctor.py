@@ -1,0 +1,197 @@
+"""`redrive doctor` on a real broker: what it finds, what it does not look at, and that it is so."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+from tests.kafka.conftest import MakeStage
+from typer.testing import CliRunner
+
+from redrive.cli.app import app
+from redrive.cli.exits import ExitCode
+from redrive.clock import SYSTEM
+from redrive.testing.letters import dead_letter, store_letters
+from redrive.testing.reading import end_offsets
+from redrive.testing.stage import Stage, event
+from redrive.testing.topics import delete_topics
+
+GRAPH = ("--graph", "*=fates:builder")
+ASK_BROKER = {"topics", "sizes", "letters", "lag", "clock"}
+Findings = dict[str, list[dict[str, str]]]
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage, command_at: Callable[[Stage], None]) -> Stage:
+    made = make_stage()
+    command_at(made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def graphs_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def doctor(*arguments: str) -> tuple[int, Findings]:
+    result = CliRunner().invoke(app, ["doctor", *GRAPH, *arguments, "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def bad(told: Findings) -> Findings:
+    """Return what is not in order, by check."""
+    found = {
+        name: [f for f in all_ if f["level"] in ("warning", "error")] for name, all_ in told.items()
+    }
+    return {name: all_ for name, all_ in found.items() if all_}
+
+
+def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: Stage) -> None:
+    before = sorted(path.name for path in stage.folder.iterdir())
+
+    result = CliRunner().invoke(app, ["doctor", *GRAPH])
+
+    assert result.exit_code == ExitCode.OK
+    levels = [line.split()[0] for line in result.stdout.splitlines()]
+    assert levels == ["ok"] * 11 + ["skipped"]
+    assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
+    assert "1 broker, controller " in result.stdout
+    assert f"{stage.topics.events} (4 partitions)" in result.stdout
+    assert "ok       letters: 0 open; kept for 30d\n" in result.stdout
+    assert f"0 event(s) of '{stage.topics.events}' are not finished" in result.stdout
+    assert "skipped  clock: Kafka does not tell its time" in result.stdout
+    after = sorted(path.name for path in stage.folder.iterdir() if path.name != "__pycache__")
+    assert after == [name for name in before if name != "__pycache__"]
+    ends = [end_offsets(stage.bootstrap_servers, topic) for topic in stage.topics.names]
+    assert {end for one in ends for end in one.values()} == {0}
+
+
+@pytest.mark.invariant("P14")
+def test_events_that_nobody_takes_are_counted_until_a_worker_has(stage: Stage) -> None:
+    stage.send([event({"fate": "success"}) for _ in range(7)])
+
+    exit_code, waiting = doctor()
+    with stage.worker(*GRAPH).running():
+        stage.wait_settled(timeout_s=60)
+        done = doctor()[1]
+
+    assert exit_code == ExitCode.OK
+    (found,) = bad(waiting)["lag"]
+    assert found["level"] == "warning"
+    assert (
+        f"7 event(s) of '{stage.topics.events}' are not finished, the oldest of 0:0"
+        in found["what"]
+    )
+    assert f"no worker is in group '{stage.topics.group}'" in found["what"]
+    ((level, what),) = [(one["level"], one["what"]) for one in done["lag"]]
+    assert (level, what.endswith(f"workers in group '{stage.topics.group}': 1")) == ("ok", True)
+    assert what.startswith("0 event(s)")
+
+
+def test_letters_near_their_end_are_named(stage: Stage) -> None:
+    now = SYSTEM.now()
+    letters = [
+        dead_letter(event({}), topic="e", partition=0, offset=days, timestamp=now - timedelta(days))
+        for days in (1, 27)
+    ]
+    store_letters(stage.kafka_settings(), letters)
+
+    exit_code, told = doctor()
+
+    assert exit_code == ExitCode.OK
+    (found,) = bad(told)["letters"]
+    assert "has used 90% of letters.retention (30d)" in found["what"]
+    assert found["advice"]
+
+
+def test_a_record_from_the_future_shows_a_clock_that_is_ahead(stage: Stage) -> None:
+    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    at = SYSTEM.now() + timedelta(minutes=10)
+    producer.produce(stage.topics.results, b"{}", timestamp=round(at.timestamp() * 1000))
+    assert producer.flush(30) == 0
+
+    exit_code, told = doctor()
+
+    assert exit_code == ExitCode.OK
+    (found,) = bad(told)["clock"]
+    assert f"a record of '{stage.topics.results}' bears a time 0:09:5" in found["what"]
+
+
+def test_a_missing_topic_and_unequal_partitions_are_errors(stage: Stage) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    grown = NewPartitions(stage.topics.events, 5)
+    admin.create_partitions([grown])[stage.topics.events].result(timeout=30)
+    delete_topics(stage.bootstrap_servers, [stage.topics.dlq])
+    gone = f"not looked at: there is no topic '{stage.topics.dlq}'"
+
+    exit_code, told = doctor()
+
+    assert exit_code == ExitCode.ENDED_BADLY
+    assert set(bad(told)) == {"topics"}
+    found = {(one["level"], one["what"].partition(" is ")[0]) for one in told["topics"]}
+    assert found == {
+        ("error", f"topic '{stage.topics.dlq}': the topic"),
+        ("error", f"topic '{stage.topics.retry}': the number of partitions"),
+    }
+    assert all("run: " in one["advice"] for one in told["topics"])
+    assert [(one["level"], one["what"]) for one in told["letters"]] == [("skipped", gone)]
+    assert stage.topics.dlq not in told["sizes"][0]["what"]
+
+
+@pytest.mark.usefixtures("stage")
+def test_a_client_that_takes_less_than_the_topics_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", '{"message.max.bytes": "1000000"}')
+
+    exit_code, told = doctor()
+
+    assert exit_code == ExitCode.OK
+    (found,) = bad(told)["sizes"]
+    assert (
+        "message.max.bytes in kafka.config is 1000000, and the topics take 3145764" in found["what"]
+    )
+
+
+@pytest.mark.invariant("P15")
+def test_no_broker_is_one_error_and_nothing_of_it_passes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv(
+        "REDRIVE_KAFKA__CONFIG",
+        '{"sasl.password": "hunter2", "sasl.username": "u", "sasl.mechanism": "PLAIN"}',
+    )
+
+    result = CliRunner().invoke(app, ["doctor", *GRAPH, "--bootstrap-servers", nobody, "--json"])
+
+    assert result.exit_code == ExitCode.ENDED_BADLY
+    told: Findings = json.loads(result.stdout)
+    ((name, (found,)),) = bad(told).items()
+    assert (name, found["level"]) == ("broker", "error")
+    assert f"no Kafka broker at {nobody} answered within 5s" in found["what"]
+    assert found["advice"]
+    not_looked = {name for name, all_ in told.items() if all_ and all_[0]["level"] == "skipped"}
+    assert not_looked == ASK_BROKER
+    assert "hunter2" not in result.output
+    assert stage.bootstrap_servers not in result.output
+
+
+def test_checkpoints_that_could_not_be_written_are_an_error(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRIVE_CHECKPOINTS__URL", f"sqlite:///{stage.folder}/fates.py/c.db")
+
+    exit_code, told = doctor()
+
+    assert exit_code == ExitCode.ENDED_BADLY
+    ((name, (found,)),) = bad(told).items()
+    assert (name, found["level"]) == ("checkpoints", "error")
+    assert f"{stage.folder}/fates.py/c.db" in found["what"]
