@@ -48,6 +48,7 @@ async def work(state: State, config: RunnableConfig) -> State:
     if fate == "fail":
         raise ConnectionError("the model's service is down for good")
     if fate == "permanent":
+        await asyncio.sleep(state.get("seconds", 0.0))
         raise ValueError("the prompt has no question")
     if fate == "sleep":
         await asyncio.sleep(state.get("seconds", 1.0))
