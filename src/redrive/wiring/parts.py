@@ -80,7 +80,6 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         metrics: Where it is counted; None if nobody wants to know.
         spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
-    general = policy_of(settings)
     counting = () if metrics is None else (EndFigures(metrics),)
     build = partial(
         build_parts,
@@ -88,7 +87,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         processor,
         checkpoints,
         report=report,
-        policy=policy or (lambda _: general),
+        policy=policy or _one_for_all(policy_of(settings)),
         name=name,
         seat=seat,
         observers=(*counting, *observers),
@@ -102,6 +101,10 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         grace_s=settings.worker.grace.total_seconds(),
         clock=clock,
     )
+
+
+def _one_for_all(policy: Policy) -> Callable[[str], Policy]:
+    return lambda _: policy
 
 
 def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
@@ -138,10 +141,8 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     partitions = _partitions(settings, counts, clock)
     overdue = _overdue(settings, spooled, clock)
-    open_producer = partial(_producer, settings, report, _transactional_id(settings, seat))
-    settler, settling = _settler(
-        settings, open_producer, upward, partitions, overdue, counts, clock
-    )
+    produce = partial(_producer, settings, report, _transactional_id(settings, seat))
+    settler, settling = _settler(settings, produce, upward, partitions, overdue, counts, clock)
     intake = Intake(
         runner,
         answers,
