@@ -91,6 +91,12 @@ class WorkerProcess:
             raise LookupError(f"{self._name} has no child")
         return int(str(pids[-1]))
 
+    @property
+    def child_pids(self) -> dict[str, int]:
+        """The process ids of the parent's newest children, by the names of the workers."""
+        started = self.events("supervisor.child_started")
+        return {str(one["worker"]): int(str(one["pid"])) for one in started}
+
     def start(self) -> None:
         """Start it, or start it again."""
         self._lives += 1
