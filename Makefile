@@ -2,10 +2,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Processes that run tests, each with a broker of its own.
+TESTERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs format bench lock clean
+.PHONY: help setup demo test chaos check docs format bench lock clean
 
 help: ## List what there is
 	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,7 +25,11 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+
+SEEDS ?= 1,2,3
+chaos: $(STAMP) ## Run workers under faults, SEEDS=1,2,3; lost and doubled must be 0
+	SEEDS=$(SEEDS) $(BIN)/python tests/chaos/run.py
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist has no types
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # as above
 
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_jars import missing_tool
@@ -24,6 +26,19 @@ from redrive.testing.topics import (
 # A busy machine is slow: no test is timed.
 settings.register_profile("redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("redrive")
+
+
+class ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]  # as above
+    """Keeps a file's tests in one process, and so all that share an Airflow."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder, _, _ = nodeid.rpartition("/")
+        return folder if folder == "tests/airflow" else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Deal tests to processes, where several run them."""
+    return ByWhatIsShared(config, log)
 
 
 @pytest.fixture

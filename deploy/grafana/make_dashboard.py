@@ -262,7 +262,7 @@ MACHINERY = Row(
             "Up for",
             m.STARTED,
             SECONDS,
-            Query(f"time() - {of(m.STARTED)}", "{{instance}}"),
+            Query(f"time() - {of(m.STARTED)}", "{{instance}} {{process}}"),
             more="A line that falls to zero again and again is a worker that dies.",
         ),
         lines(
@@ -270,7 +270,7 @@ MACHINERY = Row(
             m.CRASHES,
             COUNT,
             Query(of(m.CRASHES), "{{instance}}"),
-            more="As the worker of now has found them.",
+            more="As each new worker has found them, since its parent was started.",
         ),
         lines(
             "Settled batches",

@@ -54,7 +54,9 @@ _NOT_SETTINGS = frozenset(
         "REDRIVE_DEBUG",
         "REDRIVE_CACHE",
         "REDRIVE_LAST_EXIT",
+        "REDRIVE_PARENT_CHILD",
         "REDRIVE_PARENT_PIPE",
+        "REDRIVE_PARENT_REPORTS",
     }
 )
 # Kubernetes gives every pod these for a Service called `redrive` or `redrive-…`.

@@ -19,7 +19,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 from tests.kafka.guarded import forbid, forbid_no_more, grant, login
-from tests.kafka.proxy import END_TXN, PRODUCE, Proxy
 
 from redrive.dead_letter.options import LetterSettings
 from redrive.dead_letter.record import DeadLetter
@@ -32,6 +31,7 @@ from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
 from redrive.testing.judging import gather, judge
+from redrive.testing.proxy import END_TXN, PRODUCE, Proxy
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics as create_test_topics

@@ -1,15 +1,42 @@
-"""Ten thousand events of mixed fate through a real worker: one answer each, whole letters."""
+"""Twenty thousand events of mixed fate, and kills: one ending each, and every count agrees.
 
+What a killed worker had counted is gone with it, as Prometheus knows; so each life is read just
+before its death, and compared with what its results say of themselves.
+"""
+
+import json
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.kafka.dlq_commands import dlq
+from tests.kafka.seen_from_outside import Outside, free_port
 
-from redrive.testing.judging import gather, judge
+from redrive.clock import SYSTEM
+from redrive.dead_letter.record import DeadLetter
+from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.kafka.log import Record
+from redrive.retry.kinds import Reason
+from redrive.testing.judging import Evidence, gather, judge
 from redrive.testing.stage import Stage, event
+from redrive.testing.worker import WorkerProcess, wait_until
 
-EVENTS = 10_000
+EVENTS = 20_000
 SEED = 20_261_124
+ENDED_BEFORE_A_KILL = (6_000, 6_000)
+SHARES = {
+    "success": 85,
+    "transient": 8,
+    "permanent": 4,
+    "expired": 1,
+    "unreadable": 1,
+    "skipped": 1,
+}
+# Between the writing of a record and its count lies the rest of its transaction.
+COUNTED_WITHIN = timedelta(seconds=3)
 
 UNREADABLE = (
     None,
@@ -21,27 +48,148 @@ UNREADABLE = (
 )
 
 
-@pytest.mark.invariant("P1", "P2", "P3", "P6")
-def test_each_of_ten_thousand_events_of_mixed_fate_ends_once(
-    make_stage: Callable[..., Stage],
+@dataclass(frozen=True)
+class Life:
+    """What one life of the worker had counted when it was asked last."""
+
+    began: datetime
+    asked: datetime
+    endings: Counter[str]
+    letters: Counter[str]
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P6", "P14")
+def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
+    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
 ) -> None:
     stage = make_stage(
         partitions=8, REDRIVE_CHECKPOINTS__URL="none", REDRIVE_RETRY__INITIAL_DELAY="100ms"
     )
-    dice = random.Random(SEED)
-    fates = dice.choices(
-        ["success", "transient", "permanent", "unreadable"], [85, 8, 5, 2], k=EVENTS
-    )
-    stage.send(
-        dice.choice(UNREADABLE) if fate == "unreadable" else event({"fate": fate}) for fate in fates
-    )
-
-    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+    fates = _send(stage)
+    outside = Outside(free_port())
+    graphs = ("--worker-id", "w1", "--graph", "*=fates:quick")
+    worker = stage.worker(*graphs, environ=outside.environ)
+    lives = []
+    try:
+        for goal in ENDED_BEFORE_A_KILL:
+            began = SYSTEM.now()
+            worker.start()
+            _wait_for_endings(worker, outside, goal)
+            lives.append(_ask(outside, began))
+            worker.kill()
+        began = SYSTEM.now()
+        worker.start()
         stage.wait_settled(timeout_s=200)
+        # The loop hears of an ending just after it is durable.
+        idle = lambda: outside.figure("redrive_attempts_in_flight") == 0  # noqa: E731
+        wait_until(idle, timeout_s=10, what="nothing runs")
+        lives.append(_ask(outside, began))
         assert worker.stop() == 0
+    finally:
+        worker.close()
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    evidence = gather(stage.bootstrap_servers, stage.topics)
+    verdict = judge(evidence)
     assert verdict.findings == []
-    assert verdict.results["success"] == fates.count("success") + fates.count("transient")
-    assert verdict.letters["permanent"] == fates.count("permanent")
-    assert verdict.letters["unreadable"] == fates.count("unreadable")
+    assert verdict.results["success"] == fates["success"] + fates["transient"]
+    reasons = {"permanent": fates["permanent"], "unreadable": fates["unreadable"]}
+    assert verdict.letters == reasons
+    assert _expired(evidence) == fates["expired"]
+    _compare_lives(lives, evidence)
+    command_at(stage)
+    _compare_commands(verdict.letters)
+
+
+def _send(stage: Stage) -> Counter[str]:
+    dice = random.Random(SEED)
+    fates = dice.choices(list(SHARES), list(SHARES.values()), k=EVENTS)
+    late = [fate for fate in fates if fate == "expired"]
+    past = str(round((SYSTEM.now().timestamp() - 60) * 1000))
+    stage.send((event({}) for _ in late), headers={"redrive-deadline": past})
+    stage.send(_value(fate, dice) for fate in fates if fate != "expired")
+    return Counter(fates)
+
+
+def _value(fate: str, dice: random.Random) -> WorkflowEvent | bytes | None:
+    if fate == "unreadable":
+        return dice.choice(UNREADABLE)
+    if fate == "skipped":
+        return event({}).model_copy(update={"event_type": "workflow.completed"})
+    return event({"fate": fate})
+
+
+def _wait_for_endings(worker: WorkerProcess, outside: Outside, goal: int) -> None:
+    worker.wait_for("partition.assigned")
+    wait_until(
+        lambda: outside.figure("redrive_runs_total") >= goal,
+        timeout_s=120,
+        what=f"{goal} events have ended",
+        every_s=0.3,
+    )
+
+
+def _ask(outside: Outside, began: datetime) -> Life:
+    asked = SYSTEM.now()
+    endings = outside.figures("redrive_runs_total", "ending")
+    letters = outside.figures("redrive_letters_total", "reason")
+    return Life(began, asked, _by_name(endings), _by_name(letters))
+
+
+def _by_name(figures: Counter[tuple[str, ...]]) -> Counter[str]:
+    return Counter({name: int(count) for (name,), count in figures.items()})
+
+
+def _compare_lives(lives: list[Life], evidence: Evidence) -> None:
+    ends = [*(life.began for life in lives[1:]), SYSTEM.now()]
+    for life, end in zip(lives, ends, strict=True):
+        last = life is lives[-1]
+        _compare(life, end, evidence, surely=end if last else life.asked - COUNTED_WITHIN)
+
+
+def _compare(life: Life, end: datetime, evidence: Evidence, *, surely: datetime) -> None:
+    """Compare with what was written in this life: all until `surely` is counted, nothing else."""
+    endings, sure_endings = Counter[str](), Counter[str]()
+    letters, sure_letters = Counter[str](), Counter[str]()
+    for record in _within(evidence.results, life.began, end):
+        ending = _ending(WorkflowResultEvent.from_bytes(record.value))
+        endings[ending] += 1
+        sure_endings[ending] += _written(record) <= surely
+    for record in _within(evidence.letters, life.began, end):
+        reason = DeadLetter.model_validate_json(record.value or b"").reason.value
+        letters[reason] += 1
+        sure_letters[reason] += _written(record) <= surely
+    # A record that cannot be read has a letter, and no result if it does not say whose it is.
+    endings["dead_lettered"] = letters.total()
+    sure_endings["dead_lettered"] = sure_letters.total()
+    counted = Counter({name: n for name, n in life.endings.items() if name != "skipped"})
+    assert sure_endings <= counted <= endings
+    assert sure_letters <= life.letters <= letters
+
+
+def _within(records: list[Record], began: datetime, end: datetime) -> Iterator[Record]:
+    return (record for record in records if began <= _written(record) < end)
+
+
+def _written(record: Record) -> datetime:
+    return datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC)
+
+
+def _ending(result: WorkflowResultEvent) -> str:
+    if result.status == ResultStatus.SUCCESS:
+        return "succeeded"
+    expired = result.error_info is not None and result.error_info.reason == Reason.EXPIRED
+    return "expired" if expired else "dead_lettered"
+
+
+def _expired(evidence: Evidence) -> int:
+    results = (WorkflowResultEvent.from_bytes(record.value) for record in evidence.results)
+    return sum(_ending(result) == "expired" for result in results)
+
+
+def _compare_commands(letters: Counter[str]) -> None:
+    told = json.loads(dlq("figures", "--json").output)
+    assert told["open"] == letters.total()
+    groups = json.loads(dlq("groups", "--json").output)
+    assert sum(group["count"] for group in groups["groups"]) == letters.total()
+    for reason, count in letters.items():
+        assert json.loads(dlq("list", "--reason", reason, "--json").output)["total"] == count

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -150,12 +151,19 @@ def test_graphs_of_flags_and_of_the_file_are_both_looked_for() -> None:
     assert "redrive: graph 'mine': there is no module 'no_other_module'" in of_the_flag.stderr
 
 
-def test_several_workers_under_one_parent_are_refused_by_name() -> None:
-    result = _run("worker", "--processes", "2")
+def test_several_workers_whose_settings_cannot_work_end_all_with_exit_code_2() -> None:
+    worker = ("worker", "--processes", "2", "--worker-id", "w", "--graph", "*=no_such_module:g")
+    command = [sys.executable, "-m", "redrive", *worker, "--log-format", "json"]
 
-    assert result.exit_code == ExitCode.SETTINGS
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("redrive: worker.processes in the flags or overrides: 2 workers under")
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    started = [line["worker"] for line in lines if line["event"] == "supervisor.child_started"]
+    said = {line for line in done.stderr.splitlines() if not line.startswith("{")}
+    assert done.returncode == ExitCode.SETTINGS
+    assert started == ["w-0", "w-1"]
+    assert len(said) == 1
+    assert said.pop().startswith("redrive: graph '*': there is no module 'no_such_module'")
 
 
 def test_a_parent_keeps_what_its_worker_says_and_imports_no_kafka_and_no_graphs() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -79,6 +79,80 @@ def test_a_gap_in_polling_makes_a_lease_stale_for_ever() -> None:
     assert states == [LeaseState.HELD, LeaseState.STALE, LeaseState.STALE]
     with pytest.raises(StaleAttemptError, match=r"30\.1 s.*session timeout of 30 s"):
         lease.check()
+
+
+async def test_while_its_partition_is_away_a_write_waits() -> None:
+    lease = Lease()
+    lease.part()
+    write = asyncio.create_task(lease.admit())
+    done, _ = await asyncio.wait({write}, timeout=0.2)
+
+    lease.back()
+    await asyncio.wait_for(write, timeout=5)
+
+    assert not done
+    assert lease.state is LeaseState.HELD
+
+
+@pytest.mark.parametrize(
+    "wait", [Lease.admit, lambda lease: asyncio.to_thread(lease.check)], ids=["loop", "thread"]
+)
+async def test_a_write_that_waits_is_refused_when_the_partition_has_gone(
+    wait: Callable[[Lease], Coroutine[None, None, None]],
+) -> None:
+    lease = Lease()
+    lease.part()
+    write = asyncio.create_task(wait(lease))
+    done, _ = await asyncio.wait({write}, timeout=0.2)
+
+    lease.end("its partition has gone to another worker")
+
+    assert not done
+    with pytest.raises(StaleAttemptError, match="gone to another worker"):
+        await asyncio.wait_for(write, timeout=5)
+
+
+async def test_what_would_block_the_event_loop_is_refused_while_the_partition_is_away() -> None:
+    lease = Lease()
+    lease.part()
+
+    with pytest.raises(StaleAttemptError, match="between two assignments"):
+        lease.check()
+
+
+@pytest.mark.invariant("P4")
+async def test_a_run_whose_partition_comes_back_goes_on_and_no_node_runs_again(
+    checkpoints: Checkpoints,
+) -> None:
+    ran: list[str] = []
+    lease = Lease()
+
+    def one(state: Log) -> Log:
+        ran.append("one")
+        lease.part()
+        return {"log": [f"one after {state['log']}"]}
+
+    def two(state: Log) -> Log:
+        ran.append("two")
+        return {"log": [f"two after {state['log']}"]}
+
+    graph = StateGraph(Log)
+    graph.add_node("one", one)
+    graph.add_node("two", two)
+    graph.add_edge(START, "one")
+    graph.add_edge("one", "two")
+    processor = WorkflowProcessor({"work": graph}, checkpoints)
+
+    run = asyncio.create_task(processor.run(EVENT, thread_id=THREAD, lease=lease))
+    done, _ = await asyncio.wait({run}, timeout=0.5)
+    kept = await stored_ids(checkpoints)
+    lease.back()
+    end = await asyncio.wait_for(run, timeout=10)
+
+    assert not done
+    assert isinstance(end, Ended)
+    assert ran == ["one", "two"]
+    assert len(await stored_ids(checkpoints)) > len(kept)
 
 
 @pytest.mark.invariant("P4", "P8")

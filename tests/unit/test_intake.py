@@ -15,10 +15,10 @@ from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
-from redrive.consumer.runner import Step
+from redrive.consumer.runner import Left, Step
 from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
-from redrive.graphs.lease import Lease
+from redrive.graphs.lease import Lease, LeaseState
 from redrive.kafka.log import Place, Record
 from redrive.state.reservations import Reservations
 from redrive.testing.clock import TurnedClock
@@ -168,3 +168,84 @@ async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_th
 
     assert [outcome.delivery.offset for outcome in finished] == [0]
     assert intake.endings == {Ending.SUCCEEDED: 1}
+
+
+class Waiter:
+    """Runs until it is told to end, and says so; then writes, as the lease allows."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.begun = 0
+        self.leases: list[Lease] = []
+
+    def new_control(self) -> None:
+        return None
+
+    async def attempt(self, run: Run, *, lease: Lease, control: object) -> Step:
+        del control
+        self.begun += 1
+        self.leases.append(lease)
+        await self.may_end.wait()
+        await lease.admit()
+        return Step(Outcome(run.delivery, Ending.SUCCEEDED))
+
+
+class Hasty(Waiter):
+    """Cannot wait to write: its first attempt is cut while its partition is away."""
+
+    async def attempt(self, run: Run, *, lease: Lease, control: object) -> Step:
+        step = await super().attempt(run, lease=lease, control=control)
+        return Step(Left()) if self.begun == 1 else step
+
+
+@pytest.mark.invariant("P4")
+async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
+    finished, runner, other = list[Outcome](), Waiter(), Place("events", 1)
+    intake = intake_of(answers_of(Answers), runner, finished.append)
+    deliveries = [
+        Delivery(Record(place, 0, None, event({}).to_bytes(), (), None), 1, covered())
+        for place in (PLACE, other)
+    ]
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        intake.accept(deliveries)
+        await _until(lambda: runner.begun == 2)
+        intake.part({PLACE: 1, other: 1})
+        runner.may_end.set()
+        states = [lease.state for lease in runner.leases]
+        intake.back([PLACE])
+        intake.withdraw({other: 1})
+        await _until(lambda: intake.running == 0)
+        waking.cancel()
+
+    assert states == [LeaseState.AWAY, LeaseState.AWAY]
+    assert [outcome.delivery.place for outcome in finished] == [PLACE]
+    assert runner.begun == 2
+
+
+@pytest.mark.invariant("P1")
+async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() -> None:
+    finished, runner = list[Outcome](), Hasty()
+    intake = intake_of(answers_of(Answers), runner, finished.append)
+    delivery = Delivery(Record(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered())
+    runner.may_end.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        intake.part({PLACE: 1})
+        intake.accept([delivery])
+        await _until(lambda: runner.begun == 1)
+        runner.leases[0].back()
+        await _until(lambda: intake.running == 0)
+        intake.back([PLACE])
+        await _until(lambda: bool(finished))
+        waking.cancel()
+
+    assert runner.begun == 2
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - of its own accord
+            await asyncio.sleep(0.01)

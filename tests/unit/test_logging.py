@@ -95,3 +95,15 @@ def test_a_traceback_shows_no_local_variables(
     printed = capsys.readouterr().err
     assert "KeyError" in printed
     assert payload["iban"] not in printed.replace("\\n", "\n")
+
+
+def test_each_line_says_which_worker_it_is_of_unless_it_says_so_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(worker="w-1")
+
+    structlog.get_logger("redrive.x").info("ours")
+    logging.getLogger("somebody.else").warning("theirs")
+    structlog.get_logger("redrive.x").info("of another", worker="w-2")
+
+    assert [line["worker"] for line in _lines(capsys)] == ["w-1", "w-1", "w-2"]

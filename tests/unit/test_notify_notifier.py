@@ -175,22 +175,23 @@ def test_trouble_is_told_at_once_and_collected_like_failures() -> None:
 def test_a_worker_that_dies_again_and_again_is_told_of_once_it_is_too_often() -> None:
     with Webhook() as webhook:
         settings = NotifySettings.model_validate({"urls": {"team": webhook.url}, "crashes": 3})
-        alarm = CrashAlarm(settings, worker="worker-1", redactor=BUILT_IN)
+        alarm = CrashAlarm(settings, redactor=BUILT_IN)
 
         for number in (1, 2, 3):
             assert webhook.received == []
-            alarm.died(number, "killed by SIGKILL")
+            alarm.died("worker-1", number, "killed by SIGKILL")
         wait_until(lambda: len(webhook.received) == 1, timeout_s=30, what="the alarm")
-        alarm.died(4, "exit code 75")
+        alarm.died("worker-2", 4, "exit code 75")
         alarm.close()
 
     assert [str(one["title"]) for one in webhook.received] == [
         "redrive: a worker dies again and again",
         "redrive: a worker dies again and again (2 within 5m)",
     ]
-    assert "3 deaths in a row; the last one: killed by SIGKILL" in str(
-        webhook.received[0]["message"]
-    )
+    first, second = (str(one["message"]) for one in webhook.received)
+    assert "3 deaths in a row; the last one: killed by SIGKILL" in first
+    assert "Worker: worker-1" in first
+    assert "Worker: worker-2" in second
 
 
 def test_a_hook_alone_needs_no_apprise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +216,8 @@ def test_a_parent_lives_on_when_it_cannot_tell() -> None:
     settings = NotifySettings.model_validate({"urls": {"team": "nosuchservice://x"}, "crashes": 1})
 
     with capture_logs() as logs:
-        alarm = CrashAlarm(settings, worker="worker-1", redactor=BUILT_IN)
-        alarm.died(1, "exit code 1")
+        alarm = CrashAlarm(settings, redactor=BUILT_IN)
+        alarm.died("worker-1", 1, "exit code 1")
         wait_until(
             lambda: any(log["event"] == "notify.channel_failing" for log in logs),
             timeout_s=60,

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from redrive.consumer.parent import PARENT_PIPE, parent_pipe, times_asked
+from redrive.consumer.parent import (
+    PARENT_CHILD,
+    PARENT_PIPE,
+    PARENT_REPORTS,
+    Handover,
+    handover,
+    parent_pipe,
+    times_asked,
+)
 from redrive.errors import SettingsError
 
 
@@ -77,6 +85,30 @@ def test_a_file_is_no_pipe() -> None:
             parent_pipe({PARENT_PIPE: str(file)})
     finally:
         os.close(file)
+
+
+def test_what_a_parent_hands_over_is_taken_and_not_handed_on(pipe: tuple[int, int]) -> None:
+    _, ours = pipe
+    os.set_inheritable(ours, True)  # noqa: FBT003 - positional only
+    environ = {PARENT_CHILD: "1/3/af09", PARENT_REPORTS: str(ours), "HOME": "/"}
+
+    given = handover(environ)
+
+    assert given == Handover(number=1, of=3, seat="af09-1", reports=ours)
+    assert environ == {"HOME": "/"}
+    assert not os.get_inheritable(ours)
+
+
+def test_a_worker_without_a_parent_is_the_only_one_and_shows_itself() -> None:
+    assert handover({}) == Handover(number=0, of=1, seat=None, reports=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(PARENT_CHILD, "1"), (PARENT_CHILD, "a/b/c"), (PARENT_REPORTS, "99999")]
+)
+def test_what_no_parent_has_written_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        handover({name: text})
 
 
 @pytest.mark.parametrize(

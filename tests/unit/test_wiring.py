@@ -33,17 +33,21 @@ class Asked(Exception):  # noqa: N818 - it ends the making of a client, and is n
 
 
 def transactional_ids(
-    monkeypatch: pytest.MonkeyPatch, worker: WorkerSettings, *, producers: int
+    monkeypatch: pytest.MonkeyPatch,
+    worker: WorkerSettings,
+    *,
+    producers: int,
+    seat: str | None = None,
 ) -> list[object]:
     def asked(options: Mapping[str, object]) -> None:
         raise Asked(options.get("transactional.id"))
 
     monkeypatch.setattr(wiring_parts, "make_producer", asked)
-    parts = build(Settings(kafka=KafkaSettings(), worker=worker))
+    parts = build(Settings(kafka=KafkaSettings(), worker=worker), seat=seat)
     return [asked_for(parts) for _ in range(producers)]
 
 
-def build(settings: Settings) -> Parts:
+def build(settings: Settings, *, seat: str | None = None) -> Parts:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     topics = dict.fromkeys((settings.kafka.results_topic, settings.kafka.dlq_topic), 10**6)
     report = TopicReport(findings=(), partitions={}, max_bytes=topics)
@@ -57,6 +61,7 @@ def build(settings: Settings) -> Parts:
         report=report,
         policy=lambda _: Policy(),
         name="w",
+        seat=seat,
         clock=TurnedClock(),
     )
 
@@ -77,6 +82,20 @@ def test_all_producers_of_a_worker_share_one_identity(monkeypatch: pytest.Monkey
     assert named == ["redrive.redrive.w1"] * 2
     assert unnamed[0] == unnamed[1]
     assert unnamed[0] != other[0]
+
+
+@pytest.mark.invariant("P2")
+def test_a_worker_without_a_name_ends_what_the_one_before_it_in_its_place_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lives = [
+        transactional_ids(monkeypatch, WorkerSettings(), producers=1, seat="af09-1")
+        for _ in range(2)
+    ]
+    named = transactional_ids(monkeypatch, WorkerSettings(id="w-1"), producers=1, seat="af09-1")
+
+    assert lives == [["redrive.redrive.af09-1"]] * 2
+    assert named == ["redrive.redrive.w-1"]
 
 
 def test_at_least_once_needs_no_transactions(monkeypatch: pytest.MonkeyPatch) -> None:

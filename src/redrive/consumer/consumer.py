@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -234,6 +234,12 @@ class _ToLoop:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         self._call(self.intake.accept, deliveries)
+
+    def part(self, places: Mapping[Place, int]) -> None:
+        self._call(self.intake.part, places)
+
+    def back(self, places: Collection[Place]) -> None:
+        self._call(self.intake.back, places)
 
     def withdraw(self, places: Mapping[Place, int]) -> None:
         self._call(self.intake.withdraw, places)

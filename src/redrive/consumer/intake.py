@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -82,6 +82,8 @@ class Intake:
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[Place, int], Run] = {}
         self._gone: dict[Place, int] = {}
+        self._away: set[Place] = set()
+        self._cut: set[Run] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._draining = False
@@ -119,9 +121,31 @@ class Intake:
                 self._accept_alone(delivery)
         self._go_on()
 
+    def part(self, places: Mapping[Place, int]) -> None:
+        """Let runs of partitions that are between two assignments go on, and write nothing."""
+        self._away.update(places)
+        for live in self._live.values():
+            if live.run.delivery.place in places:
+                live.lease.part()
+
+    def back(self, places: Collection[Place]) -> None:
+        """Let them write again: nobody had their partitions meanwhile."""
+        self._away.difference_update(places)
+        for live in self._live.values():
+            if live.run.delivery.place in places:
+                live.lease.back()
+        now = self._clock.monotonic()
+        for run in [run for run in self._cut if run.delivery.place in places]:
+            self._cut.discard(run)
+            self._turns.hold(run, until=now)
+        self._ask_again()
+        self._go_on()
+
     def withdraw(self, places: Mapping[Place, int]) -> None:
         """End everything of partitions that have gone; nothing of it may be written any more."""
         self._gone.update(places)
+        self._away.difference_update(places)
+        self._cut = {run for run in self._cut if not self._is_gone(run)}
         for place in places:
             self._turns.drop(place, self._is_gone)
         for run in [run for run in self._asked if self._is_gone(run)]:
@@ -245,6 +269,8 @@ class Intake:
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         live = _Live(run, self._new_lease(), self._runner.new_control())
+        if run.delivery.place in self._away:
+            live.lease.part()
         self._live[run] = live
         live.task = tasks.create_task(self._attempt(live))
 
@@ -290,6 +316,9 @@ class Intake:
                 run.delivery.starts.failed(run.delivery.offset)
                 run.due = now + after_s
                 self._turns.hold(run, until=run.due)
+            case Left() if run.delivery.place in self._away:
+                # It could not wait to write: it is tried again when its partition is back.
+                self._cut.add(run)
             case Left():
                 pass
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from datetime import timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from redrive.consumer.naming import unnamed
 from redrive.units import Duration, Size
 
 __all__ = ["Delivery", "MetricsSettings", "WorkerSettings"]
@@ -50,24 +50,16 @@ class WorkerSettings(BaseModel):
     processes: int = Field(
         1,
         ge=0,
-        description="1: a parent process watches the worker and replaces it when it dies. 0: no "
-        "parent, for a platform that replaces the worker itself.",
+        le=128,
+        description="How many workers a parent process starts, watches and replaces when they "
+        "die; each has `worker.in_flight` runs and a `worker.buffer` of its own. 0: one worker and "
+        "no parent, for a platform that replaces the worker itself.",
     )
 
     @property
     def name(self) -> str:
         """What people call this worker: its id, else its host and process."""
-        return self.id or f"{socket.gethostname()}:{os.getpid()}"
-
-    @field_validator("processes")
-    @classmethod
-    def _is_built(cls, processes: int) -> int:
-        if processes > 1:
-            raise ValueError(
-                f"{processes} workers under one parent are not built yet: set 1, and start "
-                "several `redrive worker`, each with an id of its own"
-            )
-        return processes
+        return self.id or unnamed(os.getpid())
 
 
 class MetricsSettings(BaseModel):

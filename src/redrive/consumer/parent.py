@@ -1,19 +1,84 @@
 """What a worker knows of its parent process: whether it lives, and which signals came through it.
 
-The parent is in `supervisor.py`. A worker without one needs nothing of this.
+And what the parent hands over at the start, by variables of the environment. The parent is in
+`supervisor.py`. A worker without one needs nothing of this.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 
 from redrive.errors import SettingsError
 
-__all__ = ["PARENT_PIPE", "ParentPipe", "parent_pipe", "times_asked"]
+__all__ = [
+    "LAST_EXIT",
+    "PARENT_CHILD",
+    "PARENT_PIPE",
+    "PARENT_REPORTS",
+    "Handover",
+    "ParentPipe",
+    "handover",
+    "last_exit",
+    "parent_pipe",
+    "times_asked",
+]
 
 PARENT_PIPE = "REDRIVE_PARENT_PIPE"
+PARENT_REPORTS = "REDRIVE_PARENT_REPORTS"
+PARENT_CHILD = "REDRIVE_PARENT_CHILD"
+LAST_EXIT = "REDRIVE_LAST_EXIT"
+
+_CHILD = re.compile(r"(?P<number>\d+)/(?P<of>\d+)/(?P<token>[0-9a-f]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a parent has handed over to this worker.
+
+    Args:
+        number: Which of the parent's workers it is, from 0.
+        of: How many there are.
+        seat: What the parent's workers of this number are called, one after the other, and nobody
+            else; None without a parent.
+        reports: The pipe that takes reports for the parent to show, as a file descriptor; None for
+            a worker that shows itself.
+    """
+
+    number: int = 0
+    of: int = 1
+    seat: str | None = None
+    reports: int | None = None
+
+
+def handover(environ: MutableMapping[str, str] = os.environ) -> Handover:
+    """Return what the parent has handed over, and take it out of `environ`.
+
+    Raises:
+        SettingsError: A variable of the parent's does not hold what a parent writes.
+    """
+    reports = _pipe(environ, PARENT_REPORTS)
+    if reports is not None:
+        os.set_inheritable(reports, False)  # noqa: FBT003 - positional only
+    text = environ.pop(PARENT_CHILD, "")
+    if not text:
+        return Handover(reports=reports)
+    child = _CHILD.fullmatch(text)
+    if child is None:
+        raise SettingsError(
+            f"the environment variable {PARENT_CHILD} names no child of a parent: unset it; "
+            "only a parent process sets it"
+        )
+    number = int(child["number"])
+    return Handover(number, int(child["of"]), f"{child['token']}-{number}", reports)
+
+
+def last_exit(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return how the worker before this one ended, in words; None if there was none."""
+    return environ.get(LAST_EXIT) or None
 
 
 class ParentPipe:
@@ -56,19 +121,7 @@ def parent_pipe(environ: MutableMapping[str, str] = os.environ) -> ParentPipe:
     Raises:
         SettingsError: The variable names no pipe.
     """
-    text = environ.pop(PARENT_PIPE, "")
-    if not text:
-        return ParentPipe(None)
-    try:
-        is_pipe = stat.S_ISFIFO(os.fstat(int(text)).st_mode)
-    except (ValueError, OSError):
-        is_pipe = False
-    if not is_pipe:
-        raise SettingsError(
-            f"the environment variable {PARENT_PIPE} names no open pipe: unset it; "
-            "only a parent process sets it"
-        )
-    return ParentPipe(int(text))
+    return ParentPipe(_pipe(environ, PARENT_PIPE))
 
 
 def times_asked(*, signals: int, forwarded: int) -> int:
@@ -78,3 +131,19 @@ def times_asked(*, signals: int, forwarded: int) -> int:
     the worker twice, straight and through its parent, and has asked once.
     """
     return max(forwarded, signals - forwarded)
+
+
+def _pipe(environ: MutableMapping[str, str], name: str) -> int | None:
+    text = environ.pop(name, "")
+    if not text:
+        return None
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(int(text)).st_mode)
+    except (ValueError, OSError):
+        is_pipe = False
+    if not is_pipe:
+        raise SettingsError(
+            f"the environment variable {name} names no open pipe: unset it; "
+            "only a parent process sets it"
+        )
+    return int(text)

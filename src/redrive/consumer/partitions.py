@@ -43,12 +43,21 @@ class _Held:
     since: float = 0.0
     sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
+    seen: int = 0
+    away_since: float = 0.0
 
 
-@dataclass(slots=True)
-class _Expected:
-    epoch: int
-    seek: bool
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What reading the committed offsets came to.
+
+    Args:
+        lost: Partitions that were away and another worker had meanwhile, with their old epochs.
+        back: Those that came back as we left them: their epochs go on. [P4]
+    """
+
+    lost: Mapping[Place, int] = field(default_factory=dict)
+    back: Collection[Place] = ()
 
 
 class Partitions:
@@ -77,7 +86,9 @@ class Partitions:
         self._clock = clock
         self._epochs: dict[Place, int] = {}
         self._held: dict[Place, _Held] = {}
-        self._expected: dict[Place, _Expected] = {}
+        self._away: dict[Place, _Held] = {}
+        # Whether fetching must be told where to begin.
+        self._expected: dict[Place, bool] = {}
         self._left: dict[Place, Reservations] = {}
         self._closed = False
         # Over assignments: a partition that was paused when it went is paused when it comes back,
@@ -132,28 +143,61 @@ class Partitions:
         held = self._held.get(delivery.place)
         return held is not None and held.ledger.epoch == delivery.epoch
 
+    def keeps(self, delivery: Delivery) -> bool:
+        """Say whether that assignment holds, or may come to hold again: its partition is away."""
+        return self.keeps_epoch(delivery.place, delivery.epoch)
+
+    def keeps_epoch(self, place: Place, epoch: int) -> bool:
+        """Say the same of a partition and an epoch."""
+        kept = self._held.get(place) or self._away.get(place)
+        return kept is not None and kept.ledger.epoch == epoch
+
     def epochs(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the current epochs of those that are held."""
         return {place: self._held[place].ledger.epoch for place in places if place in self._held}
 
     def expect(self, places: Iterable[Place], *, seek: bool = False) -> None:
-        """Begin a new epoch; nothing starts before the group's committed offset is read."""
+        """Let nothing start before the group's committed offset is read."""
         for place in places:
-            self._forget(place)
-            epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
-            self._expected[place] = _Expected(epoch, seek)
+            if place in self._held:
+                self._forget(place)
+            self._expected[place] = seek
         self._read_at = 0.0
 
     def expects(self, places: Iterable[Place]) -> bool:
         """Say whether one of them is assigned, and its committed offset not read yet."""
         return any(place in self._expected for place in places)
 
-    def remove(self, places: Iterable[Place]) -> None:
-        """Forget partitions that are ours no longer."""
+    def part(self, places: Iterable[Place]) -> None:
+        """Put partitions aside that are between two assignments; they may come back to us."""
         for place in places:
-            self._forget(place)
             self._expected.pop(place, None)
+            held = self._held.pop(place, None)
+            if held is not None:
+                held.away_since = self._clock.monotonic()
+                self._away[place] = held
+                log.info("partition.away", topic=place.topic, partition=place.partition)
+
+    def given_away(self, places: Collection[Place]) -> dict[Place, int]:
+        """Forget what is away and not among `places`, which are all of ours; return the epochs."""
+        return self.lose([place for place in self._away if place not in places])
+
+    def away_too_long(self) -> dict[Place, int]:
+        """Forget what is away for longer than a session lasts; return the epochs."""
+        before = self._clock.monotonic() - self._session_timeout_s
+        return self.lose([place for place, held in self._away.items() if held.away_since < before])
+
+    def lose(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Forget partitions that are ours no longer; return the epochs of those that were."""
+        lost = {}
+        for place in places:
+            self._expected.pop(place, None)
+            held = self._held.get(place) or self._away.get(place)
+            if held is not None:
+                lost[place] = held.ledger.epoch
+            self._forget(place)
             log.info("partition.gone", topic=place.topic, partition=place.partition)
+        return lost
 
     def overslept(self, gap_s: float) -> dict[Place, int]:
         """Give everything up when this thread slept for longer than the session lasts. [P2].
@@ -167,10 +211,10 @@ class Partitions:
         self.expect(lost, seek=True)
         return lost
 
-    def read_committed(self, kafka: Log) -> None:
+    def read_committed(self, kafka: Log) -> Opened:
         """Open the ledgers of what is expected, once the broker says where they stand."""
         if not self._expected or self._clock.monotonic() < self._read_at:
-            return
+            return Opened()
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
             notes = {place: decode(committed.metadata) for place, committed in found.items()}
@@ -181,30 +225,50 @@ class Partitions:
                 raise FencedError("another worker with this worker.id has joined") from error
             log.warning("partition.waiting_for_offsets", error=str(error))
             self._read_at = self._clock.monotonic() + _READ_AGAIN_S
-            return
+            return Opened()
+        back = [place for place in found if self._is_back(place, notes[place])]
+        lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
         for place, committed in found.items():
             self._open(place, committed, notes[place], ends.get(place))
-            if self._expected.pop(place).seek:
+            if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
         self._resume(kafka, found)
+        return Opened(lost, back)
+
+    def _is_back(self, place: Place, note: Note | None) -> bool:
+        """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
+        if place not in self._away or not self._is_ours(note):
+            return False
+        held = self._held[place] = self._away.pop(place)
+        if not self._closed:
+            held.ledger.starts.reopen()
+        log.info("partition.back", topic=place.topic, partition=place.partition)
+        return True
+
+    def _is_ours(self, note: Note | None) -> bool:
+        return note is not None and note.incarnation == self.incarnation
 
     def _is_cut(self, note: Note | None) -> bool:
         """Say whether the note was left by a process that died, or was lost to us, at its work."""
-        if note is None or note.incarnation == self.incarnation:
+        if note is None or self._is_ours(note):
             return False
         return note.reserved > 0 or any(entry.started for entry in note.entries.values())
 
     def _open(self, place: Place, committed: Committed, note: Note | None, end: int | None) -> None:
+        if place in self._held:
+            return
+        self._forget(place)
         history: dict[int, Entry] = {}
         left = self._left.pop(place, None)
-        if note is not None and note.incarnation == self.incarnation:
+        if self._is_ours(note):
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
         elif note is not None and committed.offset is not None:
             history = history_after_death(note, committed.offset, end=end or 0)
             self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
+        epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
         ledger = PartitionLedger(
-            epoch=self._expected[place].epoch,
+            epoch=epoch,
             committed=committed.offset,
             note=note,
             history=history,
@@ -236,8 +300,10 @@ class Partitions:
         deliveries: list[Delivery] = []
         for record in records:
             held = self._held.get(record.place)
-            if held is None:
+            # What comes back is fetched anew from the committed offset on.
+            if held is None or record.offset < held.seen:
                 continue
+            held.seen = record.offset + 1
             if held.outside or not held.ledger.has_room(record.offset):
                 held.outside.append(record)
             else:
@@ -270,14 +336,14 @@ class Partitions:
     def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
         for place, offsets in finished.items():
-            held = self._held[place]
+            held = self._kept(place)
             held.ledger.settle(offsets)
             self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
 
     def committed(self, places: Iterable[Place], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
         for place in places:
-            starts = self._held[place].ledger.starts
+            starts = self._kept(place).ledger.starts
             if stored:
                 starts.stored()
             else:
@@ -300,8 +366,11 @@ class Partitions:
             self._bytes += record.size_bytes
             deliveries.append(Delivery(record, held.ledger.epoch, held.ledger.starts))
 
+    def _kept(self, place: Place) -> _Held:
+        return self._held.get(place) or self._away[place]
+
     def _forget(self, place: Place) -> None:
-        held = self._held.pop(place, None)
+        held = self._held.pop(place, None) or self._away.pop(place, None)
         if held is not None:
             held.ledger.starts.close()
             self._left[place] = held.ledger.starts

@@ -281,11 +281,15 @@ class Runner:
         fields = _judged(run, end, failure)
         reason = decision.reason
         why = self._redactor.mask(decision.why)
-        log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
         given_up = GivenUp(
             end.error, failure, reason, node=end.node, position=end.position, graph=end.graph
         )
-        return Step(self._answers.given_up(run, given_up))
+        outcome = self._answers.given_up(run, given_up)
+        told = outcome.account.error if outcome.account is not None else None
+        if told is not None:
+            fields |= {"dlq_id": told.dlq_id, "fingerprint": told.fingerprint}
+        log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
+        return Step(outcome)
 
     def _attempt(
         self, run: Run, end: Failed, failure: Failure, decision: Retry | GiveUp, began: datetime

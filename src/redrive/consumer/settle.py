@@ -19,11 +19,11 @@ from redrive.consumer.outcome import Delivery, Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
+from redrive.consumer.waiting import Waiting
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.transaction import TOPIC_ERRORS
-from redrive.state.dues import Dues
 from redrive.state.offsets import decode, encode
 from redrive.telemetry.metrics import Metrics
 
@@ -31,8 +31,6 @@ __all__ = ["Settler"]
 
 log = structlog.get_logger("redrive.consumer")
 
-MAX_BATCH = 1_000
-MAX_BATCH_BYTES = 4 * 2**20
 _FLUSH_S = 5.0
 _READ_BACK_S = 2.0
 _READ_AGAIN_S = 0.5
@@ -91,15 +89,13 @@ class Settler:
         """Whether the group has said which partitions are ours; may be read from any thread."""
         self._inbox: deque[Outcome] = deque()
         self._reports: deque[Report] = deque()
-        self._waiting: deque[Outcome] = deque()
-        self._alone: Dues[Outcome] = Dues()
+        self._waiting = Waiting(holds=partitions.holds, keeps=partitions.keeps)
         self._uncommitted: set[Place] = set()
         self._committing: dict[Place, int] = {}
         self._sent: _Sent | None = None
         self._doubt = False
         self._quiet = True
         self._releasing = False
-        self._was_alone = False
         self._next_try = 0.0
         self._number = 0
 
@@ -125,28 +121,34 @@ class Settler:
         """How many outcomes are not durable yet; may be read from any thread."""
         sent = self._sent
         under_way = 0 if sent is None else len(sent.outcomes)
-        return len(self._inbox) + len(self._waiting) + len(self._alone) + under_way
+        return len(self._inbox) + len(self._waiting) + under_way
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
         """Learn what the group has committed before anything of these partitions starts."""
         self.is_member = True
         self._metrics.rebalances.add("assigned")
+        self._give_up(self._partitions.given_away(places))
         self._partitions.expect(places)
-        self._partitions.read_committed(kafka)
+        self._read_committed(kafka)
         self._partitions.hold_back(kafka)
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
-        """End the runs of these partitions; settle what has finished, if there is still time."""
+        """Settle what has finished, if there is still time, and part from these partitions.
+
+        Their runs go on for as long as they may come back to us; they can store nothing meanwhile.
+        """
         self.is_member = False
         self._metrics.rebalances.add("lost" if lost else "revoked")
-        self._downstream.withdraw(self._partitions.epochs(places))
-        if not lost:
-            # We end these runs, not a death: the next owner is not to suspect them. [P5]
-            self._partitions.close_starts(places)
-            self._flush(kafka)
-        self._partitions.remove(places)
         for place in places:
             self._committing.pop(place, None)
+        if lost:
+            self._give_up(self._partitions.lose(places))
+            return
+        self._downstream.part(self._partitions.epochs(places))
+        # Whoever gets them is not to suspect what we give up: that is no death. [P5]
+        self._partitions.close_starts(places)
+        self._flush(kafka)
+        self._partitions.part(places)
 
     def received(self, records: Sequence[Record]) -> None:
         """Hand on what may start."""
@@ -154,7 +156,7 @@ class Settler:
 
     def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
         """Take what came of offsets that were sent; what failed is sent with the next turn."""
-        ours = self._still_held(
+        ours = self._still_kept(
             {p: self._committing.pop(p) for p in places if p in self._committing}
         )
         self._partitions.committed(ours, stored=error is None)
@@ -167,19 +169,31 @@ class Settler:
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         """Move everything that can move; return how long the poll may wait, in seconds."""
-        overslept = self._partitions.overslept(gap_s)
-        if overslept:
-            self._downstream.withdraw(overslept)
+        self._give_up(self._partitions.overslept(gap_s))
+        self._give_up(self._partitions.away_too_long())
         # What is under way may yet be committed, under the generation that we still have.
         if self._sent is None or not self._partitions.expects(self._sent.epochs):
-            self._partitions.read_committed(kafka)
+            self._read_committed(kafka)
         self._queue.watch()
         self._advance(kafka)
         if self._overdue is not None:
-            self._overdue.look(self._partitions.holds)
+            self._overdue.look(self._partitions.keeps)
         self._deliver(self._partitions.refill(kafka))
         self._partitions.look()
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
+
+    def _read_committed(self, kafka: Log) -> None:
+        opened = self._partitions.read_committed(kafka)
+        self._give_up(opened.lost)
+        if opened.back:
+            self._waiting.back(opened.back)
+            self._downstream.back(opened.back)
+
+    def _give_up(self, lost: Mapping[Place, int]) -> None:
+        """End the runs of partitions that are another worker's, or may be. [P2]."""
+        if lost:
+            self._waiting.back(lost)
+            self._downstream.withdraw(lost)
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
         if deliveries:
@@ -195,7 +209,7 @@ class Settler:
     def _can_move(self) -> bool:
         """Say whether waiting here helps: what commits came to is told only after a rebalance."""
         commits = (self._uncommitted | self._partitions.news()) - self._committing.keys()
-        return bool(self._inbox or self._waiting or self._sent or commits)
+        return bool(self._inbox or self._waiting.has_next or self._sent or commits)
 
     def _advance(self, kafka: Log) -> None:
         if self._releasing:
@@ -214,16 +228,16 @@ class Settler:
         if self._sent is None and now >= self._next_try:
             self._send(kafka)
             self._commit_again(kafka)
-        open_ = self._waiting or self._sent or self._alone or self._uncommitted or self._committing
+        open_ = self._waiting or self._sent or self._uncommitted or self._committing
         self._quiet = not (open_ or self._partitions.news())
 
     def _wait(self, outcome: Outcome) -> None:
-        self._waiting.append(outcome)
+        self._waiting.put(outcome)
         if self._overdue is not None:
             self._overdue.waits(outcome)
 
     def _send(self, kafka: Log) -> None:
-        outcomes = self._next_outcomes()
+        outcomes = self._waiting.take(self._clock.monotonic())
         finished = _by_place(outcomes)
         places = (finished.keys() | self._partitions.news()) if self._transactional else set()
         if not outcomes and not places:
@@ -239,25 +253,6 @@ class Settler:
         now = self._clock.monotonic()
         self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(places), now)
         self._queue.submit(batch)
-
-    def _next_outcomes(self) -> list[Outcome]:
-        """Return what to settle now: a refused one by itself when it is due, else all that fit."""
-        # They take turns with the others, else many that are refused would hold up all. [P7]
-        if not (self._was_alone and self._waiting):
-            while (due := self._alone.take(self._clock.monotonic())) is not None:
-                if self._partitions.holds(due.delivery):
-                    self._was_alone = True
-                    return [due]
-        self._was_alone = False
-        outcomes: list[Outcome] = []
-        size = 0
-        while self._waiting and len(outcomes) < MAX_BATCH and size < MAX_BATCH_BYTES:
-            outcome = self._waiting.popleft()
-            # An outcome of an assignment that is over belongs to the next owner. [P2]
-            if self._partitions.holds(outcome.delivery):
-                outcomes.append(outcome)
-                size += outcome.size_bytes
-        return outcomes
 
     def _offsets(self, finished: Mapping[Place, Sequence[int]]) -> tuple[TopicPartition, ...]:
         out = []
@@ -291,10 +286,10 @@ class Settler:
         self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
         if self._overdue is not None:
             self._overdue.stored(sent.outcomes)
-        held = (outcome for outcome in sent.outcomes if self._partitions.holds(outcome.delivery))
-        finished = _by_place(held)
+        kept = (outcome for outcome in sent.outcomes if self._partitions.keeps(outcome.delivery))
+        finished = _by_place(kept)
         self._partitions.settle(finished)
-        self._partitions.committed(self._still_held(sent.epochs), stored=True)
+        self._partitions.committed(self._still_kept(sent.epochs), stored=True)
         if not self._transactional:
             self._uncommitted.update(finished)
             self._commit_again(kafka)
@@ -304,14 +299,14 @@ class Settler:
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False
         self._metrics.settles.add("aborted")
-        self._partitions.committed(self._still_held(sent.epochs), stored=False)
+        self._partitions.committed(self._still_kept(sent.epochs), stored=False)
         culprits = {id(sent.owners[index]) for index in report.culprits}
         single = len(sent.outcomes) == 1
         log_as = "settle.record_refused" if culprits else "settle.refused"
         log.warning(log_as, error=str(report.error), outcomes=len(sent.outcomes))
         for outcome in reversed(sent.outcomes):
             if id(outcome) not in culprits:
-                self._waiting.appendleft(outcome)
+                self._waiting.put_back(outcome)
             elif outcome.fallback is not None and single and not _is_of_topic(report.error):
                 self._wait(outcome.fallback(str(report.error)))
             else:
@@ -322,14 +317,14 @@ class Settler:
 
     def _wait_alone(self, outcome: Outcome, *, first: bool) -> None:
         wait_s = 0.0 if first else _REFUSED_AGAIN_S
-        self._alone.put(self._clock.monotonic() + wait_s, outcome)
+        self._waiting.put_alone(outcome, due=self._clock.monotonic() + wait_s)
 
     def _read_back(self, kafka: Log) -> None:
         """Learn from the committed notes whether the batch in doubt was stored."""
         sent = self._sent
         if sent is None:
             return
-        places = self._still_held(sent.epochs)
+        places = self._still_kept(sent.epochs)
         try:
             found = kafka.committed(places, timeout_s=_READ_BACK_S) if places else {}
         except KafkaException as error:
@@ -354,9 +349,10 @@ class Settler:
             self._committing.update(self._partitions.epochs(places))
             kafka.commit(self._offsets(dict.fromkeys(places, ())))
 
-    def _still_held(self, epochs: Mapping[Place, int]) -> list[Place]:
-        now = self._partitions.epochs(epochs)
-        return [place for place, epoch in epochs.items() if now.get(place) == epoch]
+    def _still_kept(self, epochs: Mapping[Place, int]) -> list[Place]:
+        return [
+            place for place, epoch in epochs.items() if self._partitions.keeps_epoch(place, epoch)
+        ]
 
 
 def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from redrive.consumer.outcome import Delivery, Outcome
@@ -17,6 +17,14 @@ class Downstream(Protocol):
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Events to run."""
+        ...
+
+    def part(self, places: Mapping[Place, int]) -> None:
+        """Partitions (and the epochs) that are between two assignments: nothing may be written."""
+        ...
+
+    def back(self, places: Collection[Place]) -> None:
+        """Partitions that came back as we left them: their runs go on."""
         ...
 
     def withdraw(self, places: Mapping[Place, int]) -> None:

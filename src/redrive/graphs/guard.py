@@ -27,7 +27,8 @@ __all__ = ["GuardedSaver"]
 class GuardedSaver(BaseCheckpointSaver[Any]):
     """Any checkpointer, seen by one attempt: each write asks the attempt's lease first.
 
-    The lease is asked again after an awaited write, so that an attempt that went stale meanwhile
+    While the attempt's partition is away, a write waits. The lease is asked again after an awaited
+    write, so that an attempt that went stale meanwhile
     (a frozen process, a slow disk) starts no further node.
 
     Args:
@@ -124,7 +125,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         await self._lease.admit()
         stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
         self._wrote()
-        self._lease.check()
+        await self._lease.admit()
         return stored
 
     def put_writes(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -10,29 +12,33 @@ from redrive.errors import StaleAttemptError
 
 __all__ = ["Lease", "LeaseState"]
 
+_LOOK_S = 0.05
+
 
 class LeaseState(StrEnum):
     """What an attempt may do with its thread."""
 
     HELD = "held"
+    AWAY = "away"
     STALE = "stale"
 
 
 class Lease:
     """One attempt's right to write to its thread; once stale, stale for ever.
 
-    It goes stale when the attempt ended, when its partition went to another worker (both through
-    `end`), or when the poll thread has not polled for longer than the session timeout: then the
-    partition may have gone without our knowing.
+    It is away while its partition is between two assignments: then every write waits, until the
+    partition is back or has gone. It goes stale when the attempt ended, when its partition went to
+    another worker (both through `end`), or when the poll thread has not polled for longer than the
+    session timeout: then the partition may have gone without our knowing.
 
-    Safe from any thread: the only change is one reference, from None to the reason.
+    Safe from any thread.
 
     Args:
         gap_s: Seconds since the poll thread last polled; None where no partition is held.
         limit_s: The session timeout, in seconds.
     """
 
-    __slots__ = ("_gap_s", "_limit_s", "_why")
+    __slots__ = ("_changed", "_gap_s", "_limit_s", "_why")
 
     def __init__(
         self, *, gap_s: Callable[[], float] | None = None, limit_s: float = math.inf
@@ -40,11 +46,25 @@ class Lease:
         self._gap_s = gap_s
         self._limit_s = limit_s
         self._why: str | None = None
+        # Set by what ends the time away; None while held.
+        self._changed: threading.Event | None = None
+
+    def part(self) -> None:
+        """Let writes wait."""
+        if self._changed is None:
+            self._changed = threading.Event()
+
+    def back(self) -> None:
+        """Let writes pass again."""
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
     def end(self, why: str = "the attempt has ended") -> None:
         """Refuse every write from now on; the first reason stays."""
         if self._why is None:
             self._why = why
+        self.back()
 
     @property
     def state(self) -> LeaseState:
@@ -56,16 +76,25 @@ class Lease:
                     f"the broker was not polled for {gap_s:.1f} s, "
                     f"more than the session timeout of {self._limit_s:g} s"
                 )
-        return LeaseState.HELD if self._why is None else LeaseState.STALE
+        if self._why is not None:
+            return LeaseState.STALE
+        return LeaseState.HELD if self._changed is None else LeaseState.AWAY
 
     def check(self) -> None:
-        """Return while the attempt may write.
+        """Return while the attempt may write; a thread waits here until it may.
 
         Raises:
-            StaleAttemptError: It may not; the message says why.
+            StaleAttemptError: It may not; the message says why. Also while it is away, where
+                waiting would block an event loop.
         """
-        if self.state is LeaseState.STALE:
-            raise StaleAttemptError(f"nothing of this attempt may be written: {self._why}")
+        while (state := self.state) is LeaseState.AWAY:
+            if _on_event_loop():
+                raise StaleAttemptError(f"{_NOTHING}: its partition is between two assignments")
+            changed = self._changed
+            if changed is not None:
+                changed.wait(_LOOK_S)
+        if state is LeaseState.STALE:
+            raise StaleAttemptError(f"{_NOTHING}: {self._why}")
 
     async def admit(self) -> None:
         """Return as soon as the attempt may write.
@@ -73,4 +102,18 @@ class Lease:
         Raises:
             StaleAttemptError: It never may again.
         """
+        # Any thread may end it, and so may time.
+        while self.state is LeaseState.AWAY:  # noqa: ASYNC110 - as said
+            await asyncio.sleep(_LOOK_S)
         self.check()
+
+
+_NOTHING = "nothing of this attempt may be written"
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

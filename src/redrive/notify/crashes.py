@@ -25,26 +25,30 @@ class CrashAlarm:
 
     Args:
         settings: Channels, and how many deaths are too many.
-        worker: The worker's name.
         redactor: Masks secrets in messages.
         clock: For the times in messages.
     """
 
     def __init__(
-        self, settings: NotifySettings, *, worker: str, redactor: Redactor, clock: Clock = SYSTEM
+        self, settings: NotifySettings, *, redactor: Redactor, clock: Clock = SYSTEM
     ) -> None:
         self._settings = settings
-        self._worker = worker
         self._redactor = redactor
         self._clock = clock
         self._notifier: Notifier | None = None
 
-    def died(self, in_a_row: int, how: str) -> None:
-        """Tell of a death, if it is one too many; returns at once, and raises nothing."""
+    def died(self, worker: str, in_a_row: int, how: str) -> None:
+        """Tell of a death, if it is one too many; returns at once, and raises nothing.
+
+        Args:
+            worker: The name of the worker that died.
+            in_a_row: How many deaths there were, since it last lived for a while.
+            how: How the last one came.
+        """
         if in_a_row < self._settings.crashes:
             return
         try:
-            self._tell(f"{in_a_row} deaths in a row; the last one: {how}")
+            self._tell(worker, f"{in_a_row} deaths in a row; the last one: {how}")
         except Exception:
             # The parent lives on, whatever is wrong here.
             log.exception("supervisor.not_told")
@@ -55,7 +59,7 @@ class CrashAlarm:
             self._notifier.close()
             self._notifier.join(_FLUSH_S)
 
-    def _tell(self, detail: str) -> None:
+    def _tell(self, worker: str, detail: str) -> None:
         if self._notifier is None:
             self._notifier = build_notifier(
                 self._settings, redactor=self._redactor, clock=self._clock, lazy=True
@@ -63,4 +67,4 @@ class CrashAlarm:
             if self._notifier is None:
                 return
             self._notifier.start()
-        self._notifier.alarm(Alarm(Trouble.CRASH_LOOP, self._clock.now(), self._worker, detail))
+        self._notifier.alarm(Alarm(Trouble.CRASH_LOOP, self._clock.now(), worker, detail))

@@ -141,6 +141,12 @@ class Reservations:
             self._closed = True
             self._news = True
 
+    def reopen(self) -> None:
+        """Go on as before `close`: what ran then may still be running."""
+        with self._lock:
+            self._closed = False
+            self._news = True
+
     def cover(self, base: int, done: int, *, ahead: int) -> Coverage:
         """Return what the next commit says, `ahead` offsets beyond what has started included.
 

@@ -13,7 +13,17 @@ from enum import StrEnum
 
 from redrive.telemetry.redact import BUILT_IN
 
-__all__ = ["OTHER", "Count", "Figure", "FigureType", "Names", "Reading", "Spread", "Spreading"]
+__all__ = [
+    "OTHER",
+    "Count",
+    "Figure",
+    "FigureType",
+    "Merge",
+    "Names",
+    "Reading",
+    "Spread",
+    "Spreading",
+]
 
 OTHER = "other"
 """What stands for every name beyond the most that are told apart."""
@@ -27,6 +37,14 @@ class FigureType(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Merge(StrEnum):
+    """What several processes that tell one figure, by equal labels, say together."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure: its whole name, as it is scraped, and what it says.
@@ -38,6 +56,7 @@ class Figure:
         labels: Names of its labels; each has few values.
         unit: `seconds`, `bytes`, `ratio`, or nothing: it counts things.
         bounds: Upper bounds of the buckets of a histogram, ascending.
+        merge: What several workers say together; counts can only be added up.
     """
 
     name: str
@@ -46,6 +65,7 @@ class Figure:
     labels: tuple[str, ...] = ()
     unit: str = ""
     bounds: tuple[float, ...] = ()
+    merge: Merge = Merge.SUM
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ __all__ = ["configure_logging"]
 
 # Loggers under our name that speak for a library.
 _LIBRARIES = ("redrive.kafka.librdkafka",)
-# For every record, ours and that of other libraries.
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -27,18 +26,23 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
-def configure_logging(*, json: bool | None = None, level: str = "INFO") -> None:
+def configure_logging(
+    *, json: bool | None = None, level: str = "INFO", worker: str | None = None
+) -> None:
     """Send logs to stderr: for people when it is a terminal, else one JSON object a line.
 
     Args:
         json: Choose the form, whatever stderr is.
         level: Of redrive's own loggers; other libraries are heard from WARNING on, if at all.
+        worker: Who speaks, where several write to one stderr.
     """
+    # For every record, ours and that of other libraries.
+    shared = _SHARED if worker is None else (*_SHARED, _said_by(worker))
     as_json = not sys.stderr.isatty() if json is None else json
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
+            foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(as_json=as_json),
@@ -53,13 +57,20 @@ def configure_logging(*, json: bool | None = None, level: str = "INFO") -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_SHARED,
+            *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _said_by(worker: str) -> Processor:
+    def name(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+        return {"worker": worker, **event_dict}
+
+    return name
 
 
 def _renderers(*, as_json: bool) -> list[Processor]:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from redrive.telemetry.instruments import Count, Figure, FigureType, Names, Reading, Spread
+from redrive.telemetry.instruments import (
+    Count,
+    Figure,
+    FigureType,
+    Merge,
+    Names,
+    Reading,
+    Spread,
+)
 
 __all__ = ["LETTER_FIGURES", "WORKER_FIGURES", "Metrics"]
 
@@ -86,6 +94,7 @@ NEXT_DUE = Figure(
     "How long until the first of them is due; below zero, how long it waits for a slot. Not there "
     "when nothing waits.",
     unit="seconds",
+    merge=Merge.MIN,
 )
 BUFFERED = Figure("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
 BUFFERED_BYTES = Figure(
@@ -105,6 +114,7 @@ WINDOW_USED = Figure(
     "partition starts.",
     labels=("topic", "partition"),
     unit="ratio",
+    merge=Merge.MAX,
 )
 UNFINISHED = Figure(
     "redrive_oldest_unfinished_seconds",
@@ -113,6 +123,7 @@ UNFINISHED = Figure(
     "goes on or not; 0 when nothing is unfinished.",
     labels=("topic", "partition"),
     unit="seconds",
+    merge=Merge.MAX,
 )
 STUCK = Figure(
     "redrive_stuck_seconds",
@@ -121,6 +132,7 @@ STUCK = Figure(
     "or ended, and no planned wait was running.",
     labels=("topic", "partition"),
     unit="seconds",
+    merge=Merge.MAX,
 )
 
 # Settling, the group, deaths.
@@ -160,8 +172,15 @@ SPOOLED = Figure(
     "redrive_spooled_letters",
     _GAUGE,
     "Letters in the spool file, whether or not Kafka has taken them meanwhile.",
+    merge=Merge.MAX,
 )
-SPOOL_BYTES = Figure("redrive_spool_bytes", _GAUGE, "The size of the spool file.", unit="bytes")
+SPOOL_BYTES = Figure(
+    "redrive_spool_bytes",
+    _GAUGE,
+    "The size of the spool file.",
+    unit="bytes",
+    merge=Merge.MAX,
+)
 
 # The worker itself.
 INFO = Figure(
@@ -169,20 +188,31 @@ INFO = Figure(
     _GAUGE,
     "Always 1: which worker this is.",
     labels=("version", "worker", "group", "delivery"),
+    merge=Merge.MAX,
 )
 STARTED = Figure(
     "redrive_worker_start_time_seconds",
     _GAUGE,
-    "When this worker was started, in seconds since 1970; another time after each death.",
+    "When this worker was started, in seconds since 1970; another time after each death. `process` "
+    "is its number under its parent, from 0.",
+    labels=("process",),
     unit="seconds",
+    merge=Merge.MAX,
 )
-READY = Figure("redrive_worker_ready", _GAUGE, "What `/readyz` says: 1 for 200.")
+READY = Figure(
+    "redrive_worker_ready",
+    _GAUGE,
+    "Whether this worker is ready, as `/readyz` says: 1 if so.",
+    labels=("process",),
+    merge=Merge.MIN,
+)
 STILL = Figure(
     "redrive_still_seconds",
     _GAUGE,
     "For how long the event loop, and the thread that polls, have not moved.",
     labels=("thread",),
     unit="seconds",
+    merge=Merge.MAX,
 )
 OBSERVER_FAILURES = Figure(
     "redrive_observer_failures_total",

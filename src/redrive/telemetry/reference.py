@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from redrive.telemetry.instruments import Figure
@@ -18,20 +18,34 @@ _BETWEEN = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->\n)", flags=r
 
 def with_tables(page: str) -> str:
     """Return the page with every table of figures in it made anew."""
-    return _BETWEEN.sub(lambda at: f"{at[1]}{_table(_TABLES[at[2]])}{at[3]}", page)
+    return _BETWEEN.sub(lambda at: f"{at[1]}{_table(at[2])}{at[3]}", page)
 
 
-def _table(figures: Iterable[Figure]) -> str:
-    rows = "".join(
-        f"| `{figure.name}` | {figure.type.value} | {_labels(figure)} | {figure.unit or '-'} "
-        f"| {figure.help} |\n"
-        for figure in figures
-    )
-    return f"\n| figure | type | labels | unit | what it says |\n|---|---|---|---|---|\n{rows}\n"
+def _table(name: str) -> str:
+    columns = dict(_COLUMNS)
+    if name != "worker":  # there are several of nothing else
+        del columns[_OF_SEVERAL]
+    rows = "".join(_row(column(figure) for column in columns.values()) for figure in _TABLES[name])
+    return f"\n{_row(columns)}|{'---|' * len(columns)}\n{rows}\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _labels(figure: Figure) -> str:
     return ", ".join(f"`{label}`" for label in figure.labels) or "-"
+
+
+_OF_SEVERAL = "of several"
+_COLUMNS: Mapping[str, Callable[[Figure], str]] = {
+    "figure": lambda figure: f"`{figure.name}`",
+    "type": lambda figure: figure.type.value,
+    "labels": _labels,
+    "unit": lambda figure: figure.unit or "-",
+    _OF_SEVERAL: lambda figure: figure.merge.value,
+    "what it says": lambda figure: figure.help,
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The public test kit: a real broker, real workers, a judge, and a clock to turn."""
+"""The public test kit: a real broker, real workers, faults, a judge, and a clock to turn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redrive.testing.broker import LocalBroker
+    from redrive.testing.chaos import Chaos, Report, run_chaos
     from redrive.testing.clock import TurnedClock
+    from redrive.testing.faults import plan
     from redrive.testing.judging import Evidence, Verdict, gather, judge
     from redrive.testing.letters import dead_letter, store_letters
+    from redrive.testing.load import make_load
+    from redrive.testing.proxy import Proxy
     from redrive.testing.reading import committed_offsets, end_offsets, read_topic
     from redrive.testing.stage import Stage, event
     from redrive.testing.topics import Topics, create_topics
@@ -17,8 +21,11 @@ if TYPE_CHECKING:
     from redrive.testing.worker import WorkerProcess, wait_until
 
 __all__ = [
+    "Chaos",
     "Evidence",
     "LocalBroker",
+    "Proxy",
+    "Report",
     "Stage",
     "Topics",
     "TurnedClock",
@@ -32,14 +39,20 @@ __all__ = [
     "event",
     "gather",
     "judge",
+    "make_load",
+    "plan",
     "read_topic",
+    "run_chaos",
     "store_letters",
     "wait_until",
 ]
 
 _WHERE = {
+    "Chaos": "chaos",
     "Evidence": "judging",
     "LocalBroker": "broker",
+    "Proxy": "proxy",
+    "Report": "chaos",
     "Stage": "stage",
     "Topics": "topics",
     "TurnedClock": "clock",
@@ -53,7 +66,10 @@ _WHERE = {
     "event": "stage",
     "gather": "judging",
     "judge": "judging",
+    "make_load": "load",
+    "plan": "faults",
     "read_topic": "reading",
+    "run_chaos": "chaos",
     "store_letters": "letters",
     "wait_until": "worker",
 }

@@ -47,6 +47,16 @@ class Verdict:
         """Whether every promise was kept."""
         return not self.findings
 
+    @property
+    def lost(self) -> int:
+        """How many events, or letters that a result names, are lost."""
+        return sum(finding.startswith("lost:") for finding in self.findings)
+
+    @property
+    def doubled(self) -> int:
+        """How many events have more endings than records, or more than one letter."""
+        return sum(finding.startswith("doubled:") for finding in self.findings)
+
 
 def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
     """Read everything there is to judge."""
@@ -108,11 +118,13 @@ def _letters(
             yield f"letter {letter.dlq_id} is of a record that is not there: {at}"
         elif not _whole(letter, source, record):
             yield f"letter {letter.dlq_id} is not byte-equal to its event {at}"
-    yield from (f"{count} letters for the event at {at}" for at, count in seen.items() if count > 1)
+    yield from (
+        f"doubled: {count} letters for the event at {at}" for at, count in seen.items() if count > 1
+    )
     named = {r.error_info.dlq_id for r in results if r.error_info and r.error_info.dlq_id}
     stored = {letter.dlq_id for letter in letters}
     yield from (
-        f"a result names the letter {dlq_id}, which is not there" for dlq_id in named - stored
+        f"lost: a result names the letter {dlq_id}, which is not there" for dlq_id in named - stored
     )
     for (place, offset), record in sources.items():
         if _unreadable(record) and not seen[place, offset]:

@@ -5,11 +5,13 @@ Starting a broker from them is `redrive.testing.broker`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from redrive.errors import SettingsError
@@ -111,10 +113,19 @@ def kafka_jars() -> Path:
         return folder
     maven = find_tool("mvn")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kafka-fetch-", dir=folder.parent) as work:
-        fetched = _fetch(maven, Path(work))
-        _put(fetched, folder)
+    with _alone(folder), tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        # Another process may have fetched them while this one waited.
+        if not folder.is_dir():
+            _fetch(maven, Path(work)).rename(folder)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out: Maven's own cache is not made for two at a time."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _jars_folder() -> Path:
@@ -139,13 +150,3 @@ def _run(command: Sequence[str], work: Path) -> str:
     except subprocess.TimeoutExpired as slow:
         raise JarsError(f"Maven did not fetch Kafka in {_FETCH_TIMEOUT_S} s") from slow
     return (done.stdout + done.stderr)[-2000:]
-
-
-def _put(fetched: Path, folder: Path) -> None:
-    # A rename, so that nobody ever sees half of it; where another process came first, its copy
-    # is as good as ours.
-    try:
-        fetched.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise

@@ -84,14 +84,16 @@ class Stage:
         name: str = "worker",
         environ: Mapping[str, str] | None = None,
         supervised: bool = False,
+        program: tuple[str, ...] = ("-m", "redrive"),
     ) -> WorkerProcess:
-        """Return a worker of this stage, not started yet; `supervised` gives it a parent."""
+        """Return a worker of this stage, not started yet; see `WorkerProcess`."""
         return WorkerProcess(
             self.folder,
             environ=self.environ() | dict(environ or {}),
             arguments=arguments,
             name=name,
             supervised=supervised,
+            program=program,
         )
 
     def send(

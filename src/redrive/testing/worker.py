@@ -41,6 +41,8 @@ class WorkerProcess:
         name: Tells its log files apart.
         supervised: Whether a parent process watches it and replaces it. `pid`, and what is sent or
             killed here, is the parent then, and the log holds the lines of all its children.
+        program: What Python runs instead of `redrive`, such as a script that changes something of
+            it first; gets the same arguments.
     """
 
     def __init__(
@@ -51,12 +53,13 @@ class WorkerProcess:
         arguments: tuple[str, ...] = (),
         name: str = "worker",
         supervised: bool = False,
+        program: tuple[str, ...] = ("-m", "redrive"),
     ) -> None:
         self._folder = folder
         self._environ = {**os.environ, **environ}
         self._supervised = supervised
         processes = ("--processes", "1" if supervised else "0")
-        self._command = (sys.executable, "-m", "redrive", "worker", *processes, *arguments)
+        self._command = (sys.executable, *program, "worker", *processes, *arguments)
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         self._lives = 0
@@ -87,6 +90,12 @@ class WorkerProcess:
         if not pids:
             raise LookupError(f"{self._name} has no child")
         return int(str(pids[-1]))
+
+    @property
+    def child_pids(self) -> dict[str, int]:
+        """The process ids of the parent's newest children, by the names of the workers."""
+        started = self.events("supervisor.child_started")
+        return {str(one["worker"]): int(str(one["pid"])) for one in started}
 
     def start(self) -> None:
         """Start it, or start it again."""

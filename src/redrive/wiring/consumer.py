@@ -14,6 +14,7 @@ from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Phase
 from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
+from redrive.consumer.parent import Handover
 from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, WorkflowProcessor
@@ -53,6 +54,7 @@ class LangGraphKafkaConsumer:
         clock: Where time comes from.
         observers: Told of attempts that ended, and of endings that are durable.
         metrics: Where it is counted. Without it, a worker counts if `metrics.port` is set.
+        parent: What a parent process has handed over; see `redrive.consumer.parent`.
     """
 
     def __init__(
@@ -64,14 +66,19 @@ class LangGraphKafkaConsumer:
         clock: Clock = SYSTEM,
         observers: Sequence[Observer] = (),
         metrics: Metrics | None = None,
+        parent: Handover = Handover(),  # noqa: B008 - frozen
     ) -> None:
         self._settings = settings
+        self._parent = parent
         self._name = settings.worker.name
         self._observers = observers
-        counts = metrics or (Metrics() if settings.metrics.port else None)
+        is_seen = settings.metrics.port or parent.reports is not None
+        counts = metrics or (Metrics() if is_seen else None)
         self._metrics = counts
         self._outside = (
-            None if counts is None else Outside(settings, counts, name=self._name, clock=clock)
+            None
+            if counts is None
+            else Outside(settings, counts, name=self._name, parent=parent, clock=clock)
         )
         self._clock = clock
         self._graphs = graphs
@@ -128,6 +135,7 @@ class LangGraphKafkaConsumer:
             checkpoints,
             report=report,
             name=self._name,
+            seat=self._parent.seat,
             policy=policies(registry, settings),
             clock=self._clock,
             observers=(telling, *self._observers),

@@ -1,31 +1,27 @@
-"""A worker seen from outside: figures and health, served over HTTP if `metrics.port` is set."""
+"""A worker seen from outside: figures and health, over HTTP or told to a parent that shows them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
-from http import HTTPStatus
 from importlib.metadata import version
-
-import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Check, is_alive, is_ready
 from redrive.consumer.lookup import Limits, Lookup
 from redrive.consumer.loop_pulse import LoopPulse
+from redrive.consumer.pages import serve_pages
+from redrive.consumer.parent import Handover
+from redrive.consumer.report import Report, Reporter
 from redrive.dead_letter.spool_count import SpoolCount
-from redrive.errors import SettingsError
 from redrive.settings import Settings
 from redrive.telemetry import metrics as figures
 from redrive.telemetry.instruments import Reading
 from redrive.telemetry.metrics import Metrics
-from redrive.telemetry.server import Answer, PageServer
+from redrive.telemetry.server import PageServer
 
 __all__ = ["Outside"]
-
-log = structlog.get_logger("redrive.worker")
 
 
 class Outside:
@@ -35,10 +31,13 @@ class Outside:
         settings: All settings.
         metrics: What the worker counts; what is looked up is added here.
         name: The worker's name, for people.
+        parent: What the parent has handed over, who may want to be told.
         clock: The worker's clock.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, *, name: str, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, *, name: str, parent: Handover, clock: Clock
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._name = name
@@ -49,7 +48,8 @@ class Outside:
         self._lookup = Lookup(self._loop, limits=limits, clock=clock)
         spool = settings.letters.spool_path
         self._spool = None if spool is None else SpoolCount(spool)
-        self._server: PageServer | None = None
+        self._parent = parent
+        self._shown: PageServer | Reporter | None = None
         metrics.add_source(self._readings)
 
     def open(self) -> None:
@@ -60,24 +60,15 @@ class Outside:
             MissingExtraError: prometheus-client is not installed.
         """
         self._loop.start()
-        host, port = self._settings.metrics.host, self._settings.metrics.port
-        if not port:
-            return
-
-        from redrive.telemetry.exposition import exposition  # noqa: PLC0415 - an extra, if served
-
-        def metrics(accept: str) -> Answer:
-            return Answer(*exposition(self._metrics.read, accept=accept))
-
-        pages = {"/metrics": metrics, "/livez": self._livez, "/readyz": self._readyz}
-        try:
-            self._server = PageServer(host, port, pages)
-        except OSError as error:
-            raise SettingsError(
-                f"metrics.port: {host}:{port} cannot be listened on: {error.strerror}: choose "
-                "another metrics.port or metrics.host, or 0 to serve nothing"
-            ) from error
-        log.info("metrics.served", host=host, port=port)
+        if self._parent.reports is not None:
+            self._shown = Reporter(self._parent.reports, self._report)
+        elif self._settings.metrics.port:
+            self._shown = serve_pages(
+                self._settings.metrics,
+                read=self._metrics.read,
+                alive=self._alive,
+                ready=self._ready,
+            )
 
     def watch(self, worker: Worker) -> None:
         """Show this worker from now on."""
@@ -86,32 +77,29 @@ class Outside:
     def close(self) -> None:
         """Answer no more."""
         self._loop.stop()
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._shown is not None:
+            self._shown.close()
+            self._shown = None
 
-    def _livez(self, _: str) -> Answer:
-        return _said(is_alive(self._lookup.facts(), limit_s=self._stall_s))
+    def _report(self) -> Report:
+        return Report(self._alive(), self._ready(), tuple(self._metrics.read()))
 
-    def _readyz(self, _: str) -> Answer:
-        return _said(is_ready(self._lookup.facts(), limit_s=self._stall_s))
+    def _alive(self) -> Check:
+        return is_alive(self._lookup.facts(), limit_s=self._stall_s)
+
+    def _ready(self) -> Check:
+        return is_ready(self._lookup.facts(), limit_s=self._stall_s)
 
     def _readings(self) -> Iterator[Reading]:
         worker, group = self._settings.worker, self._settings.kafka.group_id
         labels = (version("redrive"), self._name, group, worker.delivery.value)
         yield Reading(figures.INFO, {labels: 1})
-        yield Reading(figures.STARTED, {(): self._started_s})
-        ready = is_ready(self._lookup.facts(), limit_s=self._stall_s)
-        yield Reading(figures.READY, {(): int(ready.ok)})
+        process = (str(self._parent.number),)
+        yield Reading(figures.STARTED, {process: self._started_s})
+        yield Reading(figures.READY, {process: int(self._ready().ok)})
         if self._spool is not None:
             with suppress(OSError):  # a file that cannot be read is no reason to tell nothing
                 letters, size_bytes = self._spool.now()
                 yield Reading(figures.SPOOLED, {(): letters})
                 yield Reading(figures.SPOOL_BYTES, {(): size_bytes})
         yield from self._lookup.readings()
-
-
-def _said(check: Check) -> Answer:
-    body = json.dumps({"ok": check.ok, "why": check.why}).encode() + b"\n"
-    status = HTTPStatus.OK if check.ok else HTTPStatus.SERVICE_UNAVAILABLE
-    return Answer(body, "application/json", status)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from secrets import randbits, token_hex
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, Producer
@@ -20,11 +20,11 @@ from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import Delivery
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.overdue import Overdue
+from redrive.consumer.parent import last_exit
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
-from redrive.consumer.supervisor import last_exit
 from redrive.consumer.turns import Turns
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
@@ -58,6 +58,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     *,
     report: TopicReport,
     name: str,
+    seat: str | None = None,
     policy: Callable[[str], Policy] | None = None,
     clock: Clock = SYSTEM,
     observers: Sequence[Observer] = (),
@@ -72,13 +73,13 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         checkpoints: Opened and closed with the worker.
         report: What was found of the topics.
         name: This worker's name, for people.
+        seat: What stands for a `worker.id` in the transactional id, where there is none.
         policy: The policy of a workflow; by default the one that the settings have for all.
         clock: Where time comes from.
         observers: Told of what ended.
         metrics: Where it is counted; None if nobody wants to know.
         spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
-    general = policy_of(settings)
     counting = () if metrics is None else (EndFigures(metrics),)
     build = partial(
         build_parts,
@@ -86,8 +87,9 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         processor,
         checkpoints,
         report=report,
-        policy=policy or (lambda _: general),
+        policy=policy or _one_for_all(policy_of(settings)),
         name=name,
+        seat=seat,
         observers=(*counting, *observers),
         metrics=metrics,
         spooled=spooled,
@@ -101,6 +103,10 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
 
 
+def _one_for_all(policy: Policy) -> Callable[[str], Policy]:
+    return lambda _: policy
+
+
 def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     settings: Settings,
     processor: Processor,
@@ -111,6 +117,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     policy: Callable[[str], Policy],
     name: str,
     clock: Clock,
+    seat: str | None = None,
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
     spooled: Spooled = lambda _: None,
@@ -134,7 +141,8 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     partitions = _partitions(settings, counts, clock)
     overdue = _overdue(settings, spooled, clock)
-    settler, settling = _settler(settings, report, upward, partitions, overdue, counts, clock)
+    produce = partial(_producer, settings, report, _transactional_id(settings, seat))
+    settler, settling = _settler(settings, produce, upward, partitions, overdue, counts, clock)
     intake = Intake(
         runner,
         answers,
@@ -193,7 +201,7 @@ def _partitions(settings: Settings, counts: Metrics, clock: Clock) -> Partitions
     return Partitions(
         buffer_bytes=settings.worker.buffer,
         session_timeout_s=settings.kafka.session_timeout.total_seconds(),
-        incarnation=secrets.randbits(64),
+        incarnation=randbits(64),
         clock=clock,
         metrics=counts,
     )
@@ -201,7 +209,7 @@ def _partitions(settings: Settings, counts: Metrics, clock: Clock) -> Partitions
 
 def _settler(
     settings: Settings,
-    report: TopicReport,
+    open_producer: Callable[[], Producer],
     upward: Upward,
     partitions: Partitions,
     overdue: Overdue | None,
@@ -210,7 +218,7 @@ def _settler(
 ) -> tuple[Settler, SettleThread]:
     # The settler comes just below: the two know each other.
     tell: Callable[[Report], None] = lambda told: settler.report(told)  # noqa: PLW0108, E731
-    settling = _settle_thread(settings, report, tell, counts, clock)
+    settling = _settle_thread(settings, open_producer, tell, counts, clock)
     settler = Settler(
         settling,
         upward.downstream,
@@ -244,23 +252,29 @@ def _overdue(settings: Settings, spooled: Spooled, clock: Clock) -> Overdue | No
 
 def _settle_thread(
     settings: Settings,
-    report: TopicReport,
+    open_producer: Callable[[], Producer],
     tell: Callable[[Report], None],
     counts: Metrics,
     clock: Clock,
 ) -> SettleThread:
-    kafka, worker = settings.kafka, settings.worker
-    transactional = worker.delivery is Delivery.EXACTLY_ONCE
-    # One identity for all producers of this worker: each ends what the one before left open. [P2]
-    identity = f"redrive.{kafka.group_id}.{worker.id or secrets.token_hex(8)}"
     return SettleThread(
-        partial(_producer, settings, report, identity if transactional else None),
-        transactional=transactional,
+        open_producer,
+        transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         report=tell,
         clock=clock,
-        limits=CallLimits(transaction=kafka.transaction_timeout.total_seconds()),
+        limits=CallLimits(transaction=settings.kafka.transaction_timeout.total_seconds()),
         replaced=counts.producers,
     )
+
+
+def _transactional_id(settings: Settings, seat: str | None) -> str | None:
+    """Return the one identity of all producers of this worker; None where there is none.
+
+    Each ends what the one before left open, that of a worker before it in its seat too. [P2]
+    """
+    if settings.worker.delivery is not Delivery.EXACTLY_ONCE:
+        return None
+    return f"redrive.{settings.kafka.group_id}.{settings.worker.id or seat or token_hex(8)}"
 
 
 def _producer(settings: Settings, report: TopicReport, transactional_id: str | None) -> Producer:

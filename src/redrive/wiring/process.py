@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from redrive.consumer.parent import parent_pipe, times_asked
+from redrive.consumer.parent import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
 from redrive.errors import FencedError, KafkaLostError, StuckNodeError
 from redrive.graphs.contained import contain_exits
@@ -39,7 +39,12 @@ _EXIT_CODES: Mapping[type, int] = {
 _LAST_CALL_S = 1.0
 
 
-def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int:
+def run_worker(
+    settings: Settings,
+    *,
+    langgraph_json: Path | None = None,
+    parent: Handover = Handover(),  # noqa: B008 - frozen
+) -> int:
     """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Returns:
@@ -58,7 +63,7 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
         )
         watchdog.start()
         try:
-            runner.run(_run_worker(settings, langgraph_json))
+            runner.run(_run_worker(settings, langgraph_json, parent))
         except BaseException as error:
             watchdog.stop()
             _leave_stuck_nodes(runner, threads, error)
@@ -68,35 +73,35 @@ def run_worker(settings: Settings, *, langgraph_json: Path | None = None) -> int
     return 0
 
 
-async def _run_worker(settings: Settings, langgraph_json: Path | None) -> None:
+async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: Handover) -> None:
     graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
     loop = asyncio.get_running_loop()
-    consumer = LangGraphKafkaConsumer(settings, graphs)
-    parent = parent_pipe()
+    consumer = LangGraphKafkaConsumer(settings, graphs, parent=parent)
+    pipe = parent_pipe()
     signals = 0
 
     def on_signal() -> None:
         nonlocal signals
         signals += 1
-        parent.read()
-        if times_asked(signals=signals, forwarded=parent.forwarded) > 1:
+        pipe.read()
+        if times_asked(signals=signals, forwarded=pipe.forwarded) > 1:
             log.warning("worker.stopped_at_once")
             os._exit(_STOPPED_AT_ONCE)
         consumer.request_stop()
 
     def on_parent(number: int) -> None:
-        parent.read()
-        if parent.is_gone:
+        pipe.read()
+        if pipe.is_gone:
             loop.remove_reader(number)
             log.warning("worker.parent_gone")
             consumer.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    if parent.number is not None:
-        loop.add_reader(parent.number, on_parent, parent.number)
+    if pipe.number is not None:
+        loop.add_reader(pipe.number, on_parent, pipe.number)
     await consumer.start()
-    if signals or parent.is_gone:
+    if signals or pipe.is_gone:
         # Asked before there was anything to stop.
         consumer.request_stop()
     await consumer.wait()

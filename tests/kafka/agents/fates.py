@@ -48,6 +48,7 @@ async def work(state: State, config: RunnableConfig) -> State:
     if fate == "fail":
         raise ConnectionError("the model's service is down for good")
     if fate == "permanent":
+        await asyncio.sleep(state.get("seconds", 0.0))
         raise ValueError("the prompt has no question")
     if fate == "sleep":
         await asyncio.sleep(state.get("seconds", 1.0))
@@ -62,6 +63,11 @@ def write(state: State, config: RunnableConfig) -> State:
         time.sleep(state.get("seconds", 1.0))
     return {"steps": [*state.get("steps", []), "write"]}
 
+
+quick = StateGraph(State)
+quick.add_node("work", work)
+quick.add_edge(START, "work")
+quick.add_edge("work", END)
 
 builder = StateGraph(State)
 builder.add_node("plan", plan)

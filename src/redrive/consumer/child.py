@@ -1,0 +1,104 @@
+"""One worker process as its parent holds it: its process, and two pipes to and from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from redrive.consumer.parent import PARENT_PIPE, PARENT_REPORTS
+
+__all__ = ["Child"]
+
+_AT_ONCE_BYTES = 2**16
+
+
+class Child:
+    """A process that is running, or has just ended.
+
+    By one pipe it knows that its parent lives; by the other, if it is to report, it says how it
+    stands. It leads a session of its own: a Ctrl-C on the terminal reaches it through the parent
+    alone.
+
+    Args:
+        command: What to run, in this directory and with these standard streams.
+        environ: Its environment, to which the pipes' names are added.
+        reporting: Whether it is to report.
+
+    Raises:
+        OSError: It could not be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, environ: Mapping[str, str], reporting: bool
+    ) -> None:
+        hearing, self._telling = os.pipe()
+        theirs = {PARENT_PIPE: hearing}
+        ours = [self._telling]
+        self.reports: int | None = None
+        """Where its reports can be read, as a file descriptor; None when there are none."""
+        if reporting:
+            self.reports, theirs[PARENT_REPORTS] = os.pipe()
+            ours.append(self.reports)
+            os.set_blocking(self.reports, False)
+        self._unread = b""
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                env={**environ, **{name: str(end) for name, end in theirs.items()}},
+                pass_fds=tuple(theirs.values()),
+                start_new_session=True,
+            )
+        except BaseException:
+            for end in ours:
+                os.close(end)
+            raise
+        finally:
+            for end in theirs.values():
+                os.close(end)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def status(self) -> int | None:
+        """Return its exit code, or minus the signal that killed it; None while it lives."""
+        return self._process.poll()
+
+    def forward(self, number: int) -> None:
+        """Send a signal on, after a byte that tells it from one that came straight to the child."""
+        with suppress(BrokenPipeError):  # it has ended, or does not listen
+            os.write(self._telling, bytes((number,)))
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it with -9."""
+        self._process.kill()
+
+    def last_report(self) -> bytes | None:
+        """Read what it has reported until now; return the last whole line, if there is one.
+
+        What a dead child has written is still there.
+        """
+        while self.reports is not None:
+            try:
+                read = os.read(self.reports, _AT_ONCE_BYTES)
+            except BlockingIOError:
+                break
+            if not read:
+                self._close_reports()
+            self._unread += read
+        *lines, self._unread = self._unread.split(b"\n")
+        return lines[-1] if lines else None
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        os.close(self._telling)
+        self._close_reports()
+
+    def _close_reports(self) -> None:
+        if self.reports is not None:
+            os.close(self.reports)
+            self.reports = None

@@ -1,0 +1,49 @@
+"""SIGTERM, SIGINT, and the death of a child, as something to wait for with a deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any, Self
+
+__all__ = ["Signals"]
+
+
+class Signals:
+    """Takes these signals over while it is entered; in the main thread."""
+
+    def __enter__(self) -> Self:
+        self._reading, self._writing = os.pipe()
+        for end in (self._reading, self._writing):
+            os.set_blocking(end, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        # Without a handler in Python no byte is written.
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        self._before: dict[int, Any] = {n: signal.signal(n, _nothing) for n in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._reading)
+        os.close(self._writing)
+
+    def wait(self, timeout_s: float | None, *, pipes: Iterable[int] = ()) -> list[int]:
+        """Return the signals that came, SIGCHLD left out; empty after one, or the timeout.
+
+        Args:
+            timeout_s: How long to wait, in seconds; None for as long as it takes.
+            pipes: Returns early when there is something to be read from one of these as well.
+        """
+        ready, _, _ = select.select((self._reading, *pipes), (), (), timeout_s)
+        if self._reading not in ready:
+            return []
+        return [number for number in os.read(self._reading, 512) if number != signal.SIGCHLD]
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass

@@ -1,0 +1,228 @@
+"""One run under faults: load, faults, heal, drain, judge. Equal seeds do equal things.
+
+Real workers reach a real broker through a proxy each. The judge reads the topics and the commits;
+a graph may write a line `<thread> <node>` to `executions.log` for each node that it executes, as
+evidence of what was done again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redrive.clock import SYSTEM
+from redrive.testing.broker import LocalBroker
+from redrive.testing.faults import Fault, Planned, plan
+from redrive.testing.judging import Verdict, gather, judge
+from redrive.testing.load import Burst, Make, make_load
+from redrive.testing.members import Members
+from redrive.testing.stage import Stage
+from redrive.testing.topics import create_topics
+
+__all__ = ["Chaos", "Report", "run_chaos"]
+
+_DRAINED_WITHIN_S = 90.0
+_SETTINGS = {
+    "REDRIVE_KAFKA__SESSION_TIMEOUT": "6s",
+    "REDRIVE_RETRY__INITIAL_DELAY": "100ms",
+    # Kills from outside cannot be told from guilt: innocents would be condemned, and counted.
+    "REDRIVE_RETRY__MAX_CRASHES": "1000",
+    "REDRIVE_WORKER__IN_FLIGHT": "16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """What one run is to be.
+
+    Args:
+        seed: Load, faults, and whether workers have ids.
+        checkpoints: Whether runs go on from where they were.
+        workers: How many there are at the begin.
+        events: How many are sent.
+        seconds: No burst and no fault begins later than this.
+        graph: The graph of all events, as `redrive worker --graph` takes it, in the stage's folder.
+        make: Makes events from dice; by default those that `any_fate` makes.
+        settings: Further REDRIVE_… variables, for every worker.
+        program: What runs instead of `redrive`; see `WorkerProcess`.
+        faults: Instead of those of the seed.
+    """
+
+    seed: int
+    checkpoints: bool = True
+    workers: int = 2
+    events: int = 150
+    seconds: float = 12.0
+    graph: str = "*=fates:builder"
+    make: Make | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "redrive")
+    faults: tuple[Planned, ...] | None = None
+
+    @property
+    def planned(self) -> tuple[Planned, ...]:
+        """The faults, in the order of their time."""
+        if self.faults is not None:
+            return self.faults
+        return plan(self.seed, workers=self.workers, seconds=self.seconds)
+
+    @property
+    def named(self) -> bool:
+        """Whether workers have ids, and so are static members."""
+        return random.Random(f"named {self.seed}").choice((True, False))  # noqa: S311 - no secret
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run came to.
+
+    Args:
+        chaos: What it was to be.
+        verdict: What the judge found.
+        events: How many records there were to answer.
+        executions: How many nodes were executed, if the graph says so.
+        repeated: How many of them had been executed before: failures, deaths and moves.
+        exits: Exit codes of workers that ended by themselves or when asked to.
+        seconds: How long all of it took.
+    """
+
+    chaos: Chaos
+    verdict: Verdict
+    events: int
+    executions: int
+    repeated: int
+    exits: tuple[int, ...]
+    seconds: float
+
+    def to_json(self) -> str:
+        """Return one line."""
+        told = {
+            "seed": self.chaos.seed,
+            "checkpoints": self.chaos.checkpoints,
+            "named": self.chaos.named,
+            "faults": [f"{p.at_s:g}s {p.fault}" for p in self.chaos.planned],
+            "events": self.events,
+            "lost": self.verdict.lost,
+            "doubled": self.verdict.doubled,
+            "findings": self.verdict.findings,
+            "results": dict(self.verdict.results),
+            "letters": dict(self.verdict.letters),
+            "executions": self.executions,
+            "repeated": self.repeated,
+            "exits": list(self.exits),
+            "seconds": round(self.seconds, 1),
+        }
+        return json.dumps(told)
+
+
+def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
+    """Do one run; the broker and every worker are left in order.
+
+    Args:
+        broker: Started; stopped, killed and frozen as the plan says.
+        folder: Empty but for the graph's modules: where workers run, with their logs.
+        chaos: What to do.
+
+    Raises:
+        TimeoutError: Not all was settled in time after everything was healed. That nothing was
+            lost cannot be said then.
+    """
+    began = SYSTEM.monotonic()
+    stage = _stage(broker, folder, chaos)
+    members = Members(stage, broker, graph=chaos.graph, named=chaos.named, program=chaos.program)
+    with ExitStack() as closing:
+        closing.callback(members.close)
+        for _ in range(chaos.workers):
+            members.join()
+        members.wait_until_at_work()
+        sender = _Sender(
+            stage,
+            make_load(chaos.seed, events=chaos.events, seconds=chaos.seconds, make=chaos.make),
+        )
+        sender.start()
+        _break(members, chaos.planned)
+        members.heal()
+        sender.finish()
+        _drain(stage, members)
+        members.stop()
+    evidence = gather(stage.bootstrap_servers, stage.topics)
+    executed = _executed(folder)
+    return Report(
+        chaos=chaos,
+        verdict=judge(evidence),
+        events=len(evidence.events),
+        executions=len(executed),
+        repeated=len(executed) - len(set(executed)),
+        exits=tuple(members.exits),
+        seconds=SYSTEM.monotonic() - began,
+    )
+
+
+def _stage(broker: LocalBroker, folder: Path, chaos: Chaos) -> Stage:
+    topics = create_topics(broker.bootstrap_servers, partitions=4)
+    url = "sqlite:///checkpoints.db" if chaos.checkpoints else "none"
+    settings = {**_SETTINGS, "REDRIVE_CHECKPOINTS__URL": url, **chaos.settings}
+    return Stage(broker.bootstrap_servers, topics, folder, settings)
+
+
+def _break(members: Members, planned: tuple[Planned, ...]) -> None:
+    """Begin and end each fault at its time."""
+    began = SYSTEM.monotonic()
+
+    def at(seconds: float, do: Callable[[Fault], None], fault: Fault) -> None:
+        SYSTEM.block(max(began + seconds - SYSTEM.monotonic(), 0.0))
+        do(fault)
+
+    for each in planned:
+        at(each.at_s, members.begin, each.fault)
+        at(each.ends_s, members.end, each.fault)
+
+
+def _drain(stage: Stage, members: Members) -> None:
+    deadline = SYSTEM.monotonic() + _DRAINED_WITHIN_S
+    while not stage.settled():
+        if SYSTEM.monotonic() > deadline:
+            raise TimeoutError(f"not all is settled {_DRAINED_WITHIN_S:g} s after all was healed")
+        # As a parent process would.
+        members.replace_dead()
+        SYSTEM.block(0.3)
+
+
+def _executed(folder: Path) -> list[str]:
+    written = folder / "executions.log"
+    return written.read_text().splitlines() if written.exists() else []
+
+
+class _Sender:
+    """Sends bursts at their times, on a thread: a broker that is away holds it up."""
+
+    def __init__(self, stage: Stage, bursts: tuple[Burst, ...]) -> None:
+        self._stage = stage
+        self._bursts = bursts
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until all is sent."""
+        self._thread.join(60)
+        if self._thread.is_alive():
+            raise TimeoutError("the load was not sent within 60 s after all was healed")
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        began = SYSTEM.monotonic()
+        try:
+            for burst in self._bursts:
+                SYSTEM.block(max(began + burst.at_s - SYSTEM.monotonic(), 0.0))
+                self._stage.send(burst.values)
+        except BaseException as error:  # noqa: BLE001 - a thread's edge: `finish` raises it
+            self._error = error

@@ -1,0 +1,224 @@
+"""What can go wrong, as values, and a plan of it from a seed: what, and when, and for how long.
+
+Nothing is done here; `redrive.testing.chaos` does it. Workers are named by their number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redrive.testing.proxy import END_TXN, PRODUCE, Way
+
+__all__ = [
+    "ALL_FAULTS",
+    "CutWorker",
+    "Fault",
+    "FreezeBroker",
+    "FreezeWorker",
+    "HoldWorker",
+    "JoinMember",
+    "KillBroker",
+    "KillWorker",
+    "LeaveMember",
+    "LoseAnswer",
+    "Planned",
+    "ResetWorker",
+    "SlowWorker",
+    "StopBroker",
+    "TermWorker",
+    "plan",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """SIGKILL; started again `seconds` later."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermWorker:
+    """SIGTERM; started again once it has ended, and not before `seconds` have passed."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeWorker:
+    """SIGSTOP, and SIGCONT `seconds` later."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutWorker:
+    """Its connections are closed and new ones refused, for `seconds`."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldWorker:
+    """What goes one of these ways is held for `seconds`: a black hole, or half of one."""
+
+    worker: int
+    seconds: float
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetWorker:
+    """Its connections end with a reset; new ones pass."""
+
+    worker: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlowWorker:
+    """For `seconds`, each piece of `slice_bytes` waits for `delay_s`."""
+
+    worker: int
+    seconds: float
+    delay_s: float
+    slice_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoseAnswer:
+    """The answer to its next request of a kind is lost; nothing passes until `seconds` are over."""
+
+    worker: int
+    seconds: float
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopBroker:
+    """SIGTERM; started again `seconds` later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class KillBroker:
+    """SIGKILL; started again `seconds` later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeBroker:
+    """SIGSTOP, and SIGCONT `seconds` later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JoinMember:
+    """One more worker, without an id."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveMember:
+    """SIGTERM to the one that joined last, if one did."""
+
+    seconds: float = 0.0
+
+
+Fault = (
+    KillWorker
+    | TermWorker
+    | FreezeWorker
+    | CutWorker
+    | HoldWorker
+    | ResetWorker
+    | SlowWorker
+    | LoseAnswer
+    | StopBroker
+    | KillBroker
+    | FreezeBroker
+    | JoinMember
+    | LeaveMember
+)
+
+_Dice = Callable[[random.Random, int], Fault]
+_SHORT, _LONG = (0.2, 2.0), (6.5, 8.0)
+"""Seconds within a session of 6 s, and beyond it."""
+
+
+def _spell(dice: random.Random) -> float:
+    return round(dice.uniform(*dice.choice((_SHORT, _SHORT, _LONG))), 2)
+
+
+def _ways(dice: random.Random) -> tuple[Way, ...]:
+    return dice.choice(((Way.TO_BROKER,), (Way.TO_CLIENT,), tuple(Way)))
+
+
+ALL_FAULTS: dict[type, _Dice] = {
+    KillWorker: lambda dice, worker: KillWorker(worker, round(dice.uniform(*_SHORT), 2)),
+    TermWorker: lambda dice, worker: TermWorker(worker, round(dice.uniform(*_SHORT), 2)),
+    FreezeWorker: lambda dice, worker: FreezeWorker(worker, _spell(dice)),
+    CutWorker: lambda dice, worker: CutWorker(worker, _spell(dice)),
+    HoldWorker: lambda dice, worker: HoldWorker(worker, _spell(dice), _ways(dice)),
+    ResetWorker: lambda _, worker: ResetWorker(worker),
+    SlowWorker: lambda dice, worker: SlowWorker(
+        worker, _spell(dice), round(dice.uniform(0.001, 0.05), 3), dice.choice((100, 1000))
+    ),
+    LoseAnswer: lambda dice, worker: LoseAnswer(
+        worker, round(dice.uniform(*_SHORT), 2), dice.choice((END_TXN, END_TXN, PRODUCE))
+    ),
+    StopBroker: lambda dice, _: StopBroker(round(dice.uniform(*_SHORT), 2)),
+    KillBroker: lambda dice, _: KillBroker(round(dice.uniform(*_SHORT), 2)),
+    FreezeBroker: lambda dice, _: FreezeBroker(_spell(dice)),
+    JoinMember: lambda *_: JoinMember(),
+    LeaveMember: lambda *_: LeaveMember(),
+}
+"""How each kind of fault gets its numbers from dice, for a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A fault that begins `at_s` seconds after the load."""
+
+    at_s: float
+    fault: Fault
+
+    @property
+    def ends_s(self) -> float:
+        """When it is over."""
+        return self.at_s + self.fault.seconds
+
+
+def plan(
+    seed: int,
+    *,
+    workers: int,
+    seconds: float,
+    kinds: Sequence[type] = tuple(ALL_FAULTS),
+) -> tuple[Planned, ...]:
+    """Return the faults of a seed, one after the other; equal seeds give equal plans.
+
+    Args:
+        seed: Any number.
+        workers: How many there are.
+        seconds: None begins later than so many seconds after the load has begun.
+        kinds: The kinds of faults to choose from.
+    """
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    planned: list[Planned] = []
+    at_s = dice.uniform(0.5, 2.0)
+    while at_s < seconds:
+        fault = ALL_FAULTS[dice.choice(kinds)](dice, dice.randrange(workers))
+        planned.append(Planned(round(at_s, 2), fault))
+        at_s += fault.seconds + dice.uniform(0.2, 2.0)
+    return tuple(planned)

@@ -1,0 +1,87 @@
+"""A worker killed with -9 at every step of settling: each event ends once, no node runs twice.
+
+What is killed is a real worker on a real broker. `agents/cut.py` kills it, once while it commits
+what may start, and once while it settles runs that have ended.
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+
+CUT = Path(__file__).parent / "agents" / "cut.py"
+STEPS = ("init", "nothing", "begin", "produce", "send_offsets", "flush", "committing", "commit")
+NODES = ("plan", "work", "write")
+FATES = ("transient", "permanent", "success", "success", "success")
+EVENTS = 60
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P4", "P6")
+def test_a_worker_killed_at_any_step_of_settling_ends_each_run_once(
+    make_stage: Callable[..., Stage],
+) -> None:
+    cuts = [f"{step}:{batch}" for batch in (1, 3) for step in STEPS]
+
+    judged(make_stage, cuts, "--worker-id", "w1")
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P4", "P6")
+def test_what_a_nameless_worker_leaves_open_does_not_keep_the_next_one_from_settling(
+    make_stage: Callable[..., Stage],
+) -> None:
+    judged(make_stage, ["flush:3", "committing:3"])
+
+
+def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -> None:
+    stage = make_stage(
+        partitions=2,
+        REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
+        REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
+        REDRIVE_KAFKA__TRANSACTION_TIMEOUT="3s",
+        REDRIVE_RETRY__INITIAL_DELAY="100ms",
+        # Kills from outside cannot be told from guilt, and there are many.
+        REDRIVE_RETRY__MAX_CRASHES="100",
+        REDRIVE_WORKER__IN_FLIGHT="4",
+        CUTS=",".join(cuts),
+    )
+    shutil.copy(CUT, stage.folder)
+    fates = [FATES[number % len(FATES)] for number in range(EVENTS)]
+    stage.send(event({"fate": fate}) for fate in fates)
+
+    with stage.worker(*named, "--graph", "*=fates:builder", program=("cut.py",)).running() as lives:
+        stage.wait_settled(timeout_s=100)
+        assert lives.stop() == 0
+
+    assert len(list(stage.folder.glob("killed.*"))) == len(cuts)
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    dead = fates.count("permanent")
+    assert verdict.results == {"success": EVENTS - dead, "error": dead}
+    assert verdict.letters == {"permanent": dead}
+    assert went_back(stage) == []
+
+
+def went_back(stage: Stage) -> list[str]:
+    """Say which runs did a node that was done: behind the next one, or after they had ended."""
+    executed: defaultdict[str, list[str]] = defaultdict(list)
+    for line in (stage.folder / "executions.log").read_text().splitlines():
+        thread, node = line.split()
+        executed[thread.split("/")[0]].append(node)
+    behind = [
+        f"{event_id}: {nodes}"
+        for event_id, nodes in executed.items()
+        if nodes != sorted(nodes, key=NODES.index)
+    ]
+    about_to_settle = {
+        event_id
+        for proof in stage.folder.glob("killed.*")
+        for event_id in proof.read_text().split()
+    }
+    assert about_to_settle
+    ended = [f"{e}: {executed[e]}" for e in about_to_settle if executed[e].count("write") > 1]
+    return behind + ended
