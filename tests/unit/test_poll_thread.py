@@ -197,16 +197,20 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
     assert told == [("assigned", [0, 1]), lost, ("assigned", [0, 1]), lost]
 
 
-def test_a_member_that_was_steady_since_may_join_once_more_again() -> None:
+def test_each_silence_lets_a_member_join_once_more_and_only_soon_after() -> None:
     clock = TurnedClock()
     mine = Seat(clock)
 
-    assert mine.may_join_again()
+    first = [mine.may_join_again(), mine.may_join_again()]
+    mine.lost()
     mine.taken()
-    assert not mine.may_join_again()
+    second = [mine.may_join_again(), mine.may_join_again()]
+    mine.lost()
+    mine.taken()
     clock.advance(ECHO_S + 1)
-    mine.taken()
-    assert mine.may_join_again()
+
+    assert (first, second) == ([True, False], [True, False])
+    assert not mine.may_join_again()
 
 
 @pytest.mark.parametrize("way", ["polled", "told"])

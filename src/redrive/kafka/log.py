@@ -227,7 +227,7 @@ class PollThread:
             self._topics,
             on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
             on_revoke=lambda _, parts: self._revoke(kafka, _places(parts), lost=False),
-            on_lost=lambda _, parts: self._revoke(kafka, _places(parts), lost=True),
+            on_lost=lambda _, parts: self._lose(kafka, _places(parts)),
         )
         while not self._stop.is_set():
             first = consumer.poll(listener.turn(kafka, gap_s=self._pulse.beat()))
@@ -248,6 +248,12 @@ class PollThread:
         consumer.assign(partitions)
         self._held.update(places := _places(partitions))
         self._listener.assigned(kafka, places)
+
+    def _lose(self, kafka: Log, places: Sequence[Place]) -> None:
+        # Who is fenced loses everything as well, and was told of the fence before.
+        if self._fatal is None:
+            self._seat.lost()
+        self._revoke(kafka, places, lost=True)
 
     def _revoke(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
         # Whoever was fenced has given up its partitions before the client says that they go.

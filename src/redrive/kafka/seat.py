@@ -2,8 +2,9 @@
 
 A broker that stood still finds two requests to join of one worker, which gave up on the first, and
 may take them in either order; the later one then fences the other, and nothing tells that from
-another worker with the same id. A worker that joined a moment ago therefore joins once more. Two
-workers with one id take the seat from each other at most once each, and then one of them ends.
+another worker with the same id. A worker that has just joined, for the first time or after a
+silence, therefore joins once more. Of two workers with one id that take the seat from each other,
+one ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Seat:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: float | None = None
-        self._joined_again = False
+        self._may_echo = True
 
     @property
     def was_taken(self) -> bool:
@@ -31,15 +32,14 @@ class Seat:
 
     def taken(self) -> None:
         """Note that the group has let us in, or has dealt its partitions anew."""
-        if self._is_steady():
-            self._joined_again = False
         self._since = self._clock.monotonic()
 
-    def may_join_again(self) -> bool:
-        """Say whether a fence may be the echo of our own joining; the answer is yes once."""
-        may = not (self._is_steady() or self._joined_again)
-        self._joined_again = True
-        return may
+    def lost(self) -> None:
+        """Note that the group has heard nothing of us for too long: we ask to join anew."""
+        self._may_echo = True
 
-    def _is_steady(self) -> bool:
-        return self._since is not None and self._clock.monotonic() - self._since > ECHO_S
+    def may_join_again(self) -> bool:
+        """Say whether a fence may be the echo of our own joining; yes once for each joining."""
+        long_ago = self._since is not None and self._clock.monotonic() - self._since > ECHO_S
+        may, self._may_echo = self._may_echo and not long_ago, False
+        return may
