@@ -163,23 +163,33 @@ def test_a_stranger_with_the_name_of_one_of_them_ends_all_with_4(
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
 
 
-def test_workers_without_a_name_leave_at_once_and_are_told_apart(
+@pytest.mark.invariant("P12")
+def test_workers_without_a_name_drain_together_and_leave_at_once(
     make_stage: Callable[..., Stage], outside: Outside
 ) -> None:
     stage = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL="none")
     unnamed = ("--processes", "2", "--graph", "*=fates:builder")
-    next_one = ("--graph", "*=fates:builder")
+    sleeping = [event({"fate": "sleep", "seconds": 2.0}) for _ in range(20)]
+    asleep = {sent.event_id for sent in sleeping}
 
     with stage.worker(*unnamed, environ=outside.environ, supervised=True).running() as worker:
         wait_until_ready(outside)
         names = outside.figures("redrive_worker_info", "worker")
         processes = outside.figures("redrive_worker_ready", "process")
+        stage.send(sleeping)
+        begun = lambda: executed(stage, "work").keys() >= asleep  # noqa: E731
+        wait_until(begun, timeout_s=60, what="all runs are under way")
         assert worker.stop() == 0
-    with stage.worker(*next_one, name="next").running() as after:
+        drained = {one["worker"]: one for one in worker.events("worker.drained")}
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    with stage.worker("--graph", "*=fates:builder", name="next").running() as after:
+        after.wait_for("worker.ready", timeout_s=60)
         # Far less than the session timeout: nobody has kept a seat.
-        after.wait_for("partition.assigned", timeout_s=20)
+        after.wait_for("partition.assigned", timeout_s=15)
 
-    assert names == Counter({(name,): 1 for name in worker.child_pids})
+    workers = worker.child_pids.keys()
+    assert names == Counter({(name,): 1 for name in workers})
     assert processes == Counter({("0",): 1, ("1",): 1})
-    said = {one.get("worker") for one in worker.events("partition.assigned")}
-    assert said == worker.child_pids.keys()
+    assert drained.keys() == workers
+    assert {answered_by(result)[0] for result in results(stage).values()} == workers
+    assert (verdict.findings, verdict.results["success"]) == ([], 20)
