@@ -27,6 +27,7 @@ from redrive.consumer.outcome import Account
 from redrive.graphs.options import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
+from redrive.testing.broker_config import FREEZABLE
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
@@ -56,7 +57,7 @@ def night(
     folder = folder_with_agents(tmp_path_factory.mktemp("night"))
     outside, letters_port = Outside(free_port()), free_port()
     with ExitStack() as stack:
-        broker = stack.enter_context(LocalBroker())
+        broker = stack.enter_context(LocalBroker(FREEZABLE))
         topics = create_topics(broker.bootstrap_servers, partitions=2)
         stage = Stage(broker.bootstrap_servers, topics, folder, SETTINGS)
         letters = Letters(stage)

@@ -8,6 +8,7 @@ import pytest
 
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
+from redrive.testing.broker_config import FREEZABLE
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
@@ -20,8 +21,9 @@ AGENTS = Path(__file__).parent / "agents"
 
 
 @pytest.fixture
-def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - checks the tools
-    with LocalBroker() as broker:
+def own_broker(broker_tools: None, fault: str) -> Iterator[LocalBroker]:
+    del broker_tools  # they are there
+    with LocalBroker(FREEZABLE if fault == "frozen" else None) as broker:
         yield broker
 
 

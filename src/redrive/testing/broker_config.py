@@ -9,13 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["HOST", "Ports", "broker_properties", "free_ports", "password_properties"]
+__all__ = ["FREEZABLE", "HOST", "Ports", "broker_properties", "free_ports", "password_properties"]
 
 HOST = "127.0.0.1"
 
 # Below the range from which systems take the ports of outgoing connections: the broker's port
 # must still be free when it comes back.
 _FIRST_PORT, _LAST_PORT = 20000, 32000
+
+
+FREEZABLE = {"broker.session.timeout.ms": "60000"}
+"""What a broker needs that is to be frozen for longer than three seconds, and not to be killed.
+
+A single broker that its controller fences meanwhile has no leaders for a moment after it wakes, and
+then drops the markers of transactions that end in it: "partitions are likely deleted already". What
+they hold stays undecided, and the group's offsets cannot be read any more. In a cluster, another
+broker leads by then.
+"""
 
 
 class Ports(NamedTuple):
@@ -49,6 +59,8 @@ def broker_properties(data: Path, ports: Ports) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # A single broker that hands its leaders over, to nobody, drops markers too: see FREEZABLE.
+        "controlled.shutdown.enable": "false",
         # After a kill the controller keeps the seat of the dead broker for this long (9 s by
         # default), and the same broker cannot come back before.
         "broker.session.timeout.ms": "3000",
