@@ -98,10 +98,11 @@ SCENARIOS: Mapping[str, Chaos] = {
     "commits_for_partitions_of_others": replace(
         SHORT,
         workers=2,
-        events=2 * RUNS,
-        seconds=12.0,
+        events=3 * RUNS,
+        seconds=20.0,
         make=of_fate("sleep", 0.5),
-        faults=(Planned(2.0, FreezeWorker(0, 8.0)),),
+        # The other one gets all partitions, and gives half of them away again.
+        faults=(Planned(1.0, TermWorker(0, 0.1)),),
         # It never ends.
         drain_s=15.0,
     ),
