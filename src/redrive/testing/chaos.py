@@ -10,23 +10,25 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
-from redrive.testing.faults import Fault, Planned, plan
-from redrive.testing.judging import Verdict, gather, judge
-from redrive.testing.load import Burst, Make, make_load
+from redrive.testing.faults import Planned, plan
+from redrive.testing.journal import Execution, read_journal, tried_too_often, went_back
+from redrive.testing.judging import Evidence, Verdict, gather, judge
+from redrive.testing.load import Burst, Make, make_load, wrong_endings
 from redrive.testing.members import Members
 from redrive.testing.stage import Stage
 from redrive.testing.topics import create_topics
+from redrive.testing.worker import wait_until
 
 __all__ = ["Chaos", "Report", "run_chaos"]
 
-_DRAINED_WITHIN_S = 90.0
+_REACHED_WITHIN_S = 60.0
 _SETTINGS = {
     "REDRIVE_KAFKA__SESSION_TIMEOUT": "6s",
     "REDRIVE_RETRY__INITIAL_DELAY": "100ms",
@@ -51,6 +53,10 @@ class Chaos:
         settings: Further REDRIVE_… variables, for every worker.
         program: What runs instead of `redrive`; see `WorkerProcess`.
         faults: Instead of those of the seed.
+        nodes: The graph's nodes, if they run one after the other: with checkpoints, none is to be
+            executed again once the next one was.
+        most_tries: How often nodes may be executed for one event, by node.
+        drain_s: How many seconds settling what is left may take.
     """
 
     seed: int
@@ -63,6 +69,9 @@ class Chaos:
     settings: Mapping[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ("-m", "redrive")
     faults: tuple[Planned, ...] | None = None
+    nodes: tuple[str, ...] = ()
+    most_tries: Mapping[str, int] = field(default_factory=dict)
+    drain_s: float = 90.0
 
     @property
     def planned(self) -> tuple[Planned, ...]:
@@ -127,10 +136,6 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
         broker: Started; stopped, killed and frozen as the plan says.
         folder: Empty but for the graph's modules: where workers run, with their logs.
         chaos: What to do.
-
-    Raises:
-        TimeoutError: Not all was settled in time after everything was healed. That nothing was
-            lost cannot be said then.
     """
     began = SYSTEM.monotonic()
     stage = _stage(broker, folder, chaos)
@@ -145,16 +150,20 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
             make_load(chaos.seed, events=chaos.events, seconds=chaos.seconds, make=chaos.make),
         )
         sender.start()
-        _break(members, chaos.planned)
+        _break(members, chaos.planned, folder / "executions.log")
         members.heal()
         sender.finish()
-        _drain(stage, members)
-        members.stop()
+        drained = _drain(stage, members, chaos.drain_s)
+        if drained:
+            members.stop()
     evidence = gather(stage.bootstrap_servers, stage.topics)
-    executed = _executed(folder)
+    executed = read_journal(folder / "executions.log")
+    findings = [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
+    findings += _other_findings(chaos, evidence, executed)
+    verdict = judge(evidence)
     return Report(
         chaos=chaos,
-        verdict=judge(evidence),
+        verdict=replace(verdict, findings=[*verdict.findings, *findings]),
         events=len(evidence.events),
         executions=len(executed),
         repeated=len(executed) - len(set(executed)),
@@ -170,32 +179,45 @@ def _stage(broker: LocalBroker, folder: Path, chaos: Chaos) -> Stage:
     return Stage(broker.bootstrap_servers, topics, folder, settings)
 
 
-def _break(members: Members, planned: tuple[Planned, ...]) -> None:
+def _break(members: Members, planned: tuple[Planned, ...], journal: Path) -> None:
     """Begin and end each fault at its time."""
     began = SYSTEM.monotonic()
-
-    def at(seconds: float, do: Callable[[Fault], None], fault: Fault) -> None:
-        SYSTEM.block(max(began + seconds - SYSTEM.monotonic(), 0.0))
-        do(fault)
-
     for each in planned:
-        at(each.at_s, members.begin, each.fault)
-        at(each.ends_s, members.end, each.fault)
+        _block_until(began + each.at_s)
+        wait_until(
+            lambda each=each: len(read_journal(journal)) >= each.executions,  # type: ignore[misc]  # mypy cannot infer it
+            timeout_s=_REACHED_WITHIN_S,
+            what=f"{each.executions} executions",
+        )
+        ends = SYSTEM.monotonic() + each.fault.seconds
+        members.begin(each.fault)
+        _block_until(ends)
+        members.end(each.fault)
 
 
-def _drain(stage: Stage, members: Members) -> None:
-    deadline = SYSTEM.monotonic() + _DRAINED_WITHIN_S
+def _block_until(when: float) -> None:
+    SYSTEM.block(max(when - SYSTEM.monotonic(), 0.0))
+
+
+def _drain(stage: Stage, members: Members, limit_s: float) -> bool:
+    """Wait until all is settled; say whether it was in time."""
+    deadline = SYSTEM.monotonic() + limit_s
     while not stage.settled():
         if SYSTEM.monotonic() > deadline:
-            raise TimeoutError(f"not all is settled {_DRAINED_WITHIN_S:g} s after all was healed")
+            return False
         # As a parent process would.
         members.replace_dead()
         SYSTEM.block(0.3)
+    return True
 
 
-def _executed(folder: Path) -> list[str]:
-    written = folder / "executions.log"
-    return written.read_text().splitlines() if written.exists() else []
+def _other_findings(
+    chaos: Chaos, evidence: Evidence, executed: Sequence[Execution]
+) -> Iterator[str]:
+    yield from wrong_endings(evidence)
+    if chaos.nodes and chaos.checkpoints:
+        yield from went_back(executed, chaos.nodes)
+    yield from tried_too_often(executed, chaos.most_tries)
 
 
 class _Sender:
@@ -222,7 +244,7 @@ class _Sender:
         began = SYSTEM.monotonic()
         try:
             for burst in self._bursts:
-                SYSTEM.block(max(began + burst.at_s - SYSTEM.monotonic(), 0.0))
+                _block_until(began + burst.at_s)
                 self._stage.send(burst.values)
         except BaseException as error:  # noqa: BLE001 - a thread's edge: `finish` raises it
             self._error = error

@@ -123,7 +123,7 @@ class FreezeBroker:
 
 @dataclass(frozen=True, slots=True)
 class JoinMember:
-    """One more worker, without an id."""
+    """One more worker, without an id. What follows waits until it is ready to work."""
 
     seconds: float = 0.0
 
@@ -188,10 +188,17 @@ ALL_FAULTS: dict[type, _Dice] = {
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault that begins `at_s` seconds after the load."""
+    """A fault that begins `at_s` seconds after the load.
+
+    Args:
+        at_s: When it begins, in seconds.
+        fault: What goes wrong.
+        executions: It begins not before so many nodes were executed, if the graph says so.
+    """
 
     at_s: float
     fault: Fault
+    executions: int = 0
 
     @property
     def ends_s(self) -> float:

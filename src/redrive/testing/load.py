@@ -6,14 +6,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from redrive.events import WorkflowEvent
+from redrive.errors import RecordError
+from redrive.events import TRIGGERED, ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.testing.judging import Evidence
 from redrive.testing.stage import event
 
-__all__ = ["Burst", "Make", "any_fate", "make_load"]
+__all__ = ["Burst", "Make", "any_fate", "make_load", "wrong_endings"]
 
 Make = Callable[[random.Random], WorkflowEvent | bytes]
 
 _BURST = 12
+_SUCCEED, _FAIL = {"success", "sleep", "transient"}, {"permanent", "fail"}
 _FATES = {"success": 10, "sleep": 6, "transient": 3, "permanent": 2, "unreadable": 1}
 
 
@@ -50,9 +53,36 @@ def any_fate(dice: random.Random) -> WorkflowEvent | bytes:
     """Return an event whose `data` says what its graph is to do; some cannot be read.
 
     `fate` is `success`, `sleep` (for `seconds`), `transient` (fails once) or `permanent` (fails).
+    `fail`, which fails each time as if it could pass, is not among them.
     """
     (fate,) = dice.choices(list(_FATES), list(_FATES.values()))
     if fate == "unreadable":
         return b"{not JSON"
     seconds = round(dice.uniform(0.05, 1.5), 2)
     return event({"fate": fate, "seconds": seconds} if fate == "sleep" else {"fate": fate})
+
+
+def wrong_endings(evidence: Evidence) -> list[str]:
+    """Say which events of a known fate did not end that way: nobody is given up without reason."""
+    fates = dict(_fate(record.value) for record in evidence.events)
+    findings = []
+    for record in evidence.results:
+        result = WorkflowResultEvent.from_bytes(record.value)
+        fate = fates.get(result.correlation_id)
+        wanted = ResultStatus.ERROR if fate in _FAIL else ResultStatus.SUCCESS
+        if fate in _SUCCEED | _FAIL and result.status is not wanted:
+            reason = result.error_info.reason if result.error_info else None
+            findings.append(
+                f"wrong: event {result.correlation_id} of fate {fate!r} ended as "
+                f"{result.status.value}, reason {reason}"
+            )
+    return findings
+
+
+def _fate(value: bytes | None) -> tuple[str | None, str | None]:
+    try:
+        asked = WorkflowEvent.from_bytes(value)
+    except RecordError:
+        return None, None
+    fate = (asked.payload.data or {}).get("fate")
+    return asked.event_id, fate if asked.event_type == TRIGGERED and isinstance(fate, str) else None

@@ -29,7 +29,7 @@ from redrive.testing.worker import WorkerProcess
 
 __all__ = ["Members"]
 
-_STARTS_WITHIN_S = 60.0
+_STARTS_WITHIN_S = 120.0
 _STOPS_WITHIN_S = 60.0
 
 
@@ -108,6 +108,7 @@ class Members:
                 self._broker.pause()
             case JoinMember():
                 self._guests.append(self._started(f"guest{len(self._guests)}"))
+                self._guests[-1].process.wait_for("worker.ready", timeout_s=_STARTS_WITHIN_S)
             case LeaveMember():
                 if self._guests:
                     self._leaving.append(self._guests.pop())
@@ -148,10 +149,10 @@ class Members:
 
     def stop(self) -> None:
         """Ask all to end, and wait until they have."""
-        everyone = (*self._members, *self._guests, *self._leaving)
-        for member in everyone:
+        # To who leaves already, a second signal would mean to end at once.
+        for member in (*self._members, *self._guests):
             self._signal(member, signal.SIGTERM)
-        for member in everyone:
+        for member in (*self._members, *self._guests, *self._leaving):
             self.exits.append(member.process.wait(timeout_s=_STOPS_WITHIN_S))
 
     def close(self) -> None:

@@ -1,0 +1,188 @@
+"""Workers that are known to be bad: `BAD=name python known_bad.py worker ...`.
+
+Each is the real worker with one small patch, which breaks one promise. The judge must catch it:
+who does not, would not see that redrive itself had become that bad.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from confluent_kafka import Producer, TopicPartition
+
+from redrive.cli import main
+from redrive.consumer import settle
+from redrive.consumer.answers import GivenUp
+from redrive.consumer.intake import Intake
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.run import Run
+from redrive.consumer.runner import Runner, Step
+from redrive.consumer.settle import Settler
+from redrive.graphs import processor
+from redrive.kafka.connect import make_producer
+from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.transaction import Hands
+from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.state.offsets import Entry, Note, encode
+from redrive.wiring import parts
+
+
+def commits_before_it_settles() -> None:
+    """Commit all that was received, whatever has become of it."""
+    seen: dict[Place, int] = {}
+    received, offsets = Settler.received, Settler._offsets  # noqa: SLF001 - to patch it
+
+    def note(self: Settler, records: Sequence[Record]) -> None:
+        seen.update({record.place: record.offset + 1 for record in records})
+        received(self, records)
+
+    def early(self: Settler, finished: Mapping[Place, Sequence[int]]) -> tuple[Any, ...]:
+        return tuple(
+            TopicPartition(p.topic, p.partition, seen.get(Place(p.topic, p.partition), p.offset))
+            for p in offsets(self, finished)
+        )
+
+    patch(Settler, received=note, _offsets=early)
+
+
+def is_blind_to_epochs() -> None:
+    """Finish what any assignment has begun, as long as its partition is held."""
+    withdraw = late_cancelling()
+
+    def forget(self: Intake, places: Mapping[Place, int]) -> None:
+        withdraw(self, places)
+        self._gone.clear()
+
+    patch(Partitions, holds=lambda self, delivery: self.owns(delivery.place))
+    patch(Intake, withdraw=forget)
+
+
+def counts_attempts_in_memory() -> None:
+    """Leave failures and crashes out of what is committed."""
+
+    def forget(note: Note) -> str:
+        begun = {at: Entry(started=entry.started) for at, entry in note.entries.items()}
+        return encode(replace(note, entries=begun))
+
+    patch(settle, encode=forget)
+
+
+def does_not_wait_for_letters() -> None:
+    """Send letters beside the transaction, and believe that they will arrive."""
+    topic = os.environ["REDRIVE_KAFKA__DLQ_TOPIC"]
+    servers = os.environ["REDRIVE_KAFKA__BOOTSTRAP_SERVERS"]
+    beside = Producer({"bootstrap.servers": servers, "linger.ms": 60_000})
+
+    class Hasty:
+        def __init__(self, producer: Producer) -> None:
+            self._producer: Any = producer
+
+        def produce(self, to: str, **record: object) -> None:
+            if to == topic:
+                del record["on_delivery"]
+                beside.produce(to, **cast("Any", record))
+            else:
+                self._producer.produce(to, **record)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._producer, name)
+
+    patch(parts, make_producer=lambda config: Hasty(make_producer(config)))
+
+
+def swallows_cancellation() -> None:
+    """Take the end of a run that is cut, because its worker stops, for the run's own failure."""
+    attempt = Runner.attempt
+
+    async def swallow(self: Runner, run: Run, **more: Any) -> Step:  # noqa: ANN401 - as they come
+        try:
+            return await attempt(self, run, **more)
+        except asyncio.CancelledError as error:
+            given_up = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
+            return Step(self._answers.given_up(run, given_up))
+
+    patch(Runner, attempt=swallow)
+
+
+def writes_checkpoints_unguarded() -> None:
+    """Let whoever has begun a run write to its thread."""
+    patch(processor, GuardedSaver=lambda saver, _lease, **_: saver)
+    patch(Intake, withdraw=late_cancelling())
+
+
+def commits_for_partitions_of_others() -> None:
+    """Go on committing where it stood for partitions that have gone to others."""
+    gone: dict[Place, int] = {}
+    again_s = 0.2
+    last_s = 0.0
+    remove, turn = Partitions.remove, Settler.turn
+
+    def remember(self: Partitions, places: Iterable[Place]) -> None:
+        for place in places:
+            if self.owns(place) and (at := self.ledger(place).committable) is not None:
+                gone[place] = at
+        remove(self, places)
+
+    def commit_too(self: Settler, kafka: Log, *, gap_s: float) -> float:
+        nonlocal last_s
+        stale = gone.keys() - self._partitions.epochs(gone).keys()
+        if stale and time.monotonic() > last_s + again_s:
+            last_s = time.monotonic()
+            kafka.commit([TopicPartition(*place, gone[place]) for place in stale])
+        return turn(self, kafka, gap_s=gap_s)
+
+    patch(Partitions, remove=remember)
+    patch(Settler, turn=commit_too)
+
+
+def keeps_its_producer_after_a_doubt() -> None:
+    """Make a second call on a producer whose commit did not answer."""
+    renew = Hands._renew  # noqa: SLF001 - to patch it
+
+    def keep(self: Hands, *, first: bool = False) -> None:
+        if first:
+            renew(self, first=True)
+
+    patch(Hands, _renew=keep)
+
+
+def late_cancelling() -> Callable[[Intake, Mapping[Place, int]], None]:
+    """Return a withdrawal whose cancelling comes too late, as it may: runs go on to their end."""
+    withdraw = Intake.withdraw
+
+    def late(self: Intake, places: Mapping[Place, int]) -> None:
+        for live in self._live.values():
+            live.task = None
+        withdraw(self, places)
+
+    return late
+
+
+BAD: Mapping[str, Callable[[], None]] = {
+    bad.__name__: bad
+    for bad in (
+        commits_before_it_settles,
+        is_blind_to_epochs,
+        counts_attempts_in_memory,
+        does_not_wait_for_letters,
+        swallows_cancellation,
+        writes_checkpoints_unguarded,
+        commits_for_partitions_of_others,
+        keeps_its_producer_after_a_doubt,
+    )
+}
+
+
+def patch(what: Any, **by: object) -> None:  # noqa: ANN401 - a module or a class
+    for name, value in by.items():
+        assert hasattr(what, name), name
+        setattr(what, name, value)
+
+
+if __name__ == "__main__":
+    if os.environ["BAD"] != "none":
+        BAD[os.environ["BAD"]]()
+    main()
