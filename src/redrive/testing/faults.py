@@ -179,7 +179,8 @@ ALL_FAULTS: dict[type, _Dice] = {
     ),
     StopBroker: lambda dice, _: StopBroker(round(dice.uniform(*_SHORT), 2)),
     KillBroker: lambda dice, _: KillBroker(round(dice.uniform(*_SHORT), 2)),
-    FreezeBroker: lambda dice, _: FreezeBroker(_spell(dice)),
+    # Not for longer: a single broker that is fenced meanwhile loses what it was to decide.
+    FreezeBroker: lambda dice, _: FreezeBroker(min(_spell(dice), _SHORT[1])),
     JoinMember: lambda *_: JoinMember(),
     LeaveMember: lambda *_: LeaveMember(),
 }
