@@ -118,13 +118,20 @@ def commits_for_partitions_of_others() -> None:
     gone: dict[Place, int] = {}
     again_s = 0.2
     last_s = 0.0
-    remove, turn = Partitions.remove, Settler.turn
+    part, lose, turn = Partitions.part, Partitions.lose, Settler.turn
 
     def remember(self: Partitions, places: Iterable[Place]) -> None:
         for place in places:
             if self.owns(place) and (at := self.ledger(place).committable) is not None:
                 gone[place] = at
-        remove(self, places)
+
+    def remember_and_part(self: Partitions, places: Iterable[Place]) -> None:
+        remember(self, places)
+        part(self, places)
+
+    def remember_and_lose(self: Partitions, places: Iterable[Place]) -> dict[Place, int]:
+        remember(self, places)
+        return lose(self, places)
 
     def commit_too(self: Settler, kafka: Log, *, gap_s: float) -> float:
         nonlocal last_s
@@ -134,7 +141,7 @@ def commits_for_partitions_of_others() -> None:
             kafka.commit([TopicPartition(*place, gone[place]) for place in stale])
         return turn(self, kafka, gap_s=gap_s)
 
-    patch(Partitions, remove=remember)
+    patch(Partitions, part=remember_and_part, lose=remember_and_lose)
     patch(Settler, turn=commit_too)
 
 
