@@ -1,4 +1,4 @@
-"""docs/failure-modes.md: each row names a test that is there, and events and settings that are known."""
+"""docs/failure-modes.md: each row names a test that is there, and names that are known."""
 
 import re
 from pathlib import Path
