@@ -76,8 +76,10 @@ def test_a_rate_limit_holds_back_its_workflow_until_its_retry_after_and_no_other
 
     with stage.worker("--worker-id", "w1", *graphs).running() as worker:
         stage.wait_settled(timeout_s=60)
+        rests = [line["workflow_id"] for line in worker.events("workflow.rests")]
         assert worker.stop() == 0
 
+    assert set(rests) == {"limited"}
     lines = [json.loads(line) for line in (stage.folder / "diary.jsonl").read_text().splitlines()]
     read = min(line["at"] for line in lines if line["what"] == "answered 429")
     began = sorted(line["at"] for line in lines if line["what"] == "began")

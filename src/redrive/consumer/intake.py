@@ -306,7 +306,7 @@ class Intake:
     def _follow(self, run: Run, step: Step) -> None:
         now = self._clock.monotonic()
         if step.rest_s is not None:
-            self._turns.cool(run.event.workflow_id, until=now + step.rest_s)
+            self._rest(run.event.workflow_id, now, step.rest_s)
         if step.leftover is not None and self._tasks is not None:
             self._leftovers.watch(run, step.leftover, self._tasks)
         match step.next:
@@ -321,6 +321,11 @@ class Intake:
                 self._cut.add(run)
             case Left():
                 pass
+
+    def _rest(self, workflow_id: str, now: float, rest_s: float) -> None:
+        if (self._turns.rests_until(workflow_id) or 0.0) <= now:
+            log.warning("workflow.rests", workflow_id=workflow_id, for_s=round(rest_s, 3))
+        self._turns.cool(workflow_id, until=now + rest_s)
 
     async def _wake_held(self) -> None:
         while not self._draining:
