@@ -20,7 +20,7 @@ STORY = [
     "run.dead_lettered",
     "worker.draining",
     "worker.drained",
-    "partition.gone",
+    "partition.away",
     "worker.stopped",
 ]
 
