@@ -51,15 +51,15 @@ def _hold_two_each(*workers: WorkerProcess) -> bool:
 def _held(worker: WorkerProcess) -> set[object]:
     held: set[object] = set()
     for logged in worker.events():
-        if logged["event"] == "partition.assigned":
+        if logged["event"] in ("partition.assigned", "partition.back"):
             held.add(logged["partition"])
-        elif logged["event"] == "partition.gone":
+        elif logged["event"] in ("partition.away", "partition.gone"):
             held.discard(logged["partition"])
     return held
 
 
 def _gone(worker: WorkerProcess) -> int:
-    return len(list(worker.events("partition.gone")))
+    return len([*worker.events("partition.away"), *worker.events("partition.gone")])
 
 
 def _wait_for_runs(executions: Path, count: int) -> None:
