@@ -125,7 +125,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         await self._lease.admit()
         stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
         self._wrote()
-        await self._lease.admit()
+        await self._lease.confirm()
         return stored
 
     def put_writes(

@@ -102,6 +102,14 @@ class Lease:
         Raises:
             StaleAttemptError: It never may again.
         """
+        await self.confirm()
+
+    async def confirm(self) -> None:
+        """Return as soon as it is known that what was written just now still counts.
+
+        Raises:
+            StaleAttemptError: It does not: the attempt is to go no further.
+        """
         # Any thread may end it, and so may time.
         while self.state is LeaseState.AWAY:  # noqa: ASYNC110 - as said
             await asyncio.sleep(_LOOK_S)

@@ -36,6 +36,7 @@ from redrive.testing.kafka_jars import find_tool, kafka_jars
 __all__ = ["BrokerError", "LocalBroker"]
 
 _FORMAT_TIMEOUT_S = 60.0
+_DROPPED = b"these partitions are likely deleted already and hence can be skipped"
 _PORT_TRIES = 5
 # A short-lived JVM on a busy machine: start fast, stay small.
 _JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -104,6 +105,15 @@ class LocalBroker:
         if self._folder is None or not self._users:
             raise BrokerError("the local broker has no users, or is not started yet")
         return f"{HOST}:{self._ports.passwords}"
+
+    @property
+    def dropped_markers(self) -> bool:
+        """Whether it left a transaction without an end, as a single broker may: see `FREEZABLE`.
+
+        What was in that transaction is lost or stays undecided, and no client can mend that: the
+        run says nothing about them.
+        """
+        return _DROPPED in self.log_file.read_bytes()
 
     @property
     def log_file(self) -> Path:
