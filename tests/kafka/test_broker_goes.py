@@ -21,6 +21,7 @@ NAMED = ["--worker-id", "w1"]
 AGENTS = Path(__file__).parent / "agents"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.invariant("P1", "P2", "P3", "P7")
 @pytest.mark.parametrize(
     ("fault", "name"),

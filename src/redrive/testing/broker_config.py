@@ -59,8 +59,6 @@ def broker_properties(data: Path, ports: Ports) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
-        # A single broker that hands its leaders over, to nobody, drops markers too: see FREEZABLE.
-        "controlled.shutdown.enable": "false",
         # After a kill the controller keeps the seat of the dead broker for this long (9 s by
         # default), and the same broker cannot come back before.
         "broker.session.timeout.ms": "3000",
