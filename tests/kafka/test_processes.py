@@ -9,6 +9,7 @@ import pytest
 from tests.kafka.seen_from_outside import Outside, Said, free_port
 
 from redrive.events import WorkflowResultEvent
+from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -43,9 +44,8 @@ def answered_by(result: WorkflowResultEvent) -> tuple[str, int]:
 
 def executed(stage: Stage, node: str) -> Counter[str]:
     """Count the executions of a node by event."""
-    log = stage.folder / "executions.log"
-    lines = (line.split() for line in log.read_text().splitlines()) if log.exists() else ()
-    return Counter(thread.partition("/")[0] for thread, ran in lines if ran == node)
+    journal = read_journal(stage.folder / "executions.log")
+    return Counter(each.thread.partition("/")[0] for each in journal if each.node == node)
 
 
 def deaths(worker: WorkerProcess) -> list[tuple[object, object]]:

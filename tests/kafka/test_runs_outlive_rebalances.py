@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Consumer
 
+from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
@@ -80,6 +81,5 @@ def _counts(worker: WorkerProcess) -> Counter[object]:
 
 def _executions(stage: Stage, node: str) -> Counter[str]:
     """Count how often a node ran, by thread."""
-    path = stage.folder / "executions.log"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return Counter(line.split()[0] for line in lines if line.split()[1] == node)
+    journal = read_journal(stage.folder / "executions.log")
+    return Counter(each.thread for each in journal if each.node == node)

@@ -5,12 +5,13 @@ what may start, and once while it settles runs that have ended.
 """
 
 import shutil
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
@@ -63,25 +64,18 @@ def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -
     dead = fates.count("permanent")
     assert verdict.results == {"success": EVENTS - dead, "error": dead}
     assert verdict.letters == {"permanent": dead}
-    assert went_back(stage) == []
+    assert done_again(stage) == []
 
 
-def went_back(stage: Stage) -> list[str]:
+def done_again(stage: Stage) -> list[str]:
     """Say which runs did a node that was done: behind the next one, or after they had ended."""
-    executed: defaultdict[str, list[str]] = defaultdict(list)
-    for line in (stage.folder / "executions.log").read_text().splitlines():
-        thread, node = line.split()
-        executed[thread.split("/")[0]].append(node)
-    behind = [
-        f"{event_id}: {nodes}"
-        for event_id, nodes in executed.items()
-        if nodes != sorted(nodes, key=NODES.index)
-    ]
+    journal = read_journal(stage.folder / "executions.log")
     about_to_settle = {
         event_id
         for proof in stage.folder.glob("killed.*")
         for event_id in proof.read_text().split()
     }
     assert about_to_settle
-    ended = [f"{e}: {executed[e]}" for e in about_to_settle if executed[e].count("write") > 1]
-    return behind + ended
+    writes = Counter(each.thread.split("/")[0] for each in journal if each.node == "write")
+    ended = [f"{e}: ended {writes[e]} times" for e in about_to_settle if writes[e] > 1]
+    return went_back(journal, NODES) + ended

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from redrive.events import WorkflowResultEvent
+from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -125,9 +126,7 @@ def judged(stage: Stage, results: dict[str, int], letters: dict[str, int]) -> No
 
 
 def executions(stage: Stage) -> Counter[str]:
-    written = stage.folder / "executions.log"
-    lines = written.read_text().splitlines() if written.exists() else []
-    return Counter(line.split()[1] for line in lines)
+    return Counter(each.node for each in read_journal(stage.folder / "executions.log"))
 
 
 def checkpoints(stage: Stage) -> list[tuple[object, ...]]:

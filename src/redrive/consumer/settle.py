@@ -139,16 +139,16 @@ class Settler:
         """
         self.is_member = False
         self._metrics.rebalances.add("lost" if lost else "revoked")
-        for place in places:
-            self._committing.pop(place, None)
         if lost:
             self._give_up(self._partitions.lose(places))
-            return
-        self._downstream.part(self._partitions.epochs(places))
-        # Whoever gets them is not to suspect what we give up: that is no death. [P5]
-        self._partitions.close_starts(places)
-        self._flush(kafka)
-        self._partitions.part(places)
+        else:
+            self._downstream.part(self._partitions.epochs(places))
+            # Whoever gets them is not to suspect what we give up: that is no death. [P5]
+            self._partitions.close_starts(places)
+            self._flush(kafka)
+            self._partitions.part(places)
+        for place in places:
+            self._committing.pop(place, None)
 
     def received(self, records: Sequence[Record]) -> None:
         """Hand on what may start."""

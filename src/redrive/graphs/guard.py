@@ -28,8 +28,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     """Any checkpointer, seen by one attempt: each write asks the attempt's lease first.
 
     While the attempt's partition is away, a write waits. The lease is asked again after an awaited
-    write, so that an attempt that went stale meanwhile
-    (a frozen process, a slow disk) starts no further node.
+    write, so that an attempt that went stale meanwhile (a frozen process, a slow disk) starts no
+    further node.
 
     Args:
         saver: Where checkpoints go.

@@ -8,13 +8,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.log import Committed
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.retrying import Said, ask, error_of, until, with_advice
-from redrive.retry import retry
+from redrive.kafka.retrying import Said, ask, error_of, told
 
 __all__ = ["committed_by_group", "members_of_group"]
 
@@ -43,16 +41,9 @@ def committed_by_group(
             found[part.partition] = Committed(offset, part.metadata)
         return found
 
-    policy = until(
-        settings.startup_timeout.total_seconds(), asking="what is committed", clock=clock
-    )
+    what = f"what group {settings.group_id!r} has committed"
     try:
-        return retry(policy)(lambda: ask(consumer, said, read))()
-    except KafkaException as error:
-        raise KafkaUnavailableError(
-            f"Kafka at {settings.bootstrap_servers} did not say what group "
-            f"{settings.group_id!r} has committed: {with_advice(error_of(error))}"
-        ) from error
+        return told(settings, lambda: ask(consumer, said, read), what=what, clock=clock)
     finally:
         consumer.close()
 
@@ -74,13 +65,4 @@ def members_of_group(settings: KafkaSettings, admin: AdminClient, *, clock: Cloc
                 return 0
             raise
 
-    policy = until(
-        settings.startup_timeout.total_seconds(), asking="who is in the group", clock=clock
-    )
-    try:
-        return retry(policy)(read)()
-    except KafkaException as error:
-        raise KafkaUnavailableError(
-            f"Kafka at {settings.bootstrap_servers} did not say who is in group {group!r}: "
-            f"{with_advice(error_of(error))}"
-        ) from error
+    return told(settings, read, what=f"who is in group {group!r}", clock=clock)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     ListOffsetsResultInfo,
@@ -14,11 +14,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import KafkaUnavailableError
 from redrive.kafka.log import Place
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.retrying import error_of, until, with_advice
-from redrive.retry import retry
+from redrive.kafka.retrying import told
 
 __all__ = ["Edges", "edges", "newest_times"]
 
@@ -34,16 +32,21 @@ class Edges:
 
 
 def edges(
-    settings: KafkaSettings, admin: AdminClient, places: Iterable[Place], *, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    admin: AdminClient,
+    places: Iterable[Place],
+    *,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    clock: Clock = SYSTEM,
 ) -> dict[Place, Edges]:
-    """Return where each of these partitions begins and ends for a read-committed reader.
+    """Return where each of these partitions begins and ends for a reader of this isolation.
 
     Raises:
         KafkaUnavailableError: A partition's leader did not say within `kafka.startup_timeout`.
     """
     wanted = list(places)
-    firsts = _listed(settings, admin, wanted, OffsetSpec.earliest(), clock)  # type: ignore[no-untyped-call]  # the client's own
-    ends = _listed(settings, admin, wanted, OffsetSpec.latest(), clock)  # type: ignore[no-untyped-call]  # as above
+    firsts = _listed(settings, admin, wanted, OffsetSpec.earliest(), isolation, clock)  # type: ignore[no-untyped-call]  # the client's own
+    ends = _listed(settings, admin, wanted, OffsetSpec.latest(), isolation, clock)  # type: ignore[no-untyped-call]  # as above
     return {place: Edges(firsts[place].offset, ends[place].offset) for place in wanted}
 
 
@@ -54,10 +57,11 @@ def newest_times(
 
     Raises what `edges` raises.
     """
-    told = _listed(settings, admin, list(places), OffsetSpec.max_timestamp(), clock)  # type: ignore[no-untyped-call]  # as above
+    latest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # as above
+    found = _listed(settings, admin, list(places), latest, IsolationLevel.READ_COMMITTED, clock)
     return {
         place: datetime.fromtimestamp(info.timestamp / 1000, UTC)
-        for place, info in told.items()
+        for place, info in found.items()
         if info.timestamp >= 0
     }
 
@@ -67,12 +71,13 @@ def _listed(
     admin: AdminClient,
     places: list[Place],
     spec: OffsetSpec,
+    isolation: IsolationLevel,
     clock: Clock,
 ) -> dict[Place, ListOffsetsResultInfo]:
     def ask() -> dict[Place, ListOffsetsResultInfo]:
         asked = admin.list_offsets(
             {TopicPartition(*place): spec for place in places},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation,
             request_timeout=_CALL_S,
         )
         return {
@@ -81,12 +86,8 @@ def _listed(
 
     if not places:
         return {}
-    policy = until(settings.startup_timeout.total_seconds(), asking="for offsets", clock=clock)
-    try:
-        return retry(policy)(ask)()
-    except KafkaException as error:
-        raise KafkaUnavailableError(
-            f"Kafka at {settings.bootstrap_servers} did not say where partitions end: "
-            f"{with_advice(error_of(error))}. Check that the addresses which it advertises can be "
-            "reached from here, and the rights of this user"
-        ) from error
+    hint = (
+        ". Check that the addresses which it advertises can be reached from here, and the rights "
+        "of this user"
+    )
+    return told(settings, ask, what="where partitions end", hint=hint, clock=clock)

@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import RedriveError, SettingsError
+from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
+from redrive.kafka.options import KafkaSettings
 from redrive.retry import (
     Classifier,
     Exponential,
@@ -26,6 +27,7 @@ from redrive.retry import (
     RetryConfig,
     Rule,
     classify,
+    retry,
 )
 from redrive.retry.config import RETRYABLE
 
@@ -38,6 +40,7 @@ __all__ = [
     "is_permanent",
     "refused",
     "step_of",
+    "told",
     "until",
     "with_advice",
 ]
@@ -169,6 +172,36 @@ def ask(client: AdminClient | Consumer, said: Said, call: Callable[[], _T]) -> _
         if said.refusal is not None:
             raise said.refusal from silent
         raise KafkaException(said.cause(error_of(silent))) from silent
+
+
+def told(
+    settings: KafkaSettings,
+    call: Callable[[], _T],
+    *,
+    what: str,
+    hint: str = "",
+    clock: Clock = SYSTEM,
+) -> _T:
+    """Ask until the broker says it, for `kafka.startup_timeout`.
+
+    Args:
+        settings: Who is asked, and how long.
+        call: Asks once; must not take longer than a few seconds.
+        what: What is asked, as it stands behind "Kafka did not say".
+        hint: What to look at as well, behind the error.
+        clock: The waits go through it.
+
+    Raises:
+        KafkaUnavailableError: It did not say in time.
+    """
+    policy = until(settings.startup_timeout.total_seconds(), asking=what, clock=clock)
+    try:
+        return retry(policy)(call)()
+    except KafkaException as error:
+        raise KafkaUnavailableError(
+            f"Kafka at {settings.bootstrap_servers} did not say {what}: "
+            f"{with_advice(error_of(error))}{hint}"
+        ) from error
 
 
 def refused(servers: str, error: KafkaError) -> SettingsError:

@@ -15,11 +15,11 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
 
 from redrive.clock import SYSTEM
 from redrive.kafka.client import admin_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer
+from redrive.kafka.edges import edges
 from redrive.kafka.log import Committed, Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 
@@ -121,16 +121,10 @@ def _until_told(call: Callable[[], T]) -> T:
 
 def _log_ends(bootstrap_servers: str, places: list[Place]) -> dict[Place, int]:
     """Return where each partition ends, whether or not all of it can be read yet."""
-    admin = make_admin(admin_config(KafkaSettings(bootstrap_servers=bootstrap_servers)))
-    asked = admin.list_offsets(
-        {TopicPartition(*place): OffsetSpec.latest() for place in places},  # type: ignore[no-untyped-call]  # the client's own
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=_CALL_S,
-    )
-    return {
-        Place(part.topic, part.partition): int(future.result().offset)
-        for part, future in asked.items()
-    }
+    settings = KafkaSettings(bootstrap_servers=bootstrap_servers)
+    admin = make_admin(admin_config(settings))
+    found = edges(settings, admin, places, isolation=IsolationLevel.READ_UNCOMMITTED)
+    return {place: span.end for place, span in found.items()}
 
 
 def _until_end(
