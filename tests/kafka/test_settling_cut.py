@@ -5,7 +5,6 @@ what may start, and once while it settles runs that have ended.
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -70,12 +69,12 @@ def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -
 def done_again(stage: Stage) -> list[str]:
     """Say which runs did a node that was done: behind the next one, or after they had ended."""
     journal = read_journal(stage.folder / "executions.log")
-    about_to_settle = {
-        event_id
-        for proof in stage.folder.glob("killed.*")
-        for event_id in proof.read_text().split()
-    }
-    assert about_to_settle
-    writes = Counter(each.thread.split("/")[0] for each in journal if each.node == "write")
-    ended = [f"{e}: ended {writes[e]} times" for e in about_to_settle if writes[e] > 1]
-    return went_back(journal, NODES) + ended
+    proofs = [proof.read_text().split() for proof in stage.folder.glob("killed.*")]
+    assert any(about_to_settle for _, *about_to_settle in proofs)
+    again = [
+        f"{event_id}: 'write' again after it had ended"
+        for begun, *about_to_settle in proofs
+        for event_id in about_to_settle
+        if any(e.node == "write" and e.thread.startswith(event_id) for e in journal[int(begun) :])
+    ]
+    return went_back(journal, NODES) + again

@@ -1,8 +1,8 @@
 """Lives of a worker, each killed with -9 at one step of settling: `python cut.py worker ...`.
 
 CUTS names the steps, one for each life, each with the batch from which on it kills: `flush:3`. A
-last life is not killed. A file `killed.<life>` says that it happened, and which runs were about to
-be settled. CUT_BY=SIGSTOP freezes it instead, while it settles results, and writes its process id
+last life is not killed. A file `killed.<life>` says that it happened: how many node executions had
+begun by then, and which runs were about to be settled, a line each. CUT_BY=SIGSTOP freezes it instead, while it settles results, and writes its process id
 to `frozen`. Every life is a process of its own, forked off this one, which has loaded all there is.
 """
 
@@ -19,9 +19,11 @@ from confluent_kafka import Producer
 
 from redrive.cli import main
 from redrive.kafka.connect import make_producer
+from redrive.testing.journal import read_journal
 from redrive.wiring import parts
 
 BY = os.environ.get("CUT_BY", "SIGKILL")
+EXECUTIONS = Path("executions.log")
 NEVER = ("never", 0)
 _DIE_WITH_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
@@ -79,7 +81,8 @@ class CutProducer:
         if step == self._step and self._batch >= self._from:
             # Once only: a frozen one is woken.
             self._step, _ = NEVER
-            self._proof.write_text("\n".join(self._about))
+            begun = len(read_journal(EXECUTIONS))
+            self._proof.write_text("\n".join([str(begun), *self._about]))
             Path("frozen").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.Signals[BY])
 
