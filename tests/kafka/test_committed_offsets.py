@@ -1,0 +1,175 @@
+"""What the group has committed was altered while no worker ran, or the log was: nothing is lost."""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from redrive.events import WorkflowEvent
+from redrive.kafka.client import admin_config, producer_config
+from redrive.kafka.connect import make_admin, make_producer
+from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Entry, Note, encode
+from redrive.testing.journal import read_journal
+from redrive.testing.judging import Verdict, gather, judge
+from redrive.testing.reading import end_offsets
+from redrive.testing.stage import Stage, event
+
+BEFORE, AFTER = 20, 10
+NODES = 3
+BROKER_TAKES_CHARS = 4_096
+
+
+@pytest.mark.invariant("P1", "P3", "P4")
+def test_where_offsets_were_moved_all_is_answered_and_nothing_done_again(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = lived(make_stage, partitions=2)
+    commit(stage, 5, partition=0)
+    commit(stage, 1_000, partition=1)
+
+    verdict = live_on(stage, AFTER)
+
+    # Who is answered again gets what the finished thread says.
+    again = BEFORE - 5 + BEFORE
+    assert verdict.results == {"success": 2 * (BEFORE + AFTER) + again}
+    assert verdict.lost == 0
+    assert executions(stage) == 2 * (BEFORE + AFTER) * NODES
+
+
+@pytest.mark.invariant("P1", "P3", "P4")
+def test_without_the_group_all_is_answered_again_and_nothing_done_again(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = lived(make_stage)
+    admin = admin_of(stage)
+    for future in admin.delete_consumer_groups([stage.topics.group]).values():
+        future.result(30)
+
+    verdict = live_on(stage, AFTER)
+
+    assert verdict.results == {"success": BEFORE + BEFORE + AFTER}
+    assert verdict.lost == 0
+    assert executions(stage) == (BEFORE + AFTER) * NODES
+
+
+@pytest.mark.invariant("P1", "P2", "P3")
+def test_metadata_that_is_no_note_of_ours_is_passed_by(make_stage: Callable[..., Stage]) -> None:
+    strange = [
+        "",
+        "kept by another tool",
+        "9" + base64.b64encode(b"a version that comes later").decode(),
+        "2" + base64.b64encode(b"broken").decode(),
+        "2!",
+        "x" * BROKER_TAKES_CHARS,
+    ]
+    stage = lived(make_stage, partitions=len(strange))
+    for partition, metadata in enumerate(strange):
+        commit(stage, BEFORE, metadata, partition=partition)
+
+    verdict = live_on(stage, AFTER)
+
+    assert verdict.findings == []
+    assert verdict.results == {"success": len(strange) * (BEFORE + AFTER)}
+
+
+@pytest.mark.invariant("P3", "P5", "P11")
+def test_a_note_with_all_that_it_can_hold_is_taken_from_there(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = lived(make_stage)
+    entries = {ahead: Entry(failed=1) for ahead in range(MAX_ENTRIES)}
+    fullest = encode(Note(2**64 - 1, 2**31, finished=1 << MAX_ENTRIES, entries=entries))
+    assert len(fullest) < MAX_NOTE_CHARS
+    commit(stage, BEFORE, fullest)
+
+    verdict = live_on(stage, MAX_ENTRIES + 1)
+
+    # What lies past the gap had ended, by the note: it is not run.
+    assert verdict.results == {"success": BEFORE + MAX_ENTRIES}
+    assert verdict.lost == 1
+
+
+@pytest.mark.invariant("P1", "P3")
+def test_what_retention_took_is_passed_by(make_stage: Callable[..., Stage]) -> None:
+    stage = lived(make_stage)
+    stage.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
+    gone = TopicPartition(stage.topics.events, 0, BEFORE + AFTER // 2)
+    admin = admin_of(stage)
+    admin.delete_records([gone])[gone].result(30)
+
+    verdict = live_on(stage, AFTER)
+
+    assert verdict.lost == 0
+    assert verdict.results == {"success": BEFORE + AFTER // 2 + AFTER}
+
+
+@pytest.mark.invariant("P1", "P2", "P3")
+def test_offsets_that_hold_no_record_are_passed_by(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(partitions=1)
+    for _ in range(3):
+        stage.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
+        with transaction(stage) as producer:
+            for _ in range(AFTER):
+                send(stage, producer, event({"fate": "success"}))
+
+    verdict = live_on(stage, AFTER)
+
+    assert verdict.findings == []
+    assert verdict.results == {"success": 4 * AFTER}
+
+
+def lived(make_stage: Callable[..., Stage], *, partitions: int = 1) -> Stage:
+    """Return a stage on which a worker has done its work, and left."""
+    stage = make_stage(partitions=partitions, REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db")
+    live_on(stage, BEFORE)
+    return stage
+
+
+def live_on(stage: Stage, events: int) -> Verdict:
+    """Let a worker do what is left, and `events` more on each partition."""
+    for place in end_offsets(stage.bootstrap_servers, stage.topics.events):
+        stage.send((event({"fate": "success"}) for _ in range(events)), partition=place.partition)
+    with stage.worker("--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+    return judge(gather(stage.bootstrap_servers, stage.topics))
+
+
+def executions(stage: Stage) -> int:
+    """Return how many nodes were executed, each once."""
+    executed = Counter(read_journal(stage.folder / "executions.log"))
+    assert set(executed.values()) == {1}
+    return len(executed)
+
+
+def admin_of(stage: Stage) -> AdminClient:
+    """Return an admin client; what it was asked is answered only while it is held."""
+    return make_admin(admin_config(stage.kafka_settings()))
+
+
+def commit(stage: Stage, offset: int, metadata: str = "", *, partition: int = 0) -> None:
+    place = TopicPartition(stage.topics.events, partition, offset, metadata)
+    asked = ConsumerGroupTopicPartitions(stage.topics.group, [place])
+    admin = admin_of(stage)
+    for future in admin.alter_consumer_group_offsets([asked]).values():
+        future.result(30)
+
+
+@contextmanager
+def transaction(stage: Stage) -> Iterator[Producer]:
+    """Give a producer whose transaction is aborted in the end: its offsets hold no record."""
+    config = producer_config(stage.kafka_settings(), transactional_id=stage.topics.group)
+    producer = make_producer(config)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    yield producer
+    assert producer.flush(30) == 0
+    producer.abort_transaction(30)
+
+
+def send(stage: Stage, producer: Producer, asked: WorkflowEvent) -> None:
+    producer.produce(stage.topics.events, asked.to_bytes(), asked.event_id, partition=0)
