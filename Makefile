@@ -27,9 +27,13 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
-SEEDS ?= 1,2,3
-chaos: $(STAMP) ## Run workers under faults, SEEDS=1,2,3; lost and doubled must be 0
-	SEEDS=$(SEEDS) $(BIN)/python tests/chaos/run.py
+SEEDS ?= 1-3
+EVENTS ?= 10000
+CHECKPOINTED ?= 700
+AT_ONCE ?= 1
+chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost and doubled must be 0
+	@SEEDS=$(SEEDS) EVENTS=$(EVENTS) CHECKPOINTED=$(CHECKPOINTED) AT_ONCE=$(AT_ONCE) \
+	  $(BIN)/python -m tests.chaos.run
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .
