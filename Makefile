@@ -7,10 +7,10 @@ TESTERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check docs format bench lock clean
+.PHONY: help setup demo test chaos known-bad check docs format bench lock clean
 
 help: ## List what there is
-	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything in it (redone when the requirements change)
 
@@ -34,6 +34,10 @@ AT_ONCE ?= 1
 chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost and doubled must be 0
 	@SEEDS=$(SEEDS) EVENTS=$(EVENTS) CHECKPOINTED=$(CHECKPOINTED) AT_ONCE=$(AT_ONCE) \
 	  $(BIN)/python -m tests.chaos.run
+
+HUNTED ?= 1-20
+known-bad: $(STAMP) ## Let known-bad workers live through random seeds; each must be caught
+	@SEEDS=$(HUNTED) AT_ONCE=$(AT_ONCE) $(BIN)/python -m tests.chaos.hunt
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .
