@@ -7,7 +7,7 @@ TESTERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos known-bad check docs format bench lock clean
+.PHONY: help setup demo test chaos known-bad soak check docs format bench lock clean
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,6 +38,11 @@ chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost and doubled must 
 HUNTED ?= 1-20
 known-bad: $(STAMP) ## Let known-bad workers live through random seeds; each must be caught
 	@SEEDS=$(HUNTED) AT_ONCE=$(AT_ONCE) $(BIN)/python -m tests.chaos.hunt
+
+MINUTES ?= 60
+RATE ?= 10
+soak: $(STAMP) ## Run workers under load and faults for MINUTES=60; nothing may leak
+	@MINUTES=$(MINUTES) RATE=$(RATE) $(BIN)/python -m tests.chaos.soak
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .

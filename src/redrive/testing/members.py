@@ -81,6 +81,14 @@ class Members:
         for member in self._members:
             member.process.wait_for("partition.assigned", timeout_s=_STARTS_WITHIN_S)
 
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of those that live, by name."""
+        return {
+            member.process.name: member.process.pid
+            for member in (*self._members, *self._guests)
+            if member.process.running_now
+        }
+
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
         """Let something go wrong."""
         match fault:
