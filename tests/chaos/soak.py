@@ -52,17 +52,17 @@ Lives = dict[tuple[str, int], list[Sample]]
 
 def sample(members: Members, folder: Path, lives: Lives) -> None:
     """Look at every process that lives and has begun to work."""
-    for name, pid in members.pids().items():
-        told = folder / f"tasks-{pid}.log"
+    for process in members.living():
+        pid = process.pid
         try:
-            tasks, runs = told.read_text().splitlines()[-1].split()
+            tasks, runs = (folder / f"tasks-{pid}.log").read_text().splitlines()[-1].split()
             status = Path(f"/proc/{pid}/status").read_text()
             descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         except (FileNotFoundError, ProcessLookupError):
             # Not at work yet, or gone meanwhile.
             continue
         fields = dict(line.split(":", 1) for line in status.splitlines())
-        lives[name, pid].append(
+        lives[process.name, pid].append(
             Sample(
                 at_s=time.monotonic(),
                 tasks=int(tasks),
@@ -70,6 +70,7 @@ def sample(members: Members, folder: Path, lives: Lives) -> None:
                 descriptors=descriptors,
                 memory_mib=int(fields["VmRSS"].split()[0]) / 1024,
                 runs=int(runs),
+                abandoned=process.log_file.read_bytes().count(b'"settle.call_abandoned"'),
             )
         )
 
@@ -77,10 +78,11 @@ def sample(members: Members, folder: Path, lives: Lives) -> None:
 def minute(began_s: float, members: Members, lives: Lives, load: Load, breaker: Breaker) -> str:
     """Return a line: the workers as they are now."""
     told = [
-        f"{name}: tasks {last.tasks}, threads {last.threads}, descriptors {last.descriptors}, "
-        f"{last.memory_mib:.1f} MiB, {last.runs:,} runs"
-        for name, pid in members.pids().items()
-        for last in lives.get((name, pid), [])[-1:]
+        f"{one.name}: tasks {last.tasks}, threads {last.threads}, "
+        f"descriptors {last.descriptors}, {last.memory_mib:.1f} MiB, {last.runs:,} runs, "
+        f"{last.abandoned} calls abandoned"
+        for one in members.living()
+        for last in lives.get((one.name, one.pid), [])[-1:]
     ]
     minutes = (time.monotonic() - began_s) / 60
     return f"{minutes:.0f} min, {load.sent:,} sent, {breaker.done} faults | {' | '.join(told)}"
@@ -98,7 +100,7 @@ def soak(broker: LocalBroker, folder: Path, *, seconds: float, rate: int, seed: 
             members.join()
         members.wait_until_at_work()
         began_s = time.monotonic()
-        steady = members.pids()["w1"]
+        steady = members.living()[STEADY].pid
         load, breaker = Load(stage, rate, seed), Breaker(members, seed)
         load.start()
         watch(began_s, seconds, members, folder, lives, load, breaker)
@@ -106,7 +108,7 @@ def soak(broker: LocalBroker, folder: Path, *, seconds: float, rate: int, seed: 
         members.heal()
         load.finish()
         stage.wait_settled(timeout_s=_DRAIN_S)
-        survived = members.pids().get("w1") == steady
+        survived = steady in {process.pid for process in members.living()}
         members.stop()
     grown = tell_trends(lives, min(_LONG_S, 0.8 * seconds), warm_up_s=min(120.0, seconds / 6))
     found = tell_verdict(stage)

@@ -13,11 +13,15 @@ from collections.abc import Iterator
 
 from redrive.testing.faults import (
     ALL_FAULTS,
+    CutWorker,
     Fault,
+    HoldWorker,
     JoinMember,
     KillBroker,
     KillWorker,
     LeaveMember,
+    LoseAnswer,
+    ResetWorker,
     StopBroker,
     TermWorker,
 )
@@ -27,6 +31,8 @@ from redrive.testing.stage import Stage
 
 STEADY, MORTAL = 0, 1
 _DEADLY = (KillWorker, TermWorker)
+# Each may leave a call behind that hangs for ever, and a worker is to be replaced after many.
+_CUTTING = (CutWorker, HoldWorker, ResetWorker, LoseAnswer)
 _KINDS = [kind for kind in ALL_FAULTS if kind not in (StopBroker, KillBroker)]
 _GAP_S = (3.0, 15.0)
 _FIRST = 200
@@ -42,7 +48,8 @@ def faults(seed: int) -> Iterator[tuple[float, Fault]]:
             continue
         if kind in (JoinMember, LeaveMember):
             guest = not guest
-        worker = MORTAL if kind in _DEADLY else dice.choice((STEADY, MORTAL))
+        spared = 1.0 if kind in _DEADLY else 0.8 if kind in _CUTTING else 0.5
+        worker = MORTAL if dice.random() < spared else STEADY
         yield dice.uniform(*_GAP_S), ALL_FAULTS[kind](dice, worker)
 
 

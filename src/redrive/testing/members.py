@@ -81,13 +81,10 @@ class Members:
         for member in self._members:
             member.process.wait_for("partition.assigned", timeout_s=_STARTS_WITHIN_S)
 
-    def pids(self) -> dict[str, int]:
-        """Return the process ids of those that live, by name."""
-        return {
-            member.process.name: member.process.pid
-            for member in (*self._members, *self._guests)
-            if member.process.running_now
-        }
+    def living(self) -> list[WorkerProcess]:
+        """Return the processes of those that live."""
+        members = (*self._members, *self._guests)
+        return [member.process for member in members if member.process.running_now]
 
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
         """Let something go wrong."""
