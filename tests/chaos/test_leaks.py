@@ -71,9 +71,9 @@ def test_what_abandoned_calls_hold_is_allowed_and_no_more() -> None:
     def abandoning(threads: int) -> list[Sample]:
         return [Sample(5.0 * n, 6, 20 + n // 30 * threads, 25, 110, n, n // 30) for n in range(300)]
 
-    assert trend(abandoning(4), warm_up_s=0).growth == []
-    assert trend(abandoning(6), warm_up_s=0).growth != []
-    assert "7 calls abandoned" in str(trend(abandoning(4), warm_up_s=0))
+    assert trend(abandoning(6), warm_up_s=0).growth == []
+    assert trend(abandoning(8), warm_up_s=0).growth != []
+    assert "7 calls abandoned" in str(trend(abandoning(6), warm_up_s=0))
 
 
 def test_a_life_that_is_too_short_is_not_judged() -> None:
