@@ -113,6 +113,7 @@ def check_of(finding: str) -> str:
         "Place(": "offsets",
         "letter ": "letter",
         "a result for": "unasked result",
+        "the topic has": "events missing",
         "unfinished:": "did not end",
     }
     return next(check for begin, check in known.items() if finding.startswith(begin))
