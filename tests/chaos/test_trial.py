@@ -34,7 +34,7 @@ def play(
     def run_chaos(broker: Broker, _folder: Path, chaos: Chaos) -> Report:
         return Report(chaos, Verdict(run(broker)), 10, 0, 0, (), 1.0)
 
-    monkeypatch.setattr(trial, "LocalBroker", lambda: next(brokers))
+    monkeypatch.setattr(trial, "fresh", lambda: next(brokers))
     monkeypatch.setattr(trial, "run_chaos", run_chaos)
 
 

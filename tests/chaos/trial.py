@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -19,6 +20,8 @@ from redrive.testing.chaos import Chaos, Report, run_chaos
 
 FATES = Path(__file__).parents[1] / "kafka" / "agents" / "fates.py"
 _BROKERS = 3
+_STARTS_WITHIN = timedelta(minutes=3)
+"""Longer than by default: many seeds run for long, and machines are busy at times."""
 
 
 class UnsoundBrokerError(Exception):
@@ -62,7 +65,7 @@ def try_seed(
         place.mkdir()
         for file in files:
             shutil.copy(file, place)
-        with nullcontext(first) if first and not number else LocalBroker() as broker:
+        with nullcontext(first) if first and not number else fresh() as broker:
             try:
                 report = run_chaos(broker, place, chaos)
             except (TimeoutError, KafkaException) as error:
@@ -74,3 +77,8 @@ def try_seed(
                     return Trial(report, tuple(set_aside))
                 set_aside.append(report.to_json())
     raise UnsoundBrokerError(f"{_BROKERS} brokers dropped the end of a transaction: {set_aside}")
+
+
+def fresh() -> LocalBroker:
+    """Return a broker that has time to start."""
+    return LocalBroker(start_timeout=_STARTS_WITHIN)
