@@ -7,10 +7,10 @@ TESTERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check docs format bench lock clean
+.PHONY: help setup demo test chaos known-bad soak check docs format bench lock clean
 
 help: ## List what there is
-	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything in it (redone when the requirements change)
 
@@ -27,9 +27,22 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
-SEEDS ?= 1,2,3
-chaos: $(STAMP) ## Run workers under faults, SEEDS=1,2,3; lost and doubled must be 0
-	SEEDS=$(SEEDS) $(BIN)/python tests/chaos/run.py
+SEEDS ?= 1-3
+EVENTS ?= 10000
+CHECKPOINTED ?= 700
+AT_ONCE ?= 1
+chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost and doubled must be 0
+	@SEEDS=$(SEEDS) EVENTS=$(EVENTS) CHECKPOINTED=$(CHECKPOINTED) AT_ONCE=$(AT_ONCE) \
+	  $(BIN)/python -m tests.chaos.run
+
+HUNTED ?= 1-20
+known-bad: $(STAMP) ## Let known-bad workers live through random seeds; each must be caught
+	@SEEDS=$(HUNTED) AT_ONCE=$(AT_ONCE) $(BIN)/python -m tests.chaos.hunt
+
+MINUTES ?= 60
+RATE ?= 10
+soak: $(STAMP) ## Run workers under load and faults for MINUTES=60; nothing may leak
+	@MINUTES=$(MINUTES) RATE=$(RATE) $(BIN)/python -m tests.chaos.soak
 
 check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff format --check .

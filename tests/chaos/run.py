@@ -1,24 +1,106 @@
-"""`make chaos SEEDS=1,2,3`: a run for each seed, with and without checkpoints, one JSON line each.
+"""`make chaos SEEDS=1-30`: each seed with and without checkpoints, one JSON line for each run.
 
 Exits with 1 if anything was lost or doubled, or anything else was found, or a run did not end. The
 lines, and the logs of runs that went wrong, say where to look.
 """
 
+from __future__ import annotations
+
+import json
 import logging
 import os
 import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from tests.chaos.trial import Trial, try_seed
 
-from redrive.testing.broker import LocalBroker
-from redrive.testing.chaos import Chaos, Report, run_chaos
+from redrive.testing.chaos import Chaos
+from redrive.testing.load import mostly_success
 
-HERE = Path(__file__).parent
-FATES = HERE.parent / "kafka" / "agents" / "fates.py"
-KEPT = HERE / "kept_seeds.txt"
+KEPT = Path(__file__).parent / "kept_seeds.txt"
+EVENTS, CHECKPOINTED = 10_000, 700
+_SETTINGS = {"REDRIVE_WORKER__IN_FLIGHT": "64"}
+_SECONDS, _DRAIN_S = 20.0, 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run.
+
+    Args:
+        seeds: Those that failed once come first, whatever is asked for.
+        events: How many events a run without checkpoints gets; 0 for no such runs.
+        checkpointed: The same with checkpoints.
+        at_once: How many runs go on at the same time, each with a broker of its own.
+    """
+
+    seeds: tuple[int, ...]
+    events: int = EVENTS
+    checkpointed: int = CHECKPOINTED
+    at_once: int = 1
+
+    def runs(self) -> list[Chaos]:
+        """Return every run, in order."""
+        return [run for seed in self.seeds for run in self._of_seed(seed)]
+
+    def _of_seed(self, seed: int) -> Iterable[Chaos]:
+        if self.checkpointed:
+            yield with_checkpoints(seed, self.checkpointed)
+        if self.events:
+            yield without_checkpoints(seed, self.events)
+
+
+def with_checkpoints(seed: int, events: int) -> Chaos:
+    """Return a run of three nodes; its journal must show that none was done again."""
+    return Chaos(
+        seed,
+        events=events,
+        seconds=_SECONDS,
+        settings=_SETTINGS,
+        nodes=("plan", "work", "write"),
+        drain_s=_DRAIN_S,
+    )
+
+
+def without_checkpoints(seed: int, events: int) -> Chaos:
+    """Return a run of one node that costs little, and many events."""
+    return Chaos(
+        seed,
+        checkpoints=False,
+        events=events,
+        seconds=_SECONDS,
+        graph="*=fates:quick",
+        make=mostly_success,
+        settings=_SETTINGS,
+        drain_s=_DRAIN_S,
+    )
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds as `1,2,7-9`."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return tuple(seeds)
+
+
+def read_options(environ: Mapping[str, str]) -> Options:
+    """Read SEEDS, EVENTS, CHECKPOINTED and AT_ONCE."""
+    asked = read_seeds(environ.get("SEEDS", "1-3"))
+    return Options(
+        seeds=tuple(dict.fromkeys([*kept_seeds(), *asked])),
+        events=int(environ.get("EVENTS", EVENTS)),
+        checkpointed=int(environ.get("CHECKPOINTED", CHECKPOINTED)),
+        at_once=int(environ.get("AT_ONCE", 1)),
+    )
 
 
 def kept_seeds() -> list[int]:
@@ -27,53 +109,68 @@ def kept_seeds() -> list[int]:
     return [int(line) for line in lines if line]
 
 
-def one(broker: LocalBroker, chaos: Chaos) -> Report:
-    """Do one run in a folder of its own, which stays if it went wrong."""
+def one(chaos: Chaos) -> Trial | None:
+    """Do one run in a folder of its own, which stays if it went wrong; None if it did not end."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{chaos.seed}-"))
-    shutil.copy(FATES, folder)
+    what = {"seed": chaos.seed, "checkpoints": chaos.checkpoints}
     try:
-        report = run_chaos(broker, folder, chaos)
-    except Exception as error:
-        error.add_note(f"seed {chaos.seed}, checkpoints {chaos.checkpoints}; logs in {folder}")
-        raise
-    if report.verdict.ok:
+        trial = try_seed(chaos, folder)
+    except Exception as error:  # noqa: BLE001 - told, and counted; the other runs are to go on
+        say(json.dumps({**what, "did_not_end": repr(error), "logs": str(folder)}))
+        return None
+    for why in trial.set_aside:
+        say(json.dumps({**what, "the_broker_dropped_the_end_of_a_transaction": why}))
+    say(trial.report.to_json())
+    if trial.report.verdict.ok:
         shutil.rmtree(folder)
     else:
-        say(f"seed {chaos.seed}: see {folder}")
-    return report
+        say(json.dumps({**what, "logs": str(folder)}))
+    return trial
 
 
 def say(line: str) -> None:
+    """Write a line at once, whole: several threads may do so."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def main() -> int:
-    # The lines are to be read by programs: what clients of this process say is no news.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    seeds = [int(seed) for seed in os.environ.get("SEEDS", "1,2,3").split(",")]
-    reports: list[Report] = []
-    unfinished = 0
-    for seed in [*kept_seeds(), *seeds]:
-        for checkpoints in (True, False):
-            try:
-                with LocalBroker() as broker:
-                    report = one(broker, Chaos(seed, checkpoints=checkpoints))
-            except Exception as error:  # noqa: BLE001 - the next seed is to run all the same
-                unfinished += 1
-                say(f"seed {seed}, checkpoints {checkpoints}: did not end: {error!r}")
-                say("\n".join(getattr(error, "__notes__", [])))
-                continue
-            reports.append(report)
-            say(report.to_json())
+def summary(trials: list[Trial | None], seconds: float) -> tuple[str, bool]:
+    """Return the last line, and whether all is well."""
+    ended = [trial for trial in trials if trial is not None]
+    reports = [trial.report for trial in ended]
+
+    def events(*, checkpoints: bool) -> int:
+        return sum(r.events for r in reports if r.chaos.checkpoints is checkpoints)
+
     lost = sum(report.verdict.lost for report in reports)
     doubled = sum(report.verdict.doubled for report in reports)
     other = sum(len(report.verdict.findings) for report in reports) - lost - doubled
-    say(
-        f"{len(reports)} runs, {sum(report.events for report in reports)} events: lost {lost}, "
-        f"doubled {doubled}, other findings {other}, runs that did not end {unfinished}"
+    unfinished = len(trials) - len(ended)
+    again = sum(len(trial.set_aside) for trial in ended)
+    line = (
+        f"{len(reports)} runs of {len({r.chaos.seed for r in reports})} seeds in {seconds:.0f} s: "
+        f"{events(checkpoints=False):,} events without checkpoints, "
+        f"{events(checkpoints=True):,} with: lost {lost}, doubled {doubled}, "
+        f"other findings {other}, runs that did not end {unfinished}, "
+        f"run again because their broker dropped the end of a transaction {again}"
     )
-    return 1 if lost or doubled or other or unfinished else 0
+    return line, not (lost or doubled or other or unfinished)
+
+
+def quiet() -> None:
+    """Keep to lines for programs: what clients of this process say is no news."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def main(clock: Callable[[], float] = time.monotonic) -> int:
+    quiet()
+    options = read_options(os.environ)
+    began = clock()
+    with ThreadPoolExecutor(options.at_once) as pool:
+        trials = list(pool.map(one, options.runs()))
+    line, well = summary(trials, clock() - began)
+    say(line)
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Chaos of every day: two seeds, and those that failed once. `make chaos SEEDS=...` runs more."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaException
-from tests.chaos.run import FATES, kept_seeds
+from tests.chaos.run import Options, kept_seeds, read_options, read_seeds, summary
+from tests.chaos.trial import Trial, try_seed
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.chaos import Chaos, run_chaos
+from redrive.testing.chaos import Chaos, Report
 from redrive.testing.faults import plan
-from redrive.testing.load import make_load
+from redrive.testing.judging import Verdict
+from redrive.testing.load import make_load, mostly_success
 
 EVERY_DAY = [(2, True), (3, False)]
 
@@ -31,21 +31,9 @@ def broker(broker_tools: None) -> Iterator[LocalBroker]:
 def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     broker: LocalBroker, tmp_path: Path, seed: int, *, checkpoints: bool
 ) -> None:
-    shutil.copy(FATES, tmp_path)
-
     chaos = Chaos(seed, checkpoints=checkpoints, events=80, seconds=8.0)
 
-    try:
-        report = run_chaos(broker, tmp_path, chaos)
-    except (TimeoutError, KafkaException):
-        if not broker.dropped_markers:
-            raise
-        # The broker itself has lost what it was to decide: once more, on another.
-        again = tmp_path / "again"
-        again.mkdir()
-        shutil.copy(FATES, again)
-        with LocalBroker() as another:
-            report = run_chaos(another, again, chaos)
+    report = try_seed(chaos, tmp_path, first=broker).report
 
     assert report.verdict.findings == [], report.to_json()
     assert sum(report.verdict.results.values()) + report.verdict.letters["unreadable"] == 80
@@ -64,3 +52,38 @@ def test_equal_seeds_plan_equal_things_and_others_others() -> None:
     assert len(set(plans)) == 20
     assert data(1) == data(1)
     assert data(1) != data(2)
+
+
+def test_a_large_load_has_bursts_that_grow_with_it() -> None:
+    bursts = make_load(1, events=10_000, seconds=20, make=mostly_success)
+
+    assert sum(len(burst.values) for burst in bursts) == 10_000
+    assert 60 < len(bursts) < 110
+
+
+def test_seeds_are_lists_and_ranges_and_those_that_failed_once_come_first() -> None:
+    assert read_seeds("4,7-9,2") == (4, 7, 8, 9, 2)
+    kept = kept_seeds()
+
+    options = read_options({"SEEDS": f"900-901,{kept[0]}", "EVENTS": "0", "CHECKPOINTED": "9"})
+
+    assert options == Options((*kept, 900, 901), events=0, checkpointed=9)
+    assert [run.checkpoints for run in options.runs()] == [True] * (len(kept) + 2)
+
+
+def test_the_last_line_counts_and_tells_whether_all_is_well() -> None:
+    def trial(seed: int, *findings: str) -> Trial:
+        chaos = Chaos(seed, checkpoints=seed == 1)
+        return Trial(Report(chaos, Verdict(list(findings)), 1000, 0, 0, (), 1.0), ())
+
+    line, well = summary([trial(1), trial(2)], 61.4)
+    wrong, unwell = summary([trial(2, "lost: a", "doubled: b", "wrong: c", "lost: d"), None], 9)
+
+    assert well
+    assert line.startswith(
+        "2 runs of 2 seeds in 61 s: 1,000 events without checkpoints, 1,000 with"
+    )
+    assert "lost 0, doubled 0, other findings 0, runs that did not end 0" in line
+    assert not unwell
+    assert "lost 2, doubled 1, other findings 1, runs that did not end 1" in wrong
+    assert not summary([None], 1)[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.known_bad import BAD
-from tests.chaos.run import FATES
+from tests.chaos.trial import FATES
 
 from redrive.events import WorkflowEvent
 from redrive.testing.broker import LocalBroker

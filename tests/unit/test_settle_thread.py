@@ -185,11 +185,14 @@ def test_a_call_that_never_returns_is_abandoned_with_its_producer(
 
     report = settle(thread, reports, watch=True)
     calls_before = list(factory.made[0].calls)
+    left_behind = thread.left_behind
     release.set()
 
     assert isinstance(report, InDoubt)
     assert len(factory.made) == 2
+    assert left_behind == 1
     wait_until(lambda: _settle_threads() == 1, timeout_s=5, what="the old thread's end")
+    assert thread.left_behind == 0
     assert factory.made[0].calls == calls_before
 
 

@@ -22,7 +22,7 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
-from redrive.errors import StuckNodeError
+from redrive.errors import KafkaLostError, RedriveError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
 from redrive.kafka.log import Place, PollThread, Pulse
@@ -36,6 +36,9 @@ log = structlog.get_logger("redrive.consumer")
 _LEAVE_S = 5.0
 _LOOK_S = 0.01
 _SWEEP_EVERY_S = 600.0
+_COUNT_EVERY_S = 5.0
+_MOST_LEFT_BEHIND = 30
+"""So many calls may hang in the Kafka client: each holds some five threads and a dozen sockets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Worker:
         self._failure: BaseException | None = None
         self.phase = Phase.STARTING
         """How far it has come; may be read from any thread."""
-        self._stuck_node: StuckNodeError | None = None
+        self._worn_out: RedriveError | None = None
 
     @property
     def endings(self) -> Counter[Ending]:
@@ -147,9 +150,20 @@ class Worker:
 
     def _stuck(self, error: StuckNodeError) -> None:
         """Stop, so that this process can be replaced: nothing in it can end the node. [P8]."""
-        if self._stuck_node is None:
+        if self._worn_out is None:
             log.error("worker.node_stuck", error=BUILT_IN.mask(str(error)))
-            self._stuck_node = error
+            self._worn_out = error
+        self.request_stop()
+
+    async def _count_left_behind(self, settling: SettleThread) -> None:
+        """Stop, so that this process can be replaced, once too many calls hang in it for ever."""
+        while (left := settling.left_behind) < _MOST_LEFT_BEHIND:
+            await self._clock.sleep(_COUNT_EVERY_S)
+        log.error("worker.calls_left_behind", calls=left)
+        self._worn_out = KafkaLostError(
+            f"{left} calls of the Kafka client have not returned, and hold threads and sockets: "
+            "start the worker again"
+        )
         self.request_stop()
 
     async def _live(self, started: asyncio.Future[None]) -> None:
@@ -179,14 +193,15 @@ class Worker:
                 await _in_thread(partial(parts.settling.close, timeout_s=1.0))
         if self._failure is not None:
             raise self._failure
-        if self._stuck_node is not None:
-            raise self._stuck_node
+        if self._worn_out is not None:
+            raise self._worn_out
         log.info("worker.stopped", **{e.value: n for e, n in sorted(parts.intake.endings.items())})
 
     async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             waking = parts.intake.begin(tasks)
             sweeping = tasks.create_task(self._sweep(parts.checkpoints))
+            counting = tasks.create_task(self._count_left_behind(parts.settling))
             stop = tasks.create_task(self._stop.wait())
             end = tasks.create_task(ended.wait())
             await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +209,7 @@ class Worker:
             deadline = self._clock.monotonic() + self._grace_s
             waking.cancel()
             sweeping.cancel()
+            counting.cancel()
             log.info("worker.draining", running=parts.intake.running)
             # With the poll thread gone nothing can be settled: runs are cut at once.
             grace_s = 0.0 if ended.is_set() else self._grace_s - _LEAVE_S

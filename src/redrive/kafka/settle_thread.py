@@ -59,6 +59,7 @@ class SettleThread:
             replaced or Count(PRODUCERS),
         )
         self._hands = self._make()
+        self._abandoned: list[Hands] = []
 
     def start(self, *, timeout_s: float) -> None:
         """Open the first producer, ending what an earlier life of this worker left open.
@@ -97,8 +98,17 @@ class SettleThread:
             return
         log.error("settle.call_abandoned", call=stuck)
         old = self._hands
+        self._abandoned.append(old)
         self._hands = self._make()
         self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
+
+    @property
+    def left_behind(self) -> int:
+        """How many abandoned calls still hang, each with its thread and its producer's.
+
+        Nothing in this process can end them. May be read from any thread.
+        """
+        return sum(hands.is_alive for hands in tuple(self._abandoned))
 
     @property
     def is_open(self) -> bool:

@@ -129,6 +129,11 @@ class Hands:
         return call[0] if call is not None and self._clock.monotonic() > call[1] + for_s else None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its thread has begun and not ended; may be read from any thread."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def is_open(self) -> bool:
         """Whether there is a producer that can take a batch on; may be read from any thread."""
         return self._producer is not None

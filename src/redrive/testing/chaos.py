@@ -29,6 +29,7 @@ from redrive.testing.worker import wait_until
 __all__ = ["Chaos", "Report", "run_chaos"]
 
 _REACHED_WITHIN_S = 60.0
+_SENT_WITHIN_S = 150.0
 _SETTINGS = {
     "REDRIVE_KAFKA__SESSION_TIMEOUT": "6s",
     "REDRIVE_RETRY__INITIAL_DELAY": "100ms",
@@ -215,6 +216,8 @@ def _other_findings(
     chaos: Chaos, evidence: Evidence, executed: Sequence[Execution]
 ) -> Iterator[str]:
     yield from wrong_endings(evidence)
+    if (count := len(evidence.events)) != chaos.events:
+        yield f"the topic has {count} events, and {chaos.events} were stored there"
     if chaos.nodes and chaos.checkpoints:
         yield from went_back(executed, chaos.nodes)
     yield from tried_too_often(executed, chaos.most_tries)
@@ -234,9 +237,9 @@ class _Sender:
 
     def finish(self) -> None:
         """Wait until all is sent."""
-        self._thread.join(60)
+        self._thread.join(_SENT_WITHIN_S)
         if self._thread.is_alive():
-            raise TimeoutError("the load was not sent within 60 s after all was healed")
+            raise TimeoutError(f"the load was not sent {_SENT_WITHIN_S:g} s after all was healed")
         if self._error is not None:
             raise self._error
 

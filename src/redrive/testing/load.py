@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from redrive.errors import RecordError
@@ -11,13 +11,15 @@ from redrive.events import TRIGGERED, ResultStatus, WorkflowEvent, WorkflowResul
 from redrive.testing.judging import Evidence
 from redrive.testing.stage import event
 
-__all__ = ["Burst", "Make", "any_fate", "make_load", "wrong_endings"]
+__all__ = ["Burst", "Make", "any_fate", "make_load", "mostly_success", "wrong_endings"]
 
 Make = Callable[[random.Random], WorkflowEvent | bytes]
 
-_BURST = 12
+_BURST, _BURSTS = 12, 80
+"""The largest burst of a small load, and about how many bursts a large one has."""
 _SUCCEED, _FAIL = {"success", "sleep", "transient"}, {"permanent", "fail"}
 _FATES = {"success": 10, "sleep": 6, "transient": 3, "permanent": 2, "unreadable": 1}
+_CHEAP = {"success": 96, "transient": 2, "permanent": 1, "unreadable": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ def make_load(
     """
     dice = random.Random(seed)  # noqa: S311 - no secret
     made = [(make or any_fate)(dice) for _ in range(events)]
+    largest = max(_BURST, 2 * events // _BURSTS)
     bursts: list[Burst] = []
     while made:
-        size = dice.randint(1, _BURST)
+        size = dice.randint(1, largest)
         bursts.append(Burst(round(dice.uniform(0, seconds), 2), tuple(made[:size])))
         del made[:size]
     return tuple(sorted(bursts, key=lambda burst: burst.at_s))
@@ -55,7 +58,16 @@ def any_fate(dice: random.Random) -> WorkflowEvent | bytes:
     `fate` is `success`, `sleep` (for `seconds`), `transient` (fails once) or `permanent` (fails).
     `fail`, which fails each time as if it could pass, is not among them.
     """
-    (fate,) = dice.choices(list(_FATES), list(_FATES.values()))
+    return _of_fates(dice, _FATES)
+
+
+def mostly_success(dice: random.Random) -> WorkflowEvent | bytes:
+    """Return an event as `any_fate` does, for large loads: nobody sleeps, and four of 100 fail."""
+    return _of_fates(dice, _CHEAP)
+
+
+def _of_fates(dice: random.Random, weights: Mapping[str, int]) -> WorkflowEvent | bytes:
+    (fate,) = dice.choices(list(weights), list(weights.values()))
     if fate == "unreadable":
         return b"{not JSON"
     seconds = round(dice.uniform(0.05, 1.5), 2)

@@ -81,6 +81,11 @@ class Members:
         for member in self._members:
             member.process.wait_for("partition.assigned", timeout_s=_STARTS_WITHIN_S)
 
+    def living(self) -> list[WorkerProcess]:
+        """Return the processes of those that live."""
+        members = (*self._members, *self._guests)
+        return [member.process for member in members if member.process.running_now]
+
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
         """Let something go wrong."""
         match fault:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from redrive.clock import SYSTEM
 from redrive.events import Payload, WorkflowEvent
@@ -25,6 +25,8 @@ from redrive.testing.worker import WorkerProcess, wait_until
 __all__ = ["Stage", "event"]
 
 _ANY_PARTITION = -1
+_STORED_WITHIN_S = 120.0
+"""Longer than a broker on a busy machine is away."""
 
 
 def event(data: Mapping[str, object], *, workflow_id: str = "fates") -> WorkflowEvent:
@@ -109,16 +111,34 @@ class Stage:
             values: The events, or what is there instead of one.
             headers: Headers that each of them gets.
             partition: Where they go; None lets the key choose.
+
+        Raises:
+            TimeoutError: Not all were stored within two minutes, or the broker refused some.
         """
         carried: dict[str, str | bytes | None] = dict(headers or {})
         place = _ANY_PARTITION if partition is None else partition
+        reports: list[KafkaError | None] = []
+        count = 0
         with _producer(self.bootstrap_servers) as producer:
-            for value in values:
+            for count, value in enumerate(values, 1):  # noqa: B007 - counted
                 key = None
                 if isinstance(value, WorkflowEvent):
                     key, value = value.event_id, value.to_bytes()  # noqa: PLW2901 - as it travels
-                producer.produce(self.topics.events, value, key, partition=place, headers=carried)
+                producer.produce(
+                    self.topics.events,
+                    value,
+                    key,
+                    partition=place,
+                    headers=carried,
+                    on_delivery=lambda error, _: reports.append(error),
+                )
                 producer.poll(0)
+        # By identity: comparing a KafkaError with None raises.
+        refused = [error for error in reports if error is not None]
+        stored = len(reports) - len(refused)
+        if stored < count:
+            why = refused[0] if refused else "no answer"
+            raise TimeoutError(f"{count - stored} of {count} records were not stored: {why!s}")
 
     def settled(self) -> bool:
         """Say whether the group has committed everything there is."""
@@ -133,8 +153,7 @@ class Stage:
 
 @contextmanager
 def _producer(bootstrap_servers: str) -> Iterator[Producer]:
-    producer = make_producer(producer_config(KafkaSettings(bootstrap_servers=bootstrap_servers)))
+    config = producer_config(KafkaSettings(bootstrap_servers=bootstrap_servers))
+    producer = make_producer({**config, "message.timeout.ms": round(_STORED_WITHIN_S * 1000)})
     yield producer
-    left = producer.flush(30)
-    if left:
-        raise TimeoutError(f"{left} records were not stored in 30 s")
+    producer.flush(_STORED_WITHIN_S + 1)

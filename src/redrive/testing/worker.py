@@ -70,6 +70,11 @@ class WorkerProcess:
         return self._folder / f"{self._name}.{self._lives}.log"
 
     @property
+    def name(self) -> str:
+        """What tells its log files apart."""
+        return self._name
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self._running().pid
