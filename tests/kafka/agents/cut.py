@@ -2,8 +2,9 @@
 
 CUTS names the steps, one for each life, each with the batch from which on it kills: `flush:3`. A
 last life is not killed. A file `killed.<life>` says that it happened: how many node executions had
-begun by then, and which runs were about to be settled, a line each. CUT_BY=SIGSTOP freezes it instead, while it settles results, and writes its process id
-to `frozen`. Every life is a process of its own, forked off this one, which has loaded all there is.
+begun by then, and which runs were about to be settled, a line each. CUT_BY=SIGSTOP freezes it
+instead, while it settles results, and writes its process id to `frozen`. Every life is a process of
+its own, forked off this one, which has loaded all there is.
 """
 
 import ctypes
