@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from confluent_kafka.cimpl import NewPartitions
 from tests.kafka.conftest import MakeStage
 from tests.kafka.guarded import grant, login
+from tests.kafka.holding import set_session
 from typer.testing import CliRunner
 
 from redrive.cli.app import app
@@ -29,7 +30,7 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics, delete_topics
 
 GRAPH = ("--graph", "*=fates:builder")
-ASK_BROKER = {"topics", "sizes", "delays", "letters", "lag", "clock"}
+ASK_BROKER = {"topics", "sizes", "delays", "letters", "group", "lag", "clock"}
 AT_ONCE_S = 10.0
 Findings = dict[str, list[dict[str, str]]]
 
@@ -66,7 +67,7 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: 
 
     assert result.exit_code == ExitCode.OK
     levels = [line.split()[0] for line in result.stdout.splitlines()]
-    assert levels == ["ok"] * 12 + ["skipped"]
+    assert levels == ["ok"] * 13 + ["skipped"]
     assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
     assert "1 broker, controller " in result.stdout
     assert f"{stage.topics.events} (4 partitions)" in result.stdout
@@ -77,6 +78,21 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: 
     assert after == [name for name in before if name != "__pycache__"]
     ends = [end_offsets(stage.bootstrap_servers, topic) for topic in stage.topics.names]
     assert {end for one in ends for end in one.values()} == {0}
+
+
+def test_the_session_of_a_group_that_says_it_itself_is_compared_with_the_workers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRIVE_KAFKA__GROUP_PROTOCOL", "consumer")
+
+    default = doctor()[1]["group"]
+    set_session(stage)
+    shorter = doctor()[1]["group"]
+
+    assert default[0]["level"] == "ok"
+    assert default[0]["what"].endswith("KIP-848: a silent worker's partitions wait 45s")
+    assert shorter[0]["level"] == "warning"
+    assert "is 6s, and kafka.session_timeout 30s: the shorter one holds" in shorter[0]["what"]
 
 
 @pytest.mark.invariant("P14")

@@ -14,8 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.kafka.holding import set_session
 
 from redrive.events import WorkflowResultEvent
+from redrive.kafka.options import GroupProtocol
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.reading import read_topic
@@ -29,14 +31,17 @@ SLOW_S = 3.0
 SETTLES_WITHIN_S = 60
 
 
-@pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage(
+@pytest.fixture(params=[*GroupProtocol])
+def stage(make_stage: Callable[..., Stage], request: pytest.FixtureRequest) -> Stage:
+    stage = make_stage(
         partitions=1,
+        REDRIVE_KAFKA__GROUP_PROTOCOL=request.param,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
         REDRIVE_KAFKA__TRANSACTION_TIMEOUT="60s",
     )
+    set_session(stage)
+    return stage
 
 
 @pytest.mark.invariant("P2", "P4")

@@ -16,7 +16,7 @@ from redrive.kafka.client import (
     reader_config,
 )
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.options import GroupProtocol, KafkaSettings
 
 NOBODY = "127.0.0.1:1"
 
@@ -69,6 +69,34 @@ def test_a_worker_is_a_static_member_that_commits_nothing_by_itself() -> None:
     assert config["enable.auto.offset.store"] is False
 
 
+def test_with_the_new_group_protocol_the_broker_assigns_and_says_how_long_a_session_lasts() -> None:
+    settings = KafkaSettings(bootstrap_servers=NOBODY, group_protocol=GroupProtocol.CONSUMER)
+    config = consumer_config(settings, member="worker-3")
+
+    assert config["group.protocol"] == "consumer"
+    assert config["group.remote.assignor"] == "range"
+    assert config["group.instance.id"] == "worker-3"
+    # librdkafka refuses these with it.
+    refused = {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"}
+    assert config.keys().isdisjoint(refused)
+
+
+def test_the_group_protocol_is_asked_for_by_its_setting() -> None:
+    with pytest.raises(SettingsError, match=r"set kafka\.group_protocol"):
+        consumer_config(_settings(group_protocol="consumer"))
+
+
+def test_what_the_broker_says_with_the_new_protocol_is_refused_in_the_clients_words() -> None:
+    settings = KafkaSettings(
+        bootstrap_servers=NOBODY,
+        group_protocol=GroupProtocol.CONSUMER,
+        config={"heartbeat.interval.ms": "1000"},
+    )
+
+    with pytest.raises(SettingsError, match=r"heartbeat\.interval\.ms.*defined broker side"):
+        make_consumer(consumer_config(settings))
+
+
 def test_a_worker_without_a_stable_id_is_a_dynamic_member() -> None:
     assert "group.instance.id" not in consumer_config(_settings(), member=None)
 
@@ -108,9 +136,16 @@ def test_librdkafka_accepts_what_producers_are_told(config: dict[str, object]) -
     assert isinstance(make_producer(config), Producer)
 
 
+@pytest.mark.parametrize("protocol", [*GroupProtocol])
 @pytest.mark.parametrize("seconds", [0.01, 6, 300])
-def test_librdkafka_accepts_what_consumers_are_told(seconds: float) -> None:
-    settings = KafkaSettings(bootstrap_servers=NOBODY, session_timeout=timedelta(seconds=seconds))
+def test_librdkafka_accepts_what_consumers_are_told(
+    seconds: float, protocol: GroupProtocol
+) -> None:
+    settings = KafkaSettings(
+        bootstrap_servers=NOBODY,
+        session_timeout=timedelta(seconds=seconds),
+        group_protocol=protocol,
+    )
 
     worker = make_consumer(consumer_config(settings, member="w"))
     reader = make_consumer(reader_config(settings))

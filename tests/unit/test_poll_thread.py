@@ -13,12 +13,14 @@ from confluent_kafka import KafkaError, TopicPartition
 from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.log import Log, Place, PollThread, Pulse, Record
-from redrive.kafka.seat import ECHO_S, Seat
+from redrive.kafka.seat import ECHO_S, HELD_S, Seat
 from redrive.testing import TurnedClock
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 # How librdkafka tells an idle member: the code says fatal, the flag does not, the text says why.
 FATAL_FENCED = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}")  # noqa: SLF001
+HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+HELD = KafkaError(KafkaError._FATAL, f"Fatal error: {HELD_TEXT}")  # noqa: SLF001
 FATAL = KafkaError(KafkaError._FATAL, "Fatal error: something else")  # noqa: SLF001
 NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
 PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
@@ -110,6 +112,7 @@ def end_of(
     within_s: float,
     seat: Seat | None = None,
     listener: Idle | None = None,
+    incremental: bool = False,
 ) -> BaseException | None:
     """Run the thread with one consumer after the other; return its error, None if it went on."""
     made = list(consumers)
@@ -131,6 +134,7 @@ def end_of(
         listener=listener or Idle(),
         pulse=Pulse(SYSTEM),
         seat=seat or Seat(SYSTEM),
+        incremental=incremental,
         ended=end,
     )
     thread.start()
@@ -211,6 +215,52 @@ def test_each_silence_lets_a_member_join_once_more_and_only_soon_after() -> None
 
     assert (first, second) == ([True, False], [True, False])
     assert not mine.may_join_again()
+
+
+@pytest.mark.invariant("P1")
+@pytest.mark.parametrize("way", ["polled", "told"])
+def test_a_member_whose_seat_a_dead_one_may_hold_waits_for_it(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redrive.kafka.log._ASK_AGAIN_S", 0.001)
+    refused = [ScriptedConsumer(**{"polled": None, "told": None, way: HELD}) for _ in range(3)]
+
+    with structlog.testing.capture_logs() as logs:
+        found = end_of(*refused, Member(FATAL), within_s=5, seat=seat())
+
+    assert isinstance(found, KafkaLostError)
+    assert [line["event"] for line in logs] == ["kafka.waiting_for_seat"] * 3
+
+
+@pytest.mark.invariant("P2")
+def test_a_seat_that_is_held_for_longer_than_a_session_lasts_is_a_living_workers() -> None:
+    clock = TurnedClock()
+    mine = Seat(clock)
+
+    waits = [mine.may_wait()]
+    clock.advance(HELD_S - 1)
+    waits.append(mine.may_wait())
+    clock.advance(1)
+    waits.append(mine.may_wait())
+    mine.taken()
+    waits.append(mine.may_wait())
+
+    assert waits == [True, True, False, True]
+
+
+def test_a_member_that_is_told_what_comes_adds_it_to_what_it_has() -> None:
+    added: list[list[TopicPartition]] = []
+
+    class Incremental(Member):
+        def assign(self, _: object) -> None:
+            raise AssertionError("this would take away what it has")
+
+        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+            added.append(partitions)
+
+    end_of(Incremental(FATAL), within_s=5, incremental=True)
+
+    assert added == [[]]
 
 
 @pytest.mark.parametrize("way", ["polled", "told"])

@@ -16,7 +16,9 @@ from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBrok
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.edges import newest_times
+from redrive.kafka.group_session import session_of_group
 from redrive.kafka.log import Place
+from redrive.kafka.options import GroupProtocol
 from redrive.kafka.reach import reach
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
@@ -150,6 +152,35 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
         yield Finding(Level.OK, f"{told.open} open{oldest}; kept for {format_duration(least)}")
 
 
+def _group(_: Examined, broker: Broker) -> Iterator[Finding]:
+    settings = broker.settings
+    ours, name = settings.session_timeout, settings.group_id
+    if settings.group_protocol is GroupProtocol.CLASSIC:
+        told = f"{name!r}, classic: a silent worker's partitions wait {format_duration(ours)}"
+        yield Finding(Level.OK, told)
+        return
+    found = None
+    if broker.cluster.controller_id in broker.cluster.brokers:
+        found = session_of_group(settings, broker.admin)
+    if found is None:
+        yield Finding(
+            Level.WARNING,
+            f"consumer.session.timeout.ms of {name!r} may not be read: a worker takes it to be at "
+            f"least kafka.session_timeout ({format_duration(ours)})",
+            "allow DescribeConfigs on the group, or make sure that it is not shorter",
+        )
+    elif found < ours:
+        yield Finding(
+            Level.WARNING,
+            f"consumer.session.timeout.ms of {name!r} is {format_duration(found)}, and "
+            f"kafka.session_timeout {format_duration(ours)}: the shorter one holds",
+            f"set kafka.session_timeout to {format_duration(found)}",
+        )
+    else:
+        told = f"{name!r}, KIP-848: a silent worker's partitions wait {format_duration(found)}"
+        yield Finding(Level.OK, told)
+
+
 def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     settings, topic = broker.settings, broker.settings.events_topic
     if topic not in broker.report.partitions:
@@ -195,6 +226,7 @@ BROKER_CHECKS: Mapping[str, Check] = {
     "sizes": _asks(_sizes),
     "delays": _asks(_delays),
     "letters": _asks(_letters),
+    "group": _asks(_group),
     "lag": _asks(_lag),
     "clock": _asks(_clock),
 }

@@ -61,11 +61,13 @@ class Settler:
         incarnation: A random number that signs this worker's commits.
         transactional: Whether offsets travel in the batch (exactly once).
         clock: For waits and limits.
+        incremental: Whether a partition that goes is another's (KIP-848), or may be dealt to us
+            again.
         overdue: Told of letters, until they are durable; by default nobody is.
         metrics: Where batches and rebalances are counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a settler knows, each by its name
         self,
         queue: SettleQueue,
         downstream: Downstream,
@@ -74,6 +76,7 @@ class Settler:
         incarnation: int,
         transactional: bool,
         clock: Clock,
+        incremental: bool = False,
         overdue: Overdue | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -83,6 +86,7 @@ class Settler:
         self._incarnation = incarnation
         self._transactional = transactional
         self._clock = clock
+        self._incremental = incremental
         self._overdue = overdue
         self._metrics = metrics or Metrics()
         self.is_member = False
@@ -137,7 +141,7 @@ class Settler:
 
         Their runs go on for as long as they may come back to us; they can store nothing meanwhile.
         """
-        self.is_member = False
+        self.is_member = self._incremental and not lost
         self._metrics.rebalances.add("lost" if lost else "revoked")
         if lost:
             self._give_up(self._partitions.lose(places))
@@ -146,7 +150,10 @@ class Settler:
             # Whoever gets them is not to suspect what we give up: that is no death. [P5]
             self._partitions.close_starts(places)
             self._flush(kafka)
-            self._partitions.part(places)
+            if self._incremental:
+                self._give_up(self._partitions.lose(places))
+            else:
+                self._partitions.part(places)
         for place in places:
             self._committing.pop(place, None)
 

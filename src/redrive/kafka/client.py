@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from redrive.errors import SettingsError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.options import GroupProtocol, KafkaSettings
 
 __all__ = [
     "ALIASES",
@@ -26,7 +26,7 @@ __all__ = [
 ClientConfig = dict[str, str | int | bool]
 
 _OFFSETS_ONLY_BY_SETTLE = "offsets move only when their outcomes are stored"
-_OLD_GROUP_PROTOCOL = "a dead worker's partitions would stand still for 45 s"
+_ONE_OWNER = "one worker must own the same partition of events and retries"
 REFUSED: Mapping[str, str] = {
     "allow.auto.create.topics": "a misspelt topic would be created and silently stay empty",
     "acks": "an outcome counts only when every replica in sync has it",
@@ -38,11 +38,11 @@ REFUSED: Mapping[str, str] = {
     "enable.partition.eof": "the readers of redrive set it themselves",
     "group.id": "set kafka.group_id",
     "group.instance.id": "set worker.id",
-    "group.protocol": _OLD_GROUP_PROTOCOL,
-    "group.remote.assignor": _OLD_GROUP_PROTOCOL,
+    "group.protocol": "set kafka.group_protocol",
+    "group.remote.assignor": _ONE_OWNER,
     "isolation.level": "results of aborted transactions would be read",
     "max.poll.interval.ms": "set kafka.max_poll_interval",
-    "partition.assignment.strategy": "one worker must own the same partition of events and retries",
+    "partition.assignment.strategy": _ONE_OWNER,
     "partitioner": "a key must meet the partition where Java and aiokafka put it",
     "session.timeout.ms": "set kafka.session_timeout",
     "test.mock.num.brokers": "start redrive.kafka.embedded.EmbeddedBroker",
@@ -113,19 +113,20 @@ def consumer_config(
         SettingsError: `kafka.config` holds an option that is refused, or the times do not fit.
     """
     _check_times(settings)
-    beat = min(_HEARTBEAT, settings.session_timeout / 3)
-    ours: ClientConfig = {
-        "auto.offset.reset": "earliest",
-        "heartbeat.interval.ms": max(1, _ms(beat)),
-        **_FETCH,
-        **_FAIR,
-    }
+    ours: ClientConfig = {"auto.offset.reset": "earliest", **_FETCH, **_FAIR}
     fixed: ClientConfig = {
         **_group(settings, read_committed=read_committed),
-        "partition.assignment.strategy": "range",
-        "session.timeout.ms": _ms(settings.session_timeout),
         "max.poll.interval.ms": _ms(settings.max_poll_interval),
     }
+    if settings.group_protocol is GroupProtocol.CLASSIC:
+        beat = min(_HEARTBEAT, settings.session_timeout / 3)
+        ours["heartbeat.interval.ms"] = max(1, _ms(beat))
+        fixed["partition.assignment.strategy"] = "range"
+        fixed["session.timeout.ms"] = _ms(settings.session_timeout)
+    else:
+        # The broker assigns, and says how long a session lasts.
+        fixed["group.protocol"] = "consumer"
+        fixed["group.remote.assignor"] = "range"
     if member is not None:
         fixed["group.instance.id"] = member
     return {**_CLIENT, **ours, **_from_user(settings), **fixed}

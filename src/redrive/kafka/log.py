@@ -29,6 +29,12 @@ _FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+_HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+_ASK_AGAIN_S = 1.0
+
+
+class _SeatHeldError(FencedError):
+    """Our seat is still another's, who may be dead."""
 
 
 class Place(NamedTuple):
@@ -151,6 +157,7 @@ class PollThread:
         listener: Whom to tell.
         pulse: Moved once a turn.
         seat: Ours in the group.
+        incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
         ended: Called once, on this thread, with the error that ended it, or None.
     """
 
@@ -162,6 +169,7 @@ class PollThread:
         listener: Listener,
         pulse: Pulse,
         seat: Seat,
+        incremental: bool = False,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._make_consumer = make_consumer
@@ -169,6 +177,7 @@ class PollThread:
         self._listener = listener
         self._pulse = pulse
         self._seat = seat
+        self._incremental = incremental
         self._held: set[Place] = set()
         self._ended = ended
         self._stop = threading.Event()
@@ -206,20 +215,31 @@ class PollThread:
 
     def _be_a_member(self) -> bool:
         """Poll until told to stop; say whether to join the group anew."""
+        self._fatal = None
         consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
         kafka = _Log(consumer)
         try:
             self._poll(consumer, kafka)
+        except _SeatHeldError as error:
+            if not self._seat.may_wait():
+                raise
+            log.warning("kafka.waiting_for_seat", error=str(error))
+            if self._held:
+                self._part(kafka)
         except FencedError as error:
             if not self._seat.may_join_again():
                 raise
             log.warning("kafka.joining_again", error=str(error))
-            self._fatal = None
-            self._revoke(kafka, sorted(self._held), lost=True)
+            self._part(kafka)
             return True
+        else:
+            return False
         finally:
             consumer.close()
-        return False
+        return not self._stop.wait(_ASK_AGAIN_S)
+
+    def _part(self, kafka: Log) -> None:
+        self._revoke(kafka, sorted(self._held), lost=True)
 
     def _poll(self, consumer: Consumer, kafka: Log) -> None:
         listener = self._listener
@@ -245,7 +265,10 @@ class PollThread:
 
     def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
         self._seat.taken()
-        consumer.assign(partitions)
+        if self._incremental:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
         self._held.update(places := _places(partitions))
         self._listener.assigned(kafka, places)
 
@@ -300,6 +323,8 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
     # Behind the code that says fatal, only the text names the cause.
     if error.code() in _FENCED or _FENCED_TEXT in error.str():
         raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
+    if _HELD_TEXT in error.str():
+        raise _SeatHeldError(f"another worker with this worker.id is in the group: {error.str()}")
     raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
 
 

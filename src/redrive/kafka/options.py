@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redrive.units import Duration
 
-__all__ = ["KafkaSettings"]
+__all__ = ["GroupProtocol", "KafkaSettings"]
+
+
+class GroupProtocol(StrEnum):
+    """How the members of the group agree on who has which partitions."""
+
+    CLASSIC = "classic"
+    CONSUMER = "consumer"
 
 
 class KafkaSettings(BaseModel):
@@ -26,8 +34,14 @@ class KafkaSettings(BaseModel):
     )
     dlq_topic: str = Field("workflow-events-dlq", description="Where dead letters go.")
     group_id: str = Field("redrive", description="The consumer group of the workers.")
+    group_protocol: GroupProtocol = Field(
+        GroupProtocol.CLASSIC,
+        description="`classic`, or `consumer` (KIP-848, Kafka 4.0 or newer).",
+    )
     session_timeout: Duration = Field(
-        timedelta(seconds=30), description="How long a silent worker keeps its partitions."
+        timedelta(seconds=30),
+        description="How long a silent worker keeps its partitions. With `consumer` the broker "
+        "says that; a worker that slept longer than the shorter of the two reads anew.",
     )
     max_poll_interval: Duration = Field(
         timedelta(minutes=5), description="How long the poll thread may be silent."

@@ -59,6 +59,10 @@ def broker_properties(data: Path, ports: Ports) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # A group of the new protocol may have a session as short as a classic one's; 45 s and 5 s
+        # by default.
+        "group.consumer.min.session.timeout.ms": "6000",
+        "group.consumer.min.heartbeat.interval.ms": "1000",
         # After a kill the controller keeps the seat of the dead broker for this long (9 s by
         # default), and the same broker cannot come back before.
         "broker.session.timeout.ms": "3000",

@@ -21,6 +21,7 @@ from redrive.graphs import GraphRegistry, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.langgraph_json import FileGraph
 from redrive.graphs.registry import GraphSource
+from redrive.kafka.group_session import within_session
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.settings import Settings
@@ -121,6 +122,8 @@ class LangGraphKafkaConsumer:
         needs = settings.letters.topic_needs()
         report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
         _check(report)
+        kafka = await asyncio.to_thread(within_session, settings.kafka, clock=self._clock)
+        settings = settings.model_copy(update={"kafka": kafka})
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
         self._processor = WorkflowProcessor(
             registry,

@@ -36,6 +36,7 @@ from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.options import GroupProtocol
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topics import TopicReport
@@ -173,6 +174,7 @@ def _polling(
         listener=settler,
         pulse=pulse,
         seat=seat,
+        incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         ended=upward.ended,
     )
 
@@ -226,6 +228,7 @@ def _settler(
         incarnation=partitions.incarnation,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
+        incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         overdue=overdue,
         metrics=counts,
     )
