@@ -191,7 +191,7 @@ def parse_redrive(arguments: list[str]) -> None:
     """Let the command line read its arguments; it raises for a flag that it does not know."""
     command: Any = typer.main.get_command(app)
     name = "redrive"
-    while hasattr(command, "commands") and not arguments[0].startswith("-"):
+    while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         command = command.commands[name]
     if arguments not in (["--help"], ["--version"]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redrive.cli.audit import audit
 from redrive.cli.exits import ExitCode, needs_extra
 from redrive.cli.options import (
     BootstrapServers,
@@ -25,10 +26,15 @@ from redrive.errors import SettingsError
 if TYPE_CHECKING:  # LangGraph takes its time, and `--help` needs none of it
     from redrive.cli.findings import Finding
 
-__all__ = ["doctor"]
+__all__ = ["app"]
+
+app = typer.Typer(invoke_without_command=True)
+app.command("audit")(audit)
 
 
+@app.callback()
 def doctor(
+    context: typer.Context,
     graph: Graph = None,
     langgraph_json: LanggraphJson = None,
     as_json: Json = False,
@@ -42,6 +48,8 @@ def doctor(
     broker is waited for 5 seconds. Retries of clients are found by looking at the code: a hint, in
     both directions.
     """
+    if context.invoked_subcommand is not None:
+        return
     flags = {
         "graphs": targets(graph) if graph else None,
         "kafka.bootstrap_servers": bootstrap_servers,

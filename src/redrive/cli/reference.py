@@ -43,6 +43,8 @@ def cli_reference() -> str:
 def _commands(command: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - click's classes, which typer brings in a copy of its own
     for name, inner in sorted(getattr(command, "commands", {}).items()):
         if hasattr(inner, "commands"):
+            if inner.invoke_without_command:
+                yield from _page(inner, f"{path} {name}")
             yield from _commands(inner, f"{path} {name}")
         elif not inner.hidden:
             yield from _page(inner, f"{path} {name}")

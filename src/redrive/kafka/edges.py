@@ -18,7 +18,7 @@ from redrive.kafka.log import Place
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
 
-__all__ = ["Edges", "edges", "newest_times"]
+__all__ = ["Edges", "edges", "newest_times", "offsets_since"]
 
 _CALL_S = 3.0
 
@@ -64,6 +64,23 @@ def newest_times(
         for place, info in found.items()
         if info.timestamp >= 0
     }
+
+
+def offsets_since(
+    settings: KafkaSettings,
+    admin: AdminClient,
+    places: Iterable[Place],
+    since: datetime,
+    *,
+    clock: Clock = SYSTEM,
+) -> dict[Place, int | None]:
+    """Return the first offset that bears this time or a later one; None where there is none.
+
+    Raises what `edges` raises.
+    """
+    at = OffsetSpec.for_timestamp(round(since.timestamp() * 1000))
+    found = _listed(settings, admin, list(places), at, IsolationLevel.READ_UNCOMMITTED, clock)
+    return {place: info.offset if info.offset >= 0 else None for place, info in found.items()}
 
 
 def _listed(

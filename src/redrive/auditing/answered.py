@@ -1,0 +1,151 @@
+"""What was asked and what was answered, by event: one result for each record of an event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from redrive.auditing.findings import Finding, Unseen
+from redrive.auditing.ids import unpack
+from redrive.auditing.reach import SKEW_MS, Reach
+from redrive.kafka.log import Place, Record
+
+__all__ = ["Answered", "Tally"]
+
+LONGEST_RUN_MS = 60 * 60 * 1000
+"""Of an event that was published twice, and of which the first record is gone, the first answer is
+taken to have come within this time."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The records and results of one event, as often driven.
+
+    Attributes:
+        given: Results.
+        records: Event records.
+        ended: Those of them that the group had finished before all results were read.
+        due: Those of these whose result cannot have been deleted.
+        unfinished: Those of them that the group surely had not finished when all results were read.
+        first_given_ms: When the first result was written.
+        place: Where the last event record lies; before one was seen, the first result.
+        offset: Its offset there.
+        at_ms: When the first event record was written.
+    """
+
+    given: int = 0
+    records: int = 0
+    ended: int = 0
+    due: int = 0
+    unfinished: int = 0
+    first_given_ms: int = 0
+    place: Place | None = None
+    offset: int = 0
+    at_ms: int = 0
+
+
+class Answered:
+    """The tallies of all events: results are put in first, then event records.
+
+    Args:
+        at_least_once: Whether an event may be answered more than once.
+    """
+
+    def __init__(self, *, at_least_once: bool) -> None:
+        self._tallies: dict[bytes, Tally] = {}
+        self._at_least_once = at_least_once
+        self._places: dict[Place, Place] = {}
+        self.doubled_as_allowed = 0
+
+    def __len__(self) -> int:
+        return len(self._tallies)
+
+    def partition_of(self, key: bytes) -> int | None:
+        """Return the events' partition of an event, if a record of it was seen."""
+        tally = self._tallies.get(key)
+        if tally is None or tally.place is None or not tally.records:
+            return None
+        return tally.place.partition
+
+    def give(self, key: bytes, record: Record) -> None:
+        """Count a result."""
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally(
+                first_given_ms=record.timestamp_ms or 0,
+                place=self._one_of(record.place),
+                offset=record.offset,
+            )
+        tally.given += 1
+
+    def ask(self, key: bytes, record: Record, *, ended: bool, due: bool, unfinished: bool) -> None:
+        """Count an event record."""
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally()
+        if not tally.records:
+            tally.at_ms = record.timestamp_ms or 0
+        tally.records += 1
+        tally.ended += ended
+        tally.due += due
+        tally.unfinished += unfinished
+        tally.place, tally.offset = self._one_of(record.place), record.offset
+
+    def _one_of(self, place: Place) -> Place:
+        # Each record brings an equal one of its own.
+        return self._places.setdefault(place, place)
+
+    def findings(self, events: Reach, unseen: Counter[Unseen]) -> Iterator[Finding]:
+        """Yield what does not come out even; what cannot be told is counted in `unseen`."""
+        for key, tally in self._tallies.items():
+            if tally.given < tally.due:
+                yield _finding("P1", key, tally, _counts("lost", key, tally))
+            elif tally.given < tally.ended:
+                unseen[Unseen.RESULT_MAY_BE_DELETED] += tally.ended - tally.given
+            elif not tally.records:
+                if events.whole:
+                    text = f"a result for {unpack(key)[0]}, which nobody sent"
+                    yield _finding("P2", key, tally, text)
+                else:
+                    unseen[Unseen.EVENT_MAY_BE_DELETED] += 1
+            elif tally.given > tally.records - tally.unfinished:
+                if _may_have_had_earlier(tally, events):
+                    unseen[Unseen.EARLIER_EVENT_MAY_BE_DELETED] += 1
+                else:
+                    yield from self._too_many(key, tally)
+
+    def _too_many(self, key: bytes, tally: Tally) -> Iterator[Finding]:
+        if self._at_least_once:
+            self.doubled_as_allowed += tally.given > tally.records
+        elif tally.given > tally.records:
+            yield _finding("P2", key, tally, _counts("doubled", key, tally))
+        else:
+            text = f"event {unpack(key)[0]} is answered, and the group's offset is not past it"
+            yield _finding("P3", key, tally, f"{text}: it will run again")
+
+
+def _may_have_had_earlier(tally: Tally, events: Reach) -> bool:
+    """Say whether a result may be that of an earlier record of the event, which was not seen."""
+    if events.whole or tally.place is None:
+        return False
+    long_after = tally.at_ms - LONGEST_RUN_MS - SKEW_MS
+    return (
+        not events.covers(long_after, tally.place.partition)
+        or tally.first_given_ms + SKEW_MS < tally.at_ms
+    )
+
+
+def _counts(what: str, key: bytes, tally: Tally) -> str:
+    event_id, count = unpack(key)
+    driven = f", driven {count} times," if count else ""
+    asked = tally.due if what == "lost" else tally.records
+    ended = " that the group has finished" if what == "lost" else ""
+    return (
+        f"{what}: event {event_id}{driven} has {tally.given} results for {asked} record(s){ended}"
+    )
+
+
+def _finding(promise: str, key: bytes, tally: Tally, text: str) -> Finding:
+    event_id, _ = unpack(key)
+    return Finding(promise, text, event_id, place=tally.place, offset=tally.offset)

@@ -1,0 +1,146 @@
+"""An audit of a deployment's topics: reads them and the group's commits, and changes nothing.
+
+The order matters while workers are at work. What the group had finished is read first, so that the
+results of all of it are there; events last, so that each result's event is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from redrive.auditing.findings import Finding
+from redrive.auditing.finished import Finished
+from redrive.auditing.judge import Commits, Judge
+from redrive.auditing.reach import SKEW_MS
+from redrive.auditing.topic_part import OnRead, TopicPart, TopicRead, look_at
+from redrive.clock import SYSTEM, Clock
+from redrive.kafka.committed import committed_by_group
+from redrive.kafka.existing import partitions_of
+from redrive.kafka.log import Committed, Place
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.reach import reach
+
+__all__ = ["Audit", "audit"]
+
+_SKEW = timedelta(milliseconds=SKEW_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was read, and who judges it.
+
+    Attributes:
+        topics: Of events, results and letters, in this order.
+        judge: What it counted.
+        offsets: Findings about what the group has committed.
+        notes: What could not be seen of single partitions, in words.
+        group: Whose commits were read; None where it has committed nothing, so that nobody can say
+            which events have ended.
+    """
+
+    topics: tuple[TopicRead, TopicRead, TopicRead]
+    judge: Judge
+    offsets: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    group: str | None
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong; `judge.unseen` is whole when this has ended."""
+        yield from self.offsets
+        yield from self.judge.findings()
+
+
+def audit(
+    settings: KafkaSettings,
+    *,
+    since: datetime | None = None,
+    at_least_once: bool = False,
+    on_read: OnRead = lambda _topic, _records: None,
+    clock: Clock = SYSTEM,
+) -> Audit:
+    """Read the three topics and the group's commits, and judge them.
+
+    Joins no group, commits nothing, creates nothing. For the memory that it takes see `Judge`.
+
+    Args:
+        settings: How to reach Kafka; whose group.
+        since: Only events that bear this time or a later one; None for all that there are.
+        at_least_once: Whether workers may answer twice.
+        on_read: Called now and then with the topic and how many of its records were read.
+        clock: Measures how long nothing came.
+
+    Raises:
+        KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
+        SettingsError: A topic does not exist, or the client's options cannot work.
+    """
+    admin, _ = reach(settings, clock=clock)
+    # Results follow their events, by another host's clock, and letters lie beside results.
+    early = None if since is None else since - _SKEW
+    earlier = None if since is None else since - 2 * _SKEW
+    before = _committed(settings, clock)
+    results = look_at(settings, admin, settings.results_topic, early, clock=clock)
+    judge = Judge(result_partitions=len(results.edges), at_least_once=at_least_once)
+    judge.take_results(results.records(settings, on_read, clock=clock), results.reach)
+    letters = look_at(settings, admin, settings.dlq_topic, earlier, clock=clock)
+    judge.take_letters(letters.records(settings, on_read, clock=clock), letters.reach)
+    after = _committed(settings, clock)
+    events = look_at(settings, admin, settings.events_topic, since, clock=clock)
+    judge.take_events(
+        events.records(settings, on_read, clock=clock),
+        events.reach,
+        commits=Commits.of(before, after),
+        starts=events.starts,
+    )
+    return Audit(
+        (events.read, results.read, letters.read),
+        judge,
+        tuple(_beyond(events, after)),
+        tuple(_notes((events, results, letters), after)),
+        None
+        if all(committed.offset is None for committed in after.values())
+        else settings.group_id,
+    )
+
+
+def _committed(settings: KafkaSettings, clock: Clock) -> dict[Place, Committed]:
+    topic = settings.events_topic
+    numbers = partitions_of(settings, topic, clock=clock)
+    found = committed_by_group(settings, topic, numbers, clock=clock)
+    return {Place(topic, number): committed for number, committed in found.items()}
+
+
+def _beyond(events: TopicPart, commits: Mapping[Place, Committed]) -> Iterator[Finding]:
+    for place, span in events.edges.items():
+        offset = commits[place].offset if place in commits else None
+        if offset is not None and offset > span.end:
+            text = f"partition {place.partition} of the events is committed at {offset}, and ends"
+            yield Finding("P3", f"{text} at {span.end}", place=place, offset=offset)
+
+
+def _notes(
+    parts: tuple[TopicPart, TopicPart, TopicPart], commits: Mapping[Place, Committed]
+) -> Iterator[str]:
+    for part in parts:
+        topic = part.read.topic
+        if part.deleted:
+            yield f"{topic}: {part.deleted:,} offsets that it no longer holds"
+        for number in sorted(part.hidden):
+            yield (
+                f"{topic}, partition {number}: what lies behind a transaction that does not end "
+                f"(offset {part.edges[Place(topic, number)].end} was not reached)"
+            )
+    events = parts[0]
+    for place, committed in commits.items():
+        first = events.edges[place].first if place in events.edges else 0
+        if committed.offset is not None and committed.offset < first:
+            yield (
+                f"{place.topic}, partition {place.partition}: {first - committed.offset:,} offsets "
+                "that were deleted though the group had not passed them"
+            )
+        if not Finished.of(committed).readable:
+            yield (
+                f"{place.topic}, partition {place.partition}: which offsets past "
+                f"{committed.offset} are finished: the commit bears no note of ours"
+            )

@@ -1,0 +1,54 @@
+"""What an audit tells: findings, each with the promise that was broken, and what it did not see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from redrive.kafka.log import Place
+
+__all__ = ["Finding", "Unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One promise that was not kept.
+
+    Attributes:
+        promise: Its id, such as `P1`.
+        text: What is wrong, for people; begins with `lost:` or `doubled:` where it is one.
+        event_id: The event, where it can be told.
+        dlq_id: The letter, where it is about one.
+        place: The partition where the record lies that it is about.
+        offset: The record's offset there.
+    """
+
+    promise: str
+    text: str
+    event_id: str | None = None
+    dlq_id: str | None = None
+    place: Place | None = None
+    offset: int | None = None
+
+    @property
+    def look(self) -> str | None:
+        """The command that shows more, if there is one."""
+        if self.event_id is not None:
+            return f"redrive run show {self.event_id} --since 30d"
+        return None if self.dlq_id is None else f"redrive dlq show {self.dlq_id}"
+
+
+class Unseen(StrEnum):
+    """Why something was not judged."""
+
+    RESULT_MAY_BE_DELETED = "events whose results may be older than what the results topic holds"
+    EVENT_MAY_BE_DELETED = "results whose events may be older than what was read"
+    EARLIER_EVENT_MAY_BE_DELETED = (
+        "events with more results than records, of which earlier ones may be older than was read"
+    )
+    LETTER_MAY_BE_DELETED = "results whose letters may be older than what the letters topic holds"
+    SOURCE_MAY_BE_DELETED = "letters whose events are older than what was read"
+    DRIVEN_MAY_BE_DELETED = "redrives whose events may be older than what was read"
+    NO_RESULT = "records on the results topic that are no results"
+    NO_LETTER = "records on the letters topic that are neither letters nor states"
+    FOREIGN_LETTER = "letters that no worker of these topics wrote: not compared with their events"

@@ -1,0 +1,220 @@
+"""The judge: is told all records of the topics, and says which promises were not kept.
+
+Results come first, then letters, then events: so little must be remembered of each event, and an
+event that ends meanwhile is not taken for a lost one. One result for each event record is the rule
+(P1, P2), one whole letter for each that was given up (P6), and no offset passed or forgotten (P3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from redrive.auditing.answered import Answered
+from redrive.auditing.findings import Finding, Unseen
+from redrive.auditing.finished import Finished
+from redrive.auditing.ids import pack
+from redrive.auditing.lettered import Lettered, Seen, read_letter
+from redrive.auditing.reach import Reach
+from redrive.dead_letter.record import DeadLetter
+from redrive.errors import RecordError
+from redrive.events import (
+    TRIGGERED,
+    EventHeaders,
+    WorkflowEvent,
+    WorkflowResultEvent,
+    readable_event_id,
+)
+from redrive.kafka.key_partition import partition_of_key
+from redrive.kafka.log import Committed, Place, Record
+
+__all__ = ["Commits", "Judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """What the group has finished: all that it had when the results were read, and after."""
+
+    before: Mapping[Place, Finished]
+    after: Mapping[Place, Finished]
+
+    @classmethod
+    def of(
+        cls, before: Mapping[Place, Committed], after: Mapping[Place, Committed] | None = None
+    ) -> Commits:
+        """Read commits; without a second look, nothing has moved."""
+        first = {place: Finished.of(committed) for place, committed in before.items()}
+        if after is None:
+            return cls(first, first)
+        return cls(first, {place: Finished.of(committed) for place, committed in after.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an event record asks for: an answer under this id, if any."""
+
+    event_id: str | None
+    count: int = 0
+    readable: bool = True
+    driven: bytes | None = None
+
+
+class Judge:
+    """Takes the records of the three topics, in the order of its methods.
+
+    Memory grows by about 400 bytes an event, whatever the records' own sizes.
+
+    Args:
+        result_partitions: How many the results topic has, where results lie by their keys.
+        at_least_once: Whether workers may answer twice.
+    """
+
+    def __init__(
+        self, *, result_partitions: int | None = None, at_least_once: bool = False
+    ) -> None:
+        self._result_partitions = result_partitions
+        self._answered = Answered(at_least_once=at_least_once)
+        self._lettered = Lettered(at_least_once=at_least_once)
+        self._events, self._results, self._letters = Reach(), Reach(), Reach()
+        self._starts: Mapping[Place, int] = {}
+        self._found: list[Finding] = []
+        self.results = Counter[str]()
+        self.events = Counter[str]()
+        self.unseen = Counter[Unseen]()
+
+    @property
+    def letters(self) -> Counter[str]:
+        """Letters by their reason."""
+        return self._lettered.reasons
+
+    @property
+    def states(self) -> Counter[str]:
+        """Letters by where they stand."""
+        return self._lettered.states
+
+    @property
+    def doubled_as_allowed(self) -> int:
+        """Events that were answered more than once, where that is allowed."""
+        return self._answered.doubled_as_allowed
+
+    def take_results(self, records: Iterable[Record], reach: Reach) -> None:
+        """Take the results, all that were there when the group had finished what it had."""
+        self._results = reach
+        for record in records:
+            reach.note(record)
+            try:
+                result = WorkflowResultEvent.from_bytes(record.value)
+            except RecordError:
+                self.unseen[Unseen.NO_RESULT] += 1
+                continue
+            self._look_where_it_lies(record)
+            self.results[result.status.value] += 1
+            key = pack(result.correlation_id, result.run.redrive_count if result.run else 0)
+            self._answered.give(key, record)
+            if result.error_info is not None and result.error_info.dlq_id is not None:
+                self._lettered.name(result.error_info.dlq_id, key, record)
+
+    def take_letters(self, records: Iterable[Record], reach: Reach) -> None:
+        """Take letters and their states, read after the results."""
+        self._letters = reach
+        for record in records:
+            reach.note(record)
+            found = read_letter(record)
+            if found is None:
+                self.unseen[Unseen.NO_LETTER] += 1
+            elif isinstance(found, DeadLetter):
+                if not self._lettered.letter(found, record):
+                    self.unseen[Unseen.FOREIGN_LETTER] += 1
+            else:
+                self._lettered.state(found, record)
+
+    def take_events(
+        self,
+        records: Iterable[Record],
+        reach: Reach,
+        *,
+        commits: Commits,
+        starts: Mapping[Place, int],
+    ) -> None:
+        """Take the events, read after all else.
+
+        Args:
+            records: The events.
+            reach: How far back they are seen.
+            commits: What the group has finished of them.
+            starts: Each partition of the events, with the offset from which on it was read.
+        """
+        self._events, self._starts = reach, starts
+        for record in records:
+            reach.note(record)
+            ended = _finished(commits.before, record.place).has(record.offset)
+            asked = _asked(record)
+            has_letter = self._lettered.event(record, driven=asked.driven if asked else None)
+            if asked is None:
+                self.events["skipped" if ended else "open"] += 1
+                continue
+            if ended and not asked.readable and not has_letter:
+                self._miss_letter(record, asked)
+            if asked.event_id is None:
+                self.events["unreadable" if ended else "open"] += 1
+                continue
+            self._ask(record, asked.event_id, asked.count, ended=ended, commits=commits)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong, once all was taken; `unseen` is whole when this has ended."""
+        yield from self._answered.findings(self._events, self.unseen)
+        seen = Seen(self._starts, self._events, self._letters)
+        yield from self._lettered.findings(self._answered, seen, self.unseen)
+        yield from self._found
+
+    def _ask(
+        self, record: Record, event_id: str, count: int, *, ended: bool, commits: Commits
+    ) -> None:
+        seen = self._results.covers(record.timestamp_ms, self._result_place(event_id))
+        self._answered.ask(
+            pack(event_id, count),
+            record,
+            ended=ended,
+            due=ended and seen,
+            unfinished=_finished(commits.after, record.place).lacks(record.offset),
+        )
+        self.events["ended" if ended else "open"] += 1
+
+    def _miss_letter(self, record: Record, asked: _Asked) -> None:
+        if not self._letters.covers(record.timestamp_ms, record.place.partition):
+            self.unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
+            return
+        text = f"lost: the unreadable event at {record.place}, {record.offset} has no letter"
+        found = Finding("P6", text, asked.event_id, place=record.place, offset=record.offset)
+        self._found.append(found)
+
+    def _look_where_it_lies(self, record: Record) -> None:
+        # After partitions were added, or with another producer, keys say nothing of older results.
+        if self._result_partitions is not None and record.place.partition != partition_of_key(
+            record.key or b"", partitions=self._result_partitions
+        ):
+            self._result_partitions = None
+
+    def _result_place(self, event_id: str) -> int | None:
+        if self._result_partitions is None or self._results.whole:
+            return None
+        key = event_id.encode("utf-8", "surrogatepass")
+        return partition_of_key(key, partitions=self._result_partitions)
+
+
+def _finished(of: Mapping[Place, Finished], place: Place) -> Finished:
+    return of.get(place) or Finished(None)
+
+
+def _asked(record: Record) -> _Asked | None:
+    """Return what an event record asks for; None where nothing is to be done."""
+    try:
+        headers = EventHeaders.read(record.headers)
+        event = WorkflowEvent.from_bytes(record.value)
+    except RecordError:
+        return _Asked(readable_event_id(record.value), readable=False)
+    if event.event_type != TRIGGERED:
+        return None
+    driven = None if headers.of is None else pack(headers.of, headers.count)
+    return _Asked(event.event_id, headers.count, driven=driven)

@@ -1,0 +1,212 @@
+"""What letters say of events: whole, one for each event record that was given up, none missing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from redrive.auditing.answered import Answered
+from redrive.auditing.findings import Finding, Unseen
+from redrive.auditing.ids import pack, unpack
+from redrive.auditing.reach import Reach
+from redrive.dead_letter.record import DeadLetter, dlq_id
+from redrive.dead_letter.states import RECORD_HEADER, LetterState, State
+from redrive.events import RawHeaders
+from redrive.kafka.log import Place, Record
+
+__all__ = ["Lettered", "Seen", "read_letter"]
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(slots=True)
+class _Letters:
+    """The letters of one event record: how many, and the digest of what the first one keeps."""
+
+    dlq_id: bytes
+    kept: bytes
+    place: Place
+    offset: int
+    count: int = 1
+    met: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """That a result names a letter: of which event, and when it was written."""
+
+    key: bytes
+    at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Driven:
+    """That a state record says a letter was driven."""
+
+    place: Place
+    offset: int
+    at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What of events and letters was seen; `starts`: from which offset on, by partition."""
+
+    starts: Mapping[Place, int]
+    events: Reach
+    letters: Reach
+
+
+class Lettered:
+    """All letters: what results name is put in first, then letters and states, then events.
+
+    Args:
+        at_least_once: Whether a letter may lie there twice.
+    """
+
+    def __init__(self, *, at_least_once: bool) -> None:
+        self._at_least_once = at_least_once
+        self._named: dict[bytes, _Named] = {}
+        self._letters: dict[tuple[Place, int], _Letters] = {}
+        self._driven: dict[bytes, _Driven] = {}
+        self._states: dict[bytes, State] = {}
+        self._found: list[Finding] = []
+        self.reasons = Counter[str]()
+
+    @property
+    def states(self) -> Counter[str]:
+        """How the letters stand, by the last state of each."""
+        moved = Counter(state.value for state in self._states.values())
+        moved[State.OPEN.value] += max(0, self.reasons.total() - moved.total())
+        return moved
+
+    def name(self, letter_id: str, key: bytes, record: Record) -> None:
+        """Note that a result names a letter."""
+        self._named[pack(letter_id)] = _Named(key, record.timestamp_ms)
+
+    def state(self, state: LetterState, record: Record) -> None:
+        """Take a state record."""
+        self._states[pack(state.dlq_id)] = state.state
+        if state.state is State.REDRIVEN:
+            driven = _Driven(record.place, record.offset, record.timestamp_ms)
+            self._driven[pack(state.dlq_id, state.redrive_count)] = driven
+
+    def letter(self, letter: DeadLetter, record: Record) -> bool:
+        """Take a letter; say whether it is a worker's, whose event is named in it."""
+        self.reasons[letter.reason.value] += 1
+        packed = pack(letter.dlq_id)
+        self._named.pop(packed, None)
+        source = letter.source
+        ours = dlq_id(source.topic, source.partition, source.offset, count=letter.redrive_count)
+        if ours != letter.dlq_id:
+            return False
+        at = (Place(source.topic, source.partition), source.offset)
+        there = self._letters.get(at)
+        if there is not None:
+            there.count += 1
+        kept = _digest(source.key, source.value, source.headers)
+        if there is None:
+            self._letters[at] = _Letters(packed, kept, record.place, record.offset)
+        elif there.kept != kept:
+            self._found.append(_altered(packed, record, at))
+        if record.key != source.key or record.place.partition != source.partition:
+            text = f"letter {letter.dlq_id} does not lie by the key and partition of its event {at}"
+            self._found.append(_of_letter("P6", packed, record.place, record.offset, text))
+        return True
+
+    def event(self, record: Record, *, driven: bytes | None) -> bool:
+        """Compare an event record with its letter; say whether it has one.
+
+        Args:
+            record: The event record.
+            driven: Packed, the letter that was driven with it.
+        """
+        if driven is not None:
+            self._driven.pop(driven, None)
+        at = (record.place, record.offset)
+        there = self._letters.get(at)
+        if there is None:
+            return False
+        there.met = True
+        if there.kept != _digest(record.key, record.value, record.headers):
+            self._found.append(_altered(there.dlq_id, record, at))
+        return True
+
+    def findings(
+        self, answered: Answered, seen: Seen, unseen: Counter[Unseen]
+    ) -> Iterator[Finding]:
+        """Yield what is wrong with letters; what cannot be told is counted in `unseen`.
+
+        Args:
+            answered: Knows where events lie.
+            seen: How far back events and letters are seen.
+            unseen: Is added to.
+        """
+        yield from self._found
+        for at, letters in self._letters.items():
+            yield from self._of_event(at, letters, seen.starts, unseen)
+        for packed, named in self._named.items():
+            if seen.letters.covers(named.at_ms, answered.partition_of(named.key)):
+                letter_id, (event_id, _) = unpack(packed)[0], unpack(named.key)
+                text = f"lost: a result names the letter {letter_id}, which is not there"
+                yield Finding("P6", text, event_id, letter_id)
+            else:
+                unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
+        for packed, driven in self._driven.items():
+            if seen.events.covers(driven.at_ms, driven.place.partition):
+                text = f"letter {unpack(packed)[0]} was driven, and its event is not there"
+                yield _of_letter("P13", packed, driven.place, driven.offset, text)
+            else:
+                unseen[Unseen.DRIVEN_MAY_BE_DELETED] += 1
+
+    def _of_event(
+        self,
+        at: tuple[Place, int],
+        letters: _Letters,
+        starts: Mapping[Place, int],
+        unseen: Counter[Unseen],
+    ) -> Iterator[Finding]:
+        place, offset = letters.place, letters.offset
+        if letters.count > 1 and not self._at_least_once:
+            text = f"doubled: {letters.count} letters for the event at {at}"
+            yield _of_letter("P2", letters.dlq_id, place, offset, text)
+        if letters.met:
+            return
+        if at[0] not in starts:
+            unseen[Unseen.FOREIGN_LETTER] += 1
+        elif at[1] < starts[at[0]]:
+            unseen[Unseen.SOURCE_MAY_BE_DELETED] += 1
+        else:
+            letter_id, _ = unpack(letters.dlq_id)
+            text = f"letter {letter_id} is of a record that is not there: {at}"
+            yield _of_letter("P6", letters.dlq_id, place, offset, text)
+
+
+def read_letter(record: Record) -> DeadLetter | LetterState | None:
+    """Read a record of the letters topic; None when it is neither a letter nor a state."""
+    kind = dict(record.headers).get(RECORD_HEADER, b"letter")
+    value = record.value or b""
+    try:
+        if kind == b"letter":
+            return DeadLetter.model_validate_json(value)
+        return LetterState.model_validate_json(value) if kind == b"state" else None
+    except ValidationError:
+        return None
+
+
+def _altered(packed: bytes, record: Record, at: tuple[Place, int]) -> Finding:
+    text = f"letter {unpack(packed)[0]} is not byte-equal to its event {at}"
+    return _of_letter("P6", packed, record.place, record.offset, text)
+
+
+def _of_letter(promise: str, packed: bytes, place: Place, offset: int, text: str) -> Finding:
+    return Finding(promise, text, dlq_id=unpack(packed)[0], place=place, offset=offset)
+
+
+def _digest(key: bytes | None, value: bytes | None, headers: RawHeaders) -> bytes:
+    whole = repr((key, value, [(name, text) for name, text in headers])).encode()
+    return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,70 @@
+"""`redrive doctor audit`: whether a deployment's own topics show that every promise was kept."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.letter_flags import parse_flag_time
+from redrive.cli.options import BootstrapServers, Config, Json, start
+from redrive.cli.output import note, print_json
+
+__all__ = ["audit"]
+
+
+def audit(
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only events from then on: 24h, 3d ago, or ISO 8601."),
+    ] = None,
+    as_json: Json = False,
+    bootstrap_servers: BootstrapServers = None,
+    config: Config = None,
+) -> None:
+    """Judge what lies on the topics: lost events, second answers, offsets, altered letters.
+
+    Reads the events, results and letters topics and the group's commits, while workers are at work
+    or not; joins no group, commits nothing, changes nothing. Ends with 0 when nothing was found,
+    with 1 when a promise was broken, with 2 when it could not look. What it could not see, such as
+    records that are deleted, it says.
+    """
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+
+    from redrive.auditing.audit import audit as read_and_judge  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.cli.audit_page import audit_json, audit_page, told_of  # noqa: PLC0415 - as above
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+    from redrive.consumer.options import Delivery  # noqa: PLC0415 - as above
+
+    at_least_once = settings.worker.delivery is Delivery.AT_LEAST_ONCE
+    from_then = None if since is None else parse_flag_time("since", since, SYSTEM.now())
+    with_progress = sys.stderr.isatty()
+    found = read_and_judge(
+        settings.kafka,
+        since=from_then,
+        at_least_once=at_least_once,
+        on_read=_tell if with_progress else lambda _topic, _records: None,
+    )
+    if with_progress:
+        sys.stderr.write("\r\x1b[K")
+    told = told_of(found, since=from_then)
+    if as_json:
+        print_json(audit_json(told))
+    else:
+        audit_page(told)
+    if found.group is None and found.topics[0].total:
+        raise CommandError(
+            ExitCode.SETTINGS,
+            f"group {settings.kafka.group_id!r} has committed nothing: which events have ended "
+            "cannot be told. Is kafka.group_id the one of the workers?",
+        )
+    if told.counts:
+        note(f"{told.counts.total()} finding(s)")
+        raise typer.Exit(ExitCode.ENDED_BADLY)
+
+
+def _tell(topic: str, records: int) -> None:
+    sys.stderr.write(f"\r{topic}: {records:,} records\x1b[K")
+    sys.stderr.flush()

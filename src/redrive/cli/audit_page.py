@@ -1,0 +1,167 @@
+"""What `redrive doctor audit` prints: what was read, how it ended, what is wrong or unseen."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from redrive.auditing.audit import Audit
+from redrive.auditing.findings import Finding
+from redrive.auditing.topic_part import TopicRead
+from redrive.cli.output import print_table, visible
+from redrive.telemetry.redact import BUILT_IN
+
+__all__ = ["Told", "audit_json", "audit_page", "told_of"]
+
+MAX_LISTED = 100
+"""Findings of one promise that are listed; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An audit that has ended.
+
+    Attributes:
+        audit: What was read and counted.
+        since: From when on events were read.
+        counts: Findings by promise.
+        listed: The first ones of each promise.
+        unseen: What was not judged, and how often, in words.
+    """
+
+    audit: Audit
+    since: datetime | None
+    counts: Counter[str]
+    listed: tuple[Finding, ...]
+    unseen: tuple[str, ...]
+
+
+def told_of(audit: Audit, *, since: datetime | None) -> Told:
+    """End the audit: count its findings, and keep the first ones of each promise."""
+    counts = Counter[str]()
+    listed = []
+    for finding in audit.findings():
+        counts[finding.promise] += 1
+        if counts[finding.promise] <= MAX_LISTED:
+            listed.append(finding)
+    return Told(audit, since, counts, tuple(listed), tuple(_unseen(audit, since)))
+
+
+def audit_page(told: Told) -> None:
+    """Print it for people."""
+    judge = told.audit.judge
+    print_table(["topic", "records", "from", "to", "partitions"], _topics(told.audit))
+    sys.stdout.write("\n")
+    rows = [
+        *_rows("events", judge.events),
+        *_rows("results", judge.results),
+        *_rows("letters by reason", judge.letters),
+        *_rows("letters by state", judge.states),
+    ]
+    print_table(["what", "", "count"], rows)
+    sys.stdout.write("\n")
+    for finding in told.listed:
+        _print(finding)
+    if not told.counts:
+        sys.stdout.write("no promise was broken, as far as this could see\n")
+    for promise, count in sorted(told.counts.items()):
+        more = f", of which {MAX_LISTED} are listed" if count > MAX_LISTED else ""
+        sys.stdout.write(f"{promise}: {count:,} finding(s){more}\n")
+    sys.stdout.write("\ncould not see:\n")
+    for line in told.unseen or ("nothing was hidden",):
+        sys.stdout.write(f"  {visible(line)}\n")
+
+
+def audit_json(told: Told) -> dict[str, object]:
+    """Return it for programs, masked."""
+    judge = told.audit.judge
+    whole: dict[str, object] = {
+        "since": None if told.since is None else told.since.isoformat(),
+        "topics": [
+            {
+                "topic": read.topic,
+                "partitions": len(read.records),
+                "records": read.total,
+                "oldest": _text(read.oldest_ms),
+                "newest": _text(read.newest_ms),
+            }
+            for read in told.audit.topics
+        ],
+        "events": dict(judge.events),
+        "results": dict(judge.results),
+        "letters": dict(judge.letters),
+        "letter_states": {name: count for name, count in judge.states.items() if count},
+        "doubled_as_allowed": judge.doubled_as_allowed,
+        "counts": dict(told.counts),
+        "findings": [_finding(finding) for finding in told.listed],
+        "could_not_see": list(told.unseen),
+    }
+    return BUILT_IN.within(whole)
+
+
+def _topics(audit: Audit) -> list[list[str]]:
+    return [
+        [read.topic, f"{read.total:,}", *_span(read), _by_partition(read)] for read in audit.topics
+    ]
+
+
+def _span(read: TopicRead) -> tuple[str, str]:
+    return _text(read.oldest_ms) or "", _text(read.newest_ms) or ""
+
+
+def _by_partition(read: TopicRead) -> str:
+    counts = sorted(read.records.values())
+    if not counts:
+        return "0"
+    return f"{len(counts)}, of {counts[0]:,} to {counts[-1]:,} records"
+
+
+def _rows(what: str, counts: Counter[str]) -> Iterator[list[str]]:
+    for name, count in counts.most_common():
+        if count:
+            yield [what, name, f"{count:,}"]
+
+
+def _print(finding: Finding) -> None:
+    sys.stdout.write(f"{finding.promise}  {visible(BUILT_IN.mask(finding.text))}\n")
+    if finding.place is not None:
+        topic, partition = finding.place
+        sys.stdout.write(f"    {topic}, partition {partition}, offset {finding.offset}\n")
+    if finding.look is not None:
+        sys.stdout.write(f"    {visible(finding.look)}\n")
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    topic, partition = finding.place or (None, None)
+    return {
+        "promise": finding.promise,
+        "what": finding.text,
+        "event_id": finding.event_id,
+        "dlq_id": finding.dlq_id,
+        "topic": topic,
+        "partition": partition,
+        "offset": finding.offset,
+        "look": finding.look,
+    }
+
+
+def _unseen(audit: Audit, since: datetime | None) -> Iterator[str]:
+    if since is not None:
+        yield f"events before {since.replace(microsecond=0).isoformat()}: not asked for"
+    yield from audit.notes
+    for what, count in audit.judge.unseen.items():
+        yield f"{count:,} {what.value}"
+    if audit.judge.doubled_as_allowed:
+        yield (
+            f"{audit.judge.doubled_as_allowed:,} events with more results than records: allowed, "
+            "as worker.delivery is at_least_once"
+        )
+
+
+def _text(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()

@@ -1,0 +1,401 @@
+"""`redrive doctor audit` on a real broker: clean where all is well, damage by its name.
+
+Damage is done by hand, to topics that are filled by hand, and by a worker that is known to be bad.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+from tests.kafka.conftest import MakeStage
+from tests.kafka.dlq_commands import dlq
+from typer.testing import CliRunner
+
+from redrive.cli.app import app
+from redrive.clock import SYSTEM
+from redrive.dead_letter.record import DeadLetter, dlq_id
+from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
+from redrive.events import ErrorInfo, ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.kafka.client import producer_config
+from redrive.kafka.connect import make_producer
+from redrive.kafka.log import Committed, Place
+from redrive.retry.kinds import Kind, Reason
+from redrive.state.offsets import Note, encode
+from redrive.testing.journal import read_journal
+from redrive.testing.letters import dead_letter, store_letters
+from redrive.testing.reading import committed_offsets, end_offsets
+from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
+
+KNOWN_BAD = Path(__file__).parents[1] / "chaos" / "known_bad.py"
+PAGE = Path(__file__).parents[2] / "docs" / "auditing.md"
+GRAPH = ("--graph", "*=fates:quick")
+FATES = {"success": 150, "transient": 20, "permanent": 20}
+UNREADABLE, EXPIRED, SKIPPED = 5, 5, 5
+LAST = 4
+
+Told = dict[str, Any]
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage, command_at: Callable[[Stage], None]) -> Stage:
+    made = make_stage(
+        partitions=2, REDRIVE_CHECKPOINTS__URL="none", REDRIVE_RETRY__INITIAL_DELAY="100ms"
+    )
+    command_at(made)
+    return made
+
+
+@pytest.fixture
+def filled(stage: Stage) -> Stage:
+    """Five events, the last one given up, all of it as a worker leaves it behind."""
+    asked = [event({"n": n}) for n in range(LAST + 1)]
+    stage.send(asked, partition=0)
+    answer(stage, *asked[:LAST])
+    letter = letter_of(stage, asked[LAST], LAST)
+    store_letters(stage.kafka_settings(), [letter])
+    answer(stage, asked[LAST], letter=letter.dlq_id)
+    commit(stage, LAST + 1)
+    stage.folder.joinpath("asked").write_text(" ".join(e.event_id for e in asked))
+    return stage
+
+
+def audit(*arguments: str) -> tuple[int, Told]:
+    result = CliRunner().invoke(app, ["doctor", "audit", *arguments, "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def asked_of(stage: Stage) -> list[str]:
+    return stage.folder.joinpath("asked").read_text().split()
+
+
+def letter_of(stage: Stage, asked: WorkflowEvent, offset: int) -> DeadLetter:
+    return dead_letter(asked, topic=stage.topics.events, offset=offset)
+
+
+def answer(stage: Stage, *asked: WorkflowEvent | str, letter: str | None = None) -> None:
+    for one in asked:
+        event_id = one if isinstance(one, str) else one.event_id
+        write(stage, stage.topics.results, event_id, result(event_id, letter).to_bytes())
+
+
+def result(event_id: str, letter: str | None) -> WorkflowResultEvent:
+    info = None
+    if letter is not None:
+        info = ErrorInfo(
+            kind=Kind.PERMANENT,
+            type="ValueError",
+            message="no",
+            reason=Reason.PERMANENT,
+            attempts=1,
+            exhausted=False,
+            dlq_id=letter,
+        )
+    return WorkflowResultEvent(
+        correlation_id=event_id,
+        workflow_id="fates",
+        workflow_run_id="test-run",
+        status=ResultStatus.SUCCESS if letter is None else ResultStatus.ERROR,
+        timestamp=SYSTEM.now(),
+        error_info=info,
+    )
+
+
+def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None:  # noqa: ANN401 - of the producer
+    producer = make_producer(producer_config(stage.kafka_settings()))
+    producer.produce(topic, value, key, **more)
+    assert producer.flush(30) == 0
+
+
+def commit(stage: Stage, offset: int) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    at = TopicPartition(stage.topics.events, 0, offset, metadata=encode(Note(1, 1)))
+    asked = [ConsumerGroupTopicPartitions(stage.topics.group, [at])]
+
+    def committed() -> bool:
+        (future,) = admin.alter_consumer_group_offsets(asked).values()
+        return all(part.error is None for part in future.result(timeout=30).topic_partitions)
+
+    # A coordinator that was just chosen is not ready at once.
+    wait_until(committed, timeout_s=60, what="the group's offset is set")
+
+
+def committed_now(stage: Stage) -> Mapping[Place, Committed]:
+    return committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
+
+
+def delete(stage: Stage, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    ends = end_offsets(stage.bootstrap_servers, topic)
+    asked = [TopicPartition(*place, end) for place, end in ends.items() if end]
+    for future in admin.delete_records(asked).values():
+        future.result(timeout=30)
+
+
+def test_a_healthy_deployment_with_letters_and_a_redrive_is_clean(stage: Stage) -> None:
+    past = str(round((SYSTEM.now().timestamp() - 60) * 1000))
+    stage.send((event({}) for _ in range(EXPIRED)), headers={"redrive-deadline": past})
+    stage.send(event({"fate": fate}) for fate, count in FATES.items() for _ in range(count))
+    stage.send(b"{not JSON" for _ in range(UNREADABLE))
+    kind = {"event_type": "workflow.completed"}
+    stage.send(event({}).model_copy(update=kind) for _ in range(SKIPPED))
+    with stage.worker(*GRAPH).running() as worker:
+        stage.wait_settled(timeout_s=120)
+        driven = dlq("redrive", "--reason", "permanent", "--max", "3", "--yes", "--no-wait")
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+    before = committed_now(stage)
+
+    code, told = audit("--since", "1h")
+
+    assert (driven.exit_code, code, told["findings"]) == (0, 0, [])
+    answered = sum(FATES.values()) + EXPIRED
+    assert told["events"] == {"ended": answered + 3, "unreadable": UNREADABLE, "skipped": SKIPPED}
+    assert told["results"] == {
+        "success": FATES["success"] + FATES["transient"],
+        "error": FATES["permanent"] + EXPIRED + 3,
+    }
+    assert told["letters"] == {"permanent": FATES["permanent"] + 3, "unreadable": UNREADABLE}
+    assert told["letter_states"]["redriven"] == 3
+    assert told["topics"][0]["records"] == answered + UNREADABLE + SKIPPED + 3
+    assert committed_now(stage) == before
+    page = CliRunner().invoke(app, ["doctor", "audit"])
+    assert "no promise was broken" in page.output
+    assert "nothing was hidden" in page.output
+
+
+@pytest.mark.invariant("P14")
+def test_what_a_worker_is_at_is_open_and_not_lost(stage: Stage) -> None:
+    with stage.worker(*GRAPH).running() as worker:
+        stage.send([event({"fate": "sleep", "seconds": 30.0}) for _ in range(3)])
+        stage.send([event({}) for _ in range(40)])
+        wait_until(
+            lambda: audit()[1]["results"].get("success") == 40,
+            timeout_s=60,
+            what="the quick ones are answered",
+        )
+
+        code, told = audit()
+
+        assert (code, told["findings"]) == (0, [])
+        assert told["events"] == {"ended": 40, "open": 3}
+        worker.kill()
+
+
+def second_result(stage: Stage) -> str:
+    answer(stage, asked_of(stage)[1])
+    return asked_of(stage)[1]
+
+
+def missing_result(stage: Stage) -> str:
+    sent = event({})
+    stage.send([sent], partition=0)
+    commit(stage, LAST + 2)
+    return sent.event_id
+
+
+def altered_letter(stage: Stage) -> str:
+    sent = event({})
+    stage.send([sent], partition=0)
+    altered = letter_of(stage, sent.model_copy(update={"source": "another"}), LAST + 1)
+    store_letters(stage.kafka_settings(), [altered])
+    answer(stage, sent, letter=altered.dlq_id)
+    commit(stage, LAST + 2)
+    return altered.dlq_id
+
+
+def missing_letter(stage: Stage) -> str:
+    sent = event({})
+    stage.send([sent], partition=0)
+    letter = dlq_id(stage.topics.events, 0, LAST + 1, count=0)
+    answer(stage, sent, letter=letter)
+    commit(stage, LAST + 2)
+    return letter
+
+
+def second_letter(stage: Stage) -> str:
+    asked = event({}).model_copy(update={"event_id": asked_of(stage)[LAST]})
+    letter = letter_of(stage, asked, LAST)
+    store_letters(stage.kafka_settings(), [letter])
+    return letter.dlq_id
+
+
+def letter_of_nothing(stage: Stage) -> str:
+    letter = letter_of(stage, event({}), LAST + 7)
+    store_letters(stage.kafka_settings(), [letter])
+    return letter.dlq_id
+
+
+def unasked_result(stage: Stage) -> str:
+    sent = event({})
+    answer(stage, sent)
+    return sent.event_id
+
+
+def offset_behind(stage: Stage) -> str:
+    commit(stage, LAST)
+    return asked_of(stage)[LAST]
+
+
+def offset_beyond(stage: Stage) -> str:
+    commit(stage, 1_000)
+    return "1000"
+
+
+def lost_redrive(stage: Stage) -> str:
+    letter = dlq_id(stage.topics.events, 0, LAST, count=0)
+    driven = LetterState(
+        dlq_id=letter,
+        event_id=asked_of(stage)[LAST],
+        state=State.REDRIVEN,
+        timestamp=SYSTEM.now(),
+        actor="anna",
+        redrive_count=1,
+    )
+    write(stage, stage.topics.dlq, "k", driven.to_bytes(), headers=[*STATE_HEADERS], partition=0)
+    return letter
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P6", "P13")
+@pytest.mark.parametrize(
+    ("damage", "promise", "text"),
+    [
+        (second_result, "P2", "doubled: event {} has 2 results for 1 record(s)"),
+        (missing_result, "P1", "lost: event {} has 0 results for 1 record(s)"),
+        (altered_letter, "P6", "letter {} is not byte-equal"),
+        (missing_letter, "P6", "lost: a result names the letter {}, which is not there"),
+        (second_letter, "P2", "doubled: 2 letters"),
+        (letter_of_nothing, "P6", "letter {} is of a record that is not there"),
+        (unasked_result, "P2", "a result for {}, which nobody sent"),
+        (offset_behind, "P3", "event {} is answered, and the group's offset is not past it"),
+        (offset_beyond, "P3", "is committed at {}, and ends at 5"),
+        (lost_redrive, "P13", "letter {} was driven, and its event is not there"),
+    ],
+)
+def test_damage_is_found_as_the_promise_that_it_breaks(
+    damage: Callable[[Stage], str], promise: str, text: str, filled: Stage
+) -> None:
+    assert audit()[0] == 0
+
+    about = damage(filled)
+
+    code, told = audit()
+    (found, *_) = [one for one in told["findings"] if text.format(about) in one["what"]]
+    assert (code, found["promise"]) == (1, promise)
+    page = CliRunner().invoke(app, ["doctor", "audit"])
+    assert page.exit_code == 1
+    assert found["look"] is None or found["look"] in page.output
+    if promise == "P1":
+        assert len(told["findings"]) == 1
+
+
+def test_the_commands_of_the_page_run(filled: Stage) -> None:  # noqa: ARG001 - what they look at
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+    codes = [CliRunner().invoke(app, arguments).exit_code for _, *arguments in commands]
+
+    assert len(codes) >= 3
+    assert set(codes) == {0}
+
+
+@pytest.mark.parametrize("topic", ["events", "results", "dlq"])
+def test_what_was_deleted_is_told_as_not_seen(topic: str, filled: Stage) -> None:
+    delete(filled, getattr(filled.topics, topic))
+
+    code, told = audit()
+
+    assert (code, told["findings"]) == (0, [])
+    hidden = {
+        "events": "5 results whose events may be older",
+        "results": "5 events whose results may be older",
+        "dlq": "1 results whose letters may be older",
+    }
+    assert any(line.startswith(hidden[topic]) for line in told["could_not_see"])
+    assert any("offsets that it no longer holds" in line for line in told["could_not_see"])
+
+
+def test_events_before_the_window_are_not_judged(filled: Stage) -> None:
+    missing_result(filled)
+    later = SYSTEM.now() + timedelta(seconds=2)
+    wait_until(lambda: SYSTEM.now() > later, timeout_s=30, what="it is later")
+
+    code, told = audit("--since", later.isoformat())
+
+    assert (code, told["findings"], told["topics"][0]["records"]) == (0, [], 0)
+    assert told["could_not_see"][0].startswith("events before ")
+
+
+def test_a_second_answer_is_allowed_where_workers_deliver_at_least_once(
+    filled: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_result(filled)
+    monkeypatch.setenv("REDRIVE_WORKER__DELIVERY", "at_least_once")
+
+    code, told = audit()
+
+    assert (code, told["findings"], told["doubled_as_allowed"]) == (0, [], 1)
+    assert any("at_least_once" in line for line in told["could_not_see"])
+
+
+def test_an_event_that_was_published_twice_may_be_answered_twice(filled: Stage) -> None:
+    again = event({}).model_copy(update={"event_id": asked_of(filled)[0]})
+    filled.send([again], partition=0)
+    answer(filled, again)
+    commit(filled, LAST + 2)
+
+    code, told = audit()
+
+    assert (code, told["findings"]) == (0, [])
+
+
+def test_a_group_that_has_committed_nothing_leaves_nothing_to_judge(
+    filled: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRIVE_KAFKA__GROUP_ID", f"{filled.topics.group}-typo")
+
+    result = CliRunner().invoke(app, ["doctor", "audit"])
+
+    assert result.exit_code == 2
+    assert "has committed nothing" in result.output
+
+
+def test_a_topic_that_is_not_there_is_named(
+    stage: Stage,  # noqa: ARG001 - the broker
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDRIVE_KAFKA__RESULTS_TOPIC", "no-such-topic")
+
+    result = CliRunner().invoke(app, ["doctor", "audit"])
+
+    assert result.exit_code == 2
+    assert "topic 'no-such-topic' does not exist" in result.output
+
+
+@pytest.mark.invariant("P1")
+def test_a_worker_that_commits_before_it_settles_is_caught(stage: Stage) -> None:
+    bad = stage.worker(
+        *GRAPH, program=(str(KNOWN_BAD),), environ={"BAD": "commits_before_it_settles"}
+    )
+    long = {"fate": "sleep", "seconds": 60.0}
+    with bad.running():
+        stage.send([event(long) for _ in range(4)], partition=0)
+        begun = lambda: len(read_journal(stage.folder / "executions.log")) >= 4  # noqa: E731
+        wait_until(begun, timeout_s=60, what="all have begun")
+        # A commit comes with what is settled.
+        stage.send([event({})], partition=0)
+        wait_until(lambda: audit()[1]["counts"], timeout_s=60, what="something is found")
+        bad.kill()
+
+    code, told = audit()
+
+    assert (code, told["counts"]) == (1, {"P1": 4})
