@@ -98,7 +98,7 @@ class SettleThread:
             return
         log.error("settle.call_abandoned", call=stuck)
         old = self._hands
-        self._abandoned.append(old)
+        self._abandoned = [*(hands for hands in self._abandoned if hands.is_alive), old]
         self._hands = self._make()
         self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
 
@@ -108,7 +108,7 @@ class SettleThread:
 
         Nothing in this process can end them. May be read from any thread.
         """
-        return sum(hands.is_alive for hands in tuple(self._abandoned))
+        return sum(hands.is_alive for hands in self._abandoned)
 
     @property
     def is_open(self) -> bool:
