@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from redrive.graphs.group_commit import GroupCommit, Statement
+from redrive.testing.worker import wait_until
 
 INSERT = "INSERT INTO t (n) VALUES (?)"
 
@@ -104,3 +106,47 @@ def test_a_loop_that_is_gone_stops_no_one(group: GroupCommit, other: sqlite3.Con
 
     assert 2 in numbers(other)
     assert group.read_now(lambda: "still here") == "still here"
+
+
+async def give_room(group: GroupCommit, pages: int) -> None:
+    pragma = f"PRAGMA max_page_count={pages}"
+    await group.read(lambda: group.connection.execute(pragma).fetchone())
+
+
+async def test_a_write_that_finds_no_room_waits_for_it_and_what_fits_goes_on(
+    group: GroupCommit, other: sqlite3.Connection
+) -> None:
+    await group.read(lambda: group.connection.execute("CREATE TABLE big (text)"))
+    await give_room(group, 8)
+    large: list[Statement] = [("INSERT INTO big VALUES (?)", [("x" * 100_000,)])]
+
+    with capture_logs() as logs:
+        waits = asyncio.create_task(group.write(large))
+        gone = asyncio.create_task(group.write([*large, *insert(1)]))
+        await asyncio.to_thread(wait_until, lambda: logs, timeout_s=60, what="the disk is full")
+        await group.write(insert(2))
+        assert (waits.done(), numbers(other)) == (False, [2])
+        gone.cancel()
+        await give_room(group, 1_000)
+        await asyncio.wait_for(waits, 60)
+        await group.write(insert(3))
+
+    # Who gave up waiting may have lost its thread to somebody else.
+    assert numbers(other) == [2, 3]
+    assert other.execute("SELECT count(*) FROM big").fetchone() == (1,)
+    told = [log["event"] for log in logs]
+    assert told == ["checkpoints.disk_full", "checkpoints.disk_has_room"]
+
+
+async def test_who_waits_for_room_at_the_end_is_told_that_there_is_none(
+    group: GroupCommit,
+) -> None:
+    await give_room(group, 2)
+
+    with capture_logs() as logs:
+        waits = asyncio.create_task(group.write(insert(*range(10_000))))
+        await asyncio.to_thread(wait_until, lambda: logs, timeout_s=60, what="the disk is full")
+        await asyncio.to_thread(group.close)
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await waits

@@ -3,6 +3,9 @@
 What a commit costs (a thread hop, a transaction) is paid once for all who wait at that moment, not
 once for each. A caller gets its answer after the commit, never before. Nothing here knows what the
 statements mean.
+
+A write that finds the disk full waits until there is room: that is no failure of the run which
+writes, and it passes for all at once. [P1]
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+import structlog
+
+from redrive.clock import SYSTEM, Clock
+
 __all__ = ["GroupCommit", "Statement"]
 
 Statement = tuple[str, Sequence[tuple[object, ...]]]
@@ -24,6 +31,10 @@ Statement = tuple[str, Sequence[tuple[object, ...]]]
 
 T = TypeVar("T")
 
+log = structlog.get_logger("redrive.checkpoints")
+
+_AGAIN_S = 1.0
+"""How often it is looked whether a full disk has room."""
 # Readers behind a group wait for its commit: a bound keeps that short.
 _MAX_GROUP = 256
 
@@ -64,8 +75,9 @@ class GroupCommit:
     the runs in flight have asked for.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, clock: Clock = SYSTEM) -> None:
         self.connection = connection
+        self._room = _Room(clock)
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="redrive-checkpoints", daemon=True)
         self._closed = False
@@ -116,18 +128,29 @@ class GroupCommit:
     def _work(self) -> None:
         open_for_jobs = True
         while open_for_jobs:
-            taken = [self._jobs.get()]
-            with contextlib.suppress(queue.Empty):
-                while taken[-1] is not None and len(taken) < _MAX_GROUP:
-                    taken.append(self._jobs.get_nowait())
-            open_for_jobs = taken[-1] is not None
+            taken = self._take()
+            open_for_jobs = None not in taken
             group = [job for job in taken if job is not None]
-            self._commit([job for job in group if job.read is None])
-            for job in group:
-                if job.read is not None:
-                    _read(job)
-            _answer(group)
+            reads = [job for job in group if job.read is not None]
+            writes = [job for job in group if job.read is None]
+            # At the end, once more at once: who still waits then is told.
+            writes = self._room.due(at_once=not open_for_jobs) + writes
+            self._commit(writes)
+            for job in reads:
+                _read(job)
+            if open_for_jobs:
+                writes = self._room.without_full(writes)
+            _answer(reads + writes)
         self.connection.close()
+
+    def _take(self) -> list[_Job[Any] | None]:
+        """Wait for a job, as long as no other is due; return what there is. None is the end."""
+        taken: list[_Job[Any] | None] = []
+        with contextlib.suppress(queue.Empty):
+            taken.append(self._jobs.get(timeout=self._room.wait_s))
+            while taken[-1] is not None and len(taken) < _MAX_GROUP:
+                taken.append(self._jobs.get_nowait())
+        return taken
 
     def _commit(self, jobs: Sequence[_Job[Any]]) -> None:
         if not jobs:
@@ -165,6 +188,55 @@ class GroupCommit:
 
 class _NotBegunError(Exception):
     """The transaction could not begin: no job is to blame, and none would fare better alone."""
+
+
+class _Room:
+    """The writes that found the disk full, until they are tried again."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held: list[_Job[Any]] = []
+        self._again = 0.0
+        self._told = False
+
+    @property
+    def wait_s(self) -> float | None:
+        """In how many seconds they are to be tried again; None where there are none."""
+        return max(0.0, self._again - self._clock.monotonic()) if self._held else None
+
+    def due(self, *, at_once: bool) -> list[_Job[Any]]:
+        """Return those to try now."""
+        if not self._held or not (at_once or self.wait_s == 0):
+            return []
+        # Of who waits no more, another worker may have the thread by now: not written. [P2]
+        held, self._held = [job for job in self._held if not job.future.done()], []
+        for job in held:
+            job.error = None
+        return held
+
+    def without_full(self, writes: list[_Job[Any]]) -> list[_Job[Any]]:
+        """Keep the writes that found the disk full; return the others."""
+        full = [job for job in writes if _is_full(job.error)]
+        if full:
+            if not self._held:
+                self._again = self._clock.monotonic() + _AGAIN_S
+            self._held += full
+            self._tell(str(full[0].error))
+        elif writes and not self._held:
+            self._tell(None)
+        return [job for job in writes if not _is_full(job.error)]
+
+    def _tell(self, error: str | None) -> None:
+        if error is not None and not self._told:
+            log.error("checkpoints.disk_full", error=error)
+        elif error is None and self._told:
+            log.info("checkpoints.disk_has_room")
+        self._told = error is not None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _read(job: _Job[Any]) -> None:

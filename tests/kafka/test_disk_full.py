@@ -1,0 +1,165 @@
+"""A disk that is full under the checkpoints, or under the spool: all waits, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from redrive.kafka.topics import create_topics
+from redrive.testing.journal import read_journal
+from redrive.testing.judging import gather, judge
+from redrive.testing.reading import committed_offsets, read_topic
+from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
+
+GRAPH = ("--graph", "*=fates:builder")
+NODES = ("plan", "work", "write")
+RUNS = 40
+LONG_S = 120.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB: the log of SQLite alone grows to 4."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        why = f"cannot mount a small disk, which needs root: {mounted.stderr}"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room there is; return the file to delete for it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65_536, 4096, 1):
+            while True:
+                try:
+                    file.write(b"x" * size)
+                except OSError:
+                    break
+    return filler
+
+
+@pytest.mark.invariant("P1", "P4", "P6")
+def test_runs_wait_while_the_disk_of_their_checkpoints_is_full(
+    make_stage: Callable[..., Stage], small_disk: Path
+) -> None:
+    stage = make_stage(REDRIVE_CHECKPOINTS__URL=f"sqlite:///{small_disk}/checkpoints.db")
+    with stage.worker(*GRAPH).running() as worker:
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=LONG_S)
+        filler = fill(small_disk)
+        stage.send([event({}) for _ in range(RUNS)])
+        worker.wait_for("checkpoints.disk_full", timeout_s=LONG_S)
+        # Longer than the retries of a failure would take, were it taken for one.
+        _outlast(stage, seconds=10.0)
+        assert list(worker.events("run.retry_scheduled")) == []
+        assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
+        assert not stage.settled()
+
+        filler.unlink()
+        stage.wait_settled(timeout_s=LONG_S)
+        worker.wait_for("checkpoints.disk_has_room", timeout_s=LONG_S)
+        assert worker.stop() == 0
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert (verdict.results, verdict.letters) == ({"success": RUNS + 1}, {})
+    executions = Counter(read_journal(stage.folder / "executions.log"))
+    assert set(executions.values()) == {1}
+    assert len(executions) == len(NODES) * (RUNS + 1)
+
+
+@pytest.mark.invariant("P1", "P12")
+def test_a_worker_stops_while_the_disk_is_full_and_the_next_one_ends_its_runs(
+    make_stage: Callable[..., Stage], small_disk: Path
+) -> None:
+    stage = make_stage(
+        REDRIVE_CHECKPOINTS__URL=f"sqlite:///{small_disk}/checkpoints.db",
+        REDRIVE_WORKER__GRACE="2s",
+    )
+    with stage.worker(*GRAPH).running() as worker:
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=LONG_S)
+        filler = fill(small_disk)
+        stage.send([event({}) for _ in range(RUNS)])
+        worker.wait_for("checkpoints.disk_full", timeout_s=LONG_S)
+
+        assert worker.stop(timeout_s=LONG_S) == 0
+
+    assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
+    filler.unlink()
+    with stage.worker(*GRAPH, name="next").running():
+        stage.wait_settled(timeout_s=LONG_S)
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert (verdict.results, verdict.letters) == ({"success": RUNS + 1}, {})
+
+
+@pytest.mark.invariant("P6")
+def test_a_letter_that_the_disk_of_the_spool_does_not_take_raises_the_alarm_and_waits(
+    make_stage: Callable[..., Stage], small_disk: Path
+) -> None:
+    stage = make_stage(
+        partitions=1,
+        REDRIVE_CHECKPOINTS__URL="none",
+        REDRIVE_LETTERS__SPOOL=str(small_disk / "letters.jsonl"),
+        REDRIVE_LETTERS__SPOOL_AFTER="2s",
+    )
+    with stage.worker(*GRAPH).running() as worker:
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=LONG_S)
+        fill(small_disk)
+        _delete_letters(stage)
+        stage.send([event({"fate": "permanent"})])
+        alarm = worker.wait_for("letter.not_spooled", timeout_s=LONG_S)
+        assert "No space left" in str(alarm["error"])
+        committed = committed_offsets(
+            stage.bootstrap_servers, stage.topics.events, stage.topics.group
+        )
+        assert [one.offset for one in committed.values()] == [1]
+
+        create_topics(stage.kafka_settings(), partitions=1)
+        stage.wait_settled(timeout_s=LONG_S)
+        assert worker.stop() == 0
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert (verdict.results, verdict.letters) == ({"success": 1, "error": 1}, {"permanent": 1})
+
+
+def _outlast(stage: Stage, *, seconds: float) -> None:
+    """Look for so long that nothing is given up."""
+    looks = 0
+
+    def enough() -> bool:
+        nonlocal looks
+        looks += 1
+        assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
+        return looks > seconds
+
+    wait_until(enough, timeout_s=LONG_S, what="it was looked often enough", every_s=1.0)
+
+
+def _delete_letters(stage: Stage) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    admin.delete_topics([stage.topics.dlq])[stage.topics.dlq].result(timeout=30)
+    wait_until(
+        lambda: stage.topics.dlq not in admin.list_topics(timeout=10).topics,
+        timeout_s=30,
+        what="the letters topic is gone",
+        every_s=0.2,
+    )
