@@ -92,6 +92,12 @@ def test_the_judge_catches(field: str, change: object, finding: str, evidence: E
     assert any(finding in found for found in judge(doctored).findings)
 
 
+def test_an_event_that_is_open_at_the_end_of_a_run_is_lost(evidence: Evidence) -> None:
+    nothing = dataclasses.replace(evidence, results=[], letters=[], committed={})
+
+    assert judge(nothing).lost == len(evidence.events)
+
+
 def test_a_double_is_told_once_and_as_what_it_is(evidence: Evidence) -> None:
     doubled = dataclasses.replace(evidence, results=[*evidence.results, evidence.results[0]])
 
