@@ -247,11 +247,13 @@ def test_a_missing_right_costs_only_what_it_hides(
     for right in (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS, AclOperation.READ):
         grant(guarded, "reader", right, *topics.names)
     monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", json.dumps(login("reader")))
+    monkeypatch.setenv("REDRIVE_KAFKA__GROUP_PROTOCOL", "consumer")
 
     exit_code, told = doctor("--bootstrap-servers", guarded.servers_with_passwords)
 
     assert exit_code == ExitCode.ENDED_BADLY
-    ((name, (found,)),) = bad(told).items()
-    assert name == "lag"
+    assert bad(told).keys() == {"group", "lag"}
+    (session,), (found,) = bad(told)["group"], bad(told)["lag"]
+    assert "may not be read" in session["what"]
     assert f"who is in group '{stage.topics.group}'" in found["what"]
     assert "kafka-acls.sh --add" in found["what"]

@@ -35,10 +35,10 @@ def test_workers_that_come_and_go_answer_each_event_once(
     )
 
     with one.running(), two.running():
-        two.wait_for("partition.assigned")
+        two.wait_for("partition.assigned", timeout_s=120)
         _wait_for_runs(executions, EVENTS // 5)
         with three.running():
-            three.wait_for("partition.assigned")
+            three.wait_for("partition.assigned", timeout_s=120)
             _wait_for_runs(executions, 2 * EVENTS // 5)
             assert two.stop() == 0
             _wait_for_runs(executions, 3 * EVENTS // 5)
@@ -62,4 +62,4 @@ def _wait_for_runs(executions: Path, count: int) -> None:
     def reached() -> bool:
         return executions.exists() and executions.read_text().count(" write") >= count
 
-    wait_until(reached, timeout_s=90, what=f"{count} runs")
+    wait_until(reached, timeout_s=180, what=f"{count} runs")

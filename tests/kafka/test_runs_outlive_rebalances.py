@@ -27,7 +27,7 @@ def test_runs_on_partitions_that_stay_go_on_while_others_join_and_leave(
     begun = lambda: _executions(stage, "work").total() >= EVENTS  # noqa: E731
 
     with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
-        wait_until(begun, timeout_s=40, what="all runs have begun")
+        wait_until(begun, timeout_s=120, what="all runs have begun")
         for _ in range(JOINS):
             with another_member(stage, GroupProtocol.CLASSIC, having=2):
                 wait_until(lambda: held(worker) == [2, 3], timeout_s=30, what="two are gone")

@@ -21,6 +21,8 @@ FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 FATAL_FENCED = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}")  # noqa: SLF001
 HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 HELD = KafkaError(KafkaError._FATAL, f"Fatal error: {HELD_TEXT}")  # noqa: SLF001
+OLD_TEXT = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
+TOO_OLD = KafkaError(KafkaError._FATAL, f"Fatal error: {OLD_TEXT}: Heartbeat")  # noqa: SLF001
 FATAL = KafkaError(KafkaError._FATAL, "Fatal error: something else")  # noqa: SLF001
 NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
 PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
@@ -286,6 +288,13 @@ def test_a_worker_that_may_not_join_the_group_ends_and_says_what_to_do() -> None
 
     assert isinstance(found, SettingsError)
     assert "kafka.group_id" in str(found)
+
+
+def test_a_worker_whose_broker_does_not_know_the_group_protocol_ends_and_says_what_to_do() -> None:
+    found = end_of(ScriptedConsumer(polled=TOO_OLD, told=None), within_s=5, incremental=True)
+
+    assert isinstance(found, SettingsError)
+    assert "set classic" in str(found)
 
 
 def test_a_member_whose_rights_are_taken_away_goes_on_and_says_what_to_do() -> None:

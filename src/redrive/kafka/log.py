@@ -30,6 +30,7 @@ _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - 
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+_TOO_OLD_TEXT = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 _ASK_AGAIN_S = 1.0
 
 
@@ -325,6 +326,11 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
         raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
     if _HELD_TEXT in error.str():
         raise _SeatHeldError(f"another worker with this worker.id is in the group: {error.str()}")
+    if _TOO_OLD_TEXT in error.str():
+        raise SettingsError(
+            f"this Kafka has no kafka.group_protocol = consumer ({error.str()}): use 4.0 or newer, "
+            "or set classic"
+        )
     raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
 
 
