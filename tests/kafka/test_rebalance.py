@@ -5,9 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.kafka.holding import BOTH_PROTOCOLS, set_session
 
-from redrive.kafka.options import GroupProtocol
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
@@ -16,18 +14,13 @@ EVENTS = 900
 IN_FLIGHT = 16
 
 
-@BOTH_PROTOCOLS
 @pytest.mark.invariant("P1", "P2", "P3", "P4")
-def test_workers_that_come_and_go_answer_each_event_once(
-    make_stage: Callable[..., Stage], protocol: GroupProtocol
-) -> None:
+def test_workers_that_come_and_go_answer_each_event_once(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(
-        REDRIVE_KAFKA__GROUP_PROTOCOL=protocol,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
         REDRIVE_WORKER__IN_FLIGHT=str(IN_FLIGHT),
     )
-    set_session(stage)
     executions = stage.folder / "executions.log"
     stage.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
     one, two, three = (
