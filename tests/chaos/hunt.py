@@ -1,9 +1,8 @@
 """`make known-bad`: each known-bad worker lives through random seeds until the judge catches it.
 
 Seeds with odd numbers run with checkpoints, the others without; who breaks checkpoints has them
-under every seed. At the end the good worker lives
-through every seed at which a bad one was caught: with it, nothing may be found. Exits with 1 when a
-bad worker was never caught, or the good one was.
+under every seed. At the end the good worker lives through every seed at which a bad one was caught:
+with it, nothing may be found. Exits with 1 when a bad worker was never caught, or the good one was.
 """
 
 from __future__ import annotations
