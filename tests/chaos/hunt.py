@@ -1,8 +1,8 @@
 """`make known-bad`: each known-bad worker lives through random seeds until the judge catches it.
 
-Seeds with odd numbers run with checkpoints, the others without. At the end the good worker lives
-through every seed at which a bad one was caught: with it, nothing may be found. Exits with 1 when a
-bad worker was never caught, or the good one was.
+Seeds with odd numbers run with checkpoints, the others without; who breaks checkpoints has them
+under every seed. At the end the good worker lives through every seed at which a bad one was caught:
+with it, nothing may be found. Exits with 1 when a bad worker was never caught, or the good one was.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _SETTINGS = {
     "REDRIVE_RETRY__INITIAL_DELAY": "500ms",
     "REDRIVE_RETRY__MAX_RETRIES": "5",
 }
+_BREAK_CHECKPOINTS = {"writes_checkpoints_unguarded"}
 _MOST_TRIES = {"work": 10}
 """Six attempts, and what deaths may add: attempts are short, and seldom are they hit."""
 
@@ -83,7 +84,7 @@ def chaos_of(bad: str, seed: int) -> Chaos:
     """Return the run of a worker and a seed."""
     return Chaos(
         seed,
-        checkpoints=seed % 2 == 1,
+        checkpoints=seed % 2 == 1 or bad in _BREAK_CHECKPOINTS,
         seconds=20.0,
         make=any_fate_and_fail,
         settings={**_SETTINGS, "BAD": bad},
