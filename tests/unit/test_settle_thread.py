@@ -31,7 +31,7 @@ PURGED = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001
 OUT_OF_PLACE = KafkaError(KafkaError._STATE)  # noqa: SLF001
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 SHORT = CallLimits(
-    init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, abort=0.05, slack=0.05, transaction=30
+    init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, begin=0.05, slack=0.05, transaction=30
 )
 BATCH = Batch(
     number=7,
@@ -134,15 +134,23 @@ def test_records_and_offsets_go_in_one_transaction(
     ]
 
 
-def test_an_abortable_error_aborts_and_keeps_the_producer(
-    factory: Factory, thread: SettleThread, reports: list[Report]
+@pytest.mark.invariant("P1", "P2")
+@pytest.mark.parametrize("call", ["send_offsets_to_transaction", "flush", "commit_transaction"])
+def test_a_producer_does_nothing_more_after_what_it_could_only_abort(
+    call: str, factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
-    factory.scripts = [{"send_offsets_to_transaction": fails(ABORTABLE)}]
+    factory.scripts = [{call: fails(ABORTABLE)}]
 
     assert settle(thread, reports) == Refused(7, ABORTABLE)
 
-    (producer,) = factory.made
-    assert producer.calls[-1] == "abort_transaction"
+    assert_replaced(factory, after=call)
+
+
+def assert_replaced(factory: Factory, *, after: str) -> None:
+    """What the old producer left open is ended by the new one: an abort would let it go on."""
+    old, new = factory.made
+    assert old.calls[-1] == after
+    assert new.calls == ["init_transactions"]
 
 
 @pytest.mark.invariant("P2")
@@ -172,16 +180,12 @@ def test_a_commit_that_fails_is_in_doubt_once_the_new_producer_has_ended_the_old
 
 
 @pytest.mark.invariant("P2", "P7")
-@pytest.mark.parametrize(
-    "call", ["send_offsets_to_transaction", "flush", "commit_transaction", "abort_transaction"]
-)
+@pytest.mark.parametrize("call", ["send_offsets_to_transaction", "flush", "commit_transaction"])
 def test_a_call_that_never_returns_is_abandoned_with_its_producer(
     call: str, factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
     release = threading.Event()
-    factory.scripts = [
-        {call: release.wait, **({} if call != "abort_transaction" else _abort_is_called())}
-    ]
+    factory.scripts = [{call: release.wait}]
 
     report = settle(thread, reports, watch=True)
     calls_before = list(factory.made[0].calls)
@@ -194,10 +198,6 @@ def test_a_call_that_never_returns_is_abandoned_with_its_producer(
     wait_until(lambda: _settle_threads() == 1, timeout_s=5, what="the old thread's end")
     assert thread.left_behind == 0
     assert factory.made[0].calls == calls_before
-
-
-def _abort_is_called() -> dict[str, Callable[[], object]]:
-    return {"send_offsets_to_transaction": fails(ABORTABLE)}
 
 
 _BEFORE: set[threading.Thread] = set()
@@ -216,35 +216,23 @@ def _settle_threads() -> int:
     return sum(thread.name.startswith("redrive-settle") for thread in ours)
 
 
-def test_a_failed_abort_replaces_the_producer(
-    factory: Factory, thread: SettleThread, reports: list[Report]
-) -> None:
-    factory.scripts = [
-        {"flush": fails(ABORTABLE), "abort_transaction": fails(TIMED_OUT)},
-    ]
-
-    assert settle(thread, reports) == Refused(7, ABORTABLE)
-    assert len(factory.made) == 2
-
-
 def test_a_record_that_its_topic_does_not_take_is_named(
     factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
     factory.refused = {1: TOO_LARGE}
 
     assert settle(thread, reports) == Refused(7, TOO_LARGE, frozenset({1}))
-    assert factory.made[0].calls[-1] == "abort_transaction"
+    assert_replaced(factory, after="begin_transaction")
 
 
 @pytest.mark.invariant("P7")
-def test_a_record_that_the_client_itself_refuses_is_named_and_the_producer_kept(
+def test_a_record_that_the_client_itself_refuses_is_named(
     factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
     factory.scripts = [{"produce": fails(GONE)}]
 
     assert settle(thread, reports) == Refused(7, GONE, frozenset({0, 1}))
-    assert len(factory.made) == 1
-    assert factory.made[0].calls[-1] == "abort_transaction"
+    assert_replaced(factory, after="begin_transaction")
 
 
 @pytest.mark.invariant("P7")
@@ -267,8 +255,7 @@ def test_a_topic_that_may_not_be_written_to_makes_every_record_a_suspect(
     factory.scripts = [script]
 
     assert settle(thread, reports) == Refused(7, FORBIDDEN, frozenset({0, 1}))
-    assert len(factory.made) == 1
-    assert factory.made[0].calls[-1] == "abort_transaction"
+    assert_replaced(factory, after="begin_transaction")
 
 
 def test_a_producer_that_another_one_fenced_stops_the_worker(

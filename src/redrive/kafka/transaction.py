@@ -1,10 +1,11 @@
 """The settle thread's hands: the one owner of the Producer, and of every call that can block on it.
 
-One batch at a time. A batch that fails for its own reason is aborted and refused; after any other
-failure, a timeout included, the producer is thrown away: a second call on it can hang for ever,
-whatever limit it was given (librdkafka #5456, #5511). The new producer's `init_transactions` ends
-whatever the old one left open; after it, what a read of the committed offsets says is the truth.
-A call that outlives its limit is abandoned together with its thread. [P2, P7]
+One batch at a time. After any failure, a timeout included, the producer is thrown away: a second
+call on it can hang for ever, whatever limit it was given (librdkafka #5456, #5511), and after an
+abort its next transaction can lose records and say that it is committed (decision 22). The new
+producer's `init_transactions` ends whatever the old one left open; after it, what a read of the
+committed offsets says is the truth. A call that outlives its limit is abandoned together with its
+thread. [P1, P2, P7]
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class CallLimits:
     send_offsets: float = 10.0
     flush: float = 10.0
     commit: float = 10.0
-    abort: float = 5.0
+    begin: float = 5.0
     slack: float = 5.0
     transaction: float = 10.0
     """The broker's own limit for an open transaction (`transaction.timeout.ms`)."""
@@ -268,23 +269,15 @@ class Hands:
                 # Which topic it was, nobody tells: each of them may be the one.
                 why, culprits = broken, frozenset(range(len(batch.records)))
         if self._transactional:
-            self._abort()
+            self._renew()
         return Refused(batch.number, why or "aborted", culprits)
 
     def _broken_by(self) -> KafkaError | None:
         if not self._transactional:
             return None
-        limit = self._limits.abort
+        limit = self._limits.begin
         error = self._bounded("begin_transaction", limit, broken_by, self._open())
         return error if isinstance(error, KafkaError) else None
-
-    def _abort(self) -> None:
-        limit = self._limits.abort
-        try:
-            self._bounded("abort_transaction", limit, self._open().abort_transaction, limit)
-        except KafkaException as exception:
-            log.warning("settle.producer_replaced", error=str(exception.args[0]), call="abort")
-            self._renew()
 
     def _renew(self, *, first: bool = False) -> None:
         """Throw the producer away and open a new one, for as long as that takes.

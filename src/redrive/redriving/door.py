@@ -67,7 +67,7 @@ class InDoubtError(Exception):
 
 
 class RefusedRecordsError(Exception):
-    """Nothing was written: the broker does not take these records, by their index."""
+    """Nothing was written: the broker does not take these records, by their index. Claim again."""
 
     def __init__(self, errors: Mapping[int, str]) -> None:
         super().__init__(f"{len(errors)} record(s) are not taken")
@@ -250,6 +250,8 @@ class KafkaDoor:
                 return
             not_taken = {i: with_advice(e) for i, e in failed.items() if e.code() in RECORD_ERRORS}
             if not_taken:
+                # After an abort, a producer can lose records (decision 22).
+                self._producer = None
                 producer.abort_transaction(_CALL_S)
                 raise RefusedRecordsError(not_taken)
             self._raise_if_forbidden(producer)

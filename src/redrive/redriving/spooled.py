@@ -42,8 +42,7 @@ _LARGEST_BYTES = 64 * 2**20
 _RECORDS_BYTES = 64 * 2**10
 _ABORT_S = 5.0
 _LOOK_S = 0.05
-_TRIES = 3
-# What a record is told for the sake of another one: of its batch, or of the transaction before.
+# What a record is told for the sake of another one of its batch.
 _FOLLOWS = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - the client's names for it
 _ANY_PARTITION = -1
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001 - the client's name for it
@@ -82,11 +81,11 @@ def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM)
     partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
     reading = _Reading(path)
     published = too_large = 0
-    with _producer(settings) as producer:
+    with _sink(settings, partitions) as sink:
         # Only now: whoever began before is fenced, and all that it stored is seen.
         seen = _ids_on_topic(settings, clock)
         for batch in _batches(reading.new_letters(seen)):
-            stored_now = _store(_Sink(producer, settings, partitions), batch)
+            stored_now = _store(sink, batch)
             published += stored_now
             too_large += len(batch) - stored_now
     return SpoolCounts(
@@ -148,34 +147,53 @@ def _batches(letters: Iterable[SpooledLetter]) -> Iterator[list[SpooledLetter]]:
         yield batch
 
 
-@contextmanager
-def _producer(settings: KafkaSettings) -> Iterator[Producer]:
-    """Open the one producer of imports to this topic, and tell what its errors mean."""
-    said = Said(settings.bootstrap_servers)
-    config = producer_config(
-        settings,
-        transactional_id=f"redrive.{settings.dlq_topic}.import",
-        max_message_bytes=_LARGEST_BYTES,
-        max_batch_bytes=_RECORDS_BYTES,
-    )
-    producer = make_producer(config, on_error=said)
-    try:
-        producer.init_transactions(_limit_s(settings))
-        yield producer
-    except KafkaException as exception:
-        producer.poll(0)
-        error = said.refusal or _failed(settings, said.cause(error_of(exception)))
-        # Else it holds the readers of the topic back until its time is over (R18).
-        with suppress(KafkaException):
-            producer.abort_transaction(_ABORT_S)
-        raise error from exception
-
-
-@dataclass(frozen=True, slots=True)
 class _Sink:
-    producer: Producer
-    settings: KafkaSettings
-    partitions: frozenset[int]
+    """Where letters go: the one producer of imports to this topic."""
+
+    def __init__(self, settings: KafkaSettings, partitions: frozenset[int], said: Said) -> None:
+        self.settings = settings
+        self.partitions = partitions
+        self._said = said
+        self.producer = self._opened()
+
+    def renew(self) -> None:
+        """Go on with another producer: after an abort, one can lose records (decision 22)."""
+        self.producer = self._opened()
+
+    def _opened(self) -> Producer:
+        config = producer_config(
+            self.settings,
+            transactional_id=f"redrive.{self.settings.dlq_topic}.import",
+            max_message_bytes=_LARGEST_BYTES,
+            max_batch_bytes=_RECORDS_BYTES,
+        )
+        # What could not even begin is told by its errors.
+        self.producer = make_producer(config, on_error=self._said)
+        try:
+            self.producer.init_transactions(_limit_s(self.settings))
+        except KafkaException:
+            self.producer.poll(0)
+            raise
+        return self.producer
+
+
+@contextmanager
+def _sink(settings: KafkaSettings, partitions: frozenset[int]) -> Iterator[_Sink]:
+    """Open it, and tell what its errors mean."""
+    said = Said(settings.bootstrap_servers)
+    sink: _Sink | None = None
+    try:
+        sink = _Sink(settings, partitions, said)
+        yield sink
+    except KafkaException as exception:
+        if sink is not None:
+            sink.producer.poll(0)
+        error = said.refusal or _failed(settings, said.cause(error_of(exception)))
+        if sink is not None:
+            # Else it holds the readers of the topic back until its time is over (R18).
+            with suppress(KafkaException):
+                sink.producer.abort_transaction(_ABORT_S)
+        raise error from exception
 
 
 def _store(sink: _Sink, batch: Sequence[SpooledLetter]) -> int:
@@ -197,19 +215,12 @@ def _refused_for_size(sink: _Sink, batch: Sequence[SpooledLetter]) -> set[str]:
     Raises:
         KafkaException: It is not stored for another reason.
     """
-    for _ in range(_TRIES):
-        refused = _in_transaction(sink, batch)
-        if not refused:
-            return set()
-        suspects = {dlq_id for dlq_id, error in refused.items() if error.code() in TOO_LARGE}
-        if suspects:
-            return suspects
-        # The transaction after an aborted one can be aborted too, for sequence numbers that the
-        # first one left out: then its records are just purged or timed out, and the next succeeds.
+    refused = _in_transaction(sink, batch)
+    suspects = {dlq_id for dlq_id, error in refused.items() if error.code() in TOO_LARGE}
+    if refused and not suspects:
         told = [error for error in refused.values() if error.code() not in _FOLLOWS]
-        if told:
-            raise KafkaException(told[0])
-    raise KafkaException(next(iter(refused.values())))
+        raise KafkaException(next(iter(told), next(iter(refused.values()))))
+    return suspects
 
 
 def _in_transaction(sink: _Sink, batch: Sequence[SpooledLetter]) -> dict[str, KafkaError]:
@@ -224,7 +235,9 @@ def _in_transaction(sink: _Sink, batch: Sequence[SpooledLetter]) -> dict[str, Ka
             refused[letter.dlq_id] = error_of(exception)
     _flush(sink, refused, limit_s)
     if refused:
+        # Not without it: whoever was fenced by another import learns of it here.
         sink.producer.abort_transaction(limit_s)
+        sink.renew()
     else:
         sink.producer.commit_transaction(limit_s)
     return refused

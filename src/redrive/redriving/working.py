@@ -9,7 +9,7 @@ open may add, the reading has waited for. So nothing is read again for another c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import Protocol
 
@@ -84,14 +84,16 @@ def work(
         KafkaUnavailableError: The broker went away, or commits stay in doubt.
     """
     worker = _Worker(door, partition, job, fold, pace, clock)
-    for _ in range(_MOST_CLAIMS):
+    doubts = 0
+    while doubts < _MOST_CLAIMS:
         try:
-            yield from worker.go()
+            if (yield from worker.go()):
+                return
         except InDoubtError:
-            continue
+            doubts += 1
         except TakenOverError:
             yield worker.taken_over()
-        return
+            return
     raise KafkaUnavailableError(
         f"after {_MOST_CLAIMS} claims it is still not known what was written to partition "
         f"{partition} of the letters: what is, counts; ask again later"
@@ -119,7 +121,8 @@ class _Worker:
         self._doubtful: dict[str, Done] = {}
         self._at: datetime | None = None
 
-    def go(self) -> Iterator[Step]:
+    def go(self) -> Generator[Step, None, bool]:
+        """Go on until all is done; False where records were refused: to be claimed again."""
         self._door.claim()
         yield Step(self._partition)
         read_on(self._door, self._fold)
@@ -131,9 +134,13 @@ class _Worker:
         while pages.follow and (most := self._pace.most()) > 0:
             page = pages.take(most, at=self._clock.now())
             yield Step(self._partition)
-            yield self._write(page)
+            step = self._write(page)
+            yield step
+            if step.refused:
+                return False
         if not pages.follow:
             yield Step(self._partition, refused=self._gone(chosen))
+        return True
 
     def taken_over(self) -> Step:
         """Find out who has taken over, by what they have written since."""
@@ -177,16 +184,14 @@ class _Worker:
         return [Refused(entry, Refusal.NOT_TAKEN, "the letter is there no more") for entry in gone]
 
     def _write(self, page: Page) -> Step:
-        refused: list[Refused] = []
         self._at = page.at
-        while done := page.done:
-            try:
-                self._doubtful = {each.entry.dlq_id: each for each in done}
-                self._door.commit(page.records())
-            except RefusedRecordsError as error:
-                refused += page.drop(error)
-            else:
-                break
+        self._doubtful = {each.entry.dlq_id: each for each in page.done}
+        done, refused = page.done, list[Refused]()
+        try:
+            self._door.commit(page.records())
+        except RefusedRecordsError as error:
+            # Nothing of it is written: what is left of it is chosen again.
+            done, refused = [], page.drop(error)
         self._doubtful.clear()
         self._went(done)
         self._told.update(each.entry.dlq_id for each in refused)
