@@ -108,9 +108,10 @@ def news(one: LetterGroup, now: datetime) -> str:
         seen = f", first seen with graph version {version}" if version else ""
         return f"new since {since}, {runs}{node}{seen}"
     if told.trend is Trend.RISING:
-        span = format_duration(timedelta(seconds=round(told.window.compared.total_seconds())))
-        recent = f"{runs} since {_time(told.window.since, now)}"
-        return f"rising: {recent}, {told.before} in the {span} before; known since {since}"
+        window = told.window
+        recent, before = _span(window.until - window.since), _span(window.compared)
+        spans = f"{runs} in {recent}, {told.before} in the {before} before"
+        return f"rising: {spans}; first at {since}"
     return ""
 
 
@@ -137,6 +138,10 @@ def age(passed: timedelta) -> str:
 
 def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
+
+
+def _span(length: timedelta) -> str:
+    return format_duration(timedelta(seconds=round(length.total_seconds())))
 
 
 def _time(at: datetime, now: datetime) -> str:
