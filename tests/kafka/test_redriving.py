@@ -396,7 +396,7 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     other.begin_transaction()
     other.produce(stage.topics.dlq, b"a worker's", partition=0)
     assert other.flush(10) == 0
-    impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=3)})
+    impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=8)})
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
     admin = make_admin(admin_config(impatient))
     with closing(door_consumer(impatient)) as consumer:

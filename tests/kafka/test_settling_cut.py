@@ -7,10 +7,11 @@ what may start, and once while it settles runs that have ended.
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from redrive.testing.journal import read_journal, went_back
+from redrive.testing.journal import Execution, read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
@@ -27,7 +28,9 @@ def test_a_worker_killed_at_any_step_of_settling_ends_each_run_once(
 ) -> None:
     cuts = [f"{step}:{batch}" for batch in (1, 3) for step in STEPS]
 
-    judged(make_stage, cuts, "--worker-id", "w1")
+    kills = judged(make_stage, cuts, "--worker-id", "w1")
+
+    assert any(kill.about_to_settle for kill in kills)
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P4", "P6")
@@ -37,7 +40,14 @@ def test_what_a_nameless_worker_leaves_open_does_not_keep_the_next_one_from_sett
     judged(make_stage, ["flush:3", "committing:3"])
 
 
-def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -> None:
+class Kill(NamedTuple):
+    """How many node executions had begun by then, and which runs were about to be settled."""
+
+    begun: int
+    about_to_settle: list[str]
+
+
+def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -> list[Kill]:
     stage = make_stage(
         partitions=2,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
@@ -57,24 +67,24 @@ def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -
         stage.wait_settled(timeout_s=100)
         assert lives.stop() == 0
 
-    assert len(list(stage.folder.glob("killed.*"))) == len(cuts)
+    proofs = [proof.read_text().split() for proof in stage.folder.glob("killed.*")]
+    kills = [Kill(int(begun), about_to_settle) for begun, *about_to_settle in proofs]
+    assert len(kills) == len(cuts)
     verdict = judge(gather(stage.bootstrap_servers, stage.topics))
     assert verdict.findings == []
     dead = fates.count("permanent")
     assert verdict.results == {"success": EVENTS - dead, "error": dead}
     assert verdict.letters == {"permanent": dead}
-    assert done_again(stage) == []
-
-
-def done_again(stage: Stage) -> list[str]:
-    """Say which runs did a node that was done: behind the next one, or after they had ended."""
     journal = read_journal(stage.folder / "executions.log")
-    proofs = [proof.read_text().split() for proof in stage.folder.glob("killed.*")]
-    assert any(about_to_settle for _, *about_to_settle in proofs)
-    again = [
+    assert went_back(journal, NODES) + ended_twice(journal, kills) == []
+    return kills
+
+
+def ended_twice(journal: Sequence[Execution], kills: Sequence[Kill]) -> list[str]:
+    """Say which runs did their last node after they had ended."""
+    return [
         f"{event_id}: 'write' again after it had ended"
-        for begun, *about_to_settle in proofs
-        for event_id in about_to_settle
-        if any(e.node == "write" and e.thread.startswith(event_id) for e in journal[int(begun) :])
+        for kill in kills
+        for event_id in kill.about_to_settle
+        if any(e.node == "write" and e.thread.startswith(event_id) for e in journal[kill.begun :])
     ]
-    return went_back(journal, NODES) + again
