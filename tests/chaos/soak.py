@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.chaos.run import quiet, say
 from tests.chaos.steady import MORTAL, STEADY, Breaker, Load
 from tests.chaos.trial import FATES
 
+from redrive.clock import SYSTEM
 from redrive.testing import judge
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
@@ -64,7 +64,7 @@ def sample(members: Members, folder: Path, lives: Lives) -> None:
         fields = dict(line.split(":", 1) for line in status.splitlines())
         lives[process.name, pid].append(
             Sample(
-                at_s=time.monotonic(),
+                at_s=SYSTEM.monotonic(),
                 tasks=int(tasks),
                 threads=int(fields["Threads"]),
                 descriptors=descriptors,
@@ -84,7 +84,7 @@ def minute(began_s: float, members: Members, lives: Lives, load: Load, breaker: 
         for one in members.living()
         for last in lives.get((one.name, one.pid), [])[-1:]
     ]
-    minutes = (time.monotonic() - began_s) / 60
+    minutes = (SYSTEM.monotonic() - began_s) / 60
     return f"{minutes:.0f} min, {load.sent:,} sent, {breaker.done} faults | {' | '.join(told)}"
 
 
@@ -99,7 +99,7 @@ def soak(broker: LocalBroker, folder: Path, *, seconds: float, rate: int, seed: 
         for _ in (STEADY, MORTAL):
             members.join()
         members.wait_until_at_work()
-        began_s = time.monotonic()
+        began_s = SYSTEM.monotonic()
         steady = members.living()[STEADY].pid
         load, breaker = Load(stage, rate, seed), Breaker(members, seed)
         load.start()
@@ -132,15 +132,15 @@ def watch(
 ) -> None:
     """Let things go wrong until the time is over, and look at the workers meanwhile."""
     sample_s, line_s = began_s, began_s + _LINE_S
-    while time.monotonic() < began_s + seconds and load.is_alive():
+    while SYSTEM.monotonic() < began_s + seconds and load.is_alive():
         breaker.turn()
-        if time.monotonic() >= sample_s:
+        if SYSTEM.monotonic() >= sample_s:
             sample_s += _SAMPLE_S
             sample(members, folder, lives)
-        if time.monotonic() >= line_s:
+        if SYSTEM.monotonic() >= line_s:
             line_s += _LINE_S
             say(minute(began_s, members, lives, load, breaker))
-        time.sleep(_TURN_S)
+        SYSTEM.block(_TURN_S)
 
 
 def tell_verdict(stage: Stage) -> str:

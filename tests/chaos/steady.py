@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 
+from redrive.clock import SYSTEM
 from redrive.testing.faults import (
     ALL_FAULTS,
     CutWorker,
@@ -94,13 +94,13 @@ class Breaker:
         self._at_s, self._next = self._planned()
 
     def turn(self) -> None:
-        if time.monotonic() < self._at_s:
+        if SYSTEM.monotonic() < self._at_s:
             return
         if self._now is None:
             self._members.replace_dead()
             self._now = self._next
             self._members.begin(self._now)
-            self._at_s = time.monotonic() + self._now.seconds
+            self._at_s = SYSTEM.monotonic() + self._now.seconds
         else:
             self.end()
             self._at_s, self._next = self._planned()
@@ -113,4 +113,4 @@ class Breaker:
 
     def _planned(self) -> tuple[float, Fault]:
         pause_s, fault = next(self._faults)
-        return time.monotonic() + pause_s, fault
+        return SYSTEM.monotonic() + pause_s, fault
