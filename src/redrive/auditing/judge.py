@@ -15,9 +15,10 @@ from redrive.auditing.answered import Answered
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.finished import Finished
 from redrive.auditing.ids import pack
-from redrive.auditing.lettered import Lettered, Seen, read_letter
+from redrive.auditing.lettered import Lettered, Seen
 from redrive.auditing.reach import Reach
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.states import read_letter
 from redrive.errors import RecordError
 from redrive.events import (
     TRIGGERED,

@@ -7,18 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from redrive.auditing.answered import Answered
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.reach import Reach
 from redrive.dead_letter.record import DeadLetter, dlq_id
-from redrive.dead_letter.states import RECORD_HEADER, LetterState, State
+from redrive.dead_letter.states import LetterState, State
 from redrive.events import RawHeaders
 from redrive.kafka.log import Place, Record
 
-__all__ = ["Lettered", "Seen", "read_letter"]
+__all__ = ["Lettered", "Seen"]
 
 _DIGEST_BYTES = 16
 
@@ -184,18 +182,6 @@ class Lettered:
             letter_id, _ = unpack(letters.dlq_id)
             text = f"letter {letter_id} is of a record that is not there: {at}"
             yield _of_letter("P6", letters.dlq_id, place, offset, text)
-
-
-def read_letter(record: Record) -> DeadLetter | LetterState | None:
-    """Read a record of the letters topic; None when it is neither a letter nor a state."""
-    kind = dict(record.headers).get(RECORD_HEADER, b"letter")
-    value = record.value or b""
-    try:
-        if kind == b"letter":
-            return DeadLetter.model_validate_json(value)
-        return LetterState.model_validate_json(value) if kind == b"state" else None
-    except ValidationError:
-        return None
 
 
 def _altered(packed: bytes, record: Record, at: tuple[Place, int]) -> Finding:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["RECORD_HEADER", "STATE_HEADERS", "LetterState", "State"]
+from redrive.dead_letter.record import DeadLetter
+from redrive.kafka.log import Record
+
+__all__ = ["RECORD_HEADER", "STATE_HEADERS", "LetterState", "State", "read_letter"]
 
 RECORD_HEADER = "redrive-record"
 STATE_HEADERS = ((RECORD_HEADER, b"state"),)
@@ -49,3 +52,15 @@ class LetterState(BaseModel):
     def to_bytes(self) -> bytes:
         """Return the JSON."""
         return self.model_dump_json().encode()
+
+
+def read_letter(record: Record) -> DeadLetter | LetterState | None:
+    """Read a record of the letters topic; None when it is neither a letter nor a state."""
+    kind = dict(record.headers).get(RECORD_HEADER, b"letter")
+    value = record.value or b""
+    try:
+        if kind == b"letter":
+            return DeadLetter.model_validate_json(value)
+        return LetterState.model_validate_json(value) if kind == b"state" else None
+    except ValidationError:
+        return None

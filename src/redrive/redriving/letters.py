@@ -9,11 +9,9 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.states import RECORD_HEADER, LetterState, State
+from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.events import readable_event_id
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
@@ -130,18 +128,14 @@ def records_at(
 
 def stored(record: Record) -> StoredLetter | StoredState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
-    kinds = [value for name, value in record.headers if name == RECORD_HEADER]
     place = (record.place.partition, record.offset)
-    try:
-        match kinds[-1] if kinds else b"letter":
-            case b"letter":
-                return StoredLetter(*place, DeadLetter.model_validate_json(record.value or b""))
-            case b"state":
-                return StoredState(*place, LetterState.model_validate_json(record.value or b""))
-            case _:
-                return None
-    except ValidationError:
-        return None
+    match read_letter(record):
+        case DeadLetter() as letter:
+            return StoredLetter(*place, letter)
+        case LetterState() as state:
+            return StoredState(*place, state)
+        case None:
+            return None
 
 
 def event_id_of(letter: DeadLetter) -> str | None:
