@@ -339,7 +339,10 @@ class Story:
     def oversleep(self) -> None:
         # A batch under way may be stored after this: the generation is still ours.
         self.cuts += 1
+        mine = [delivery for delivery in self.loop.running if self.partitions.keeps(delivery)]
         self.settler.turn(self.client, gap_s=31.0)
+        # Before the loop has heard of it: what a guard asks says no from here on.
+        assert not any(self.partitions.keeps(delivery) for delivery in mine)
 
     def kill(self) -> None:
         # The transaction under way is stored or not; the next producer's init ends it either way.

@@ -21,6 +21,7 @@ SETTINGS = KafkaSettings(bootstrap_servers="broker:9092")
 RECORD = OutRecord("letters", b"key", b"value")
 FENCED = KafkaError(KafkaError.INVALID_PRODUCER_EPOCH, "the epoch is old", fatal=True)
 NO_RIGHT = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "not allowed", fatal=True)
+GONE = KafkaError(KafkaError._DESTROY)  # noqa: SLF001 - its name
 PURGED = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001 - its name
 
 
@@ -62,6 +63,9 @@ class Client:
             threading.Event().wait(timeout / 10)
         elif self._trouble == "silent":
             threading.Event().wait(timeout / 10)
+        elif self._trouble == "topic gone":
+            self._report(GONE, None)
+            threading.Event().wait(timeout / 100)
         else:
             self._report(None, Stored())
             threading.Event().wait(timeout / 100)
@@ -111,6 +115,16 @@ async def test_after_a_fatal_error_the_record_is_refused_with_the_cause_and_a_ne
 
     assert (place.partition, place.offset) == (3, 17)
     assert clients.made == 2
+
+
+async def test_a_topic_that_goes_while_a_record_is_on_its_way_is_told_with_what_to_do() -> None:
+    producer = opened(Clients("topic gone"))
+
+    with pytest.raises(NotStoredError, match=r"letters.*redrive topics create") as refused:
+        await producer.store(RECORD, what="letter 1")
+    await producer.stop()
+
+    assert refused.value.__redrive_kind__ == "transient"
 
 
 async def test_a_full_queue_is_waited_for() -> None:

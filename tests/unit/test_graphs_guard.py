@@ -81,6 +81,17 @@ def test_a_gap_in_polling_makes_a_lease_stale_for_ever() -> None:
         lease.check()
 
 
+def test_a_partition_that_has_gone_makes_a_lease_stale_for_ever() -> None:
+    kept = [True, False, True]
+    lease = Lease(kept=lambda: kept.pop(0))
+
+    states = [lease.state, lease.state, lease.state]
+
+    assert states == [LeaseState.HELD, LeaseState.STALE, LeaseState.STALE]
+    with pytest.raises(StaleAttemptError, match="another worker"):
+        lease.check()
+
+
 async def test_while_its_partition_is_away_a_write_waits() -> None:
     lease = Lease()
     lease.part()

@@ -63,7 +63,7 @@ def intake_of(
         turns or Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
         Leftovers(lambda _: None, grace_s=1.0),
         finish=finish,
-        new_lease=Lease,
+        new_lease=lambda _: Lease(),
         keep=keep,
         clock=clock or TurnedClock(),
     )

@@ -115,6 +115,7 @@ def end_of(
     seat: Seat | None = None,
     listener: Idle | None = None,
     incremental: bool = False,
+    pulse: Pulse | None = None,
 ) -> BaseException | None:
     """Run the thread with one consumer after the other; return its error, None if it went on."""
     made = list(consumers)
@@ -134,7 +135,7 @@ def end_of(
         make,
         topics=["events"],
         listener=listener or Idle(),
-        pulse=Pulse(SYSTEM),
+        pulse=pulse or Pulse(SYSTEM),
         seat=seat or Seat(SYSTEM),
         incremental=incremental,
         ended=end,
@@ -322,3 +323,45 @@ def test_a_thread_that_was_never_started_has_ended() -> None:
     thread.stop()
 
     assert thread.join(5)
+
+
+class Frozen(ScriptedConsumer):
+    """Is polled for ten seconds the first time, by a clock that others turn."""
+
+    def __init__(self, clock: TurnedClock) -> None:
+        super().__init__(polled=None, told=None)
+        self._clock = clock
+        self._frozen = False
+
+    def poll(self, timeout: float) -> ErrorMessage | None:
+        del timeout
+        if not self._frozen:
+            self._frozen = True
+            self._clock.advance(10)
+        return None
+
+
+class Looking(Idle):
+    """Notes in each turn how long a gap it was told, and what a guard would see meanwhile."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self.seen: list[tuple[float, float]] = []
+        self._pulse = pulse
+
+    def turn(self, kafka: Log, *, gap_s: float) -> float:
+        del kafka
+        self.seen.append((gap_s, self._pulse.gap_s()))
+        if len(self.seen) == 3:
+            raise ZeroDivisionError
+        return 0.001
+
+
+@pytest.mark.invariant("P4")
+def test_a_gap_is_seen_by_guards_until_the_turn_that_learns_of_it_is_over() -> None:
+    clock = TurnedClock()
+    pulse = Pulse(clock)
+    listener = Looking(pulse)
+
+    end_of(Frozen(clock), within_s=5, listener=listener, pulse=pulse)
+
+    assert listener.seen == [(0.0, 0.0), (10.0, 10.0), (0.0, 0.0)]

@@ -49,7 +49,7 @@ class Intake:
         turns: Says what may start next.
         leftovers: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
-        new_lease: Makes the lease of one attempt.
+        new_lease: Makes the lease of one attempt at a delivery.
         keep: Saves a finished thread from being swept.
         clock: For deadlines and held retries.
         observers: Told of attempts that ended, and of endings that are durable.
@@ -63,7 +63,7 @@ class Intake:
         leftovers: Leftovers,
         *,
         finish: Callable[[Outcome], None],
-        new_lease: Callable[[], Lease],
+        new_lease: Callable[[Delivery], Lease],
         keep: Callable[[str], Coroutine[None, None, None]],
         clock: Clock,
         observers: Observers | None = None,
@@ -268,7 +268,7 @@ class Intake:
         return self._turns.is_condemned(run) or run.delivery.starts.start(run.delivery.offset)
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
-        live = _Live(run, self._new_lease(), self._runner.new_control())
+        live = _Live(run, self._new_lease(run.delivery), self._runner.new_control())
         if run.delivery.place in self._away:
             live.lease.part()
         self._live[run] = live

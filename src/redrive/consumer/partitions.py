@@ -144,12 +144,16 @@ class Partitions:
         return held is not None and held.ledger.epoch == delivery.epoch
 
     def keeps(self, delivery: Delivery) -> bool:
-        """Say whether that assignment holds, or may come to hold again: its partition is away."""
+        """Say whether that assignment holds, or may come to hold again: its partition is away.
+
+        For any thread.
+        """
         return self.keeps_epoch(delivery.place, delivery.epoch)
 
     def keeps_epoch(self, place: Place, epoch: int) -> bool:
         """Say the same of a partition and an epoch."""
-        kept = self._held.get(place) or self._away.get(place)
+        # In this order, and once more: a partition that comes back meanwhile is found, too.
+        kept = self._held.get(place) or self._away.get(place) or self._held.get(place)
         return kept is not None and kept.ledger.epoch == epoch
 
     def epochs(self, places: Iterable[Place]) -> dict[Place, int]:
@@ -172,10 +176,12 @@ class Partitions:
         """Put partitions aside that are between two assignments; they may come back to us."""
         for place in places:
             self._expected.pop(place, None)
-            held = self._held.pop(place, None)
+            held = self._held.get(place)
             if held is not None:
                 held.away_since = self._clock.monotonic()
                 self._away[place] = held
+                # Last: other threads are to find it here or there. [P4]
+                del self._held[place]
                 log.info("partition.away", topic=place.topic, partition=place.partition)
 
     def given_away(self, places: Collection[Place]) -> dict[Place, int]:
@@ -239,7 +245,8 @@ class Partitions:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
         if place not in self._away or not self._is_ours(note):
             return False
-        held = self._held[place] = self._away.pop(place)
+        held = self._held[place] = self._away[place]
+        del self._away[place]
         if not self._closed:
             held.ledger.starts.reopen()
         log.info("partition.back", topic=place.topic, partition=place.partition)

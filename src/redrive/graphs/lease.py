@@ -27,23 +27,31 @@ class Lease:
     """One attempt's right to write to its thread; once stale, stale for ever.
 
     It is away while its partition is between two assignments: then every write waits, until the
-    partition is back or has gone. It goes stale when the attempt ended, when its partition went to
-    another worker (both through `end`), or when the poll thread has not polled for longer than the
-    session timeout: then the partition may have gone without our knowing.
+    partition is back or has gone. It goes stale when the attempt ended (`end`), when its partition
+    went to another worker, or when the poll thread has not polled for longer than the session
+    timeout: then the partition may have gone without our knowing. The poll thread is asked itself:
+    what it tells the event loop comes later.
 
     Safe from any thread.
 
     Args:
         gap_s: Seconds since the poll thread last polled; None where no partition is held.
+        kept: Says whether the assignment still holds, or may come to hold again. A gap has ended
+            only after what it cost can be seen here.
         limit_s: The session timeout, in seconds.
     """
 
-    __slots__ = ("_changed", "_gap_s", "_limit_s", "_why")
+    __slots__ = ("_changed", "_gap_s", "_kept", "_limit_s", "_why")
 
     def __init__(
-        self, *, gap_s: Callable[[], float] | None = None, limit_s: float = math.inf
+        self,
+        *,
+        gap_s: Callable[[], float] | None = None,
+        kept: Callable[[], bool] | None = None,
+        limit_s: float = math.inf,
     ) -> None:
         self._gap_s = gap_s
+        self._kept = kept
         self._limit_s = limit_s
         self._why: str | None = None
         # Set by what ends the time away; None while held.
@@ -76,6 +84,8 @@ class Lease:
                     f"the broker was not polled for {gap_s:.1f} s, "
                     f"more than the session timeout of {self._limit_s:g} s"
                 )
+        if self._why is None and self._kept is not None and not self._kept():
+            self.end("its partition has gone to another worker")
         if self._why is not None:
             return LeaseState.STALE
         return LeaseState.HELD if self._changed is None else LeaseState.AWAY

@@ -39,7 +39,8 @@ _QUEUE_FULL_S = 0.05
 _NEXT_PRODUCER_S = 1.0
 _SAYS_LITTLE = frozenset(
     {
-        KafkaError._FATAL,  # noqa: SLF001 - the client's name for it
+        KafkaError._DESTROY,  # noqa: SLF001 - the client's name for it
+        KafkaError._FATAL,  # noqa: SLF001 - as above
         KafkaError._PURGE_INFLIGHT,  # noqa: SLF001 - as above
         KafkaError._PURGE_QUEUE,  # noqa: SLF001 - as above
     }
@@ -229,8 +230,11 @@ class ConfirmedProducer:
                 f"{what} was not confirmed {where} within {self._timeout_s:g} s: {why}. Check the "
                 "address, and that the broker is up; storing it again is safe"
             )
-        if self._said is not None and error.code() in _SAYS_LITTLE:
-            error = self._said
+        if error.code() in _SAYS_LITTLE:
+            error = self._said or error
+        if error.code() == KafkaError._DESTROY:  # noqa: SLF001 - as above
+            # Nobody has closed the client: it lets go of a topic with what is on its way there.
+            error = KafkaError(KafkaError._UNKNOWN_TOPIC, "the topic went meanwhile")  # noqa: SLF001 - as above
         kind = "permanent" if is_permanent(error) else "transient"
         return NotStoredError(f"{what} is not stored {where}: {with_advice(error)}", kind=kind)
 

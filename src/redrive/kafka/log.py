@@ -137,15 +137,18 @@ class Pulse:
         self._clock = clock
         self._last = clock.monotonic()
 
-    def beat(self) -> float:
-        """Move; return the seconds since the move before."""
+    def look(self) -> tuple[float, float]:
+        """Return now, in monotonic seconds, and the seconds since the last move."""
         now = self._clock.monotonic()
-        gap, self._last = now - self._last, now
-        return gap
+        return now, now - self._last
+
+    def beat(self, at: float | None = None) -> None:
+        """Have moved at this monotonic second, or now."""
+        self._last = self._clock.monotonic() if at is None else at
 
     def gap_s(self) -> float:
         """Return the seconds since the last move."""
-        return self._clock.monotonic() - self._last
+        return self.look()[1]
 
 
 class PollThread:
@@ -251,7 +254,11 @@ class PollThread:
             on_lost=lambda _, parts: self._lose(kafka, _places(parts)),
         )
         while not self._stop.is_set():
-            first = consumer.poll(listener.turn(kafka, gap_s=self._pulse.beat()))
+            now, gap_s = self._pulse.look()
+            wait_s = listener.turn(kafka, gap_s=gap_s)
+            # Not before that turn: a guard that sees no gap must see what a gap has cost. [P4]
+            self._pulse.beat(now)
+            first = consumer.poll(wait_s)
             if self._fatal is not None:
                 _raise_fatal(self._fatal)
             if first is None:

@@ -18,6 +18,7 @@ from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import Delivery
+from redrive.consumer.outcome import Delivery as Delivered
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.parent import last_exit
@@ -150,7 +151,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         _turns(settings),
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
-        new_lease=lambda: Lease(gap_s=pulse.gap_s, limit_s=session_s),
+        new_lease=partial(_lease, partitions, pulse, session_s),
         keep=checkpoints.keep,
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
@@ -158,6 +159,10 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     told = None if metrics is None else link
     polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
     return Parts(intake, settler, settling, polling, checkpoints, partitions, pulse, link)
+
+
+def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Delivered) -> Lease:
+    return Lease(gap_s=pulse.gap_s, kept=lambda: partitions.keeps(delivery), limit_s=session_s)
 
 
 def _polling(
