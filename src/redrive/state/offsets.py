@@ -9,6 +9,9 @@ A note is versioned text: a digit, then base64 of bytes. Numbers are LEB128 vari
     varint     how many entries, then for each: offset (from the one before), failed attempts,
                twice the crashes, plus 1 if it may have started
 
+What stands behind the entries is passed by: later versions append there, so that workers of both
+can follow each other on a partition. Another digit is only for what cannot be read so.
+
 The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096.
 """
 
@@ -120,7 +123,7 @@ def _parse(raw: bytes) -> Note:
         failed, crashes = numbers.take(), numbers.take()
         entries[offset] = Entry(failed, crashes >> 1, bool(crashes & 1))
     note = Note(incarnation, settle, finished, reserved, entries)
-    if not _fits(note) or numbers.left:
+    if not _fits(note):
         raise ValueError("outside the limits")
     return note
 
