@@ -110,6 +110,7 @@ def check_of(finding: str) -> str:
         "wrong:": "wrong ending",
         "again:": "node done again",
         "tried:": "tried too often",
+        "forked:": "forked thread",
         "not all was settled": "not settled",
         "Place(": "offsets",
         "letter ": "letter",

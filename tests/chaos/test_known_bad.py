@@ -93,7 +93,6 @@ SCENARIOS: Mapping[str, Chaos] = {
         workers=2,
         make=of_fate("sleep", 6.0),
         faults=(Planned(0, FreezeWorker(0, 16.0), AT_WORK),),
-        most_tries={"write": 1},
     ),
     "commits_for_partitions_of_others": replace(
         SHORT,
@@ -120,7 +119,7 @@ CAUGHT_AS = {
     "counts_attempts_in_memory": "tried: thread",
     "does_not_wait_for_letters": "lost: a result names the letter",
     "swallows_cancellation": "wrong: event",
-    "writes_checkpoints_unguarded": "tried: thread",
+    "writes_checkpoints_unguarded": "forked: thread",
     "commits_for_partitions_of_others": "Place(",
     "keeps_its_producer_after_a_doubt": "not all was settled",
 }

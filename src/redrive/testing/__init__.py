@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from redrive.testing.chaos import Chaos, Report, run_chaos
     from redrive.testing.clock import TurnedClock
     from redrive.testing.faults import plan
+    from redrive.testing.forks import forked_threads
     from redrive.testing.judging import Evidence, Verdict, gather, judge
     from redrive.testing.letters import dead_letter, store_letters
     from redrive.testing.load import make_load
@@ -37,6 +38,7 @@ __all__ = [
     "dead_letter",
     "end_offsets",
     "event",
+    "forked_threads",
     "gather",
     "judge",
     "make_load",
@@ -64,6 +66,7 @@ _WHERE = {
     "dead_letter": "letters",
     "end_offsets": "reading",
     "event": "stage",
+    "forked_threads": "forks",
     "gather": "judging",
     "judge": "judging",
     "make_load": "load",

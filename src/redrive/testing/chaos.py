@@ -2,7 +2,7 @@
 
 Real workers reach a real broker through a proxy each. The judge reads the topics and the commits;
 a graph may write a line `<thread> <node>` to `executions.log` for each node that it executes, as
-evidence of what was done again.
+evidence of what was done again. Checkpoints show who wrote to a thread that was another's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.faults import Planned, plan
+from redrive.testing.forks import forked_threads
 from redrive.testing.journal import Execution, read_journal, tried_too_often, went_back
 from redrive.testing.judging import Evidence, Verdict, gather, judge
 from redrive.testing.load import Burst, Make, make_load, wrong_endings
@@ -30,6 +31,7 @@ __all__ = ["Chaos", "Report", "run_chaos"]
 
 _REACHED_WITHIN_S = 60.0
 _SENT_WITHIN_S = 150.0
+_CHECKPOINTS = "checkpoints.db"
 _SETTINGS = {
     "REDRIVE_KAFKA__SESSION_TIMEOUT": "6s",
     "REDRIVE_RETRY__INITIAL_DELAY": "100ms",
@@ -161,6 +163,7 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
     executed = read_journal(folder / "executions.log")
     findings = [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
     findings += _other_findings(chaos, evidence, executed)
+    findings += forked_threads(folder / _CHECKPOINTS)
     verdict = judge(evidence)
     return Report(
         chaos=chaos,
@@ -175,7 +178,7 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
 
 def _stage(broker: LocalBroker, folder: Path, chaos: Chaos) -> Stage:
     topics = create_topics(broker.bootstrap_servers, partitions=4)
-    url = "sqlite:///checkpoints.db" if chaos.checkpoints else "none"
+    url = f"sqlite:///{_CHECKPOINTS}" if chaos.checkpoints else "none"
     settings = {**_SETTINGS, "REDRIVE_CHECKPOINTS__URL": url, **chaos.settings}
     return Stage(broker.bootstrap_servers, topics, folder, settings)
 
