@@ -159,9 +159,7 @@ def _group(_: Examined, broker: Broker) -> Iterator[Finding]:
         told = f"{name!r}, classic: a silent worker's partitions wait {format_duration(ours)}"
         yield Finding(Level.OK, told)
         return
-    found = None
-    if broker.cluster.controller_id in broker.cluster.brokers:
-        found = session_of_group(settings, broker.admin)
+    found = session_of_group(settings, broker.admin, broker.cluster)
     if found is None:
         yield Finding(
             Level.WARNING,

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
+    ClusterMetadata,
     ConfigResource,
     ResourceType,
 )
@@ -43,9 +44,7 @@ def within_session(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> KafkaSe
     if settings.group_protocol is GroupProtocol.CLASSIC:
         return settings
     admin, there = reach(settings, clock=clock)
-    # The broker inside the wheel has no controller, and no answer to this.
-    asks = there.controller_id in there.brokers
-    found = session_of_group(settings, admin, clock=clock) if asks else None
+    found = session_of_group(settings, admin, there, clock=clock)
     ours = settings.session_timeout
     if found is None:
         log.warning("group.session_unknown", assumed_s=ours.total_seconds())
@@ -58,13 +57,22 @@ def within_session(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> KafkaSe
 
 
 def session_of_group(
-    settings: KafkaSettings, admin: AdminClient, *, clock: Clock = SYSTEM
+    settings: KafkaSettings, admin: AdminClient, there: ClusterMetadata, *, clock: Clock = SYSTEM
 ) -> timedelta | None:
     """Return it; None where it may not be read, or the broker knows no such thing.
+
+    Args:
+        settings: Which group.
+        admin: Who asks.
+        there: What it was told of the cluster.
+        clock: For the time it may take.
 
     Raises:
         KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
     """
+    # The broker inside the wheel has no controller, and no answer to this.
+    if there.controller_id not in there.brokers:
+        return None
     group = ConfigResource(ResourceType.GROUP, settings.group_id)
 
     def read() -> timedelta | None:
