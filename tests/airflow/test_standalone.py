@@ -80,7 +80,7 @@ class Standalone:
         self._signal(signal.SIGCONT)
         self._signal(signal.SIGTERM)
         try:
-            wait_until(lambda: not self._pids(), timeout_s=40, what="Airflow ends")
+            wait_until(lambda: not self._pids(), timeout_s=60, what="Airflow ends")
         finally:
             self._signal(signal.SIGKILL)
             if self._process is not None:

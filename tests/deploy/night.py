@@ -105,7 +105,7 @@ class Night:
         admin.delete_topics([topic])[topic].result(timeout=30)
         wait_until(
             lambda: topic not in admin.list_topics(timeout=10).topics,
-            timeout_s=30,
+            timeout_s=60,
             what=f"{topic} is gone",
         )
         try:

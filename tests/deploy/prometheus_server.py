@@ -111,7 +111,7 @@ def running_prometheus(
     with (folder / "prometheus.log").open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
     try:
-        wait_until(lambda: _is_ready(address), timeout_s=30, what="Prometheus is ready")
+        wait_until(lambda: _is_ready(address), timeout_s=60, what="Prometheus is ready")
         yield PrometheusServer(address)
     finally:
         process.kill()

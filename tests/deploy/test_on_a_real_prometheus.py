@@ -102,7 +102,7 @@ def test_nothing_fires_while_all_is_well(night: Night) -> None:
     for _ in range(5):
         before = night.prometheus.evaluated()
         evaluated = lambda: night.prometheus.evaluated() != before  # noqa: B023, E731
-        wait_until(evaluated, timeout_s=20, what="the rules are evaluated")
+        wait_until(evaluated, timeout_s=60, what="the rules are evaluated")
         assert night.prometheus.firing() == {}
 
 
@@ -178,7 +178,7 @@ def test_a_broker_that_is_frozen_while_runs_end(night: Night) -> None:
     with night.gate() as gate:
         night.send("gate", gate=gate)
         running = lambda: night.outside.figure("redrive_attempts_in_flight") == 1  # noqa: E731
-        wait_until(running, timeout_s=30, what="the run has begun")
+        wait_until(running, timeout_s=60, what="the run has begun")
         night.broker.pause()
         try:
             (night.stage.folder / gate).touch()

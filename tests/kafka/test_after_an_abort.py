@@ -54,7 +54,7 @@ class CutOffProducer:
             self._proxy.hold(Way.TO_CLIENT)
 
     def send_offsets_to_transaction(self, *_: object) -> None:
-        wait_until(lambda: self._end() == self._awaited, timeout_s=30, what="the record there")
+        wait_until(lambda: self._end() == self._awaited, timeout_s=60, what="the record there")
         self._proxy.cut()
         SYSTEM.block(NOTICED_AFTER_S)
         threading.Timer(NOTICED_AFTER_S, self._proxy.mend).start()

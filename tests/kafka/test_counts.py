@@ -23,7 +23,7 @@ def begun(executions: Path) -> int:
 
 
 def wait_for_another(executions: Path, before: int) -> None:
-    wait_until(lambda: begun(executions) > before, timeout_s=40, what="the node begins again")
+    wait_until(lambda: begun(executions) > before, timeout_s=60, what="the node begins again")
 
 
 def the_answer(stage: Stage) -> WorkflowResultEvent:
@@ -53,7 +53,7 @@ def test_a_run_that_is_cut_by_stops_is_not_condemned(stage: Stage) -> None:
             wait_for_another(executions, stops)
             assert worker.stop() == 0
         worker.start()
-        stage.wait_settled(timeout_s=40)
+        stage.wait_settled(timeout_s=60)
         (assigned,) = worker.events("partition.assigned")
     finally:
         worker.close()
@@ -83,7 +83,7 @@ def test_a_run_whose_partition_moves_is_not_condemned(stage: Stage) -> None:
             stays.wait_for("worker.ready")
             assert leaves.stop() == 0
             wait_for_another(executions, before)
-        stage.wait_settled(timeout_s=40)
+        stage.wait_settled(timeout_s=60)
     finally:
         for worker in workers:
             worker.close()
@@ -130,4 +130,4 @@ def _wait_until_noted(stage: Stage, failures: int) -> None:
             note and any(e.failed == failures for e in note.entries.values()) for note in notes
         )
 
-    wait_until(noted, timeout_s=10, what=f"{failures} failures are noted")
+    wait_until(noted, timeout_s=60, what=f"{failures} failures are noted")

@@ -159,7 +159,7 @@ def _delete_letters(stage: Stage) -> None:
     admin.delete_topics([stage.topics.dlq])[stage.topics.dlq].result(timeout=30)
     wait_until(
         lambda: stage.topics.dlq not in admin.list_topics(timeout=10).topics,
-        timeout_s=30,
+        timeout_s=60,
         what="the letters topic is gone",
         every_s=0.2,
     )

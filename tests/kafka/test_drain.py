@@ -41,7 +41,7 @@ def test_runs_that_outlast_the_grace_are_cut_and_run_again_by_the_next_worker(
         (drained,) = first.events("worker.drained")
     answered_by_then = read_topic(stage.bootstrap_servers, stage.topics.results)
     with stage.worker(*graph, name="second").running() as second:
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         assert second.stop() == 0
 
     assert drained["cut"] == EVENTS

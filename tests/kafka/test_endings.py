@@ -32,7 +32,7 @@ def test_an_event_whose_deadline_has_passed_is_not_started(
     stage.send([event({})], headers=in_s(-1))
 
     with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     info = the_result(stage).error_info
@@ -52,7 +52,7 @@ def test_a_run_that_meets_its_deadline_ends_there_with_a_letter_that_names_the_n
         worker.wait_for("partition.assigned")
         stage.send([event({"fate": "sleep", "seconds": 60.0})], headers=in_s(3))
         begun = time.monotonic()
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         took_s = time.monotonic() - begun
         assert worker.stop() == 0
 

@@ -50,7 +50,7 @@ def test_the_figures_agree_with_the_topics(
         stage.wait_settled(timeout_s=60)
         # The loop hears of an ending just after it is durable.
         told = lambda: outside.figure("redrive_runs_total") == 45  # noqa: E731
-        wait_until(told, timeout_s=10, what="all endings are told")
+        wait_until(told, timeout_s=60, what="all endings are told")
         runs = outside.figures("redrive_runs_total", "ending")
         letters = outside.figures("redrive_letters_total", "reason")
         by_workflow = outside.figures("redrive_letters_total", "workflow")
@@ -58,7 +58,7 @@ def test_the_figures_agree_with_the_topics(
         ages = outside.figures("redrive_event_to_end_seconds_count", "workflow")
         # Of a standstill is told twice a second, and five times a second to the parent.
         at_rest = lambda: not any(map(outside.figure, AT_REST))  # noqa: E731
-        wait_until(at_rest, timeout_s=10, what="nothing is left")
+        wait_until(at_rest, timeout_s=60, what="nothing is left")
         settles = outside.figures("redrive_settles_total", "result")
         assert worker.stop() == 0
 
@@ -111,7 +111,7 @@ def test_a_run_that_moves_is_old_but_not_stuck_and_one_that_does_not_is_both(
 
     with stage.worker(*graphs, environ=outside.environ).running() as worker:
         worker.wait_for("worker.ready")
-        wait_until(old, timeout_s=40, what="both runs are old")
+        wait_until(old, timeout_s=60, what="both runs are old")
         stuck = outside.figures("redrive_stuck_seconds", "partition")
         in_flight = outside.figure("redrive_attempts_in_flight")
 
@@ -152,7 +152,7 @@ def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
     with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
         worker.wait_for("run.retry_scheduled")
         old = lambda: outside.figure("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
-        wait_until(old, timeout_s=20, what="the run is old")
+        wait_until(old, timeout_s=60, what="the run is old")
         held = outside.figure("redrive_retries_held")
         due_s = outside.figure("redrive_retry_next_due_seconds")
         stuck_s = outside.figure("redrive_stuck_seconds")
@@ -174,10 +174,10 @@ def test_a_death_is_counted_by_the_next_life_and_a_spooled_letter_by_its_file(
 
     try:
         worker.start()
-        wait_until(begun, timeout_s=30, what="the run has begun")
+        wait_until(begun, timeout_s=60, what="the run has begun")
         worker.kill()
         worker.start()
-        stage.wait_settled(timeout_s=40)
+        stage.wait_settled(timeout_s=60)
         crashes = outside.figure("redrive_crashes_total")
         spooled = outside.figure("redrive_spooled_letters")
         assigned = outside.figures("redrive_rebalances_total", "change")["assigned",]
@@ -196,9 +196,9 @@ def test_names_of_workflows_beyond_the_most_are_counted_together(
     stage.send(event({}, workflow_id=f"w-{uuid.uuid4()}") for _ in range(70))
 
     with stage.worker(*GRAPHS, environ=outside.environ).running():
-        stage.wait_settled(timeout_s=40)
+        stage.wait_settled(timeout_s=60)
         told = lambda: outside.figure("redrive_runs_total") == 70  # noqa: E731
-        wait_until(told, timeout_s=10, what="all endings are told")
+        wait_until(told, timeout_s=60, what="all endings are told")
         names = outside.figures("redrive_runs_total", "workflow")
 
     assert len(names) == 51  # fifty of them, and the rest

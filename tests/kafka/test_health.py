@@ -30,7 +30,7 @@ def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - c
 
 
 def wait_for(outside: Outside, path: str, wanted: Callable[[Said], bool], what: str) -> None:
-    wait_until(lambda: wanted(outside.probe(path)), timeout_s=40, what=what)
+    wait_until(lambda: wanted(outside.probe(path)), timeout_s=60, what=what)
 
 
 def wait_until_ready(outside: Outside) -> None:
@@ -100,13 +100,13 @@ def test_a_draining_worker_is_alive_and_not_ready(
     with stage.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
         wait_until_ready(outside)
         stage.send([event({"fate": "sleep", "seconds": 8})])
-        wait_until(begun, timeout_s=20, what="the run has begun")
+        wait_until(begun, timeout_s=60, what="the run has begun")
         worker.signal(15)
         worker.wait_for("worker.draining")
         # Its parent hears of it a fifth of a second later.
         draining = Said(503, "draining")
         wait_until(
-            lambda: outside.probe("/readyz") == draining, timeout_s=5, what="it is not ready"
+            lambda: outside.probe("/readyz") == draining, timeout_s=60, what="it is not ready"
         )
         alive = outside.probe("/livez")
         assert worker.wait(timeout_s=40) == 0

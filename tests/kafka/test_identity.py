@@ -59,7 +59,7 @@ def test_a_node_that_never_returns_does_not_keep_the_worker_from_stopping(
     with stage.worker("--graph", "*=fates:builder").running() as worker:
         wait_until(
             lambda: executions.exists() and " write" in executions.read_text(),
-            timeout_s=30,
+            timeout_s=60,
             what="the node",
         )
         assert worker.stop(timeout_s=14) == 0

@@ -298,7 +298,7 @@ def _wait_for(name: str, logs: Sequence[Mapping[str, object]], count: int) -> No
     def reached() -> bool:
         return sum(log["event"] == name for log in logs) >= count
 
-    wait_until(reached, timeout_s=30, what=f"{name!r} {count} times")
+    wait_until(reached, timeout_s=60, what=f"{name!r} {count} times")
 
 
 def _delete(stage: Stage, topic: str) -> None:
@@ -306,7 +306,7 @@ def _delete(stage: Stage, topic: str) -> None:
     admin.delete_topics([topic])[topic].result(timeout=30)
     wait_until(
         lambda: topic not in admin.list_topics(timeout=10).topics,
-        timeout_s=30,
+        timeout_s=60,
         what=f"{topic} is gone",
         every_s=0.2,
     )

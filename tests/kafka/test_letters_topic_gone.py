@@ -85,7 +85,7 @@ def _wait_for_refusals(logs: Sequence[Mapping[str, object]], count: int) -> None
     def reached() -> bool:
         return sum(log["event"] == "settle.record_refused" for log in logs) >= count
 
-    wait_until(reached, timeout_s=30, what=f"the letter is refused {count} times")
+    wait_until(reached, timeout_s=60, what=f"the letter is refused {count} times")
 
 
 def _answers(stage: Stage) -> list[WorkflowResultEvent]:
@@ -98,7 +98,7 @@ def _delete(stage: Stage, topic: str) -> None:
     admin.delete_topics([topic])[topic].result(timeout=30)
     wait_until(
         lambda: topic not in admin.list_topics(timeout=10).topics,
-        timeout_s=30,
+        timeout_s=60,
         what=f"{topic} is gone",
         every_s=0.2,
     )

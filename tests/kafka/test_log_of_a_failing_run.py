@@ -33,7 +33,7 @@ def test_the_log_of_a_whole_failing_run_fits_one_screen_and_names_all_to_go_on_w
     stage.send([sent])
 
     with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=40)
+        stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     text = worker.log_file.read_text()

@@ -82,7 +82,7 @@ def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
         stage.wait_settled(timeout_s=200)
         # The loop hears of an ending just after it is durable.
         idle = lambda: outside.figure("redrive_attempts_in_flight") == 0  # noqa: E731
-        wait_until(idle, timeout_s=10, what="nothing runs")
+        wait_until(idle, timeout_s=60, what="nothing runs")
         lives.append(_ask(outside, began))
         assert worker.stop() == 0
     finally:

@@ -166,7 +166,7 @@ def test_a_worker_process_tells_by_what_its_environment_names_and_logs_no_url(
         with stage.worker(*GRAPH).running() as worker:
             failing_ = worker.wait_for("notify.channel_failing")
             webhook.status = 200
-            stage.wait_settled(timeout_s=30)
+            stage.wait_settled(timeout_s=60)
             wait_until(lambda: webhook.received, timeout_s=IN_TIME_S, what="the retry")
             assert worker.stop() == 0
             log = worker.log_file.read_text(encoding="utf-8")
@@ -190,7 +190,7 @@ def test_a_parent_tells_of_a_worker_that_dies_again_and_again(
             for deaths in (1, 2):
                 wait_until(
                     lambda d=deaths: started(parent) == d,  # type: ignore[misc]  # bound as it is now
-                    timeout_s=30,
+                    timeout_s=60,
                     what="the child",
                 )
                 os.kill(parent.child_pid, signal.SIGKILL)

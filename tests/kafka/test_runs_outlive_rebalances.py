@@ -30,8 +30,8 @@ def test_runs_on_partitions_that_stay_go_on_while_others_join_and_leave(
         wait_until(begun, timeout_s=120, what="all runs have begun")
         for _ in range(JOINS):
             with another_member(stage, GroupProtocol.CLASSIC, having=2):
-                wait_until(lambda: held(worker) == [2, 3], timeout_s=30, what="two are gone")
-            wait_until(lambda: held(worker) == [0, 1, 2, 3], timeout_s=30, what="all are back")
+                wait_until(lambda: held(worker) == [2, 3], timeout_s=60, what="two are gone")
+            wait_until(lambda: held(worker) == [0, 1, 2, 3], timeout_s=60, what="all are back")
         stage.wait_settled(timeout_s=90)
         back = {line["partition"] for line in worker.events("partition.back")}
         gone = {line["partition"] for line in worker.events("partition.gone")}

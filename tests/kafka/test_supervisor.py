@@ -32,7 +32,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_parent_ends_in_order(
 
         _wait_until_ready(worker, times=2)
         stage.send(event({"fate": "success"}) for _ in range(EVENTS))
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         assert worker.child_pid not in {killed, worker.pid}
         assert worker.stop() == 0
         died = list(worker.events("supervisor.child_died"))

@@ -52,7 +52,7 @@ def test_an_attempt_that_takes_too_long_is_followed_by_another(
     stage.send([slow])
 
     with stage.worker("--graph", "*=slow_once:builder").running() as worker:
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         (retried,) = worker.events("run.retry_scheduled")
         assert worker.stop() == 0
 
@@ -73,7 +73,7 @@ def test_a_run_ends_at_its_own_limit_whatever_its_attempts_do(
 
     with stage.worker(*GRAPHS).running() as worker:
         worker.wait_for("worker.ready")
-        stage.wait_settled(timeout_s=30)
+        stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     result = answers(stage)[long.event_id]
@@ -127,10 +127,10 @@ def test_who_waits_gets_the_answer_at_the_deadline_also_of_a_node_that_does_not_
         deadline = time.time() + 4.0
         headers = EventHeaders(deadline=round(deadline * 1000)).write()
         stage.send([deaf], headers={name: value.decode() for name, value in headers})
-        wait_until(lambda: answers(stage), timeout_s=20, what="the answer", every_s=0.2)
+        wait_until(lambda: answers(stage), timeout_s=60, what="the answer", every_s=0.2)
         answered = time.time()
-        worker.wait_for("worker.node_stuck", timeout_s=20)
-        died = worker.wait_for("supervisor.child_died", timeout_s=20)
+        worker.wait_for("worker.node_stuck", timeout_s=60)
+        died = worker.wait_for("supervisor.child_died", timeout_s=60)
 
     info = answers(stage)[deaf.event_id].error_info
     assert info is not None

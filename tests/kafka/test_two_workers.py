@@ -27,7 +27,7 @@ def test_a_named_worker_that_dies_and_comes_back_moves_none_of_the_others_partit
     )
 
     with one.running(), two.running():
-        wait_until(lambda: _hold_two_each(one, two), timeout_s=40, what="two partitions each")
+        wait_until(lambda: _hold_two_each(one, two), timeout_s=60, what="two partitions each")
         moved = _gone(two)
         stage.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
         _wait_for_runs(executions, SHARE)

@@ -51,14 +51,14 @@ def test_a_worker_that_wakes_in_a_node_writes_nothing_more(stage: Stage) -> None
 
     with zombie.running():
         wait_until(
-            lambda: executions(stage)["work"] == 2 * RUNS, timeout_s=30, what="all runs at work"
+            lambda: executions(stage)["work"] == 2 * RUNS, timeout_s=60, what="all runs at work"
         )
         zombie.signal(signal.SIGSTOP)
         with heir.running():
             stage.wait_settled(timeout_s=SETTLES_WITHIN_S)
             left = checkpoints(stage)
             zombie.signal(signal.SIGCONT)
-            wait_until(lambda: has_noticed(zombie), timeout_s=30, what="a loss that was noticed")
+            wait_until(lambda: has_noticed(zombie), timeout_s=60, what="a loss that was noticed")
             by_heir = f":{heir.pid}"
             assert zombie.stop() == heir.stop() == 0
 
@@ -80,7 +80,7 @@ def test_a_worker_that_wakes_before_it_has_sent_its_offsets_is_refused(stage: St
             stage.wait_settled(timeout_s=SETTLES_WITHIN_S)
             os.kill(pid, signal.SIGCONT)
             zombie.wait_for("settle.refused")
-            wait_until(lambda: has_noticed(zombie), timeout_s=30, what="a loss that was noticed")
+            wait_until(lambda: has_noticed(zombie), timeout_s=60, what="a loss that was noticed")
             assert zombie.stop() == heir.stop() == 0
 
     judged(stage, {"success": RUNS}, {})
@@ -114,7 +114,7 @@ def frozen_at(step: str, stage: Stage) -> WorkerProcess:
 def frozen_pid(stage: Stage) -> int:
     """Return the process that has frozen, once it has."""
     told = stage.folder / "frozen"
-    wait_until(lambda: told.exists() and told.read_text(), timeout_s=30, what="a frozen worker")
+    wait_until(lambda: told.exists() and told.read_text(), timeout_s=60, what="a frozen worker")
     return int(told.read_text())
 
 

@@ -150,7 +150,7 @@ class WorkerProcess:
             if name is None or event.get("event") == name:
                 yield event
 
-    def wait_for(self, event: str, *, timeout_s: float = 30.0) -> dict[str, object]:
+    def wait_for(self, event: str, *, timeout_s: float = 60.0) -> dict[str, object]:
         """Return the first such event of its current life; fail when it ends before."""
 
         def seen() -> bool:
