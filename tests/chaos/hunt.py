@@ -111,6 +111,7 @@ def check_of(finding: str) -> str:
         "again:": "node done again",
         "tried:": "tried too often",
         "forked:": "forked thread",
+        "told twice:": "told twice",
         "not all was settled": "not settled",
         "Place(": "offsets",
         "letter ": "letter",

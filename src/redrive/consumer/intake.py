@@ -26,6 +26,7 @@ from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.log import Place
+from redrive.telemetry.detail import is_detailed
 
 __all__ = ["Intake"]
 
@@ -163,6 +164,8 @@ class Intake:
         """Count endings that are durable; let start what waited for them, or for their commit."""
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
+            if is_detailed():
+                log.debug("event.settled", **_place_of(outcome.delivery), ending=outcome.ending)
             at = (outcome.delivery.place, outcome.delivery.offset)
             run = self._open.get(at)
             # Durable, and its partition gone: the run that is open there is another one.

@@ -26,6 +26,7 @@ from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
 from redrive.retry.chain import links
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.telemetry.detail import is_detailed
 
 __all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
 
@@ -159,6 +160,8 @@ class Runner:
         began = self._clock.now()
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
+        if is_detailed():
+            log.debug("run.started", **_fields(run))
         end = await self._execute(run, lease, control, policy)
         run.moved = self._clock.monotonic()
         took_s = run.moved - now
@@ -166,7 +169,8 @@ class Runner:
         match end:
             case Ended():
                 run.resumed, run.finished = run.resumed or end.resumed, True
-                log.debug("run.ended", **_fields(run), reason=end.reason)
+                if is_detailed():
+                    log.debug("run.ended", **_fields(run), reason=end.reason)
                 attempt = _attempt_end(run, run.attempts + 1, took_s=took_s)
                 return Step(self._answers.ended(run, end), attempt=attempt)
             case Drained():
@@ -359,4 +363,5 @@ def _fields(run: Run) -> dict[str, object]:
         "topic": place.topic,
         "partition": place.partition,
         "offset": run.delivery.offset,
+        "epoch": run.delivery.epoch,
     }

@@ -19,6 +19,7 @@ from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.faults import Planned, plan
 from redrive.testing.forks import forked_threads
+from redrive.testing.history import read_settled, settled_twice
 from redrive.testing.journal import Execution, read_journal, tried_too_often, went_back
 from redrive.testing.judging import Evidence, Verdict, gather, judge
 from redrive.testing.load import Burst, Make, make_load, wrong_endings
@@ -164,6 +165,7 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
     findings = [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
     findings += _other_findings(chaos, evidence, executed)
     findings += forked_threads(folder / _CHECKPOINTS)
+    findings += settled_twice(read_settled(members.logs))
     verdict = judge(evidence)
     return Report(
         chaos=chaos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 from redrive.testing.broker import LocalBroker
@@ -86,6 +87,12 @@ class Members:
         members = (*self._members, *self._guests)
         return [member.process for member in members if member.process.running_now]
 
+    @property
+    def logs(self) -> list[Path]:
+        """The logs of all lives of all that ever were here."""
+        names = {member.process.name for member in self._everyone()}
+        return [log for name in sorted(names) for log in self._stage.folder.glob(f"{name}.*.log")]
+
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
         """Let something go wrong."""
         match fault:
@@ -112,7 +119,8 @@ class Members:
             case FreezeBroker():
                 self._broker.pause()
             case JoinMember():
-                self._guests.append(self._started(f"guest{len(self._guests)}"))
+                ever = len(self._guests) + len(self._leaving)
+                self._guests.append(self._started(f"guest{ever}"))
                 self._guests[-1].process.wait_for("worker.ready", timeout_s=_STARTS_WITHIN_S)
             case LeaveMember():
                 if self._guests:
@@ -142,7 +150,7 @@ class Members:
     def heal(self) -> None:
         """Let everything be well, whatever has happened."""
         self._broker.start()
-        for member in (*self._members, *self._guests, *self._leaving):
+        for member in self._everyone():
             member.proxy.mend()
         self.replace_dead()
 
@@ -157,14 +165,17 @@ class Members:
         # To who leaves already, a second signal would mean to end at once.
         for member in (*self._members, *self._guests):
             self._signal(member, signal.SIGTERM)
-        for member in (*self._members, *self._guests, *self._leaving):
+        for member in self._everyone():
             self.exits.append(member.process.wait(timeout_s=_STOPS_WITHIN_S))
 
     def close(self) -> None:
         """End what is left of them, and their proxies."""
-        for member in (*self._members, *self._guests, *self._leaving):
+        for member in self._everyone():
             member.process.close()
             member.proxy.__exit__()
+
+    def _everyone(self) -> tuple[_Member, ...]:
+        return (*self._members, *self._guests, *self._leaving)
 
     def _started(self, name: str, *arguments: str) -> _Member:
         proxy = Proxy(self._broker.bootstrap_servers).__enter__()
@@ -172,6 +183,9 @@ class Members:
             *arguments,
             "--graph",
             self._graph,
+            # Their journal.
+            "--log-level",
+            "debug",
             name=name,
             environ={"REDRIVE_KAFKA__BOOTSTRAP_SERVERS": proxy.address},
             program=self._program,
