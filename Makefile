@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # Processes that run tests, each with a broker of its own.
-TESTERS ?= 2
+TESTERS ?= 3
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
