@@ -8,8 +8,9 @@ import asyncio
 import os
 from pathlib import Path
 
-from fates import State, chain  # type: ignore[import-not-found]  # beside it, where it runs
+from fates import State, work, write  # type: ignore[import-not-found]  # beside it, where it runs
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
 
 EVERY_S = 5.0
 TOLD = Path(f"tasks-{os.getpid()}.log")
@@ -30,4 +31,6 @@ def tell(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_later(EVERY_S, tell, loop)
 
 
-builder = chain(plan)
+builder = StateGraph(State).add_sequence([plan, work, write])
+builder.add_edge(START, "plan")
+builder.add_edge("write", END)

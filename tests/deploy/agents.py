@@ -1,11 +1,12 @@
 """A graph of one node whose events say what goes wrong."""
 
 import asyncio
-import time
 from pathlib import Path
 from typing import TypedDict
 
 from langgraph.graph import END, START, StateGraph
+
+from redrive.clock import SYSTEM
 
 
 class State(TypedDict, total=False):
@@ -32,7 +33,7 @@ async def work(state: State) -> State:
         case "transient" if first_time(state["gate"]):
             raise ConnectionError("the model's service closed the connection")
         case "block":
-            time.sleep(6)  # noqa: ASYNC251 - blocking the loop is the point
+            SYSTEM.block(6)  # blocking the loop is the point
         case "gate":
             # Meanwhile nothing moves: no node ends, no token comes.
             while not there(state["gate"]):  # noqa: ASYNC110 - another process opens it

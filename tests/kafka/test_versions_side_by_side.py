@@ -16,11 +16,12 @@ from tests.kafka.dlq_commands import driven, letters, run
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import Place, Record
+from redrive.state.offsets import Entry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.letters import dead_letter
-from redrive.testing.reading import read_topic
+from redrive.testing.reading import committed_offsets, read_topic
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -55,10 +56,16 @@ def test_a_rolling_upgrade_and_its_way_back_lose_no_count_and_answer_nothing_twi
     failing = event({"fate": "fail"})
     before, between, after = this(stage), later(stage), this(stage)
 
-    stage.send([failing])
+    stage.send([failing], partition=0)
     for worker in (before, between):
         with worker.running():
             send_some(stage)
+            # A failure that a worker did not live to note would count as a crash.
+            wait_until(
+                lambda: failures_noted(stage) == tries(stage)[failing.event_id],
+                timeout_s=60,
+                what="its failures are noted",
+            )
             worker.kill()
     with after.running():
         send_some(stage)
@@ -74,8 +81,7 @@ def test_a_rolling_upgrade_and_its_way_back_lose_no_count_and_answer_nothing_twi
     assert 0 < sum(is_later(answer) for answer in answers) < len(answers)
     assert went_back(executed, NODES) == []
     # Counted over three lives of two versions: as often as one worker would have tried.
-    tries = Counter(thread.partition("/")[0] for thread, node in executed if node == "work")
-    assert tries[failing.event_id] == 4
+    assert tries(stage)[failing.event_id] == 4
     # Each has read from the other's notes what was running when that one died.
     assert suspects(between) > 0
     assert suspects(after) > 0
@@ -125,11 +131,22 @@ def send_some(stage: Stage) -> None:
     stage.send([*sleepers, *(from_later({"fate": fate}) for fate in SENT)])
 
     def busy() -> bool:
-        journal = read_journal(stage.folder / "executions.log")
-        begun = {thread.partition("/")[0] for thread, node in journal if node == "work"}
-        return asleep <= begun and len(results(stage)) > answered
+        return asleep <= tries(stage).keys() and len(results(stage)) > answered
 
     wait_until(busy, timeout_s=60, what="some are answered, others run")
+
+
+def tries(stage: Stage) -> Counter[str]:
+    """Count the executions of the second node by event."""
+    journal = read_journal(stage.folder / "executions.log")
+    return Counter(each.thread.partition("/")[0] for each in journal if each.node == "work")
+
+
+def failures_noted(stage: Stage) -> int:
+    """Return how many failures are committed of the first event on the first partition."""
+    committed = committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
+    note = decode(committed[Place(stage.topics.events, 0)].metadata)
+    return 0 if note is None else note.entries.get(0, Entry()).failed
 
 
 def results(stage: Stage) -> list[Record]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
+
+from redrive.clock import SYSTEM
 
 EXECUTIONS = Path(os.environ.get("EXECUTIONS", "executions.log"))
 
@@ -53,14 +54,14 @@ async def work(state: State, config: RunnableConfig) -> State:
     if fate == "sleep":
         await asyncio.sleep(state.get("seconds", 1.0))
     if fate == "block":
-        time.sleep(state.get("seconds", 1.0))  # noqa: ASYNC251 - blocking the loop is the point
+        SYSTEM.block(state.get("seconds", 1.0))  # blocking the loop is the point
     return {"steps": [*state.get("steps", []), "work"]}
 
 
 def write(state: State, config: RunnableConfig) -> State:
     note("write", config)
     if state.get("fate") == "stuck":
-        time.sleep(state.get("seconds", 1.0))
+        SYSTEM.block(state.get("seconds", 1.0))
     return {"steps": [*state.get("steps", []), "write"]}
 
 
@@ -69,18 +70,6 @@ quick.add_node("work", work)
 quick.add_edge(START, "work")
 quick.add_edge("work", END)
 
-
-def chain(first: Any) -> Any:  # noqa: ANN401 - LangGraph's types
-    """Return three nodes in a row; the others are `work` and `write`."""
-    graph = StateGraph(State)
-    graph.add_node("plan", first)
-    graph.add_node("work", work)
-    graph.add_node("write", write)
-    graph.add_edge(START, "plan")
-    graph.add_edge("plan", "work")
-    graph.add_edge("work", "write")
-    graph.add_edge("write", END)
-    return graph
-
-
-builder = chain(plan)
+builder = StateGraph(State).add_sequence([plan, work, write])
+builder.add_edge(START, "plan")
+builder.add_edge("write", END)

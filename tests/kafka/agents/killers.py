@@ -74,11 +74,6 @@ async def write(state: State, config: RunnableConfig) -> State:  # noqa: ARG001 
     return await step("write", state)
 
 
-builder = StateGraph(State)
-builder.add_node("plan", plan)
-builder.add_node("work", work)
-builder.add_node("write", write)
+builder = StateGraph(State).add_sequence([plan, work, write])
 builder.add_edge(START, "plan")
-builder.add_edge("plan", "work")
-builder.add_edge("work", "write")
 builder.add_edge("write", END)
