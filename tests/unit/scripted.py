@@ -19,13 +19,21 @@ WITHIN_S = 20
 
 PARENT = """
 import sys
+from redrive.consumer.adopted import become_subreaper
+from redrive.consumer.launcher import Launcher
 from redrive.consumer.supervisor import Supervisor, ToRun
+from redrive.consumer.template import Template
 from redrive.telemetry.logging import configure_logging
 
 configure_logging(json=True)
-patience_s, size, script = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+patience_s, size, script, modules = float(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 workers = [ToRun([sys.executable, "-c", script], f"w-{number}") for number in range(size)]
-sys.exit(Supervisor(workers, patience_s=patience_s).run())
+make_template = None
+if modules:
+    assert become_subreaper() is None
+    make_template = lambda: Template([sys.executable], modules.split(","))
+supervisor = Supervisor(workers, patience_s=patience_s, launcher=Launcher(make_template))
+sys.exit(supervisor.run())
 """
 # Says how it was started and what it hears, and ends with its parent.
 CHILD = """
@@ -65,16 +73,32 @@ loop.run_forever()
 
 
 class Parent:
-    """A supervisor in a process of its own, with children that are a script."""
+    """A supervisor in a process of its own, with children that are a script.
+
+    Args:
+        folder: Where it works.
+        body: What a child does once it listens.
+        on_signal: What it does when it hears a signal.
+        patience_s: How long children may take to stop, in seconds.
+        size: How many there are.
+        modules: What its template imports, with commas between; empty for no template.
+    """
 
     def __init__(
-        self, folder: Path, *, body: str, on_signal: str, patience_s: float, size: int = 1
+        self,
+        folder: Path,
+        *,
+        body: str,
+        on_signal: str,
+        patience_s: float,
+        size: int,
+        modules: str,
     ) -> None:
         child = CHILD.format(body=body, on_signal=on_signal)
         self._out, self._log = folder / "out.txt", folder / "log.txt"
         with self._out.open("wb") as out, self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PARENT, str(patience_s), str(size), child],
+                [sys.executable, "-c", PARENT, str(patience_s), str(size), child, modules],
                 stdout=out,
                 stderr=log,
                 env={**os.environ, LAST_EXIT: "exit code 1"},
@@ -115,15 +139,27 @@ class Parent:
 StartParent = Callable[..., Parent]
 
 
-def starting(folder: Path) -> Iterator[StartParent]:
+def starting(folder: Path, *, modules: str) -> Iterator[StartParent]:
     """Yield what starts parents, and end them all."""
     made: list[Parent] = []
 
     def start(
-        *, body: str = "", on_signal: str = "", patience_s: float = 60.0, size: int = 1
+        *,
+        body: str = "",
+        on_signal: str = "",
+        patience_s: float = 60.0,
+        size: int = 1,
+        modules: str = modules,
     ) -> Parent:
         made.append(
-            Parent(folder, body=body, on_signal=on_signal, patience_s=patience_s, size=size)
+            Parent(
+                folder,
+                body=body,
+                on_signal=on_signal,
+                patience_s=patience_s,
+                size=size,
+                modules=modules,
+            )
         )
         return made[-1]
 

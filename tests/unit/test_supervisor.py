@@ -13,9 +13,9 @@ from tests.unit.scripted import WITHIN_S, StartParent, starting
 from redrive.testing.worker import wait_until
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartParent]:
-    yield from starting(tmp_path)
+@pytest.fixture(params=["", "redrive.consumer.parent"], ids=["interpreters", "template"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartParent]:
+    yield from starting(tmp_path, modules=request.param)
 
 
 FIRST = "started after None"

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
+from redrive.consumer.launcher import Launcher
 from redrive.consumer.post import Died, Post
 from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
@@ -18,9 +19,9 @@ from redrive.testing.worker import wait_until
 STOPS = "sys.exit(0)"
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartParent]:
-    yield from starting(tmp_path)
+@pytest.fixture(params=["", "redrive.consumer.parent"], ids=["interpreters", "template"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartParent]:
+    yield from starting(tmp_path, modules=request.param)
 
 
 def wait_until_said(parent: Parent, *lines: str) -> None:
@@ -150,7 +151,16 @@ def test_a_worker_that_cannot_be_started_again_is_tried_later(tmp_path: Path) ->
     command.write_text("#!/bin/sh\nexit 3\n")
     command.chmod(0o700)
     died: Died = lambda _worker, _in_a_row, how: deaths.append(how)  # noqa: E731
-    post = Post(0, [str(command)], worker_id=None, environ={}, family=None, died=died, clock=clock)
+    post = Post(
+        0,
+        [str(command)],
+        worker_id=None,
+        environ={},
+        launcher=Launcher(clock=clock),
+        family=None,
+        died=died,
+        clock=clock,
+    )
 
     def deaths_seen() -> int:
         post.look(stopping=False)

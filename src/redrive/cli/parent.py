@@ -5,13 +5,27 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import structlog
+
+from redrive.consumer.adopted import become_subreaper
 from redrive.consumer.family import Family
+from redrive.consumer.launcher import Launcher, MakeTemplate
 from redrive.consumer.pages import serve_pages
 from redrive.consumer.supervisor import STOP_MARGIN_S, Supervisor, ToRun
+from redrive.consumer.template import Template
 from redrive.notify.crashes import CrashAlarm
 from redrive.settings import Settings
 
-__all__ = ["supervise"]
+__all__ = ["WORKER_MODULES", "supervise"]
+
+log = structlog.get_logger("redrive.supervisor")
+
+# What a worker has imported when it is ready, but for graphs, by name; they import the rest.
+WORKER_MODULES = (
+    "redrive.cli",
+    "redrive.cli.worker",
+    "redrive.wiring",
+)
 
 
 def supervise(settings: Settings) -> int:
@@ -35,6 +49,7 @@ def supervise(settings: Settings) -> int:
             patience_s=settings.worker.grace.total_seconds() + STOP_MARGIN_S,
             family=family,
             died=alarm.died,
+            launcher=Launcher(_make_template(settings)),
         ).run()
     finally:
         if pages is not None:
@@ -42,14 +57,28 @@ def supervise(settings: Settings) -> int:
         alarm.close()
 
 
+def _make_template(settings: Settings) -> MakeTemplate | None:
+    if not settings.worker.template:
+        return None
+    why = become_subreaper()
+    if why is not None:
+        log.warning("supervisor.template_unused", why=why, older_one_is_used=False)
+        return None
+    modules = (*WORKER_MODULES, *settings.worker.preload)
+    return lambda: Template(_python(), modules, label=("redrive", *sys.argv[1:]))
+
+
 def _workers(settings: Settings) -> list[ToRun]:
-    # A child looks for modules where this process does: `python -m` alone adds the working
-    # directory, where a file of the user's may have the name of a module of Python's own.
-    python = [sys.executable, *([] if str(Path.cwd()) in sys.path else ["-P"])]
     # Of a flag that is given twice the later one holds.
-    command = [*python, "-m", "redrive", *sys.argv[1:], "--processes", "0"]
+    command = [*_python(), "-m", "redrive", *sys.argv[1:], "--processes", "0"]
     size, name = settings.worker.processes, settings.worker.id
     if name is None or size == 1:
         return [ToRun(command, name) for _ in range(size)]
     ids = (f"{name}-{number}" for number in range(size))
     return [ToRun([*command, "--worker-id", one], one) for one in ids]
+
+
+def _python() -> list[str]:
+    # A child looks for modules where this process does: `python -m` alone adds the working
+    # directory, where a file of the user's may have the name of a module of Python's own.
+    return [sys.executable, *([] if str(Path.cwd()) in sys.path else ["-P"])]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from redrive.consumer.launcher import Process
 from redrive.consumer.parent import PARENT_PIPE, PARENT_REPORTS
 
-__all__ = ["Child"]
+__all__ = ["Child", "Launch"]
 
 _AT_ONCE_BYTES = 2**16
+
+Launch = Callable[[Mapping[str, int]], Process]
+"""Starts the process, which gets these pipes under these names."""
 
 
 class Child:
@@ -22,17 +25,15 @@ class Child:
     alone.
 
     Args:
-        command: What to run, in this directory and with these standard streams.
-        environ: Its environment, to which the pipes' names are added.
+        launch: Starts it.
         reporting: Whether it is to report.
 
     Raises:
         OSError: It could not be started.
+        NotReadyError: It has to wait.
     """
 
-    def __init__(
-        self, command: Sequence[str], *, environ: Mapping[str, str], reporting: bool
-    ) -> None:
+    def __init__(self, launch: Launch, *, reporting: bool) -> None:
         hearing, self._telling = os.pipe()
         theirs = {PARENT_PIPE: hearing}
         ours = [self._telling]
@@ -44,12 +45,7 @@ class Child:
             os.set_blocking(self.reports, False)
         self._unread = b""
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command,
-                env={**environ, **{name: str(end) for name, end in theirs.items()}},
-                pass_fds=tuple(theirs.values()),
-                start_new_session=True,
-            )
+            self._process = launch(theirs)
         except BaseException:
             for end in ours:
                 os.close(end)

@@ -55,6 +55,19 @@ class WorkerSettings(BaseModel):
         "die; each has `worker.in_flight` runs and a `worker.buffer` of its own. 0: one worker and "
         "no parent, for a platform that replaces the worker itself.",
     )
+    template: bool = Field(
+        default=True,
+        description="Whether the parent keeps a process that has imported what workers need, and "
+        "forks workers from it: a worker that died is back in half a second, and workers share "
+        "memory. false: each worker is a Python of its own, and imports everything itself.",
+    )
+    preload: list[str] = Field(
+        default_factory=list,
+        description="Modules that this process imports as well, such as `langchain_openai`: what "
+        "your graphs import and takes long. Not your graphs: their code is read anew by each "
+        "worker. A module that starts a thread or opens a connection while it is imported must "
+        "not be forked: then the log says so, and there is no such process.",
+    )
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from redrive.clock import Clock
 from redrive.consumer.child import Child
 from redrive.consumer.child_exit import Restart, Stop, after_exit, exit_code, how_it_ended
 from redrive.consumer.family import Family
+from redrive.consumer.launcher import Launcher, NotReadyError
 from redrive.consumer.naming import unnamed
 from redrive.consumer.parent import LAST_EXIT
 
@@ -33,6 +34,7 @@ class Post:
         command: What to run as the child.
         worker_id: The worker's stable name; None if it has none.
         environ: Its environment.
+        launcher: Starts its processes.
         family: Is told what the worker says of itself; None when nobody asks.
         died: Is told of deaths.
         clock: For life times and waits.
@@ -45,6 +47,7 @@ class Post:
         *,
         worker_id: str | None,
         environ: Mapping[str, str],
+        launcher: Launcher,
         family: Family | None,
         died: Died,
         clock: Clock,
@@ -53,6 +56,7 @@ class Post:
         self._command = command
         self._worker_id = worker_id
         self._environ = environ
+        self._launcher = launcher
         self._family = family
         self._died = died
         self._clock = clock
@@ -61,7 +65,7 @@ class Post:
         self._began_s = 0.0
         self.child: Child | None = None
         """The worker of now; None while there is none."""
-        self.due_s: float | None = None
+        self.due_s: float | None = clock.monotonic()
         """When the next one is to be started, by the clock; None when there is none to come."""
         self.code: int | None = None
         """The exit code of the last one; None while one runs, or another follows."""
@@ -69,16 +73,23 @@ class Post:
         """What people call the worker of now."""
 
     def start(self) -> None:
-        """Start the next worker.
+        """Start the next worker, unless that has to wait for the launcher.
 
         Raises:
             OSError: It could not be started, and none was there before it.
         """
+        if not self._launcher.is_ready:
+            return
         environ, last = dict(self._environ), self._last_status
         if last is not None:
             environ[LAST_EXIT] = how_it_ended(last)
         try:
-            child = Child(self._command, environ=environ, reporting=self._family is not None)
+            child = Child(
+                lambda pipes: self._launcher.launch(self._command, environ=environ, pipes=pipes),
+                reporting=self._family is not None,
+            )
+        except NotReadyError:
+            return
         except OSError as error:
             if last is None:
                 raise

@@ -1,8 +1,8 @@
 """The parent process: starts workers, watches them, and replaces each that dies.
 
 It has no Kafka client and runs no graph, so that what kills a worker spares it. One worker and its
-lives are in `post.py`, what follows a death in `child_exit.py`, what a worker knows of its parent
-in `parent.py`.
+lives are in `post.py`, how their processes are started in `launcher.py`, what follows a death in
+`child_exit.py`, what a worker knows of its parent in `parent.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from dataclasses import dataclass
 import structlog
 
 from redrive.clock import SYSTEM, Clock
+from redrive.consumer.adopted import OrphanReaper
 from redrive.consumer.child_exit import worst
 from redrive.consumer.family import Family
+from redrive.consumer.launcher import Launcher
 from redrive.consumer.parent import LAST_EXIT, PARENT_CHILD
 from redrive.consumer.post import Died, Post
-from redrive.consumer.signals import Signals
+from redrive.consumer.signals import Signals, has_terminal
 
 __all__ = ["STOP_MARGIN_S", "Supervisor", "ToRun"]
 
@@ -56,6 +58,8 @@ class Supervisor:
             on.
         family: Is told what the workers say of themselves; None when nobody asks.
         died: Is told of each death that another child follows.
+        launcher: Starts the workers; each in an interpreter of its own by default. Closed at the
+            end.
         clock: For life times and deadlines.
     """
 
@@ -67,17 +71,20 @@ class Supervisor:
         environ: Mapping[str, str] = os.environ,
         family: Family | None = None,
         died: Died = lambda _worker, _in_a_row, _how: None,
+        launcher: Launcher | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         own = {name: value for name, value in environ.items() if name != LAST_EXIT}
         # Of this parent alone: another one on this host has numbers as well.
         token = secrets.token_hex(8)
+        self._launcher = launcher or Launcher(clock=clock)
         self._posts = [
             Post(
                 number,
                 worker.command,
                 worker_id=worker.worker_id,
                 environ={**own, PARENT_CHILD: f"{number}/{len(workers)}/{token}"},
+                launcher=self._launcher,
                 family=family,
                 died=died,
                 clock=clock,
@@ -87,6 +94,10 @@ class Supervisor:
         self._patience_s = patience_s
         self._clock = clock
         self._signals = Signals()
+        self._orphans = OrphanReaper(clock)
+        # A terminal that is closed means what it means to any program; without one, SIGHUP is what
+        # it is to a daemon.
+        self._stops_on_hangup = has_terminal()
         self._asked = 0
         self._stopping = False
         self._kill_at: float | None = None
@@ -94,28 +105,45 @@ class Supervisor:
     def run(self) -> int:
         """Keep the workers running, and return the exit code to end with.
 
-        To be called in the main thread: it takes SIGTERM and SIGINT over while it runs.
+        To be called in the main thread: it takes SIGTERM, SIGINT and SIGHUP over while it runs.
         """
-        with self._signals:
-            for post in self._posts:
-                post.start()
-            while any(post.code is None for post in self._posts):
-                for number in self._wait():
-                    self._ask(number)
-                for post in self._posts:
-                    post.look(stopping=self._stopping)
-                self._stop_with_others()
-                self._kill_late()
+        try:
+            with self._signals:
+                while any(post.code is None for post in self._posts):
+                    self._turn()
+        finally:
+            self._launcher.close()
         return worst(post.code for post in self._posts if post.code is not None)
 
+    def _turn(self) -> None:
+        for post in self._posts:
+            post.look(stopping=self._stopping)
+        self._stop_with_others()
+        self._kill_late()
+        self._orphans.reap(self._children())
+        if all(post.code is not None for post in self._posts):
+            return
+        for number in self._wait():
+            if number == signal.SIGHUP and not self._stops_on_hangup:
+                self._launcher.renew("SIGHUP")
+            else:
+                self._ask(number)
+
+    def _children(self) -> list[int]:
+        posts = [post.child.pid for post in self._posts if post.child is not None]
+        return [*posts, *self._launcher.pids]
+
     def _wait(self) -> list[int]:
-        ends = (self._kill_at, *(post.due_s for post in self._posts))
-        end = min((end for end in ends if end is not None), default=None)
+        """Wait until there is something to do; return the signals that came."""
+        starts = [post.due_s for post in self._posts] if self._launcher.is_ready else []
+        ends = [end for end in (self._kill_at, self._launcher.due_s, *starts) if end is not None]
         pipes = (post.child.reports for post in self._posts if post.child is not None)
-        return self._signals.wait(
-            None if end is None else max(end - self._clock.monotonic(), 0.0),
-            pipes=[pipe for pipe in pipes if pipe is not None],
+        numbers, readable = self._signals.wait(
+            max(min(ends) - self._clock.monotonic(), 0.0) if ends else None,
+            pipes=[*(pipe for pipe in pipes if pipe is not None), *self._launcher.pipes],
         )
+        self._launcher.look(readable)
+        return numbers
 
     def _ask(self, number: int) -> None:
         """Take a signal from outside: the first one stops, the second one ends at once."""

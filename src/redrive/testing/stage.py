@@ -87,6 +87,7 @@ class Stage:
         environ: Mapping[str, str] | None = None,
         supervised: bool = False,
         program: tuple[str, ...] = ("-m", "redrive"),
+        own_interpreter: bool = False,
     ) -> WorkerProcess:
         """Return a worker of this stage, not started yet; see `WorkerProcess`."""
         return WorkerProcess(
@@ -96,6 +97,7 @@ class Stage:
             name=name,
             supervised=supervised,
             program=program,
+            own_interpreter=own_interpreter,
         )
 
     def send(
