@@ -101,7 +101,7 @@ def import_safely(modules: Sequence[str]) -> None:
             raise UnsafeImportError(f"the module {name!r} starts a thread while it is imported")
         opened = [what for number, what in _connections().items() if number not in descriptors]
         if opened:
-            raise UnsafeImportError(f"the module {name!r} opens a {opened[0]} while it is imported")
+            raise UnsafeImportError(f"the module {name!r} opens {opened[0]} while it is imported")
 
 
 def stale(files: Stale) -> str | None:
@@ -243,9 +243,9 @@ def _connections() -> dict[int, str]:
         except FileNotFoundError:
             continue  # it was that of the list itself
         if target.startswith("socket:"):
-            found[int(descriptor.name)] = "socket"
+            found[int(descriptor.name)] = "a socket"
         elif target.startswith("anon_inode:[event"):
-            found[int(descriptor.name)] = "event loop"
+            found[int(descriptor.name)] = "an event loop"
     return found
 
 
