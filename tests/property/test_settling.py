@@ -212,6 +212,7 @@ class Story:
             for place in PLACES
         }
         self.settler.assigned(self.client, PLACES)
+        self.settler.fetching(self.client)
 
     def turn(self) -> None:
         self.clock.advance(1.0)
@@ -323,6 +324,7 @@ class Story:
         committed = self.broker.committed.get(place, Committed(None, None))
         self.client.positions[place] = committed.offset or 0
         self.settler.assigned(self.client, [place])
+        self.settler.fetching(self.client)
 
     def _work_of_another(self) -> None:
         mine = (self.clock, self.client, self.queue, self.loop, self.partitions, self.settler)
@@ -494,6 +496,7 @@ def settler_over(
         queue, loop, partitions, incarnation=1, transactional=transactional, clock=clock
     )
     settler.assigned(client, PLACES)
+    settler.fetching(client)
     return settler, queue, loop, clock
 
 

@@ -388,7 +388,8 @@ def test_what_the_client_has_to_say_is_heard_before_its_producer_is_thrown_away(
     factory.scripts = [{"init_transactions": fails(TIMED_OUT), "poll": fails(DENIED)}]
 
     assert settle(thread, reports) == Stored(7)
-    assert factory.made[0].calls == ["init_transactions", "poll"]
+    assert set(factory.made[0].calls) == {"init_transactions", "poll"}
+    assert factory.made[0].calls[-1] == "poll"
 
 
 def test_a_batch_that_an_abandoned_thread_takes_goes_to_its_heir(

@@ -238,7 +238,6 @@ class Partitions:
             self._open(place, committed, notes[place], ends.get(place))
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
-        self._resume(kafka, found)
         return Opened(lost, back)
 
     def _is_back(self, place: Place, note: Note | None) -> bool:

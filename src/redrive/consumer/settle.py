@@ -134,6 +134,9 @@ class Settler:
         self._give_up(self._partitions.given_away(places))
         self._partitions.expect(places)
         self._read_committed(kafka)
+
+    def fetching(self, kafka: Log) -> None:
+        """Fetch nothing of what may not start yet."""
         self._partitions.hold_back(kafka)
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:

@@ -107,7 +107,14 @@ class Listener(Protocol):
     """What the poll thread tells; each call comes on that thread."""
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
-        """Partitions are ours, at the group's committed offsets."""
+        """Partitions are ours; none of them is fetched yet, so none can be paused or sought.
+
+        What is asked of the broker is answered at once: later, it waits behind a fetch each time.
+        """
+        ...
+
+    def fetching(self, kafka: Log) -> None:
+        """Fetching of what was assigned has just begun, at the group's committed offsets."""
         ...
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
@@ -273,12 +280,13 @@ class PollThread:
 
     def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
         self._seat.taken()
+        self._held.update(places := _places(partitions))
+        self._listener.assigned(kafka, places)
         if self._incremental:
             consumer.incremental_assign(partitions)
         else:
             consumer.assign(partitions)
-        self._held.update(places := _places(partitions))
-        self._listener.assigned(kafka, places)
+        self._listener.fetching(kafka)
 
     def _lose(self, kafka: Log, places: Sequence[Place]) -> None:
         # Who is fenced loses everything as well, and was told of the fence before.

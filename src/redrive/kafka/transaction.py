@@ -48,6 +48,9 @@ RECORD_ERRORS = TOPIC_ERRORS | {
 _ANY_PARTITION = -1
 _FENCED = KafkaError._FENCED  # noqa: SLF001 - as above
 _STATE = KafkaError._STATE  # noqa: SLF001 - as above
+_TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - as above
+_RESUMED = frozenset({_TIMED_OUT, KafkaError.CONCURRENT_TRANSACTIONS})
+_INIT_STEPS_S = (0.05, 0.05, 0.05, 0.1, 0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +212,7 @@ class Hands:
         self._produce(batch)
         limit = self._limits.flush
         if self._bounded("flush", limit, self._open().flush, limit):
-            raise KafkaException(
-                KafkaError(KafkaError._TIMED_OUT, f"not delivered within {limit:g} s")  # noqa: SLF001
-            )
+            raise KafkaException(KafkaError(_TIMED_OUT, f"not delivered within {limit:g} s"))
 
     def _produce(self, batch: Batch) -> None:
         producer = self._open()
@@ -308,7 +309,7 @@ class Hands:
         if self._transactional:
             limit = self._limits.init
             try:
-                self._bounded("init_transactions", limit, producer.init_transactions, limit)
+                self._init_transactions(producer, limit)
             except KafkaException:
                 # Why a call just timed out waits in the client's queue; hearing it logs it. After
                 # a fatal error the poll raises that once more.
@@ -316,6 +317,23 @@ class Hands:
                     self._bounded("poll", limit, producer.poll, 0)
                 raise
         return producer
+
+    def _init_transactions(self, producer: Producer, limit_s: float) -> None:
+        """End what an earlier producer left open, asking for it in short steps.
+
+        Told that the broker is just about to end it (CONCURRENT_TRANSACTIONS), librdkafka asks
+        again after half a second; another call resumes the operation, and asks at once. [N15]
+        """
+        for step_s in _INIT_STEPS_S:
+            try:
+                self._bounded("init_transactions", step_s, producer.init_transactions, step_s)
+            except KafkaException as exception:
+                if exception.args[0].code() not in _RESUMED:
+                    raise
+            else:
+                return
+        left_s = max(limit_s - sum(_INIT_STEPS_S), _INIT_STEPS_S[-1])
+        self._bounded("init_transactions", left_s, producer.init_transactions, left_s)
 
     def _wait_for_broker(self, error: KafkaError, failures: int) -> None:
         wait_s = BACKOFF.delay(failures, self._clock.random())
