@@ -2,12 +2,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-# Processes that run tests, each with a broker of its own.
-TESTERS ?= 3
+# Processes that run tests: they wait for most of their time.
+TESTERS ?= 5
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos known-bad soak check docs format bench lock clean
+.PHONY: help setup demo test nightly chaos known-bad soak check docs format bench lock clean
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -25,7 +25,10 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS)
+
+nightly: $(STAMP) ## Run the tests that show once more, in another way, what others show
+	$(BIN)/python -m pytest -n $(TESTERS) -m nightly
 
 SEEDS ?= 1-3
 EVENTS ?= 10000

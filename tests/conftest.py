@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from tests.scheduling import LongestFirst, order
+from tests.shared_broker import shared_broker
 from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist has no types
-from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # as above
 
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_jars import missing_tool
@@ -34,17 +35,16 @@ settings.register_profile(
 settings.load_profile("redrive")
 
 
-class ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]  # as above
-    """Keeps a file's tests in one process, and so all that share an Airflow."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        folder, _, _ = nodeid.rpartition("/")
-        return folder if folder == "tests/airflow" else super()._split_scope(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:
     """Deal tests to processes, where several run them."""
-    return ByWhatIsShared(config, log)
+    return LongestFirst(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put long tests first, where several processes run them."""
+    if hasattr(config, "workerinput"):
+        order(items)
 
 
 @pytest.fixture
@@ -71,14 +71,37 @@ def broker_tools() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+def kafka(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kafka]:
+    """Return the broker of this run: no test stops it."""
     named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if named:
         yield NamedBroker(named)
         return
     request.getfixturevalue("broker_tools")
-    with LocalBroker() as broker:
+    own = tmp_path_factory.getbasetemp()
+    with shared_broker(own.parent if hasattr(request.config, "workerinput") else own) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def _breakable(broker_tools: None) -> Iterator[list[LocalBroker]]:  # noqa: ARG001 - they are there
+    brokers: list[LocalBroker] = []
+    yield brokers
+    for broker in brokers:
+        broker.close()
+
+
+@pytest.fixture
+def breakable(_breakable: list[LocalBroker]) -> LocalBroker:
+    """Return a broker that may be stopped, killed and started: nobody else uses it meanwhile."""
+    if _breakable and _breakable[0].dropped_markers:
+        _breakable.pop().close()
+    if not _breakable:
+        _breakable.append(LocalBroker())
+    _breakable[0].start()
+    return _breakable[0]
 
 
 @pytest.fixture

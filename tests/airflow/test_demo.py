@@ -165,6 +165,7 @@ def test_nothing_is_left_behind(played: Played) -> None:
     assert played.left == []
 
 
+@pytest.mark.nightly
 def test_an_ending_that_differs_exits_1_says_which_and_keeps_the_logs(
     bare_airflow: AirflowHome, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_an_ending_that_differs_exits_1_says_which_and_keeps_the_logs(
     assert (kept / "worker.log").stat().st_size > 0
 
 
+@pytest.mark.nightly
 def test_a_signal_ends_everything_that_was_started(
     bare_airflow: AirflowHome, tmp_path: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """Chaos of every day: two seeds, and those that failed once. `make chaos SEEDS=...` runs more."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,24 +15,21 @@ from redrive.testing.load import make_load, mostly_success
 EVERY_DAY = [(2, True), (3, False)]
 
 
-@pytest.fixture(scope="module")
-def broker(broker_tools: None) -> Iterator[LocalBroker]:
-    """Return a broker that may be killed and frozen: nobody else uses it."""
-    del broker_tools
-    with LocalBroker() as made:
-        yield made
-
-
 @pytest.mark.invariant("P1", "P2", "P3", "P6")
 @pytest.mark.parametrize(
-    ("seed", "checkpoints"), EVERY_DAY + [(s, c) for s in kept_seeds() for c in (True, False)]
+    ("seed", "checkpoints"),
+    [
+        *EVERY_DAY,
+        *((seed, True) for seed in kept_seeds()),
+        *(pytest.param(seed, False, marks=pytest.mark.nightly) for seed in kept_seeds()),
+    ],
 )
 def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
-    broker: LocalBroker, tmp_path: Path, seed: int, *, checkpoints: bool
+    breakable: LocalBroker, tmp_path: Path, seed: int, *, checkpoints: bool
 ) -> None:
     chaos = Chaos(seed, checkpoints=checkpoints, events=80, seconds=8.0)
 
-    report = try_seed(chaos, tmp_path, first=broker).report
+    report = try_seed(chaos, tmp_path, first=breakable).report
 
     assert report.verdict.findings == [], report.to_json()
     assert sum(report.verdict.results.values()) + report.verdict.letters["unreadable"] == 80

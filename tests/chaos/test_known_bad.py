@@ -2,8 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from redrive.testing.proxy import END_TXN
 from redrive.testing.stage import event
 
 SCRIPT = Path(__file__).parent / "known_bad.py"
-AT_ONCE = 4
+EVERY_DAY = ("commits_before_it_settles", "counts_attempts_in_memory")
 CONTROLS = (
     "counts_attempts_in_memory",
     "swallows_cancellation",
@@ -34,9 +33,6 @@ CONTROLS = (
     "keeps_its_producer_after_a_doubt",
 )
 """Where a finding is a matter of how much: the good worker must stay below."""
-
-# Most of it is in the first test, which waits for all runs.
-pytestmark = pytest.mark.timeout(900)
 
 
 def of_fate(fate: str, seconds: float = 0.0) -> Make:
@@ -125,25 +121,6 @@ CAUGHT_AS = {
 }
 
 
-@pytest.fixture(scope="module")
-def reports(
-    broker_tools: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[tuple[str, bool], Report]]:
-    """Run every scenario with its bad worker, some with the good one too; several at once."""
-    del broker_tools
-    folders = tmp_path_factory.mktemp("known-bad")
-    asked = [(name, True) for name in SCENARIOS] + [(name, False) for name in CONTROLS]
-    with LocalBroker() as broker, ThreadPoolExecutor(AT_ONCE) as at_once:
-
-        def run(at: tuple[str, bool]) -> Report:
-            name, is_bad = at
-            folder = folders / f"{name}-{is_bad}"
-            folder.mkdir()
-            return live(broker, folder, SCENARIOS[name], name if is_bad else "none")
-
-        yield dict(zip(asked, at_once.map(run, asked), strict=True))
-
-
 def live(broker: LocalBroker, folder: Path, chaos: Chaos, bad: str) -> Report:
     for file in (FATES, SCRIPT):
         shutil.copy(file, folder)
@@ -157,17 +134,25 @@ def test_each_has_a_scenario() -> None:
     assert SCENARIOS.keys() == BAD.keys() == CAUGHT_AS.keys()
 
 
-@pytest.mark.parametrize("bad", SCENARIOS)
+def some_nightly(names: Iterable[str]) -> list[object]:
+    """Return parameters, of which those that are not of every day run at night."""
+    night = pytest.mark.nightly
+    return [pytest.param(name, marks=() if name in EVERY_DAY else night) for name in names]
+
+
+@pytest.mark.parametrize("bad", some_nightly(SCENARIOS))
 def test_a_bad_worker_is_caught_for_what_it_is(
-    reports: Mapping[tuple[str, bool], Report], bad: str
+    breakable: LocalBroker, tmp_path: Path, bad: str
 ) -> None:
-    report = reports[bad, True]
+    report = live(breakable, tmp_path, SCENARIOS[bad], bad)
 
     assert any(finding.startswith(CAUGHT_AS[bad]) for finding in report.verdict.findings)
 
 
-@pytest.mark.parametrize("bad", CONTROLS)
+@pytest.mark.parametrize("bad", some_nightly(CONTROLS))
 def test_the_good_worker_is_not_caught_where_a_bad_one_is(
-    reports: Mapping[tuple[str, bool], Report], bad: str
+    breakable: LocalBroker, tmp_path: Path, bad: str
 ) -> None:
-    assert reports[bad, False].verdict.findings == []
+    report = live(breakable, tmp_path, SCENARIOS[bad], "none")
+
+    assert report.verdict.findings == []

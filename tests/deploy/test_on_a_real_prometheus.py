@@ -47,6 +47,9 @@ SETTINGS = {
 }
 EMBEDDED = free_port()
 
+# The rules themselves are tested by promtool, in test_alert_rules.py.
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def night(

@@ -59,6 +59,33 @@ def test_a_promise_names_exactly_the_tests_that_carry_it(promise: str) -> None:
     assert not missing, f"add to {promise} in docs/invariants.md:\n{missing}"
 
 
+def test_each_promise_is_shown_on_a_real_broker_each_time_and_not_at_night_alone() -> None:
+    on_a_broker = ("tests/kafka/", "tests/chaos/", "tests/airflow/")
+    by_promise = {
+        promise: [test for test in tests if test.startswith(on_a_broker) and test not in nightly()]
+        for promise, tests in marked().items()
+    }
+
+    assert [promise for promise, tests in by_promise.items() if not tests] == []
+
+
+def nightly() -> set[str]:
+    """Return the tests none of whose rows is run by `make test`."""
+    found = set()
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        whole = any(
+            isinstance(node, ast.Assign) and ast.unparse(node) == "pytestmark = pytest.mark.nightly"
+            for node in tree.body
+        )
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                marks = [ast.unparse(mark) for mark in node.decorator_list]
+                if whole or "pytest.mark.nightly" in marks:
+                    found.add(f"{file.relative_to(ROOT).as_posix()}::{node.name}")
+    return found
+
+
 @pytest.mark.parametrize("promise", PROMISES)
 def test_a_promise_that_is_kept_at_all_has_a_test(promise: str) -> None:
     section = sections()[promise]

@@ -22,7 +22,14 @@ from redrive.testing.worker import WorkerProcess, wait_until
 
 __all__ = ["BOTH_PROTOCOLS", "another_member", "held", "moves", "set_session"]
 
-BOTH_PROTOCOLS = pytest.mark.parametrize("protocol", [*GroupProtocol])
+BOTH_PROTOCOLS = pytest.mark.parametrize(
+    "protocol",
+    [
+        GroupProtocol.CLASSIC,
+        # test_group_protocol.py shows each night and day what is different there.
+        pytest.param(GroupProtocol.CONSUMER, marks=pytest.mark.nightly),
+    ],
+)
 
 _COME = ("partition.assigned", "partition.back")
 _GO = ("partition.away", "partition.gone")

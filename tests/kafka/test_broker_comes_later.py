@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 import structlog
 
 from redrive.clock import SystemClock
@@ -20,13 +18,6 @@ from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 
 AGENTS = Path(__file__).parent / "agents"
-
-
-@pytest.fixture
-def own_broker(broker_tools: None) -> Iterator[LocalBroker]:
-    del broker_tools
-    with LocalBroker() as broker:
-        yield broker
 
 
 class RestartsTheBroker(SystemClock):
@@ -42,14 +33,12 @@ class RestartsTheBroker(SystemClock):
 
 
 def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_step(
-    own_broker: LocalBroker, tmp_path: Path
+    breakable: LocalBroker, tmp_path: Path
 ) -> None:
     shutil.copy(AGENTS / "fates.py", tmp_path)
-    stage = Stage(
-        own_broker.bootstrap_servers, create_topics(own_broker.bootstrap_servers), tmp_path
-    )
+    stage = Stage(breakable.bootstrap_servers, create_topics(breakable.bootstrap_servers), tmp_path)
     stage.send([event({"fate": "success"})])
-    own_broker.stop()
+    breakable.stop()
     environ = {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "2m", "REDRIVE_CHECKPOINTS__URL": "none"}
 
     with stage.worker("--graph", "*=fates:builder", environ=environ).running() as worker:
@@ -58,14 +47,14 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_ste
             timeout_s=60,
             what="two steps of waiting",
         )
-        own_broker.start()
+        breakable.start()
         worker.wait_for("worker.ready", timeout_s=60)
         stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     steps = list(worker.events("broker.waiting"))
     assert [step["attempt"] for step in steps] == list(range(1, len(steps) + 1))
-    assert {step["servers"] for step in steps} == {own_broker.bootstrap_servers}
+    assert {step["servers"] for step in steps} == {breakable.bootstrap_servers}
     assert {step["of_s"] for step in steps} == {120.0}
     waited = [float(str(step["waited_s"])) for step in steps]
     assert waited == sorted(waited)
@@ -73,13 +62,13 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_ste
 
 
 def test_topics_are_verified_though_the_broker_restarts_in_the_middle(
-    own_broker: LocalBroker, tmp_path: Path
+    breakable: LocalBroker, tmp_path: Path
 ) -> None:
-    topics = create_topics(own_broker.bootstrap_servers)
-    settings = Stage(own_broker.bootstrap_servers, topics, tmp_path).kafka_settings()
+    topics = create_topics(breakable.bootstrap_servers)
+    settings = Stage(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
     # What is missing is looked for again, after a wait: there the broker goes.
     lacking = settings.model_copy(update={"dlq_topic": "missing"})
-    clock = RestartsTheBroker(own_broker)
+    clock = RestartsTheBroker(breakable)
 
     with structlog.testing.capture_logs() as logs:
         report = verify_topics(lacking, clock=clock)
@@ -91,12 +80,12 @@ def test_topics_are_verified_though_the_broker_restarts_in_the_middle(
 
 
 def test_where_results_end_is_found_once_the_broker_is_there(
-    own_broker: LocalBroker, tmp_path: Path
+    breakable: LocalBroker, tmp_path: Path
 ) -> None:
-    topics = create_topics(own_broker.bootstrap_servers, partitions=2)
-    settings = Stage(own_broker.bootstrap_servers, topics, tmp_path).kafka_settings()
-    own_broker.stop()
-    start = threading.Timer(2.0, own_broker.start)
+    topics = create_topics(breakable.bootstrap_servers, partitions=2)
+    settings = Stage(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
+    breakable.stop()
+    start = threading.Timer(2.0, breakable.start)
     start.start()
 
     ends = end_offsets(settings, timeout=timedelta(minutes=1))

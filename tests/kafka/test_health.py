@@ -2,7 +2,7 @@
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ READY = Said(200, "working")
 @pytest.fixture
 def outside() -> Outside:
     return Outside(free_port())
-
-
-@pytest.fixture
-def own_broker(broker_tools: None) -> Iterator[LocalBroker]:  # noqa: ARG001 - checks the tools
-    with LocalBroker() as broker:
-        yield broker
 
 
 def wait_for(outside: Outside, path: str, wanted: Callable[[Said], bool], what: str) -> None:
@@ -55,20 +49,20 @@ def test_a_blocked_loop_is_not_alive_and_is_told_of_all_the_same(
 
 
 def test_a_broker_that_is_away_makes_a_worker_unready_but_not_dead(
-    own_broker: LocalBroker, outside: Outside, tmp_path: Path
+    breakable: LocalBroker, outside: Outside, tmp_path: Path
 ) -> None:
     shutil.copy(AGENTS / "fates.py", tmp_path)
-    servers = own_broker.bootstrap_servers
+    servers = breakable.bootstrap_servers
     stage = Stage(servers, create_topics(servers, partitions=4), tmp_path)
 
     with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
         wait_until_ready(outside)
-        own_broker.stop()
+        breakable.stop()
         # Nothing is being settled: only the group's own silence tells.
         wait_for(outside, "/readyz", lambda said: said.status == 503, "the worker is not ready")
         away = outside.probe("/readyz")
         alive = outside.probe("/livez")
-        own_broker.start()
+        breakable.start()
         wait_until_ready(outside)
         assert worker.stop() == 0
 

@@ -231,11 +231,11 @@ async def test_a_letter_that_its_topic_does_not_take_is_spooled(
 
 @pytest.mark.invariant("P6")
 async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_back(
-    broker_tools: None,  # noqa: ARG001 - checks the tools
-    tmp_path: Path,
+    breakable: LocalBroker, tmp_path: Path
 ) -> None:
     spool = tmp_path / "letters.jsonl"
-    with LocalBroker() as broker, capture_logs() as logs:
+    broker = breakable
+    with capture_logs() as logs:
         servers = broker.bootstrap_servers
         stage = Stage(servers, create_test_topics(servers, partitions=1), tmp_path)
         async with LangGraphKafkaConsumer(_settings(stage, spool), {"*": BUILDER}):

@@ -107,14 +107,11 @@ class Listener(Protocol):
     """What the poll thread tells; each call comes on that thread."""
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
-        """Partitions are ours; none of them is fetched yet, so none can be paused or sought.
-
-        What is asked of the broker is answered at once: later, it waits behind a fetch each time.
-        """
+        """Partitions are ours, and not fetched yet: what is asked of them waits behind no fetch."""
         ...
 
     def fetching(self, kafka: Log) -> None:
-        """Fetching of what was assigned has just begun, at the group's committed offsets."""
+        """Fetching has just begun, at the group's committed offsets."""
         ...
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
@@ -282,10 +279,8 @@ class PollThread:
         self._seat.taken()
         self._held.update(places := _places(partitions))
         self._listener.assigned(kafka, places)
-        if self._incremental:
-            consumer.incremental_assign(partitions)
-        else:
-            consumer.assign(partitions)
+        assign = consumer.incremental_assign if self._incremental else consumer.assign
+        assign(partitions)
         self._listener.fetching(kafka)
 
     def _lose(self, kafka: Log, places: Sequence[Place]) -> None:

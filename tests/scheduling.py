@@ -1,0 +1,101 @@
+"""Which test process gets which tests, and when: long ones first, short ones fill the gaps.
+
+`long_tests.txt` says how long tests take, in seconds; the others are short. It is made by
+
+    .venv/bin/python -m pytest -n 4 --junitxml=report.xml
+    .venv/bin/python -m tests.scheduling report.xml > tests/long_tests.txt
+"""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has no types
+
+__all__ = ["LongestFirst", "by_length"]
+
+LONG_TESTS = Path(__file__).with_name("long_tests.txt")
+_LONG_S = 3.0
+_SHORT_S = 0.05
+_TOGETHER = (
+    # An Airflow is made once for all of them.
+    "tests/airflow/test_dag_test.py",
+    "tests/airflow/test_standalone.py",
+    "tests/airflow/test_wait_first.py",
+    "tests/airflow/test_provider.py",
+)
+_BY_FILE = (
+    # Their tests share something that takes long to make.
+    "tests/airflow/test_demo.py",
+    "tests/chaos/test_chaos.py",
+    "tests/deploy/test_on_a_real_prometheus.py",
+    "tests/kafka/test_broker.py",
+)
+
+
+def seconds() -> dict[str, float]:
+    """Return how long each long test takes, by its id."""
+    lines = LONG_TESTS.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split(" ", 1) for line in lines if line[:1].isdigit())
+    return {test: float(took) for took, test in pairs}
+
+
+def unit_of(test: str, known: dict[str, float]) -> str:
+    """Return what a test is given out with: itself if it is long, else the others of its file."""
+    file = test.partition("::")[0]
+    if file in _TOGETHER:
+        return "tests/airflow"
+    return test if test in known and file not in _BY_FILE else file
+
+
+def by_length(tests: Iterable[str]) -> dict[str, list[str]]:
+    """Return the tests of each unit, the longest unit first."""
+    known = seconds()
+    units: dict[str, list[str]] = {}
+    lengths: dict[str, float] = {}
+    for test in tests:
+        unit = unit_of(test, known)
+        units.setdefault(unit, []).append(test)
+        lengths[unit] = lengths.get(unit, 0.0) + known.get(test, _SHORT_S)
+    return {unit: units[unit] for unit in sorted(units, key=lambda unit: -lengths[unit])}
+
+
+class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]  # as above
+    """Gives out units of tests, the longest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid, self._known)
+
+    def schedule(self) -> None:
+        if self.collection is None:
+            self._known = seconds()
+            # Ours is the order in which they were collected.
+            self.config.option.loadscopereorder = False
+        super().schedule()
+
+
+def order(items: list[pytest.Item]) -> None:
+    """Put tests into the order in which `LongestFirst` is to give them out."""
+    units = by_length(item.nodeid for item in items)
+    tests = [test for unit in units.values() for test in unit]
+    places = {test: at for at, test in enumerate(tests)}
+    items.sort(key=lambda item: places[item.nodeid])
+
+
+def main(report: str) -> None:
+    """Print the long tests of a run."""
+    took: dict[str, float] = {}
+    for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own report
+        test = f"{str(case.get('classname')).replace('.', '/')}.py::{case.get('name')}"
+        took[test] = float(str(case.get("time")))
+    for test, length_s in sorted(took.items(), key=lambda pair: -pair[1]):
+        if length_s >= _LONG_S:
+            sys.stdout.write(f"{length_s:.0f} {test}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
