@@ -59,7 +59,7 @@ docs: $(STAMP) ## Build the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## Print the figures of this machine, as ratios, one JSON line each
-	@for file in benchmarks/*.py; do echo "# $$file"; $(BIN)/python $$file || exit 1; done
+	@$(BIN)/python -m benchmarks
 
 format: $(STAMP) ## Format, and mend what the linter can
 	$(BIN)/ruff format .

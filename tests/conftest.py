@@ -85,7 +85,7 @@ def kafka(
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _breakable(broker_tools: None) -> Iterator[list[LocalBroker]]:  # noqa: ARG001 - they are there
     brokers: list[LocalBroker] = []
     yield brokers

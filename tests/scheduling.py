@@ -21,20 +21,21 @@ __all__ = ["LongestFirst", "by_length"]
 LONG_TESTS = Path(__file__).with_name("long_tests.txt")
 _LONG_S = 3.0
 _SHORT_S = 0.05
-_TOGETHER = (
-    # An Airflow is made once for all of them.
-    "tests/airflow/test_dag_test.py",
-    "tests/airflow/test_standalone.py",
-    "tests/airflow/test_wait_first.py",
-    "tests/airflow/test_provider.py",
-)
-_BY_FILE = (
-    # Their tests share something that takes long to make.
-    "tests/airflow/test_demo.py",
-    "tests/chaos/test_chaos.py",
-    "tests/deploy/test_on_a_real_prometheus.py",
-    "tests/kafka/test_broker.py",
-)
+# Files whose tests share what takes long to make, and what they share.
+_TOGETHER = {
+    "tests/airflow/test_dag_test.py": "an Airflow",
+    "tests/airflow/test_provider.py": "an Airflow",
+    "tests/airflow/test_standalone.py": "an Airflow",
+    "tests/airflow/test_wait_first.py": "an Airflow",
+    "tests/airflow/test_demo.py": "a demo",
+    "tests/chaos/test_chaos.py": "a broker to break, in chaos",
+    "tests/chaos/test_known_bad.py": "a broker to break, by bad workers",
+    "tests/deploy/test_on_a_real_prometheus.py": "a Prometheus",
+    "tests/kafka/test_broker.py": "a broker",
+    "tests/kafka/test_doctor.py": "a broker with users",
+    "tests/kafka/test_letters_spooled.py": "a broker with users",
+    "tests/kafka/test_refused_clients.py": "a broker with users",
+}
 
 
 def seconds() -> dict[str, float]:
@@ -47,9 +48,8 @@ def seconds() -> dict[str, float]:
 def unit_of(test: str, known: dict[str, float]) -> str:
     """Return what a test is given out with: itself if it is long, else the others of its file."""
     file = test.partition("::")[0]
-    if file in _TOGETHER:
-        return "tests/airflow"
-    return test if test in known and file not in _BY_FILE else file
+    shared = _TOGETHER.get(file)
+    return shared or (test if test in known else file)
 
 
 def by_length(tests: Iterable[str]) -> dict[str, list[str]]:

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped]  # mkdocs brings it, without types
 from tests.deploy.prometheus_tools import PrometheusTools
+from tests.rows import rows
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -63,7 +63,7 @@ def test_each_limit_is_used_and_each_that_is_used_is_there() -> None:
     assert sorted(set(used)) == sorted(LIMITS)
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
+@rows("alert", ALERTS, ids=NAMES)
 def test_an_alert_says_how_bad_it_is_and_leads_to_its_section(alert: dict[str, Any]) -> None:
     name, severity = alert["alert"], alert["labels"]["severity"]
 

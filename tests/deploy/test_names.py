@@ -9,8 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped]  # mkdocs brings it, without types
+from tests.rows import rows
 
 from redrive.telemetry.instruments import Figure, FigureType
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES
@@ -58,7 +58,7 @@ def queries() -> Iterator[tuple[str, str]]:
 QUERIES = dict(queries())
 
 
-@pytest.mark.parametrize("expr", QUERIES.values(), ids=QUERIES)
+@rows("expr", QUERIES.values(), ids=QUERIES)
 def test_a_query_asks_for_what_there_is(expr: str) -> None:
     asked = {name for name, _ in NAME.findall(expr)}
     grouped = {
@@ -73,7 +73,7 @@ def test_a_query_asks_for_what_there_is(expr: str) -> None:
         assert matched - SAMPLES.get(name, TARGET) == set()
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule])
+@rows("rule", [rule for rule in RULES if "alert" in rule])
 def test_an_alert_says_nothing_of_labels_that_it_does_not_have(rule: dict[str, Any]) -> None:
     said = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
     asked = {name for name, _ in NAME.findall(rule["expr"])}
@@ -115,7 +115,7 @@ def test_the_dashboard_is_what_its_source_makes() -> None:
     assert made.stdout == (DEPLOY / "grafana" / "dashboard.json").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
+@rows("panel", PANELS, ids=lambda panel: str(panel["title"]))
 def test_a_panel_says_what_it_shows_and_asks_the_chosen_prometheus(panel: dict[str, Any]) -> None:
     assert len(panel["description"]) > 20
     assert panel["fieldConfig"]["defaults"]["unit"]

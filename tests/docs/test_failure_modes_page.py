@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
+from tests.rows import rows
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")
@@ -18,7 +18,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
+@rows("row", ROWS, ids=lambda row: row.split("|")[1].strip())
 def test_a_row_names_tests_that_are_there_and_events_that_are_known(row: str) -> None:
     *_, test, _ = row.split("|")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.rows import rows
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
@@ -29,6 +30,7 @@ def status(section: str) -> str:
     return found[1] if found else "none"
 
 
+@functools.cache
 def marked() -> dict[str, set[str]]:
     """Return, by promise, the tests that carry it as a mark."""
     found: dict[str, set[str]] = {promise: set() for promise in PROMISES}
@@ -50,7 +52,7 @@ def test_the_page_has_every_promise_once_and_in_order() -> None:
     assert tuple(re.findall(r"^## (P\d+) ", PAGE, flags=re.MULTILINE)) == PROMISES
 
 
-@pytest.mark.parametrize("promise", PROMISES)
+@rows("promise", PROMISES)
 def test_a_promise_names_exactly_the_tests_that_carry_it(promise: str) -> None:
     listed, carrying = named(sections()[promise]), marked()[promise]
 
@@ -61,8 +63,9 @@ def test_a_promise_names_exactly_the_tests_that_carry_it(promise: str) -> None:
 
 def test_each_promise_is_shown_on_a_real_broker_each_time_and_not_at_night_alone() -> None:
     on_a_broker = ("tests/kafka/", "tests/chaos/", "tests/airflow/")
+    at_night = nightly()
     by_promise = {
-        promise: [test for test in tests if test.startswith(on_a_broker) and test not in nightly()]
+        promise: [test for test in tests - at_night if test.startswith(on_a_broker)]
         for promise, tests in marked().items()
     }
 
@@ -86,7 +89,7 @@ def nightly() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("promise", PROMISES)
+@rows("promise", PROMISES)
 def test_a_promise_that_is_kept_at_all_has_a_test(promise: str) -> None:
     section = sections()[promise]
 

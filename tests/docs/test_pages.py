@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from tests.rows import rows
 
 from redrive.cli.app import app
 
@@ -86,7 +87,7 @@ def test_no_block_hides_from_these_tests() -> None:
     assert hidden == [], "begin blocks at the start of a line, and end them"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@rows("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     broken = []
     for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
@@ -112,7 +113,7 @@ def test_the_index_names_every_page_of_the_documentation() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
+@rows("block", PYTHON, ids=str)
 def test_a_python_example_imports_names_that_exist(block: Block) -> None:
     tree = compile(
         block.text, str(block), "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -167,7 +168,7 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield command
 
 
-@pytest.mark.parametrize("block", SHELL, ids=str)
+@rows("block", SHELL, ids=str)
 def test_the_commands_of_a_block_exist(block: Block) -> None:
     for program, *arguments in commands(block.text):
         match Path(program).name:

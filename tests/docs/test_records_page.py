@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from tests.rows import rows
 
 from redrive.dead_letter.record import (
     Attempt,
@@ -72,7 +73,7 @@ def test_the_example_of_a_letter_is_read_and_holds_the_example_of_an_event() -> 
     assert letter.original_event == json.loads(example("event"))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@rows("name", MODELS)
 def test_every_field_has_its_line(name: str) -> None:
     assert sorted(fields_told(name)) == sorted(MODELS[name].model_fields)
 

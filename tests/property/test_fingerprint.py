@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rows import rows
 
 from redrive.dead_letter.fingerprint import fingerprint
 from redrive.dead_letter.normalise import normalised
@@ -87,7 +87,7 @@ def test_any_message_can_be_normalised_and_stays_short(message: str) -> None:
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(
+@rows(
     "piece", ["a", "a-", "a/", "'", '"', '"\\', '\\"', ":", "1.", "1 ", "[redacted:", "“", "a@a."]
 )
 def test_a_hostile_message_is_normalised_in_time(piece: str) -> None:

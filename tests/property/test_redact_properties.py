@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rows import rows
 
 from redrive.telemetry.redact import BUILT_IN
 
@@ -79,7 +79,7 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert BUILT_IN.mask(masked) == masked
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
+@rows("piece", HOSTILE)
 def test_a_hostile_megabyte_is_masked_in_time(piece: str) -> None:
     start = "private key aws token "
     text = (start + piece * (LENGTH // len(piece)))[:LENGTH]

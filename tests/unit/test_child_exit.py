@@ -7,6 +7,7 @@ import signal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rows import rows
 
 from redrive.consumer.child_exit import Decision, Restart, Stop, after_exit, how_it_ended, worst
 from redrive.consumer.parent import LAST_EXIT, last_exit
@@ -14,7 +15,7 @@ from redrive.consumer.parent import LAST_EXIT, last_exit
 STATUSES = st.integers(-64, 255)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("status", "first", "asked_to_stop", "decision"),
     [
         (0, True, False, Restart(0.0)),
@@ -93,7 +94,7 @@ def test_a_worker_that_has_no_predecessor_knows_of_none() -> None:
     assert last_exit({LAST_EXIT: "exit code 75"}) == "exit code 75"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("codes", "code"),
     [
         ([0], 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.rows import rows
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -92,7 +93,7 @@ def _settings(text: str) -> None:
     Path("redrive.toml").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "error", "kind"),
     [
         ("builtins:ConnectionResetError", "builtins.ConnectionResetError", "transient"),
@@ -202,7 +203,7 @@ def test_the_retries_are_those_of_the_graph_that_serves_the_workflow() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@rows(
     ("arguments", "says"),
     [
         (["shop_of_classify"], "is not an import path"),

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tests.rows import rows
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
@@ -32,7 +33,7 @@ def _run(*arguments: str, data: str | None = None) -> Result:
     return CliRunner().invoke(app, list(arguments), input=data)
 
 
-@pytest.mark.parametrize(
+@rows(
     "arguments",
     [
         ["--help"],

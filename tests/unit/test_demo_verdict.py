@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.rows import rows
 
 from redrive.dead_letter.states import State
 from redrive.demo.facts import (
@@ -71,7 +72,7 @@ def test_what_went_as_planned_has_no_differences() -> None:
     assert verdict_on(SUCCEEDS, RECOVERS, IS_REFUSED) == ()
 
 
-@pytest.mark.parametrize(
+@rows(
     "doctored",
     [
         replace(SUCCEEDS, event_id=None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.rows import rows
 
 from redrive.errors import RecordError
 from redrive.redriving.editing import (
@@ -27,7 +28,7 @@ def changed(text: str, *changes: str) -> str:
     return set_values(text, [Change.parse(change) for change in changes])[0]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("change", "before", "after"),
     [
         ("payload.data.iban=DE02 1203", '"DE0\\u00fc"', '"DE02 1203"'),

@@ -26,6 +26,7 @@ from langchain_core.messages import (
 )
 from langgraph.types import Interrupt
 from pydantic import BaseModel, ConfigDict
+from tests.rows import rows
 
 from redrive.errors import ResultError
 from redrive.graphs.results import to_json
@@ -60,7 +61,7 @@ class Holder(BaseModel):
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "expected"),
     [
         (None, None),
@@ -124,7 +125,7 @@ def test_messages_come_out_as_langgraphs_api_shows_them_and_can_be_read_back() -
     assert read[1].tool_calls[0]["args"] == {"a": 2}
 
 
-@pytest.mark.parametrize(
+@rows(
     ("state", "place"),
     [
         ({"items": [1, 2, 3, {"lock": threading.Lock()}]}, r"result\.items\[3\]\.lock"),

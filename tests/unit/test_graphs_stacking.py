@@ -13,6 +13,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
+from tests.rows import rows
 
 from redrive.graphs import GraphRegistry, retry_policy
 from redrive.graphs.registry import GraphSource
@@ -172,7 +173,7 @@ def test_nothing_multiplies_where_the_worker_tries_once() -> None:
     assert client.calls == 9
 
 
-@pytest.mark.parametrize(
+@rows(
     "node",
     [
         with_global,

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from confluent_kafka import KafkaError, Producer
+from tests.rows import rows
 
 from redrive.clock import SYSTEM
 from redrive.errors import SettingsError
@@ -27,7 +28,7 @@ def _settings(**config: str) -> KafkaSettings:
     )
 
 
-@pytest.mark.parametrize("option", sorted(REFUSED))
+@rows("option", sorted(REFUSED))
 def test_an_option_that_would_break_a_promise_is_refused_with_the_reason(option: str) -> None:
     settings = KafkaSettings(config={option: "1"})
 

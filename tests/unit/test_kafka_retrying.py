@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import structlog
 from confluent_kafka import KafkaError, KafkaException
+from tests.rows import rows
 
 from redrive.errors import SettingsError
 from redrive.kafka.retrying import Said, advice, is_permanent, until, with_advice
@@ -118,7 +119,7 @@ def test_the_cause_of_silence_is_the_last_error_that_tells_something() -> None:
     assert said.refusal is None
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "words"),
     [
         ("_AUTHENTICATION", "sasl.password"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.rows import rows
 
 from redrive.telemetry import metrics as figures
 from redrive.telemetry.carrying import from_plain, to_plain
@@ -18,7 +19,7 @@ def one(readings: list[Reading], figure: Figure) -> Reading:
     return found
 
 
-@pytest.mark.parametrize("figure", WORKER_FIGURES, ids=lambda figure: figure.name)
+@rows("figure", WORKER_FIGURES, ids=lambda figure: figure.name)
 def test_counts_are_only_ever_added_up(figure: Figure) -> None:
     assert figure.merge is Merge.SUM or figure.type is FigureType.GAUGE
     # Of a partition both may tell for a moment while it moves: it is not twice as old then.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from tests.rows import rows
 from tests.unit.test_redact import SECRETS
 
 from redrive.consumer.figures import MOST_CAUSES, EndFigures
@@ -72,7 +73,7 @@ def test_causes_beyond_those_that_are_told_apart_are_not_counted() -> None:
     assert of(metrics, figures.NEW_CAUSES).values == {("report",): MOST_CAUSES}
 
 
-@pytest.mark.parametrize("figure", EVERY, ids=lambda figure: figure.name)
+@rows("figure", EVERY, ids=lambda figure: figure.name)
 def test_a_figure_is_named_as_prometheus_wants_it(figure: Figure) -> None:
     stem = figure.name.removesuffix("_total")
 
@@ -142,7 +143,7 @@ def test_names_from_outside_stay_few_and_known_ones_are_never_among_the_rest() -
 
 
 @pytest.mark.invariant("P15")
-@pytest.mark.parametrize("secret", SECRETS)
+@rows("secret", SECRETS)
 def test_a_name_that_holds_a_secret_is_told_without_it(secret: str) -> None:
     names = Names(at_most=5)
 

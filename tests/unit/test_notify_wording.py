@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.rows import rows
 from tests.unit.test_redact import SECRETS
 
 from redrive.notify.digest import Digest
@@ -155,7 +156,7 @@ def test_each_trouble_is_told_with_its_worker_and_what_to_do(trouble: Trouble) -
 
 
 @pytest.mark.invariant("P15")
-@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+@rows(("text", "secret"), SECRETS.items())
 def test_no_message_shows_a_secret_wherever_it_stood(text: str, secret: str) -> None:
     told = Told()
     letter = replace(LETTER, message=text, error_type=text, node=text, workflow_id=text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.rows import rows
 
 from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
@@ -99,7 +100,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("text", SECRETS)
+@rows("text", SECRETS)
 def test_a_secret_is_masked(text: str) -> None:
     masked = BUILT_IN.mask(text)
 
@@ -107,12 +108,12 @@ def test_a_secret_is_masked(text: str) -> None:
     assert "[redacted:" in masked
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@rows("text", HARMLESS)
 def test_what_is_no_secret_stays(text: str) -> None:
     assert BUILT_IN.mask(text) == text
 
 
-@pytest.mark.parametrize("text", SECRETS)
+@rows("text", SECRETS)
 def test_within_data_every_text_is_masked_and_every_name_of_one(text: str) -> None:
     data = {"a": text, "b": [{text: 1}, (text, None)], "c": {"n": 7}}
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.rows import rows
 
 from redrive.dead_letter.record import (
     CheckpointRef,
@@ -122,7 +123,7 @@ def test_an_open_letter_is_sent_with_the_next_count() -> None:
     assert decide_redrive(entry(redrive_count=2), mode="restart", most=3) == Send("restart", 3)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("changed", "wanted"),
     [
         ({"state": State.REDRIVEN}, Refusal.ALREADY_RUNNING),

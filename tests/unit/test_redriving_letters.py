@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.rows import rows
 
 import redrive.redriving
 from redrive.dead_letter.record import DeadLetter, GraphRef, LetterContext, LetterError, Source
@@ -161,7 +162,7 @@ def test_what_is_no_cursor_is_refused(after: str) -> None:
         page_of([], Query(), limit=1, after=after)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("hours_ago", "trend"),
     [
         ([], Trend.STEADY),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from tests.rows import rows
 
 from redrive.errors import RateLimitedError
 from redrive.retry import Classifier, Kind, classify
@@ -22,7 +23,7 @@ def _limited(headers: dict[str, str]) -> httpx.HTTPStatusError:
     return httpx.HTTPStatusError("limited", request=request, response=response)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("headers", "seconds"),
     [
         ({"retry-after": "5"}, 5),
@@ -57,7 +58,7 @@ def test_a_header_is_read_in_seconds_milliseconds_or_as_a_date(
     assert classify(_limited(headers), clock=clock).retry_after == seconds
 
 
-@pytest.mark.parametrize(
+@rows(
     ("told", "seconds"),
     [
         (4, 4),

@@ -7,6 +7,7 @@ import ssl
 from unittest.mock import MagicMock
 
 import pytest
+from tests.rows import rows
 
 from redrive.errors import PermanentError, RateLimitedError, RecordError, ResultError
 from redrive.retry import Kind, Reason, classify, reason_of
@@ -28,7 +29,7 @@ def _hidden(outer: BaseException, context: BaseException) -> BaseException:
     return outer
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind"),
     [
         # A wrapper that says nothing is what its cause is.
@@ -59,7 +60,7 @@ def test_a_chain_is_judged_by_the_first_that_is_certain(exc: BaseException, kind
     assert classify(exc).kind is kind
 
 
-@pytest.mark.parametrize(
+@rows(
     ("members", "kind"),
     [
         ([ConnectionResetError(), TimeoutError()], Kind.TIMEOUT),

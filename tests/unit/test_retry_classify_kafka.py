@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.error import ProduceError
+from tests.rows import rows
 
 from redrive.retry import Kind, classify
 from redrive.retry.rules.kafka import CODES
@@ -12,7 +13,7 @@ from redrive.retry.rules.kafka import CODES
 aiokafka = pytest.importorskip("aiokafka.errors", reason="aiokafka is not installed")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "kind"),
     [
         ("_TRANSPORT", Kind.TRANSIENT),
@@ -112,7 +113,7 @@ def test_a_kafka_exception_without_an_error_is_unknown() -> None:
     assert classify(KafkaException("text")).kind is Kind.UNKNOWN
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "kind"),
     [
         ("KafkaConnectionError", Kind.TRANSIENT),

@@ -14,6 +14,7 @@ import sqlalchemy.exc
 from langchain_core import exceptions as langchain
 from langgraph import errors as langgraph
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from tests.rows import rows
 
 from redrive.retry import Failure, Kind, classify
 
@@ -132,7 +133,7 @@ def test_httpx_and_its_successor_are_judged_alike(package: object, name: str, ki
     assert classify(error).kind is kind
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "kind"),
     [
         ("ConnectionError", Kind.TRANSIENT),
@@ -180,7 +181,7 @@ async def test_a_refused_connection_is_transient_from_every_client(closed_port: 
     assert [classify(error).kind for error in caught] == [Kind.TRANSIENT] * 5
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind"),
     [
         (langchain.ModelRateLimitError("x"), Kind.RATE_LIMITED),
@@ -258,7 +259,7 @@ def test_input_that_does_not_validate_is_permanent() -> None:
     assert [classify(error).kind for error in caught] == [Kind.PERMANENT] * 2
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind"),
     [
         (sqlalchemy.exc.OperationalError("s", {}, Exception("gone")), Kind.TRANSIENT),
@@ -302,7 +303,7 @@ class _DriverError(Exception):
         self.sqlstate = sqlstate
 
 
-@pytest.mark.parametrize(
+@rows(
     ("sqlstate", "kind"),
     [
         ("08006", Kind.TRANSIENT),
@@ -327,7 +328,7 @@ def test_an_sqlstate_decides(sqlstate: str | None, kind: Kind) -> None:
     assert classify(sqlalchemy.exc.DBAPIError("s", {}, _DriverError(sqlstate))).kind is kind
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "kind"),
     [
         ("UNAVAILABLE", Kind.TRANSIENT),

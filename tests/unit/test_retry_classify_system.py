@@ -16,6 +16,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from tests.rows import rows
 
 from redrive import errors
 from redrive.retry import Kind, Reason, classify, is_transient_error, reason_of
@@ -27,7 +28,7 @@ def _raised_by_opening(path: str) -> OSError:
     return caught.value
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind"),
     [
         (ConnectionResetError(errno.ECONNRESET, "reset"), Kind.TRANSIENT),
@@ -73,7 +74,7 @@ def test_the_systems_errors_are_judged_by_class_and_number(exc: BaseException, k
     assert classify(exc).kind is kind
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind"),
     [
         (TypeError(), Kind.PERMANENT),
@@ -143,7 +144,7 @@ def test_a_missing_sqlite_table_is_permanent() -> None:
     assert classify(caught.value).kind is Kind.PERMANENT
 
 
-@pytest.mark.parametrize(
+@rows(
     ("exc", "kind", "reason"),
     [
         (errors.TransientError("x"), Kind.TRANSIENT, None),

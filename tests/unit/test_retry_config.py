@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from tests.rows import rows
 
 from redrive.retry import Custom, Fixed, Kind, Linear, RetryConfig
 
@@ -111,7 +112,7 @@ def test_the_total_limit_is_given_in_seconds_or_as_a_timedelta(
     assert RetryConfig(total_limit=limit).total_limit_s == seconds
 
 
-@pytest.mark.parametrize(
+@rows(
     ("make", "field"),
     [
         (lambda: RetryConfig(max_retries=-1), "max_retries"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from tests.rows import rows
 
 from redrive.errors import PermanentError, TransientError
 from redrive.retry import Classifier, Kind, Rule
@@ -29,7 +30,7 @@ def _caused(outer: Exception, cause: Exception) -> Exception:
     return outer
 
 
-@pytest.mark.parametrize(
+@rows(
     ("rule", "exc"),
     [
         (Rule(Kind.TRANSIENT, error=StockError), StockError()),

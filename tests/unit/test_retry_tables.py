@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from tests.rows import rows
 
 from redrive.retry import Failure, Kind, classify
 from redrive.retry.rules import databases, http, kafka, models, services, system
@@ -98,7 +99,7 @@ def _rule_of(line: TableLine, failure: Failure) -> str:
     return "as it says" if said == wanted else said
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: line.what)
+@rows("line", LINES, ids=lambda line: line.what)
 def test_a_line_says_what_the_classifier_does(line: TableLine) -> None:
     if line.what.startswith("errno:") and not hasattr(errno, line.what[6:]):
         pytest.skip("this system has no such number")

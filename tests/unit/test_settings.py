@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from tests.rows import rows
 
 from redrive.consumer.options import Delivery
 from redrive.errors import SettingsError
@@ -186,7 +187,7 @@ def test_what_kubernetes_and_our_own_tools_set_is_no_unknown_key(name: str) -> N
     assert load_settings(environ={name: "1"}) == Settings()
 
 
-@pytest.mark.parametrize(
+@rows(
     ("toml", "problem"),
     [
         (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.rows import rows
 
 from redrive.dead_letter.trend import Trend, trend_of
 
 
-@pytest.mark.parametrize(
+@rows(
     ("recent", "before", "known", "trend"),
     [
         # Nothing came before the window: it is new, however few or many they are.

@@ -1,14 +1,18 @@
-"""The table of real errors as a whole: it is large, and no library of its list is missing."""
+"""Real errors of real libraries, judged: a table in several files, each of which is one test.
+
+The files are imported by their tests: the libraries take seconds to load.
+"""
 
 from __future__ import annotations
 
-import runpy
 from collections import Counter
-from pathlib import Path
+from importlib import import_module
 
 import pytest
-from tests.unit.real_errors.conftest import Row
+from tests.rows import try_each
+from tests.unit.real_errors.conftest import Row, Service, check
 
+FILES = ("graphs_and_system", "http_clients", "kafka_clients", "models", "services", "stores")
 LEAST_ROWS = 150
 LIBRARIES = {
     "aiohttp",
@@ -36,22 +40,20 @@ LIBRARIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def table() -> list[Row]:
-    """Every row of the files beside this one, also when only this one is run."""
-    others = (file for file in Path(__file__).parent.glob("test_*.py") if file != Path(__file__))
-    return [row for file in sorted(others) for row in runpy.run_path(str(file))["ROWS"]]
+def rows_of(file: str) -> list[Row]:
+    rows: list[Row] = import_module(f"tests.unit.real_errors.{file}").ROWS
+    return rows
 
 
-def test_the_table_holds_enough_rows(table: list[Row]) -> None:
-    assert len(table) >= LEAST_ROWS
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_library_raises_is_judged_rightly(file: str, service: Service) -> None:
+    try_each(((str(row), row) for row in rows_of(file)), lambda row: check(row, service))
 
 
-def test_every_library_is_in_the_table(table: list[Row]) -> None:
-    assert {row.library for row in table} == LIBRARIES
+def test_the_table_is_large_and_no_library_is_missing_and_no_name_is_there_twice() -> None:
+    table = [row for file in FILES for row in rows_of(file)]
 
-
-def test_no_two_rows_have_one_name(table: list[Row]) -> None:
     repeated = [name for name, count in Counter(map(str, table)).items() if count > 1]
-
+    assert len(table) >= LEAST_ROWS
+    assert {row.library for row in table} == LIBRARIES
     assert repeated == []

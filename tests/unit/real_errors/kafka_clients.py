@@ -9,8 +9,7 @@ import aiokafka  # type: ignore[import-untyped] # it has none
 import aiokafka.errors  # type: ignore[import-untyped] # it has none
 import confluent_kafka
 import confluent_kafka.serialization
-import pytest
-from tests.unit.real_errors.conftest import HOST, IMPATIENCE_S, PATIENCE_S, Row, Service, check
+from tests.unit.real_errors.conftest import HOST, IMPATIENCE_S, PATIENCE_S, Row, Service
 
 from redrive.retry import Kind
 
@@ -124,8 +123,3 @@ ROWS = [
     *(_aiokafka_row(name, kind) for name, kind in AIOKAFKA_CLASSES.items()),
     Row("aiokafka", "refused", _start_aiokafka, Kind.TRANSIENT),
 ]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_a_kafka_client_raises_is_judged_rightly(row: Row, service: Service) -> None:
-    check(row, service)

@@ -18,13 +18,12 @@ from typing import TypedDict
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import pytest
 from langchain_core import exceptions as langchain
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langgraph import errors as langgraph
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, TypeAdapter
-from tests.unit.real_errors.conftest import HOST, IMPATIENCE_S, PATIENCE_S, Row, Service, check
+from tests.unit.real_errors.conftest import HOST, IMPATIENCE_S, PATIENCE_S, Row, Service
 
 from redrive.retry import Kind
 
@@ -342,8 +341,3 @@ SYSTEM = [
 ]
 
 ROWS = [*GRAPHS, *SYSTEM]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_a_graph_or_the_system_raises_is_judged_rightly(row: Row, service: Service) -> None:
-    check(row, service)

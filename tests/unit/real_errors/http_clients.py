@@ -9,14 +9,12 @@ from types import ModuleType
 import aiohttp
 import httpx
 import httpx2
-import pytest
 import requests
 from tests.unit.real_errors.conftest import (
     IMPATIENCE_S,
     PATIENCE_S,
     Row,
     Service,
-    check,
     fault_rows,
     status_rows,
 )
@@ -175,8 +173,3 @@ ROWS = [
         Kind.UNKNOWN,
     ),
 ]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_an_http_client_raises_is_judged_rightly(row: Row, service: Service) -> None:
-    check(row, service)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc  # type: ignore[import-untyped] # it has none
-import pytest
 from botocore.client import BaseClient  # type: ignore[import-untyped] # it has none
 from botocore.config import Config  # type: ignore[import-untyped] # it has none
 from botocore.session import Session  # type: ignore[import-untyped] # it has none
@@ -20,7 +19,6 @@ from tests.unit.real_errors.conftest import (
     PATIENCE_S,
     Row,
     Service,
-    check,
     fault_rows,
     status_rows,
 )
@@ -243,8 +241,3 @@ GRPC = [
 ]
 
 ROWS = [*AWS, *GRPC]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_a_service_answers_is_judged_rightly(row: Row, service: Service) -> None:
-    check(row, service)

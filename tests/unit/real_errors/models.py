@@ -8,7 +8,6 @@ import json
 import anthropic
 import ollama
 import openai
-import pytest
 from google import genai
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
@@ -16,7 +15,6 @@ from tests.unit.real_errors.conftest import (
     PATIENCE_S,
     Row,
     Service,
-    check,
     fault_rows,
     status_rows,
 )
@@ -308,8 +306,3 @@ ROWS = [
         Kind.UNKNOWN,
     ),
 ]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_a_models_sdk_raises_is_judged_rightly(row: Row, service: Service) -> None:
-    check(row, service)
