@@ -50,6 +50,7 @@ builder.add_edge("work", END)
 """
 WAYS = {"template": "true", "interpreters": "false"}
 PROCESSES = 4
+AT_WORK = 50
 
 
 class Rounds:
@@ -84,7 +85,7 @@ class Rounds:
     def restart_s(self, way: str) -> float:
         """Kill a worker that works; return the seconds until the next one starts an event."""
         with self.worker(way) as (stage, worker, started), sending(stage):
-            wait_until(lambda: len(starts(started)) > 50, timeout_s=120, what="events start")
+            wait_until(lambda: len(starts(started)) > AT_WORK, timeout_s=120, what="events start")
             killed, at = worker.child_pid, time.monotonic()
             os.kill(killed, signal.SIGKILL)
             again = lambda: any(pid != killed for _, pid in starts(started))  # noqa: E731
@@ -92,7 +93,7 @@ class Rounds:
             return next(moment for moment, pid in starts(started) if pid != killed) - at
 
     def memory_mib(self, way: str) -> float:
-        """Return what a parent and its workers take together, pages that they share counted once."""
+        """Return what a parent and its workers take; pages that they share count once."""
         with self.worker(way, "--processes", str(PROCESSES)) as (_, worker, _started):
             ready = lambda: len(list(worker.events("worker.ready"))) == PROCESSES  # noqa: E731
             wait_until(ready, timeout_s=120, what="all workers are ready")

@@ -20,7 +20,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
 from redrive.kafka.results import ResultReader
 from redrive.testing.broker import LocalBroker
-from redrive.testing.topics import Kafka, Topics
+from redrive.testing.topics import Kafka, Topics, create_topics
 
 SOON = timedelta(seconds=20)
 
@@ -217,21 +217,23 @@ async def test_a_result_of_an_aborted_transaction_is_not_seen(
 
 
 async def test_a_broker_that_was_away_is_read_on_by_the_same_consumer(
-    kafka: Kafka, settings: KafkaSettings, reader: ResultReader, answers: Answers
+    breakable: LocalBroker,
 ) -> None:
-    if not isinstance(kafka, LocalBroker):
-        pytest.skip("a broker that somebody else runs is not restarted")
-    before, after = new_id(), new_id()
-    offsets = end_offsets(settings)
-    answers.give(before, "before")
-    await reader.wait_for(before, offsets, until())
-    waiting = asyncio.create_task(reader.wait_for(after, offsets, until(SOON * 3)))
+    servers = breakable.bootstrap_servers
+    results = create_topics(servers).results
+    settings = KafkaSettings(bootstrap_servers=servers, results_topic=results)
+    answers, before, after = Answers(servers, results), new_id(), new_id()
+    with contextlib.closing(ResultReader(settings)) as reader:
+        offsets = end_offsets(settings)
+        answers.give(before, "before")
+        await reader.wait_for(before, offsets, until())
+        waiting = asyncio.create_task(reader.wait_for(after, offsets, until(SOON * 3)))
 
-    await asyncio.to_thread(kafka.restart)
-    await asyncio.to_thread(answers.give, after, "after")
+        await asyncio.to_thread(breakable.restart)
+        await asyncio.to_thread(answers.give, after, "after")
 
-    assert (await waiting).result == "after"
-    assert reader.consumers_made == 1
+        assert (await waiting).result == "after"
+        assert reader.consumers_made == 1
 
 
 def test_what_falls_out_of_memory_is_no_longer_covered() -> None:

@@ -96,7 +96,7 @@ class Parent:
     ) -> None:
         child = CHILD.format(body=body, on_signal=on_signal)
         self._out, self._log = folder / "out.txt", folder / "log.txt"
-        with self._out.open("wb") as out, self._log.open("wb") as log:
+        with self._out.open("w+b") as out, self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PARENT, str(patience_s), str(size), child, modules],
                 stdout=out,

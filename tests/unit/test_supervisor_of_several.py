@@ -17,6 +17,15 @@ from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
 
 STOPS = "sys.exit(0)"
+# What all of them say goes to one file.
+ENDS_WHEN_BOTH_ARE_THERE = """
+def look():
+    if os.pread(1, 10_000, 0).count(b"started") == 2:
+        os._exit({status})
+    loop.call_later(0.02, look)
+if child.number == 1:
+    loop.call_soon(look)
+"""
 
 
 @pytest.fixture(params=["", "redrive.consumer.parent"], ids=["interpreters", "template"])
@@ -76,7 +85,7 @@ DIED = "supervisor.child_died"
 
 @pytest.mark.parametrize("status", [2, 4, 130])
 def test_a_child_that_ends_for_good_ends_all(start: StartParent, status: int) -> None:
-    ends = f"if child.number == 1: loop.call_later(0.3, os._exit, {status})"
+    ends = ENDS_WHEN_BOTH_ARE_THERE.format(status=status)
     parent = start(size=2, body=ends, on_signal=STOPS)
 
     code = parent.wait()
@@ -105,7 +114,7 @@ def test_a_child_that_cannot_start_again_later_costs_none_of_the_others(
 def test_the_first_signal_while_one_has_ended_all_does_not_hurry_the_others(
     start: StartParent,
 ) -> None:
-    ends = "if child.number == 1: loop.call_later(0.3, os._exit, 4)"
+    ends = ENDS_WHEN_BOTH_ARE_THERE.format(status=4)
     parent = start(size=2, body=ends)
     wait_until_said(parent, *FIRST, "0: heard SIGTERM asked 1")
 

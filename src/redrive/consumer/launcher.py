@@ -143,7 +143,7 @@ class Launcher:
             why: For the log.
         """
         if self._make_template is None:
-            log.info("supervisor.template_unused", why="worker.template is off")
+            self._unused("worker.template is off")
             return
         log.info("supervisor.template_renewing", why=why)
         self._deaths = 0
@@ -182,7 +182,7 @@ class Launcher:
             self._next = self._make_template()
         except OSError as error:
             self._next = None
-            log.warning("supervisor.template_unused", why=str(error))
+            self._unused(str(error))
 
     def _hear(self, template: Template) -> None:
         try:
@@ -209,15 +209,18 @@ class Launcher:
         if self._next is not None:
             return
         if self._deaths > 1:
-            log.warning("supervisor.template_unused", why=f"{error}, twice in a row")
+            self._unused(f"{error}, twice in a row")
             return
-        log.warning("supervisor.template_renewing", why=str(error))
+        log.info("supervisor.template_renewing", why=str(error))
         self._begin()
 
     def _give_up(self, why: str) -> None:
         if self._next is not None:
             self._next.close()
             self._next = None
+        self._unused(why)
+
+    def _unused(self, why: str) -> None:
         is_kept = self._template is not None
         log.warning("supervisor.template_unused", why=why, older_one_is_used=is_kept)
 

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from redrive.clock import SYSTEM
 from redrive.events import Payload, WorkflowEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.retrying import error_of
 from redrive.testing.reading import committed_offsets, end_offsets
 from redrive.testing.topics import Topics
 from redrive.testing.worker import WorkerProcess, wait_until
@@ -144,8 +145,14 @@ class Stage:
 
     def settled(self) -> bool:
         """Say whether the group has committed everything there is."""
-        committed = committed_offsets(self.bootstrap_servers, self.topics.events, self.topics.group)
-        ends = end_offsets(self.bootstrap_servers, self.topics.events)
+        servers, topics = self.bootstrap_servers, self.topics
+        try:
+            committed = committed_offsets(servers, topics.events, topics.group)
+            ends = end_offsets(servers, topics.events)
+        except KafkaException as silent:
+            if error_of(silent).code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - librdkafka's own
+                raise
+            return False  # nothing is settled while a transaction is open, or the broker is busy
         return all(not end or committed[place].offset == end for place, end in ends.items())
 
     def wait_settled(self, *, timeout_s: float) -> None:
