@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
-from redrive.consumer.adopted import AdoptedProcess, become_subreaper
 from redrive.consumer.template import Template, TemplateError, TemplateStaleError
+from redrive.testing.forking import ForkedProcess
 from redrive.testing.worker import wait_until
 
 STOPS = "sys.exit(0)"
@@ -54,20 +54,20 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def template(module: Path) -> Iterator[Template]:
-    assert become_subreaper() is None
     module.write_text("VALUE = 1\n")
-    made = Template([sys.executable], ["slow_library"])
+    made = Template([sys.executable], ["slow_library"], keeps=True)
     select.select((made,), (), (), WITHIN_S)
     made.hear()
     yield made
     made.close()
 
 
-def fork(template: Template, folder: Path, *program: str, **environ: str) -> AdoptedProcess:
+def fork(template: Template, folder: Path, *program: str, **environ: str) -> ForkedProcess:
     with (folder / "out").open("wb") as out:
         pipes = {"stdout": out.fileno(), "stderr": out.fileno()}
         command = [sys.executable, *program]
-        return template.fork(command, environ=environ, pipes=pipes, folder=str(folder))
+        pid = template.fork(command, environ=environ, pipes=pipes, folder=str(folder))
+        return ForkedProcess(template, pid)
 
 
 def templates(parent: Parent) -> list[object]:
@@ -103,7 +103,9 @@ def test_a_fork_is_what_a_new_interpreter_would_be(template: Template, tmp_path:
         assert len(set(drawn)) == len(told)
 
 
-def test_a_fork_is_a_child_of_ours_with_its_exit_code(template: Template, tmp_path: Path) -> None:
+def test_a_template_that_keeps_its_workers_tells_their_exit_codes(
+    template: Template, tmp_path: Path
+) -> None:
     ended = fork(template, tmp_path, "-c", "raise SystemExit(75)")
     raised = fork(template, tmp_path, "-c", "1 / 0")
     waits = fork(template, tmp_path, "-c", "import signal\nsignal.pause()")
@@ -224,12 +226,8 @@ def test_the_template_ends_with_its_parent_however_that_ends(start: StartParent)
 
     parent.process.kill()
 
-    def has_ended() -> bool:
-        # It may be the child of this process by now, which does not wait for it.
-        status = Path(f"/proc/{template}/stat")
-        return not status.exists() or ") Z " in status.read_text()
-
-    wait_until(has_ended, timeout_s=WITHIN_S, what="its end")
+    gone = lambda: not Path(f"/proc/{template}").exists()  # noqa: E731
+    wait_until(gone, timeout_s=WITHIN_S, what="its end")
 
 
 REAPS = """

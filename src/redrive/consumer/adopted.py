@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Container
-from contextlib import suppress
 
 from redrive.clock import SYSTEM, Clock
 
@@ -29,8 +25,6 @@ def become_subreaper() -> str | None:
     """Ask for the orphans of this process's descendants; return why it cannot be had, or None."""
     if sys.platform != "linux":
         return f"{sys.platform} cannot give a process the orphans of its children"
-    if not hasattr(os, "pidfd_open"):
-        return "this Python cannot wait for a process by a descriptor"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         return f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}"
@@ -49,39 +43,14 @@ class AdoptedProcess:
         """Its process id."""
         self.returncode: int | None = None
         """Its exit code, or minus the signal that killed it; None while it lives."""
-        # Only one can wait for it with success.
-        self._asking = threading.Lock()
 
     def poll(self) -> int | None:
         """Return its exit code, or minus the signal that killed it; None while it lives."""
-        with self._asking:
-            if self.returncode is None:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-                if pid:
-                    self.returncode = os.waitstatus_to_exitcode(status)
-            return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return its exit code once it has ended.
-
-        Args:
-            timeout: How long to wait, in seconds; None for as long as it takes.
-
-        Raises:
-            subprocess.TimeoutExpired: It still runs.
-        """
-        code = self.poll()
-        if code is None:
-            with suppress(ProcessLookupError):  # another thread has just waited for it
-                descriptor = os.pidfd_open(self.pid)
-                try:
-                    select.select((descriptor,), (), (), timeout)
-                finally:
-                    os.close(descriptor)
-            code = self.poll()
-        if code is None:
-            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
-        return code
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""

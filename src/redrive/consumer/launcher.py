@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from redrive.clock import SYSTEM, Clock
+from redrive.consumer.adopted import AdoptedProcess
 from redrive.consumer.template import Template, TemplateError, TemplateStaleError
 
 __all__ = ["Launcher", "MakeTemplate", "NotReadyError", "Process", "start_interpreter"]
@@ -126,7 +127,7 @@ class Launcher:
         if template is None or not template.can_run(command):
             return start_interpreter(command, environ=environ, pipes=pipes)
         try:
-            return template.fork(command, environ=environ, pipes=pipes)
+            return AdoptedProcess(template.fork(command, environ=environ, pipes=pipes))
         except TemplateStaleError as error:
             self._drop()
             self.renew(str(error))

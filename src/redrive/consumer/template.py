@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from redrive.consumer.adopted import AdoptedProcess
 from redrive.consumer.protocol import receive_message, send_message
 from redrive.errors import RedriveError
 
@@ -34,11 +33,13 @@ class TemplateStaleError(TemplateError):
 class Template:
     """A process that imports `modules` once, and forks workers that have them.
 
-    The process that makes it must be a subreaper (`adopted.become_subreaper`).
+    The process that makes it must be a subreaper (`adopted.become_subreaper`), and so becomes the
+    parent of the workers; unless the template is to keep them.
 
     Args:
         python: The interpreter, with its flags.
         modules: What is imported; no graph is among them.
+        keeps: Whether the template is the parent of its workers, which die unseen with it.
         label: What a list of processes shows of it and of its workers.
         environ: Its environment; None for that of this process.
 
@@ -51,6 +52,7 @@ class Template:
         python: Sequence[str],
         modules: Sequence[str],
         *,
+        keeps: bool = False,
         label: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -62,9 +64,10 @@ class Template:
         """How many modules it has imported, with those that they import; None until it is ready."""
         with theirs:
             command = (*python, "-m", "redrive.consumer.template_process")
+            how = "keep" if keeps else "give"
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own command
-                    [*command, str(theirs.fileno()), ",".join(modules), *label],
+                    [*command, str(theirs.fileno()), how, ",".join(modules), *label],
                     env=environ,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
@@ -110,8 +113,11 @@ class Template:
         environ: Mapping[str, str],
         pipes: Mapping[str, int],
         folder: str | None = None,
-    ) -> AdoptedProcess:
+    ) -> int:
         """Start a process that runs a command as a new interpreter would, in a session of its own.
+
+        Returns:
+            Its process id.
 
         Args:
             command: Begins with `python`.
@@ -131,22 +137,34 @@ class Template:
             "folder": folder or os.getcwd(),  # noqa: PTH109 - as text
             "pipes": list(pipes),
         }
-        try:
-            send_message(self._connection, request, list(pipes.values()))
-        except OSError as error:
-            raise TemplateError(f"the template has gone: {error}") from error
-        answer = self._answer()
+        answer = self._ask(request, *pipes.values())
         if "stale" in answer:
             raise TemplateStaleError(f"{answer['stale']} has changed since it was imported")
         if "error" in answer:
             raise OSError(str(answer["error"]))
-        return AdoptedProcess(int(str(answer["pid"])))
+        return int(str(answer["pid"]))
+
+    def status(self, pid: int) -> int | None:
+        """Return the exit code of a worker that this template keeps, once; None while it lives.
+
+        Raises:
+            TemplateError: It has gone, or does not answer.
+        """
+        code = self._ask({"status": pid})["status"]
+        return None if code is None else int(str(code))
 
     def close(self) -> None:
         """End it. Its workers go on: they are not its children."""
         self._connection.close()
         self._process.kill()
         self._process.wait(_KILLED_WITHIN_S)
+
+    def _ask(self, request: Mapping[str, object], *descriptors: int) -> dict[str, object]:
+        try:
+            send_message(self._connection, request, descriptors)
+        except OSError as error:
+            raise TemplateError(f"the template has gone: {error}") from error
+        return self._answer()
 
     def _answer(self) -> dict[str, object]:
         try:

@@ -6,7 +6,8 @@ while it is imported ends it, with a word of which. Graphs are not imported here
 them itself, so that code which has changed is read anew.
 
 A worker is forked twice. The process between ends at once, so that the worker becomes a child of
-the parent (see `adopted.py`), and lives and dies without the template.
+the parent (see `adopted.py`), and lives and dies without the template. A template that keeps its
+workers, as that of tests does, is their parent itself, and is asked what became of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gc
 import importlib
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -23,6 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from redrive.consumer.adopted import become_subreaper
 from redrive.consumer.protocol import receive_message, send_message
 
 __all__ = ["Stale", "UnsafeImportError", "WorkerRequest", "import_safely", "main", "stale"]
@@ -31,6 +34,7 @@ Stale = dict[str, tuple[int, int]]
 """The files of imported modules, each with its time of change in nanoseconds and its size."""
 
 _PROC = Path("/proc/self")
+_LOOK_EVERY_S = 0.5
 
 
 class UnsafeImportError(Exception):
@@ -59,24 +63,25 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the parent until it closes the connection; in a worker, return what it is to run.
 
     Args:
-        arguments: The number of the socket, and the modules to import, with commas between them;
-            the rest is there for people who look at a list of processes.
+        arguments: The number of the socket, `keep` or `give`, and the modules to import, with
+            commas between them; the rest is there for people who look at a list of processes.
     """
     # The parent ends us by closing the connection; a signal to the whole group is for the others.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=int(arguments[0]))
     try:
-        import_safely([name for name in arguments[1].split(",") if name])
+        import_safely([name for name in arguments[2].split(",") if name])
     except UnsafeImportError as error:
         send_message(connection, {"unsafe": str(error)})
         return
+    kept = _Kept() if arguments[1] == "keep" else None
     files = _files_of_modules()
     gc.collect()
     # Else the first collection of each worker would copy every page that it only looks at.
     gc.freeze()
     send_message(connection, {"ready": len(sys.modules)})
-    worker = _serve(connection, files)
+    worker = _serve(connection, files, kept)
     if worker is not None:
         connection.close()
         _become(*worker)
@@ -109,29 +114,70 @@ def stale(files: Stale) -> str | None:
     return next((file for file, seen in files.items() if _look_at(file) != seen), None)
 
 
-def _serve(connection: socket.socket, files: Stale) -> tuple[WorkerRequest, list[int]] | None:
+class _Kept:
+    """The workers of a template that keeps them, and orphans of theirs."""
+
+    def __init__(self) -> None:
+        become_subreaper()
+        self._pids: set[int] = set()
+
+    def add(self, pid: int) -> None:
+        self._pids.add(pid)
+
+    def status(self, pid: int) -> int | None:
+        """Return the exit code of a worker, once; None while it lives."""
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return None
+        self._pids.discard(pid)
+        return os.waitstatus_to_exitcode(status)
+
+    def wait_for_message(self, connection: socket.socket) -> None:
+        """Let go of orphans that have ended until there is something to be read."""
+        while not select.select((connection,), (), (), _LOOK_EVERY_S)[0]:
+            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                if int(child) not in self._pids:
+                    os.waitpid(int(child), os.WNOHANG)
+
+
+def _serve(
+    connection: socket.socket, files: Stale, kept: _Kept | None
+) -> tuple[WorkerRequest, list[int]] | None:
     """Fork what is asked for; return that in each worker, and None at the end of the parent."""
     while True:
+        if kept is not None:
+            kept.wait_for_message(connection)
         try:
             message, descriptors = receive_message(connection)
         except (EOFError, OSError):
             return None
-        changed = stale(files)
-        if changed is not None:
-            answer: dict[str, object] = {"stale": changed}
-        else:
-            try:
-                pid = _fork_twice()
-            except OSError as error:
-                answer = {"error": str(error)}
-            else:
-                if pid is None:
-                    return _request(message), descriptors
-                answer = {"pid": pid}
+        answer = _answer(message, files, kept)
+        if answer is None:
+            return _request(message), descriptors
         for descriptor in descriptors:
             os.close(descriptor)
         with suppress(OSError):  # the next message finds that the parent has gone
             send_message(connection, answer)
+
+
+def _answer(
+    message: dict[str, object], files: Stale, kept: _Kept | None
+) -> dict[str, object] | None:
+    """Do what the parent asks for, and return what it came to; None in a new worker."""
+    if kept is not None and "status" in message:
+        return {"status": kept.status(int(str(message["status"])))}
+    changed = stale(files)
+    if changed is not None:
+        return {"stale": changed}
+    try:
+        pid = _fork_twice()
+    except OSError as error:
+        return {"error": str(error)}
+    if pid is None:
+        return None
+    if kept is not None:
+        kept.add(pid)
+    return {"pid": pid}
 
 
 def _request(message: dict[str, object]) -> WorkerRequest:

@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redrive.clock import SYSTEM
-from redrive.consumer.adopted import AdoptedProcess
-from redrive.testing.forking import can_fork, fork_program
+from redrive.testing.forking import ForkedProcess, can_fork, fork_program
 
 __all__ = ["WorkerProcess", "wait_until"]
 
-Process = subprocess.Popen[bytes] | AdoptedProcess
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 def wait_until(
