@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # Processes that run tests: they wait for most of their time.
-TESTERS ?= 5
+TESTERS ?= 8
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -25,6 +25,8 @@ demo: $(STAMP) ## Run the main job: Airflow -> Kafka -> LangGraph -> result or d
 	$(BIN)/redrive demo
 
 test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
+	@# Compiles what tests import, once: all processes begin at the same time.
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null || true
 	$(BIN)/python -m pytest -n $(TESTERS)
 
 nightly: $(STAMP) ## Run the tests that show once more, in another way, what others show

@@ -24,7 +24,7 @@ def test_at_least_once_answers_every_fate_and_commits_to_the_end(
         b"{not JSON" if fate == "unreadable" else event({"fate": fate}) for fate in FATES * OF_EACH
     )
 
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
+    with stage.worker("--graph", "*=fates:builder", own_interpreter=True).running() as worker:
         stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 

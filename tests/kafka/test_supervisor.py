@@ -1,4 +1,7 @@
-"""A real worker under its parent: replaced when it dies, stopped with it, never left alone."""
+"""A real worker under its parent: replaced when it dies, stopped with it, never left alone.
+
+The commands are started as a user starts them, and not forked from one that has imported all.
+"""
 
 import os
 import signal
@@ -24,7 +27,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_parent_ends_in_order(
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
-    with stage.worker(*GRAPH, supervised=True).running() as worker:
+    with stage.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
         worker.wait_for("worker.ready")
         killed = worker.child_pid
 
@@ -53,7 +56,7 @@ def test_a_worker_whose_parent_was_killed_stops_by_itself(
     stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
     executions = stage.folder / "executions.log"
     stage.send(event({"fate": "sleep", "seconds": 2.0}) for _ in range(EVENTS))
-    with stage.worker(*GRAPH, supervised=True).running() as worker:
+    with stage.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
         wait_until(
             lambda: executions.exists() and executions.read_text().count(" work") == EVENTS,
             timeout_s=READY_WITHIN_S,
@@ -74,7 +77,9 @@ def test_a_signal_to_parent_and_worker_while_the_graphs_load_still_ends_in_order
 ) -> None:
     stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
     (stage.folder / "slow.py").write_text(SLOW_TO_LOAD)
-    with stage.worker("--graph", "*=slow:builder", supervised=True).running() as worker:
+    with stage.worker(
+        "--graph", "*=slow:builder", supervised=True, own_interpreter=True
+    ).running() as worker:
         wait_until((stage.folder / "loading").exists, timeout_s=READY_WITHIN_S, what="loading")
 
         os.kill(worker.child_pid, signal.SIGTERM)

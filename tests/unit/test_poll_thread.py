@@ -86,7 +86,9 @@ class Member(ScriptedConsumer):
 class Idle:
     """A listener with nothing to do."""
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> None: ...
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> dict[Place, int]:
+        del kafka, places
+        return {}
 
     def fetching(self, kafka: Log) -> None: ...
 
@@ -181,9 +183,9 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
     told: list[tuple[str, list[int]]] = []
 
     class Noting(Idle):
-        def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
-            del kafka
+        def assigned(self, kafka: Log, places: Sequence[Place]) -> dict[Place, int]:
             told.append(("assigned", [place.partition for place in places]))
+            return super().assigned(kafka, places)
 
         def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
             del kafka

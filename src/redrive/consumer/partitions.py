@@ -54,10 +54,12 @@ class Opened:
     Args:
         lost: Partitions that were away and another worker had meanwhile, with their old epochs.
         back: Those that came back as we left them: their epochs go on. [P4]
+        offsets: What the group has committed, where it has.
     """
 
     lost: Mapping[Place, int] = field(default_factory=dict)
     back: Collection[Place] = ()
+    offsets: Mapping[Place, int] = field(default_factory=dict)
 
 
 class Partitions:
@@ -238,7 +240,8 @@ class Partitions:
             self._open(place, committed, notes[place], ends.get(place))
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
-        return Opened(lost, back)
+        offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
+        return Opened(lost, back, offsets)
 
     def _is_back(self, place: Place, note: Note | None) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""

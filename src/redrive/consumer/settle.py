@@ -127,13 +127,13 @@ class Settler:
         under_way = 0 if sent is None else len(sent.outcomes)
         return len(self._inbox) + len(self._waiting) + under_way
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> Mapping[Place, int]:
         """Learn what the group has committed before anything of these partitions starts."""
         self.is_member = True
         self._metrics.rebalances.add("assigned")
         self._give_up(self._partitions.given_away(places))
         self._partitions.expect(places)
-        self._read_committed(kafka)
+        return self._read_committed(kafka)
 
     def fetching(self, kafka: Log) -> None:
         """Fetch nothing of what may not start yet."""
@@ -192,12 +192,13 @@ class Settler:
         self._partitions.look()
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
 
-    def _read_committed(self, kafka: Log) -> None:
+    def _read_committed(self, kafka: Log) -> Mapping[Place, int]:
         opened = self._partitions.read_committed(kafka)
         self._give_up(opened.lost)
         if opened.back:
             self._waiting.back(opened.back)
             self._downstream.back(opened.back)
+        return opened.offsets
 
     def _give_up(self, lost: Mapping[Place, int]) -> None:
         """End the runs of partitions that are another worker's, or may be. [P2]."""

@@ -49,7 +49,6 @@ class Record(NamedTuple):
     """One record as it lies on its topic."""
 
     # A tuple, as it is made for each record: a frozen dataclass takes five times as long.
-
     place: Place
     offset: int
     key: bytes | None
@@ -106,12 +105,12 @@ class Log(Protocol):
 class Listener(Protocol):
     """What the poll thread tells; each call comes on that thread."""
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> None:
-        """Partitions are ours, and not fetched yet: what is asked of them waits behind no fetch."""
+    def assigned(self, kafka: Log, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Partitions are ours, and not fetched yet; return where to begin, as far as known."""
         ...
 
     def fetching(self, kafka: Log) -> None:
-        """Fetching has just begun, at the group's committed offsets."""
+        """Fetching has just begun."""
         ...
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
@@ -278,7 +277,10 @@ class PollThread:
     def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
         self._seat.taken()
         self._held.update(places := _places(partitions))
-        self._listener.assigned(kafka, places)
+        begins = self._listener.assigned(kafka, places)
+        for part, place in zip(partitions, places, strict=True):
+            # Else the client asks for it itself, and waits for a tenth of a second.
+            part.offset = begins.get(place, part.offset)
         assign = consumer.incremental_assign if self._incremental else consumer.assign
         assign(partitions)
         self._listener.fetching(kafka)
@@ -374,10 +376,9 @@ class _Log:
         return found
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
-        asked = {place: TopicPartition(*place) for place in places}
         found: dict[Place, int] = {}
-        for place, part in asked.items():
-            bounds = self._consumer.get_watermark_offsets(part, timeout=timeout_s)
+        for place in places:
+            bounds = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)
             if bounds is None:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"end of {place}"))  # noqa: SLF001
             found[place] = bounds[1]
