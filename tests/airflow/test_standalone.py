@@ -71,16 +71,24 @@ class Standalone:
                 start_new_session=True,
             )
         wait_until(
-            self._healthy, timeout_s=BOOT_S, what=f"all of Airflow is healthy (see {self._log})"
+            self._healthy,
+            timeout_s=BOOT_S,
+            what=f"all of Airflow is healthy (see {self._log})",
+            progress=self._log_size,
         )
         self._token = self.call("GET", "/auth/token")["access_token"]
+
+    def _log_size(self) -> int:
+        return self._log.stat().st_size
 
     def stop(self) -> None:
         # The parent leaves its children behind: end the whole session.
         self._signal(signal.SIGCONT)
         self._signal(signal.SIGTERM)
         try:
-            wait_until(lambda: not self._pids(), timeout_s=60, what="Airflow ends")
+            wait_until(
+                lambda: not self._pids(), timeout_s=60, what="Airflow ends", progress=self._log_size
+            )
         finally:
             self._signal(signal.SIGKILL)
             if self._process is not None:
@@ -104,7 +112,12 @@ class Standalone:
             return json.loads(answer.read())
 
     def start_run(self, dag_id: str) -> str:
-        wait_until(lambda: self._knows(dag_id), timeout_s=RUN_S, what=f"DAG {dag_id} is known")
+        wait_until(
+            lambda: self._knows(dag_id),
+            timeout_s=RUN_S,
+            what=f"DAG {dag_id} is known",
+            progress=self._log_size,
+        )
         run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})
         return str(run["dag_run_id"])
 

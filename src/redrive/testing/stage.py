@@ -145,6 +145,10 @@ class Stage:
 
     def settled(self) -> bool:
         """Say whether the group has committed everything there is."""
+        return self._settled([])
+
+    def _settled(self, seen: list[object]) -> bool:
+        """Say the same, and leave in `seen` what the group has committed."""
         servers, topics = self.bootstrap_servers, self.topics
         try:
             committed = committed_offsets(servers, topics.events, topics.group)
@@ -153,11 +157,23 @@ class Stage:
             if error_of(silent).code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - librdkafka's own
                 raise
             return False  # nothing is settled while a transaction is open, or the broker is busy
+        seen[:] = [committed]
         return all(not end or committed[place].offset == end for place, end in ends.items())
 
     def wait_settled(self, *, timeout_s: float) -> None:
-        """Return once the group has committed everything there is."""
-        wait_until(self.settled, timeout_s=timeout_s, what="all events settled", every_s=0.3)
+        """Return once the group has committed everything there is.
+
+        Raises:
+            TimeoutError: Nothing more was committed for so many seconds.
+        """
+        seen: list[object] = []
+        wait_until(
+            lambda: self._settled(seen),
+            timeout_s=timeout_s,
+            what="all events settled",
+            every_s=0.3,
+            progress=lambda: list(seen),
+        )
 
 
 @contextmanager

@@ -18,19 +18,40 @@ __all__ = ["WorkerProcess", "wait_until"]
 
 Process = subprocess.Popen[bytes] | ForkedProcess
 
+_MOST_STRETCHED = 10
+
 
 def wait_until(
-    condition: Callable[[], object], *, timeout_s: float, what: str, every_s: float = 0.05
+    condition: Callable[[], object],
+    *,
+    timeout_s: float,
+    what: str,
+    every_s: float = 0.05,
+    progress: Callable[[], object] | None = None,
 ) -> None:
     """Return once `condition` is true.
 
+    Args:
+        condition: What is waited for.
+        timeout_s: How long to wait, in seconds; with `progress`, since it last changed.
+        what: Names it in the error.
+        every_s: How often to look, in seconds.
+        progress: Something that changes as long as things move: a busy machine may then take ten
+            times as long, and what stands still is found as soon as before.
+
     Raises:
-        TimeoutError: It was not within `timeout_s` seconds; names `what` was waited for.
+        TimeoutError: It was not true in time.
     """
-    deadline = SYSTEM.monotonic() + timeout_s
+    began = moved = SYSTEM.monotonic()
+    seen = None if progress is None else progress()
     while not condition():
-        if SYSTEM.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+        now = SYSTEM.monotonic()
+        if progress is not None and (looked := progress()) != seen:
+            seen, moved = looked, now
+        if now > moved + timeout_s or now > began + _MOST_STRETCHED * timeout_s:
+            waited = f"not within {now - began:.0f} s"
+            still = "" if progress is None else f", and nothing moved for {now - moved:.0f} s"
+            raise TimeoutError(f"{what}: {waited}{still}")
         SYSTEM.block(every_s)
 
 
@@ -175,7 +196,8 @@ class WorkerProcess:
                 )
             return False
 
-        wait_until(seen, timeout_s=timeout_s, what=f"{self._name}: {event!r}")
+        size = lambda: self.log_file.stat().st_size  # noqa: E731
+        wait_until(seen, timeout_s=timeout_s, what=f"{self._name}: {event!r}", progress=size)
         return next(self.events(event))
 
     @contextmanager
