@@ -1,0 +1,85 @@
+"""Real workers that are forked from their parent's template: graphs are imported by each anew."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from redrive.events import WorkflowResultEvent
+from redrive.testing.judging import gather, judge
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import Stage, event
+
+GRAPH = """
+import socket, threading
+from langgraph.graph import START, StateGraph
+
+VERSION = {version}
+opened = socket.socket()
+thread = threading.Thread(target=threading.Event().wait, daemon=True)
+thread.start()
+
+
+def work(state: dict) -> dict:
+    return {{"version": VERSION, "thread": thread.is_alive(), "socket": opened.fileno() > 2}}
+
+
+builder = StateGraph(dict)
+builder.add_node("work", work)
+builder.add_edge(START, "work")
+"""
+CHANGING = ("--worker-id", "w", "--graph", "*=changing:builder")
+
+
+def answers(stage: Stage) -> list[object]:
+    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+    return [WorkflowResultEvent.from_bytes(record.value).result for record in records]
+
+
+def write_graph(folder: Path, version: int) -> None:
+    (folder / "changing.py").write_text(GRAPH.format(version=version))
+
+
+@pytest.mark.invariant("P1")
+def test_a_graph_that_starts_threads_and_changes_on_disk_is_read_anew_by_each_worker(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    write_graph(stage.folder, 1)
+    with stage.worker(*CHANGING, supervised=True).running() as worker:
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=60)
+
+        write_graph(stage.folder, 22)
+        os.kill(worker.child_pid, signal.SIGKILL)
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=60)
+        templates = list(worker.events("supervisor.template_ready"))
+        assert worker.stop() == 0
+
+    alive = {"thread": True, "socket": True}
+    assert answers(stage) == [{"version": 1, **alive}, {"version": 22, **alive}]
+    assert len(templates) == 1
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+def test_a_module_that_must_not_be_forked_is_named_and_workers_work_without_a_template(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(
+        partitions=1,
+        REDRIVE_CHECKPOINTS__URL="none",
+        REDRIVE_WORKER__PRELOAD="json, changing",
+    )
+    write_graph(stage.folder, 1)
+    with stage.worker(*CHANGING, supervised=True).running() as worker:
+        stage.send([event({})])
+        stage.wait_settled(timeout_s=60)
+        unused = list(worker.events("supervisor.template_unused"))
+        assert worker.stop() == 0
+
+    (line,) = unused
+    assert line["why"] == "the module 'changing' starts a thread while it is imported"
+    assert [answer["version"] for answer in answers(stage) if isinstance(answer, dict)] == [1]
