@@ -22,6 +22,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topic_rules import Severity, TopicNeeds, topic_names
 from redrive.kafka.topics import CreatedTopic, create_topics, verify_topics
 from redrive.testing.topics import Kafka, delete_topics
+from redrive.testing.worker import wait_until
 
 
 @pytest.fixture
@@ -46,6 +47,13 @@ def _set(admin: AdminClient, topic: str, option: str, value: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=30)
+
+    def is_told() -> bool:
+        # A busy broker tells the value of before for a moment.
+        (asked,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+        return bool(asked.result(timeout=30)[option].value == value)
+
+    wait_until(is_told, timeout_s=30, what=f"{option} of {topic} is {value}")
 
 
 def test_created_topics_pass_the_check_and_tell_their_limits(settings: KafkaSettings) -> None:
