@@ -2,8 +2,10 @@
 
 `long_tests.txt` says how long tests take, in seconds; the others are short. It is made by
 
-    .venv/bin/python -m pytest -n 4 --junitxml=report.xml
+    .venv/bin/python -m pytest -n 8 --junitxml=report.xml
     .venv/bin/python -m tests.scheduling report.xml > tests/long_tests.txt
+
+and with `folders` behind it, it says how long the tests of each folder take.
 """
 
 from __future__ import annotations
@@ -86,16 +88,22 @@ def order(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places[item.nodeid])
 
 
-def main(report: str) -> None:
-    """Print the long tests of a run."""
+def main(report: str, what: str = "tests") -> None:
+    """Print the long tests of a run, or with `folders` how long those of each folder took."""
     took: dict[str, float] = {}
     for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own report
         test = f"{str(case.get('classname')).replace('.', '/')}.py::{case.get('name')}"
         took[test] = float(str(case.get("time")))
+    if what == "folders":
+        by_folder: dict[str, float] = {}
+        for test, length_s in took.items():
+            folder = "/".join(test.split("/")[:2])
+            by_folder[folder] = by_folder.get(folder, 0.0) + length_s
+        took = by_folder
     for test, length_s in sorted(took.items(), key=lambda pair: -pair[1]):
-        if length_s >= _LONG_S:
+        if length_s >= _LONG_S or what == "folders":
             sys.stdout.write(f"{length_s:.0f} {test}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

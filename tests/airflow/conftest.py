@@ -30,7 +30,7 @@ class AirflowHome:
     folder: Path
     env: Mapping[str, str]
 
-    def run(self, *command: str, timeout: float = 120) -> str:
+    def run(self, *command: str, timeout: float = 500) -> str:
         log = self.folder / "commands.log"
         with log.open("a") as errors:
             done = subprocess.run(

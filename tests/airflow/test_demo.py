@@ -20,7 +20,7 @@ from tests.airflow.conftest import AirflowHome
 from redrive.cli.app import app
 from redrive.testing.worker import wait_until
 
-LIMIT_S = 120
+LIMIT_S = 500
 REDRIVE = ("from redrive.cli import main", "main()")
 # What a user may have set up for the real thing: none of it may reach the demo.
 OF_THE_USER = {

@@ -68,7 +68,7 @@ class Reader:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
         self.log, self.printed = None, ran.stdout + ran.stderr
 
@@ -106,7 +106,7 @@ def started(line: str, folder: Path, environ: dict[str, str], log: Path) -> Iter
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def free_port() -> str:

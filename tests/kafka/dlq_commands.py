@@ -36,7 +36,7 @@ def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
 
 def run(stage: Stage, *arguments: str) -> tuple[int, str, str]:
     process = command(stage, *arguments)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 

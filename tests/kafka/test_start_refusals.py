@@ -23,7 +23,7 @@ from redrive.testing.worker import WorkerProcess
 
 AGENTS = Path(__file__).parent / "agents"
 GRAPH = ("--graph", "*=fates:builder")
-END_WITHIN_S = 60.0
+END_WITHIN_S = 300.0
 
 
 @dataclass(frozen=True)

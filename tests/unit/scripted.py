@@ -128,7 +128,7 @@ class Parent:
 
     def wait(self) -> int:
         """Return its exit code, once it has ended."""
-        return self.process.wait(WITHIN_S)
+        return self.process.wait(WITHIN_S * 5)
 
     def logged(self, event: str) -> list[dict[str, object]]:
         """Return the lines of this event that the parent has logged."""

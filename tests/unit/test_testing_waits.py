@@ -1,6 +1,7 @@
 """How tests wait: as long as something moves, and no longer than that."""
 
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +10,10 @@ from redrive.testing.worker import wait_until
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> TurnedClock:
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TurnedClock:
     clock = TurnedClock()
     monkeypatch.setattr("redrive.testing.worker.SYSTEM", clock)
+    monkeypatch.setattr("redrive.testing.worker._PRESSURE", tmp_path / "cpu")
     return clock
 
 
@@ -50,3 +52,16 @@ def test_a_wait_without_progress_to_look_at_lasts_its_time(clock: TurnedClock) -
         wait_until(lambda: False, timeout_s=10, what="the end")
 
     assert clock.monotonic() == pytest.approx(10, abs=0.1)
+
+
+def test_a_wait_lasts_five_times_as_long_where_others_wait_for_a_processor(
+    clock: TurnedClock, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu").write_text(
+        "some avg10=100.00 avg60=3.00 avg300=1.00 total=9\nfull avg10=0\n"
+    )
+
+    with pytest.raises(TimeoutError, match="the end: not within 50 s"):
+        wait_until(lambda: False, timeout_s=10, what="the end")
+
+    assert clock.monotonic() == pytest.approx(50, abs=0.2)
