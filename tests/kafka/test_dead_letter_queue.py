@@ -270,12 +270,18 @@ async def test_a_topic_that_is_not_there_is_told_at_start_and_not_created(kafka:
             await DeadLetterQueue(kafka.bootstrap_servers, missing).start()
 
 
+async def publish_until_refused(queue: DeadLetterQueue) -> None:
+    # A busy broker still takes some, for a moment.
+    for _ in range(1_000):
+        await queue.publish_failed_event(event({}), failed("no"), 0)
+
+
 async def test_a_topic_that_goes_later_makes_publishing_raise(kafka: Kafka, topics: Topics) -> None:
     async with DeadLetterQueue(kafka.bootstrap_servers, topics.dlq) as queue:
         await queue.publish_failed_event(event({}), failed("no"), 0)
         await asyncio.to_thread(delete_topics, kafka.bootstrap_servers, [topics.dlq])
         with pytest.raises(NotStoredError, match=rf"{topics.dlq}.*redrive topics create"):
-            await queue.publish_failed_event(event({}), failed("no"), 0)
+            await publish_until_refused(queue)
 
 
 async def test_a_broker_that_is_not_there_is_told_at_start() -> None:
