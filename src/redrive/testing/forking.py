@@ -111,7 +111,7 @@ def fork_program(
         try:
             pid = template.fork(command, environ=environ, pipes=pipes, folder=place)
         except TemplateStaleError:
-            # Somebody works on the code while its tests run. Who was forked before stays there.
+            # The code was edited during the run; processes forked earlier stay with their template.
             _template.cache_clear()
             template = _template()
             pid = template.fork(command, environ=environ, pipes=pipes, folder=place)
