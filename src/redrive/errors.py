@@ -17,7 +17,10 @@
     │   ├── CheckpointGoneError  a letter's run left a checkpoint, and it is not there
     │   ├── ThreadMovedOnError   another run has worked on the letter's thread
     │   ├── DeadHandlerError     an error handler of the graph raised
-    │   ├── NodeExitError        a node called sys.exit()
+    │   ├── UnknownNodeError     the run was sent to a node that the graph does not have
+    │   ├── EmptyInterruptError  a node raised an interrupt that asks nothing
+    │   ├── SkippedNodeError     the run came to its end with nodes left out
+    │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
     ├── AttemptTimeoutError      one attempt took longer than it may
@@ -39,6 +42,7 @@ __all__ = [
     "CheckpointGoneError",
     "DeadHandlerError",
     "DeadlineError",
+    "EmptyInterruptError",
     "FencedError",
     "GraphChangedError",
     "IdleTimeoutError",
@@ -55,10 +59,12 @@ __all__ = [
     "RedriveError",
     "ResultError",
     "SettingsError",
+    "SkippedNodeError",
     "StaleAttemptError",
     "StuckNodeError",
     "ThreadMovedOnError",
     "TransientError",
+    "UnknownNodeError",
     "UnknownWorkflowError",
 ]
 
@@ -216,11 +222,56 @@ class DeadHandlerError(PermanentError):
     __redrive_reason__: ClassVar[str] = "error_handler_failed"
 
 
-class NodeExitError(PermanentError):
-    """A node called `sys.exit()`: it cannot end the worker, only its own run."""
+class UnknownNodeError(PermanentError):
+    """A `Command`, a `Send` or a router sends the run to a node that its graph does not have.
 
-    def __init__(self, code: object) -> None:
-        super().__init__(f"the node called sys.exit({code!r})")
+    LangGraph only logs a warning, and takes the run for finished.
+    """
+
+    def __init__(self, *, workflow: str, targets: tuple[str, ...]) -> None:
+        super().__init__(
+            f"graph {workflow!r} was sent to {', '.join(map(repr, targets))}, and has no such "
+            "node: correct the name in the goto, the Send or the router"
+        )
+        self.workflow = workflow
+        self.targets = targets
+
+
+class EmptyInterruptError(PermanentError):
+    """A node raised a `GraphInterrupt` without a question: nobody could ever answer it."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(
+            f"node {node!r} raised a GraphInterrupt that asks nothing, so that no answer could let "
+            "the run go on: call interrupt(value) instead"
+        )
+        self.node = node
+
+
+class SkippedNodeError(PermanentError):
+    """LangGraph ended the run, and nodes that were scheduled did not run."""
+
+    def __init__(self, *, workflow: str, skipped: tuple[str, ...]) -> None:
+        super().__init__(
+            f"graph {workflow!r} ended, and the scheduled node(s) {', '.join(skipped)} did not "
+            "run: this is no success; see whether a node raised a GraphBubbleUp, or restart the run"
+        )
+        self.workflow = workflow
+        self.skipped = skipped
+
+
+class NodeExitError(PermanentError):
+    """A node raised what ends a process; it ends only its own run.
+
+    Args:
+        raised: The SystemExit, KeyboardInterrupt or GeneratorExit.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        code = raised.code if isinstance(raised, SystemExit) else None
+        exits = isinstance(raised, SystemExit)
+        told = f"called sys.exit({code!r})" if exits else f"raised {type(raised).__name__}"
+        super().__init__(f"the node {told}")
         self.code = code
 
 

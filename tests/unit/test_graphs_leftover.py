@@ -182,8 +182,8 @@ async def stored(checkpoints: Checkpoints) -> list[tuple[str, int]]:
     ]
 
 
-async def test_a_sync_sibling_of_a_failed_node_is_a_leftover_too(
-    kept: Checkpoints, gate: threading.Event
+async def test_a_sync_sibling_of_a_failed_node_is_a_leftover_where_nothing_is_kept(
+    gate: threading.Event,
 ) -> None:
     inside = threading.Event()
 
@@ -202,7 +202,7 @@ async def test_a_sync_sibling_of_a_failed_node_is_a_leftover_too(
         graph.add_node(name, node)
         graph.add_edge(START, name)
 
-    end = await WorkflowProcessor({"*": graph}, kept).run(EVENT, thread_id=THREAD, lease=Lease())
+    end = await WorkflowProcessor({"*": graph}).run(EVENT, thread_id=THREAD, lease=Lease())
 
     assert isinstance(end, Failed)
     assert isinstance(end.error, RuntimeError)

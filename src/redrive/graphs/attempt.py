@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
 
@@ -19,6 +20,7 @@ from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
+from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
@@ -26,7 +28,8 @@ from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
-from redrive.graphs.witness import Witness
+from redrive.graphs.watched_nodes import Tasks, has_breakpoints
+from redrive.graphs.witness import Witness, with_callback
 from redrive.retry.kinds import Reason
 
 __all__ = ["Attempt", "failed"]
@@ -43,7 +46,7 @@ class Attempt:
 
     `run` is `<event_id>/<generation>`; `graph` is a copy of the loaded one with this attempt's own
     checkpointer under it; `threads` is what it has running in threads; `redriven` is set when a
-    letter is to be resumed, and `witness` then sees which nodes run.
+    letter is to be resumed, and `witness` then sees which nodes run; `tasks` are those that run.
     """
 
     event: WorkflowEvent
@@ -56,6 +59,7 @@ class Attempt:
     threads: WorkInThreads = field(default_factory=WorkInThreads)
     redriven: Redriven | None = None
     witness: Witness | None = None
+    tasks: Tasks = field(default_factory=Tasks)
 
     @property
     def version(self) -> GraphVersion:
@@ -96,7 +100,7 @@ class Attempt:
         """
         match thread.standing, thread.snapshot:
             case Standing.WAITING, StateSnapshot() as snapshot:
-                return self._interrupted(_with_interrupts(snapshot))
+                return self._interrupted(_with_interrupts(self.graph, snapshot))
             case Standing.FINISHED, StateSnapshot() as snapshot:
                 return await self._ended(_output_of(self.graph, snapshot.values))
             case Standing.RESUME, _:
@@ -106,9 +110,30 @@ class Attempt:
         # Stored before the next node starts: what was done is not done again. [P4]
         durability: Durability | None = None if self.saver is None else "sync"
         config = self.config if self.witness is None else self.witness.sees(self.config)
+        stops = None if self.saver is not None else _Stops.watch(self.graph)
+        if stops is not None:
+            config = with_callback(config, stops)
         state = await self.graph.ainvoke(given, config, durability=durability, control=control)
-        waiting = await self._waiting(state)
-        return await self._ended(state) if waiting is None else self._interrupted(waiting)
+        if self.saver is None:
+            stopped = stops is not None and stops.seen
+            asks = isinstance(state, dict) and _INTERRUPT in state
+            if stopped or asks:
+                return self._interrupted(_as_state(state))
+        elif (isinstance(state, dict) and _INTERRUPT in state) or self.saver.schedule.left():
+            return await self._stopped(self.saver)
+        return await self._ended(state)
+
+    async def _stopped(self, saver: GuardedSaver) -> Ended:
+        """Tell of a run that stopped before its end: a person is to go on with it.
+
+        Raises:
+            SkippedNodeError: Nobody can: nothing was asked, and no breakpoint holds.
+        """
+        levels = [level async for level in read_levels(saver, self.graph, self.config)]
+        snapshot = levels[0].snapshot
+        if not snapshot.interrupts and not any(level.gates for level in levels):
+            saver.schedule.check_end()
+        return self._interrupted(_with_interrupts(self.graph, snapshot))
 
     async def _input(self) -> object:
         mapper = self.loaded.input
@@ -125,17 +150,6 @@ class Attempt:
                 error=str(result.error),
             )
         return Ended(result=to_json(result), resumed=self.resumed)
-
-    async def _waiting(self, state: object) -> dict[str, object] | None:
-        """Return the state of a run that waits for a person, or None when it is over."""
-        if isinstance(state, dict) and _INTERRUPT in state:
-            return state
-        if self.saver is None or not (
-            self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes
-        ):
-            return None
-        snapshot = await self.graph.aget_state(self.config)
-        return _with_interrupts(snapshot) if snapshot.next else None
 
     def _interrupted(self, state: dict[str, object]) -> Ended:
         asked = state[_INTERRUPT]
@@ -203,10 +217,33 @@ def _output_of(graph: CompiledGraph, values: Any) -> object:  # noqa: ANN401 - t
     return {name: values[name] for name in names if name in values}
 
 
-def _with_interrupts(snapshot: StateSnapshot) -> dict[str, object]:
-    values = snapshot.values
-    state: dict[str, object] = dict(values) if isinstance(values, dict) else {"state": values}
+def _with_interrupts(graph: CompiledGraph, snapshot: StateSnapshot) -> dict[str, object]:
+    """Return the output of a run that waits, with what it asks: at first and when asked again."""
+    state = _as_state(_output_of(graph, snapshot.values))
     return {**state, _INTERRUPT: list(snapshot.interrupts)}
+
+
+def _as_state(output: object) -> dict[str, object]:
+    state: dict[str, object] = dict(output) if isinstance(output, dict) else {"state": output}
+    return {_INTERRUPT: [], **state}
+
+
+class _Stops(GraphCallbackHandler):
+    """Sees a graph without checkpoints stop at a static breakpoint; nothing else tells of it."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    @classmethod
+    def watch(cls, graph: CompiledGraph) -> _Stops | None:
+        """Return one for a graph that can stop so."""
+        return cls() if has_breakpoints(graph) else None
+
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
+        del event
+        self.seen = True
 
 
 async def _settled(value: object) -> object:

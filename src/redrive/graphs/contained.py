@@ -1,8 +1,10 @@
-"""Keeps a node's `sys.exit()` from ending the worker: asyncio lets SystemExit through to the loop.
+"""Keeps what a node raises from ending the worker: asyncio lets some of it through to the loop.
 
-A task raises SystemExit twice: into whoever awaits it, and out of the running loop. The first is
-the node's failure, judged as any other; the second would end every run of the process. So each
-coroutine of the loop is wrapped, and what leaves it as SystemExit leaves it as `NodeExitError`.
+A task raises SystemExit and KeyboardInterrupt twice: into whoever awaits it, and out of the running
+loop. The first is the node's failure, judged as any other; the second would end every run of the
+process. GeneratorExit is taken by whoever awaits for the end of a generator. So each coroutine of
+the loop is wrapped, and what leaves it as one of these leaves it as `NodeExitError`. (The worker's
+own signals come by handlers, never as KeyboardInterrupt.)
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from typing import Any, TypeVar
 
 from redrive.errors import NodeExitError
 
-__all__ = ["contain_exits"]
+__all__ = ["EXITS", "contain_exits"]
 
 T = TypeVar("T")
 
+EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What a node may raise, and what would end more than its own run."""
+
 
 def contain_exits(loop: asyncio.AbstractEventLoop) -> None:
-    """Let no task of this loop end it with SystemExit."""
+    """Let no task of this loop end it."""
     loop.set_task_factory(_contained_task)
 
 
@@ -33,7 +38,7 @@ def _contained_task(
 
 
 class _Contained(Coroutine[Any, Any, T]):
-    """A coroutine whose SystemExit becomes an error.
+    """A coroutine whose exit becomes an error.
 
     Not an `async def` around it: cancelled before its first step, that would never start the inner
     one, and Python would warn of it.
@@ -45,8 +50,8 @@ class _Contained(Coroutine[Any, Any, T]):
     def send(self, value: Any, /) -> Any:  # noqa: ANN401 - the protocol's
         try:
             return self._inner.send(value)
-        except SystemExit as error:
-            raise NodeExitError(error.code) from error
+        except EXITS as raised:
+            raise NodeExitError(raised) from raised
 
     def throw(
         self,
@@ -58,8 +63,8 @@ class _Contained(Coroutine[Any, Any, T]):
         error = kind if isinstance(kind, BaseException) else kind(value)
         try:
             return self._inner.throw(error.with_traceback(traceback or error.__traceback__))
-        except SystemExit as left:
-            raise NodeExitError(left.code) from left
+        except EXITS as raised:
+            raise NodeExitError(raised) from raised
 
     def close(self) -> None:
         self._inner.close()

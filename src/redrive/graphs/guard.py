@@ -1,7 +1,11 @@
-"""The guard around a checkpointer: a stale attempt reads, but writes nothing.
+"""The guard around a checkpointer: a stale attempt writes nothing, and no node is skipped.
 
 One guard stands for one attempt, not for one thread: an older attempt of the same thread in the
 same process is refused too. So a thread is only ever what its owner made of it. [P4]
+
+Every graph of the thread, however deep, reads and writes through it. So it is also where a failed
+task is kept from passing for a finished one, and where a loss of scheduled nodes is seen before it
+is stored. [P16]
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ from langgraph.checkpoint.base import (
 )
 
 from redrive.graphs.lease import Lease
+from redrive.graphs.schedule import Schedule, control_writes_only
 
-__all__ = ["GuardedSaver"]
+__all__ = ["WRITES_KEY", "GuardedSaver"]
+
+WRITES_KEY = "redrive_writes"
+"""Metadata of each checkpoint: beside it, a failed task has its error and nothing else."""
 
 
 class GuardedSaver(BaseCheckpointSaver[Any]):
@@ -35,6 +43,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         saver: Where checkpoints go.
         lease: The attempt's.
         wrote: Called after each write, from the thread that wrote.
+        schedule: What the thread has scheduled; None where nobody asks.
     """
 
     def __init__(
@@ -43,16 +52,23 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         lease: Lease,
         *,
         wrote: Callable[[], None] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._lease = lease
         self._wrote = wrote or _nothing
+        self._schedule = schedule or Schedule("", set())
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the thread has scheduled, as far as this attempt has seen it."""
+        return self._schedule
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
         saver = self._saver.with_allowlist(extra_allowlist)
-        return GuardedSaver(saver, self._lease, wrote=self._wrote)
+        return GuardedSaver(saver, self._lease, wrote=self._wrote, schedule=self._schedule)
 
     def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
         """Number channels the way the checkpointer does."""
@@ -60,11 +76,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return self._saver.get_tuple(config)
+        return self._seen(config, self._saver.get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return await self._saver.aget_tuple(config)
+        return self._seen(config, await self._saver.aget_tuple(config))
 
     def list(
         self,
@@ -108,6 +124,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
+        self._check_step(config, checkpoint, metadata)
         self._lease.check()
         stored = self._saver.put(config, checkpoint, metadata, new_versions)
         self._wrote()
@@ -122,6 +139,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
+        # First, while nothing else of the run can come between.
+        self._check_step(config, checkpoint, metadata)
         await self._lease.admit()
         stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
         self._wrote()
@@ -136,6 +155,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
+        writes = self._check_task(config, writes, task_id)
         self._lease.check()
         self._saver.put_writes(config, writes, task_id, task_path)
         self._wrote()
@@ -148,6 +168,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
+        writes = self._check_task(config, writes, task_id)
         await self._lease.admit()
         await self._saver.aput_writes(config, writes, task_id, task_path)
         self._wrote()
@@ -161,6 +182,49 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Delete a thread, if the lease is held."""
         await self._lease.admit()
         await self._saver.adelete_thread(thread_id)
+
+    def _seen(
+        self, config: RunnableConfig, found: CheckpointTuple | None
+    ) -> CheckpointTuple | None:
+        found = _without_failed_output(found)
+        # By its id, an older checkpoint may have been asked for.
+        if not config.get("configurable", {}).get("checkpoint_id"):
+            self._schedule.loaded(found)
+        return found
+
+    def _check_step(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> None:
+        where = config["configurable"]
+        self._schedule.check_step(
+            where.get("checkpoint_ns", ""), where.get("checkpoint_id"), checkpoint, metadata
+        )
+
+    def _check_task(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str
+    ) -> Sequence[tuple[str, Any]]:
+        writes = control_writes_only(writes)
+        self._schedule.check_task(config["configurable"].get("checkpoint_ns", ""), task_id, writes)
+        return writes
+
+
+def _without_failed_output(found: CheckpointTuple | None) -> CheckpointTuple | None:
+    """Drop what failed tasks left beside their errors, where the version before stored it.
+
+    Beside a checkpoint of this version nothing is dropped: there, an error with output is that of a
+    task which failed first and then came to its end.
+    """
+    if found is None or not found.pending_writes or found.metadata.get(WRITES_KEY):
+        return found
+    by_task: dict[str, list[tuple[str, Any]]] = {}
+    for task, channel, value in found.pending_writes:
+        by_task.setdefault(task, []).append((channel, value))
+    kept = [
+        (task, channel, value)
+        for task, writes in by_task.items()
+        for channel, value in control_writes_only(writes)
+    ]
+    return found._replace(pending_writes=kept)
 
 
 def _nothing() -> None:

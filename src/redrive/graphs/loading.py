@@ -14,7 +14,7 @@ from langgraph.pregel import Pregel
 from redrive.errors import SettingsError
 from redrive.graphs.import_paths import first_line
 
-__all__ = ["CompiledGraph", "GraphObject", "as_compiled"]
+__all__ = ["CompiledGraph", "GraphObject", "as_compiled", "copy_of"]
 
 CompiledGraph = Pregel[Any, Any, Any, Any]
 Factory = Callable[[], object]
@@ -42,6 +42,17 @@ def as_compiled(found: object, *, what: str, target: str) -> CompiledGraph:
         f"{what}: {target} is a {type(built).__name__}, not a graph: "
         "name a StateGraph, a compiled graph, or a function that takes nothing and returns one"
     )
+
+
+def copy_of(graph: CompiledGraph, **update: object) -> CompiledGraph:
+    """Return a copy of the graph with other attributes, that reads its state back as it does.
+
+    LangGraph's own copy forgets the types which that may become (`LANGGRAPH_STRICT_MSGPACK`):
+    models and enums would come back as dicts and text.
+    """
+    copied = graph.copy(update=update)
+    copied._serde_allowlist = graph._serde_allowlist  # noqa: SLF001 - nothing public carries it over
+    return copied
 
 
 def _made(factory: object, what: str, target: str) -> object:

@@ -6,7 +6,7 @@ Nothing here loads a graph or opens a file.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -39,6 +39,11 @@ class GraphSettings(BaseModel):
     )
     version: str | None = Field(
         None, description="The graph's version; default: a hash of its drawing."
+    )
+    on_failure: Literal["finish_siblings", "cancel"] = Field(
+        "finish_siblings",
+        description="Parallel nodes beside one that failed: they end first, within the attempt's "
+        "limits, and are not run again; or they are cancelled, and run again.",
     )
     recursion_limit: int = Field(100, ge=1, description="Supersteps a run may take.")
     retry: GraphRetrySettings = Field(

@@ -22,15 +22,19 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.contained import EXITS
 from redrive.graphs.current import CURRENT, Current
-from redrive.graphs.guard import GuardedSaver
+from redrive.graphs.guard import WRITES_KEY, GuardedSaver
 from redrive.graphs.lease import Lease
+from redrive.graphs.loading import copy_of
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
+from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.graphs.watched_nodes import TASKS, Tasks
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.redact import BUILT_IN
@@ -165,7 +169,7 @@ class WorkflowProcessor:
         if limit is not None:
             lease.end(str(limit))
             return await failed(attempt, limit, task=task)
-        end = await _outcome(attempt, task)
+        end = await _outcome(attempt, task, stop)
         # What the producer named holds a conversation, not one run, and who is asked may answer
         # late: both stay.
         over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
@@ -200,14 +204,15 @@ class WorkflowProcessor:
         """Run the attempt, in a task of its own: so it can be left behind."""
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
+        TASKS.set(attempt.tasks)
         try:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:
                 await self._keep(attempt.thread_id)
             return await attempt.go_on(thread, control)
-        except SystemExit as error:
+        except EXITS as raised:
             # Out of a task it would end the loop, where nothing else contains it.
-            raise NodeExitError(error.code) from error
+            raise NodeExitError(raised) from raised
 
     def _attempt(
         self,
@@ -226,15 +231,18 @@ class WorkflowProcessor:
         }
         if opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
-        saver = GuardedSaver(opened, lease, wrote=progress.touch)
+        tasks = Tasks(finish_siblings=loaded.finishes_siblings)
+        schedule = Schedule(loaded.id, tasks.started)
+        saver = GuardedSaver(opened, lease, wrote=progress.touch, schedule=schedule)
         # Only checkpoints carry metadata, and LangGraph hands it on at every step.
         config["metadata"] = {
             RUN_KEY: run,
             "redrive_count": redrive_count,
             "graph_version": loaded.version,
+            WRITES_KEY: 2,
         }
-        graph = loaded.compiled.copy(update={"checkpointer": saver})
-        return Attempt(event, run, loaded, graph, config, saver)
+        graph = copy_of(loaded.compiled, checkpointer=saver)
+        return Attempt(event, run, loaded, graph, config, saver, tasks=tasks)
 
     async def _keep(self, thread_id: str) -> None:
         if self._checkpoints is not None:
@@ -261,13 +269,12 @@ def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
     )
 
 
-async def _outcome(attempt: Attempt, task: asyncio.Task[Ended]) -> RunEnd:
+async def _outcome(attempt: Attempt, task: asyncio.Task[Ended], control: RunControl) -> RunEnd:
     try:
         return task.result()
-    except GraphDrained:
-        return Drained()
-    except (GeneratorExit, KeyboardInterrupt):
-        raise
+    except GraphDrained as error:
+        # One that nobody asked for is a node's own: as a drain, its event would never go on.
+        return Drained() if control.drain_requested else await failed(attempt, error)
     # The boundary to user code: what it raises is data from here on.
     except BaseException as error:  # noqa: BLE001 - a node may cancel itself
         return await failed(attempt, error)

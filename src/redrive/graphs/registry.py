@@ -13,10 +13,11 @@ from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.events import WorkflowEvent
 from redrive.graphs.import_paths import import_file, import_function, import_target, importable
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
-from redrive.graphs.loading import CompiledGraph, GraphObject, as_compiled
+from redrive.graphs.loading import CompiledGraph, GraphObject, as_compiled, copy_of
 from redrive.graphs.options import GraphSettings
 from redrive.graphs.patterns import patterns_of
 from redrive.graphs.runs import GraphVersion
+from redrive.graphs.watched_nodes import watch_nodes
 
 __all__ = ["GraphRegistry", "GraphSource", "InputMapper", "LoadedGraph", "OutputMapper"]
 
@@ -48,11 +49,16 @@ class LoadedGraph:
         return GraphVersion(name=self.id, version=self.version)
 
     @property
+    def finishes_siblings(self) -> bool:
+        """Whether parallel nodes may end after one of them has failed."""
+        return self.settings is None or self.settings.on_failure == "finish_siblings"
+
+    @property
     def unkept(self) -> CompiledGraph:
         """The graph without any checkpointer, also of its own."""
         if self.compiled.checkpointer is None:
             return self.compiled
-        return self.compiled.copy(update={"checkpointer": None})
+        return copy_of(self.compiled, checkpointer=None)
 
 
 class GraphRegistry:
@@ -123,7 +129,11 @@ def _load(name: str, source: GraphSource | FileGraph) -> LoadedGraph:
         case _:
             found, target = source, "the object given"
     compiled = as_compiled(found, what=what, target=target)
-    return LoadedGraph(id=name, compiled=compiled, version=_drawn(compiled, what))
+    return LoadedGraph(
+        id=name,
+        compiled=watch_nodes(compiled, workflow=name),
+        version=_drawn(compiled, what),
+    )
 
 
 def _configured(name: str, settings: GraphSettings) -> LoadedGraph:
@@ -132,7 +142,7 @@ def _configured(name: str, settings: GraphSettings) -> LoadedGraph:
     compiled = as_compiled(found, what=what, target=settings.target)
     return LoadedGraph(
         id=name,
-        compiled=compiled,
+        compiled=watch_nodes(compiled, workflow=name),
         version=settings.version or _drawn(compiled, what),
         input=_mapper(settings.input, f"{what}, its input"),
         output=_mapper(settings.output, f"{what}, its output"),

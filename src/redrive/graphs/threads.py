@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
-from langgraph.types import Send, StateSnapshot
+from langgraph.types import StateSnapshot
 
 from redrive.errors import (
     CheckpointGoneError,
@@ -19,19 +19,18 @@ from redrive.errors import (
     GraphChangedError,
     ThreadMovedOnError,
 )
+from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.runs import Position
+from redrive.graphs.schedule import finished_tasks
 
 __all__ = ["RUN_KEY", "Standing", "Thread", "position", "read_thread"]
 
 RUN_KEY = "redrive_run"
 """Metadata of each checkpoint: the run that stored it, as `<event_id>/<generation>`."""
 
-# LangGraph's own names, stored with each checkpoint.
-_BRANCH, _JOIN, _SENDS = "branch:to:", "join:", "__pregel_tasks"
+# LangGraph's own name, stored with each checkpoint.
 _HANDLER_STARTED = "__error_source_node__"
-# Writes of a task that has not finished.
-_NO_RESULT = frozenset({"__error__", _HANDLER_STARTED, "__interrupt__", "__resume__"})
 
 
 class Standing(Enum):
@@ -85,15 +84,19 @@ async def read_thread(
         _check_stopped_at(stopped_at, found, run=run, config=config)
     if found is None or not _is_of(found, run):
         return Thread(Standing.START)
-    missing = tuple(name for name in _waiting_nodes(found) if name not in graph.nodes)
+    levels = [one async for one in read_levels(saver, graph, config)]
+    missing = tuple(sorted({name for level in levels for name in level.missing}))
     if missing:
         raise GraphChangedError(workflow=workflow, missing=missing)
-    snapshot = await graph.aget_state(config)
+    snapshot = levels[0].snapshot
     # Not `next`: it leaves out tasks whose writes are stored. A process killed between those writes
     # and the checkpoint that takes them in leaves a thread with tasks, no `next`, and work to do.
     if snapshot.tasks:
-        waits = all(task.interrupts for task in snapshot.tasks)
-        return Thread(Standing.WAITING if waits else Standing.RESUME, snapshot, _finished(found))
+        waits = any(level.gates for level in levels) or all(
+            task.interrupts for task in snapshot.tasks
+        )
+        standing = Standing.WAITING if waits else Standing.RESUME
+        return Thread(standing, snapshot, finished_tasks(found))
     failed = [value for _, channel, value in _writes(found) if channel == _HANDLER_STARTED]
     if failed:
         raise DeadHandlerError(
@@ -132,10 +135,6 @@ def _check_stopped_at(
         raise ThreadMovedOnError(thread_id=thread_id, stopped_at=stopped_at, now_at=now_at)
 
 
-def _finished(found: CheckpointTuple) -> frozenset[str]:
-    return frozenset(task for task, channel, _ in _writes(found) if channel not in _NO_RESULT)
-
-
 def _is_of(found: CheckpointTuple, run: str) -> bool:
     """Tell an earlier attempt of this run from another run's work on a shared thread.
 
@@ -146,25 +145,6 @@ def _is_of(found: CheckpointTuple, run: str) -> bool:
         event_id = run.partition("/")[0]
         return str(found.config["configurable"]["thread_id"]).startswith(f"{event_id}/")
     return bool(mark == run)
-
-
-def _waiting_nodes(found: CheckpointTuple) -> list[str]:
-    """Read from the checkpoint itself which nodes come next.
-
-    `StateSnapshot.next` lists only nodes that the graph still has: with a node gone, a run in the
-    middle of its work looks finished.
-    """
-    waiting = []
-    for channel, value in found.checkpoint["channel_values"].items():
-        if channel.startswith(_BRANCH):
-            waiting.append(channel.removeprefix(_BRANCH))
-        elif channel.startswith(_JOIN):
-            sources, _, node = channel.removeprefix(_JOIN).rpartition(":")
-            if isinstance(value, set) and value >= set(sources.split("+")):
-                waiting.append(node)
-        elif channel == _SENDS:
-            waiting.extend(send.node for send in value if isinstance(send, Send))
-    return sorted(set(waiting))
 
 
 def _writes(found: CheckpointTuple) -> list[tuple[str, str, Any]]:

@@ -15,12 +15,14 @@ from typing import Protocol
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from redrive.clock import SYSTEM
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import create_topics as make
 
 __all__ = ["Kafka", "MakeTopics", "NamedBroker", "Topics", "create_topics", "delete_topics"]
 
 _TIMEOUT_S = 30.0
+_LOOK_S = 0.05
 
 
 class Kafka(Protocol):
@@ -85,9 +87,17 @@ def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
 
 
 def delete_topics(bootstrap_servers: str, names: Iterable[str]) -> None:
-    """Delete topics, as far as the broker can still be reached."""
+    """Delete topics, as far as the broker can be reached, and wait until it lists them no more.
+
+    The controller answers first: who creates a topic anew before the broker has heard of its end is
+    told that it exists, and then loses it.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    gone = admin.delete_topics(list(names), request_timeout=5)
-    for future in gone.values():
+    wanted = set(names)
+    for future in admin.delete_topics(list(wanted), request_timeout=5).values():
         with contextlib.suppress(KafkaException, TimeoutError):
             future.result(timeout=_TIMEOUT_S)
+    with contextlib.suppress(KafkaException):
+        deadline = SYSTEM.monotonic() + _TIMEOUT_S
+        while SYSTEM.monotonic() < deadline and wanted & set(admin.list_topics(timeout=5).topics):
+            SYSTEM.block(_LOOK_S)

@@ -1,0 +1,147 @@
+"""Where a thread stands at every depth: its own graph, and the subgraphs of its unfinished tasks.
+
+LangGraph resumes all of them at once, and at each depth it walks over static breakpoints and drops
+nodes that are gone. So all are looked at before anything is resumed. [P16]
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.constants import TAG_HIDDEN
+from langgraph.pregel import Pregel
+from langgraph.types import PregelTask, StateSnapshot
+
+from redrive.graphs.loading import CompiledGraph
+from redrive.graphs.reachable import reachable
+from redrive.graphs.schedule import SENDS, finished_tasks, joins, scheduled, sent_to
+
+__all__ = ["Level", "read_levels"]
+
+_CHECKPOINTER = "__pregel_checkpointer"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One graph of a thread.
+
+    `missing` are the nodes that the run waits for and the graph does not have; `gates` those whose
+    static breakpoint holds: before them, or after them.
+    """
+
+    namespace: str
+    snapshot: StateSnapshot
+    missing: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
+
+
+async def read_levels(
+    saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig
+) -> AsyncIterator[Level]:
+    """Give the thread's own level first, then those of its unfinished tasks, as far as they show.
+
+    A subgraph that a node calls in its own code is found where the node can reach only that one.
+    """
+    found = await saver.aget_tuple(config)
+    snapshot = await graph.aget_state(config)
+    if found is None:
+        yield Level("", snapshot)
+        return
+    namespace = str(found.config["configurable"].get("checkpoint_ns", ""))
+    yield Level(
+        namespace,
+        snapshot,
+        missing=_missing(graph, found),
+        gates=await _gates(saver, graph, found, snapshot),
+    )
+    done = finished_tasks(found)
+    for task in snapshot.tasks:
+        inner = None if task.id in done else _subgraph(graph, task)
+        if inner is not None:
+            async for level in read_levels(saver, inner, _inside(inner, task, config, saver)):
+                yield level
+
+
+def _missing(graph: CompiledGraph, found: CheckpointTuple) -> tuple[str, ...]:
+    """Return the nodes that the run waits for, or is sent to already, and that are not there."""
+    waited = (*scheduled(found.checkpoint), *joins(found.checkpoint), *sent_to(found))
+    return tuple(
+        sorted(
+            {
+                one.node
+                for one in waited
+                if one.node not in graph.nodes or one.channel not in graph.channels
+            }
+        )
+    )
+
+
+async def _gates(
+    saver: BaseCheckpointSaver[Any],
+    graph: CompiledGraph,
+    found: CheckpointTuple,
+    snapshot: StateSnapshot,
+) -> tuple[str, ...]:
+    """Return the nodes whose breakpoint the next step would pass, or the last one has reached."""
+    if not snapshot.tasks:
+        return ()
+    held = _of(graph, graph.interrupt_before_nodes, [task.name for task in snapshot.tasks])
+    if graph.interrupt_after_nodes and found.parent_config is not None:
+        before = await saver.aget_tuple(found.parent_config)
+        held |= _of(graph, graph.interrupt_after_nodes, _ran(before, found))
+    return tuple(sorted(held))
+
+
+def _of(graph: CompiledGraph, named: str | Sequence[str], nodes: Iterable[str]) -> set[str]:
+    if named == "*":
+        return {
+            name
+            for name in nodes
+            if name in graph.nodes and TAG_HIDDEN not in (graph.nodes[name].tags or ())
+        }
+    return set(named) & set(nodes)
+
+
+def _ran(before: CheckpointTuple | None, after: CheckpointTuple) -> set[str]:
+    """Return the nodes that ran in the step between two checkpoints."""
+    if before is None:
+        return set()
+    seen, now = before.checkpoint["versions_seen"], after.checkpoint["versions_seen"]
+    sent = {one.node for one in scheduled(before.checkpoint) if one.channel == SENDS}
+    return sent | {node for node, versions in now.items() if versions != seen.get(node)}
+
+
+def _subgraph(graph: CompiledGraph, task: PregelTask) -> CompiledGraph | None:
+    node = graph.nodes.get(task.name)
+    if node is None or not node.subgraphs:
+        return None
+    if isinstance(node.bound, Pregel):
+        return node.bound if node.bound.checkpointer is not False else None
+    ends = lambda found: isinstance(found, Pregel)  # noqa: E731 - said once
+    inner = [one for one in reachable(node.bound, ends=ends) if isinstance(one, Pregel)]
+    return inner[0] if len(inner) == 1 and inner[0].checkpointer is not False else None
+
+
+def _inside(
+    inner: CompiledGraph,
+    task: PregelTask,
+    config: RunnableConfig,
+    saver: BaseCheckpointSaver[Any],
+) -> RunnableConfig:
+    outer = config["configurable"]
+    own = f"{task.name}:{task.id}"
+    namespace = f"{outer['checkpoint_ns']}|{own}" if outer.get("checkpoint_ns") else own
+    if inner.checkpointer is True:
+        # It has one history for the whole thread, under names without the ids of tasks.
+        namespace = "|".join(part.partition(":")[0] for part in namespace.split("|"))
+    return {
+        "configurable": {
+            "thread_id": outer["thread_id"],
+            "checkpoint_ns": namespace,
+            _CHECKPOINTER: saver,
+        }
+    }

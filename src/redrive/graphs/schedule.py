@@ -1,0 +1,303 @@
+"""What the checkpoints of a thread have scheduled, and whether all of it ran.
+
+LangGraph drops without an error what it cannot place: on a resume, a node that the graph no longer
+has (in a subgraph the parent then takes the subgraph for done); at any time, a `goto` to a node
+that never was. Each namespace of a thread is followed here by what is loaded and stored of it, and
+the write that would make such a loss final is refused.
+
+What must never happen: a task's result, or the checkpoint of the next step, is stored while
+something that the step before had scheduled did not run. [P16]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.types import Send
+
+from redrive.errors import GraphChangedError, RedriveError, SkippedNodeError, UnknownNodeError
+
+__all__ = [
+    "BRANCH",
+    "SENDS",
+    "Schedule",
+    "Scheduled",
+    "control_writes_only",
+    "finished_tasks",
+    "joins",
+    "scheduled",
+    "sent_to",
+]
+
+# LangGraph's own names, stored with each checkpoint.
+BRANCH, SENDS = "branch:to:", "__pregel_tasks"
+_JOIN = "join:"
+_ERROR, _HANDLER_STARTED = "__error__", "__error_source_node__"
+_CONTROL = frozenset({_ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
+_NULL_TASK = "00000000-0000-0000-0000-000000000000"
+
+Writes = Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A node that the next step is to run, and the channel that says so."""
+
+    node: str
+    channel: str
+
+
+@dataclass(slots=True)
+class _Namespace:
+    """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
+
+    `stored` is whether this attempt has stored its checkpoint, `goto` the channels that tasks
+    have since sent the run to nodes by, `joins` those that something has arrived at.
+    """
+
+    checkpoint_id: str
+    scheduled: tuple[Scheduled, ...]
+    joins: tuple[Scheduled, ...]
+    versions: Mapping[str, Any]
+    goto: set[str]
+    stored: bool = False
+
+
+def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
+    """Read from a checkpoint itself which nodes come next, also those that a graph lacks.
+
+    `StateSnapshot.next` lists only nodes that the graph has: with a node gone, a run in the middle
+    of its work looks finished.
+    """
+    found = []
+    for channel, value in checkpoint["channel_values"].items():
+        if channel.startswith(BRANCH):
+            if _is_due(value):
+                found.append(Scheduled(channel.removeprefix(BRANCH), channel))
+        elif channel == SENDS:
+            found.extend(Scheduled(send.node, channel) for send in value if isinstance(send, Send))
+    found.extend(
+        one
+        for one in joins(checkpoint)
+        if _is_complete(checkpoint["channel_values"][one.channel], one.channel)
+    )
+    return tuple(sorted(set(found), key=lambda one: (one.node, one.channel)))
+
+
+def joins(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
+    """Read which joins (`add_edge([a, b], c)`) something has arrived at, complete or not."""
+    return tuple(
+        Scheduled(channel.rpartition(":")[2], channel)
+        for channel, value in checkpoint["channel_values"].items()
+        if channel.startswith(_JOIN) and _arrived(value)
+    )
+
+
+def control_writes_only(writes: Writes) -> Writes:
+    """Return what may be stored of a task: of one that failed, its error alone.
+
+    A conditional edge that raises leaves what its node wrote beside the error, and LangGraph takes
+    a task with any output for done: the router would never run again (langgraph#8834). An error
+    that a handler of the graph takes on is another matter, and stays as it is.
+    """
+    channels = {channel for channel, _ in writes}
+    if _ERROR not in channels or _HANDLER_STARTED in channels:
+        return writes
+    return [write for write in writes if write[0] in _CONTROL]
+
+
+def finished_tasks(found: CheckpointTuple) -> frozenset[str]:
+    """Return the ids of the tasks of the next step whose results are stored already."""
+    return frozenset(
+        task
+        for task, channel, _ in found.pending_writes or ()
+        # A node whose error handler has started is not run again: the handler is.
+        if channel not in _CONTROL or channel == _HANDLER_STARTED
+    )
+
+
+def sent_to(found: CheckpointTuple) -> tuple[Scheduled, ...]:
+    """Read where the finished tasks of the next step send the run, before it is taken in."""
+    sent = []
+    for task, channel, value in found.pending_writes or ():
+        if task == _NULL_TASK:
+            continue
+        if channel.startswith(BRANCH):
+            sent.append(Scheduled(channel.removeprefix(BRANCH), channel))
+        elif channel.startswith(_JOIN):
+            sent.append(Scheduled(channel.rpartition(":")[2], channel))
+        elif channel == SENDS and isinstance(value, Send):
+            sent.append(Scheduled(value.node, channel))
+    return tuple(sent)
+
+
+class Schedule:
+    """Follows the namespaces of one thread through one attempt.
+
+    Args:
+        workflow: The graph's name, for messages.
+        started: The namespaces in which a task has started in this attempt.
+    """
+
+    def __init__(self, workflow: str, started: set[str]) -> None:
+        self._workflow = workflow
+        self._started = started
+        self._namespaces: dict[str, _Namespace] = {}
+        self._lost: RedriveError | None = None
+
+    def loaded(self, found: CheckpointTuple | None) -> None:
+        """Note a namespace as its latest checkpoint has it."""
+        if found is None:
+            return
+        where = found.config["configurable"]
+        self._namespaces[where.get("checkpoint_ns", "")] = _Namespace(
+            checkpoint_id=found.checkpoint["id"],
+            scheduled=scheduled(found.checkpoint),
+            joins=joins(found.checkpoint),
+            versions=dict(found.checkpoint["channel_versions"]),
+            goto={one.channel for one in sent_to(found) if one.channel != SENDS},
+        )
+
+    def check_step(
+        self,
+        namespace: str,
+        previous_id: str | None,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+    ) -> None:
+        """Look, before the checkpoint is stored, whether the step before it has run in full.
+
+        Raises:
+            GraphChangedError: A scheduled node did not run.
+            UnknownNodeError: The run was sent to a node that is not there.
+        """
+        self._check_lost()
+        before = self._namespaces.get(namespace)
+        if (
+            before is not None
+            and metadata.get("source") == "loop"
+            and previous_id == before.checkpoint_id
+        ):
+            self._lost = self._loss(before, checkpoint)
+            self._check_lost()
+        self._namespaces[namespace] = _Namespace(
+            checkpoint_id=checkpoint["id"],
+            scheduled=scheduled(checkpoint),
+            joins=joins(checkpoint),
+            versions=dict(checkpoint["channel_versions"]),
+            goto=set(),
+            stored=True,
+        )
+
+    def check_task(self, namespace: str, task_id: str, writes: Writes) -> None:
+        """Look, before what a task wrote is stored, whether its subgraphs have come to their end.
+
+        One that begins with a checkpoint of an earlier attempt and in which nothing starts has lost
+        the nodes it waited for. One in which something started may end early: a node of it can send
+        the parent on (`Command(graph=Command.PARENT)`).
+
+        Raises:
+            GraphChangedError: One stands where an earlier attempt left it.
+        """
+        self._check_lost()
+        if all(channel in _CONTROL for channel, _ in writes):
+            return
+        here = self._namespaces.get(namespace)
+        if here is not None:
+            here.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
+        for name, inner in self._namespaces.items():
+            lost = inner.scheduled and not inner.stored and name not in self._started
+            if lost and _is_child(name, of=namespace, task_id=task_id):
+                missing = _names(inner.scheduled)
+                self._lost = GraphChangedError(workflow=self._workflow, missing=missing)
+        self._check_lost()
+
+    def check_end(self) -> None:
+        """Look whether the thread's own graph has nothing left to do.
+
+        Raises:
+            SkippedNodeError: It has.
+        """
+        left = self.left()
+        if left:
+            raise SkippedNodeError(workflow=self._workflow, skipped=left)
+
+    def left(self) -> tuple[str, ...]:
+        """Return the nodes of the thread's own graph that are scheduled."""
+        root = self._namespaces.get("")
+        return () if root is None else _names(root.scheduled)
+
+    def _check_lost(self) -> None:
+        # LangGraph stores in the background: it may come with the next write before it has heard of
+        # the first refusal.
+        if self._lost is not None:
+            raise self._lost
+
+    def _loss(self, before: _Namespace, checkpoint: Checkpoint) -> RedriveError | None:
+        seen = checkpoint["versions_seen"]
+        missing = [
+            one
+            for one in before.scheduled
+            if one.node not in seen
+            or (
+                one.channel != SENDS
+                and not _reaches(seen[one.node].get(one.channel), before.versions.get(one.channel))
+            )
+        ]
+        # What has arrived at a join is lost with the join.
+        missing += [one for one in before.joins if one.channel not in checkpoint["channel_values"]]
+        if missing:
+            return GraphChangedError(workflow=self._workflow, missing=_names(missing))
+        versions = checkpoint["channel_versions"]
+        lost = sorted(
+            channel.rpartition(":")[2]
+            for channel in before.goto
+            if versions.get(channel) == before.versions.get(channel)
+        )
+        return UnknownNodeError(workflow=self._workflow, targets=tuple(lost)) if lost else None
+
+
+def _is_child(name: str, *, of: str, task_id: str) -> bool:
+    """Tell whether a namespace is a subgraph of this very task.
+
+    It is `<namespace>|<node>:<task id>`; a second subgraph of the task has a number behind it.
+    """
+    if of and not name.startswith(f"{of}|"):
+        return False
+    task, *numbers = name.removeprefix(f"{of}|" if of else "").split("|")
+    return task.endswith(f":{task_id}") and all(number.isdigit() for number in numbers)
+
+
+def _names(those: Iterable[Scheduled]) -> tuple[str, ...]:
+    return tuple(sorted({one.node for one in those}))
+
+
+def _is_due(value: object) -> bool:
+    # A deferred node's channel holds its value and whether everything else has finished.
+    match value:
+        case (_, bool(finished)):
+            return finished
+        case _:
+            return True
+
+
+def _arrived(value: object) -> set[Any]:
+    """Return what has arrived at a join; of a deferred one, the set is the first of two."""
+    match value:
+        case set(names) | (set(names), bool()):
+            return names
+        case _:
+            return set()
+
+
+def _is_complete(value: object, channel: str) -> bool:
+    sources = channel.removeprefix(_JOIN).rpartition(":")[0].split("+")
+    finished = not isinstance(value, tuple | list) or bool(value[1])
+    return finished and _arrived(value) >= set(sources)
+
+
+def _reaches(seen: Any, version: Any) -> bool:  # noqa: ANN401 - numbers or text, as the saver has it
+    return seen is not None and (version is None or seen >= version)

@@ -1,0 +1,255 @@
+"""Each node of a graph, watched: where it sends the run, and that its siblings come to their end.
+
+LangGraph ignores a node that is told to go on where nothing is (it logs a warning), and cancels
+the parallel branches of a node that failed, so that they are paid for again. Both happen around a
+node, so every node of a graph, and of the subgraphs compiled into it, is wrapped once, when it is
+loaded. Subgraphs that a node calls itself are not seen here; their checkpoints are
+(`redrive.graphs.schedule`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
+from langgraph.graph import END
+from langgraph.pregel import Pregel
+from langgraph.pregel._read import PregelNode
+from langgraph.types import Command, Send
+
+from redrive.errors import EmptyInterruptError, UnknownNodeError
+from redrive.graphs.loading import CompiledGraph, copy_of
+from redrive.graphs.schedule import BRANCH, SENDS
+
+__all__ = ["TASKS", "Tasks", "has_breakpoints", "watch_nodes"]
+
+# Between the end of a task and LangGraph's own note of it: some turns of the loop.
+_TURNS_TO_COMMIT = 8
+
+
+class Tasks:
+    """The tasks of one attempt: which namespaces have started any, and which of them run now.
+
+    Args:
+        finish_siblings: Whether a failed task waits for those of its step that run beside it, so
+            that their results are stored before the step ends. Without checkpoints that would gain
+            nothing.
+    """
+
+    def __init__(self, *, finish_siblings: bool = False) -> None:
+        self.started: set[str] = set()
+        self._finish_siblings = finish_siblings
+        self._running: defaultdict[tuple[str, object], set[asyncio.Task[Any]]] = defaultdict(set)
+        self._failed: set[asyncio.Task[Any]] = set()
+
+    def begin(self, config: RunnableConfig) -> tuple[str, object]:
+        """Note that a task starts; return its step."""
+        step = _step(config)
+        self.started.add(step[0])
+        return step
+
+    def running(self, step: tuple[str, object]) -> asyncio.Task[Any] | None:
+        """Count the calling task among those of its step until `ended`."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._running[step].add(task)
+        return task
+
+    def ended(self, step: tuple[str, object], task: asyncio.Task[Any] | None) -> None:
+        """Count it no more."""
+        if task is not None:
+            self._failed.discard(task)
+            self._running[step].discard(task)
+            if not self._running[step]:
+                del self._running[step]
+
+    async def siblings_end(self, step: tuple[str, object], task: asyncio.Task[Any] | None) -> None:
+        """Wait, in a task that failed, until those beside it have ended or failed as well.
+
+        Nothing bounds it but the attempt: at its limit, this wait is cancelled with the rest.
+        """
+        if task is None or not self._finish_siblings:
+            return
+        self._failed.add(task)
+        waited = False
+        while others := self._running[step] - self._failed:
+            waited = True
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            # A task that is done takes itself out one turn later at most.
+            await asyncio.sleep(0)
+            self._running[step] -= {other for other in others if other.done()}
+        for _ in range(_TURNS_TO_COMMIT if waited else 0):
+            await asyncio.sleep(0)
+
+
+TASKS: ContextVar[Tasks | None] = ContextVar("redrive_tasks", default=None)
+"""The tasks of this attempt; set by the processor."""
+
+
+def watch_nodes(graph: CompiledGraph, *, workflow: str) -> CompiledGraph:
+    """Return a copy of the graph whose nodes, also those of its subgraphs, are watched."""
+    nodes = {name: _watched(node, name, graph, workflow) for name, node in graph.nodes.items()}
+    return copy_of(graph, nodes=nodes)
+
+
+def has_breakpoints(graph: CompiledGraph) -> bool:
+    """Tell whether the graph, or a subgraph that can be seen, has static breakpoints."""
+    return bool(graph.interrupt_before_nodes or graph.interrupt_after_nodes) or any(
+        bool(inner.interrupt_before_nodes or inner.interrupt_after_nodes)
+        for _, inner in graph.get_subgraphs(recurse=True)
+        if isinstance(inner, Pregel)
+    )
+
+
+def _watched(node: PregelNode, name: str, graph: CompiledGraph, workflow: str) -> PregelNode:
+    if isinstance(node.bound, Pregel):
+        inner = watch_nodes(node.bound, workflow=workflow)
+        copied = node.copy({"bound": inner, "subgraphs": [inner] if node.subgraphs else []})
+    else:
+        copied = node.copy({})
+    if copied.node is not None:
+        # What LangGraph runs of a node is a cached property.
+        vars(copied)["node"] = _Watched(copied.node, copied, name, graph, workflow)
+    return copied
+
+
+class _Watched(Runnable[Any, Any]):
+    """What a task of the node runs: the node itself, then its writers and routers."""
+
+    def __init__(
+        self,
+        inner: Runnable[Any, Any],
+        node: PregelNode,
+        name: str,
+        graph: CompiledGraph,
+        workflow: str,
+    ) -> None:
+        self._inner = inner
+        self._retries = max((p.max_attempts for p in node.retry_policy or ()), default=1)
+        self._node = name
+        self._channels = graph.channels
+        self._nodes = graph.nodes
+        self._workflow = workflow
+        self._may_stop = any(
+            isinstance(found, Pregel) and has_breakpoints(found) for found in node.subgraphs
+        )
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ANN401 - LangChain's
+        tasks = TASKS.get()
+        if tasks is None or config is None:
+            return self._inner.invoke(input, config, **kwargs)
+        tasks.begin(config)
+        try:
+            result = self._inner.invoke(input, config, **kwargs)
+        except GraphBubbleUp as bubbled:
+            self._check_bubbled(bubbled, config)
+            raise
+        self._check_writes(config)
+        return result
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ANN401 - LangChain's
+        tasks = TASKS.get()
+        if tasks is None or config is None:
+            return await self._inner.ainvoke(input, config, **kwargs)
+        step = tasks.begin(config)
+        task = tasks.running(step)
+        try:
+            result = await self._inner.ainvoke(input, config, **kwargs)
+            self._check_writes(config)
+        except GraphBubbleUp as bubbled:
+            self._check_bubbled(bubbled, config)
+            raise
+        except Exception:
+            if self._is_last_try(config):
+                await tasks.siblings_end(step, task)
+            raise
+        finally:
+            tasks.ended(step, task)
+        return result
+
+    def stream(
+        self,
+        input: Any,  # noqa: A002, ANN401 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401 - LangChain's
+    ) -> Iterator[Any]:
+        tasks = TASKS.get()
+        if tasks is not None and config is not None:
+            tasks.begin(config)
+        try:
+            yield from self._inner.stream(input, config, **kwargs)
+        except GraphBubbleUp as bubbled:
+            self._check_bubbled(bubbled, config)
+            raise
+        self._check_writes(config)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002, ANN401 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401 - LangChain's
+    ) -> AsyncIterator[Any]:
+        tasks = TASKS.get()
+        if tasks is not None and config is not None:
+            tasks.begin(config)
+        try:
+            async for chunk in self._inner.astream(input, config, **kwargs):
+                yield chunk
+        except GraphBubbleUp as bubbled:
+            self._check_bubbled(bubbled, config)
+            raise
+        self._check_writes(config)
+
+    def _is_last_try(self, config: RunnableConfig) -> bool:
+        """Tell whether LangGraph has no try in place left: before that, siblings go on anyway."""
+        runtime = config.get("configurable", {}).get("__pregel_runtime")
+        info = getattr(runtime, "execution_info", None)
+        return self._retries <= 1 or (info is not None and info.node_attempt >= self._retries)
+
+    def _check_writes(self, config: RunnableConfig | None) -> None:
+        """Refuse what the task wrote if it sends the run to a node that is not there."""
+        send = (config or {}).get("configurable", {}).get("__pregel_send")
+        writes: Iterable[tuple[str, Any]] = getattr(send, "__self__", ())
+        lost = []
+        for channel, value in writes:
+            if channel.startswith(BRANCH) and channel not in self._channels:
+                lost.append(channel.removeprefix(BRANCH))
+            elif channel == SENDS and isinstance(value, Send) and value.node not in self._nodes:
+                lost.append(value.node)
+        if lost:
+            raise UnknownNodeError(workflow=self._workflow, targets=tuple(lost))
+
+    def _check_bubbled(self, bubbled: GraphBubbleUp, config: RunnableConfig | None) -> None:
+        """Refuse an interrupt without a question, and a command of a subgraph to no node of ours.
+
+        A subgraph's own breakpoint looks like such an interrupt, and is none.
+        """
+        match bubbled:
+            case GraphInterrupt() if not any(bubbled.args) and not self._may_stop:
+                raise EmptyInterruptError(self._node) from bubbled
+            case ParentCommand(args=(Command() as command, *_)) if self._is_meant(command, config):
+                lost = tuple(name for name in _targets(command) if name not in (END, *self._nodes))
+                if lost:
+                    raise UnknownNodeError(workflow=self._workflow, targets=lost)
+            case _:
+                pass
+
+    def _is_meant(self, command: Command[Any], config: RunnableConfig | None) -> bool:
+        namespace = str((config or {}).get("configurable", {}).get("checkpoint_ns", ""))
+        plain = "|".join(part.partition(":")[0] for part in namespace.split("|"))
+        return command.graph in (namespace, plain, self._node)
+
+
+def _step(config: RunnableConfig) -> tuple[str, object]:
+    namespace = str(config.get("configurable", {}).get("checkpoint_ns", ""))
+    return namespace.rpartition("|")[0], config.get("metadata", {}).get("langgraph_step")
+
+
+def _targets(command: Command[Any]) -> list[str]:
+    goto = command.goto if isinstance(command.goto, list | tuple) else (command.goto,)
+    return [one.node if isinstance(one, Send) else str(one) for one in goto]

@@ -1,0 +1,744 @@
+"""A success only if everything ran: routers that raise, nodes that are gone, breakpoints, typos."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import GraphDrained, GraphInterrupt
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send
+
+from redrive.errors import (
+    AttemptTimeoutError,
+    EmptyInterruptError,
+    GraphChangedError,
+    NodeExitError,
+    PermanentError,
+    UnknownNodeError,
+)
+from redrive.graphs import (
+    Checkpoints,
+    CheckpointSettings,
+    Ended,
+    Failed,
+    GraphSettings,
+    Lease,
+    Limits,
+    WorkflowProcessor,
+)
+from redrive.graphs.contained import contain_exits
+from redrive.graphs.guard import WRITES_KEY
+from redrive.graphs.runs import Redriven, RunEnd
+from redrive.retry.kinds import Reason
+from redrive.testing.stage import event
+
+EVENT = event({"log": ["in"]})
+THREAD = f"{EVENT.event_id}/0/0"
+
+
+class Log(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+Graph = Any
+Build = Callable[["Story"], Graph]
+
+
+class Story:
+    """What ran, and what is to fail at its next turn."""
+
+    def __init__(self) -> None:
+        self.ran: Counter[str] = Counter()
+        self.fails: dict[str, list[BaseException]] = {}
+
+    def run(self, name: str) -> None:
+        self.ran[name] += 1
+        if planned := self.fails.get(name):
+            raise planned.pop(0)
+
+    def node(self, name: str, gives: Any = None, *, sync: bool = False) -> Any:  # noqa: ANN401 - LangGraph's
+        def run(_: Log) -> Any:  # noqa: ANN401 - a state, or a Command
+            self.run(name)
+            return {"log": [name]} if gives is None else gives
+
+        async def run_async(_: Log) -> Any:  # noqa: ANN401 - as above
+            return run(_)
+
+        return run if sync else run_async
+
+    def router(self, name: str, to: Any) -> Any:  # noqa: ANN401 - a name, or Sends
+        async def route(_: Log) -> Any:  # noqa: ANN401 - as above
+            self.run(name)
+            return to
+
+        route.__name__ = name
+        return route
+
+    def line(self, *names: str) -> Graph:
+        graph: Graph = StateGraph(Log)
+        for before, name in zip((START, *names), names, strict=False):
+            graph.add_node(name, self.node(name)).add_edge(before, name)
+        return graph
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+@pytest.fixture
+async def kept(tmp_path: Path) -> AsyncIterator[Checkpoints]:
+    async with Checkpoints(CheckpointSettings(url=f"sqlite:///{tmp_path}/kept.db")) as opened:
+        yield opened
+
+
+async def attempt(
+    graph: Graph, kept: Checkpoints | None, *, redriven: Redriven | None = None
+) -> RunEnd:
+    """Run one attempt of the event as a process of its own would."""
+    lease = Lease()
+    processor = WorkflowProcessor({EVENT.workflow_id: graph}, kept)
+    try:
+        return await processor.run(EVENT, thread_id=THREAD, lease=lease, redriven=redriven)
+    finally:
+        lease.end()
+
+
+def log_of(end: RunEnd) -> list[str]:
+    assert isinstance(end, Ended), end
+    assert isinstance(end.result, dict)
+    return sorted(end.result["log"])
+
+
+def routed(story: Story) -> Graph:
+    graph = story.line("a")
+    graph.add_node("b", story.node("b"))
+    graph.add_conditional_edges("a", story.router("route", "b"), ["b"])
+    return graph
+
+
+def routed_at_start(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("b", story.node("b"))
+    graph.add_conditional_edges(START, story.router("route", "b"), ["b"])
+    return graph
+
+
+def routed_by_sends(story: Story) -> Graph:
+    graph = story.line("a")
+    graph.add_node("b", story.node("b"))
+    sends = [Send("b", {"log": []}), Send("b", {"log": []})]
+    graph.add_conditional_edges("a", story.router("route", sends), ["b"])
+    return graph
+
+
+def routed_beside_a_sibling(story: Story) -> Graph:
+    graph = routed(story)
+    graph.add_node("sibling", story.node("sibling", sync=True)).add_edge(START, "sibling")
+    return graph
+
+
+def routed_twice(story: Story) -> Graph:
+    graph = routed(story)
+    graph.add_node("c", story.node("c"))
+    graph.add_conditional_edges("a", story.router("second", "c"), ["c"])
+    return graph
+
+
+def routed_in_a_subgraph(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", routed(story).compile()).add_edge(START, "sub")
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def routed_in_a_subgraph_that_a_node_calls(story: Story) -> Graph:
+    inner = routed(story).compile()
+
+    async def call(_: Log) -> Log:
+        found = await inner.ainvoke({"log": []})
+        return {"log": found["log"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("call", call).add_edge(START, "call")
+    graph.add_node("after", story.node("after")).add_edge("call", "after")
+    return graph
+
+
+ROUTED: tuple[Build, ...] = (
+    routed,
+    routed_at_start,
+    routed_by_sends,
+    routed_beside_a_sibling,
+    routed_twice,
+    routed_in_a_subgraph,
+    routed_in_a_subgraph_that_a_node_calls,
+)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("build", ROUTED)
+async def test_a_router_that_raised_runs_again_and_nothing_is_left_out(
+    build: Build, kept: Checkpoints, story: Story
+) -> None:
+    undisturbed = log_of(await attempt(build(story), None))
+    story.ran.clear()
+    story.fails["route"] = [ConnectionError("the model that routes is away")]
+    graph = build(story)
+
+    first = await attempt(graph, kept)
+    second = await attempt(graph, kept)
+
+    assert isinstance(first, Failed)
+    assert log_of(second) == undisturbed
+    assert story.ran["route"] == 2
+    assert {name: n for name, n in story.ran.items() if n > 2} == {}
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("build", ROUTED)
+async def test_a_router_that_always_raises_never_passes_for_a_success(
+    build: Build, kept: Checkpoints, story: Story
+) -> None:
+    story.fails["route"] = [ConnectionError("away") for _ in range(9)]
+
+    ends = [await attempt(build(story), kept) for _ in range(3)]
+
+    assert all(isinstance(end, Failed) for end in ends)
+
+
+@pytest.mark.invariant("P16")
+async def test_what_a_second_try_wrote_counts_when_its_sibling_fails(
+    kept: Checkpoints, story: Story
+) -> None:
+    """The first try left its own result beside the router's error: it must not come back."""
+    tries = iter(("first", "second"))
+
+    async def a(_: Log) -> Log:
+        story.run("a")
+        return {"log": [next(tries)]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("a", a).add_edge(START, "a")
+    graph.add_node("b", story.node("b"))
+    graph.add_conditional_edges("a", story.router("route", "b"), ["b"])
+    graph.add_node("sibling", story.node("sibling")).add_edge(START, "sibling")
+    story.fails = {
+        "route": [ConnectionError("away")],
+        "sibling": [ConnectionError("away"), ConnectionError("away")],
+    }
+
+    ends = [await attempt(graph, kept) for _ in range(3)]
+
+    assert log_of(ends[-1]) == sorted(["in", "second", "b", "sibling"])
+    assert (story.ran["a"], story.ran["route"]) == (2, 2)
+
+
+@pytest.mark.invariant("P16")
+async def test_what_the_version_before_stored_of_a_failed_router_is_not_believed(
+    story: Story,
+) -> None:
+    """It stored a node's result beside its router's error, and left no mark."""
+    saver = InMemorySaver()
+    story.fails["route"] = [ConnectionError("away")]
+    graph = routed(story)
+    compiled = graph.compile(checkpointer=saver)
+    metadata = {"redrive_run": f"{EVENT.event_id}/0"}
+    with pytest.raises(ConnectionError):
+        await compiled.ainvoke(
+            {"log": ["in"]},
+            {"configurable": {"thread_id": THREAD}, "metadata": metadata},
+            durability="sync",
+        )
+
+    end = await WorkflowProcessor({EVENT.workflow_id: graph}, saver).run(
+        EVENT, thread_id=THREAD, lease=Lease()
+    )
+
+    assert log_of(end) == ["a", "b", "in"]
+    found = saver.get_tuple({"configurable": {"thread_id": THREAD}})
+    assert found is not None
+    assert dict(found.metadata)[WRITES_KEY] == 2
+
+
+def compiled_in(story: Story, second: str) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", story.line("one", second).compile()).add_edge(START, "sub")
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def called(story: Story, second: str) -> Graph:
+    inner = story.line("one", second).compile()
+
+    async def sub(state: Log) -> Log:
+        found = await inner.ainvoke(state)
+        return {"log": found["log"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", sub).add_edge(START, "sub")
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def called_where_nothing_can_be_seen(story: Story, second: str) -> Graph:
+    async def sub(state: Log) -> Log:
+        found = await story.line("one", second).compile().ainvoke(state)
+        return {"log": found["log"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", sub).add_edge(START, "sub")
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def sent(story: Story, second: str) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", story.line("one", second).compile())
+    graph.add_conditional_edges(START, lambda _: [Send("sub", {"log": []})], ["sub"])
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def two_deep(story: Story, second: str) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("outer", compiled_in(story, second).compile()).add_edge(START, "outer")
+    return graph
+
+
+def with_one_history(story: Story, second: str) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", story.line("one", second).compile(checkpointer=True))
+    graph.add_edge(START, "sub")
+    return graph
+
+
+def beside_one_that_stays(story: Story, second: str) -> Graph:
+    inner = story.line("one")
+    inner.add_node(second, story.node(second)).add_edge("one", second)
+    inner.add_node("stays", story.node("stays")).add_edge("one", "stays")
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", inner.compile()).add_edge(START, "sub")
+    return graph
+
+
+def at_the_root(story: Story, second: str) -> Graph:
+    return story.line("one", second)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("redriven", [False, True], ids=["retried", "redriven"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        compiled_in,
+        called,
+        called_where_nothing_can_be_seen,
+        sent,
+        two_deep,
+        with_one_history,
+        beside_one_that_stays,
+        at_the_root,
+    ],
+)
+async def test_a_node_that_is_gone_is_refused_at_any_depth(
+    build: Callable[[Story, str], Graph], kept: Checkpoints, story: Story, *, redriven: bool
+) -> None:
+    story.fails["two"] = [PermanentError("the card is refused")]
+    first = await attempt(build(story, "two"), kept)
+    assert isinstance(first, Failed)
+    assert first.position is not None
+    letter = Redriven(first.position.checkpoint_id) if redriven else None
+
+    gone = await attempt(build(story, "zwei"), kept, redriven=letter)
+    back = await attempt(build(story, "two"), kept, redriven=letter)
+
+    assert isinstance(gone, Failed)
+    assert isinstance(gone.error, GraphChangedError)
+    assert gone.error.missing == ("two",)
+    assert "two" in log_of(back)
+    assert (story.ran["one"], story.ran["two"], story.ran["zwei"]) == (1, 2, 0)
+    assert story.ran["after"] <= 1
+
+
+@pytest.mark.invariant("P16")
+async def test_a_join_that_is_gone_is_refused_also_half_full(
+    kept: Checkpoints, story: Story
+) -> None:
+    def build(last: str) -> Graph:
+        graph = story.line("a")
+        graph.add_node("b1", story.node("b1")).add_edge(START, "b1")
+        graph.add_node("b2", story.node("b2")).add_edge("b1", "b2")
+        graph.add_node(last, story.node(last)).add_edge(["a", "b2"], last)
+        return graph
+
+    story.fails["b2"] = [ConnectionError("away")]
+    await attempt(build("c"), kept)
+
+    end = await attempt(build("d"), kept)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, GraphChangedError)
+    assert log_of(await attempt(build("c"), kept)) == sorted(["in", "a", "b1", "b2", "c"])
+
+
+@pytest.mark.invariant("P16")
+async def test_a_node_that_a_finished_task_sends_to_may_not_be_gone(
+    kept: Checkpoints, story: Story
+) -> None:
+    def build(last: str) -> Graph:
+        graph = story.line("a", last)
+        graph.add_node("sibling", story.node("sibling")).add_edge(START, "sibling")
+        return graph
+
+    story.fails["sibling"] = [ConnectionError("away")]
+    await attempt(build("c"), kept)
+
+    end = await attempt(build("d"), kept)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, GraphChangedError)
+    assert end.error.missing == ("c",)
+
+
+def goto(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    command: Command[str] = Command(goto="typo", update={"log": ["a"]})
+    graph.add_node("a", story.node("a", command)).add_edge(START, "a")
+    return graph
+
+
+def goto_in_a_subgraph(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", goto(story).compile()).add_edge(START, "sub")
+    return graph
+
+
+def goto_in_the_parent(story: Story) -> Graph:
+    inner: Graph = StateGraph(Log)
+    command: Command[str] = Command(goto="typo", graph=Command.PARENT)
+    inner.add_node("a", story.node("a", command)).add_edge(START, "a")
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", inner.compile()).add_edge(START, "sub")
+    return graph
+
+
+def send(story: Story) -> Graph:
+    graph = story.line("a")
+    graph.add_conditional_edges("a", lambda _: [Send("typo", {})])
+    return graph
+
+
+def send_by_a_command(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    command: Command[str] = Command(goto=[Send("typo", {}), "b"])
+    graph.add_node("a", story.node("a", command)).add_edge(START, "a")
+    graph.add_node("b", story.node("b"))
+    return graph
+
+
+def route(story: Story) -> Graph:
+    graph = story.line("a")
+    graph.add_conditional_edges("a", story.router("route", "typo"))
+    return graph
+
+
+def route_at_start(story: Story) -> Graph:
+    graph = story.line("a")
+    graph.add_conditional_edges(START, story.router("route", "typo"))
+    return graph
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        goto,
+        goto_in_a_subgraph,
+        goto_in_the_parent,
+        send,
+        send_by_a_command,
+        route,
+        route_at_start,
+    ],
+)
+async def test_a_run_that_is_sent_nowhere_is_no_success(
+    build: Build, kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    ends = [await attempt(build(story), kept if keeps else None) for _ in range(2)]
+
+    for end in ends:
+        assert isinstance(end, Failed)
+        assert isinstance(end.error, UnknownNodeError)
+        assert end.error.targets == ("typo",)
+
+
+@pytest.mark.invariant("P16")
+async def test_a_command_to_the_parent_and_to_the_end_is_followed(
+    kept: Checkpoints, story: Story
+) -> None:
+    inner: Graph = StateGraph(Log)
+    command: Command[str] = Command(goto="after", graph=Command.PARENT, update={"log": ["up"]})
+    inner.add_node("a", story.node("a", command)).add_edge(START, "a")
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", inner.compile()).add_edge(START, "sub")
+    graph.add_node("after", story.node("after", Command(goto=END)))
+    story.fails["a"] = [ConnectionError("away")]
+
+    ends = [await attempt(graph, kept) for _ in range(3)]
+
+    assert isinstance(ends[0], Failed)
+    assert log_of(ends[1]) == log_of(ends[2]) == ["in", "up"]
+    assert dict(story.ran) == {"a": 2, "after": 1}
+
+
+def gate_before(story: Story) -> Graph:
+    return story.line("a", "b").compile(interrupt_before=["b"])
+
+
+def gate_after(story: Story) -> Graph:
+    return story.line("a", "b").compile(interrupt_after=["a"])
+
+
+def gates_everywhere(story: Story) -> Graph:
+    return story.line("a", "b").compile(interrupt_before="*")
+
+
+def gate_in_a_subgraph(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", story.line("a", "b").compile(interrupt_before=["b"]))
+    graph.add_edge(START, "sub")
+    graph.add_node("after", story.node("after")).add_edge("sub", "after")
+    return graph
+
+
+def gate_after_in_a_subgraph(story: Story) -> Graph:
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", story.line("a", "b").compile(interrupt_after=["a"]))
+    graph.add_edge(START, "sub")
+    return graph
+
+
+def gate_in_a_subgraph_that_a_node_calls(story: Story) -> Graph:
+    inner = story.line("a", "b").compile(interrupt_before=["b"])
+
+    async def sub(state: Log) -> Log:
+        found = await inner.ainvoke(state)
+        return {"log": found["log"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("sub", sub).add_edge(START, "sub")
+    return graph
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize(
+    "build",
+    [
+        gate_before,
+        gate_after,
+        gates_everywhere,
+        gate_in_a_subgraph,
+        gate_after_in_a_subgraph,
+        gate_in_a_subgraph_that_a_node_calls,
+    ],
+)
+async def test_a_breakpoint_holds_and_the_same_event_is_answered_equally(
+    build: Build, kept: Checkpoints, story: Story
+) -> None:
+    ends = [await attempt(build(story), kept) for _ in range(3)]
+
+    assert {end.reason for end in ends if isinstance(end, Ended)} == {Reason.INTERRUPT}
+    first, *others = ends
+    assert isinstance(first, Ended)
+    assert all(isinstance(end, Ended) and end.result == first.result for end in others)
+    assert story.ran["b"] == 0
+    assert story.ran["a"] <= 1
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("build", [gate_before, gate_after, gate_in_a_subgraph])
+async def test_a_breakpoint_without_checkpoints_is_no_success(build: Build, story: Story) -> None:
+    end = await attempt(build(story), None)
+
+    assert isinstance(end, Ended)
+    assert end.reason is Reason.INTERRUPT
+    assert story.ran["b"] == 0
+
+
+@pytest.mark.invariant("P16")
+async def test_a_breakpoint_holds_while_a_sibling_of_its_subgraph_fails(
+    kept: Checkpoints, story: Story
+) -> None:
+    graph = gate_in_a_subgraph(story)
+    graph.add_node("sibling", story.node("sibling")).add_edge(START, "sibling")
+    story.fails["sibling"] = [ConnectionError("away")]
+
+    ends = [await attempt(graph, kept) for _ in range(2)]
+
+    assert story.ran["b"] == 0
+    assert isinstance(ends[-1], Ended)
+    assert ends[-1].reason is Reason.INTERRUPT
+
+
+@pytest.mark.invariant("P16")
+async def test_a_run_that_a_node_before_a_breakpoint_failed_reaches_it(
+    kept: Checkpoints, story: Story
+) -> None:
+    story.fails["a"] = [ConnectionError("away")]
+
+    ends = [await attempt(gate_before(story), kept) for _ in range(3)]
+
+    assert isinstance(ends[0], Failed)
+    assert [end.reason for end in ends[1:] if isinstance(end, Ended)] == [Reason.INTERRUPT] * 2
+    assert dict(story.ran) == {"a": 2}
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+async def test_an_interrupt_that_asks_nothing_is_a_failure(
+    kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    story.fails["b"] = [GraphInterrupt(()) for _ in range(3)]
+
+    ends = [await attempt(story.line("a", "b"), kept if keeps else None) for _ in range(2)]
+
+    assert all(isinstance(end, Failed) for end in ends)
+    assert isinstance(ends[0], Failed)
+    assert isinstance(ends[0].error, EmptyInterruptError)
+    assert ends[0].node == "b"
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+async def test_a_drain_that_nobody_asked_for_is_a_failure(
+    kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    story.fails["b"] = [GraphDrained("an agent of its own was drained")]
+
+    first = await attempt(story.line("a", "b"), kept if keeps else None)
+    second = await attempt(story.line("a", "b"), kept if keeps else None)
+
+    assert isinstance(first, Failed)
+    assert log_of(second) == ["a", "b", "in"]
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, GeneratorExit, SystemExit])
+async def test_what_would_end_a_process_ends_only_its_run(
+    raised: type[BaseException], story: Story, *, sync: bool
+) -> None:
+    contain_exits(asyncio.get_running_loop())
+    story.fails["n"] = [raised()]
+    graph: Graph = StateGraph(Log)
+    graph.add_node("n", story.node("n", sync=sync)).add_edge(START, "n")
+
+    end = await attempt(graph, None)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, NodeExitError)
+
+
+def fan_out(story: Story, *, sync: bool) -> Graph:
+    """Three branches; the first fails while the others are on their way."""
+    graph: Graph = StateGraph(Log)
+    graph.add_node("fails", story.node("fails", sync=sync)).add_edge(START, "fails")
+    graph.add_node("slow", slow(story, sync=sync)).add_edge(START, "slow")
+    graph.add_node("inner", inner_fan_out(story)).add_edge(START, "inner")
+    return graph
+
+
+def slow(story: Story, *, sync: bool) -> Any:  # noqa: ANN401 - LangGraph's
+    def run(_: Log) -> Log:
+        while not story.ran["fails"]:
+            time.sleep(0.001)  # it is on its way, and cannot be cancelled, as a paid call
+        story.run("slow")
+        return {"log": ["slow"]}
+
+    async def run_async(state: Log) -> Log:
+        await asyncio.to_thread(lambda: None)
+        return await asyncio.to_thread(run, state)
+
+    return run if sync else run_async
+
+
+def inner_fan_out(story: Story) -> Graph:
+    graph = story.line("one", "two")
+    graph.add_node("beside", story.node("beside")).add_edge(START, "beside")
+    return graph.compile()
+
+
+@pytest.mark.invariant("P4")
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+async def test_siblings_of_a_failed_node_end_and_are_not_run_again(
+    kept: Checkpoints, story: Story, *, sync: bool
+) -> None:
+    story.fails["fails"] = [ConnectionError("away")]
+    graph = fan_out(story, sync=sync)
+
+    first = await attempt(graph, kept)
+    second = await attempt(graph, kept)
+
+    assert isinstance(first, Failed)
+    assert first.leftover is None
+    assert isinstance(second, Ended)
+    assert dict(story.ran) == {"fails": 2, "slow": 1, "one": 1, "two": 1, "beside": 1}
+
+
+async def test_a_limit_ends_a_node_that_waits_for_its_siblings(
+    kept: Checkpoints, story: Story
+) -> None:
+    async def hang(_: Log) -> Log:
+        await asyncio.Event().wait()
+        return {"log": []}
+
+    graph = story.line("fails")
+    graph.add_node("hangs", hang).add_edge(START, "hangs")
+    story.fails["fails"] = [ConnectionError("away")]
+    processor = WorkflowProcessor({EVENT.workflow_id: graph}, kept)
+
+    end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(attempt_s=0.2))
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, AttemptTimeoutError)
+
+
+async def test_siblings_are_cancelled_where_the_settings_say_so(
+    kept: Checkpoints, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = asyncio.Event()
+
+    async def hang(_: Log) -> Log:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return {"log": []}
+
+    graph = story.line("fails")
+    graph.add_node("hangs", hang).add_edge(START, "hangs")
+    story.fails["fails"] = [ConnectionError("away")]
+    module = ModuleType("graphs_of_this_test")
+    module.__dict__["graph"] = graph
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings = GraphSettings(target="graphs_of_this_test:graph", on_failure="cancel")
+
+    end = await WorkflowProcessor({EVENT.workflow_id: settings}, kept).run(
+        EVENT, thread_id=THREAD, lease=Lease()
+    )
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, ConnectionError)
+    assert cancelled.is_set()
