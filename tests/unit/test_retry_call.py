@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
-from typing import assert_type
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, assert_type
 
 import pytest
 
@@ -104,6 +105,51 @@ async def test_a_failure_that_stays_is_raised_as_it_came_with_a_note() -> None:
             "transient failure: 4 of 4 attempts; builtins.ConnectionError is transient"
         )
     ]
+
+
+async def test_one_error_that_many_calls_raise_collects_no_notes() -> None:
+    shared = ConnectionError("one object for all calls")
+    shared.add_note("not ours")
+
+    for retries in (1, 1, 2, 3, 4, 5, 6, 6):
+        for _ in range(20):
+            policy = RetryConfig(max_retries=retries, jitter=False)
+            with pytest.raises(ConnectionError):
+                await retry_async(Service(*[shared] * 9).answer_async, config=_retrier(policy))
+
+    assert shared.__notes__[0] == "not ours"
+    assert [note.partition(" (")[0] for note in shared.__notes__[1:]] == [
+        f"redrive: gave up after {attempts} attempts" for attempts in (5, 6, 7)
+    ]
+
+
+async def test_retries_around_each_other_leave_a_note_each() -> None:
+    service = Service(*[ConnectionError()] * 9)
+    inner = retry(_retrier(RetryConfig(max_retries=1)))(service.answer_async)
+
+    with pytest.raises(ConnectionError) as caught:
+        await retry_async(inner, config=_retrier(RetryConfig(max_retries=2)))
+
+    assert service.calls == 6
+    assert [note.partition(" (")[0] for note in caught.value.__notes__] == [
+        "redrive: gave up after 2 attempts",
+        "redrive: gave up after 3 attempts",
+    ]
+
+
+async def test_an_error_that_takes_no_note_is_raised_as_it_came() -> None:
+    @dataclass(frozen=True)
+    class FrozenError(Exception):
+        number: int
+
+    class NotedError(Exception):
+        __notes__ = "no list"  # type: ignore[assignment]  # as some do
+
+    for error in (FrozenError(1), NotedError()):
+        with pytest.raises(type(error)) as caught:
+            await retry_async(Service(error, error).answer_async, config=_retrier())
+
+        assert caught.value is error
 
 
 async def test_a_permanent_failure_is_raised_at_once_with_a_note() -> None:
@@ -264,25 +310,31 @@ async def test_the_decorator_works_bare_and_called() -> None:
     assert (plain(), await called()) == (1, 2)
 
 
-async def test_an_object_that_is_called_asynchronously_is_retried() -> None:
-    service = Service(ConnectionError())
+def test_type_checkers_see_the_signature_of_what_is_decorated() -> None:
+    class Client:
+        @retry
+        async def get(self, url: str, *, times: int = 1) -> bytes:
+            return url.encode() * times
 
-    class Node:
-        __name__ = "node"
+        @classmethod
+        @retry(RetryConfig())
+        def of(cls, name: str) -> int:
+            return len(name)
 
-        async def __call__(self, text: str) -> str:
-            return await service.answer_async(text)
+        @staticmethod
+        @retry()
+        async def shared(number: int) -> int:
+            return number
 
-    assert await retry(_retrier())(Node())("well") == "well"
+    client = Client()
 
+    got, length, shared = client.get("u", times=2), Client.of("name"), Client.shared(1)
 
-def test_a_generator_cannot_be_decorated() -> None:
-    def numbers() -> Iterator[int]:
-        yield 1
-
-    async def slow_numbers() -> AsyncIterator[int]:
-        yield 1
-
-    for function in (numbers, slow_numbers):
-        with pytest.raises(TypeError, match="attempts"):
-            retry(_retrier())(function)
+    assert_type(got, Coroutine[Any, Any, bytes])
+    assert_type(length, int)
+    assert_type(shared, Coroutine[Any, Any, int])
+    assert (asyncio.run(got), length, asyncio.run(shared)) == (b"uu", 4, 1)
+    with pytest.raises(TypeError):
+        asyncio.run(client.get("u", time=2))  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(TypeError):
+        Client.of(1)  # type: ignore[arg-type]  # as above

@@ -63,12 +63,19 @@ def decide(
             Reason.RETRIES_EXHAUSTED, f"{kind.value} failure: {failed} of {retries + 1} attempts"
         )
     after_s = _wait(failure.retry_after, retry_number=failed, policy=policy, roll=roll)
+    chosen = Retry(after_s)
+    return chosen if remaining_s is None else within(chosen, remaining_s)
+
+
+def within(chosen: Retry, remaining_s: float) -> Decision:
+    """Keep a retry that begins before the deadline, which is `remaining_s` seconds away."""
     # Written so that a NaN gives up as well. [P8]
-    if remaining_s is not None and not after_s < remaining_s:
+    if not chosen.after_s < remaining_s:
         return GiveUp(
-            Reason.DEADLINE, f"a retry in {after_s:.3g} s, with {remaining_s:.3g} s to the deadline"
+            Reason.DEADLINE,
+            f"a retry in {chosen.after_s:.3g} s, with {remaining_s:.3g} s to the deadline",
         )
-    return Retry(after_s)
+    return chosen
 
 
 def _wait(told: float | None, *, retry_number: int, policy: RetryConfig, roll: float) -> float:

@@ -5,16 +5,29 @@ The loops that call functions are in `call.py` and `attempts.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.classify import Classifier, reason_of
 from redrive.retry.config import RetryConfig
-from redrive.retry.decision import Decision, GiveUp, Retry, decide
+from redrive.retry.decision import Decision, GiveUp, Retry, decide, within
 from redrive.retry.kinds import Failure
+from redrive.retry.shapes import is_async, refuse_awaitable, refuse_function
 
-__all__ = ["FailedAttempt", "Hooks", "Retrier", "Tally", "retrier_of"]
+__all__ = ["FailedAttempt", "Hooks", "Retrier", "Tally", "await_hook", "call_hook", "retrier_of"]
+
+T = TypeVar("T")
+
+_INSTEAD = (
+    "give a plain function, or await what is retried (`retry_async`, `@retry` above an "
+    "`async def`, `async with attempt`)"
+)
+_OURS = "redrive: gave up after"
+# As many as there may be layers of retries around each other, with some room.
+_MOST_NOTES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +45,46 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Functions to be told what happens; what they raise reaches the caller.
+    """Functions that are called with what happens; what they raise reaches the caller.
+
+    An async hook, or one that returns an awaitable, is awaited where a call is awaited: by
+    `retry_async`, by `@retry` above an async function, and by `async with attempt`. Anywhere else
+    it is refused with a TypeError, where possible before the first attempt.
 
     Args:
         before_attempt: Gets the attempt's number, from 1, before it begins.
         on_failure: After every attempt that failed.
         before_sleep: Before the wait for another attempt (`failed.decision` is a `Retry`).
         gave_up: Before the error is raised (`failed.decision` is a `GiveUp`).
+
+    Raises:
+        TypeError: A hook cannot be called, or is a generator function.
     """
 
     before_attempt: Callable[[int], object] | None = None
     on_failure: Callable[[FailedAttempt], object] | None = None
     before_sleep: Callable[[FailedAttempt], object] | None = None
     gave_up: Callable[[FailedAttempt], object] | None = None
+    _async: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        names = []
+        for name in ("before_attempt", "on_failure", "before_sleep", "gave_up"):
+            hook = getattr(self, name)
+            if hook is not None:
+                refuse_function(hook)
+                if is_async(hook):
+                    names.append(name)
+        object.__setattr__(self, "_async", tuple(names))
+
+    def refuse_async(self, where: str) -> None:
+        """Refuse hooks of which it is known that they must be awaited.
+
+        Raises:
+            TypeError: Some are async; `where` names what cannot await them.
+        """
+        if self._async:
+            raise TypeError(f"{where} cannot await the async hook {self._async[0]}: {_INSTEAD}")
 
 
 # Made once: every call that is given a `RetryConfig` makes a `Retrier` around it. [N1]
@@ -72,25 +112,65 @@ def retrier_of(config: RetryConfig | Retrier | None) -> Retrier:
     return config if isinstance(config, Retrier) else Retrier(config)
 
 
+_Hook = Callable[[FailedAttempt], object]
+
+
 class Tally:
     """What one retried call has used so far: attempts and time."""
 
-    __slots__ = ("_started", "number", "retrier")
+    __slots__ = ("_delay_s", "_started", "number", "retrier")
 
     def __init__(self, retrier: Retrier, *, started: float) -> None:
         self.retrier = retrier
         self._started = started
+        self._delay_s: float | None = None
         self.number = 1
 
     def begin(self) -> None:
-        """Tell that an attempt begins."""
+        """Call the hook before an attempt."""
         before_attempt = self.retrier.hooks.before_attempt
         if before_attempt is not None:
-            before_attempt(self.number)
+            call_hook(before_attempt, self.number)
+
+    async def begin_async(self) -> None:
+        """As `begin`, for hooks of both kinds."""
+        before_attempt = self.retrier.hooks.before_attempt
+        if before_attempt is not None:
+            await await_hook(before_attempt, self.number)
 
     def fail(self, error: Exception) -> float | None:
         """Decide about a failed attempt: seconds to the next one, or None to raise the error."""
-        retrier, hooks = self.retrier, self.retrier.hooks
+        for hook, failed in self._judged(error):
+            call_hook(hook, failed)
+        return self._delay_s
+
+    async def fail_async(self, error: Exception) -> float | None:
+        """As `fail`, for hooks of both kinds."""
+        for hook, failed in self._judged(error):
+            await await_hook(hook, failed)
+        return self._delay_s
+
+    def _judged(self, error: Exception) -> Iterator[tuple[_Hook, FailedAttempt]]:
+        """Give the hooks to be called, one after the other; `_delay_s` holds when all were."""
+        hooks, failed = self.retrier.hooks, self._decide(error)
+        self._delay_s = None
+        if hooks.on_failure is not None:
+            yield hooks.on_failure, failed
+        if isinstance(failed.decision, Retry) and hooks.before_sleep is not None:
+            yield hooks.before_sleep, failed
+            # The hooks took time as well. [P8]
+            if (remaining_s := self._remaining_s()) is not None:
+                failed = replace(failed, decision=within(failed.decision, remaining_s))
+        if isinstance(failed.decision, Retry):
+            self.number += 1
+            self._delay_s = failed.decision.after_s
+            return
+        _leave_note(error, _note(self.number, failed.failure, failed.decision))
+        if hooks.gave_up is not None:
+            yield hooks.gave_up, failed
+
+    def _decide(self, error: Exception) -> FailedAttempt:
+        retrier = self.retrier
         failure = retrier.classifier.classify(error)
         decision = decide(
             failure,
@@ -100,18 +180,7 @@ class Tally:
             remaining_s=self._remaining_s(),
             reason=reason_of(error),
         )
-        failed = FailedAttempt(self.number, error, failure, decision)
-        if hooks.on_failure is not None:
-            hooks.on_failure(failed)
-        if isinstance(decision, Retry):
-            if hooks.before_sleep is not None:
-                hooks.before_sleep(failed)
-            self.number += 1
-            return decision.after_s
-        error.add_note(_note(self.number, failure, decision))
-        if hooks.gave_up is not None:
-            hooks.gave_up(failed)
-        return None
+        return FailedAttempt(self.number, error, failure, decision)
 
     def _remaining_s(self) -> float | None:
         limit_s = self.retrier.config.total_limit_s
@@ -120,6 +189,44 @@ class Tally:
         return limit_s - (self.retrier.clock.monotonic() - self._started)
 
 
+def call_hook(hook: Callable[[T], object], fact: T) -> None:
+    """Call a hook where nothing can be awaited.
+
+    Raises:
+        TypeError: It returned an awaitable.
+    """
+    refuse_awaitable(hook, hook(fact), _INSTEAD)
+
+
+async def await_hook(hook: Callable[[T], object], fact: T) -> None:
+    """Call a hook, and await what it returned if it must be awaited.
+
+    Raises:
+        TypeError: It returned a generator.
+    """
+    answer = hook(fact)
+    if inspect.isawaitable(answer):
+        await answer
+    else:
+        refuse_awaitable(hook, answer, _INSTEAD)
+
+
+def _leave_note(error: Exception, note: str) -> None:
+    """Add a note to an error, which may be one object that many calls raise.
+
+    No note of ours stands there twice, and no more than the last few.
+    """
+    try:
+        notes = getattr(error, "__notes__", ())
+        ours = [at for at in notes if isinstance(at, str) and at.startswith(_OURS)]
+        if note not in ours:
+            error.add_note(note)
+            for old in ours[: 1 - _MOST_NOTES]:
+                error.__notes__.remove(old)
+    except Exception:  # noqa: BLE001 - a class that takes no note: its error is what counts
+        return
+
+
 def _note(number: int, failure: Failure, decision: GiveUp) -> str:
     attempts = "1 attempt" if number == 1 else f"{number} attempts"
-    return f"redrive: gave up after {attempts} ({decision.reason}): {decision.why}; {failure.why}"
+    return f"{_OURS} {attempts} ({decision.reason}): {decision.why}; {failure.why}"
