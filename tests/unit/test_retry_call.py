@@ -22,6 +22,7 @@ from redrive.retry import (
     Retry,
     RetryConfig,
     Rule,
+    attempts,
     retry,
     retry_async,
 )
@@ -188,6 +189,84 @@ async def test_cancelling_while_it_waits_ends_the_call() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert service.calls == 1
+
+
+@pytest.mark.parametrize("way", ["retry_async", "retry", "lambda", "attempts"])
+async def test_a_call_that_hides_its_cancellation_behind_an_error_is_not_tried_again(
+    way: str,
+) -> None:
+    entered = asyncio.Event()
+    calls = 0
+
+    async def fetch() -> None:
+        nonlocal calls
+        calls += 1
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("lost while closing")
+
+    async def loop() -> None:
+        async for attempt in attempts(_retrier()):
+            with attempt:
+                await fetch()
+
+    ways = {
+        "retry_async": lambda: retry_async(fetch, config=_retrier()),
+        "retry": retry(_retrier())(fetch),
+        "lambda": retry(_retrier())(lambda: fetch()),  # noqa: PLW0108 - a lambda is the shape
+        "attempts": loop,
+    }
+    task = asyncio.create_task(ways[way]())
+    await entered.wait()
+
+    task.cancel()
+
+    with pytest.raises(ConnectionError) as caught:
+        await task
+    assert calls == 1
+    assert "the task was cancelled" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("way", ["retry_async", "attempts"])
+async def test_what_is_done_after_a_cancellation_is_retried(way: str) -> None:
+    service = Service(ConnectionError(), ConnectionError())
+
+    async def work() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if way == "retry_async":
+                return await retry_async(service.answer_async, config=_retrier())
+            async for attempt in attempts(_retrier()):
+                with attempt:
+                    return await service.answer_async()
+        raise AssertionError
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert await task == "done"
+    assert service.calls == 3
+
+
+@pytest.mark.parametrize("config", [3, {"max_retries": 3}, Hooks(), RetryConfig])
+def test_what_is_no_policy_is_refused_before_anything_ran(config: object) -> None:
+    service = Service(ConnectionError())
+    wrong: Any = config
+
+    with pytest.raises(TypeError, match="is no policy"):
+        asyncio.run(retry_async(service.answer_async, config=wrong))
+    with pytest.raises(TypeError, match="is no policy"):
+        attempts(wrong)
+    with pytest.raises(TypeError, match="is no policy"):
+        Retrier(wrong)
+    with pytest.raises(TypeError, match="hooks is"):
+        Retrier(RetryConfig(), wrong if not isinstance(wrong, Hooks) else RetryConfig())  # type: ignore[arg-type]  # that is the point
+
+    assert service.calls == 0
 
 
 async def test_a_rate_limit_is_waited_for() -> None:

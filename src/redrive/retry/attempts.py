@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import TracebackType
 from typing import Self
 
 from redrive.retry.config import RetryConfig
-from redrive.retry.retrier import Retrier, Tally, retrier_of
+from redrive.retry.retrier import Retrier, Tally, retrier_of, running_loop
 
 __all__ = ["Attempt", "Attempts", "attempts"]
 
@@ -148,7 +147,7 @@ class Attempt:
 
 
 def _refuse_in_event_loop() -> None:
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - in its `__all__`; the public one raises
+    if running_loop() is not None:
         raise RuntimeError(
             "a plain `for` over attempts() waits in its thread and would block the event loop that "
             "runs here: write `async for`, or run the function with `asyncio.to_thread`"

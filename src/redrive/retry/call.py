@@ -19,7 +19,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.config import RetryConfig
-from redrive.retry.retrier import Retrier, Tally, await_hook, call_hook, retrier_of
+from redrive.retry.retrier import Retrier, Tally, await_hook, call_hook, retrier_of, running_loop
 from redrive.retry.shapes import (
     PLAIN,
     is_async,
@@ -67,6 +67,7 @@ async def retry_async(
     elif isinstance(config, RetryConfig):
         started = 0.0 if config.total_limit is None else SYSTEM.monotonic()
     else:
+        config = retrier_of(config)
         if config.hooks.before_attempt is not None:
             await await_hook(config.hooks.before_attempt, 1)
         started = 0.0 if config.config.total_limit is None else config.clock.monotonic()
@@ -220,7 +221,7 @@ def _given(tally: Tally, result: object, call: functools.partial[object]) -> obj
         return result
     refuse_cached(call.func, result)
     retried = _awaited(tally, result, call)
-    if not asyncio.isfuture(result):
+    if not asyncio.isfuture(result) or result.get_loop() is not running_loop():
         return retried
     task = result.get_loop().create_task(retried)
     # A task that is cancelled before it ever ran has not awaited, and so not cancelled, anything.
@@ -241,7 +242,7 @@ async def _awaited(
 
 
 def _block(clock: Clock, delay_s: float) -> None:
-    if delay_s > 0 and asyncio._get_running_loop() is not None:  # noqa: SLF001 - in its `__all__`; the public one raises
+    if delay_s > 0 and running_loop() is not None:
         warnings.warn(
             f"a retried call waits {delay_s:.3g} s and blocks the event loop of this thread: make "
             "the function async, or call it with `asyncio.to_thread`",

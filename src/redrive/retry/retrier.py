@@ -5,19 +5,31 @@ The loops that call functions are in `call.py` and `attempts.py`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from redrive.clock import SYSTEM, Clock
+from redrive.retry.chain import links
 from redrive.retry.classify import Classifier, reason_of
 from redrive.retry.config import RetryConfig
 from redrive.retry.decision import Decision, GiveUp, Retry, decide, within
-from redrive.retry.kinds import Failure
+from redrive.retry.kinds import Failure, Kind
 from redrive.retry.shapes import is_async, refuse_awaitable, refuse_function
 
-__all__ = ["FailedAttempt", "Hooks", "Retrier", "Tally", "await_hook", "call_hook", "retrier_of"]
+__all__ = [
+    "FailedAttempt",
+    "Hooks",
+    "Retrier",
+    "Tally",
+    "await_hook",
+    "call_hook",
+    "retrier_of",
+    "running_loop",
+]
 
 T = TypeVar("T")
 
@@ -28,6 +40,10 @@ _INSTEAD = (
 _OURS = "redrive: gave up after"
 # As many as there may be layers of retries around each other, with some room.
 _MOST_NOTES = 3
+
+
+# The public one raises where no loop runs, which takes longer than all else here.
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - it is in the `__all__` of asyncio
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +110,23 @@ _TABLES = Classifier()
 
 @dataclass(frozen=True, slots=True)
 class Retrier:
-    """A policy with all that belongs to it; goes wherever a `RetryConfig` goes."""
+    """A policy with all that belongs to it; goes wherever a `RetryConfig` goes.
+
+    Raises:
+        TypeError: `config` is no RetryConfig, or `hooks` are no Hooks.
+    """
 
     config: RetryConfig = field(default_factory=RetryConfig)
     hooks: Hooks = _NO_HOOKS
     classifier: Classifier = _TABLES
     clock: Clock = SYSTEM
+
+    def __post_init__(self) -> None:
+        # Else a failure would be the first to meet it, and be hidden by what it raises.
+        if not isinstance(self.config, RetryConfig):
+            raise TypeError(f"{self.config!r} is no policy: give a RetryConfig or a Retrier")
+        if not isinstance(self.hooks, Hooks):
+            raise TypeError(f"hooks is {self.hooks!r}: give Hooks(...)")
 
 
 _DEFAULT = Retrier()
@@ -172,6 +199,8 @@ class Tally:
     def _decide(self, error: Exception) -> FailedAttempt:
         retrier = self.retrier
         failure = retrier.classifier.classify(error)
+        if _hides_cancellation(error):
+            failure = Failure(Kind.CANCELLED, why="the task was cancelled while the attempt ran")
         decision = decide(
             failure,
             failed_attempts=self.number,
@@ -187,6 +216,27 @@ class Tally:
         if limit_s is None:
             return None
         return limit_s - (self.retrier.clock.monotonic() - self._started)
+
+
+def _hides_cancellation(error: Exception) -> bool:
+    """Whether the attempt was cancelled, and raised an error of its own in place of that.
+
+    A client that fails while it cleans up does so. To retry it would undo the cancellation, which
+    comes once. What was cancelled before the attempt, whose caller retries a step of its own
+    cleaning up, is another thing: its CancelledError was not caught within the attempt.
+    """
+    task = None if running_loop() is None else asyncio.current_task()
+    if task is None or not task.cancelling():
+        return False
+    # The outermost frame is the one that retries.
+    attempt = error.__traceback__.tb_next if error.__traceback__ else None
+    within = {frame for frame, _ in traceback.walk_tb(attempt)}
+    return any(
+        isinstance(link.exc, asyncio.CancelledError)
+        and link.exc.__traceback__ is not None
+        and link.exc.__traceback__.tb_frame in within
+        for link in links(error)
+    )
 
 
 def call_hook(hook: Callable[[T], object], fact: T) -> None:
