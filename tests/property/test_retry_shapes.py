@@ -99,15 +99,27 @@ def as_dispatching(function: Function) -> Function:
 
 
 def as_bound(function: Function) -> Function:
-    return type("Client", (), {"call": lambda _, *args, **named: function(*args, **named)})().call
+    class Client:
+        def call(self, *args: object, **named: object) -> object:
+            return function(*args, **named)
+
+    return Client().call
 
 
 def as_static(function: Function) -> Function:
-    return type("Client", (), {"call": staticmethod(function)}).call  # type: ignore[attr-defined,no-any-return]  # it has
+    class Client:
+        call = staticmethod(function)
+
+    return Client.call
 
 
 def as_class(function: Function) -> Function:
-    return type("Client", (), {"call": classmethod(lambda _, *a, **n: function(*a, **n))}).call  # type: ignore[attr-defined,no-any-return]  # it has
+    class Client:
+        @classmethod
+        def call(cls, *args: object, **named: object) -> object:
+            return function(*args, **named)
+
+    return Client.call
 
 
 def as_request(function: Function) -> Function:
@@ -154,9 +166,9 @@ class Ending:
 
 def built(work: Function, layers: Layers, *, retried_at: int = -1) -> Any:  # noqa: ANN401 - of any shape
     """Return the function in its layers, and `@retry` below the layer of that number."""
-    for number, layer in enumerate([*layers, lambda function: function]):
+    for number, layer in enumerate(layers):
         work = layer(retry(retrier())(work) if number == retried_at else work)
-    return work
+    return retry(retrier())(work) if retried_at == len(layers) else work
 
 
 async def ending(function: Function, work: Work) -> Ending:

@@ -405,14 +405,20 @@ def test_type_checkers_see_the_signature_of_what_is_decorated() -> None:
         async def shared(number: int) -> int:
             return number
 
+        @retry
+        @classmethod
+        async def above(cls, number: int) -> int:
+            return number
+
     client = Client()
 
-    got, length, shared = client.get("u", times=2), Client.of("name"), Client.shared(1)
+    got = assert_type(client.get("u", times=2), Coroutine[Any, Any, bytes])
+    length = assert_type(Client.of("name"), int)
+    shared = assert_type(Client.shared(1), Coroutine[Any, Any, int])
+    above = assert_type(Client.above(2), Coroutine[Any, Any, int])
 
-    assert_type(got, Coroutine[Any, Any, bytes])
-    assert_type(length, int)
-    assert_type(shared, Coroutine[Any, Any, int])
-    assert (asyncio.run(got), length, asyncio.run(shared)) == (b"uu", 4, 1)
+    assert (asyncio.run(got), length) == (b"uu", 4)
+    assert (asyncio.run(shared), asyncio.run(above)) == (1, 2)
     with pytest.raises(TypeError):
         asyncio.run(client.get("u", time=2))  # type: ignore[call-arg]  # that is the point
     with pytest.raises(TypeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,7 +43,7 @@ class Told:
 
         return hook
 
-    def asynchronous(self, name: str) -> Callable[[object], object]:
+    def asynchronous(self, name: str) -> Callable[[object], Coroutine[object, object, None]]:
         async def hook(fact: object) -> None:
             await asyncio.sleep(0)
             self.plain(name)(fact)
@@ -55,7 +55,7 @@ class Told:
         return lambda fact: self.asynchronous(name)(fact)  # noqa: PLW0108 - what hides it
 
     def task(self, name: str) -> Callable[[object], object]:
-        return lambda fact: asyncio.ensure_future(self.asynchronous(name)(fact))  # type: ignore[arg-type]  # it is a coroutine
+        return lambda fact: asyncio.get_running_loop().create_task(self.asynchronous(name)(fact))
 
     def fail(self) -> None:
         self.ran += 1

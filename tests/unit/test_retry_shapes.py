@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -290,13 +291,18 @@ def test_what_can_only_be_seen_at_the_call_is_refused_before_its_work_began(
 def test_a_future_of_a_pool_that_is_refused_is_not_worked_on() -> None:
     service = Service()
     with ThreadPoolExecutor(1) as pool:
-        busy, free = Future[None](), Future[None]()
-        pool.submit(lambda: (busy.set_result(None), free.result()))
-        busy.result()
+        begun, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            begun.set()
+            free.wait()
+
+        pool.submit(hold)
+        begun.wait()
 
         with pytest.raises(TypeError, match=r"pool\.submit"):
             retry(_retrier())(pool.submit)(service.now)
-        free.set_result(None)
+        free.set()
 
     assert service.ran == 0
 
@@ -309,7 +315,7 @@ def test_a_cached_coroutine_is_refused_before_it_runs() -> None:
         return service.later()
 
     with pytest.raises(TypeError, match="is cached"):
-        retry(_retrier())(cached)()
+        _ = retry(_retrier())(cached)()
 
     assert service.ran == 0
 
@@ -351,7 +357,7 @@ async def test_a_cached_async_function_is_refused_by_retry_async_without_a_wait(
         (lambda s: retry_async(s.now), "there is `@retry`"),
         (lambda s: retry_async(s.generator), "with `attempts`"),
         (lambda s: retry_async(s.later()), "not its coroutine"),
-        (lambda _: retry_async(None), "cannot be called"),
+        (lambda _: retry_async(cast("Function", None)), "cannot be called"),
     ],
 )
 def test_retry_async_says_what_to_do_about_what_it_cannot_await(
@@ -369,7 +375,7 @@ def test_retry_async_says_what_to_do_about_what_it_cannot_await(
 async def test_a_function_that_raises_before_and_in_its_coroutine_has_one_count() -> None:
     clock = TurnedClock(hands_free=True)
     service = Service(failures=9)
-    raised = []
+    raised: list[int] = []
 
     def flaky() -> Awaitable[str]:
         if not raised:

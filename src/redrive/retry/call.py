@@ -179,7 +179,7 @@ def _wrap_plain(retrier: Retrier, func: Callable[P, object]) -> Callable[P, obje
 
 
 async def _again_async(
-    tally: Tally, delay_s: float, call: functools.partial[object], given: object
+    tally: Tally, delay_s: float, call: Callable[[], object], given: object
 ) -> object:
     """Go on with attempt 2; `given` is what the first call returned."""
     while True:

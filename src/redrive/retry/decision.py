@@ -63,19 +63,19 @@ def decide(
             Reason.RETRIES_EXHAUSTED, f"{kind.value} failure: {failed} of {retries + 1} attempts"
         )
     after_s = _wait(failure.retry_after, retry_number=failed, policy=policy, roll=roll)
-    chosen = Retry(after_s)
-    return chosen if remaining_s is None else within(chosen, remaining_s)
+    retry = Retry(after_s)
+    return retry if remaining_s is None else within(retry, remaining_s)
 
 
-def within(chosen: Retry, remaining_s: float) -> Decision:
+def within(retry: Retry, remaining_s: float) -> Decision:
     """Keep a retry that begins before the deadline, which is `remaining_s` seconds away."""
     # Written so that a NaN gives up as well. [P8]
-    if not chosen.after_s < remaining_s:
+    if not retry.after_s < remaining_s:
         return GiveUp(
             Reason.DEADLINE,
-            f"a retry in {chosen.after_s:.3g} s, with {remaining_s:.3g} s to the deadline",
+            f"a retry in {retry.after_s:.3g} s, with {remaining_s:.3g} s to the deadline",
         )
-    return chosen
+    return retry
 
 
 def _wait(told: float | None, *, retry_number: int, policy: RetryConfig, roll: float) -> float:
