@@ -182,7 +182,7 @@ async def _async_generator(_: object) -> AsyncIterator[None]:
 
 @rows("hook", [_generator, _async_generator, 3])
 def test_a_hook_that_would_do_nothing_is_refused_when_it_is_given(hook: object) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"before_sleep is .* give a function"):
         Hooks(before_sleep=hook)  # type: ignore[arg-type]  # that is the point
 
 

@@ -23,6 +23,7 @@ import pytest
 from tests.rows import rows
 
 from redrive.retry import Retrier, RetryConfig, retry, retry_async
+from redrive.retry.shapes import KNOWN_PLAIN
 from redrive.testing.clock import TurnedClock
 
 Function = Callable[..., Any]
@@ -439,3 +440,14 @@ def test_a_decorated_function_that_dispatches_still_takes_new_types() -> None:
     dispatched.register(int, lambda _: "int")  # type: ignore[attr-defined]  # functools.wraps copies it
 
     assert [dispatched("a"), dispatched(1)] == ["any", "int"]
+
+
+def test_results_of_ever_new_classes_do_not_fill_the_memory() -> None:
+    load = retry(_retrier())(lambda name: type(name, (), {})())
+
+    made = [type(load(f"Result{number}")) for number in range(2000)]
+    kept = len(KNOWN_PLAIN)
+    KNOWN_PLAIN.difference_update(made)
+
+    assert made[-1].__name__ == "Result1999"
+    assert kept <= 1000

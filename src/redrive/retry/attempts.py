@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier, Tally, retrier_of, running_loop
@@ -71,7 +71,8 @@ class Attempts:
         if delay_s > 0:
             await self._retrier.clock.sleep(delay_s)
         tally = self._tally = self._tally or self._new_tally()
-        await tally.begin_async()
+        if self._retrier.hooks.before_attempt is not None:
+            await tally.begin_async()
         self._last = Attempt(tally)
         return self._last
 
@@ -107,8 +108,12 @@ class Attempt:
         self.delay_s: float | None = None
 
     def __enter__(self) -> Self:
-        self._tally.retrier.hooks.refuse_async("`with attempt`")
-        self._enter()
+        hooks = self._tally.retrier.hooks
+        if hooks.async_names:
+            hooks.refuse_async("`with attempt`")
+        if self.entered:
+            self._refuse_again()
+        self.entered = True
         return self
 
     def __exit__(
@@ -123,7 +128,9 @@ class Attempt:
         return self.delay_s is not None
 
     async def __aenter__(self) -> Self:
-        self._enter()
+        if self.entered:
+            self._refuse_again()
+        self.entered = True
         return self
 
     async def __aexit__(
@@ -137,13 +144,10 @@ class Attempt:
         self.delay_s = await self._tally.fail_async(error)
         return self.delay_s is not None
 
-    def _enter(self) -> None:
-        if self.entered:
-            raise RuntimeError(
-                f"attempt {self.number} was entered before: one `with attempt:` for each turn of "
-                "the loop"
-            )
-        self.entered = True
+    def _refuse_again(self) -> NoReturn:
+        raise RuntimeError(
+            f"attempt {self.number} was entered before: write one `with attempt:` in the loop"
+        )
 
 
 def _refuse_in_event_loop() -> None:

@@ -21,8 +21,9 @@ from redrive.clock import SYSTEM, Clock
 from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier, Tally, await_hook, call_hook, retrier_of, running_loop
 from redrive.retry.shapes import (
-    PLAIN,
+    KNOWN_PLAIN,
     is_async,
+    is_plain,
     refuse_cached,
     refuse_function,
     refuse_result,
@@ -169,7 +170,7 @@ def _wrap_plain(retrier: Retrier, func: Callable[P, object]) -> Callable[P, obje
             if delay_s is None:
                 raise
         else:
-            if type(result) in PLAIN:
+            if type(result) in KNOWN_PLAIN or is_plain(result):
                 return result
             tally = Tally(retrier, started=started)
             return _given(tally, result, functools.partial(func, *args, **kwargs))

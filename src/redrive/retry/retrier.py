@@ -18,7 +18,7 @@ from redrive.retry.classify import Classifier, reason_of
 from redrive.retry.config import RetryConfig
 from redrive.retry.decision import Decision, GiveUp, Retry, decide, within
 from redrive.retry.kinds import Failure, Kind
-from redrive.retry.shapes import is_async, refuse_awaitable, refuse_function
+from redrive.retry.shapes import is_async, is_generator, refuse_awaitable
 
 __all__ = [
     "FailedAttempt",
@@ -81,17 +81,19 @@ class Hooks:
     on_failure: Callable[[FailedAttempt], object] | None = None
     before_sleep: Callable[[FailedAttempt], object] | None = None
     gave_up: Callable[[FailedAttempt], object] | None = None
-    _async: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    async_names: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         names = []
         for name in ("before_attempt", "on_failure", "before_sleep", "gave_up"):
             hook = getattr(self, name)
-            if hook is not None:
-                refuse_function(hook)
-                if is_async(hook):
-                    names.append(name)
-        object.__setattr__(self, "_async", tuple(names))
+            if hook is None:
+                continue
+            if not callable(hook) or is_generator(hook):
+                raise TypeError(f"{name} is {hook!r}: give a function, async or not")
+            if is_async(hook):
+                names.append(name)
+        object.__setattr__(self, "async_names", tuple(names))
 
     def refuse_async(self, where: str) -> None:
         """Refuse hooks of which it is known that they must be awaited.
@@ -99,8 +101,9 @@ class Hooks:
         Raises:
             TypeError: Some are async; `where` names what cannot await them.
         """
-        if self._async:
-            raise TypeError(f"{where} cannot await the async hook {self._async[0]}: {_INSTEAD}")
+        if self.async_names:
+            name = self.async_names[0]
+            raise TypeError(f"{where} cannot await the async hook {name}: {_INSTEAD}")
 
 
 # Made once: every call that is given a `RetryConfig` makes a `Retrier` around it. [N1]

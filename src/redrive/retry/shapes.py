@@ -13,12 +13,14 @@ import contextlib
 import functools
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import NoReturn
 
 __all__ = [
-    "PLAIN",
+    "KNOWN_PLAIN",
     "is_async",
+    "is_generator",
+    "is_plain",
     "refuse_awaitable",
     "refuse_cached",
     "refuse_function",
@@ -26,11 +28,6 @@ __all__ = [
     "refuse_to_await",
     "single_use",
 ]
-
-PLAIN = frozenset(
-    {*(types.NoneType, bool, int, float, str, bytes), *(tuple, list, dict, set, frozenset)}
-)
-"""The types of most results: looked at first, so that a success costs next to nothing. [N1]"""
 
 
 @contextlib.contextmanager
@@ -47,6 +44,13 @@ async def _async_context() -> AsyncIterator[None]:
 _CONTEXT_CODE = {_context.__code__, _async_context.__code__}
 _CONTEXT_MANAGERS = (type(_context()), type(_async_context()))
 _CACHED = type(functools.lru_cache(_context))
+_GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
+_LATER = (Awaitable, *_GENERATORS, *_CONTEXT_MANAGERS, concurrent.futures.Future)
+
+KNOWN_PLAIN: set[type] = set()
+"""Classes of which `is_plain` was true: looked at first, so that a success is fast. [N1]"""
+
+_MOST_KNOWN = 1000
 
 _GENERATOR = "it fails while it is read, after the call: retry inside it, with `attempts`"
 _CONTEXT = (
@@ -64,6 +68,22 @@ def is_async(func: Callable[..., object]) -> bool:
     return any(inspect.iscoroutinefunction(at) for at in _called(func))
 
 
+def is_generator(func: Callable[..., object]) -> bool:
+    """Whether every call makes a generator, async or not, and runs nothing."""
+    return any(
+        inspect.isgeneratorfunction(at) or inspect.isasyncgenfunction(at) for at in _called(func)
+    )
+
+
+def is_plain(result: object) -> bool:
+    """Whether the work of a call is done when it returned this."""
+    plain = not isinstance(result, _LATER)
+    # A class that is kept stays in memory; who makes a new one for each call must not fill it.
+    if plain and len(KNOWN_PLAIN) < _MOST_KNOWN:
+        KNOWN_PLAIN.add(type(result))
+    return plain
+
+
 def refuse_function(func: object) -> None:
     """Refuse what can be seen to be out of reach of a retry, before any call.
 
@@ -75,12 +95,12 @@ def refuse_function(func: object) -> None:
         raise TypeError(f"{func!r} was called already: hand over the function, not its coroutine")
     if not callable(func):
         raise TypeError(
-            f"{func!r} cannot be called: retry takes a function, a RetryConfig or a Retrier; "
-            "`@retry` belongs directly above the `def`, below `@property` and the like"
+            f"{func!r} cannot be called: give a function, or for a policy a RetryConfig or a "
+            "Retrier; `@retry` belongs directly above the `def`, below `@property` and the like"
         )
+    if is_generator(func):
+        raise TypeError(f"{_name(func)} is a generator function: {_GENERATOR}")
     for at in _called(func):
-        if inspect.isgeneratorfunction(at) or inspect.isasyncgenfunction(at):
-            raise TypeError(f"{_name(func)} is a generator function: {_GENERATOR}")
         if getattr(at, "__code__", None) in _CONTEXT_CODE:
             raise TypeError(f"{_name(func)} makes a context manager: {_CONTEXT}")
         if isinstance(at, _CACHED) and is_async(at.__wrapped__):
@@ -93,7 +113,7 @@ def refuse_result(func: object, result: object) -> None:
     Raises:
         TypeError: It is a generator, a context manager that is made of one, or a future of a pool.
     """
-    if isinstance(result, types.GeneratorType | types.AsyncGeneratorType):
+    if isinstance(result, _GENERATORS):
         raise TypeError(f"{_name(func)} returned a generator: {_GENERATOR}")
     if isinstance(result, _CONTEXT_MANAGERS):
         raise TypeError(f"{_name(func)} returned a context manager: {_CONTEXT}")
@@ -127,7 +147,7 @@ def refuse_awaitable(func: object, result: object, instead: str) -> None:
         raise TypeError(
             f"{_name(func)} returned an awaitable that nobody can await here: {instead}"
         )
-    if isinstance(result, types.GeneratorType | types.AsyncGeneratorType):
+    if isinstance(result, _GENERATORS):
         raise TypeError(f"{_name(func)} returned a generator, which nobody reads: {instead}")
 
 
