@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import threading
+import types
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -248,6 +249,7 @@ def test_what_is_not_awaited_is_retried_until_it_succeeds(shape: Callable[[Servi
         (lambda s: functools.partial(s.context), "before its `yield`"),
         (lambda s: functools.cache(s.later), "in a cache"),
         (lambda s: functools.partial(functools.lru_cache(s.later)), "in a cache"),
+        (lambda s: types.MethodType(functools.cache(Service.later), s), "in a cache"),
         (lambda s: functools.cached_property(s.now), "below `@property`"),
         (lambda s: functools.singledispatchmethod(s.later), "below `@property`"),
         (lambda _: property(str), "below `@property`"),

@@ -73,6 +73,8 @@ class Hooks:
         before_sleep: Before the wait for another attempt (`failed.decision` is a `Retry`).
         gave_up: Before the error is raised (`failed.decision` is a `GiveUp`).
 
+    `async_names` are the names of those that can be seen to be async.
+
     Raises:
         TypeError: A hook cannot be called, or is a generator function.
     """
@@ -233,11 +235,11 @@ def _hides_cancellation(error: Exception) -> bool:
         return False
     # The outermost frame is the one that retries.
     attempt = error.__traceback__.tb_next if error.__traceback__ else None
-    within = {frame for frame, _ in traceback.walk_tb(attempt)}
+    frames = {frame for frame, _ in traceback.walk_tb(attempt)}
     return any(
         isinstance(link.exc, asyncio.CancelledError)
         and link.exc.__traceback__ is not None
-        and link.exc.__traceback__.tb_frame in within
+        and link.exc.__traceback__.tb_frame in frames
         for link in links(error)
     )
 

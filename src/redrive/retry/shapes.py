@@ -131,7 +131,7 @@ def refuse_cached(func: object, result: object) -> None:
     Raises:
         TypeError: A second call would return the same one.
     """
-    if isinstance(func, _CACHED):
+    if callable(func) and isinstance(_called(func)[0], _CACHED):
         _discard(result)
         raise TypeError(f"{_name(func)} is cached and returned an awaitable: {_CACHE}")
 
@@ -178,9 +178,19 @@ def refuse_to_await(func: object, result: object) -> NoReturn:
 
 def _called(func: Callable[..., object]) -> tuple[object, object]:
     """Return what a call runs: the function, or the `__call__` of an object's class."""
-    while isinstance(func, functools.partial):
-        func = func.func
+    func = _innermost(func)
     return func, type(func).__call__
+
+
+def _innermost(func: Callable[..., object]) -> Callable[..., object]:
+    """Return the function behind partials and bound methods."""
+    while True:
+        if isinstance(func, functools.partial):
+            func = func.func
+        elif isinstance(func, types.MethodType):
+            func = func.__func__
+        else:
+            return func
 
 
 def _discard(result: object) -> None:
@@ -190,8 +200,8 @@ def _discard(result: object) -> None:
 
 
 def _name(func: object) -> str:
-    while isinstance(func, functools.partial):
-        func = func.func
+    if callable(func):
+        func = _innermost(func)
     if isinstance(func, types.FunctionType) and func.__name__ == "<lambda>":
         code = func.__code__
         return f"the lambda in {code.co_filename}, line {code.co_firstlineno},"
