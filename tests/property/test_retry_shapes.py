@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.retry import Retrier, RetryConfig, retry, retry_async
+from redrive.retry import Retrier, RetryConfig, attempts, retry, retry_async
 from redrive.testing.clock import TurnedClock
 
 Function = Callable[..., Any]
@@ -247,6 +247,45 @@ def expected_of(failures: list[type[BaseException]]) -> tuple[int, str]:
         if not passes or number > MOST_RETRIES:
             return number, repr(failure(number))
     return len(failures) + 1, ""
+
+
+async def by_attempts(function: Function) -> object:
+    async for attempt in attempts(retrier()):
+        async with attempt:
+            return await function()
+    raise AssertionError
+
+
+WAYS: dict[str, Callable[[Work], Function]] = {
+    "async": lambda work: retry(retrier())(work.later),
+    "lambda": lambda work: retry(retrier())(as_lambda(work.later)),
+    "task": lambda work: retry(retrier())(as_task(work.later)),
+    "request": lambda work: retry(retrier())(as_request(work.later)),
+    "retry_async": lambda work: functools.partial(retry_async, work.later, config=retrier()),
+    "attempts": lambda work: functools.partial(by_attempts, work.later),
+}
+
+
+@given(st.sampled_from(sorted(WAYS)), st.integers(0, MOST_RETRIES), st.integers(1, 30))
+def test_a_call_that_is_cancelled_at_any_moment_runs_nothing_more(
+    way: str, failures: int, moment: int
+) -> None:
+    work = Work([ConnectionError] * failures, "answer")
+
+    async def cancel() -> Ending:
+        task = asyncio.ensure_future(WAYS[way](work)())
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        ran, done = work.ran, task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert work.ran == (failures + 1 if done else ran)
+        return Ending("task", error="" if done else repr(task.cancelled()))
+
+    assert run(cancel()).error in {"", "True"}
+    assert work.ran <= failures + 1
 
 
 @contextlib.contextmanager

@@ -228,7 +228,6 @@ async def test_a_call_that_is_cancelled_in_a_hook_makes_no_other_attempt() -> No
     assert told.ran == 1
 
 
-@pytest.mark.invariant("P8")
 async def test_no_attempt_begins_after_the_total_limit_however_long_a_hook_takes() -> None:
     clock = TurnedClock(hands_free=True)
     ended: list[FailedAttempt] = []
