@@ -246,3 +246,25 @@ async def test_no_attempt_begins_after_the_total_limit_however_long_a_hook_takes
     assert [failed.decision.reason for failed in ended if isinstance(failed.decision, GiveUp)] == [
         Reason.DEADLINE
     ]
+
+
+@pytest.mark.parametrize("way", [_by_retry_async, _by_decorator, _by_attempts, _by_plain_with])
+async def test_after_a_wait_that_took_too_long_the_error_is_raised_and_the_end_is_told(
+    way: Callable[[Told, Retrier], asyncio.Future[None]],
+) -> None:
+    class Busy(TurnedClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            self.advance(9)
+
+    told, ended = Told(), list[FailedAttempt]()
+    policy = RetryConfig(max_retries=9, jitter=False, total_limit=5)
+    retrier = Retrier(policy, hooks=Hooks(gave_up=ended.append), clock=Busy(hands_free=True))
+
+    with pytest.raises(ConnectionError) as caught:
+        await way(told, retrier)
+
+    assert told.ran == 1
+    assert "after 1 attempt (deadline): the wait ended 5 s after" in caught.value.__notes__[0]
+    assert [failed.number for failed in ended] == [1]
+    assert isinstance(ended[0].decision, GiveUp)

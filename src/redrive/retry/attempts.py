@@ -71,7 +71,7 @@ class Attempts:
         if delay_s > 0:
             await self._retrier.clock.sleep(delay_s)
         tally = self._tally = self._tally or self._new_tally()
-        if self._retrier.hooks.before_attempt is not None:
+        if self._last is not None or self._retrier.hooks.before_attempt is not None:
             await tally.begin_async()
         self._last = Attempt(tally)
         return self._last

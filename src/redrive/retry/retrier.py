@@ -17,7 +17,7 @@ from redrive.retry.chain import links
 from redrive.retry.classify import Classifier, reason_of
 from redrive.retry.config import RetryConfig
 from redrive.retry.decision import Decision, GiveUp, Retry, decide, within
-from redrive.retry.kinds import Failure, Kind
+from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.shapes import is_async, is_generator, refuse_awaitable
 
 __all__ = [
@@ -150,22 +150,31 @@ _Hook = Callable[[FailedAttempt], object]
 class Tally:
     """What one retried call has used so far: attempts and time."""
 
-    __slots__ = ("_delay_s", "_started", "number", "retrier")
+    __slots__ = ("_delay_s", "_started", "_waiting", "number", "retrier")
 
     def __init__(self, retrier: Retrier, *, started: float) -> None:
         self.retrier = retrier
         self._started = started
         self._delay_s: float | None = None
+        self._waiting: FailedAttempt | None = None
         self.number = 1
 
     def begin(self) -> None:
-        """Call the hook before an attempt."""
+        """Call the hook before an attempt; raise the last error if the wait took too long."""
+        if (late := self._overslept()) is not None:
+            for hook, failed in self._given_up(*late):
+                call_hook(hook, failed)
+            raise late[0].error
         before_attempt = self.retrier.hooks.before_attempt
         if before_attempt is not None:
             call_hook(before_attempt, self.number)
 
     async def begin_async(self) -> None:
         """As `begin`, for hooks of both kinds."""
+        if (late := self._overslept()) is not None:
+            for hook, failed in self._given_up(*late):
+                await await_hook(hook, failed)
+            raise late[0].error
         before_attempt = self.retrier.hooks.before_attempt
         if before_attempt is not None:
             await await_hook(before_attempt, self.number)
@@ -196,10 +205,29 @@ class Tally:
         if isinstance(failed.decision, Retry):
             self.number += 1
             self._delay_s = failed.decision.after_s
+            # Only where it may be needed: an error keeps alive what its frames hold.
+            self._waiting = None if self.retrier.config.total_limit is None else failed
             return
-        _leave_note(error, _note(self.number, failed.failure, failed.decision))
-        if hooks.gave_up is not None:
-            yield hooks.gave_up, failed
+        yield from self._given_up(failed, failed.decision)
+
+    def _given_up(
+        self, failed: FailedAttempt, decision: GiveUp
+    ) -> Iterator[tuple[_Hook, FailedAttempt]]:
+        _leave_note(failed.error, _note(failed.number, failed.failure, decision))
+        if self.retrier.hooks.gave_up is not None:
+            yield self.retrier.hooks.gave_up, replace(failed, decision=decision)
+
+    def _overslept(self) -> tuple[FailedAttempt, GiveUp] | None:
+        """Return the failure that was waited after, and its end, if the wait went past the limit.
+
+        A busy event loop or machine wakes later than it was asked to. [P8]
+        """
+        failed, self._waiting = self._waiting, None
+        remaining_s = None if failed is None else self._remaining_s()
+        if failed is None or remaining_s is None or remaining_s >= 0:
+            return None
+        why = f"the wait ended {-remaining_s:.3g} s after the deadline"
+        return failed, GiveUp(Reason.DEADLINE, why)
 
     def _decide(self, error: Exception) -> FailedAttempt:
         retrier = self.retrier
