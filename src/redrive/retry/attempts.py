@@ -43,7 +43,8 @@ class Attempts:
         self._last: Attempt | None = None
 
     def __iter__(self) -> Attempts:
-        self._refuse_again()
+        if self._last is not None:
+            raise _used()
         return self
 
     def __next__(self) -> Attempt:
@@ -61,7 +62,8 @@ class Attempts:
         return self._last
 
     def __aiter__(self) -> Attempts:
-        self._refuse_again()
+        if self._last is not None:
+            raise _used()
         return self
 
     async def __anext__(self) -> Attempt:
@@ -75,11 +77,6 @@ class Attempts:
             await tally.begin_async()
         self._last = Attempt(tally)
         return self._last
-
-    def _refuse_again(self) -> None:
-        # A second loop would run nothing at all, or go on with the count of the first.
-        if self._last is not None:
-            raise RuntimeError("these attempts have had their loop: call attempts() for each loop")
 
     def _next_delay_s(self) -> float | None:
         """Return the seconds to wait, or None when the last attempt succeeded."""
@@ -148,6 +145,11 @@ class Attempt:
         raise RuntimeError(
             f"attempt {self.number} was entered before: write one `with attempt:` in the loop"
         )
+
+
+def _used() -> RuntimeError:
+    # A second loop would run nothing at all, or go on with the count of the first.
+    return RuntimeError("these attempts have had their loop: call attempts() for each loop")
 
 
 def _refuse_in_event_loop() -> None:
