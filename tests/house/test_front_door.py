@@ -85,3 +85,7 @@ def test_where_langgraph_is_missing_the_extra_is_named() -> None:
 
     assert ran.returncode == 1
     assert "MissingExtraError: langgraph is not installed: install redrive[worker]" in ran.stderr
+
+
+def test_type_checkers_of_those_who_install_it_read_its_types() -> None:
+    assert SOURCE.with_name("py.typed").is_file()

@@ -224,12 +224,28 @@ def test_no_attempt_begins_after_the_total_limit(
     assert len(begun) <= policy.max_retries + 1
 
 
-@pytest.mark.parametrize("way", ["retry_async", "for", "async for"])
-@given(policies(), st.floats(0, 1e6), st.floats(0, 1e5), ROLLS)
+class BusyClock(TurnedClock):
+    """Wakes later than it was asked to."""
+
+    def __init__(self, roll: float, late_s: float) -> None:
+        super().__init__(roll=roll, hands_free=True)
+        self._late_s = late_s
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        self.advance(self._late_s)
+
+    def block(self, seconds: float) -> None:
+        super().block(seconds)
+        self.advance(self._late_s)
+
+
+@pytest.mark.parametrize("way", ["retry_async", "for", "async for", "@retry"])
+@given(policies(), st.floats(0, 1e6), st.floats(0, 1e5), st.floats(0, 1e5), ROLLS)
 def test_no_other_way_to_retry_begins_after_the_total_limit_either(
-    way: str, policy: RetryConfig, limit_s: float, work_s: float, roll: float
+    way: str, policy: RetryConfig, limit_s: float, work_s: float, late_s: float, roll: float
 ) -> None:
-    clock = TurnedClock(roll=roll, hands_free=True)
+    clock = BusyClock(roll, late_s)
     retrier = Retrier(replace(policy, total_limit=limit_s), clock=clock)
     begun: list[float] = []
 
@@ -253,6 +269,10 @@ def by_call(work: Callable[[], None], retrier: Retrier) -> None:
     asyncio.run(retry_async(later, config=retrier))
 
 
+def by_decorator(work: Callable[[], None], retrier: Retrier) -> None:
+    retry(retrier)(work)()
+
+
 def by_loop(work: Callable[[], None], retrier: Retrier) -> None:
     for attempt in attempts(retrier):
         with attempt:
@@ -269,6 +289,7 @@ def by_async_loop(work: Callable[[], None], retrier: Retrier) -> None:
 
 
 WAYS: dict[str, Callable[[Callable[[], None], Retrier], None]] = {
+    "@retry": by_decorator,
     "retry_async": by_call,
     "for": by_loop,
     "async for": by_async_loop,

@@ -108,3 +108,69 @@ def test_hooks_are_told_of_each_attempt() -> None:
                 raise ConnectionError
 
     assert told == [1, 2, 3]
+
+
+async def test_an_async_block_may_be_entered_with_async_with() -> None:
+    clock = TurnedClock(hands_free=True)
+
+    async for attempt in attempts(_retrier(clock)):
+        async with attempt:
+            if attempt.number < 3:
+                raise ConnectionError
+
+    assert attempt.number == 3
+    assert clock.sleeps == [1, 2]
+
+
+async def test_what_stops_the_program_leaves_async_with_at_once() -> None:
+    count = 0
+
+    with pytest.raises(asyncio.CancelledError):  # noqa: PT012 - the loop is the act
+        async for attempt in attempts():
+            async with attempt:
+                count += 1
+                raise asyncio.CancelledError
+
+    assert count == 1
+
+
+async def test_a_plain_loop_is_refused_where_an_event_loop_runs_before_its_block_runs() -> None:
+    count = 0
+
+    with pytest.raises(RuntimeError, match="write `async for`"):  # noqa: PT012 - the loop is the act
+        for attempt in attempts():
+            with attempt:
+                count += 1
+
+    assert count == 0
+
+
+async def test_a_plain_loop_in_a_thread_beside_an_event_loop_works() -> None:
+    def work() -> int:
+        for attempt in attempts():
+            with attempt:
+                return attempt.number
+        raise AssertionError("an attempt returned")
+
+    assert await asyncio.to_thread(work) == 1
+
+
+def test_attempts_that_had_their_loop_are_refused_for_a_second_one() -> None:
+    used = attempts()
+    for attempt in used:
+        with attempt:
+            pass
+
+    with pytest.raises(RuntimeError, match=r"call attempts\(\) for each loop"):
+        iter(used)
+    with pytest.raises(RuntimeError, match=r"call attempts\(\) for each loop"):
+        aiter(used)
+
+
+def test_an_attempt_is_entered_once() -> None:
+    with pytest.raises(RuntimeError, match="entered before"):  # noqa: PT012 - the loop is the act
+        for attempt in attempts(_retrier(TurnedClock())):
+            with attempt:
+                raise ConnectionError
+            with attempt:
+                pass

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from tests.rows import rows
 
 from redrive.retry import Backoff, Custom, Decorrelated, Exponential, Fibonacci, Fixed, Linear
 
@@ -82,3 +83,17 @@ def test_a_strategy_that_cannot_work_is_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{field} is"):
         make()
+
+
+async def seconds_later(number: int, roll: float) -> float:
+    return number * roll
+
+
+def seconds_one_by_one(number: int, roll: float) -> Iterator[float]:
+    yield number * roll
+
+
+@rows("function", [seconds_later, seconds_one_by_one, 5, None])
+def test_a_function_that_cannot_return_its_seconds_at_once_is_refused(function: object) -> None:
+    with pytest.raises(TypeError, match="give a plain one"):
+        Custom(function)  # type: ignore[arg-type]  # that is the point

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
-from typing import assert_type
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, assert_type
 
 import pytest
 
@@ -21,6 +22,7 @@ from redrive.retry import (
     Retry,
     RetryConfig,
     Rule,
+    attempts,
     retry,
     retry_async,
 )
@@ -106,6 +108,51 @@ async def test_a_failure_that_stays_is_raised_as_it_came_with_a_note() -> None:
     ]
 
 
+async def test_one_error_that_many_calls_raise_collects_no_notes() -> None:
+    shared = ConnectionError("one object for all calls")
+    shared.add_note("not ours")
+
+    for retries in (1, 1, 2, 3, 4, 5, 6, 6):
+        for _ in range(20):
+            policy = RetryConfig(max_retries=retries, jitter=False)
+            with pytest.raises(ConnectionError):
+                await retry_async(Service(*[shared] * 9).answer_async, config=_retrier(policy))
+
+    assert shared.__notes__[0] == "not ours"
+    assert [note.partition(" (")[0] for note in shared.__notes__[1:]] == [
+        f"redrive: gave up after {attempts} attempts" for attempts in (5, 6, 7)
+    ]
+
+
+async def test_retries_around_each_other_leave_a_note_each() -> None:
+    service = Service(*[ConnectionError()] * 9)
+    inner = retry(_retrier(RetryConfig(max_retries=1)))(service.answer_async)
+
+    with pytest.raises(ConnectionError) as caught:
+        await retry_async(inner, config=_retrier(RetryConfig(max_retries=2)))
+
+    assert service.calls == 6
+    assert [note.partition(" (")[0] for note in caught.value.__notes__] == [
+        "redrive: gave up after 2 attempts",
+        "redrive: gave up after 3 attempts",
+    ]
+
+
+async def test_an_error_that_takes_no_note_is_raised_as_it_came() -> None:
+    @dataclass(frozen=True)
+    class FrozenError(Exception):
+        number: int
+
+    class NotedError(Exception):
+        __notes__ = "no list"  # type: ignore[assignment]  # as some do
+
+    for error in (FrozenError(1), NotedError()):
+        with pytest.raises(type(error)) as caught:
+            await retry_async(Service(error, error).answer_async, config=_retrier())
+
+        assert caught.value is error
+
+
 async def test_a_permanent_failure_is_raised_at_once_with_a_note() -> None:
     service = Service(FileNotFoundError("x"))
 
@@ -142,6 +189,84 @@ async def test_cancelling_while_it_waits_ends_the_call() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert service.calls == 1
+
+
+@pytest.mark.parametrize("way", ["retry_async", "retry", "lambda", "attempts"])
+async def test_a_call_that_hides_its_cancellation_behind_an_error_is_not_tried_again(
+    way: str,
+) -> None:
+    entered = asyncio.Event()
+    calls = 0
+
+    async def fetch() -> None:
+        nonlocal calls
+        calls += 1
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("lost while closing")
+
+    async def loop() -> None:
+        async for attempt in attempts(_retrier()):
+            with attempt:
+                await fetch()
+
+    ways = {
+        "retry_async": lambda: retry_async(fetch, config=_retrier()),
+        "retry": retry(_retrier())(fetch),
+        "lambda": retry(_retrier())(lambda: fetch()),  # noqa: PLW0108 - a lambda is the shape
+        "attempts": loop,
+    }
+    task = asyncio.create_task(ways[way]())
+    await entered.wait()
+
+    task.cancel()
+
+    with pytest.raises(ConnectionError) as caught:
+        await task
+    assert calls == 1
+    assert "the task was cancelled" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("way", ["retry_async", "attempts"])
+async def test_what_is_done_after_a_cancellation_is_retried(way: str) -> None:
+    service = Service(ConnectionError(), ConnectionError())
+
+    async def work() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if way == "retry_async":
+                return await retry_async(service.answer_async, config=_retrier())
+            async for attempt in attempts(_retrier()):
+                with attempt:
+                    return await service.answer_async()
+        raise AssertionError
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert await task == "done"
+    assert service.calls == 3
+
+
+@pytest.mark.parametrize("config", [3, {"max_retries": 3}, Hooks(), RetryConfig])
+def test_what_is_no_policy_is_refused_before_anything_ran(config: object) -> None:
+    service = Service(ConnectionError())
+    wrong: Any = config
+
+    with pytest.raises(TypeError, match="is no policy"):
+        asyncio.run(retry_async(service.answer_async, config=wrong))
+    with pytest.raises(TypeError, match="is no policy"):
+        attempts(wrong)
+    with pytest.raises(TypeError, match="is no policy"):
+        Retrier(wrong)
+    with pytest.raises(TypeError, match="hooks is"):
+        Retrier(RetryConfig(), wrong if not isinstance(wrong, Hooks) else RetryConfig())  # type: ignore[arg-type]  # that is the point
+
+    assert service.calls == 0
 
 
 async def test_a_rate_limit_is_waited_for() -> None:
@@ -264,25 +389,37 @@ async def test_the_decorator_works_bare_and_called() -> None:
     assert (plain(), await called()) == (1, 2)
 
 
-async def test_an_object_that_is_called_asynchronously_is_retried() -> None:
-    service = Service(ConnectionError())
+def test_type_checkers_see_the_signature_of_what_is_decorated() -> None:
+    class Client:
+        @retry
+        async def get(self, url: str, *, times: int = 1) -> bytes:
+            return url.encode() * times
 
-    class Node:
-        __name__ = "node"
+        @classmethod
+        @retry(RetryConfig())
+        def of(cls, name: str) -> int:
+            return len(name)
 
-        async def __call__(self, text: str) -> str:
-            return await service.answer_async(text)
+        @staticmethod
+        @retry()
+        async def shared(number: int) -> int:
+            return number
 
-    assert await retry(_retrier())(Node())("well") == "well"
+        @retry
+        @classmethod
+        async def above(cls, number: int) -> int:
+            return number
 
+    client = Client()
 
-def test_a_generator_cannot_be_decorated() -> None:
-    def numbers() -> Iterator[int]:
-        yield 1
+    got = assert_type(client.get("u", times=2), Coroutine[Any, Any, bytes])
+    length = assert_type(Client.of("name"), int)
+    shared = assert_type(Client.shared(1), Coroutine[Any, Any, int])
+    above = assert_type(Client.above(2), Coroutine[Any, Any, int])
 
-    async def slow_numbers() -> AsyncIterator[int]:
-        yield 1
-
-    for function in (numbers, slow_numbers):
-        with pytest.raises(TypeError, match="attempts"):
-            retry(_retrier())(function)
+    assert (asyncio.run(got), length) == (b"uu", 4)
+    assert (asyncio.run(shared), asyncio.run(above)) == (1, 2)
+    with pytest.raises(TypeError):
+        asyncio.run(client.get("u", time=2))  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(TypeError):
+        Client.of(1)  # type: ignore[arg-type]  # as above

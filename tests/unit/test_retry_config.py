@@ -6,11 +6,18 @@ import math
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from tests.rows import rows
 
-from redrive.retry import Custom, Fixed, Kind, Linear, RetryConfig
+from redrive.retry import Backoff, Custom, Fixed, Kind, Linear, RetryConfig
+
+
+class AsyncBackoff:
+    async def delay(self, retry_number: int, roll: float) -> float:
+        return retry_number * roll
+
 
 RETRIED = (Kind.TRANSIENT, Kind.RATE_LIMITED, Kind.TIMEOUT)
 NEVER_RETRIED = (Kind.PERMANENT, Kind.POISON, Kind.CANCELLED)
@@ -134,6 +141,9 @@ def test_the_total_limit_is_given_in_seconds_or_as_a_timedelta(
         (lambda: RetryConfig(kind_retries={Kind.CANCELLED: 1}), "kind_retries[cancelled]"),
         (lambda: RetryConfig(max_delay=10, backoff=Linear(maximum=20)), "backoff"),
         (lambda: RetryConfig(max_delay=10, backoff=Fixed(20)), "backoff"),
+        (lambda: RetryConfig(backoff=cast("Backoff", 5)), "backoff is 5"),
+        (lambda: RetryConfig(backoff=cast("Backoff", Fixed)), "backoff is"),
+        (lambda: RetryConfig(backoff=cast("Backoff", AsyncBackoff())), "backoff is"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_name(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from redrive.retry.config import RetryConfig
-from redrive.retry.retrier import Retrier, Tally, retrier_of
+from redrive.retry.retrier import Retrier, Tally, retrier_of, running_loop
 
 __all__ = ["Attempt", "Attempts", "attempts"]
 
@@ -20,14 +20,20 @@ def attempts(config: RetryConfig | Retrier | None = None) -> Attempts:
             return await fetch()
     ```
 
-    In a plain `for` the waits block the thread. The loop ends after the first attempt that raises
-    nothing; an error that is not retried is raised as it came, with a note.
+    In a plain `for` the waits block the thread, so it is refused where an event loop runs. Async
+    hooks need `async with attempt`. The loop ends after the first attempt that raises nothing; an
+    error that is not retried is raised as it came, with a note.
+
+    Raises:
+        RuntimeError: A plain `for` where an event loop runs; a second loop; an attempt that was not
+            entered, or twice. Raised by the loop.
+        TypeError: A hook is async, and nothing awaits it. Raised before the first attempt.
     """
     return Attempts(retrier_of(config))
 
 
 class Attempts:
-    """The attempts of one loop, each to be entered with `with`."""
+    """The attempts of one loop, each to be entered with `with` or `async with`."""
 
     __slots__ = ("_last", "_retrier", "_tally")
 
@@ -37,17 +43,27 @@ class Attempts:
         self._last: Attempt | None = None
 
     def __iter__(self) -> Attempts:
+        if self._last is not None:
+            raise _used()
         return self
 
     def __next__(self) -> Attempt:
+        if self._last is None:
+            _refuse_in_event_loop()
+            self._retrier.hooks.refuse_async("a plain `for`")
         delay_s = self._next_delay_s()
         if delay_s is None:
             raise StopIteration
         if delay_s > 0:
             self._retrier.clock.block(delay_s)
-        return self._begin()
+        tally = self._tally = self._tally or self._new_tally()
+        tally.begin()
+        self._last = Attempt(tally)
+        return self._last
 
     def __aiter__(self) -> Attempts:
+        if self._last is not None:
+            raise _used()
         return self
 
     async def __anext__(self) -> Attempt:
@@ -56,7 +72,11 @@ class Attempts:
             raise StopAsyncIteration
         if delay_s > 0:
             await self._retrier.clock.sleep(delay_s)
-        return self._begin()
+        tally = self._tally = self._tally or self._new_tally()
+        if self._last is not None or self._retrier.hooks.before_attempt is not None:
+            await tally.begin_async()
+        self._last = Attempt(tally)
+        return self._last
 
     def _next_delay_s(self) -> float | None:
         """Return the seconds to wait, or None when the last attempt succeeded."""
@@ -69,12 +89,8 @@ class Attempts:
             )
         return last.delay_s
 
-    def _begin(self) -> Attempt:
-        if self._tally is None:
-            self._tally = Tally(self._retrier, started=self._retrier.clock.monotonic())
-        self._tally.begin()
-        self._last = Attempt(self._tally)
-        return self._last
+    def _new_tally(self) -> Tally:
+        return Tally(self._retrier, started=self._retrier.clock.monotonic())
 
 
 class Attempt:
@@ -89,6 +105,11 @@ class Attempt:
         self.delay_s: float | None = None
 
     def __enter__(self) -> Self:
+        hooks = self._tally.retrier.hooks
+        if hooks.async_names:
+            hooks.refuse_async("`with attempt`")
+        if self.entered:
+            self._refuse_again()
         self.entered = True
         return self
 
@@ -102,3 +123,38 @@ class Attempt:
             return False
         self.delay_s = self._tally.fail(error)
         return self.delay_s is not None
+
+    async def __aenter__(self) -> Self:
+        if self.entered:
+            self._refuse_again()
+        self.entered = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.delay_s = await self._tally.fail_async(error)
+        return self.delay_s is not None
+
+    def _refuse_again(self) -> NoReturn:
+        raise RuntimeError(
+            f"attempt {self.number} was entered before: write one `with attempt:` in the loop"
+        )
+
+
+def _used() -> RuntimeError:
+    # A second loop would run nothing at all, or go on with the count of the first.
+    return RuntimeError("these attempts have had their loop: call attempts() for each loop")
+
+
+def _refuse_in_event_loop() -> None:
+    if running_loop() is not None:
+        raise RuntimeError(
+            "a plain `for` over attempts() waits in its thread and would block the event loop that "
+            "runs here: write `async for`, or run the function with `asyncio.to_thread`"
+        )

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from redrive.retry.shapes import is_async, is_generator
+
 __all__ = [
     "Backoff",
     "Custom",
@@ -151,9 +153,17 @@ class Custom:
 
     What it returns is held between 0 and the policy's `max_delay`; when it raises, or returns
     something that is no number, the wait is `max_delay`.
+
+    Raises:
+        TypeError: It cannot be called, is async, or is a generator function.
     """
 
     function: Callable[[int, float], float]
+
+    def __post_init__(self) -> None:
+        function: object = self.function
+        if not callable(function) or is_async(function) or is_generator(function):
+            raise TypeError(f"function is {function!r}: give a plain one, which returns seconds")
 
     def delay(self, retry_number: int, roll: float) -> float:
         """Return what the function says, as it says it."""

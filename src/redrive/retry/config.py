@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from redrive.retry.backoff import Backoff, Exponential, check_number
 from redrive.retry.kinds import Kind
+from redrive.retry.shapes import is_async
 
 __all__ = ["RETRYABLE", "RetryConfig"]
 
@@ -101,6 +102,15 @@ def _check_count(name: str, value: object) -> None:
 
 
 def _check_backoff(backoff: Backoff | None, max_delay: float) -> None:
+    if backoff is None:
+        return
+    delay = getattr(backoff, "delay", None)
+    if isinstance(backoff, type) or not callable(delay) or is_async(delay):
+        # Else each wait would be the longest: what a strategy raises is no reason to stop.
+        raise ValueError(
+            f"backoff is {backoff!r}: give an object with a plain method `delay`, such as Fixed(5) "
+            "or Custom(function)"
+        )
     maximum = getattr(backoff, "maximum", None)
     if isinstance(maximum, int | float) and maximum > max_delay:
         # Cutting it silently would cut its jitter too: all long waits would be equal.

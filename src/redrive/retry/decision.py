@@ -63,12 +63,19 @@ def decide(
             Reason.RETRIES_EXHAUSTED, f"{kind.value} failure: {failed} of {retries + 1} attempts"
         )
     after_s = _wait(failure.retry_after, retry_number=failed, policy=policy, roll=roll)
+    retry = Retry(after_s)
+    return retry if remaining_s is None else within(retry, remaining_s)
+
+
+def within(retry: Retry, remaining_s: float) -> Decision:
+    """Keep a retry that begins before the deadline, which is `remaining_s` seconds away."""
     # Written so that a NaN gives up as well. [P8]
-    if remaining_s is not None and not after_s < remaining_s:
+    if not retry.after_s < remaining_s:
         return GiveUp(
-            Reason.DEADLINE, f"a retry in {after_s:.3g} s, with {remaining_s:.3g} s to the deadline"
+            Reason.DEADLINE,
+            f"a retry in {retry.after_s:.3g} s, with {remaining_s:.3g} s to the deadline",
         )
-    return Retry(after_s)
+    return retry
 
 
 def _wait(told: float | None, *, retry_number: int, policy: RetryConfig, roll: float) -> float:
