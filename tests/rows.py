@@ -34,6 +34,8 @@ def rows(
     named = list(map(ids, table)) if callable(ids) else list(ids or table)
 
     def decorate(test: _Test) -> _Test:
+        assert not inspect.iscoroutinefunction(test), "an async test of rows would never run"
+
         @functools.wraps(test)
         def whole(**fixtures: object) -> None:
             def call(row: Any) -> None:  # noqa: ANN401 - whatever the table holds

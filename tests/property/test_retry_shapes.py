@@ -6,9 +6,16 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from hypothesis import given
@@ -57,7 +64,7 @@ class Work:
 class Request:
     """An awaitable of a class of its own."""
 
-    def __init__(self, work: Coroutine[Any, Any, object]) -> None:
+    def __init__(self, work: Awaitable[object]) -> None:
         self._work = work
 
     def __await__(self) -> Generator[Any, None, object]:
@@ -127,7 +134,7 @@ def as_request(function: Function) -> Function:
 
     def request(*args: object, **named: object) -> object:
         answer = function(*args, **named)
-        return Request(answer) if inspect.iscoroutine(answer) else answer
+        return Request(answer) if is_unstarted(answer) else answer
 
     return request
 
@@ -137,9 +144,14 @@ def as_task(function: Function) -> Function:
 
     def start(*args: object, **named: object) -> object:
         answer = function(*args, **named)
-        return asyncio.ensure_future(answer) if inspect.iscoroutine(answer) else answer
+        return asyncio.ensure_future(answer) if is_unstarted(answer) else answer
 
     return start
+
+
+def is_unstarted(answer: object) -> TypeGuard[Awaitable[object]]:
+    """Tell what is yet to be awaited: what `@retry` returns is a coroutine, whatever it was."""
+    return inspect.isawaitable(answer) and not asyncio.isfuture(answer)
 
 
 Layers = list[Callable[[Function], Function]]
