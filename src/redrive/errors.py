@@ -20,6 +20,7 @@
     │   ├── NodeExitError        a node called sys.exit()
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
+    ├── RestExpiredError         it passed while the run waited for a service's rest to end
     ├── AttemptTimeoutError      one attempt took longer than it may
     ├── IdleTimeoutError         no node of an attempt moved for too long
     ├── StuckNodeError           a node goes on after its end: exit code 75
@@ -32,6 +33,7 @@ An error that ends an attempt says so on its class: `__redrive_kind__` and `__re
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "RateLimitedError",
     "RecordError",
     "RedriveError",
+    "RestExpiredError",
     "ResultError",
     "SettingsError",
     "StaleAttemptError",
@@ -136,13 +139,21 @@ class RateLimitedError(TransientError):
     Args:
         message: What was limited, and by whom.
         retry_after: Seconds to wait at least, or None when the service did not say.
+        dependency: The service, as a host or a name: other workflows that call it rest as well.
     """
 
     __redrive_kind__: ClassVar[str] = "rate_limited"
 
-    def __init__(self, message: str = "rate limited", *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "rate limited",
+        *,
+        retry_after: float | None = None,
+        dependency: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.__redrive_dependency__ = dependency
 
 
 class PermanentError(RedriveError):
@@ -245,6 +256,44 @@ class DeadlineError(RedriveError):
 
     def __init__(self, message: str = "the run's deadline passed while it ran") -> None:
         super().__init__(message)
+
+
+class RestExpiredError(RedriveError):
+    """The run's deadline passed while a service had asked that nothing of its workflow starts.
+
+    Args:
+        dependency: The service, or None where the failure of the run that it refused named none.
+        workflow_id: The workflow of the run that was refused.
+        event_id: That run's event, or None where it is not known any more.
+        asked_s: For how long the service wanted to be left alone, in seconds.
+        until: Until when runs that call it were held back.
+    """
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+    __redrive_reason__: ClassVar[str] = "expired_resting"
+
+    def __init__(
+        self,
+        *,
+        dependency: str | None,
+        workflow_id: str,
+        event_id: str | None,
+        asked_s: float,
+        until: datetime,
+    ) -> None:
+        who = dependency or f"a service that workflow {workflow_id!r} calls"
+        whom = f"an event of workflow {workflow_id!r}" if event_id is None else f"event {event_id}"
+        super().__init__(
+            f"the deadline passed while the run waited for {who}: it had refused {whom} with a "
+            f"rate limit and asked to wait {asked_s:.3g} s, so that runs which call it were held "
+            f"back until {until:%Y-%m-%dT%H:%M:%SZ} (retry.longest_rest bounds that); "
+            "drive the letter again once it answers"
+        )
+        self.dependency = dependency
+        self.workflow_id = workflow_id
+        self.event_id = event_id
+        self.asked_s = asked_s
+        self.until = until
 
 
 class AttemptTimeoutError(RedriveError):
