@@ -281,14 +281,16 @@ class RestExpiredError(RedriveError):
         asked_s: float,
         until: datetime,
     ) -> None:
-        who = dependency or f"a service that workflow {workflow_id!r} calls"
-        whom = f"an event of workflow {workflow_id!r}" if event_id is None else f"event {event_id}"
+        who = dependency or "a service that its workflow calls"
         super().__init__(
-            f"the deadline passed while the run waited for {who}: it had refused {whom} with a "
-            f"rate limit and asked to wait {asked_s:.3g} s, so that runs which call it were held "
-            f"back until {until:%Y-%m-%dT%H:%M:%SZ} (retry.longest_rest bounds that); "
-            "drive the letter again once it answers"
+            f"the deadline passed while the run was held back: {who} had refused a run of workflow "
+            f"{workflow_id!r} with a rate limit and asked for a wait of {asked_s:.10g} s, so "
+            f"nothing that calls it was to start before {until:%Y-%m-%dT%H:%M:%SZ} (bounded by "
+            "retry.longest_rest); drive the letter again once the service answers"
         )
+        if event_id is not None:
+            # Not in the message: equal causes have equal messages, also after a restart.
+            self.add_note(f"the run that was refused is that of event {event_id}")
         self.dependency = dependency
         self.workflow_id = workflow_id
         self.event_id = event_id

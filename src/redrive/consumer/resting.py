@@ -14,7 +14,7 @@ import structlog
 from redrive.clock import Clock
 from redrive.consumer.run import Run
 from redrive.errors import RestExpiredError
-from redrive.state.offsets import Note, NotedRest
+from redrive.state.offsets import MAX_RESTS, Note, NotedRest
 from redrive.state.rests import Rest, Rests
 
 __all__ = ["Resting", "expired_in"]
@@ -112,7 +112,7 @@ class Resting:
         self._remember(
             [
                 NotedRest(rest.workflow_id, rest.dependency, math.ceil(wall_s + rest.until - now))
-                for rest in self._rests.going_on()
+                for rest in self._rests.going_on(most=MAX_RESTS)
             ]
         )
 

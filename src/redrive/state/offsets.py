@@ -34,6 +34,7 @@ from dataclasses import dataclass, field, replace
 __all__ = [
     "MAX_ENTRIES",
     "MAX_NOTE_CHARS",
+    "MAX_RESTS",
     "WINDOW",
     "Entry",
     "Note",
@@ -47,12 +48,13 @@ WINDOW = 8_192
 MAX_ENTRIES = 256
 """Offsets of one partition that may have started, or have a history, and are not finished."""
 MAX_NOTE_CHARS = 3_100
+MAX_RESTS = 16
+"""Rests that a note tells of, where there is room for them."""
 
 _VERSION = "2"
 _MAX_COUNT = 127
 _INCARNATION_BYTES = 8
 _MAX_NOTE_BYTES = (MAX_NOTE_CHARS - 1) * 3 // 4
-_MOST_RESTS = 16
 # Whole seconds up to a minute, then 6 % more at each step, up to two months: a wait is remembered
 # in a byte, and never as a shorter one.
 _STEPS_S = (*range(61), *(round(60 * 1.06**step) for step in range(1, 196)))
@@ -189,7 +191,7 @@ def _put_waits(out: bytearray, note: Note) -> None:
 
 
 def _longest_first(rests: Iterable[NotedRest]) -> list[NotedRest]:
-    return sorted(rests, key=lambda rest: rest.until, reverse=True)[:_MOST_RESTS]
+    return sorted(rests, key=lambda rest: rest.until, reverse=True)[:MAX_RESTS]
 
 
 def _rest(rest: NotedRest, at: int) -> bytes:

@@ -132,10 +132,10 @@ class Rests:
         ]
         return max(rests, key=lambda rest: rest.until, default=None)
 
-    def going_on(self) -> list[Rest]:
-        """Return what to remember: for each rest, one for every workflow that it concerns."""
+    def going_on(self, *, most: int) -> list[Rest]:
+        """Return the `most` that last longest, each once for every workflow that it concerns."""
         found = []
-        for rest in self._now.values():
+        for rest in sorted(self._now.values(), key=lambda one: one.until, reverse=True)[:most]:
             found.append(rest)
             found += [
                 replace(rest, workflow_id=workflow_id, event_id=None)

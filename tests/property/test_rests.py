@@ -1,0 +1,125 @@
+"""Rests against a naive model: whom they hold back, for how long, and how much is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
+
+LONGEST_S = 120.0
+WORKFLOWS = ("a", "b", "c")
+HOSTS = ("x.example", "y.example")
+
+
+@dataclass
+class Model:
+    """All that was ever said, and nothing worked out ahead."""
+
+    asked: list[tuple[float, float, str, str | None]] = field(default_factory=list)
+    calls: set[tuple[str, str]] = field(default_factory=set)
+
+    def holds_until(self, workflow: str, now: float) -> float | None:
+        ends = [
+            min(at + asked_s, at + LONGEST_S)
+            for at, asked_s, whose, host in self.asked
+            if (workflow == whose if host is None else (workflow, host) in self.calls)
+        ]
+        return max((end for end in ends if end > now), default=None)
+
+
+said = st.tuples(
+    st.floats(0, 60),
+    st.sampled_from(WORKFLOWS),
+    st.sampled_from((None, *HOSTS)),
+    st.one_of(st.none(), st.floats(0.001, 90_000)),
+)
+
+
+@pytest.mark.invariant("P7", "P10")
+@given(st.lists(said, max_size=30))
+def test_a_rest_holds_whom_it_concerns_until_its_end_and_nobody_for_longer_than_it_may(
+    story: list[tuple[float, str, str | None, float | None]],
+) -> None:
+    rests, model, now = Rests(longest_s=LONGEST_S), Model(), 0.0
+
+    for passed_s, workflow, host, asked_s in story:
+        now += passed_s
+        rests.end(now)
+        if host is not None:
+            rests.calls(workflow, host)
+            model.calls.add((workflow, host))
+        if asked_s is not None:
+            rests.begin(Rest(workflow, host, since=now, until=now + asked_s, asked_s=asked_s))
+            model.asked.append((now, asked_s, workflow, host))
+
+        for each in WORKFLOWS:
+            found = rests.of(each)
+            assert (None if found is None else found.until) == model.holds_until(each, now)
+            assert found is None or found.until <= now + LONGEST_S
+
+
+@given(st.lists(said, max_size=30))
+def test_each_rest_begins_once_and_ends_once(
+    story: list[tuple[float, str, str | None, float | None]],
+) -> None:
+    rests, now, begun, ended = Rests(longest_s=LONGEST_S), 0.0, list[str](), list[str]()
+
+    for passed_s, workflow, host, asked_s in story:
+        now += passed_s
+        ended += [rest.key for rest in rests.end(now)]
+        if asked_s is not None:
+            asked = Rest(workflow, host, since=now, until=now + asked_s, asked_s=asked_s)
+            rest = rests.begin(asked)
+            begun += [] if rest is None else [rest.key]
+    ended += [rest.key for rest in rests.end(now + LONGEST_S)]
+
+    assert sorted(begun) == sorted(ended)
+    assert len(rests) == 0
+    assert rests.next_end is None
+
+
+@given(st.floats(0, 1000), st.floats(1, 1000), st.floats(0, 3000))
+def test_a_rest_is_found_again_for_any_moment_in_it_also_when_it_is_over(
+    since: float, asked_s: float, moment: float
+) -> None:
+    rests = Rests(longest_s=LONGEST_S)
+    rests.begin(Rest("a", "x.example", since=since, until=since + asked_s, asked_s=asked_s))
+    rests.end(10_000.0)
+
+    found = rests.at("a", moment)
+
+    assert (found is not None) == (since <= moment <= since + min(asked_s, LONGEST_S))
+    assert rests.at("b", moment) is None
+
+
+@pytest.mark.invariant("P11")
+def test_what_is_remembered_is_bounded_whatever_events_name() -> None:
+    rests = Rests(longest_s=LONGEST_S)
+    for number in range(2 * MOST_WORKFLOWS):
+        for host in range(3 * MOST_DEPENDENCIES if number % 500 == 0 else 1):
+            dependency = f"{number}-{host}.example"
+            asked_s = 1.0 + number
+            rests.begin(Rest(f"w{number}", dependency, since=0.0, until=asked_s, asked_s=asked_s))
+
+    assert len(rests) <= MOST_RESTS
+    assert len(rests.going_on(most=16)) <= 16 + MOST_WORKFLOWS
+    kept = [number for number in range(2 * MOST_WORKFLOWS) if rests.of(f"w{number}") is not None]
+    assert len(kept) <= MOST_WORKFLOWS
+    # What failed last is known best.
+    assert 2 * MOST_WORKFLOWS - 1 in kept
+
+
+def test_what_goes_on_is_told_for_every_workflow_that_it_concerns() -> None:
+    rests = Rests(longest_s=LONGEST_S)
+    rests.calls("twin", "x.example")
+    rests.calls("stranger", "y.example")
+    rests.begin(Rest("a", "x.example", since=0.0, until=30.0, asked_s=30.0, event_id="e"))
+    rests.begin(Rest("b", None, since=0.0, until=20.0, asked_s=20.0))
+
+    told = [(rest.workflow_id, rest.dependency, rest.until) for rest in rests.going_on(most=2)]
+
+    assert told == [("a", "x.example", 30.0), ("twin", "x.example", 30.0), ("b", None, 20.0)]
