@@ -38,7 +38,7 @@ CLIENTS = frozenset(
 """Packages that are the client of one service. An HTTP library is none: it calls anybody."""
 
 # Their errors do not say whom they asked; the call that raised them does.
-_CALLERS = frozenset({"aiobotocore", "botocore", "grpc"})
+_CALLERS = frozenset({"aiobotocore", "aiohttp", "botocore", "grpc", "requests"})
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _HOST = re.compile(r"[0-9a-z](?:[0-9a-z._-]*[0-9a-z])?|[0-9a-f]*:[0-9a-f:.]+", re.IGNORECASE)
 _GRPC_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|xds):(?://[^/]*/)?")
@@ -118,8 +118,11 @@ def _host(exc: BaseException) -> str | None:
         kwargs.get("endpoint_url") if isinstance(kwargs, dict) else None,
     )
     named = next(filter(None, map(_of_url, urls)), None)
-    # aiohttp tells it itself; urllib3 by the connection, or by the pool that it would be of.
-    return named or _of_peer(exc) or _of_peer(look(exc, "conn") or look(exc, "pool"))
+    # aiohttp tells it itself; urllib3 by the connection, or by the pool that it would be of; gRPC
+    # by the state of a stream.
+    peers = (exc, look(exc, "conn") or look(exc, "pool"))
+    named = named or next(filter(None, map(_of_peer, peers)), None)
+    return named or _of_target(look(look(exc, "_state"), "target"))
 
 
 def _of_url(url: object) -> str | None:
@@ -148,14 +151,13 @@ def _named(host: str, port: int | None) -> str | None:
 
 
 def _caller(trace: TracebackType | None) -> str | None:
-    """Return whom the client was made for whose method raised."""
+    """Return whom the client was made for whose method raised, or whom it was to call."""
     while trace is not None:
         frame = trace.tb_frame
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in _CALLERS:
-            client = frame.f_locals.get("self")
-            found = _of_url(look(look(client, "meta"), "endpoint_url"))
-            found = found or _of_target(look(client, "_target"))
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _CALLERS:
+            client, asked = frame.f_locals.get("self"), frame.f_locals.get("url")
+            urls = (look(look(client, "meta"), "endpoint_url"), look(client, "url"), asked)
+            found = next(filter(None, map(_of_url, urls)), _of_target(look(client, "_target")))
             if found is not None:
                 return found
         trace = trace.tb_next
