@@ -127,8 +127,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
-    pulse = Pulse(clock)
-    counts = metrics or Metrics()
+    pulse, counts = Pulse(clock), metrics or Metrics()
     link = Link(silent_s=session_s / 2)
     answers = _answers(settings, report, name, clock)
     runner = Runner(
