@@ -98,14 +98,16 @@ def test_a_rest_is_found_again_for_any_moment_in_it_also_when_it_is_over(
 
 @pytest.mark.invariant("P11")
 def test_what_is_remembered_is_bounded_whatever_events_name() -> None:
-    rests = Rests(longest_s=LONGEST_S)
+    rests, begun, ended = Rests(longest_s=LONGEST_S), 0, list[str]()
     for number in range(2 * MOST_WORKFLOWS):
         for host in range(3 * MOST_DEPENDENCIES if number % 500 == 0 else 1):
             dependency = f"{number}-{host}.example"
-            asked_s = 1.0 + number
+            asked_s, begun = 1.0 + number, begun + 1
             rests.begin(Rest(f"w{number}", dependency, since=0.0, until=asked_s, asked_s=asked_s))
+            ended += [rest.key for rest in rests.end(0.0)]
 
-    assert len(rests) <= MOST_RESTS
+    assert len(rests) == MOST_RESTS
+    assert len(ended) == begun - MOST_RESTS
     assert len(rests.going_on(most=16)) <= 16 + MOST_WORKFLOWS
     kept = [number for number in range(2 * MOST_WORKFLOWS) if rests.of(f"w{number}") is not None]
     assert len(kept) <= MOST_WORKFLOWS

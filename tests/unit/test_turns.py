@@ -284,3 +284,51 @@ def test_what_goes_with_its_partition_rests_no_more() -> None:
 
     assert waiting.resting == 0
     assert taken(waiting, 10.0) == []
+
+
+@pytest.mark.invariant("P7", "P11")
+def test_more_that_rest_than_may_have_started_delay_nobody_and_each_is_told_at_its_deadline() -> (
+    None
+):
+    waiting = turns(in_flight=2 * MAX_ENTRIES)
+    rest(waiting, "limited", until=100.0)
+    late = [run(n, workflow="limited", deadline=10.0 + n % 5) for n in range(MAX_ENTRIES + 50)]
+    for each in late:
+        waiting.put(each)
+    waiting.put(run(1000))
+
+    assert taken(waiting, 0.0) == [1000]
+    told: list[int] = []
+    while (due := waiting.next_due()) is not None and due < 100.0:
+        now = taken(waiting, due)
+        assert {late[offset].deadline for offset in now} == {due}
+        told += now
+        for offset in now:
+            waiting.ended(late[offset])
+            waiting.release(late[offset])
+    assert sorted(told) == list(range(MAX_ENTRIES + 50))
+
+
+@pytest.mark.invariant("P8")
+def test_a_rest_that_grows_longer_makes_nobody_wait_past_its_deadline() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=20.0)
+    waiting.put(run(0, workflow="limited", deadline=30.0))
+    assert taken(waiting, 0.0) == []
+
+    rest(waiting, "limited", until=90.0, since=1.0)
+
+    assert waiting.next_due() == 30.0
+    assert taken(waiting, 29.0) == []
+    assert taken(waiting, 30.0) == [0]
+
+
+def test_what_a_rest_has_parked_is_forgotten_with_it() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=20.0)
+    for offset in range(3):
+        waiting.put(run(offset, workflow="limited", deadline=1_000.0 + offset))
+    assert taken(waiting, 0.0) == []
+
+    assert taken(waiting, 20.0) == [0, 1, 2]
+    assert waiting.next_due() is None

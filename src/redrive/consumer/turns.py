@@ -51,6 +51,10 @@ class Turns:
         self.rests = Rests(longest_s=longest_rest_s)
         """What rests now; to be ended by `end_rests` alone."""
         self._resting: set[Run] = set()
+        # What rests has started nothing, and must hold no place among what may: it is parked, by
+        # its rest and by its deadline, whichever comes first.
+        self._parked: dict[str, dict[str, None]] = {}
+        self._deadlines: Dues[tuple[str, str]] = Dues()
         self._aside: deque[Run] = deque()
         self._lonely: deque[Run] = deque()
         self._taken: set[Run] = set()
@@ -70,12 +74,16 @@ class Turns:
         """Let go on what waited for rests that are over, and return these, each once."""
         ended = self.rests.end(now)
         for rest in ended:
-            self._lanes.let_go(rest.key)
+            # Each goes before what is there: the first one last.
+            for group in reversed(self._parked.pop(rest.key, {})):
+                self._lanes.let_go(group)
+        if ended:
+            self._deadlines.drop(lambda late: late[0] not in self._parked)
         return ended
 
     def next_due(self) -> float | None:
         """Return when something will be due, or None when nothing waits for its time."""
-        dues = (self.rests.next_end, self._held.next_due)
+        dues = (self.rests.next_end, self._held.next_due, self._deadlines.next_due)
         return min((due for due in dues if due is not None), default=None)
 
     def rests_until(self, workflow_id: str) -> float | None:
@@ -105,6 +113,10 @@ class Turns:
     def take(self, now: float) -> Run | None:
         """Return the next run to start, or None; it counts as running until `ended`."""
         self.end_rests(now)
+        while (late := self._deadlines.take(now)) is not None:
+            key, group = late
+            del self._parked[key][group]
+            self._lanes.let_go(group)
         while not self._alone and len(self._taken) < self._in_flight:
             if self._lonely:
                 # It waits until nothing runs, and nothing starts before it.
@@ -159,7 +171,7 @@ class Turns:
     def _candidate(self, now: float) -> Run | None:
         while True:
             # What was promised to go on comes before what is new.
-            run = self._suspect() or self._held.take(now) or self._lanes.take(self._parks)
+            run = self._suspect() or self._held.take(now) or self._lanes.take(self._parker(now))
             if run is None:
                 return None
             until = self._waits_until(run, now)
@@ -174,16 +186,23 @@ class Turns:
             else None
         )
 
-    def _parks(self, run: Run) -> str | None:
+    def _parker(self, now: float) -> Callable[[Run], str | None]:
+        return lambda run: self._parks(run, now)
+
+    def _parks(self, run: Run, now: float) -> str | None:
         """Return what to wait for, unless it must be told before that it comes too late."""
         if not run.delivery.starts.has_room(run.delivery.offset):
             self._full = True
             return _FULL
         rest = self.rests.of(run.event.workflow_id)
-        if rest is None or (run.deadline is not None and run.deadline <= rest.until):
+        if rest is None or (run.deadline is not None and run.deadline <= now):
             return None
         self._resting.add(run)
-        return rest.key
+        group, groups = f"{rest.key} {run.deadline}", self._parked.setdefault(rest.key, {})
+        if group not in groups and run.deadline is not None:
+            self._deadlines.put(run.deadline, (rest.key, group))
+        groups[group] = None
+        return group
 
     def _waits_until(self, run: Run, now: float) -> float | None:
         """Return when it may start, or comes too late; None when it may start now."""

@@ -95,7 +95,9 @@ class Rests:
         rest = replace(asked, since=since, until=until)
         self._now[rest.key] = rest
         if len(self._now) > MOST_RESTS:
-            del self._now[min(self._now.values(), key=lambda one: one.until).key]
+            # Ended, not dropped: what waits for it is let go as of any other.
+            first = min(self._now.values(), key=lambda one: one.until)
+            self._now[first.key] = replace(first, until=asked.since)
         return rest if going_on is None else None
 
     def end(self, now: float) -> list[Rest]:
