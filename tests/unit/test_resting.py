@@ -14,6 +14,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
+from tests.property.test_settling import Broker, Client
 
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
@@ -22,13 +23,15 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Runner
+from redrive.consumer.settle import Settler
 from redrive.consumer.turns import Turns
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import Batch, OutRecord, Stored
 from redrive.kafka.log import Committed, Place, Record
 from redrive.retry import Classifier, Reason, RetryConfig
 from redrive.state.offsets import Note, NotedRest, decode, encode
@@ -81,6 +84,7 @@ class World:
         *,
         saver: InMemorySaver | None = None,
         starts: Reservations | None = None,
+        longest_s: float = LONGEST_S,
     ) -> None:
         self.clock = clock
         self.service = Service(clock)
@@ -91,7 +95,7 @@ class World:
         self.starts = starts or Reservations()
         self.starts.cover(0, 0, ahead=100)
         self.starts.stored()
-        self.turns = Turns(in_flight=4, max_crashes=3, suspects_at_once=2, longest_rest_s=LONGEST_S)
+        self.turns = Turns(in_flight=4, max_crashes=3, suspects_at_once=2, longest_rest_s=longest_s)
         answers = _answers(clock)
         graph: Any = StateGraph(State)
         graph.add_node("before", self.service.before).add_node("call", self.service.call)
@@ -365,3 +369,73 @@ def _written(place: Place, records: Sequence[OutRecord]) -> list[Record]:
         Record(place, at, each.key, each.value, tuple(each.headers), 2)
         for at, each in enumerate(mine)
     ]
+
+
+async def test_without_rests_nobody_but_the_refused_run_waits() -> None:
+    async with World(TurnedClock(), longest_s=0.0) as world:
+        await world.give({"after": str(A_DAY_S)})
+        with capture_logs() as logs:
+            await world.give()
+
+        assert world.endings() == [(1, "success")]
+        assert (world.turns.resting, world.noted, logs) == (0, (), [])
+
+
+class Settling:
+    """A settler whose batches are stored at once, and what it hands to the event loop."""
+
+    def __init__(self, broker: Broker, clock: TurnedClock, *, incarnation: int) -> None:
+        self.client: Any = Client(broker)
+        self.broker = broker
+        self.told: list[str] = []
+        self.recalled: list[Note] = []
+        partitions = Partitions(
+            buffer_bytes=2**20, session_timeout_s=30, incarnation=incarnation, clock=clock
+        )
+        self.settler = Settler(
+            self, self, partitions, incarnation=incarnation, transactional=True, clock=clock
+        )
+        self.settler.assigned(self.client, [PLACE])
+
+    def submit(self, batch: Batch) -> None:
+        self.broker.commit(batch)
+        self.settler.report(Stored(batch.number))
+
+    def watch(self) -> None: ...
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self.told += ["deliver"] * len(deliveries)
+
+    def recall(self, notes: Sequence[Note]) -> None:
+        self.told.append("recall")
+        self.recalled += notes
+
+    def part(self, places: object) -> None: ...
+
+    def back(self, places: object) -> None: ...
+
+    def withdraw(self, places: object) -> None: ...
+
+    def settled(self, outcomes: object) -> None: ...
+
+
+@pytest.mark.invariant("P10")
+def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_events() -> None:
+    broker, clock = Broker(), TurnedClock()
+    wall_s = int(clock.now().timestamp())
+    first = Settling(broker, clock, incarnation=1)
+    record = Record(PLACE, 0, None, b"{}", (), 1)
+    first.settler.received([record])
+    first.settler.remember([NotedRest("search", "search.example", wall_s + 30)])
+    first.settler.turn(first.client, gap_s=0.0)
+
+    second = Settling(broker, clock, incarnation=2)
+    second.settler.received([record])
+
+    assert first.recalled == []
+    assert second.told == ["recall", "deliver"]
+    (note,) = second.recalled
+    assert (note.at, note.rests) == (
+        wall_s,
+        (NotedRest("search", "search.example", wall_s + 30),),
+    )

@@ -173,6 +173,8 @@ def _parse(raw: bytes) -> Note:
 
 
 def _put_waits(out: bytearray, note: Note) -> None:
+    if not (note.rests or any(entry.until for entry in note.entries.values())):
+        return
     waits = bytes(_step(entry.until - note.at) for _, entry in sorted(note.entries.items()))
     waits = waits.rstrip(b"\0")
     rests = [rest for rest in _longest_first(note.rests) if rest.until > note.at]
