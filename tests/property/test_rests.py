@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.consumer.outcome import Delivery
+from redrive.consumer.run import Run
+from redrive.consumer.turns import Turns
+from redrive.events import EventHeaders
+from redrive.kafka.log import Place, Record
 from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
+from redrive.testing.stage import event
 
 LONGEST_S = 120.0
 WORKFLOWS = ("a", "b", "c")
@@ -125,3 +131,88 @@ def test_what_goes_on_is_told_for_every_workflow_that_it_concerns() -> None:
     told = [(rest.workflow_id, rest.dependency, rest.until) for rest in rests.going_on(most=2)]
 
     assert told == [("a", "x.example", 30.0), ("twin", "x.example", 30.0), ("b", None, 20.0)]
+
+
+PLACES = (Place("events", 0), Place("events", 1))
+ASKED = {workflow: event({}, workflow_id=workflow) for workflow in WORKFLOWS}
+steps = st.one_of(
+    st.tuples(
+        st.just("event"), st.sampled_from(WORKFLOWS), st.one_of(st.none(), st.integers(1, 200))
+    ),
+    st.tuples(st.just("refused"), st.sampled_from(WORKFLOWS), st.integers(1, 500)),
+    st.tuples(st.just("named"), st.sampled_from(WORKFLOWS), st.sampled_from(HOSTS)),
+    st.tuples(st.just("passes"), st.just(""), st.integers(1, 100)),
+)
+
+
+class Life:
+    """A worker's turns, beside a model that says when nothing of a workflow may start."""
+
+    def __init__(self, in_flight: int) -> None:
+        self.turns = Turns(
+            in_flight=in_flight, max_crashes=3, suspects_at_once=1, longest_rest_s=LONGEST_S
+        )
+        self.model, self.now = Model(), 0.0
+        self.sent: list[Run] = []
+        self.had: list[Run] = []
+
+    def do(self, what: str, workflow: str, detail: int | str | None) -> None:
+        match what, detail:
+            case "event", int() | None:
+                run = _run(len(self.sent), workflow)
+                run.deadline = None if detail is None else self.now + detail
+                self.sent.append(run)
+                self.turns.put(run)
+            case "refused", int(asked_s):
+                host = min(
+                    (host for each, host in self.model.calls if each == workflow), default=None
+                )
+                rest = Rest(workflow, host, self.now, self.now + asked_s, asked_s)
+                self.turns.rests.begin(rest)
+                self.model.asked.append((self.now, asked_s, workflow, host))
+            case "named", str(host):
+                self.turns.rests.calls(workflow, host)
+                self.model.calls.add((workflow, host))
+            case _, int(passed_s):
+                self.pass_by(self.now + passed_s)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let all go that may, each for no time at all."""
+        while (run := self.turns.take(self.now)) is not None:
+            late = run.deadline is not None and run.deadline <= self.now
+            assert late or self.model.holds_until(run.event.workflow_id, self.now) is None
+            self.had.append(run)
+            self.turns.ended(run)
+            self.turns.release(run)
+        for run in self.sent:
+            if run not in self.had:
+                assert self.model.holds_until(run.event.workflow_id, self.now) is not None
+                assert run.deadline is None or run.deadline > self.now
+
+    def pass_by(self, end: float) -> None:
+        """Look whenever something is due, as the worker does, and at no other time."""
+        while (due := self.turns.next_due()) is not None and due <= end:
+            self.now = max(due, self.now)
+            self.go_on()
+        self.now = end
+
+
+@pytest.mark.invariant("P1", "P7", "P8", "P10")
+@given(st.lists(steps, max_size=40), st.integers(1, 3))
+def test_nothing_starts_in_a_rest_and_nobody_waits_past_it_nor_past_its_deadline(
+    story: list[tuple[str, str, int | str | None]], in_flight: int
+) -> None:
+    life = Life(in_flight)
+
+    for step in story:
+        life.do(*step)
+    life.pass_by(life.now + LONGEST_S)
+
+    assert len(life.had) == len(life.sent)
+    assert (life.turns.resting, life.turns.next_due()) == (0, None)
+
+
+def _run(offset: int, workflow: str) -> Run:
+    record = Record(PLACES[offset % 2], offset, None, b"", (), None)
+    return Run(Delivery(record, epoch=1), ASKED[workflow], EventHeaders(), f"thread-{offset}")
