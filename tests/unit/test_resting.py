@@ -439,3 +439,14 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
         wall_s,
         (NotedRest("search", "search.example", wall_s + 30),),
     )
+
+
+@pytest.mark.invariant("P7", "P10")
+async def test_a_service_that_is_gone_for_a_day_meets_one_run_at_a_time() -> None:
+    async with World(TurnedClock()) as world:
+        for _ in range(10):
+            await world.give({"after": str(A_DAY_S)})
+        for _ in range(5):
+            await world.turn(110)
+
+        assert [at for at, _ in world.service.calls] == [0, 110, 220, 330, 440, 550]

@@ -233,10 +233,15 @@ def test_a_day_holds_others_no_longer_than_the_longest_rest() -> None:
     rest(waiting, "limited", until=86_400.0)
     told.due = 86_400.0
     waiting.hold(told, until=told.due)
-    waiting.put(run(1, workflow="limited"))
+    for offset in (1, 2, 3):
+        waiting.put(run(offset, workflow="limited"))
 
+    assert taken(waiting, 109.9) == []
+    # One goes first, to see whether the service has come back.
+    assert waiting.next_due() == 110.0
+    assert taken(waiting, 110.0) == [1]
     assert taken(waiting, 119.9) == []
-    assert taken(waiting, 120.0) == [1]
+    assert taken(waiting, 120.0) == [2, 3]
     assert taken(waiting, 86_399.0) == []
     assert taken(waiting, 86_400.0) == [0]
 
@@ -332,3 +337,36 @@ def test_what_a_rest_has_parked_is_forgotten_with_it() -> None:
 
     assert taken(waiting, 20.0) == [0, 1, 2]
     assert waiting.next_due() is None
+
+
+@pytest.mark.invariant("P7", "P10")
+def test_when_the_one_that_goes_first_is_refused_the_others_rest_on() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=86_400.0)
+    for offset in range(3):
+        waiting.put(run(offset, workflow="limited"))
+    assert taken(waiting, 110.0) == [0]
+
+    rest(waiting, "limited", until=86_400.0, since=112.0)
+
+    assert taken(waiting, 221.9) == []
+    assert taken(waiting, 222.0) == [1]
+    assert taken(waiting, 232.0) == [2]
+
+
+def test_a_run_that_comes_too_late_is_not_the_one_that_goes_first() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=86_400.0)
+    waiting.put(run(0, workflow="limited", deadline=110.0))
+    waiting.put(run(1, workflow="limited"))
+
+    assert taken(waiting, 110.0) == [0, 1]
+
+
+def test_nobody_goes_first_where_the_service_said_when_it_comes_back() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=120.0)
+    waiting.put(run(0, workflow="limited"))
+
+    assert taken(waiting, 119.9) == []
+    assert taken(waiting, 120.0) == [0]

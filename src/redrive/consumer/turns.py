@@ -73,17 +73,18 @@ class Turns:
     def end_rests(self, now: float) -> list[Rest]:
         """Let go on what waited for rests that are over, and return these, each once."""
         ended = self.rests.end(now)
-        for rest in ended:
+        opened = self.rests.open(now)
+        for rest in (*ended, *opened):
             # Each goes before what is there: the first one last.
             for group in reversed(self._parked.pop(rest.key, {})):
                 self._lanes.let_go(group)
-        if ended:
+        if ended or opened:
             self._deadlines.drop(lambda late: late[0] not in self._parked)
         return ended
 
     def next_due(self) -> float | None:
         """Return when something will be due, or None when nothing waits for its time."""
-        dues = (self.rests.next_end, self._held.next_due, self._deadlines.next_due)
+        dues = (self.rests.next_change, self._held.next_due, self._deadlines.next_due)
         return min((due for due in dues if due is not None), default=None)
 
     def rests_until(self, workflow_id: str) -> float | None:
@@ -123,17 +124,17 @@ class Turns:
                 if self._taken:
                     return None
                 self._alone = True
-                return self._took(self._lonely.popleft())
+                return self._took(self._lonely.popleft(), now)
             run = self._candidate(now)
             if run is None:
                 return None
             if self.is_condemned(run) or not run.crashes:
-                return self._took(run)
+                return self._took(run, now)
             if run.crashes == self._max_crashes - 1:
                 self._lonely.append(run)
             elif self._suspects < self._suspects_at_once:
                 self._suspects += 1
-                return self._took(run)
+                return self._took(run, now)
             else:
                 self._aside.append(run)
         return None
@@ -163,9 +164,12 @@ class Turns:
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
 
-    def _took(self, run: Run) -> Run:
+    def _took(self, run: Run, now: float) -> Run:
         self._taken.add(run)
         self._resting.discard(run)
+        # One that is only told that it comes too late learns nothing of the service.
+        if not (self.is_condemned(run) or (run.deadline is not None and run.deadline <= now)):
+            self.rests.started(run.event.workflow_id)
         return run
 
     def _candidate(self, now: float) -> Run | None:
@@ -194,7 +198,7 @@ class Turns:
         if not run.delivery.starts.has_room(run.delivery.offset):
             self._full = True
             return _FULL
-        rest = self.rests.of(run.event.workflow_id)
+        rest = self.rests.holds(run.event.workflow_id)
         if rest is None or (run.deadline is not None and run.deadline <= now):
             return None
         self._resting.add(run)
@@ -207,7 +211,7 @@ class Turns:
     def _waits_until(self, run: Run, now: float) -> float | None:
         """Return when it may start, or comes too late; None when it may start now."""
         until = run.due or now
-        rest = self.rests.of(run.event.workflow_id)
+        rest = self.rests.holds(run.event.workflow_id)
         if rest is None:
             self._resting.discard(run)
         else:
