@@ -426,7 +426,7 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
     first = Settling(broker, clock, incarnation=1)
     record = Record(PLACE, 0, None, b"{}", (), 1)
     first.settler.received([record])
-    first.settler.remember([NotedRest("search", "search.example", wall_s + 30)])
+    first.settler.remember([NotedRest("search", "search.example", wall_s + 30, 86_400)])
     first.settler.turn(first.client, gap_s=0.0)
 
     second = Settling(broker, clock, incarnation=2)
@@ -437,7 +437,7 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
     (note,) = second.recalled
     assert (note.at, note.rests) == (
         wall_s,
-        (NotedRest("search", "search.example", wall_s + 30),),
+        (NotedRest("search", "search.example", wall_s + 30, 86_400),),
     )
 
 
@@ -450,3 +450,28 @@ async def test_a_service_that_is_gone_for_a_day_meets_one_run_at_a_time() -> Non
             await world.turn(110)
 
         assert [at for at, _ in world.service.calls] == [0, 110, 220, 330, 440, 550]
+
+
+@pytest.mark.invariant("P7", "P10")
+async def test_a_restart_remembers_for_how_long_the_service_wants_to_be_left_alone() -> None:
+    clock = TurnedClock()
+    async with World(clock, longest_s=50.0) as first:
+        await first.give({"after": str(A_DAY_S)})
+        note = Note(1, 1, at=int(clock.now().timestamp()), rests=tuple(first.noted))
+    clock.advance(30.5)
+
+    noted = decode(encode(note))
+    assert noted is not None
+    async with World(clock, longest_s=50.0) as second:
+        second.intake.recall([noted])
+        await second.give(within_s=5)
+        for _ in range(2):
+            await second.give()
+        await second.turn(14.5)
+        calls = [at for at, _ in second.service.calls]
+        await second.turn(5)
+
+    # Counted from the first refusal, and again one goes first.
+    assert calls == [45.0]
+    assert [at for at, _ in second.service.calls] == [45.0, 50.0]
+    assert "86400 s" in letter_of(second.finished[0]).error.message

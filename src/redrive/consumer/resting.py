@@ -73,13 +73,12 @@ class Resting:
             written_s = min(float(note.at), wall_s)
             for noted in note.rests:
                 since = now - (wall_s - written_s)
-                asked_s = float(noted.until - note.at)
                 asked = Rest(
                     noted.workflow_id,
                     noted.dependency,
                     since=since,
-                    until=since + asked_s,
-                    asked_s=asked_s,
+                    until=since + noted.until - note.at,
+                    asked_s=noted.asked_s,
                 )
                 self._begin(asked, now)
         if len(self._rests):
@@ -97,7 +96,7 @@ class Resting:
             run.rest = self._rests.at(run.event.workflow_id, run.deadline)
 
     def _begin(self, asked: Rest, now: float) -> None:
-        rest = self._rests.begin(asked)
+        rest = self._rests.begin(asked, now=now)
         if rest is not None and rest.until > now:
             log.warning(
                 "workflow.rests",
@@ -111,7 +110,12 @@ class Resting:
         wall_s = self._clock.now().timestamp()
         self._remember(
             [
-                NotedRest(rest.workflow_id, rest.dependency, math.ceil(wall_s + rest.until - now))
+                NotedRest(
+                    rest.workflow_id,
+                    rest.dependency,
+                    until=math.ceil(wall_s + rest.until - now),
+                    asked_s=math.ceil(rest.asked_s),
+                )
                 for rest in self._rests.going_on(most=MAX_RESTS)
             ]
         )

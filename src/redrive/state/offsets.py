@@ -14,8 +14,9 @@ and, where something waits (a note of an earlier version ends before):
     varint     when it was written, in seconds since 1970
     varint, n  how many of the entries have a wait, from the first on, then a byte for each: how
                long its event waits from then on (0: it does not), in the steps of `_STEPS_S`
-    varint     how many rests, then for each: a byte, how long it lasts, in the same steps; length
-               and UTF-8 text of the workflow's id; the same of the dependency (0: it has none)
+    varint     how many rests, then for each: a byte, how long it lasts, in the same steps; varint,
+               for how many seconds it was asked; length and UTF-8 text of the workflow's id; the
+               same of the dependency (0: it has none)
 
 What stands behind that is passed by: later versions append there, so that workers of both can
 follow each other on a partition. Another digit is only for what cannot be read so.
@@ -84,12 +85,14 @@ class Entry:
 class NotedRest:
     """That nothing of a workflow was to start before `until` (whole seconds since 1970).
 
-    `dependency` is the service that asked for it, if that is known.
+    `dependency` is the service that asked for it, if that is known, and `asked_s` for how many
+    seconds: it may want longer than others are held back.
     """
 
     workflow_id: str
     dependency: str | None
     until: int
+    asked_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,7 @@ def _longest_first(rests: Iterable[NotedRest]) -> list[NotedRest]:
 
 def _rest(rest: NotedRest, at: int) -> bytes:
     out = bytearray((_step(rest.until - at),))
+    _put(out, rest.asked_s)
     for text in (rest.workflow_id, rest.dependency or ""):
         raw = text.encode("utf-8", "replace")
         _put(out, len(raw))
@@ -217,10 +221,10 @@ def _take_waits(numbers: _Reader, entries: dict[int, Entry]) -> tuple[int, tuple
         entries[offset] = replace(entry, until=at + _STEPS_S[step] if step else 0)
     rests = []
     for _ in range(numbers.take()):
-        (step,) = numbers.take_bytes(1)
+        (step,), asked_s = numbers.take_bytes(1), numbers.take()
         texts = [numbers.take_bytes(numbers.take()).decode("utf-8") for _ in range(2)]
         if step:
-            rests.append(NotedRest(texts[0], texts[1] or None, at + _STEPS_S[step]))
+            rests.append(NotedRest(texts[0], texts[1] or None, at + _STEPS_S[step], asked_s))
     is_empty = not (rests or any(waits[: len(entries)]))
     return 0 if is_empty else at, tuple(_longest_first(rests))
 

@@ -90,20 +90,24 @@ class Rests:
         self._calls[workflow_id] = (*others, dependency)[-MOST_DEPENDENCIES:]
         _bound(self._calls, MOST_WORKFLOWS)
 
-    def begin(self, asked: Rest) -> Rest | None:
+    def begin(self, asked: Rest, *, now: float | None = None) -> Rest | None:
         """Let a rest begin, as long as it may be; one that goes on is never made shorter.
+
+        Args:
+            asked: What was asked for.
+            now: The time, where it was asked for earlier.
 
         Returns:
             The rest, if none of this dependency or workflow was going on; else None.
         """
         if asked.dependency is not None:
             self.calls(asked.workflow_id, asked.dependency)
-        until = min(asked.until, asked.since + self._longest_s)
+        until = min(asked.until, (asked.since if now is None else now) + self._longest_s)
         going_on = self._now.get(asked.key)
         if until <= asked.since or (going_on is not None and until <= going_on.until):
             return None
         since = asked.since if going_on is None else going_on.since
-        first_at = until - self._ahead_s if until < asked.until else None
+        first_at = until - self._ahead_s if asked.asked_s > self._longest_s else None
         rest = replace(asked, since=since, until=until, first_at=first_at)
         self._now[rest.key] = rest
         if len(self._now) > MOST_RESTS:
