@@ -199,6 +199,19 @@ SLOW = Row(
             Query(of(m.NEXT_DUE), "{{instance}}"),
         ),
         lines(
+            "Runs that rest",
+            m.RESTING,
+            COUNT,
+            Query(of(m.RESTING), "{{instance}}"),
+            more="The log names the service: `workflow.rests`.",
+        ),
+        lines(
+            "Rests",
+            m.RESTS,
+            COUNT,
+            Query(of(m.RESTS), "{{instance}}"),
+        ),
+        lines(
             "Threads that stand still",
             m.STILL,
             SECONDS,

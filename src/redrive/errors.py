@@ -23,6 +23,7 @@
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
+    ├── RestExpiredError         it passed while the run waited for a service's rest to end
     ├── AttemptTimeoutError      one attempt took longer than it may
     ├── IdleTimeoutError         no node of an attempt moved for too long
     ├── StuckNodeError           a node goes on after its end: exit code 75
@@ -35,6 +36,7 @@ An error that ends an attempt says so on its class: `__redrive_kind__` and `__re
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "RateLimitedError",
     "RecordError",
     "RedriveError",
+    "RestExpiredError",
     "ResultError",
     "SettingsError",
     "SkippedNodeError",
@@ -142,13 +145,21 @@ class RateLimitedError(TransientError):
     Args:
         message: What was limited, and by whom.
         retry_after: Seconds to wait at least, or None when the service did not say.
+        dependency: The service, as a host or a name: other workflows that call it rest as well.
     """
 
     __redrive_kind__: ClassVar[str] = "rate_limited"
 
-    def __init__(self, message: str = "rate limited", *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "rate limited",
+        *,
+        retry_after: float | None = None,
+        dependency: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.__redrive_dependency__ = dependency
 
 
 class PermanentError(RedriveError):
@@ -296,6 +307,46 @@ class DeadlineError(RedriveError):
 
     def __init__(self, message: str = "the run's deadline passed while it ran") -> None:
         super().__init__(message)
+
+
+class RestExpiredError(RedriveError):
+    """The run's deadline passed while a service had asked that nothing of its workflow starts.
+
+    Args:
+        dependency: The service, or None where the failure of the run that it refused named none.
+        workflow_id: The workflow of the run that was refused.
+        event_id: That run's event, or None where it is not known any more.
+        asked_s: For how long the service wanted to be left alone, in seconds.
+        until: Until when runs that call it were held back.
+    """
+
+    __redrive_kind__: ClassVar[str] = "timeout"
+    __redrive_reason__: ClassVar[str] = "expired_resting"
+
+    def __init__(
+        self,
+        *,
+        dependency: str | None,
+        workflow_id: str,
+        event_id: str | None,
+        asked_s: float,
+        until: datetime,
+    ) -> None:
+        who = dependency or "a service that its workflow calls"
+        super().__init__(
+            f"the deadline passed while the run was held back: {who} had refused a run of workflow "
+            f"{workflow_id!r} with a rate limit and asked for a wait of {asked_s:.10g} s, so "
+            f"nothing that calls it was to start before {until:%Y-%m-%dT%H:%M:%SZ} (bounded by "
+            "retry.longest_rest); drive the letter again once the service answers"
+        )
+        if event_id is not None:
+            # Not in the message: equal causes have equal messages, also after a restart.
+            self.add_note(f"the run that was refused is that of event {event_id}")
+        self.dependency = dependency
+        self.workflow_id = workflow_id
+        self.event_id = event_id
+        self.asked_s = asked_s
+        self.until = until
 
 
 class AttemptTimeoutError(RedriveError):

@@ -132,6 +132,11 @@ class RetrySettings(BaseModel):
     total_limit: Duration | None = Field(
         None, description="No retry begins later than this after the first attempt began."
     )
+    longest_rest: Duration = Field(
+        timedelta(seconds=120),
+        description="For how long at most a Retry-After holds back other runs than the one that it "
+        "was told; 0 holds back none.",
+    )
     max_crashes: int = Field(
         3,
         ge=1,

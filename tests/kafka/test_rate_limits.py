@@ -1,4 +1,4 @@
-"""A service says: not before five seconds. Nothing of that workflow starts before; others do."""
+"""A service says: not before five seconds, or not before a day. Whom that holds back."""
 
 import http.server
 import json
@@ -7,16 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.kafka.dlq_commands import letters, run
 
+from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
+from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
+from redrive.testing.worker import wait_until
 
 RETRY_AFTER_S = 5
 IN_FLIGHT = 8
 # From the reading of an answer to the worker's judgement of the attempt.
 JUDGING_S = 0.5
+A_DAY_S = 86_400
+LONGEST_REST_S = 20
 
 
 class Service(http.server.ThreadingHTTPServer):
@@ -34,19 +41,41 @@ class Service(http.server.ThreadingHTTPServer):
             return self.opens_at - time.monotonic()
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    server: Service
-
-    def do_GET(self) -> None:
-        wait_s = self.server.seconds_to_wait()
-        self.send_response(429 if wait_s > 0 else 200)
-        if wait_s > 0:
-            self.send_header("Retry-After", str(RETRY_AFTER_S))
+class Quiet(http.server.BaseHTTPRequestHandler):
+    def answer(self, retry_after: str | None) -> None:
+        self.send_response(200 if retry_after is None else 429)
+        if retry_after is not None:
+            self.send_header("Retry-After", retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+class Answer(Quiet):
+    server: Service
+
+    def do_GET(self) -> None:
+        self.answer(str(RETRY_AFTER_S) if self.server.seconds_to_wait() > 0 else None)
+
+
+class AsAsked(Quiet):
+    """Refuses who asks for it, and nobody else."""
+
+    def do_GET(self) -> None:
+        (after,) = parse_qs(urlsplit(self.path).query).get("after", [None])
+        self.answer(after)
+
+
+@pytest.fixture
+def obedient() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), AsAsked) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -97,3 +126,90 @@ def test_a_rate_limit_holds_back_its_workflow_until_its_retry_after_and_no_other
     verdict = judge(gather(stage.bootstrap_servers, stage.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": 60}
+
+
+def diary(stage: Stage) -> list[dict[str, object]]:
+    file = stage.folder / "diary.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def answers(stage: Stage) -> list[WorkflowResultEvent]:
+    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+    return [WorkflowResultEvent.from_bytes(record.value) for record in records]
+
+
+def wait_for_answers(stage: Stage, count: int) -> None:
+    wait_until(
+        lambda: len(answers(stage)) >= count,
+        timeout_s=60,
+        what=f"{count} answers",
+        every_s=0.3,
+        progress=lambda: len(answers(stage)),
+    )
+
+
+@pytest.mark.invariant("P1", "P6", "P7", "P8", "P10")
+def test_a_day_holds_one_run_over_a_restart_and_who_expires_meanwhile_can_be_driven_again(
+    make_stage: Callable[..., Stage], obedient: str
+) -> None:
+    stage = make_stage(
+        partitions=1,
+        SERVICE=f"http://{obedient}",
+        REDRIVE_RETRY__LONGEST_REST=str(LONGEST_REST_S),
+        REDRIVE_CHECKPOINTS__URL="none",
+    )
+    shutil.copy(Path(__file__).parent / "agents" / "limited.py", stage.folder)
+    graphs = ("--graph", "limited=limited:limited", "--graph", "free=limited:free")
+    refused = event({"name": "refused", "after": str(A_DAY_S)}, workflow_id="limited")
+
+    with stage.worker("--worker-id", "w1", *graphs).running() as worker:
+        worker.wait_for("partition.assigned")
+        stage.send([refused])
+        rests = worker.wait_for("workflow.rests")
+        # Its ending goes with a commit that remembers what has happened before it.
+        stage.send([event({"name": "free-0"}, workflow_id="free")])
+        wait_for_answers(stage, 1)
+        worker.kill()
+
+        worker.start()
+        again = worker.wait_for("workflow.rests")
+        soon = str(round((time.time() + 2) * 1000))
+        late = [event({"name": f"late-{i}"}, workflow_id="limited") for i in range(3)]
+        stage.send(late, headers={"redrive-deadline": soon})
+        stage.send(event({"name": f"patient-{i}"}, workflow_id="limited") for i in range(3))
+        stage.send(event({"name": f"free-{i}"}, workflow_id="free") for i in range(1, 4))
+        wait_for_answers(stage, 10)
+        code, out, error = run(stage, "redrive", "--reason", "expired_resting", "--yes")
+        assert code == 0, out + error
+        wait_for_answers(stage, 13)
+        assert worker.stop() == 0
+
+    assert (rests["dependency"], rests["asked_s"]) == (obedient, A_DAY_S)
+    assert (again["dependency"], again["workflow_id"]) == (obedient, "limited")
+    lines = diary(stage)
+    (said,) = [float(str(line["at"])) for line in lines if line["what"] == "answered 429"]
+    began = {line["name"]: float(str(line["at"])) for line in lines if line["what"] == "began"}
+    first, *others = sorted(began[f"patient-{i}"] for i in range(3))
+    # One goes first, a tenth before the end. Notes tell whole seconds: never earlier ones.
+    assert first >= said + 0.9 * LONGEST_REST_S
+    assert min(others) >= said + LONGEST_REST_S
+    assert [line["name"] for line in lines if line["what"] == "began"].count("refused") == 1
+
+    given_up = letters(stage)
+    assert {letter.reason.value for letter in given_up} == {"expired_resting"}
+    assert {letter.original_event["event_id"] for letter in given_up if letter.original_event} == {
+        each.event_id for each in late
+    }
+    assert len({letter.fingerprint for letter in given_up}) == 1
+    for letter in given_up:
+        assert obedient in letter.error.message
+        assert "before 20" in letter.error.message
+    told = {answer.correlation_id: answer.status.value for answer in answers(stage)}
+    assert {told[each.event_id] for each in late} == {"success"}
+    assert refused.event_id not in told
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    waiting = (refused.event_id, "is committed at 0", "its note still speaks of offsets")
+    assert [f for f in verdict.findings if not any(known in f for known in waiting)] == []
+    assert verdict.results == {"success": 10, "error": 3}
+    assert verdict.letters == {"expired_resting": 3}

@@ -1,5 +1,8 @@
 """The ledger against a naive model, and its note against its limits."""
 
+import base64
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from redrive.state.offsets import (
     WINDOW,
     Entry,
     Note,
+    NotedRest,
     decode,
     encode,
 )
@@ -35,6 +39,82 @@ def test_a_note_comes_back_as_it_was_written(note: Note) -> None:
     assert decode(encode(note)) == note
 
 
+NOW = 1_790_000_000
+waiting = st.dictionaries(
+    st.integers(0, WINDOW - 1), st.integers(1, 40 * 86_400), min_size=1, max_size=MAX_ENTRIES
+)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+noted_rests = st.lists(
+    st.builds(
+        NotedRest,
+        names,
+        st.one_of(st.none(), names.filter(bool)),
+        until=st.integers(NOW + 1, NOW + 200),
+        asked_s=st.integers(1, 366 * 86_400),
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.invariant("P10")
+@given(waiting, noted_rests)
+def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
+    waits: dict[int, int], rests: list[NotedRest]
+) -> None:
+    entries = {at: Entry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
+
+    found = decode(encode(Note(1, 1, 0, 0, entries, NOW, tuple(rests))))
+
+    assert found is not None
+    assert found.at == NOW
+    for at, wait_s in waits.items():
+        assert wait_s <= found.entries[at].until - NOW <= 1.07 * wait_s + 1
+    asked = sorted(rests, key=lambda rest: rest.until, reverse=True)
+    for rest, was in zip(found.rests, asked, strict=True):
+        assert rest == replace(was, until=rest.until)
+        assert was.until <= rest.until <= was.until + 13
+
+
+@given(notes, waiting, noted_rests)
+def test_the_version_before_passes_by_what_it_does_not_know(
+    note: Note, waits: dict[int, int], rests: list[NotedRest]
+) -> None:
+    more = {at: Entry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
+    bare = {at: Entry(failed=1) for at in waits}
+    plain = Note(note.incarnation, note.settle, note.finished, note.reserved, bare)
+    now = Note(note.incarnation, note.settle, note.finished, note.reserved, more, NOW, tuple(rests))
+
+    old, new = _raw(encode(plain)), _raw(encode(now))
+
+    # That version reads as far as its own notes went, and no further.
+    assert new.startswith(old)
+    assert decode(encode(plain)) == plain
+
+
+def _raw(text: str) -> bytes:
+    return base64.b64decode(text[1:] + "=" * (-(len(text) - 1) % 4))
+
+
+def test_waits_and_rests_that_are_over_are_not_written() -> None:
+    over = Note(
+        1, 1, 0, 0, {3: Entry(failed=1, until=NOW)}, NOW, (NotedRest("a", None, NOW - 5, 9),)
+    )
+
+    assert encode(over) == encode(Note(1, 1, 0, 0, {3: Entry(failed=1)}))
+
+
+def test_of_rests_that_do_not_all_fit_the_longest_are_written() -> None:
+    rests = [NotedRest(f"workflow-{i}", "x" * 200, NOW + i, i) for i in range(1, 31)]
+    long = NotedRest("w" * 4_000, None, NOW + 100, 100)
+
+    found = decode(encode(Note(1, 1, 1 << (WINDOW - 1), 0, {}, NOW, (*rests, long))))
+
+    assert found is not None
+    told = [rest.until - NOW for rest in found.rests]
+    assert told == list(range(30, 30 - len(told), -1))
+    assert len(told) > 3
+
+
 @pytest.mark.invariant("P3", "P11")
 @given(
     finished=st.integers(0, 2**WINDOW - 1),
@@ -45,9 +125,12 @@ def test_the_fullest_note_stays_below_its_limit(
     finished: int, counts: tuple[int, int], spread: int
 ) -> None:
     full = finished | 1 << (WINDOW - 1)
-    known = {i * spread: Entry(*counts, started=True) for i in range(MAX_ENTRIES)}
+    known = {
+        i * spread: Entry(*counts, started=True, until=NOW + 86_400) for i in range(MAX_ENTRIES)
+    }
+    rests = tuple(NotedRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
 
-    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known))
+    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests))
 
     assert len(text) <= MAX_NOTE_CHARS
     assert text.isascii()

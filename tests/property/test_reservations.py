@@ -10,6 +10,8 @@ from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
 
+NOW = 1_790_000_000
+
 
 @pytest.mark.invariant("P5", "P11")
 @given(
@@ -107,3 +109,34 @@ def test_a_clean_stop_leaves_failures_and_no_suspicion() -> None:
     note = snapshot.note(incarnation=1, settle=2)
     assert history_after_death(note, snapshot.offset, end=3) == {0: Entry(failed=1)}
     assert not ledger.starts.start(1)
+
+
+@pytest.mark.invariant("P10")
+def test_a_restart_remembers_until_when_an_event_waits_unless_it_was_running() -> None:
+    ledger = PartitionLedger(epoch=1, committed=0)
+    for offset in range(2):
+        ledger.receive(offset)
+    ledger.snapshot()
+    ledger.starts.stored()
+    for offset in range(2):
+        assert ledger.starts.start(offset)
+        ledger.starts.failed(offset, until=NOW + 50)
+    ledger.starts.start(1)
+
+    snapshot = ledger.snapshot()
+
+    assert snapshot is not None
+    note = decode(encode(snapshot.note(incarnation=1, settle=2, at=NOW)))
+    assert note is not None
+    assert history_after_death(note, 0, end=2, now=NOW + 20) == {
+        0: Entry(failed=1, until=NOW + 50),
+        1: Entry(failed=1, crashes=1),
+    }
+
+
+def test_a_clock_that_was_ahead_makes_no_wait_longer() -> None:
+    note = decode(encode(Note(1, 1, 0, 0, {0: Entry(failed=1, until=NOW + 50)}, NOW)))
+
+    assert note is not None
+    known = history_after_death(note, 0, end=1, now=NOW - 3_600)
+    assert known == {0: Entry(failed=1, until=NOW - 3_600 + 50)}

@@ -21,6 +21,7 @@ from redrive.errors import RecordError
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.kafka.log import Place, Record
 from redrive.state.reservations import Reservations
+from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
@@ -120,7 +121,8 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
     intake = intake_of(
         answers_of(Answers), BuggyRunner(), finished.append, turns=turns, clock=clock
     )
-    turns.cool("fates", until=clock.monotonic() + 600)
+    now = clock.monotonic()
+    turns.rests.begin(Rest("fates", None, since=now, until=now + 600, asked_s=600))
     late = round((clock.now().timestamp() + 5) * 1000)
     headers = (("redrive-deadline", str(late).encode()),)
     record = Record(PLACE, 0, None, event({}).to_bytes(), headers, None)

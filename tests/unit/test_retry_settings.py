@@ -154,6 +154,7 @@ def test_what_a_graph_gives_replaces_the_general_key_and_no_other() -> None:
 
 def test_a_graph_may_have_every_key_of_retries_that_concerns_it_alone() -> None:
     assert set(GraphRetrySettings.model_fields) == set(RetrySettings.model_fields) - {
+        "longest_rest",
         "max_crashes",
         "rules",
     }

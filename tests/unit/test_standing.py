@@ -16,6 +16,7 @@ from redrive.consumer.runner import Again, Step
 from redrive.consumer.standing import PartitionStanding
 from redrive.consumer.turns import Turns
 from redrive.kafka.log import Committed, Place, Record
+from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
@@ -102,7 +103,8 @@ async def settle_down() -> None:
 
 async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
     clock = TurnedClock()
-    runner, turns = Scripted(clock), Turns(in_flight=1, max_crashes=3, suspects_at_once=1)
+    runner = Scripted(clock)
+    turns = Turns(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
     intake = intake_of(answers_of(Answers), runner, lambda _: None, turns=turns, clock=clock)
     record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
     given = Delivery(record, 1, covered())
@@ -121,7 +123,7 @@ async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
             await settle_down()
             clock.advance(1.0)
             told.append(intake.moved(PLACE, 0))
-        turns.cool("fates", until=500.0)
+        turns.rests.begin(Rest("fates", None, since=33.0, until=500.0, asked_s=467.0))
         told.append(intake.moved(PLACE, 0))
         intake.settled([Outcome(given, Ending.SUCCEEDED)])
         told.append(intake.moved(PLACE, 0))

@@ -1,4 +1,4 @@
-"""Whose turn it is: order, due times, cooling, suspicion."""
+"""Whose turn it is: order, due times, rests, suspicion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from redrive.events import EventHeaders
 from redrive.kafka.log import Place, Record
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
+from redrive.state.rests import Rest
 from redrive.testing.stage import event
 
 PLACE = Place("events", 0)
@@ -25,6 +26,7 @@ def run(
     crashes: int = 0,
     deadline: float | None = None,
     starts: Reservations | None = None,
+    due: float | None = None,
 ) -> Run:
     record = Record(PLACE, offset, None, b"", (), None)
     return Run(
@@ -34,11 +36,20 @@ def run(
         thread_id=f"thread-{offset}",
         deadline=deadline,
         crashes=crashes,
+        due=due,
     )
 
 
 def turns(*, in_flight: int = 10, suspects_at_once: int = 2) -> Turns:
     return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=suspects_at_once)
+
+
+def rest(
+    waiting: Turns, workflow: str, *, until: float, dependency: str | None = None, since: float = 0
+) -> None:
+    """Let a run of the workflow be told to come back then."""
+    asked_s = until - since
+    waiting.rests.begin(Rest(workflow, dependency, since=since, until=until, asked_s=asked_s))
 
 
 def taken(waiting: Turns, now: float = 0.0) -> list[int]:
@@ -72,13 +83,13 @@ def test_what_is_due_comes_before_what_is_new_and_never_early() -> None:
     assert taken(waiting, 5.0) == [0]
 
 
-def test_a_workflow_that_cools_down_rests_and_others_go_on() -> None:
+def test_a_workflow_rests_and_others_go_on() -> None:
     waiting, held = turns(), run(0, workflow="limited")
     waiting.put(held)
     waiting.take(0.0)
     waiting.ended(held)
     waiting.hold(held, until=1.0)
-    waiting.cool("limited", until=5.0)
+    rest(waiting, "limited", until=5.0)
     for offset in (1, 2):
         waiting.put(run(offset, workflow="limited"))
     waiting.put(run(3, workflow="free"))
@@ -90,17 +101,17 @@ def test_a_workflow_that_cools_down_rests_and_others_go_on() -> None:
 
 def test_the_longer_of_two_waits_holds() -> None:
     waiting = turns()
-    waiting.cool("limited", until=5.0)
-    waiting.cool("limited", until=3.0)
+    rest(waiting, "limited", until=5.0)
+    rest(waiting, "limited", until=3.0)
     waiting.put(run(0, workflow="limited"))
 
     assert taken(waiting, 4.0) == []
     assert taken(waiting, 5.0) == [0]
 
 
-def test_one_that_cools_longer_than_it_is_wanted_has_its_turn_at_its_deadline() -> None:
+def test_one_that_rests_longer_than_it_is_wanted_has_its_turn_at_its_deadline() -> None:
     waiting = turns()
-    waiting.cool("limited", until=50.0)
+    rest(waiting, "limited", until=50.0)
     waiting.put(run(0, workflow="limited", deadline=10.0))
 
     assert taken(waiting, 0.0) == []
@@ -181,7 +192,7 @@ def test_a_suspect_that_was_set_aside_rests_with_its_workflow() -> None:
     for new in (first, second):
         waiting.put(new)
     assert taken(waiting) == [0]
-    waiting.cool("limited", until=100.0)
+    rest(waiting, "limited", until=100.0)
     waiting.ended(first)
 
     assert taken(waiting, 1.0) == []
@@ -211,3 +222,151 @@ def test_who_found_no_room_has_its_turn_once_there_is_some() -> None:
     waiting.release(owner)
 
     assert taken(waiting) == [0]
+
+
+@pytest.mark.invariant("P7")
+def test_a_day_holds_others_no_longer_than_the_longest_rest() -> None:
+    waiting, told = turns(), run(0, workflow="limited")
+    waiting.put(told)
+    waiting.take(0.0)
+    waiting.ended(told)
+    rest(waiting, "limited", until=86_400.0)
+    told.due = 86_400.0
+    waiting.hold(told, until=told.due)
+    for offset in (1, 2, 3):
+        waiting.put(run(offset, workflow="limited"))
+
+    assert taken(waiting, 109.9) == []
+    # One goes first, to see whether the service has come back.
+    assert waiting.next_due() == 110.0
+    assert taken(waiting, 110.0) == [1]
+    assert taken(waiting, 119.9) == []
+    assert taken(waiting, 120.0) == [2, 3]
+    assert taken(waiting, 86_399.0) == []
+    assert taken(waiting, 86_400.0) == [0]
+
+
+@pytest.mark.invariant("P10")
+def test_a_workflow_rests_with_a_dependency_that_its_own_runs_have_named_and_no_other_does() -> (
+    None
+):
+    waiting = turns()
+    waiting.rests.calls("twin", "api.example")
+    rest(waiting, "limited", until=10.0, dependency="api.example")
+    for offset, workflow in enumerate(("limited", "twin", "stranger")):
+        waiting.put(run(offset, workflow=workflow))
+
+    assert taken(waiting, 1.0) == [2]
+    waiting.rests.calls("stranger", "api.example")
+    waiting.put(run(3, workflow="stranger"))
+    assert taken(waiting, 2.0) == []
+    assert waiting.resting == 3
+    assert taken(waiting, 10.0) == [0, 1, 3]
+    assert waiting.resting == 0
+
+
+def test_an_event_that_was_told_to_wait_before_a_restart_waits_for_its_time_and_holds_nobody() -> (
+    None
+):
+    waiting = turns()
+    waiting.put(run(0, due=30.0))
+    waiting.put(run(1))
+
+    assert taken(waiting, 0.0) == [1]
+    assert (waiting.next_due(), waiting.resting) == (30.0, 0)
+    assert taken(waiting, 30.0) == [0]
+
+
+def test_what_goes_with_its_partition_rests_no_more() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=10.0)
+    for offset, deadline in enumerate((None, 5.0)):
+        waiting.put(run(offset, workflow="limited", deadline=deadline))
+    assert taken(waiting, 1.0) == []
+    assert waiting.resting == 2
+
+    waiting.drop(PLACE, lambda _: True)
+
+    assert waiting.resting == 0
+    assert taken(waiting, 10.0) == []
+
+
+@pytest.mark.invariant("P7", "P11")
+def test_more_that_rest_than_may_have_started_delay_nobody_and_each_is_told_at_its_deadline() -> (
+    None
+):
+    waiting = turns(in_flight=2 * MAX_ENTRIES)
+    rest(waiting, "limited", until=100.0)
+    late = [run(n, workflow="limited", deadline=10.0 + n % 5) for n in range(MAX_ENTRIES + 50)]
+    for each in late:
+        waiting.put(each)
+    waiting.put(run(1000))
+
+    assert taken(waiting, 0.0) == [1000]
+    told: list[int] = []
+    while (due := waiting.next_due()) is not None and due < 100.0:
+        now = taken(waiting, due)
+        assert {late[offset].deadline for offset in now} == {due}
+        told += now
+        for offset in now:
+            waiting.ended(late[offset])
+            waiting.release(late[offset])
+    assert sorted(told) == list(range(MAX_ENTRIES + 50))
+
+
+@pytest.mark.invariant("P8")
+def test_a_rest_that_grows_longer_makes_nobody_wait_past_its_deadline() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=20.0)
+    waiting.put(run(0, workflow="limited", deadline=30.0))
+    assert taken(waiting, 0.0) == []
+
+    rest(waiting, "limited", until=90.0, since=1.0)
+
+    assert waiting.next_due() == 30.0
+    assert taken(waiting, 29.0) == []
+    assert taken(waiting, 30.0) == [0]
+
+
+def test_what_a_rest_has_parked_is_forgotten_with_it() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=20.0)
+    for offset in range(3):
+        waiting.put(run(offset, workflow="limited", deadline=1_000.0 + offset))
+    assert taken(waiting, 0.0) == []
+
+    assert taken(waiting, 20.0) == [0, 1, 2]
+    assert waiting.next_due() is None
+
+
+@pytest.mark.invariant("P7", "P10")
+def test_when_the_one_that_goes_first_is_refused_the_others_rest_on() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=86_400.0)
+    for offset in range(3):
+        waiting.put(run(offset, workflow="limited"))
+    assert taken(waiting, 110.0) == [0]
+
+    rest(waiting, "limited", until=86_400.0, since=112.0)
+
+    assert taken(waiting, 221.9) == []
+    assert taken(waiting, 222.0) == [1]
+    assert taken(waiting, 232.0) == [2]
+
+
+def test_a_run_that_comes_too_late_is_not_the_one_that_goes_first() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=86_400.0)
+    waiting.put(run(0, workflow="limited", deadline=110.0))
+    waiting.put(run(1, workflow="limited"))
+
+    assert taken(waiting, 110.0) == [0, 1]
+
+
+def test_nobody_goes_first_where_the_service_said_when_it_comes_back() -> None:
+    waiting = turns()
+    rest(waiting, "limited", until=120.0)
+    waiting.put(run(0, workflow="limited"))
+
+    assert taken(waiting, 119.9) == []
+    assert taken(waiting, 120.0) == [0]

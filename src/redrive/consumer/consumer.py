@@ -27,6 +27,7 @@ from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
 from redrive.kafka.log import Place, PollThread, Pulse
 from redrive.kafka.settle_thread import SettleThread
+from redrive.state.offsets import Note
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["Parts", "Upward", "Worker"]
@@ -250,6 +251,9 @@ class _ToLoop:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         self._call(self.intake.accept, deliveries)
+
+    def recall(self, notes: Sequence[Note]) -> None:
+        self._call(self.intake.recall, notes)
 
     def part(self, places: Mapping[Place, int]) -> None:
         self._call(self.intake.part, places)

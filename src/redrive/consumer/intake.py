@@ -8,6 +8,7 @@ Nothing starts that a death would not be counted for. [P5]
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run, thread_of
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
@@ -26,6 +28,7 @@ from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.log import Place
+from redrive.state.offsets import Entry, Note, NotedRest
 from redrive.telemetry.detail import is_detailed
 
 __all__ = ["Intake"]
@@ -54,6 +57,7 @@ class Intake:
         keep: Saves a finished thread from being swept.
         clock: For deadlines and held retries.
         observers: Told of attempts that ended, and of endings that are durable.
+        remember: Takes the rests that go on, to be noted with commits; safe from this thread.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by its name
@@ -68,6 +72,7 @@ class Intake:
         keep: Callable[[str], Coroutine[None, None, None]],
         clock: Clock,
         observers: Observers | None = None,
+        remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
     ) -> None:
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
@@ -79,6 +84,7 @@ class Intake:
         self._clock = clock
         self._observers = observers or Observers()
         self._turns = turns
+        self._resting = Resting(turns.rests, remember=remember, clock=clock)
         self._asked: dict[Run, None] = {}
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[Place, int], Run] = {}
@@ -121,6 +127,10 @@ class Intake:
             if delivery.epoch > self._gone.get(delivery.place, 0):
                 self._accept_alone(delivery)
         self._go_on()
+
+    def recall(self, notes: Sequence[Note]) -> None:
+        """Go on with rests that are noted in the commits of partitions that come to us."""
+        self._resting.recall(notes)
 
     def part(self, places: Mapping[Place, int]) -> None:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
@@ -234,6 +244,7 @@ class Intake:
             failed_before=history.failed,
             crashes=history.crashes,
             moved=self._clock.monotonic(),
+            due=self._due(history),
         )
         self._open[record.place, record.offset] = run
         self._turns.put(run)
@@ -244,9 +255,15 @@ class Intake:
         left_s = headers.deadline / 1000 - self._clock.now().timestamp()
         return self._clock.monotonic() + left_s
 
+    def _due(self, history: Entry) -> float | None:
+        """Return until when it waits as an earlier attempt has left it, or None."""
+        left_s = history.until - self._clock.now().timestamp()
+        return self._clock.monotonic() + left_s if left_s > 0 else None
+
     def _fill(self) -> None:
         if self._tasks is None or self._draining:
             return
+        self._resting.end(self._turns.end_rests(self._clock.monotonic()))
         while (run := self._turns.take(self._clock.monotonic())) is not None:
             if self._may_start(run):
                 self._launch(run, self._tasks)
@@ -280,6 +297,7 @@ class Intake:
     async def _attempt(self, live: _Live) -> None:
         run = live.run
         try:
+            self._resting.blame(run)
             if self._turns.is_condemned(run):
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
@@ -308,15 +326,15 @@ class Intake:
 
     def _follow(self, run: Run, step: Step) -> None:
         now = self._clock.monotonic()
-        if step.rest_s is not None:
-            self._rest(run.event.workflow_id, now, step.rest_s)
+        self._resting.heard(run, dependency=step.dependency, asked_s=step.asked_s)
         if step.leftover is not None and self._tasks is not None:
             self._leftovers.watch(run, step.leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
                 self._finish(outcome)
             case Again(after_s):
-                run.delivery.starts.failed(run.delivery.offset)
+                until = math.ceil(self._clock.now().timestamp() + after_s)
+                run.delivery.starts.failed(run.delivery.offset, until=until)
                 run.due = now + after_s
                 self._turns.hold(run, until=run.due)
             case Left() if run.delivery.place in self._away:
@@ -324,11 +342,6 @@ class Intake:
                 self._cut.add(run)
             case Left():
                 pass
-
-    def _rest(self, workflow_id: str, now: float, rest_s: float) -> None:
-        if (self._turns.rests_until(workflow_id) or 0.0) <= now:
-            log.warning("workflow.rests", workflow_id=workflow_id, for_s=round(rest_s, 3))
-        self._turns.cool(workflow_id, until=now + rest_s)
 
     async def _wake_held(self) -> None:
         while not self._draining:

@@ -84,6 +84,8 @@ class Lookup:
         yield Reading(metrics.HELD, {(): turns.held})
         if due is not None:
             yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
+        yield Reading(metrics.RESTING, {(): turns.resting})
+        yield Reading(metrics.RESTS, {(): len(turns.rests)})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
 
     def _of_partitions(self, parts: Parts) -> Iterator[Reading]:

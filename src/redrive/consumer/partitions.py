@@ -55,11 +55,13 @@ class Opened:
         lost: Partitions that were away and another worker had meanwhile, with their old epochs.
         back: Those that came back as we left them: their epochs go on. [P4]
         offsets: What the group has committed, where it has.
+        notes: Of another worker, or of our earlier life: those that speak of rests.
     """
 
     lost: Mapping[Place, int] = field(default_factory=dict)
     back: Collection[Place] = ()
     offsets: Mapping[Place, int] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
 
 
 class Partitions:
@@ -241,7 +243,8 @@ class Partitions:
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
-        return Opened(lost, back, offsets)
+        told = [note for note in notes.values() if note and note.rests and not self._is_ours(note)]
+        return Opened(lost, back, offsets, told)
 
     def _is_back(self, place: Place, note: Note | None) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
@@ -273,7 +276,9 @@ class Partitions:
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
         elif note is not None and committed.offset is not None:
-            history = history_after_death(note, committed.offset, end=end or 0)
+            history = history_after_death(
+                note, committed.offset, end=end or 0, now=self._clock.now().timestamp()
+            )
             self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
         epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
         ledger = PartitionLedger(

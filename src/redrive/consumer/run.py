@@ -8,6 +8,7 @@ from datetime import datetime
 from redrive.consumer.outcome import Delivery
 from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.state.rests import Rest
 
 __all__ = ["Run", "thread_of"]
 
@@ -22,7 +23,7 @@ class Run:
     all attempts that failed. `limit_s` is set where a limit of its own comes before the deadline
     that the event brought. `verified` says of a redriven run whether its resume did what it should.
     `moved` is when something of it last happened, `due` until when it waits as planned, both in
-    monotonic seconds; any thread may read them.
+    monotonic seconds; any thread may read them. `rest` is the one in which its deadline passed.
     """
 
     delivery: Delivery
@@ -42,6 +43,7 @@ class Run:
     node_retries: int = 0
     moved: float = 0.0
     due: float | None = None
+    rest: Rest | None = None
 
     @property
     def attempts(self) -> int:

@@ -14,6 +14,7 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.policy import Policy
+from redrive.consumer.resting import expired_in
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import Attempt
 from redrive.dead_letter.redact import masked, message_of, qualified
@@ -23,7 +24,15 @@ from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
-from redrive.retry import Classifier, GiveUp, Retry, RetryConfig, decide, reason_of
+from redrive.retry import (
+    Classifier,
+    GiveUp,
+    Retry,
+    RetryConfig,
+    decide,
+    dependency_of,
+    reason_of,
+)
 from redrive.retry.chain import links
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.detail import is_detailed
@@ -98,13 +107,15 @@ class Step:
 
     Args:
         next: Its outcome, another attempt, or nothing here.
-        rest_s: In so many seconds nothing of the workflow is to start: a service asked for that.
+        asked_s: For so many seconds a service wants to be left alone, by all its callers.
+        dependency: The service that the failure names, if it names one.
         leftover: What goes on of an attempt that was ended, to be watched.
         attempt: The attempt, for those who watch; None if none ended.
     """
 
     next: Outcome | Again | Left
-    rest_s: float | None = None
+    asked_s: float | None = None
+    dependency: str | None = None
     leftover: Leftover | None = None
     attempt: AttemptEnd | None = None
 
@@ -154,6 +165,10 @@ class Runner:
         policy = self._policy(run.event.workflow_id)
         now = self._clock.monotonic()
         remaining_s = run.remaining_s(now)
+        if remaining_s is not None and remaining_s <= 0 and run.rest is not None:
+            error = expired_in(run.rest, self._clock)
+            decision = GiveUp(Reason.EXPIRED_RESTING, "its deadline passed in a rest")
+            return await self._end_untried(run, error, lease, decision)
         if remaining_s is not None and remaining_s <= 0 and not (run.attempts or run.crashes):
             log.warning("run.expired", **_fields(run))
             return Step(self._answers.expired(run))
@@ -187,6 +202,13 @@ class Runner:
     async def condemn(self, run: Run, *, lease: Lease) -> Step:
         """Give up a run whose process died at it once too often. Cancelling it passes."""
         error = ProcessDiedError(run.crashes, last=self._last_exit)
+        why = self._classifier.classify(error).why
+        return await self._end_untried(run, error, lease, GiveUp(Reason.CRASHED, why))
+
+    async def _end_untried(
+        self, run: Run, error: Exception, lease: Lease, decision: GiveUp
+    ) -> Step:
+        """Give up a run without another attempt: with a letter, so that it can be driven."""
         try:
             end = await self._processor.give_up(
                 run.event,
@@ -198,8 +220,7 @@ class Runner:
             )
         finally:
             lease.end()
-        failure = self._classifier.classify(error)
-        return self._give_up(run, end, failure, GiveUp(Reason.CRASHED, failure.why))
+        return self._give_up(run, end, self._classifier.classify(error), decision)
 
     async def _execute(
         self, run: Run, lease: Lease, control: Control | None, policy: Policy
@@ -263,15 +284,16 @@ class Runner:
             reason=reason_of(end.error),
         )
         run.failed.append(self._attempt(run, end, failure, decision, began))
-        # The service speaks of all its callers, not of this run alone.
-        rest_s = failure.retry_after if failure.kind is Kind.RATE_LIMITED else None
         match decision:
             case Retry(after_s):
                 fields = _judged(run, end, failure)
                 log.warning("run.retry_scheduled", **fields, after_s=round(after_s, 3))
-                return Step(Again(after_s), rest_s)
+                step = Step(Again(after_s))
             case GiveUp():
-                return replace(self._give_up(run, end, failure, decision), rest_s=rest_s)
+                step = self._give_up(run, end, failure, decision)
+        # The service speaks of all its callers, not of this run alone.
+        asked_s = failure.retry_after if failure.kind is Kind.RATE_LIMITED else None
+        return replace(step, asked_s=asked_s, dependency=dependency_of(end.error))
 
     def _remaining_s(self, run: Run, policy: RetryConfig) -> float | None:
         """Return the seconds in which another attempt may begin, or None."""

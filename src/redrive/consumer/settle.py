@@ -24,7 +24,7 @@ from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.transaction import TOPIC_ERRORS
-from redrive.state.offsets import decode, encode
+from redrive.state.offsets import NotedRest, decode, encode
 from redrive.telemetry.metrics import Metrics
 
 __all__ = ["Settler"]
@@ -102,6 +102,7 @@ class Settler:
         self._releasing = False
         self._next_try = 0.0
         self._number = 0
+        self._rests: tuple[NotedRest, ...] = ()
 
     def finish(self, outcome: Outcome) -> None:
         """Let an outcome be settled with the next batch."""
@@ -110,6 +111,10 @@ class Settler:
     def report(self, report: Report) -> None:
         """Take what came of a batch."""
         self._reports.append(report)
+
+    def remember(self, rests: Sequence[NotedRest]) -> None:
+        """Note these rests with each commit from now on; may be called from any thread."""
+        self._rests = tuple(rests)
 
     def release(self) -> None:
         """Let nothing start any more, and take back what may have; may be called by any thread."""
@@ -195,6 +200,8 @@ class Settler:
     def _read_committed(self, kafka: Log) -> Mapping[Place, int]:
         opened = self._partitions.read_committed(kafka)
         self._give_up(opened.lost)
+        if opened.notes:
+            self._downstream.recall(opened.notes)
         if opened.back:
             self._waiting.back(opened.back)
             self._downstream.back(opened.back)
@@ -269,10 +276,13 @@ class Settler:
         out = []
         # After a death only what really starts is noted, so that suspicion does not spread. [P5]
         exact = self._partitions.suspicious
+        at = int(self._clock.now().timestamp())
         for place, offsets in finished.items():
             snapshot = self._partitions.ledger(place).snapshot(offsets, exact=exact)
             if snapshot is not None:
-                note = snapshot.note(incarnation=self._incarnation, settle=self._number)
+                note = snapshot.note(
+                    incarnation=self._incarnation, settle=self._number, at=at, rests=self._rests
+                )
                 out.append(TopicPartition(*place, snapshot.offset, encode(note)))
         return tuple(out)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from redrive.consumer.outcome import Delivery, Outcome
 from redrive.kafka.batches import Batch
 from redrive.kafka.log import Place
+from redrive.state.offsets import Note
 
 __all__ = ["Downstream", "SettleQueue"]
 
@@ -17,6 +18,10 @@ class Downstream(Protocol):
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Events to run."""
+        ...
+
+    def recall(self, notes: Sequence[Note]) -> None:
+        """What other workers, or this one's earlier life, noted of rests; before the events."""
         ...
 
     def part(self, places: Mapping[Place, int]) -> None:

@@ -1,8 +1,11 @@
-"""Whose turn it is: what is due, in order, not cooling down, and not under suspicion.
+"""Whose turn it is: what is due, in order, not resting, and not under suspicion.
 
 Pure bookkeeping of the event loop; times are the caller's monotonic seconds. A run that was running
 when a process died is suspected: few of them run at the same time, and one on its last chance runs
 alone in its process, so that only the guilty one is condemned. [P5]
+
+A run's own wait (`Run.due`) and the rests that others have caused hold it back alike; only the
+rests are bounded by `longest_rest_s`.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from redrive.consumer.run import Run
 from redrive.kafka.log import Place
 from redrive.state.dues import Dues
 from redrive.state.lanes import Lanes
+from redrive.state.rests import Rest, Rests
 
 __all__ = ["Turns"]
 
-# No workflow's name: what waits for room among the offsets that a commit can speak of.
+# No rest's key: what waits for room among the offsets that a commit can speak of.
 _FULL = "\0full"
 
 
@@ -28,15 +32,29 @@ class Turns:
         in_flight: How many may run at the same time.
         max_crashes: A run with so many is condemned: it is told so, and never runs.
         suspects_at_once: How many suspected runs may run beside each other.
+        longest_rest_s: For how long a rate limit may hold back other runs, in seconds.
     """
 
-    def __init__(self, *, in_flight: int, max_crashes: int, suspects_at_once: int) -> None:
+    def __init__(
+        self,
+        *,
+        in_flight: int,
+        max_crashes: int,
+        suspects_at_once: int,
+        longest_rest_s: float = 120.0,
+    ) -> None:
         self._in_flight = in_flight
         self._max_crashes = max_crashes
         self._suspects_at_once = suspects_at_once
         self._lanes: Lanes[Run] = Lanes()
         self._held: Dues[Run] = Dues()
-        self._cooling: dict[str, float] = {}
+        self.rests = Rests(longest_s=longest_rest_s)
+        """What rests now; to be ended by `end_rests` alone."""
+        self._resting: set[Run] = set()
+        # What rests has started nothing, and must hold no place among what may: it is parked, by
+        # its rest and by its deadline, whichever comes first.
+        self._parked: dict[str, dict[str, None]] = {}
+        self._deadlines: Dues[tuple[str, str]] = Dues()
         self._aside: deque[Run] = deque()
         self._lonely: deque[Run] = deque()
         self._taken: set[Run] = set()
@@ -52,20 +70,32 @@ class Turns:
         """Let a run wait for its next attempt."""
         self._held.put(until, run)
 
-    def cool(self, workflow_id: str, *, until: float) -> None:
-        """Start nothing of a workflow before `until`: a service asked for that."""
-        self._cooling[workflow_id] = max(until, self._cooling.get(workflow_id, until))
+    def end_rests(self, now: float) -> list[Rest]:
+        """Let go on what waited for rests that are over, and return these, each once."""
+        ended = self.rests.end(now)
+        opened = self.rests.open(now)
+        for rest in (*ended, *opened):
+            # Each goes before what is there: the first one last.
+            for group in reversed(self._parked.pop(rest.key, {})):
+                self._lanes.let_go(group)
+        if ended or opened:
+            self._deadlines.drop(lambda late: late[0] not in self._parked)
+        return ended
 
     def next_due(self) -> float | None:
         """Return when something will be due, or None when nothing waits for its time."""
-        dues = [*self._cooling.values()]
-        if self._held.next_due is not None:
-            dues.append(self._held.next_due)
-        return min(dues, default=None)
+        dues = (self.rests.next_change, self._held.next_due, self._deadlines.next_due)
+        return min((due for due in dues if due is not None), default=None)
 
     def rests_until(self, workflow_id: str) -> float | None:
         """Return until when nothing of a workflow is to start; may be called from any thread."""
-        return self._cooling.get(workflow_id)
+        rest = self.rests.of(workflow_id)
+        return None if rest is None else rest.until
+
+    @property
+    def resting(self) -> int:
+        """How many runs were to start, and wait for a rest; may be read from any thread."""
+        return len(self._resting)
 
     @property
     def held(self) -> int:
@@ -83,24 +113,28 @@ class Turns:
 
     def take(self, now: float) -> Run | None:
         """Return the next run to start, or None; it counts as running until `ended`."""
-        self._warm_up(now)
+        self.end_rests(now)
+        while (late := self._deadlines.take(now)) is not None:
+            key, group = late
+            del self._parked[key][group]
+            self._lanes.let_go(group)
         while not self._alone and len(self._taken) < self._in_flight:
             if self._lonely:
                 # It waits until nothing runs, and nothing starts before it.
                 if self._taken:
                     return None
                 self._alone = True
-                return self._took(self._lonely.popleft())
+                return self._took(self._lonely.popleft(), now)
             run = self._candidate(now)
             if run is None:
                 return None
             if self.is_condemned(run) or not run.crashes:
-                return self._took(run)
+                return self._took(run, now)
             if run.crashes == self._max_crashes - 1:
                 self._lonely.append(run)
             elif self._suspects < self._suspects_at_once:
                 self._suspects += 1
-                return self._took(run)
+                return self._took(run, now)
             else:
                 self._aside.append(run)
         return None
@@ -126,17 +160,17 @@ class Turns:
         """Forget everything that waits of a partition that is no longer ours."""
         self._lanes.drop(place)
         self._held.drop(gone)
+        self._resting = {run for run in self._resting if not gone(run)}
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
 
-    def _took(self, run: Run) -> Run:
+    def _took(self, run: Run, now: float) -> Run:
         self._taken.add(run)
+        self._resting.discard(run)
+        # One that is only told that it comes too late learns nothing of the service.
+        if not (self.is_condemned(run) or (run.deadline is not None and run.deadline <= now)):
+            self.rests.started(run.event.workflow_id)
         return run
-
-    def _warm_up(self, now: float) -> None:
-        for workflow_id in [name for name, until in self._cooling.items() if until <= now]:
-            del self._cooling[workflow_id]
-            self._lanes.let_go(workflow_id)
 
     def _candidate(self, now: float) -> Run | None:
         while True:
@@ -144,7 +178,7 @@ class Turns:
             run = self._suspect() or self._held.take(now) or self._lanes.take(self._parker(now))
             if run is None:
                 return None
-            until = self._cools_until(run, now)
+            until = self._waits_until(run, now)
             if until is None:
                 return run
             self._held.put(until, run)
@@ -164,11 +198,25 @@ class Turns:
         if not run.delivery.starts.has_room(run.delivery.offset):
             self._full = True
             return _FULL
-        until = self._cools_until(run, now)
-        return None if until is None or until == run.deadline else run.event.workflow_id
+        rest = self.rests.holds(run.event.workflow_id)
+        if rest is None or (run.deadline is not None and run.deadline <= now):
+            return None
+        self._resting.add(run)
+        group, groups = f"{rest.key} {run.deadline}", self._parked.setdefault(rest.key, {})
+        if group not in groups and run.deadline is not None:
+            self._deadlines.put(run.deadline, (rest.key, group))
+        groups[group] = None
+        return group
 
-    def _cools_until(self, run: Run, now: float) -> float | None:
-        until = self._cooling.get(run.event.workflow_id, now)
+    def _waits_until(self, run: Run, now: float) -> float | None:
+        """Return when it may start, or comes too late; None when it may start now."""
+        until = run.due or now
+        rest = self.rests.holds(run.event.workflow_id)
+        if rest is None:
+            self._resting.discard(run)
+        else:
+            until = max(until, rest.until)
+            self._resting.add(run)
         if run.deadline is not None:
             until = min(until, run.deadline)
         return until if until > now else None

@@ -16,6 +16,7 @@ from redrive.retry.call import retry, retry_async
 from redrive.retry.classify import Classifier, classify, is_transient_error, reason_of
 from redrive.retry.config import RetryConfig
 from redrive.retry.decision import Decision, GiveUp, Retry, decide
+from redrive.retry.dependency import dependency_of
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retrier import FailedAttempt, Hooks, Retrier
 from redrive.retry.rule import Rule
@@ -45,6 +46,7 @@ __all__ = [
     "attempts",
     "classify",
     "decide",
+    "dependency_of",
     "is_transient_error",
     "reason_of",
     "retry",

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     ERROR_HANDLER_FAILED = "error_handler_failed"
     EXPIRED = "expired"
+    EXPIRED_RESTING = "expired_resting"
     GRAPH_CHANGED = "graph_changed"
     GRAPH_FAILED = "graph_failed"
     INTERRUPT = "interrupt"

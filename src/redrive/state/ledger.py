@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from redrive.state.offsets import WINDOW, Entry, Note
+from redrive.state.offsets import WINDOW, Entry, Note, NotedRest
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
@@ -27,14 +27,25 @@ class Snapshot:
     finished: int
     starts: Coverage
 
-    def note(self, *, incarnation: int, settle: int) -> Note:
-        """Return the commit's note, signed by the worker and the settle that write it."""
+    def note(
+        self, *, incarnation: int, settle: int, at: int = 0, rests: Iterable[NotedRest] = ()
+    ) -> Note:
+        """Return the commit's note, signed by the worker and the settle that write it.
+
+        Args:
+            incarnation: The worker.
+            settle: The number of the settle.
+            at: The time, in seconds since 1970.
+            rests: What rests now; of them, those that fit are kept.
+        """
         return Note(
             incarnation=incarnation,
             settle=settle,
             finished=self.finished,
             reserved=max(self.starts.until - self.offset, 0),
-            entries={at - self.offset: entry for at, entry in self.starts.entries.items()},
+            entries={each - self.offset: entry for each, entry in self.starts.entries.items()},
+            at=at,
+            rests=tuple(rests),
         )
 
 

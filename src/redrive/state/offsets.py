@@ -9,8 +9,17 @@ A note is versioned text: a digit, then base64 of bytes. Numbers are LEB128 vari
     varint     how many entries, then for each: offset (from the one before), failed attempts,
                twice the crashes, plus 1 if it may have started
 
-What stands behind the entries is passed by: later versions append there, so that workers of both
-can follow each other on a partition. Another digit is only for what cannot be read so.
+and, where something waits (a note of an earlier version ends before):
+
+    varint     when it was written, in seconds since 1970
+    varint, n  how many of the entries have a wait, from the first on, then a byte for each: how
+               long its event waits from then on (0: it does not), in the steps of `_STEPS_S`
+    varint     how many rests, then for each: a byte, how long it lasts, in the same steps; varint,
+               for how many seconds it was asked; length and UTF-8 text of the workflow's id; the
+               same of the dependency (0: it has none)
+
+What stands behind that is passed by: later versions append there, so that workers of both can
+follow each other on a partition. Another digit is only for what cannot be read so.
 
 The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096.
 """
@@ -19,20 +28,37 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-__all__ = ["MAX_ENTRIES", "MAX_NOTE_CHARS", "WINDOW", "Entry", "Note", "decode", "encode"]
+__all__ = [
+    "MAX_ENTRIES",
+    "MAX_NOTE_CHARS",
+    "MAX_RESTS",
+    "WINDOW",
+    "Entry",
+    "Note",
+    "NotedRest",
+    "decode",
+    "encode",
+]
 
 WINDOW = 8_192
 """Offsets past the committed one in which events may start."""
 MAX_ENTRIES = 256
 """Offsets of one partition that may have started, or have a history, and are not finished."""
 MAX_NOTE_CHARS = 3_100
+MAX_RESTS = 16
+"""Rests that a note tells of, where there is room for them."""
 
 _VERSION = "2"
 _MAX_COUNT = 127
 _INCARNATION_BYTES = 8
+_MAX_NOTE_BYTES = (MAX_NOTE_CHARS - 1) * 3 // 4
+# Whole seconds up to a minute, then 6 % more at each step, up to two months: a wait is remembered
+# in a byte, and never as a shorter one.
+_STEPS_S = (*range(61), *(round(60 * 1.06**step) for step in range(1, 196)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +66,14 @@ class Entry:
     """What is known of one unfinished offset.
 
     `failed` counts attempts that failed, `crashes` deaths of the process while it ran; `started`
-    says that an attempt may be running now.
+    says that an attempt may be running now. `until` is when the next one may begin, in whole
+    seconds since 1970; 0 when it waits for no time.
     """
 
     failed: int = 0
     crashes: int = 0
     started: bool = False
+    until: int = 0
 
     @property
     def is_new(self) -> bool:
@@ -54,12 +82,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class NotedRest:
+    """That nothing of a workflow was to start before `until` (whole seconds since 1970).
+
+    `dependency` is the service that asked for it, if that is known, and `asked_s` for how many
+    seconds: it may want longer than others are held back.
+    """
+
+    workflow_id: str
+    dependency: str | None
+    until: int
+    asked_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """What one commit says beside its offset.
 
     `finished` is a bitmap: bit i stands for the committed offset + i. Keys of `entries` are offsets
     from the committed one too. Of the first `reserved` offsets, those that are not finished and
-    have no entry may have started.
+    have no entry may have started. `at` is when it was written, in whole seconds since 1970; waits
+    and rests that are over by then are not written. Of the `rests`, the longest ones are that fit.
     """
 
     incarnation: int
@@ -67,6 +110,8 @@ class Note:
     finished: int = 0
     reserved: int = 0
     entries: Mapping[int, Entry] = field(default_factory=dict)
+    at: int = 0
+    rests: tuple[NotedRest, ...] = ()
 
 
 def encode(note: Note) -> str:
@@ -93,6 +138,7 @@ def encode(note: Note) -> str:
         _put(out, min(entry.failed, _MAX_COUNT))
         _put(out, min(entry.crashes, _MAX_COUNT // 2) << 1 | entry.started)
         last = offset
+    _put_waits(out, note)
     return _VERSION + base64.b64encode(out).decode("ascii").rstrip("=")
 
 
@@ -122,10 +168,65 @@ def _parse(raw: bytes) -> Note:
         offset += numbers.take()
         failed, crashes = numbers.take(), numbers.take()
         entries[offset] = Entry(failed, crashes >> 1, bool(crashes & 1))
-    note = Note(incarnation, settle, finished, reserved, entries)
+    at, rests = _take_waits(numbers, entries) if numbers.left else (0, ())
+    note = Note(incarnation, settle, finished, reserved, entries, at, rests)
     if not _fits(note):
         raise ValueError("outside the limits")
     return note
+
+
+def _put_waits(out: bytearray, note: Note) -> None:
+    if not (note.rests or any(entry.until for entry in note.entries.values())):
+        return
+    waits = bytes(_step(entry.until - note.at) for _, entry in sorted(note.entries.items()))
+    waits = waits.rstrip(b"\0")
+    rests = [rest for rest in _longest_first(note.rests) if rest.until > note.at]
+    if not (waits or rests):
+        return
+    _put(out, note.at)
+    _put(out, len(waits))
+    out += waits
+    room, told = _MAX_NOTE_BYTES - len(out) - 1, list[bytes]()
+    for raw in (_rest(rest, note.at) for rest in rests):
+        if len(raw) <= room:
+            told.append(raw)
+            room -= len(raw)
+    _put(out, len(told))
+    out += b"".join(told)
+
+
+def _longest_first(rests: Iterable[NotedRest]) -> list[NotedRest]:
+    return sorted(rests, key=lambda rest: rest.until, reverse=True)[:MAX_RESTS]
+
+
+def _rest(rest: NotedRest, at: int) -> bytes:
+    out = bytearray((_step(rest.until - at),))
+    _put(out, rest.asked_s)
+    for text in (rest.workflow_id, rest.dependency or ""):
+        raw = text.encode("utf-8", "replace")
+        _put(out, len(raw))
+        out += raw
+    return bytes(out)
+
+
+def _step(wait_s: int) -> int:
+    return min(bisect_left(_STEPS_S, max(wait_s, 0)), len(_STEPS_S) - 1)
+
+
+def _take_waits(numbers: _Reader, entries: dict[int, Entry]) -> tuple[int, tuple[NotedRest, ...]]:
+    """Read what may stand behind the entries, and put the waits into them."""
+    at = numbers.take()
+    waits = numbers.take_bytes(numbers.take())
+    for (offset, entry), step in zip(list(entries.items()), waits, strict=False):
+        entries[offset] = replace(entry, until=at + _STEPS_S[step] if step else 0)
+    rests = []
+    for _ in range(numbers.take()):
+        (step,), asked_s = numbers.take_bytes(1), numbers.take()
+        texts = [numbers.take_bytes(numbers.take()).decode("utf-8") for _ in range(2)]
+        if step:
+            rests.append(NotedRest(texts[0], texts[1] or None, at + _STEPS_S[step], asked_s))
+    is_empty = not (rests or any(waits[: len(entries)]))
+    return 0 if is_empty else at, tuple(_longest_first(rests))
 
 
 def _fits(note: Note) -> bool:

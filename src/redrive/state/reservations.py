@@ -32,16 +32,23 @@ class Coverage:
         return noted.started and known
 
 
-def history_after_death(note: Note, committed: int, *, end: int) -> dict[int, Entry]:
+def history_after_death(
+    note: Note, committed: int, *, end: int, now: float | None = None
+) -> dict[int, Entry]:
     """Return what a process that died left: one more crash for each offset that may have run.
 
     Args:
         note: What its last commit said.
         committed: The offset of that commit.
         end: Where the log ends now: what comes later cannot have run.
+        now: The wall time in seconds since 1970. A note from later than that is of a clock that is
+            ahead of ours: its waits are not made longer by that.
     """
+    ahead = 0 if now is None else max(note.at - int(now), 0)
     history = {
-        committed + at: Entry(entry.failed, entry.crashes + entry.started)
+        committed + at: Entry(
+            entry.failed, entry.crashes + entry.started, until=max(entry.until - ahead, 0)
+        )
         for at, entry in note.entries.items()
     }
     for offset in range(committed, min(committed + note.reserved, end)):
@@ -118,7 +125,7 @@ class Reservations:
                 entry = _STARTED
                 self._entries[offset] = entry
             elif not entry.started:
-                entry = replace(entry, started=True)
+                entry = replace(entry, started=True, until=0)
                 self._entries[offset] = entry
             # While a commit is on its way, a death may leave either behind.
             if self._durable.covers(offset, entry) and (
@@ -128,11 +135,16 @@ class Reservations:
             self._news = True
             return False
 
-    def failed(self, offset: int) -> None:
-        """Take note that the attempt of `offset` ended with a failure, and will be followed."""
+    def failed(self, offset: int, *, until: int = 0) -> None:
+        """Take note that the attempt of `offset` ended with a failure, and will be followed.
+
+        Args:
+            offset: Whose attempt.
+            until: When the next one may begin, in seconds since 1970.
+        """
         with self._lock:
             before = self._entries.get(offset, _NEW)
-            self._entries[offset] = Entry(before.failed + 1, before.crashes)
+            self._entries[offset] = Entry(before.failed + 1, before.crashes, until=until)
             self._news = True
 
     def close(self) -> None:

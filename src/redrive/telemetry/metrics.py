@@ -96,6 +96,17 @@ NEXT_DUE = Figure(
     unit="seconds",
     merge=Merge.MIN,
 )
+RESTING = Figure(
+    "redrive_runs_resting",
+    _GAUGE,
+    "Runs whose turn had come, and that wait since a service limits the rate: for others of their "
+    "workflow, or for a dependency that their workflow calls.",
+)
+RESTS = Figure(
+    "redrive_rests",
+    _GAUGE,
+    "Dependencies, and workflows whose failures named none, that rest now after a rate limit.",
+)
 BUFFERED = Figure("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
 BUFFERED_BYTES = Figure(
     "redrive_buffered_bytes", _GAUGE, "What they hold in memory, about.", unit="bytes"
@@ -260,6 +271,8 @@ WORKER_FIGURES = (
     IN_FLIGHT_LIMIT,
     HELD,
     NEXT_DUE,
+    RESTING,
+    RESTS,
     BUFFERED,
     BUFFERED_BYTES,
     BUFFER_LIMIT,

@@ -127,8 +127,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
-    pulse = Pulse(clock)
-    counts = metrics or Metrics()
+    pulse, counts = Pulse(clock), metrics or Metrics()
     link = Link(silent_s=session_s / 2)
     answers = _answers(settings, report, name, clock)
     runner = Runner(
@@ -155,6 +154,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         keep=checkpoints.keep,
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
+        remember=settler.remember,
     )
     told = None if metrics is None else link
     polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
@@ -201,6 +201,7 @@ def _turns(settings: Settings) -> Turns:
         max_crashes=settings.retry.max_crashes,
         # As many groups as members of a group: the guilty one is found soonest.
         suspects_at_once=math.isqrt(settings.worker.in_flight),
+        longest_rest_s=settings.retry.longest_rest.total_seconds(),
     )
 
 

@@ -15,6 +15,7 @@ DIARY = Path(os.environ.get("DIARY", "diary.jsonl"))
 
 class State(TypedDict, total=False):
     name: str
+    after: str
 
 
 def write_down(what: str, name: str) -> None:
@@ -27,7 +28,7 @@ def write_down(what: str, name: str) -> None:
 async def call(state: State) -> State:
     write_down("began", state["name"])
     async with httpx.AsyncClient() as client:
-        answer = await client.get(SERVICE, timeout=10)
+        answer = await client.get(SERVICE, params={"after": state.get("after", "")}, timeout=10)
     write_down(f"answered {answer.status_code}", state["name"])
     answer.raise_for_status()
     return {}
