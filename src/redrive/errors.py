@@ -18,6 +18,7 @@
     │   ├── ThreadMovedOnError   another run has worked on the letter's thread
     │   ├── DeadHandlerError     an error handler of the graph raised
     │   ├── NodeExitError        a node called sys.exit()
+    │   ├── NotInNodeError       what only a node can ask was asked elsewhere
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
     ├── AttemptTimeoutError      one attempt took longer than it may
@@ -46,6 +47,7 @@ __all__ = [
     "KafkaUnavailableError",
     "MissingExtraError",
     "NodeExitError",
+    "NotInNodeError",
     "NotStoredError",
     "NotifyError",
     "PermanentError",
@@ -222,6 +224,17 @@ class NodeExitError(PermanentError):
     def __init__(self, code: object) -> None:
         super().__init__(f"the node called sys.exit({code!r})")
         self.code = code
+
+
+class NotInNodeError(PermanentError):
+    """What only a node of a redrive run can ask was asked elsewhere."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"{asked} was called where no attempt of redrive runs: call it in a node, or in what a "
+            "node calls, and run a thread of your own with the node's context "
+            "(contextvars.copy_context().run)"
+        )
 
 
 class ResultError(PermanentError):

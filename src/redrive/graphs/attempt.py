@@ -23,6 +23,7 @@ from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
+from redrive.graphs.run_config import run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
@@ -105,8 +106,14 @@ class Attempt:
                 given = await self._input()
         # Stored before the next node starts: what was done is not done again. [P4]
         durability: Durability | None = None if self.saver is None else "sync"
-        config = self.config if self.witness is None else self.witness.sees(self.config)
-        state = await self.graph.ainvoke(given, config, durability=durability, control=control)
+        beside = await run_given(self.event, self.loaded)
+        config = beside.added_to(self.config)
+        if self.saver is not None:
+            self.saver.unstored |= beside.names
+        config = config if self.witness is None else self.witness.sees(config)
+        state = await self.graph.ainvoke(
+            given, config, context=beside.context, durability=durability, control=control
+        )
         waiting = await self._waiting(state)
         return await self._ended(state) if waiting is None else self._interrupted(waiting)
 

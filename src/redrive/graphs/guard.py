@@ -6,7 +6,14 @@ same process is refused too. So a thread is only ever what its owner made of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -20,8 +27,11 @@ from langgraph.checkpoint.base import (
 )
 
 from redrive.graphs.lease import Lease
+from redrive.graphs.unstorable import explain_unstorable, writer_of
 
 __all__ = ["GuardedSaver"]
+
+_SENDS = "__pregel_tasks"
 
 
 class GuardedSaver(BaseCheckpointSaver[Any]):
@@ -35,6 +45,10 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         saver: Where checkpoints go.
         lease: The attempt's.
         wrote: Called after each write, from the thread that wrote.
+
+    Attributes:
+        unstored: Keys of a run's config and metadata that are kept out of what is stored: LangGraph
+            would store them with every checkpoint.
     """
 
     def __init__(
@@ -48,11 +62,22 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._saver = saver
         self._lease = lease
         self._wrote = wrote or _nothing
+        # Of each namespace, the id of its latest checkpoint, and the `Send`s that it holds.
+        self._latest: dict[str, tuple[str, Sequence[object]]] = {}
+        self._writers: dict[str, str] = {}
+        self.unstored: frozenset[str] = frozenset()
+
+    def is_stored(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
+        """Say whether this is the latest checkpoint of that namespace, and stored."""
+        return self._latest.get(checkpoint_ns, ("",))[0] == checkpoint_id
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
         saver = self._saver.with_allowlist(extra_allowlist)
-        return GuardedSaver(saver, self._lease, wrote=self._wrote)
+        guard = GuardedSaver(saver, self._lease, wrote=self._wrote)
+        guard._latest, guard._writers = self._latest, self._writers
+        guard.unstored = self.unstored
+        return guard
 
     def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
         """Number channels the way the checkpointer does."""
@@ -60,11 +85,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return self._saver.get_tuple(config)
+        return self._found(self._saver.get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return await self._saver.aget_tuple(config)
+        return self._found(await self._saver.aget_tuple(config))
 
     def list(
         self,
@@ -109,7 +134,13 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         self._lease.check()
-        stored = self._saver.put(config, checkpoint, metadata, new_versions)
+        try:
+            stored = self._saver.put(self._storable(config), checkpoint, metadata, new_versions)
+        except Exception as error:
+            values = checkpoint["channel_values"].items()
+            explain_unstorable(error, values, self._saver.serde, writers=self._writers)
+            raise
+        self._latest[_namespace(config)] = _seen(checkpoint)
         self._wrote()
         self._lease.check()
         return stored
@@ -123,7 +154,14 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         await self._lease.admit()
-        stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
+        storable = self._storable(config)
+        try:
+            stored = await self._saver.aput(storable, checkpoint, metadata, new_versions)
+        except Exception as error:
+            values = checkpoint["channel_values"].items()
+            explain_unstorable(error, values, self._saver.serde, writers=self._writers)
+            raise
+        self._latest[_namespace(config)] = _seen(checkpoint)
         self._wrote()
         await self._lease.confirm()
         return stored
@@ -137,7 +175,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Store what a node wrote, if the lease is held."""
         self._lease.check()
-        self._saver.put_writes(config, writes, task_id, task_path)
+        try:
+            self._saver.put_writes(config, writes, task_id, task_path)
+        except Exception as error:
+            self._explain_writes(error, config, writes, task_path)
+            raise
         self._wrote()
 
     async def aput_writes(
@@ -149,7 +191,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Store what a node wrote, if the lease is held."""
         await self._lease.admit()
-        await self._saver.aput_writes(config, writes, task_id, task_path)
+        try:
+            await self._saver.aput_writes(config, writes, task_id, task_path)
+        except Exception as error:
+            self._explain_writes(error, config, writes, task_path)
+            raise
         self._wrote()
 
     def delete_thread(self, thread_id: str) -> None:
@@ -161,6 +207,45 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Delete a thread, if the lease is held."""
         await self._lease.admit()
         await self._saver.adelete_thread(thread_id)
+
+    def _storable(self, config: RunnableConfig) -> RunnableConfig:
+        if not self.unstored:
+            return config
+        return {
+            **config,
+            "metadata": self._without(config.get("metadata", {})),
+            "configurable": self._without(config.get("configurable", {})),
+        }
+
+    def _without(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name not in self.unstored}
+
+    def _explain_writes(
+        self,
+        error: Exception,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_path: str,
+    ) -> None:
+        _, sends = self._latest.get(_namespace(config), ("", ()))
+        node = writer_of(task_path, sends)
+        # The checkpoint that takes the writes in fails as well, and its error is the one raised.
+        self._writers.update({channel: node for channel, _ in writes if node})
+        explain_unstorable(error, writes, self._saver.serde, writers=self._writers)
+
+    def _found(self, found: CheckpointTuple | None) -> CheckpointTuple | None:
+        """Note where a graph goes on from; what it stored since is later, and stays noted."""
+        if found is not None:
+            self._latest.setdefault(_namespace(found.config), _seen(found.checkpoint))
+        return found
+
+
+def _namespace(config: RunnableConfig) -> str:
+    return str(config["configurable"].get("checkpoint_ns", ""))
+
+
+def _seen(checkpoint: Checkpoint) -> tuple[str, Sequence[object]]:
+    return checkpoint["id"], checkpoint["channel_values"].get(_SENDS, ())
 
 
 def _nothing() -> None:

@@ -18,16 +18,18 @@ from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import NodeExitError, UnknownWorkflowError
-from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
-from redrive.graphs.current import CURRENT, Current
+from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
+from redrive.graphs.reserved_names import TRACE_NAMES
+from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
@@ -112,6 +114,8 @@ class WorkflowProcessor:
         failed_before: int = 0,
         redriven: Redriven | None = None,
         moved: Callable[[], None] | None = None,
+        number: int | None = None,
+        headers: RawHeaders = (),
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -129,20 +133,37 @@ class WorkflowProcessor:
             limits: Counted from now. The error is a `DeadlineError`, an `AttemptTimeoutError` or
                 an `IdleTimeoutError`.
             policy: The run's retry policy, for the code of its nodes.
-            failed_before: How many attempts of the run failed before, for the same.
+            failed_before: How many tries of the run failed before, for the same.
             redriven: Set when a letter is resumed: that it is, is then verified.
             moved: Called whenever the run moves, from any thread; must return at once.
+            number: The attempt's, 1 for the first; by default one more than `failed_before`.
+            headers: Those of the event's record, for `redrive.current()`.
         """
         run = f"{event.event_id}/{generation}"
         deadline, progress = limits.ends_at(self._clock.monotonic()), Progress(moved)
+        told = CurrentAttempt(
+            event,
+            thread_id,
+            attempt=failed_before + 1 if number is None else number,
+            redrive_count=redrive_count,
+            deadline=limits.deadline(self._clock.now()),
+            raw_headers=headers,
+        )
         current = Current(
-            deadline=deadline, clock=self._clock, policy=policy, failed_before=failed_before
+            deadline=deadline,
+            clock=self._clock,
+            policy=policy,
+            failed_before=failed_before,
+            attempt=told,
         )
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
+            attempt = self._attempt(
+                event, run, thread_id, lease, redrive_count, progress, number=told.attempt
+            )
             if self._follow or limits.idle_s is not None:
-                attempt.config = watched(attempt.config, progress)
+                attempt.config = watched(attempt.config, progress, store=attempt.graph.store)
             attempt.redriven = redriven
+            current.is_stored = None if attempt.saver is None else attempt.saver.is_stored
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await self._hold(attempt, current, lease, control, limits, progress)
@@ -217,22 +238,26 @@ class WorkflowProcessor:
         lease: Lease,
         redrive_count: int,
         progress: Progress,
+        *,
+        number: int = 1,
     ) -> Attempt:
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
         config: RunnableConfig = {
+            "run_name": event.workflow_id,
             "configurable": {"thread_id": thread_id},
             "recursion_limit": loaded.recursion_limit,
+            "metadata": {
+                RUN_KEY: run,
+                "redrive_count": redrive_count,
+                "graph_version": loaded.version,
+                **trace_metadata(event, number),
+            },
         }
         if opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
         saver = GuardedSaver(opened, lease, wrote=progress.touch)
-        # Only checkpoints carry metadata, and LangGraph hands it on at every step.
-        config["metadata"] = {
-            RUN_KEY: run,
-            "redrive_count": redrive_count,
-            "graph_version": loaded.version,
-        }
+        saver.unstored = frozenset(TRACE_NAMES)
         graph = loaded.compiled.copy(update={"checkpointer": saver})
         return Attempt(event, run, loaded, graph, config, saver)
 
