@@ -66,7 +66,8 @@ def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | No
 def _said(end: Ended) -> ErrorInfo:
     return ErrorInfo(
         kind=Kind.PERMANENT,
-        type="GraphFailed" if end.reason is Reason.GRAPH_FAILED else "Interrupt",
+        # Nothing was raised; a worker's answer says the same.
+        type="",
         message=_masked(end.error or ""),
         reason=end.reason or Reason.GRAPH_FAILED,
         attempts=1,

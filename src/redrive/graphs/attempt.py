@@ -17,6 +17,7 @@ from langgraph.types import Durability, StateSnapshot
 
 from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
+from redrive.graphs.comes_back import comes_back
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.loading import CompiledGraph
@@ -97,7 +98,7 @@ class Attempt:
         """
         match thread.standing, thread.snapshot:
             case Standing.WAITING, StateSnapshot() as snapshot:
-                return self._interrupted(_with_interrupts(snapshot))
+                return self._interrupted(_with_interrupts(self.graph, snapshot))
             case Standing.FINISHED, StateSnapshot() as snapshot:
                 return await self._ended(_output_of(self.graph, snapshot.values))
             case Standing.RESUME, _:
@@ -115,7 +116,9 @@ class Attempt:
             given, config, context=beside.context, durability=durability, control=control
         )
         waiting = await self._waiting(state)
-        return await self._ended(state) if waiting is None else self._interrupted(waiting)
+        if waiting is not None:
+            return self._interrupted(waiting)
+        return await self._ended(await self._stored(state))
 
     async def _input(self) -> object:
         mapper = self.loaded.input
@@ -135,14 +138,23 @@ class Attempt:
 
     async def _waiting(self, state: object) -> dict[str, object] | None:
         """Return the state of a run that waits for a person, or None when it is over."""
-        if isinstance(state, dict) and _INTERRUPT in state:
-            return state
-        if self.saver is None or not (
-            self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes
-        ):
+        asks = isinstance(state, dict) and _INTERRUPT in state
+        if self.saver is None:
+            return state if isinstance(state, dict) and asks else None
+        if not (asks or self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes):
             return None
         snapshot = await self.graph.aget_state(self.config)
-        return _with_interrupts(snapshot) if snapshot.next else None
+        return _with_interrupts(self.graph, snapshot) if asks or snapshot.next else None
+
+    async def _stored(self, state: object) -> object:
+        """Return a run's last state as each later delivery of its event will find it.
+
+        So that the first answer is equal to all others. A read, where the two may differ.
+        """
+        if self.saver is None or comes_back(self.graph, state):
+            return state
+        snapshot = await self.graph.aget_state(self.config)
+        return _output_of(self.graph, snapshot.values)
 
     def _interrupted(self, state: dict[str, object]) -> Ended:
         asked = state[_INTERRUPT]
@@ -210,8 +222,8 @@ def _output_of(graph: CompiledGraph, values: Any) -> object:  # noqa: ANN401 - t
     return {name: values[name] for name in names if name in values}
 
 
-def _with_interrupts(snapshot: StateSnapshot) -> dict[str, object]:
-    values = snapshot.values
+def _with_interrupts(graph: CompiledGraph, snapshot: StateSnapshot) -> dict[str, object]:
+    values = _output_of(graph, snapshot.values)
     state: dict[str, object] = dict(values) if isinstance(values, dict) else {"state": values}
     return {**state, _INTERRUPT: list(snapshot.interrupts)}
 
