@@ -77,7 +77,7 @@ class Current:
         failed_before: How many attempts of the run failed before this one.
         node_retries: How often a node of this attempt was tried again in place.
         attempt: What `current()` returns.
-        is_stored: Whether a checkpoint, by its namespace and id, is stored where the next attempt
+        keeps: Whether a checkpoint, by its namespace and id, is stored where the next attempt
             finds it.
     """
 
@@ -87,7 +87,7 @@ class Current:
     failed_before: int = 0
     node_retries: int = 0
     attempt: CurrentAttempt | None = None
-    is_stored: Callable[[str, str], bool] | None = None
+    keeps: Callable[[str, str], bool] | None = None
 
 
 CURRENT: ContextVar[Current | None] = ContextVar("redrive_attempt", default=None)

@@ -67,8 +67,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._writers: dict[str, str] = {}
         self.unstored: frozenset[str] = frozenset()
 
-    def is_stored(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
-        """Say whether this is the latest checkpoint of that namespace, and stored."""
+    def keeps(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
+        """Say whether this is the latest checkpoint of that namespace: stored, or on its way.
+
+        On its way only where the first step of a run is a node: in a function with `@entrypoint`.
+        """
         return self._latest.get(checkpoint_ns, ("",))[0] == checkpoint_id
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
@@ -134,13 +137,13 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         self._lease.check()
+        self._latest[_namespace(config)] = _seen(checkpoint)
         try:
             stored = self._saver.put(self._storable(config), checkpoint, metadata, new_versions)
         except Exception as error:
             values = checkpoint["channel_values"].items()
             explain_unstorable(error, values, self._saver.serde, writers=self._writers)
             raise
-        self._latest[_namespace(config)] = _seen(checkpoint)
         self._wrote()
         self._lease.check()
         return stored
@@ -154,6 +157,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         await self._lease.admit()
+        self._latest[_namespace(config)] = _seen(checkpoint)
         storable = self._storable(config)
         try:
             stored = await self._saver.aput(storable, checkpoint, metadata, new_versions)
@@ -161,7 +165,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
             values = checkpoint["channel_values"].items()
             explain_unstorable(error, values, self._saver.serde, writers=self._writers)
             raise
-        self._latest[_namespace(config)] = _seen(checkpoint)
         self._wrote()
         await self._lease.confirm()
         return stored

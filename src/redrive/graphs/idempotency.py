@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
@@ -26,7 +27,9 @@ def idempotency_key(suffix: str = "") -> str:
     It is equal each time that this task of this run is executed: by a retry, in place or by the
     worker, after a death of the worker, and when the run's letter is redriven with `resume`. It
     differs for two nodes, two branches of a `Send`, two rounds of a loop, and two runs. A redrive
-    with `restart` is a run from the beginning, with keys of its own.
+    with `restart` is a run from the beginning, with keys of its own. A retry in place of a node
+    that is a subgraph, or calls one, is one too for what is inside: LangGraph begins the subgraph
+    anew. There, give the subgraph's own nodes the policy.
 
     Args:
         suffix: Tells apart what one task does: with two calls in a node, or two tools that run in
@@ -42,12 +45,11 @@ def idempotency_key(suffix: str = "") -> str:
     runtime, task_id = _task()
     if running is None or runtime is None or task_id is None:
         raise NotInNodeError("redrive.idempotency_key()")
-    info = runtime.execution_info
-    is_stored = running.is_stored
+    info, keeps = runtime.execution_info, running.keeps
     if (
-        is_stored is None
+        keeps is None
         or info is None
-        or not is_stored(_namespace(info.checkpoint_ns), info.checkpoint_id)
+        or not any(keeps(around, info.checkpoint_id) for around in _around(info.checkpoint_ns))
     ):
         raise PermanentError(
             "redrive.idempotency_key() needs checkpoints, and none are kept around this node: set "
@@ -69,6 +71,11 @@ def _task() -> tuple[Runtime[None] | None, str | None]:
     )
 
 
-def _namespace(of_task: str) -> str:
-    """Return the namespace of the graph whose task this is: `a:1|b:2` runs in `a:1`."""
-    return of_task.rpartition(_INSIDE)[0]
+def _around(of_task: str) -> Iterator[str]:
+    """Give the namespaces around a task, inmost first: `a:1` and the root's for `a:1|b:2`.
+
+    A function with `@task` bears the name of its caller's task, though both run in one graph.
+    """
+    while of_task:
+        of_task = of_task.rpartition(_INSIDE)[0]
+        yield of_task

@@ -129,41 +129,23 @@ class WorkflowProcessor:
             lease: Held while this attempt may write; ended here when a limit was reached.
             control: From `new_control`, for this attempt alone.
             generation: Counts restarts: another generation does not go on from this one's state.
-            redrive_count: How often the event was redriven; noted with the checkpoints.
-            limits: Counted from now. The error is a `DeadlineError`, an `AttemptTimeoutError` or
-                an `IdleTimeoutError`.
+            redrive_count: How often the event was redriven.
+            limits: Counted from now; each has an error of its own.
             policy: The run's retry policy, for the code of its nodes.
             failed_before: How many tries of the run failed before, for the same.
             redriven: Set when a letter is resumed: that it is, is then verified.
             moved: Called whenever the run moves, from any thread; must return at once.
-            number: The attempt's, 1 for the first; by default one more than `failed_before`.
-            headers: Those of the event's record, for `redrive.current()`.
+            number: The attempt's, from 1; by default one more than `failed_before`.
+            headers: Those of the event's record.
         """
-        run = f"{event.event_id}/{generation}"
-        deadline, progress = limits.ends_at(self._clock.monotonic()), Progress(moved)
-        told = CurrentAttempt(
-            event,
-            thread_id,
-            attempt=failed_before + 1 if number is None else number,
-            redrive_count=redrive_count,
-            deadline=limits.deadline(self._clock.now()),
-            raw_headers=headers,
-        )
-        current = Current(
-            deadline=deadline,
-            clock=self._clock,
-            policy=policy,
-            failed_before=failed_before,
-            attempt=told,
-        )
+        progress, number = Progress(moved), number or failed_before + 1
+        deadline = limits.deadline(self._clock.now())
+        told = CurrentAttempt(event, thread_id, number, redrive_count, deadline, headers)
+        ends_at = limits.ends_at(self._clock.monotonic())
+        current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
         try:
-            attempt = self._attempt(
-                event, run, thread_id, lease, redrive_count, progress, number=told.attempt
-            )
-            if self._follow or limits.idle_s is not None:
-                attempt.config = watched(attempt.config, progress, store=attempt.graph.store)
+            attempt = self._attempt(told, lease, generation, progress)
             attempt.redriven = redriven
-            current.is_stored = None if attempt.saver is None else attempt.saver.is_stored
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await self._hold(attempt, current, lease, control, limits, progress)
@@ -179,6 +161,8 @@ class WorkflowProcessor:
         progress: Progress,
     ) -> RunEnd:
         """Run the attempt within its limits."""
+        if self._follow or limits.idle_s is not None:
+            attempt.config = watched(attempt.config, progress, store=attempt.graph.store)
         # A drain without checkpoints would lose the run: there it only ends what is over anyway.
         stop = control if control is not None and self.drainable else RunControl()
         task = asyncio.create_task(self._execute(attempt, stop, current))
@@ -208,9 +192,9 @@ class WorkflowProcessor:
 
         The node is the one that comes next: it was in flight when the run was left.
         """
-        run = f"{event.event_id}/{generation}"
+        told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count, Progress())
+            attempt = self._attempt(told, lease, generation, Progress())
         except UnknownWorkflowError:
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
@@ -219,6 +203,7 @@ class WorkflowProcessor:
 
     async def _execute(self, attempt: Attempt, control: RunControl, current: Current) -> Ended:
         """Run the attempt, in a task of its own: so it can be left behind."""
+        current.keeps = None if attempt.saver is None else attempt.saver.keeps
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
         try:
@@ -231,27 +216,20 @@ class WorkflowProcessor:
             raise NodeExitError(error.code) from error
 
     def _attempt(
-        self,
-        event: WorkflowEvent,
-        run: str,
-        thread_id: str,
-        lease: Lease,
-        redrive_count: int,
-        progress: Progress,
-        *,
-        number: int = 1,
+        self, told: CurrentAttempt, lease: Lease, generation: int, progress: Progress
     ) -> Attempt:
+        event, run = told.event, f"{told.event_id}/{generation}"
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
         config: RunnableConfig = {
             "run_name": event.workflow_id,
-            "configurable": {"thread_id": thread_id},
+            "configurable": {"thread_id": told.thread_id},
             "recursion_limit": loaded.recursion_limit,
             "metadata": {
                 RUN_KEY: run,
-                "redrive_count": redrive_count,
+                "redrive_count": told.redrive_count,
                 "graph_version": loaded.version,
-                **trace_metadata(event, number),
+                **trace_metadata(event, told.attempt),
             },
         }
         if opened is None:

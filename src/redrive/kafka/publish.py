@@ -96,10 +96,10 @@ def publish_event(
     clock: Clock = SYSTEM,
     make: MakeProducer = make_producer,
 ) -> Published:
-    """Store `event` on the events topic and return where.
+    """Store `event` on the events topic and return where; `extra` are headers of the caller's own.
 
-    Its key is the name of its thread by default, so that events of one thread come to one
-    partition; without a thread, its id. `extra` are headers of the caller's own.
+    Its key is by default its thread's name, so that events of one thread share a partition, else
+    its id.
 
     Returns only on the broker's own delivery report. What can pass is tried again, by a new
     producer, until `timeout` is over: should the first try have been stored after all, the event
@@ -114,12 +114,9 @@ def publish_event(
             say we are.
     """
     headers = headers or EventHeaders()
-    record = OutRecord(
-        settings.events_topic,
-        key=(key or headers.thread or event.event_id).encode(),
-        value=_json(event),
-        headers=(*headers.write(), *extra_headers(extra or {})),
-    )
+    key = key or headers.thread or event.event_id
+    all_headers = (*headers.write(), *extra_headers(extra or {}))
+    record = OutRecord(settings.events_topic, key.encode(), _json(event), all_headers)
     deadline = clock.monotonic() + timeout.total_seconds()
     said = Said(settings.bootstrap_servers)
 
