@@ -250,7 +250,7 @@ class EventHeaders:
         return [(name, str(value).encode()) for name, value in pairs if value not in _NOTHING]
 
 
-def extra_headers(given: Mapping[str, str]) -> list[tuple[str, bytes]]:
+def extra_headers(given: Mapping[str, object]) -> list[tuple[str, bytes]]:
     """Return a producer's own headers as Kafka takes them.
 
     Raises:
@@ -258,10 +258,10 @@ def extra_headers(given: Mapping[str, str]) -> list[tuple[str, bytes]]:
     """
     found = []
     for name, value in given.items():
-        if not isinstance(name, str) or not name or name.startswith(_OURS):
+        if not name or name.startswith(_OURS):
             raise RecordError(
-                f"header {name!r} cannot be set: a name is text, and {_OURS}… are redrive's own",
-                field=str(name),
+                f"header {name!r} cannot be set: {_OURS}… are redrive's own, and it needs a name",
+                field=name,
             )
         if not isinstance(value, str) or _HALF_CHARACTER.search(name + value):
             raise RecordError(f"header {name!r} is not text: give it a str", field=name)
