@@ -211,7 +211,6 @@ async def until_it_ends(graph: Graph, kept: Checkpoints, given: WorkflowEvent) -
     raise AssertionError(end)
 
 
-@pytest.mark.invariant("P4")
 async def test_a_tasks_key_is_the_same_in_all_attempts(checkpoints: Checkpoints) -> None:
     keys = Keys(one=1, two=1, inner=1, deep=1)
     inner = line(

@@ -301,6 +301,15 @@ def test_names_of_langgraph_and_ours_are_refused_when_settings_load(name: str) -
         load_settings(overrides=overrides, environ={})
 
 
+def test_the_environment_names_them_in_a_line() -> None:
+    environ = {
+        "REDRIVE_GRAPHS__WORK__TARGET": "m:g",
+        "REDRIVE_GRAPHS__WORK__CONFIGURABLE": "user_id, model",
+    }
+
+    assert load_settings(environ=environ).graphs["work"].configurable == ("user_id", "model")
+
+
 def test_every_name_that_langgraph_reserves_is_reserved_here() -> None:
     # Of the others two are separators, one a tag, and one the dict that the names stand in.
     names = {name for name in RESERVED if name.isidentifier() and name != "configurable"}

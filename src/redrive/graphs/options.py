@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from redrive.graphs.reserved_names import is_reserved
 from redrive.retry_settings import GraphRetrySettings
@@ -75,6 +75,12 @@ class GraphSettings(BaseModel):
         None,
         description="How long no node of it may make progress; default: `timeouts.idle`.",
     )
+
+    @field_validator("configurable", mode="before")
+    @classmethod
+    def _is_a_list(cls, names: object) -> object:
+        """Take names with spaces or commas between them, as the environment gives them."""
+        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
 
 class TimeoutSettings(BaseModel):
