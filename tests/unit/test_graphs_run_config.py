@@ -335,6 +335,28 @@ async def test_each_attempt_and_redrive_is_given_the_same(checkpoints: Checkpoin
     assert given.metadata["langgraph"]["context"] == {"user_id": "u1", "roles": ["a"]}
 
 
+async def test_what_a_node_does_to_its_input_is_not_the_next_attempts_input() -> None:
+    class Items(TypedDict):
+        items: list[list[int]]
+
+    seen = []
+
+    def node(state: Items) -> Items:
+        seen.append([list(item) for item in state["items"]])
+        state["items"][0].append(2)
+        state["items"].append([])
+        raise TransientError("again")
+
+    graph: Graph = StateGraph(Items)
+    graph.add_node("node", node).add_edge(START, "node")
+    given = event({"items": [[1]]}, workflow_id="work")
+
+    for _ in range(2):
+        await run(graph, given)
+
+    assert seen == [[[1]], [[1]]]
+
+
 class Tracer(BaseTracer):
     """Keeps the runs that it is told of."""
 

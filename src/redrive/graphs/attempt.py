@@ -24,7 +24,7 @@ from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
-from redrive.graphs.run_config import run_given
+from redrive.graphs.run_config import json_copy, run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
@@ -122,7 +122,9 @@ class Attempt:
 
     async def _input(self) -> object:
         mapper = self.loaded.input
-        return self.event.payload.data if mapper is None else await _settled(mapper(self.event))
+        if mapper is None:
+            return json_copy(self.event.payload.data)
+        return await _settled(mapper(self.event))
 
     async def _ended(self, state: object) -> Ended:
         mapper = self.loaded.output

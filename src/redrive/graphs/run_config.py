@@ -5,7 +5,6 @@ All of it comes from the event, so each attempt and each redrive is given the sa
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 from collections.abc import Awaitable, Mapping
@@ -20,7 +19,7 @@ from redrive.events import WorkflowEvent
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.reserved_names import TRACE_NAMES, is_reserved
 
-__all__ = ["RunGiven", "run_given", "trace_metadata"]
+__all__ = ["RunGiven", "json_copy", "run_given", "trace_metadata"]
 
 _SECTION = "langgraph"
 # Of an Airflow task; ours in traces -> theirs in the event's metadata.
@@ -177,5 +176,13 @@ def _object(given: object, place: str) -> dict[str, Any]:
         raise PermanentError(
             f"the event's {place} is of type {type(given).__name__}, not an object: send {{…}}"
         )
-    # A node may change what it is given; the next attempt is given what the event says.
-    return copy.deepcopy(dict(given))
+    return {name: json_copy(value) for name, value in given.items()}
+
+
+def json_copy(value: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """Copy what was read from JSON, so that what a node does to it is not the next attempt's."""
+    if type(value) is dict:
+        return {name: json_copy(item) for name, item in value.items()}
+    if type(value) is list:
+        return [json_copy(item) for item in value]
+    return value
