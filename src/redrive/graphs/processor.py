@@ -33,6 +33,7 @@ from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.redact import BUILT_IN
@@ -57,6 +58,7 @@ class WorkflowProcessor:
         worker: The name that results carry.
         follow: Whether each event of a node, a tool or a model counts as a move (`run`), and not
             only a checkpoint. Costs up to a tenth of a graph that does nothing else.
+        classifier: Judges what is raised, for `process_workflow_event`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class WorkflowProcessor:
         clock: Clock = SYSTEM,
         worker: str = "local",
         follow: bool = False,
+        classifier: Classifier | None = None,
     ) -> None:
         self._graphs = graphs if isinstance(graphs, GraphRegistry) else GraphRegistry(graphs)
         if isinstance(checkpoints, BaseCheckpointSaver):
@@ -75,6 +78,7 @@ class WorkflowProcessor:
         self._clock = clock
         self._worker = worker
         self._follow = follow
+        self._classifier = classifier
 
     @property
     def drainable(self) -> bool:
@@ -85,19 +89,27 @@ class WorkflowProcessor:
         """Return what drains one run, or None where a drained run would be lost."""
         return RunControl() if self.drainable else None
 
-    async def process_workflow_event(self, event: WorkflowEvent) -> WorkflowResultEvent:
+    async def process_workflow_event(
+        self, event: WorkflowEvent, *, limits: Limits = NO_LIMITS
+    ) -> WorkflowResultEvent:
         """Run one attempt of `event`, without Kafka, and return its answer.
 
-        What the graph raises is in the answer. The thread is the event's own: the same event again
-        resumes, or is answered equally.
+        What the graph raises is in the answer, as a worker would answer its last attempt. The
+        thread is the event's own: the same event again resumes, or is answered equally.
         """
         started_at, lease = self._clock.now(), Lease()
+        thread_id = f"{event.event_id}/0/0"
         try:
-            end = await self.run(event, thread_id=f"{event.event_id}/0/0", lease=lease)
+            end = await self.run(event, thread_id=thread_id, lease=lease, limits=limits)
         finally:
             lease.end()
         return answer(
-            event, end, started_at=started_at, finished_at=self._clock.now(), worker=self._worker
+            event,
+            end,
+            started_at=started_at,
+            finished_at=self._clock.now(),
+            worker=self._worker,
+            classifier=self._classifier,
         )
 
     async def run(  # noqa: PLR0913 - one attempt's facts, each by its name
