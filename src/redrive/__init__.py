@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from redrive.dead_letter.queue import DeadLetterQueue
     from redrive.dead_letter.record import DeadLetter
     from redrive.events import WorkflowEvent, WorkflowResultEvent
-    from redrive.graphs.current import remaining_time
+    from redrive.graphs.current import CurrentAttempt, current, remaining_time
+    from redrive.graphs.idempotency import idempotency_key
     from redrive.graphs.processor import WorkflowProcessor
     from redrive.graphs.results import GraphFailed
     from redrive.kafka.result_producer import ResultProducer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from redrive.wiring import LangGraphKafkaConsumer
 
 __all__ = [
+    "CurrentAttempt",
     "DeadLetter",
     "DeadLetterQueue",
     "Failure",
@@ -54,6 +56,8 @@ __all__ = [
     "WorkflowResultEvent",
     "attempts",
     "classify",
+    "current",
+    "idempotency_key",
     "is_transient_error",
     "load_settings",
     "remaining_time",
@@ -61,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CurrentAttempt": "graphs.current",
     "DeadLetter": "dead_letter.record",
     "DeadLetterQueue": "dead_letter.queue",
     "Failure": "retry.kinds",
@@ -76,6 +81,8 @@ _HOMES = {
     "WorkflowResultEvent": "events",
     "attempts": "retry.attempts",
     "classify": "retry.classify",
+    "current": "graphs.current",
+    "idempotency_key": "graphs.idempotency",
     "is_transient_error": "retry.classify",
     "load_settings": "settings",
     "remaining_time": "graphs.current",

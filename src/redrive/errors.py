@@ -21,6 +21,7 @@
     │   ├── EmptyInterruptError  a node raised an interrupt that asks nothing
     │   ├── SkippedNodeError     the run came to its end with nodes left out
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
+    │   ├── NotInNodeError       what only a node can ask was asked elsewhere
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
     ├── RestExpiredError         it passed while the run waited for a service's rest to end
@@ -52,6 +53,7 @@ __all__ = [
     "KafkaUnavailableError",
     "MissingExtraError",
     "NodeExitError",
+    "NotInNodeError",
     "NotStoredError",
     "NotifyError",
     "PermanentError",
@@ -284,6 +286,17 @@ class NodeExitError(PermanentError):
         told = f"called sys.exit({code!r})" if exits else f"raised {type(raised).__name__}"
         super().__init__(f"the node {told}")
         self.code = code
+
+
+class NotInNodeError(PermanentError):
+    """What only a node of a redrive run can ask was asked elsewhere."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"{asked} was called where no attempt of redrive runs: call it in a node, or in what a "
+            "node calls, and run a thread of your own with the node's context "
+            "(contextvars.copy_context().run)"
+        )
 
 
 class ResultError(PermanentError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -41,6 +41,7 @@ __all__ = [
     "RunInfo",
     "WorkflowEvent",
     "WorkflowResultEvent",
+    "extra_headers",
     "readable_event_id",
 ]
 
@@ -48,6 +49,7 @@ TRIGGERED = "workflow.triggered"
 CANCELLED = "workflow.cancelled"
 _USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_OURS = "redrive-"
 MAX_ID_CHARS = 200
 MAX_DIGITS = 18
 
@@ -248,6 +250,25 @@ class EventHeaders:
         return [(name, str(value).encode()) for name, value in pairs if value not in _NOTHING]
 
 
+def extra_headers(given: Mapping[str, object]) -> list[tuple[str, bytes]]:
+    """Return a producer's own headers as Kafka takes them.
+
+    Raises:
+        RecordError: One is no text, has no name, or is named as ours are; names the header.
+    """
+    found = []
+    for name, value in given.items():
+        if not name or name.startswith(_OURS):
+            raise RecordError(
+                f"header {name!r} cannot be set: {_OURS}… are redrive's own, and it needs a name",
+                field=name,
+            )
+        if not isinstance(value, str) or _HALF_CHARACTER.search(name + value):
+            raise RecordError(f"header {name!r} is not text: give it a str", field=name)
+        found.append((name, value.encode()))
+    return found
+
+
 def _header(name: str, value: bytes) -> Any:  # noqa: ANN401 - text, a number or a mode
     try:
         text = value.decode()
@@ -274,7 +295,7 @@ def _moment(name: str, epoch_ms: int) -> int:
 
 
 def _header_names(names: Iterable[str]) -> dict[str, str]:
-    return {n if n == "traceparent" else f"redrive-{n.replace('_', '-')}": n for n in names}
+    return {n if n == "traceparent" else f"{_OURS}{n.replace('_', '-')}": n for n in names}
 
 
 _BY_HEADER = _header_names(f.name for f in fields(EventHeaders))

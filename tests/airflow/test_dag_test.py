@@ -69,6 +69,19 @@ def test_a_task_can_wait_in_its_own_slot(run: Run) -> None:
     assert run.results["waits_inline"]["answer"] == "INLINE"
 
 
+def test_a_task_sets_thread_metadata_headers_and_config_by_templates(
+    run: Run, kafka: Kafka, airflow_topics: Topics
+) -> None:
+    ((event, headers),) = [(e, h) for e, h in run.sent if e.metadata["task_id"] == "waits_inline"]
+    records = read_topic(kafka.bootstrap_servers, airflow_topics.events)
+
+    (record,) = [record for record in records if record.key == b"of-agents"]
+    assert headers.thread == "of-agents"
+    assert ("x-dag", b"agents") in record.headers
+    assert event.metadata["langgraph"] == {"tags": ["of agents"]}
+    assert event.payload.model_extra == {"config": {"user_id": "agents"}}
+
+
 def test_an_answer_that_comes_before_the_wait_is_found(run: Run) -> None:
     assert run.results["answered_early"]["answer"] == "EARLY"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from redrive.airflow.connection import kafka_settings
-from redrive.airflow.requests import event_id_of, request_of
+from redrive.airflow.requests import Beside, event_id_of, request_of
 from redrive.errors import SettingsError
 from redrive.events import EventHeaders, WorkflowEvent
 
@@ -65,6 +66,54 @@ def test_the_request_carries_its_deadline_in_a_header() -> None:
 def test_data_that_is_no_input_of_a_graph_is_refused(data: object) -> None:
     with pytest.raises(TypeError, match="'task' must be a dict"):
         request_of(Task(), workflow_id="w", data=data, timeout=timedelta(1), now=NOW)
+
+
+def test_a_task_can_set_thread_metadata_headers_and_config() -> None:
+    request = request_of(
+        Task(),
+        workflow_id="w",
+        data={},
+        timeout=timedelta(1),
+        now=NOW,
+        beside=Beside(
+            thread="conversation-7",
+            metadata={"langgraph": {"context": {"user_id": "u1"}}},
+            headers={"x-tenant": "blue"},
+            config={"model": "small"},
+        ),
+    )
+
+    event = WorkflowEvent.from_bytes(request.event.to_bytes())
+    assert EventHeaders.read(request.headers.write()).thread == "conversation-7"
+    assert request.extra_headers == {"x-tenant": "blue"}
+    assert event.metadata["langgraph"] == {"context": {"user_id": "u1"}}
+    assert (event.metadata["dag_id"], event.metadata["task_id"]) == ("dag", "task")
+    assert event.payload.model_extra == {"config": {"model": "small"}}
+
+
+def test_a_task_that_sets_nothing_beside_its_data_sends_none_of_it() -> None:
+    request = request_of(Task(), workflow_id="w", data={}, timeout=timedelta(1), now=NOW)
+
+    assert request.event.payload.model_extra == {}
+    assert request.headers == EventHeaders(deadline=request.deadline_ms)
+    assert request.extra_headers == {}
+
+
+@pytest.mark.parametrize(
+    ("beside", "error", "words"),
+    [
+        (Beside(thread=" "), ValueError, "thread of task 'task' is empty"),
+        (Beside(metadata="x"), TypeError, "metadata of task 'task' must be a dict"),
+        (Beside(metadata={"dag_id": "x", "own": 1}), ValueError, "sets ['dag_id']"),
+        (Beside(headers=["x"]), TypeError, "headers of task 'task' must be a dict"),
+        (Beside(config={1: "x"}), TypeError, "config of task 'task' must be a dict"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_words(
+    beside: Beside, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        request_of(Task(), workflow_id="w", data={}, timeout=timedelta(1), now=NOW, beside=beside)
 
 
 def test_of_a_connection_only_what_concerns_every_client_is_taken() -> None:

@@ -24,9 +24,12 @@ from redrive.graphs import (
     GraphFailed,
     GraphSettings,
     Lease,
+    Limits,
     WorkflowProcessor,
 )
+from redrive.retry.classify import Classifier
 from redrive.retry.kinds import Kind, Reason
+from redrive.retry.rule import Rule
 from redrive.testing.clock import TurnedClock
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
@@ -313,6 +316,25 @@ async def test_the_answer_to_what_was_raised_is_error() -> None:
     assert info is not None
     assert (info.kind, info.type, info.node) == (Kind.TRANSIENT, "ConnectionError", "node")
     assert (info.reason, info.exhausted) == (Reason.RETRIES_EXHAUSTED, True)
+
+
+async def test_run_directly_an_event_is_judged_and_limited_as_by_a_worker() -> None:
+    async def node(state: Log) -> Log:
+        if state["log"] == ["slow"]:
+            await asyncio.Event().wait()
+        raise KeyError("not there yet")
+
+    rule = Rule(Kind.TRANSIENT, error=KeyError, name="ours")
+    processor = WorkflowProcessor({"work": one_node(node)}, classifier=Classifier(rules=(rule,)))
+
+    judged = await processor.process_workflow_event(event())
+    limited = await processor.process_workflow_event(
+        event({"log": ["slow"]}), limits=Limits(attempt_s=0.1)
+    )
+
+    assert judged.error_info is not None
+    assert limited.error_info is not None
+    assert (judged.error_info.kind, limited.error_info.kind) == (Kind.TRANSIENT, Kind.TIMEOUT)
 
 
 async def test_the_answer_to_an_unknown_workflow_names_what_is_known() -> None:

@@ -23,6 +23,7 @@ from redrive.graphs import (
     RunEnd,
     WorkflowProcessor,
 )
+from redrive.graphs.current import CurrentAttempt
 from redrive.graphs.progress import Progress
 from redrive.graphs.runs import Redriven
 from redrive.testing.stage import event
@@ -162,9 +163,9 @@ async def test_a_node_that_did_not_run_is_told_only_when_the_run_is_over(
     story.failing = {"write"}
     letter = await stopped(story.line(), checkpoints, given)
     processor = WorkflowProcessor({"*": story.line()}, checkpoints)
-    thread_id = f"{given.event_id}/0/0"
+    told = CurrentAttempt(given, f"{given.event_id}/0/0", redrive_count=1)
     attempt = processor._attempt(  # noqa: SLF001 - a run that ends without running is not to be had
-        given, f"{given.event_id}/0", thread_id, Lease(), 1, Progress()
+        told, Lease(), 0, Progress()
     )
     attempt.redriven = letter
 

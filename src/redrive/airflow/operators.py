@@ -10,7 +10,7 @@ from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
 from redrive.airflow.connection import kafka_settings
 from redrive.airflow.errors import error_of
-from redrive.airflow.requests import Request, request_of
+from redrive.airflow.requests import Beside, Request, request_of
 from redrive.airflow.results import shared_reader
 from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
 from redrive.clock import SYSTEM
@@ -48,6 +48,13 @@ class LangGraphOperator(BaseOperator):
             meets Airflow's race between a deferral and its resumption (apache/airflow#72716). A
             task that is answered within 10 s of its deferral is resumed when they are over, for
             the same reason: that makes the race rare, not impossible. `deferrable=False` has none.
+        thread: The LangGraph thread of the run, by a name of yours: runs of one name go on from
+            each other's state, one after the other. Default: a thread of the run's own. (templated)
+        metadata: Goes into the event's `metadata`; its `langgraph` can give the run a `context`,
+            `metadata` and `tags`. (templated)
+        headers: Headers of the event's record, text by name. (templated)
+        config: Goes into the event's `payload.config`; of it the run gets what
+            `graphs.<id>.configurable` names. (templated)
         events_topic: Default: `KAFKA_WORKFLOW_EVENTS_TOPIC`, else `workflow-events`.
         results_topic: Default: `KAFKA_WORKFLOW_RESULTS_TOPIC`, else `workflow-results`.
     """
@@ -55,11 +62,15 @@ class LangGraphOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "workflow_id",
         "data",
+        "thread",
+        "metadata",
+        "headers",
+        "config",
         "kafka_conn_id",
         "events_topic",
         "results_topic",
     )
-    template_fields_renderers = {"data": "json"}  # noqa: RUF012 - Airflow's own way
+    template_fields_renderers = dict.fromkeys(("data", "metadata", "headers", "config"), "json")
 
     def __init__(  # noqa: PLR0913 - one argument per thing a task may want otherwise
         self,
@@ -70,6 +81,10 @@ class LangGraphOperator(BaseOperator):
         kafka_conn_id: str = "kafka_default",
         deferrable: bool = True,
         wait_first: float | str | timedelta = 10,
+        thread: str | None = None,
+        metadata: Mapping[str, Any] | XComArg | str | None = None,
+        headers: Mapping[str, str] | XComArg | str | None = None,
+        config: Mapping[str, Any] | XComArg | str | None = None,
         events_topic: str | None = None,
         results_topic: str | None = None,
         retries: int = 0,
@@ -82,6 +97,10 @@ class LangGraphOperator(BaseOperator):
         self.kafka_conn_id = kafka_conn_id
         self.deferrable = deferrable
         self.wait_first = parse_duration(wait_first)
+        self.thread = thread
+        self.metadata = metadata
+        self.headers = headers
+        self.config = config
         self.events_topic = events_topic
         self.results_topic = results_topic
 
@@ -120,10 +139,18 @@ class LangGraphOperator(BaseOperator):
             data=data,
             timeout=timeout or self.timeout,
             now=SYSTEM.now(),
+            beside=Beside(
+                thread=self.thread,
+                metadata=self.metadata,
+                headers=self.headers,
+                config=self.config,
+            ),
         )
         # The order is the guarantee: an answer that comes at once still stands behind these.
         offsets = end_offsets(settings)
-        published = publish_event(settings, request.event, headers=request.headers)
+        published = publish_event(
+            settings, request.event, headers=request.headers, extra=request.extra_headers
+        )
         self.log.info(
             "event_id=%s for workflow %r is stored at %s; its result is wanted until %s",
             request.event.event_id,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Protocol
+from typing import Any, Protocol
 
 from redrive.events import EventHeaders, Payload, WorkflowEvent
 
-__all__ = ["Request", "TaskInstance", "event_id_of", "request_of"]
+__all__ = ["Beside", "Request", "TaskInstance", "event_id_of", "request_of"]
 
 _EVENTS = uuid.UUID("9c0c3c36-0d7a-5f0e-8a55-54f7e5b0a1d2")
 
@@ -33,6 +33,8 @@ class Request:
 
     event: WorkflowEvent
     deadline: datetime
+    thread: str | None = None
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def deadline_ms(self) -> int:
@@ -41,8 +43,35 @@ class Request:
 
     @property
     def headers(self) -> EventHeaders:
-        """What the event's record carries beside it."""
-        return EventHeaders(deadline=self.deadline_ms)
+        """Our headers on the event's record; `extra_headers` are the task's own."""
+        return EventHeaders(thread=self.thread, deadline=self.deadline_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a task sends beside the graph's input; None for nothing.
+
+    Args:
+        thread: The LangGraph thread that the run shares with others of this name.
+        metadata: More of the event's `metadata`; `langgraph` in it reaches the run.
+        headers: Headers of the record, for whoever reads it.
+        config: The event's `payload.config`: the graph's settings say what of it passes.
+    """
+
+    thread: str | None = None
+    metadata: object = None
+    headers: object = None
+    config: object = None
+
+
+NOTHING_BESIDE = Beside()
+
+_BECOMES = {
+    "data": "it becomes the graph's input",
+    "config": "it becomes the event's payload.config",
+    "metadata": "it becomes the event's metadata",
+    "headers": "they become the record's headers",
+}
 
 
 def event_id_of(task: TaskInstance) -> str:
@@ -59,16 +88,31 @@ def request_of(
     data: object,
     timeout: timedelta,
     now: datetime,
+    beside: Beside = NOTHING_BESIDE,
 ) -> Request:
     """Return the request of one try.
 
     Raises:
-        TypeError: `data` is not a dict with text as keys.
+        TypeError: `data`, or what stands beside it, is not a dict with text as keys.
+        ValueError: The thread has no name, or `metadata` sets what the task says of itself.
     """
-    if not isinstance(data, Mapping) or not all(isinstance(key, str) for key in data):
-        raise TypeError(
-            f"data of task {task.task_id!r} must be a dict with text as keys, not "
-            f"{type(data).__name__}: it becomes the graph's input"
+    payload = {"data": _object(data, "data", task)}
+    if beside.config is not None:
+        payload["config"] = _object(beside.config, "config", task)
+    if beside.thread is not None and not beside.thread.strip():
+        raise ValueError(f"thread of task {task.task_id!r} is empty: name one, or leave it out")
+    ours = {
+        "version": version("redrive"),
+        "dag_id": task.dag_id,
+        "task_id": task.task_id,
+        "map_index": _map_index(task),
+        "try_number": task.try_number,
+    }
+    metadata = _object(beside.metadata or {}, "metadata", task)
+    if taken := sorted(ours.keys() & metadata.keys()):
+        raise ValueError(
+            f"metadata of task {task.task_id!r} sets {taken}, which the task says of itself: "
+            "choose other names"
         )
     event = WorkflowEvent(
         event_id=event_id_of(task),
@@ -76,16 +120,20 @@ def request_of(
         source="airflow",
         workflow_id=workflow_id,
         workflow_run_id=task.run_id,
-        payload=Payload(data=dict(data)),
-        metadata={
-            "version": version("redrive"),
-            "dag_id": task.dag_id,
-            "task_id": task.task_id,
-            "map_index": _map_index(task),
-            "try_number": task.try_number,
-        },
+        payload=Payload.model_validate(payload),
+        metadata={**metadata, **ours},
     )
-    return Request(event=event, deadline=now + timeout)
+    headers = _object(beside.headers or {}, "headers", task)
+    return Request(event, now + timeout, thread=beside.thread, extra_headers=headers)
+
+
+def _object(given: object, name: str, task: TaskInstance) -> dict[str, Any]:
+    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+        return dict(given)
+    raise TypeError(
+        f"{name} of task {task.task_id!r} must be a dict with text as keys, not "
+        f"{type(given).__name__}: {_BECOMES[name]}"
+    )
 
 
 def _map_index(task: TaskInstance) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
+from redrive.cli.flag_groups import grouped
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json
 
@@ -22,13 +24,38 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["send"]
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is sent beside the graph's input."""
+
+    key: Annotated[
+        str | None, typer.Option(help="The record's key; default: its thread, else its id.")
+    ] = None
+    thread: Annotated[
+        str | None, typer.Option(help="The LangGraph thread that it shares with others.")
+    ] = None
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="The event's metadata: an object, or @FILE."),
+    ] = None
+    run_config: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="The event's payload.config: an object, or @FILE."),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A header of the record. Repeat."),
+    ] = None
+
+
+@grouped
 def send(
     workflow_id: Annotated[str, typer.Argument(help="Which graph shall run.")],
+    beside: Beside,
     data: Annotated[
         str,
         typer.Option(metavar="JSON", help="The graph's input: an object, or @FILE, or - (stdin)."),
     ] = "{}",
-    key: Annotated[str | None, typer.Option(help="The record's key; default: its id.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the answer.")] = False,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait.")] = "300s",
     as_json: Json = False,
@@ -37,14 +64,14 @@ def send(
 ) -> None:
     """Start a run: publish one event, and print its id or, with --wait, its result."""
     patience = _duration(timeout)
-    event = _event(workflow_id, _data(data))
+    event = _event(workflow_id, _object(data, "--data"), beside)
     kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
     if wait:
-        _send_and_wait(kafka, event, key=key, patience=patience, as_json=as_json)
+        _send_and_wait(kafka, event, beside, patience=patience, as_json=as_json)
         return
     _check(kafka)
     with after_first_contact():
-        stored = _publish(kafka, event, key)
+        stored = _publish(kafka, event, beside)
     if as_json:
         print_json(_stored(event, stored))
     else:
@@ -55,8 +82,8 @@ def send(
 def _send_and_wait(
     kafka: KafkaSettings,
     event: WorkflowEvent,
+    beside: Beside,
     *,
-    key: str | None,
     patience: timedelta,
     as_json: bool,
 ) -> None:
@@ -70,7 +97,7 @@ def _send_and_wait(
         with after_first_contact():
             # Before the event is published: an answer cannot stand before this.
             ends = end_offsets(kafka)
-            stored = _publish(kafka, event, key)
+            stored = _publish(kafka, event, beside)
             note(f"event {event.event_id} is stored at {stored}; waiting for its result")
             answer = reader.wait_in_thread(event.event_id, ends, SYSTEM.now() + patience)
     except TimeoutError as error:
@@ -109,10 +136,18 @@ def _check(kafka: KafkaSettings) -> None:
     partitions_of(kafka, kafka.events_topic)
 
 
-def _publish(kafka: KafkaSettings, event: WorkflowEvent, key: str | None) -> Published:
-    from redrive.kafka.publish import publish_event  # noqa: PLC0415 - keeps `--help` fast
+def _publish(kafka: KafkaSettings, event: WorkflowEvent, beside: Beside) -> Published:
+    from redrive.events import EventHeaders  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.kafka.publish import publish_event  # noqa: PLC0415 - as above
 
-    return publish_event(kafka, event, key=key, timeout=kafka.startup_timeout)
+    return publish_event(
+        kafka,
+        event,
+        key=beside.key,
+        headers=EventHeaders(thread=beside.thread),
+        extra=_headers(beside),
+        timeout=kafka.startup_timeout,
+    )
 
 
 def _stored(event: WorkflowEvent, stored: Published) -> dict[str, object]:
@@ -124,39 +159,63 @@ def _stored(event: WorkflowEvent, stored: Published) -> dict[str, object]:
     }
 
 
-def _event(workflow_id: str, data: dict[str, object]) -> WorkflowEvent:
+def _event(workflow_id: str, data: dict[str, object], beside: Beside) -> WorkflowEvent:
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.events import Payload, WorkflowEvent  # noqa: PLC0415 - as above
 
     event_id = SYSTEM.new_id()
     if not workflow_id:
         raise typer.BadParameter("is empty", param_hint="WORKFLOW_ID")
+    if beside.thread is not None and not beside.thread.strip():
+        raise typer.BadParameter("is empty", param_hint="--thread")
+    _headers(beside)
+    payload: dict[str, object] = {"data": data}
+    if beside.run_config is not None:
+        payload["config"] = _object(beside.run_config, "--run-config")
     return WorkflowEvent(
         event_id=event_id,
         timestamp=SYSTEM.now(),
         source="redrive-cli",
         workflow_id=workflow_id,
         workflow_run_id=event_id,
-        payload=Payload(data=data),
+        payload=Payload.model_validate(payload),
+        metadata={} if beside.metadata is None else _object(beside.metadata, "--metadata"),
     )
 
 
-def _data(given: str) -> dict[str, object]:
+def _headers(beside: Beside) -> dict[str, str]:
+    from redrive.errors import RecordError  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.events import extra_headers  # noqa: PLC0415 - as above
+
+    found = {}
+    for header in beside.header or ():
+        name, equals, value = header.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{header!r} is not NAME=VALUE", param_hint="--header")
+        found[name] = value
     try:
-        if given == "-":
+        extra_headers(found)
+    except RecordError as error:
+        raise typer.BadParameter(str(error), param_hint="--header") from error
+    return found
+
+
+def _object(given: str, flag: str) -> dict[str, object]:
+    try:
+        if given == "-" and flag == "--data":
             text = sys.stdin.read()
         elif given.startswith("@"):
             text = Path(given[1:]).read_text(encoding="utf-8")
         else:
             text = given
-        data = json.loads(text)
+        found = json.loads(text)
     except OSError as error:
-        raise typer.BadParameter(f"cannot be read: {error}", param_hint="--data") from error
+        raise typer.BadParameter(f"cannot be read: {error}", param_hint=flag) from error
     except ValueError as error:
-        raise typer.BadParameter(f"is not JSON: {error}", param_hint="--data") from error
-    if not isinstance(data, dict):
-        raise typer.BadParameter('is not an object: {"…": …}', param_hint="--data")
-    return data
+        raise typer.BadParameter(f"is not JSON: {error}", param_hint=flag) from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter('is not an object: {"…": …}', param_hint=flag)
+    return found
 
 
 def _duration(text: str) -> timedelta:

@@ -19,7 +19,7 @@ from redrive.consumer.run import Run
 from redrive.dead_letter.record import Attempt
 from redrive.dead_letter.redact import masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
-from redrive.events import WorkflowEvent
+from redrive.events import RawHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
@@ -67,6 +67,8 @@ class Processor(Protocol):
         failed_before: int = 0,
         redriven: Redriven | None = None,
         moved: Callable[[], None] | None = None,
+        number: int | None = None,
+        headers: RawHeaders = (),
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -247,6 +249,8 @@ class Runner:
                 failed_before=run.tries,
                 redriven=_redriven(run),
                 moved=moved,
+                number=run.attempts + 1,
+                headers=run.delivery.record.headers,
             )
         finally:
             lease.end()

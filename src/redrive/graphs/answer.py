@@ -7,7 +7,7 @@ from typing import assert_never
 
 from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
-from redrive.retry.classify import classify, reason_of
+from redrive.retry.classify import Classifier, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.redact import BUILT_IN
 
@@ -17,10 +17,16 @@ _MOST_CHARS = 2_000
 
 
 def answer(
-    event: WorkflowEvent, end: RunEnd, *, started_at: datetime, finished_at: datetime, worker: str
+    event: WorkflowEvent,
+    end: RunEnd,
+    *,
+    started_at: datetime,
+    finished_at: datetime,
+    worker: str,
+    classifier: Classifier | None = None,
 ) -> WorkflowResultEvent:
     """Return the result record of one attempt, as if no other would follow."""
-    status, result, error, info = _told(end)
+    status, result, error, info = _told(end, classifier or Classifier())
     return WorkflowResultEvent(
         correlation_id=event.event_id,
         workflow_id=event.workflow_id,
@@ -41,7 +47,9 @@ def answer(
     )
 
 
-def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | None]:
+def _told(
+    end: RunEnd, classifier: Classifier
+) -> tuple[ResultStatus, object, str | None, ErrorInfo | None]:
     match end:
         case Ended(reason=None):
             return ResultStatus.SUCCESS, end.result, None, None
@@ -54,7 +62,7 @@ def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | No
                 said,
             )
         case Failed():
-            failure = classify(end.error)
+            failure = classifier.classify(end.error)
             raised = _raised(end, failure)
             return ResultStatus.ERROR, None, _text(end.error, raised.message), raised
         case Drained():
@@ -66,7 +74,8 @@ def _told(end: RunEnd) -> tuple[ResultStatus, object, str | None, ErrorInfo | No
 def _said(end: Ended) -> ErrorInfo:
     return ErrorInfo(
         kind=Kind.PERMANENT,
-        type="GraphFailed" if end.reason is Reason.GRAPH_FAILED else "Interrupt",
+        # Nothing was raised; a worker's answer says the same.
+        type="",
         message=_masked(end.error or ""),
         reason=end.reason or Reason.GRAPH_FAILED,
         attempts=1,

@@ -18,6 +18,7 @@ from langgraph.types import Durability, StateSnapshot
 
 from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
+from redrive.graphs.comes_back import comes_back
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.levels import read_levels
@@ -25,6 +26,7 @@ from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
+from redrive.graphs.run_config import json_copy, run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
@@ -109,19 +111,23 @@ class Attempt:
                 given = await self._input()
         # Stored before the next node starts: what was done is not done again. [P4]
         durability: Durability | None = None if self.saver is None else "sync"
-        config = self.config if self.witness is None else self.witness.sees(self.config)
+        beside = await run_given(self.event, self.loaded)
+        config = beside.added_to(self.config)
+        if self.saver is not None:
+            self.saver.unstored |= beside.names
+        config = config if self.witness is None else self.witness.sees(config)
         stops = None if self.saver is not None else _Stops.watch(self.graph)
-        if stops is not None:
-            config = with_callback(config, stops)
-        state = await self.graph.ainvoke(given, config, durability=durability, control=control)
+        config = config if stops is None else with_callback(config, stops)
+        state = await self.graph.ainvoke(
+            given, config, context=beside.context, durability=durability, control=control
+        )
+        asks = isinstance(state, dict) and _INTERRUPT in state
         if self.saver is None:
-            stopped = stops is not None and stops.seen
-            asks = isinstance(state, dict) and _INTERRUPT in state
-            if stopped or asks:
-                return self._interrupted(_as_state(state))
-        elif (isinstance(state, dict) and _INTERRUPT in state) or self.saver.schedule.left():
+            stopped = asks or (stops is not None and stops.seen)
+            return self._interrupted(_as_state(state)) if stopped else await self._ended(state)
+        if asks or self.saver.schedule.left():
             return await self._stopped(self.saver)
-        return await self._ended(state)
+        return await self._ended(await self._stored(state))
 
     async def _stopped(self, saver: GuardedSaver) -> Ended:
         """Tell of a run that stopped before its end: a person is to go on with it.
@@ -137,7 +143,9 @@ class Attempt:
 
     async def _input(self) -> object:
         mapper = self.loaded.input
-        return self.event.payload.data if mapper is None else await _settled(mapper(self.event))
+        if mapper is None:
+            return json_copy(self.event.payload.data)
+        return await _settled(mapper(self.event))
 
     async def _ended(self, state: object) -> Ended:
         mapper = self.loaded.output
@@ -150,6 +158,16 @@ class Attempt:
                 error=str(result.error),
             )
         return Ended(result=to_json(result), resumed=self.resumed)
+
+    async def _stored(self, state: object) -> object:
+        """Return a run's last state as each later delivery of its event will find it.
+
+        So that the first answer is equal to all others. A read, where the two may differ.
+        """
+        if comes_back(self.graph, state):
+            return state
+        snapshot = await self.graph.aget_state(self.config)
+        return _output_of(self.graph, snapshot.values)
 
     def _interrupted(self, state: dict[str, object]) -> Ended:
         asked = state[_INTERRUPT]

@@ -10,7 +10,14 @@ is stored. [P16]
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -25,11 +32,14 @@ from langgraph.checkpoint.base import (
 
 from redrive.graphs.lease import Lease
 from redrive.graphs.schedule import Schedule, control_writes_only
+from redrive.graphs.unstorable import explain_unstorable, writer_of
 
 __all__ = ["WRITES_KEY", "GuardedSaver"]
 
 WRITES_KEY = "redrive_writes"
 """Metadata of each checkpoint: beside it, a failed task has its error and nothing else."""
+
+_SENDS = "__pregel_tasks"
 
 
 class GuardedSaver(BaseCheckpointSaver[Any]):
@@ -44,6 +54,10 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         lease: The attempt's.
         wrote: Called after each write, from the thread that wrote.
         schedule: What the thread has scheduled; None where nobody asks.
+
+    Attributes:
+        unstored: Keys of a run's config and metadata that are kept out of what is stored: LangGraph
+            would store them with every checkpoint.
     """
 
     def __init__(
@@ -59,16 +73,30 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._lease = lease
         self._wrote = wrote or _nothing
         self._schedule = schedule or Schedule("", set())
+        # Of each namespace, the id of its latest checkpoint, and the `Send`s that it holds.
+        self._latest: dict[str, tuple[str, Sequence[object]]] = {}
+        self._writers: dict[str, str] = {}
+        self.unstored: frozenset[str] = frozenset()
 
     @property
     def schedule(self) -> Schedule:
         """What the thread has scheduled, as far as this attempt has seen it."""
         return self._schedule
 
+    def keeps(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
+        """Say whether this is the latest checkpoint of that namespace: stored, or on its way.
+
+        On its way only where the first step of a run is a node: in a function with `@entrypoint`.
+        """
+        return self._latest.get(checkpoint_ns, ("",))[0] == checkpoint_id
+
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
         saver = self._saver.with_allowlist(extra_allowlist)
-        return GuardedSaver(saver, self._lease, wrote=self._wrote, schedule=self._schedule)
+        guard = GuardedSaver(saver, self._lease, wrote=self._wrote, schedule=self._schedule)
+        guard._latest, guard._writers = self._latest, self._writers
+        guard.unstored = self.unstored
+        return guard
 
     def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
         """Number channels the way the checkpointer does."""
@@ -76,11 +104,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return self._seen(config, self._saver.get_tuple(config))
+        return self._found(config, self._saver.get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return self._seen(config, await self._saver.aget_tuple(config))
+        return self._found(config, await self._saver.aget_tuple(config))
 
     def list(
         self,
@@ -126,7 +154,13 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store a checkpoint, if the lease is held."""
         self._check_step(config, checkpoint, metadata)
         self._lease.check()
-        stored = self._saver.put(config, checkpoint, metadata, new_versions)
+        self._latest[_namespace(config)] = _seen(checkpoint)
+        try:
+            stored = self._saver.put(self._storable(config), checkpoint, metadata, new_versions)
+        except Exception as error:
+            values = checkpoint["channel_values"].items()
+            explain_unstorable(error, values, self._saver.serde, writers=self._writers)
+            raise
         self._wrote()
         self._lease.check()
         return stored
@@ -142,7 +176,14 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         # First, while nothing else of the run can come between.
         self._check_step(config, checkpoint, metadata)
         await self._lease.admit()
-        stored = await self._saver.aput(config, checkpoint, metadata, new_versions)
+        self._latest[_namespace(config)] = _seen(checkpoint)
+        storable = self._storable(config)
+        try:
+            stored = await self._saver.aput(storable, checkpoint, metadata, new_versions)
+        except Exception as error:
+            values = checkpoint["channel_values"].items()
+            explain_unstorable(error, values, self._saver.serde, writers=self._writers)
+            raise
         self._wrote()
         await self._lease.confirm()
         return stored
@@ -157,7 +198,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store what a node wrote, if the lease is held."""
         writes = self._check_task(config, writes, task_id)
         self._lease.check()
-        self._saver.put_writes(config, writes, task_id, task_path)
+        try:
+            self._saver.put_writes(config, writes, task_id, task_path)
+        except Exception as error:
+            self._explain_writes(error, config, writes, task_path)
+            raise
         self._wrote()
 
     async def aput_writes(
@@ -170,7 +215,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store what a node wrote, if the lease is held."""
         writes = self._check_task(config, writes, task_id)
         await self._lease.admit()
-        await self._saver.aput_writes(config, writes, task_id, task_path)
+        try:
+            await self._saver.aput_writes(config, writes, task_id, task_path)
+        except Exception as error:
+            self._explain_writes(error, config, writes, task_path)
+            raise
         self._wrote()
 
     def delete_thread(self, thread_id: str) -> None:
@@ -182,15 +231,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Delete a thread, if the lease is held."""
         await self._lease.admit()
         await self._saver.adelete_thread(thread_id)
-
-    def _seen(
-        self, config: RunnableConfig, found: CheckpointTuple | None
-    ) -> CheckpointTuple | None:
-        found = _without_failed_output(found)
-        # By its id, an older checkpoint may have been asked for.
-        if not config.get("configurable", {}).get("checkpoint_id"):
-            self._schedule.loaded(found)
-        return found
 
     def _check_step(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
@@ -206,6 +246,51 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         writes = control_writes_only(writes)
         self._schedule.check_task(config["configurable"].get("checkpoint_ns", ""), task_id, writes)
         return writes
+
+    def _storable(self, config: RunnableConfig) -> RunnableConfig:
+        if not self.unstored:
+            return config
+        return {
+            **config,
+            "metadata": self._without(config.get("metadata", {})),
+            "configurable": self._without(config.get("configurable", {})),
+        }
+
+    def _without(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name not in self.unstored}
+
+    def _explain_writes(
+        self,
+        error: Exception,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_path: str,
+    ) -> None:
+        _, sends = self._latest.get(_namespace(config), ("", ()))
+        node = writer_of(task_path, sends)
+        # The checkpoint that takes the writes in fails as well, and its error is the one raised.
+        self._writers.update({channel: node for channel, _ in writes if node})
+        explain_unstorable(error, writes, self._saver.serde, writers=self._writers)
+
+    def _found(
+        self, config: RunnableConfig, found: CheckpointTuple | None
+    ) -> CheckpointTuple | None:
+        """Note where a graph goes on from; what it stored since is later, and stays noted."""
+        found = _without_failed_output(found)
+        if found is not None:
+            self._latest.setdefault(_namespace(found.config), _seen(found.checkpoint))
+        # By its id, an older checkpoint may have been asked for.
+        if not config.get("configurable", {}).get("checkpoint_id"):
+            self._schedule.loaded(found)
+        return found
+
+
+def _namespace(config: RunnableConfig) -> str:
+    return str(config["configurable"].get("checkpoint_ns", ""))
+
+
+def _seen(checkpoint: Checkpoint) -> tuple[str, Sequence[object]]:
+    return checkpoint["id"], checkpoint["channel_values"].get(_SENDS, ())
 
 
 def _without_failed_output(found: CheckpointTuple | None) -> CheckpointTuple | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from redrive.graphs.reserved_names import is_reserved
 from redrive.retry_settings import GraphRetrySettings
 from redrive.units import Duration
 
@@ -22,6 +23,15 @@ def _some_time(value: timedelta) -> timedelta:
     return value
 
 
+def _free_name(value: str) -> str:
+    if not value:
+        raise ValueError("an empty name: name a key of payload.config")
+    if is_reserved(value):
+        raise ValueError(f"{value!r} is LangGraph's or redrive's: no event may set it")
+    return value
+
+
+ConfigurableName = Annotated[str, AfterValidator(_free_name)]
 TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 
 
@@ -36,6 +46,16 @@ class GraphSettings(BaseModel):
     )
     output: str | None = Field(
         None, description="Import path of last state -> result; default: the state comes out."
+    )
+    context: str | None = Field(
+        None,
+        description="Import path of event -> the run's context (`runtime.context`); default: "
+        "`metadata.langgraph.context` of the event.",
+    )
+    configurable: tuple[ConfigurableName, ...] = Field(
+        (),
+        description="Names that an event's `payload.config` may set in the run's "
+        '`config["configurable"]`; nothing else of it passes.',
     )
     version: str | None = Field(
         None, description="The graph's version; default: a hash of its drawing."
@@ -60,6 +80,12 @@ class GraphSettings(BaseModel):
         None,
         description="How long no node of it may make progress; default: `timeouts.idle`.",
     )
+
+    @field_validator("configurable", mode="before")
+    @classmethod
+    def _is_a_list(cls, names: object) -> object:
+        """Take names with spaces or commas between them, as the environment gives them."""
+        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
 
 class TimeoutSettings(BaseModel):

@@ -18,23 +18,26 @@ from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import NodeExitError, UnknownWorkflowError
-from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.contained import EXITS
-from redrive.graphs.current import CURRENT, Current
+from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import WRITES_KEY, GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.loading import copy_of
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
+from redrive.graphs.reserved_names import TRACE_NAMES
+from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.watched_nodes import TASKS, Tasks
+from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.redact import BUILT_IN
@@ -59,6 +62,7 @@ class WorkflowProcessor:
         worker: The name that results carry.
         follow: Whether each event of a node, a tool or a model counts as a move (`run`), and not
             only a checkpoint. Costs up to a tenth of a graph that does nothing else.
+        classifier: Judges what is raised, for `process_workflow_event`.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class WorkflowProcessor:
         clock: Clock = SYSTEM,
         worker: str = "local",
         follow: bool = False,
+        classifier: Classifier | None = None,
     ) -> None:
         self._graphs = graphs if isinstance(graphs, GraphRegistry) else GraphRegistry(graphs)
         if isinstance(checkpoints, BaseCheckpointSaver):
@@ -77,6 +82,7 @@ class WorkflowProcessor:
         self._clock = clock
         self._worker = worker
         self._follow = follow
+        self._classifier = classifier
 
     @property
     def drainable(self) -> bool:
@@ -87,19 +93,27 @@ class WorkflowProcessor:
         """Return what drains one run, or None where a drained run would be lost."""
         return RunControl() if self.drainable else None
 
-    async def process_workflow_event(self, event: WorkflowEvent) -> WorkflowResultEvent:
+    async def process_workflow_event(
+        self, event: WorkflowEvent, *, limits: Limits = NO_LIMITS
+    ) -> WorkflowResultEvent:
         """Run one attempt of `event`, without Kafka, and return its answer.
 
-        What the graph raises is in the answer. The thread is the event's own: the same event again
-        resumes, or is answered equally.
+        What the graph raises is in the answer, as a worker would answer its last attempt. The
+        thread is the event's own: the same event again resumes, or is answered equally.
         """
         started_at, lease = self._clock.now(), Lease()
+        thread_id = f"{event.event_id}/0/0"
         try:
-            end = await self.run(event, thread_id=f"{event.event_id}/0/0", lease=lease)
+            end = await self.run(event, thread_id=thread_id, lease=lease, limits=limits)
         finally:
             lease.end()
         return answer(
-            event, end, started_at=started_at, finished_at=self._clock.now(), worker=self._worker
+            event,
+            end,
+            started_at=started_at,
+            finished_at=self._clock.now(),
+            worker=self._worker,
+            classifier=self._classifier,
         )
 
     async def run(  # noqa: PLR0913 - one attempt's facts, each by its name
@@ -116,6 +130,8 @@ class WorkflowProcessor:
         failed_before: int = 0,
         redriven: Redriven | None = None,
         moved: Callable[[], None] | None = None,
+        number: int | None = None,
+        headers: RawHeaders = (),
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -129,23 +145,22 @@ class WorkflowProcessor:
             lease: Held while this attempt may write; ended here when a limit was reached.
             control: From `new_control`, for this attempt alone.
             generation: Counts restarts: another generation does not go on from this one's state.
-            redrive_count: How often the event was redriven; noted with the checkpoints.
-            limits: Counted from now. The error is a `DeadlineError`, an `AttemptTimeoutError` or
-                an `IdleTimeoutError`.
+            redrive_count: How often the event was redriven.
+            limits: Counted from now; each has an error of its own.
             policy: The run's retry policy, for the code of its nodes.
-            failed_before: How many attempts of the run failed before, for the same.
+            failed_before: How many tries of the run failed before, for the same.
             redriven: Set when a letter is resumed: that it is, is then verified.
             moved: Called whenever the run moves, from any thread; must return at once.
+            number: The attempt's, from 1; by default one more than `failed_before`.
+            headers: Those of the event's record.
         """
-        run = f"{event.event_id}/{generation}"
-        deadline, progress = limits.ends_at(self._clock.monotonic()), Progress(moved)
-        current = Current(
-            deadline=deadline, clock=self._clock, policy=policy, failed_before=failed_before
-        )
+        progress, number = Progress(moved), number or failed_before + 1
+        deadline = limits.deadline(self._clock.now())
+        told = CurrentAttempt(event, thread_id, number, redrive_count, deadline, headers)
+        ends_at = limits.ends_at(self._clock.monotonic())
+        current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
-            if self._follow or limits.idle_s is not None:
-                attempt.config = watched(attempt.config, progress)
+            attempt = self._attempt(told, lease, generation, progress)
             attempt.redriven = redriven
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
@@ -162,6 +177,8 @@ class WorkflowProcessor:
         progress: Progress,
     ) -> RunEnd:
         """Run the attempt within its limits."""
+        if self._follow or limits.idle_s is not None:
+            attempt.config = watched(attempt.config, progress, store=attempt.graph.store)
         # A drain without checkpoints would lose the run: there it only ends what is over anyway.
         stop = control if control is not None and self.drainable else RunControl()
         task = asyncio.create_task(self._execute(attempt, stop, current))
@@ -191,9 +208,9 @@ class WorkflowProcessor:
 
         The node is the one that comes next: it was in flight when the run was left.
         """
-        run = f"{event.event_id}/{generation}"
+        told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
-            attempt = self._attempt(event, run, thread_id, lease, redrive_count, Progress())
+            attempt = self._attempt(told, lease, generation, Progress())
         except UnknownWorkflowError:
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
@@ -202,6 +219,7 @@ class WorkflowProcessor:
 
     async def _execute(self, attempt: Attempt, control: RunControl, current: Current) -> Ended:
         """Run the attempt, in a task of its own: so it can be left behind."""
+        current.keeps = None if attempt.saver is None else attempt.saver.keeps
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
         TASKS.set(attempt.tasks)
@@ -215,32 +233,29 @@ class WorkflowProcessor:
             raise NodeExitError(raised) from raised
 
     def _attempt(
-        self,
-        event: WorkflowEvent,
-        run: str,
-        thread_id: str,
-        lease: Lease,
-        redrive_count: int,
-        progress: Progress,
+        self, told: CurrentAttempt, lease: Lease, generation: int, progress: Progress
     ) -> Attempt:
+        event, run = told.event, f"{told.event_id}/{generation}"
         loaded = self._graphs.find(event.workflow_id)
         opened = None if self._checkpoints is None else self._checkpoints.saver
         config: RunnableConfig = {
-            "configurable": {"thread_id": thread_id},
+            "run_name": event.workflow_id,
+            "configurable": {"thread_id": told.thread_id},
             "recursion_limit": loaded.recursion_limit,
+            "metadata": {
+                RUN_KEY: run,
+                "redrive_count": told.redrive_count,
+                "graph_version": loaded.version,
+                **trace_metadata(event, told.attempt),
+            },
         }
         if opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
+        config["metadata"][WRITES_KEY] = 2
         tasks = Tasks(finish_siblings=loaded.finishes_siblings)
         schedule = Schedule(loaded.id, tasks.started)
         saver = GuardedSaver(opened, lease, wrote=progress.touch, schedule=schedule)
-        # Only checkpoints carry metadata, and LangGraph hands it on at every step.
-        config["metadata"] = {
-            RUN_KEY: run,
-            "redrive_count": redrive_count,
-            "graph_version": loaded.version,
-            WRITES_KEY: 2,
-        }
+        saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
         return Attempt(event, run, loaded, graph, config, saver, tasks=tasks)
 

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
+from langgraph.store.base import BaseStore
 
 from redrive.clock import SYSTEM
 
 __all__ = ["Progress", "watched"]
 
-# LangGraph's own name: what `runtime` is made from in every node and subgraph.
-_RUNTIME_KEY = "__pregel_runtime"
+# LangGraph's own names: what `runtime` is made from in every node and subgraph, and who is told of
+# a node with an idle timeout of its own: its `heartbeat` is LangGraph's.
+_RUNTIME_KEY, _OBSERVER_KEY = "__pregel_runtime", "__pregel_timed_attempt_observer"
 
 
 class Progress:
@@ -39,18 +41,23 @@ class Progress:
             self._moved()
 
 
-def watched(config: RunnableConfig, progress: Progress) -> RunnableConfig:
+def watched(
+    config: RunnableConfig, progress: Progress, *, store: BaseStore | None
+) -> RunnableConfig:
     """Return the config with which a run's callback events and `runtime.heartbeat()` are progress.
 
     Args:
         config: What the graph is run with.
         progress: Touched by each event.
+        store: The graph's own. LangGraph takes it from the runtime where one is given, and fills in
+            all other fields of it by itself.
     """
-    runtime: Runtime[None] = Runtime(heartbeat=progress.touch)
+    runtime: Runtime[None] = Runtime(heartbeat=progress.touch, store=store)
+    given = {_RUNTIME_KEY: runtime, _OBSERVER_KEY: lambda _: progress.touch()}
     return {
         **config,
         "callbacks": [_EveryEvent(progress)],
-        "configurable": {**config.get("configurable", {}), _RUNTIME_KEY: runtime},
+        "configurable": {**config.get("configurable", {}), **given},
     }
 
 

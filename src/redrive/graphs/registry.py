@@ -19,10 +19,19 @@ from redrive.graphs.patterns import patterns_of
 from redrive.graphs.runs import GraphVersion
 from redrive.graphs.watched_nodes import watch_nodes
 
-__all__ = ["GraphRegistry", "GraphSource", "InputMapper", "LoadedGraph", "OutputMapper"]
+__all__ = [
+    "ContextMapper",
+    "GraphRegistry",
+    "GraphSource",
+    "InputMapper",
+    "LoadedGraph",
+    "OutputMapper",
+]
 
 InputMapper = Callable[[WorkflowEvent], object]
 """Event -> the graph's input; may be `async`."""
+ContextMapper = Callable[[WorkflowEvent], object]
+"""Event -> the run's context; may be `async`."""
 OutputMapper = Callable[..., object]
 """Last state -> result, or `GraphFailed`; may be `async`."""
 GraphSource = GraphObject | str | GraphSettings
@@ -40,6 +49,8 @@ class LoadedGraph:
     version: str
     input: InputMapper | None = None
     output: OutputMapper | None = None
+    context: ContextMapper | None = None
+    configurable: tuple[str, ...] = ()
     recursion_limit: int = _DEFAULT_RECURSION_LIMIT
     settings: GraphSettings | None = None
 
@@ -146,6 +157,8 @@ def _configured(name: str, settings: GraphSettings) -> LoadedGraph:
         version=settings.version or _drawn(compiled, what),
         input=_mapper(settings.input, f"{what}, its input"),
         output=_mapper(settings.output, f"{what}, its output"),
+        context=_mapper(settings.context, f"{what}, its context"),
+        configurable=settings.configurable,
         recursion_limit=settings.recursion_limit,
         settings=settings,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from redrive.clock import SYSTEM
@@ -47,6 +48,15 @@ class Limits:
         """Return when the attempt must have ended: the earlier of deadline and its own limit."""
         given = [limit for limit in (self.deadline_s, self.attempt_s) if limit is not None]
         return now + min(given) if given else None
+
+    def deadline(self, now: datetime) -> datetime | None:
+        """Return the deadline as a time of day, from `now` on; the last one there is at most."""
+        if self.deadline_s is None:
+            return None
+        try:
+            return now + timedelta(seconds=self.deadline_s)
+        except OverflowError:
+            return datetime.max.replace(tzinfo=now.tzinfo)
 
 
 NO_LIMITS = Limits()

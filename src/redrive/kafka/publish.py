@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
-from redrive.events import EventHeaders, WorkflowEvent
+from redrive.events import EventHeaders, WorkflowEvent, extra_headers
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
@@ -91,11 +91,15 @@ def publish_event(
     *,
     key: str | None = None,
     headers: EventHeaders | None = None,
+    extra: Mapping[str, str] | None = None,
     timeout: timedelta = timedelta(seconds=30),
     clock: Clock = SYSTEM,
     make: MakeProducer = make_producer,
 ) -> Published:
-    """Store `event` on the events topic and return where; its key is the event's id by default.
+    """Store `event` on the events topic and return where; `extra` are headers of the caller's own.
+
+    Its key is by default its thread's name, so that events of one thread share a partition, else
+    its id.
 
     Returns only on the broker's own delivery report. What can pass is tried again, by a new
     producer, until `timeout` is over: should the first try have been stored after all, the event
@@ -105,16 +109,14 @@ def publish_event(
     Raises:
         KafkaUnavailableError: No report came within `timeout`.
         NotStoredError: The broker refused it.
-        RecordError: Its data is not JSON.
+        RecordError: Something of it is not JSON, or a header is redrive's own or not text.
         SettingsError: librdkafka refuses one of the client's options, or the broker refuses who we
             say we are.
     """
-    record = OutRecord(
-        settings.events_topic,
-        key=(key or event.event_id).encode(),
-        value=_json(event),
-        headers=tuple((headers or EventHeaders()).write()),
-    )
+    headers = headers or EventHeaders()
+    key = key or headers.thread or event.event_id
+    all_headers = (*headers.write(), *extra_headers(extra or {}))
+    record = OutRecord(settings.events_topic, key.encode(), _json(event), all_headers)
     deadline = clock.monotonic() + timeout.total_seconds()
     said = Said(settings.bootstrap_servers)
 
@@ -189,9 +191,17 @@ def _json(event: WorkflowEvent) -> bytes:
     try:
         return event.to_bytes()
     except PydanticSerializationError as error:
-        raise RecordError(
-            f"field 'payload.data' is not JSON: {error}", field="payload.data"
-        ) from error
+        parts = {"payload.data": event.payload.data, "metadata": event.metadata}
+        field = next((name for name, part in parts.items() if not _is_json(part)), "payload")
+        raise RecordError(f"field {field!r} is not JSON: {error}", field=field) from error
+
+
+def _is_json(value: object) -> bool:
+    try:
+        to_json(value)
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def place_of(topic: str, message: Message) -> Published:

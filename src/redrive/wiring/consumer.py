@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +15,10 @@ from redrive.consumer.health import Phase
 from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
 from redrive.consumer.parent import Handover
+from redrive.consumer.policy import Policy
 from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.graphs import GraphRegistry, WorkflowProcessor
+from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.langgraph_json import FileGraph
 from redrive.graphs.registry import GraphSource
@@ -88,6 +89,7 @@ class LangGraphKafkaConsumer:
         self._asked_at: float | None = None
         self._worker: Worker | None = None
         self._processor: WorkflowProcessor | None = None
+        self._policy: Callable[[str], Policy] | None = None
 
     @property
     def endings(self) -> Mapping[Ending, int]:
@@ -131,7 +133,9 @@ class LangGraphKafkaConsumer:
             clock=self._clock,
             worker=self._name,
             follow=self._metrics is not None,
+            classifier=settings.retry.classifier(self._clock),
         )
+        self._policy = policies(registry, settings)
         self._worker = build_worker(
             settings,
             self._processor,
@@ -139,7 +143,7 @@ class LangGraphKafkaConsumer:
             report=report,
             name=self._name,
             seat=self._parent.seat,
-            policy=policies(registry, settings),
+            policy=self._policy,
             clock=self._clock,
             observers=(telling, *self._observers),
             metrics=self._metrics,
@@ -196,10 +200,12 @@ class LangGraphKafkaConsumer:
         await self.wait()
 
     async def process_workflow_event(self, event: WorkflowEvent) -> WorkflowResultEvent:
-        """Run one event here and now, beside Kafka."""
-        if self._processor is None:
+        """Run one attempt of an event here and now, beside Kafka, within its graph's limits."""
+        if self._processor is None or self._policy is None:
             raise RuntimeError("the consumer is not started")
-        return await self._processor.process_workflow_event(event)
+        policy = self._policy(event.workflow_id)
+        limits = Limits(policy.run_s, policy.attempt_s, policy.idle_s)
+        return await self._processor.process_workflow_event(event, limits=limits)
 
     def _left_s(self) -> float:
         """Return how long telling the rest may take: stopping has its time as a whole. [P12]."""

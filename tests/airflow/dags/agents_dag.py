@@ -74,6 +74,10 @@ with DAG("agents", schedule=None, default_args={"on_failure_callback": note_fail
         data={"do": "answer", "text": "inline"},
         timeout=60,
         deferrable=False,
+        thread="of-{{ dag.dag_id }}",
+        metadata={"langgraph": {"tags": ["of {{ dag.dag_id }}"]}},
+        headers={"x-dag": "{{ dag.dag_id }}"},
+        config={"user_id": "{{ dag.dag_id }}"},
     )
     answered_early = AnsweredEarly(
         task_id="answered_early",
