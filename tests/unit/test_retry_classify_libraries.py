@@ -11,6 +11,12 @@ import httpx
 import pytest
 import sqlalchemy
 import sqlalchemy.exc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # it has none
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # as above
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core import exceptions as langchain
 from langgraph import errors as langgraph
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -371,7 +377,28 @@ def test_a_grpc_error_without_a_code_is_unknown() -> None:
     assert classify(grpc.RpcError()).kind is Kind.UNKNOWN
 
 
-def _grpc_error(name: str, *trailing: tuple[str, str]) -> Exception:
+@given(st.binary(max_size=200))
+def test_details_that_are_no_message_are_passed_over(details: bytes) -> None:
+    failure = classify(_grpc_error("UNAVAILABLE", ("grpc-status-details-bin", details)))
+
+    assert failure.kind is Kind.TRANSIENT
+    assert failure.retry_after is None or failure.retry_after >= 0
+
+
+@given(st.integers(0, 10_000), st.integers(0, 999_999_999))
+def test_a_delay_in_the_details_is_read_as_it_was_written(seconds: int, nanos: int) -> None:
+    delay = Duration(seconds=seconds, nanos=nanos)
+    packed = Any()
+    packed.Pack(RetryInfo(retry_delay=delay))
+    details = Status(code=14, details=[packed]).SerializeToString()
+
+    failure = classify(_grpc_error("UNAVAILABLE", ("grpc-status-details-bin", details)))
+
+    told = seconds + nanos * 1e-9
+    assert failure.retry_after == pytest.approx(told)
+
+
+def _grpc_error(name: str, *trailing: tuple[str, str | bytes]) -> Exception:
     error: Exception = grpc.aio.AioRpcError(
         grpc.StatusCode[name], grpc.aio.Metadata(), grpc.aio.Metadata(*trailing)
     )

@@ -135,7 +135,7 @@ def test_what_stands_behind_a_clients_error_knows_better() -> None:
     error = ValueError("no answer")
     error.__cause__ = TimeoutError()
 
-    raised = _caught(_raising("langchain_openai.chat", "error", error=error))
+    raised = _caught(_raising("langchain_openai.chat", "told", told=error))
 
     assert classify(raised).kind is Kind.TIMEOUT
 

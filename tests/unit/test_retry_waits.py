@@ -33,60 +33,62 @@ MESSAGES: list[tuple[str, float | None]] = [
     # OpenAI
     (
         (
-            "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, "
-            "Used 29845, Requested 1013. Please try again in 1.716s. Visit "
+            "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): "
+            "Limit 30000, Used 29845, Requested 1013. Please try again in 1.716s. Visit "
             "https://platform.openai.com/account/rate-limits to learn more."
         ),
         1.716,
     ),
     (
         (
-            "Rate limit reached for gpt-4 in organization org-x on requests per min (RPM): Limit 3, "
-            "Used 3, Requested 1. Please try again in 20s."
+            "Rate limit reached for gpt-4 in organization org-x on requests per min (RPM): "
+            "Limit 3, Used 3, Requested 1. Please try again in 20s."
         ),
         20,
     ),
     (
         (
-            "Rate limit reached for gpt-4 in organization org-x on requests per day (RPD): Limit 200, "
-            "Used 200, Requested 1. Please try again in 7m12s."
+            "Rate limit reached for gpt-4 in organization org-x on requests per day (RPD): "
+            "Limit 200, Used 200, Requested 1. Please try again in 7m12s."
         ),
         432,
     ),
     (
         (
-            "Rate limit reached for text-embedding-3-small on tokens per min (TPM): Limit 1000000, "
-            "Used 999000, Requested 3000. Please try again in 120ms."
+            "Rate limit reached for text-embedding-3-small on tokens per min (TPM): Limit "
+            "1000000, Used 999000, Requested 3000. Please try again in 120ms."
         ),
         0.12,
     ),
     (
         (
-            "Rate limit reached for default-gpt-3.5-turbo in organization org-x on tokens per min. "
-            "Limit: 90000 / min. Current: 88888 / min. Please try again in 6m0s."
+            "Rate limit reached for default-gpt-3.5-turbo in organization org-x on tokens "
+            "per min. Limit: 90000 / min. Current: 88888 / min. Please try again in 6m0s."
         ),
         360,
     ),
     # Groq
     (
         (
-            "Rate limit reached for model `llama-3.3-70b-versatile` in organization `org_x` service "
-            "tier `on_demand` on tokens per day (TPD): Limit 100000, Used 99336, Requested 1345. "
-            "Please try again in 9m47.712s. Need more tokens? Upgrade to Dev Tier today."
+            "Rate limit reached for model `llama-3.3-70b-versatile` in organization `org_x` "
+            "service tier `on_demand` on tokens per day (TPD): Limit 100000, Used 99336, "
+            "Requested 1345. Please try again in 9m47.712s. Need more tokens? Upgrade to Dev "
+            "Tier today."
         ),
         587.712,
     ),
     (
         (
-            "Rate limit reached for model `mixtral-8x7b-32768` in organization `org_x` on tokens per "
-            "minute (TPM): Limit 5000, Used 4321, Requested 1234. Please try again in 6.66s."
+            "Rate limit reached for model `mixtral-8x7b-32768` in organization `org_x` on "
+            "tokens per minute (TPM): Limit 5000, Used 4321, Requested 1234. Please try "
+            "again in 6.66s."
         ),
         6.66,
     ),
     (
         (
-            "Rate limit reached for model `whisper-large-v3` on seconds of audio per hour (ASPH): "
-            "Limit 7200, Used 7100, Requested 300. Please try again in 1h2m3.5s."
+            "Rate limit reached for model `whisper-large-v3` on seconds of audio per hour "
+            "(ASPH): Limit 7200, Used 7100, Requested 300. Please try again in 1h2m3.5s."
         ),
         3723.5,
     ),
@@ -94,15 +96,16 @@ MESSAGES: list[tuple[str, float | None]] = [
     (
         (
             "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version "
-            "2024-02-01 have exceeded token rate limit of your current OpenAI S0 pricing tier. Please "
-            "retry after 6 seconds. Please go here: https://aka.ms/oai/quotaincrease"
+            "2024-02-01 have exceeded token rate limit of your current OpenAI S0 pricing "
+            "tier. Please retry after 6 seconds. Please go here: "
+            "https://aka.ms/oai/quotaincrease"
         ),
         6,
     ),
     (
         (
-            "Requests to the Embeddings_Create Operation have exceeded call rate limit of your current "
-            "OpenAI S0 pricing tier. Please retry after 1 second."
+            "Requests to the Embeddings_Create Operation have exceeded call rate limit of "
+            "your current OpenAI S0 pricing tier. Please retry after 1 second."
         ),
         1,
     ),
@@ -114,9 +117,9 @@ MESSAGES: list[tuple[str, float | None]] = [
     # Google
     (
         (
-            "You exceeded your current quota, please check your plan and billing details. * Quota "
-            "exceeded for metric: generate_content_free_tier_input_token_count, limit: 250000\n"
-            "Please retry in 39.514286241s."
+            "You exceeded your current quota, please check your plan and billing details. * "
+            "Quota exceeded for metric: generate_content_free_tier_input_token_count, limit: "
+            "250000\nPlease retry in 39.514286241s."
         ),
         39.514286241,
     ),
@@ -152,9 +155,9 @@ MESSAGES: list[tuple[str, float | None]] = [
     ("You may make 3 requests per 10 seconds. Please wait, then go on.", None),
     (
         (
-            "This request would exceed your organization's rate limit of 40,000 input tokens per "
-            "minute. Please reduce the prompt length or the maximum tokens requested, or try again "
-            "later."
+            "This request would exceed your organization's rate limit of 40,000 input tokens "
+            "per minute. Please reduce the prompt length or the maximum tokens requested, or "
+            "try again later."
         ),
         None,
     ),

@@ -14,9 +14,9 @@ alternatives, the one that can best be retried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.chain import Link, links
@@ -26,11 +26,26 @@ from redrive.retry.retry_after import limit_reset_of, retry_after_of
 from redrive.retry.rule import Rule
 from redrive.retry.rules import agents, databases, google, grpc, http, kafka, models, services
 from redrive.retry.rules.agents import ALTERNATIVES
-from redrive.retry.rules.codes import read_answer, read_code, read_stream, read_written
+from redrive.retry.rules.codes import (
+    STREAMING,
+    VALIDATION,
+    read_answer,
+    read_code,
+    read_stream,
+    read_written,
+)
 from redrive.retry.rules.limits import read_daily, read_hopeless
 from redrive.retry.rules.models import read_attribute, read_provider
 from redrive.retry.rules.system import read_bug, read_standard
-from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_str, short_name
+from redrive.retry.rules.verdict import (
+    Verdict,
+    by_class,
+    class_names,
+    is_bare,
+    look,
+    look_str,
+    short_name,
+)
 
 __all__ = ["CLASSES", "SEVERITY", "Classifier", "classify", "is_transient_error", "reason_of"]
 
@@ -58,22 +73,23 @@ CLASSES: dict[str, Kind] = {
 }
 """The classes of known libraries, as `package.Class`."""
 
-# Asked in this order, before the standard library's classes.
-_READERS = (
-    kafka.read_kafka,
-    databases.read_database,
-    google.read_google,
-    grpc.read_grpc,
-    services.read_aws,
-    agents.read_mcp,
-    read_code,
-    read_provider,
-    http.read_proxy,
-    read_written,
-    partial(by_class, table=CLASSES),
-    read_stream,
-    http.read_status,
-    read_attribute,
+_ANY: frozenset[str] = frozenset()
+# Asked in this order, before the standard library's classes; each of errors of these classes.
+_READERS: tuple[tuple[Callable[[BaseException], Verdict | None], frozenset[str]], ...] = (
+    (kafka.read_kafka, kafka.ERRORS),
+    (databases.read_database, _ANY),
+    (google.read_google, google.ERRORS),
+    (grpc.read_grpc, grpc.ERRORS),
+    (services.read_aws, _ANY),
+    (agents.read_mcp, agents.ERRORS),
+    (read_code, _ANY),
+    (read_provider, _ANY),
+    (http.read_proxy, http.PROXIED),
+    (read_written, VALIDATION),
+    (partial(by_class, table=CLASSES), _ANY),
+    (read_stream, STREAMING),
+    (http.read_status, _ANY),
+    (read_attribute, _ANY),
 )
 
 _STOPS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
@@ -183,9 +199,10 @@ class Classifier:
                 return Verdict(
                     rule.kind, f"rule:{rule}", f"{short_name(exc)} fits your rule {rule}"
                 )
-        verdict = next(filter(None, (read(exc) for read in _READERS)), None)
-        if verdict is not None:
-            return verdict
+        for read in _readers_of(class_names(exc), bare=is_bare(exc)):
+            verdict = read(exc)
+            if verdict is not None:
+                return verdict
         verdict = read_standard(exc)
         if verdict is not None and link.implied and verdict.kind not in RETRYABLE:
             # `except FileNotFoundError: download()` says nothing about how the download failed.
@@ -214,6 +231,18 @@ class Classifier:
         return next(filter(None, told), next((wait for wait in told if wait is not None), None))
 
 
+@lru_cache(maxsize=1024)
+def _readers_of(
+    names: tuple[str, ...], *, bare: bool
+) -> tuple[Callable[[BaseException], Verdict | None], ...]:
+    """Return what reads errors of these classes."""
+    return tuple(
+        read
+        for read, classes in _READERS
+        if (not bare if classes is _ANY else not classes.isdisjoint(names))
+    )
+
+
 def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
     """Let what stands behind a wrapper correct it, where the wrapper cannot know better."""
     if not _is_table(verdict):
@@ -225,7 +254,8 @@ def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
         return next((v for v in told if v is not None and v.kind is Kind.PERMANENT), verdict)
     if verdict.kind is Kind.TRANSIENT:
         # A connection that a proxy refused is not one that broke.
-        told = (http.read_proxy(link.exc) for link in chain)
+        proxied = (x.exc for x in chain if not http.PROXIED.isdisjoint(class_names(x.exc)))
+        told = map(http.read_proxy, proxied)
         refused = next((v for v in told if v is not None and v.kind is not Kind.TRANSIENT), None)
         if refused is not None:
             return refused

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from redrive.clock import Clock
 from redrive.retry.rules.durations import parse_duration, parse_moment, wait_in_text
 from redrive.retry.rules.grpc import grpc_wait_s
-from redrive.retry.rules.verdict import answer_text, look, look_int
+from redrive.retry.rules.verdict import answer_text, is_bare, look, look_int
 
 __all__ = ["limit_reset_of", "parse_retry_after", "retry_after_of"]
 
@@ -46,6 +46,8 @@ def retry_after_of(exc: BaseException, clock: Clock) -> float | None:
     (seconds, a duration, or an HTTP date), of which the longer holds; gRPC's pushback and
     `RetryInfo`; Google's `RetryInfo` as JSON.
     """
+    if is_bare(exc):
+        return None
     own = _seconds(look(exc, "retry_after"))
     if own is not None:
         return own
@@ -110,12 +112,15 @@ def _seconds(value: object) -> float | None:
 
 def _all_headers(exc: BaseException) -> Iterator[object]:
     response = look(exc, "response")
-    yield look(response, "headers")
+    if response is not None:
+        yield look(response, "headers")
+        yield _aws_headers(response)
     yield look(exc, "headers")
-    yield _aws_headers(response)
 
 
 def _in_headers(headers: object, clock: Clock) -> float | None:
+    if headers is None:
+        return None
     told: list[float | None] = []
     milliseconds = _header(headers, *_IN_MILLISECONDS)
     if milliseconds is not None:
@@ -130,7 +135,7 @@ def _in_headers(headers: object, clock: Clock) -> float | None:
 def _header(headers: object, *names: str) -> str | None:
     """Return one header; some mappings of headers ignore case, plain dicts do not."""
     get = look(headers, "get")
-    if headers is None or not callable(get):
+    if not callable(get):
         return None
     for name in names:
         try:
@@ -171,7 +176,7 @@ def _resets(headers: object, clock: Clock) -> Iterator[tuple[float, bool]]:
 
 def _pairs(headers: object) -> dict[str, str]:
     items = look(headers, "items")
-    if headers is None or not callable(items):
+    if not callable(items):
         return {}
     pairs: dict[str, str] = {}
     try:

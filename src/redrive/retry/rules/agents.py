@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status
-from redrive.retry.rules.verdict import Verdict, class_names, look, look_int, short_name
+from redrive.retry.rules.verdict import Verdict, look, look_int, short_name
 
-__all__ = ["ALTERNATIVES", "CLASSES", "MCP", "read_mcp"]
+__all__ = ["ALTERNATIVES", "CLASSES", "ERRORS", "MCP", "read_mcp"]
+
+ERRORS = frozenset({"mcp.MCPError", "mcp.McpError"})
 
 CLASSES: dict[str, Kind] = {
     "pydantic_ai.UserError": Kind.PERMANENT,
@@ -58,13 +60,10 @@ MCP: dict[int, Kind] = {
         Kind.PERMANENT,
     ),
 }
-_ERRORS = frozenset({"mcp.MCPError", "mcp.McpError"})
 
 
 def read_mcp(exc: BaseException) -> Verdict | None:
     """Judge by the JSON-RPC code that came over a connection of the Model Context Protocol."""
-    if _ERRORS.isdisjoint(class_names(exc)):
-        return None
     code = look_int(look(exc, "error"), "code")
     if code is None:
         return None

@@ -16,7 +16,6 @@ from redrive.retry.rules.http import kind_of_status, status_of
 from redrive.retry.rules.system import read_bug
 from redrive.retry.rules.verdict import (
     Verdict,
-    class_names,
     content_of,
     look,
     look_str,
@@ -27,6 +26,8 @@ from redrive.retry.rules.verdict import (
 __all__ = [
     "ERROR_CODES",
     "STATUS_CODES",
+    "STREAMING",
+    "VALIDATION",
     "kind_of_code",
     "read_answer",
     "read_code",
@@ -139,8 +140,13 @@ ERROR_CODES: dict[str, Kind] = {
     ),
 }
 
+# What SDKs of one make raise for an error in a stream.
+STREAMING = frozenset(
+    f"{package}.APIError"
+    for package in ("anthropic", "cerebras", "fireworks", "groq", "openai", "together")
+)
 # Errors of a body or of a text that does not fit its schema.
-_VALIDATION = frozenset(
+VALIDATION = frozenset(
     {
         *("jsonschema.ValidationError", "msgspec.ValidationError", "pydantic.ValidationError"),
         "pydantic_core.ValidationError",
@@ -178,7 +184,9 @@ _IS_MISSING = re.compile(
     r"missing|must be (?:set|provided|passed|specified|given)|"
     r"(?:n't|not) (?:been )?(?:set|provided|found|configured|specified|given|passed)|"
     r"(?:is|are) required|could not (?:resolve|find|determine)|unable to (?:find|locate)|"
-    r"did not find|no [\w ]{0,30}(?:key|token|credentials?)\b|"
+    r"did not find|"
+    r"no [\w ]{0,30}(?:key|token|credentials?) (?:was |were |is |are )?"
+    r"(?:provided|found|given|set|configured|specified|supplied)|"
     r"(?:please|should|by) (?:set|setting|provide|pass|passing)\b|environment variable",
     re.IGNORECASE,
 )
@@ -195,18 +203,11 @@ def read_code(exc: BaseException) -> Verdict | None:
 
 def read_stream(exc: BaseException) -> Verdict | None:
     """Judge by the error that stands in a stream, where the status says that all is well."""
-    names = class_names(exc)
-    if status_of(exc) is not None or not any(
-        name.endswith(".APIError") and is_client(name.rpartition(".")[0]) for name in names
-    ):
-        return None
-    return _first_known(exc, "stream", _codes_of(exc))
+    return None if status_of(exc) is not None else _first_known(exc, "stream", _codes_of(exc))
 
 
 def read_written(exc: BaseException) -> Verdict | None:
     """Judge text that did not validate: a model's, where a client's code had to read it."""
-    if _VALIDATION.isdisjoint(class_names(exc)):
-        return None
     client = client_of(exc)
     if client is None:
         # In the node's own code it was the input.

@@ -8,7 +8,7 @@ from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status
 from redrive.retry.rules.verdict import Verdict, class_names, look, short_name, text_of
 
-__all__ = ["CLASSES", "OAUTH", "REASONS", "read_google"]
+__all__ = ["CLASSES", "ERRORS", "OAUTH", "REASONS", "read_google"]
 
 CLASSES: dict[str, Kind] = {
     "google.auth.ClientCertError": Kind.PERMANENT,
@@ -51,7 +51,8 @@ REASONS: dict[str, Kind] = {
     **dict.fromkeys(("dailyLimitExceeded", "quotaExceeded"), Kind.PERMANENT),
 }
 
-_ERROR = "google.auth.GoogleAuthError"
+_SIGN_IN = "google.auth.GoogleAuthError"
+ERRORS = frozenset({_SIGN_IN, "google.api_core.GoogleAPICallError", "grpc.RpcError"})
 _NETWORK = frozenset({"google.auth.TransportError", "google.auth.ResponseError"})
 _STATUS = re.compile(
     r"(?:\b(?:status|error|code)\b\s*[:=]?\s*|<(?:h1|title)>\s*)([345]\d\d)\b", re.IGNORECASE
@@ -63,11 +64,9 @@ _PLUGIN = "Getting metadata from plugin failed"
 def read_google(exc: BaseException) -> Verdict | None:
     """Judge by google-auth's word and OAuth's code, or by a reason of an HTTP API."""
     names = class_names(exc)
-    if _ERROR in names:
+    if _SIGN_IN in names:
         return _read_auth(exc, names)
-    if "grpc.RpcError" in names or "google.api_core.GoogleAPICallError" in names:
-        return _read_reason(exc) or _read_plugin(exc)
-    return None
+    return _read_reason(exc) or _read_plugin(exc)
 
 
 def _read_auth(exc: BaseException, names: tuple[str, ...]) -> Verdict | None:

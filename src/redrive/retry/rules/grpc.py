@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import Verdict, ask, class_names, look, look_int, look_str
 
-__all__ = ["CLASSES", "GRPC", "grpc_wait_s", "read_grpc"]
+__all__ = ["CLASSES", "ERRORS", "GRPC", "grpc_wait_s", "read_grpc"]
+
+_CALL, _GOOGLE = "grpc.RpcError", "google.api_core.GoogleAPICallError"
+ERRORS = frozenset({_CALL, _GOOGLE})
 
 CLASSES: dict[str, Kind] = {"grpc.FutureTimeoutError": Kind.TIMEOUT}
 
@@ -59,6 +62,8 @@ def read_grpc(exc: BaseException) -> Verdict | None:
 
 def grpc_wait_s(exc: BaseException) -> float | None:
     """Return the seconds that a gRPC server asks to wait: its pushback, else `RetryInfo`."""
+    if ERRORS.isdisjoint(class_names(exc)):
+        return None
     pushback_ms = _pushback_ms(exc)
     if pushback_ms is not None:
         return pushback_ms * _MILLISECOND
@@ -67,12 +72,9 @@ def grpc_wait_s(exc: BaseException) -> float | None:
 
 
 def _code_of(exc: BaseException) -> str | None:
-    names = class_names(exc)
-    if "grpc.RpcError" in names:
+    if _GOOGLE not in class_names(exc):
         # A bare RpcError has no code.
         return look_str(ask(exc, "code"), "name")
-    if "google.api_core.GoogleAPICallError" not in names:
-        return None
     if look_int(look(exc, "response"), "status_code") is not None:
         return _name_in_answer(exc)
     return look_str(look(exc, "grpc_status_code"), "name")
@@ -89,7 +91,7 @@ def _name_in_answer(exc: BaseException) -> str | None:
 def _metadata(exc: BaseException) -> Mapping[object, object]:
     """Return what the server sent after its answer; google-api-core keeps the call."""
     for call in (exc, look(exc, "response")):
-        if isinstance(call, BaseException) and "grpc.RpcError" in class_names(call):
+        if isinstance(call, BaseException) and _CALL in class_names(call):
             told = ask(call, "trailing_metadata")
             try:
                 return dict(told or ())  # type: ignore[call-overload, no-any-return]  # pairs

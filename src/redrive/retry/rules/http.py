@@ -15,7 +15,15 @@ from redrive.retry.rules.verdict import (
     text_of,
 )
 
-__all__ = ["CLASSES", "STATUS", "kind_of_status", "read_proxy", "read_status", "status_of"]
+__all__ = [
+    "CLASSES",
+    "PROXIED",
+    "STATUS",
+    "kind_of_status",
+    "read_proxy",
+    "read_status",
+    "status_of",
+]
 
 _HTTPX = {
     "TimeoutException": Kind.TIMEOUT,
@@ -98,6 +106,7 @@ _PROXY_ERRORS = frozenset(
     f"{package}.ProxyError"
     for package in ("httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 )
+PROXIED = _PROXY_ERRORS | {"builtins.OSError"}
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _ANSWER = re.compile(r"^(\d{3})\b")
 _SOCKS_REFUSALS = ("Invalid username/password", "not allowed by ruleset", "NO ACCEPTABLE METHODS")
@@ -148,8 +157,6 @@ def read_status(exc: BaseException) -> Verdict | None:
 def read_proxy(exc: BaseException) -> Verdict | None:
     """Judge a connection by what a proxy said to it; its name means only that there is a proxy."""
     asked = not _PROXY_ERRORS.isdisjoint(class_names(exc))
-    if not asked and not isinstance(exc, OSError):
-        return None
     text = text_of(exc)
     found = _TUNNEL.search(text) or (_ANSWER.match(text) if asked else None)
     kind = None if found is None else kind_of_status(int(found.group(1)))

@@ -19,6 +19,7 @@ __all__ = [
     "by_class",
     "class_names",
     "content_of",
+    "is_bare",
     "look",
     "look_int",
     "look_str",
@@ -28,6 +29,8 @@ __all__ = [
 
 # Packages that share their first name with others are told apart by the second.
 _NAMESPACES = frozenset({"google", "azure"})
+# What graphs add to an error on its way says nothing of its kind.
+_ADDED = frozenset({"__notes__"})
 # Patterns are not let loose on a message of megabytes.
 _MOST_TEXT = 10_000
 
@@ -65,6 +68,11 @@ def by_class(
         if kind is not None:
             return Verdict(kind, f"class:{name}", f"{name} is {kind.value}", weak)
     return None
+
+
+def is_bare(exc: BaseException) -> bool:
+    """Say whether it is one of Python's own, with nothing added that a table could look at."""
+    return type(exc).__module__ == "builtins" and exc.__dict__.keys() <= _ADDED
 
 
 def look(target: object, name: str) -> object:
