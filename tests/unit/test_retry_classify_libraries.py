@@ -11,9 +11,9 @@ import httpx
 import pytest
 import sqlalchemy
 import sqlalchemy.exc
-from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # it has none
+from google.protobuf.any_pb2 import Any  # type: ignore[import-untyped] # it has none
+from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped] # as above
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # as above
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # as above
 from hypothesis import given
 from hypothesis import strategies as st

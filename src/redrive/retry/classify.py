@@ -255,8 +255,8 @@ def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
     if verdict.kind is Kind.TRANSIENT:
         # A connection that a proxy refused is not one that broke.
         proxied = (x.exc for x in chain if not http.PROXIED.isdisjoint(class_names(x.exc)))
-        told = map(http.read_proxy, proxied)
-        refused = next((v for v in told if v is not None and v.kind is not Kind.TRANSIENT), None)
+        said = map(http.read_proxy, proxied)
+        refused = next((v for v in said if v is not None and v.kind is not Kind.TRANSIENT), None)
         if refused is not None:
             return refused
     if verdict.rule in _TLS_WRAPPERS:
@@ -265,8 +265,8 @@ def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
         return verdict
     # To one HTTP client a refused certificate is one more failed connection; to another a
     # connection that broke is one more failure of TLS. What TLS itself said is neither.
-    said = (exc for exc in behind if _TLS in class_names(exc))
-    return next(filter(None, map(read_standard, said)), verdict)
+    of_tls = (exc for exc in behind if _TLS in class_names(exc))
+    return next(filter(None, map(read_standard, of_tls)), verdict)
 
 
 def _is_table(verdict: Verdict) -> bool:

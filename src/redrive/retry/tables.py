@@ -79,17 +79,7 @@ def _families() -> dict[str, dict[str, Kind]]:
             **_named("sqlite", dict(databases.SQLITE.values())),
             **_named("class", databases.CLASSES),
         },
-        "Remote services": {
-            "grpc:pushback": Kind.PERMANENT,
-            **_named("grpc", grpc.GRPC),
-            **_named("class", grpc.CLASSES),
-            **_named("aws", services.AWS_CODES),
-            **_named("class", services.CLASSES),
-            "attribute:retryable=True": Kind.TRANSIENT,
-            **_named("oauth", google.OAUTH),
-            **_named("google", google.REASONS),
-            **_named("class", google.CLASSES),
-        },
+        "Remote services": _of_services(),
         "Kafka": {
             "kafka:fatal": Kind.PERMANENT,
             **_named("kafka", dict(sorted(kafka.CODES.items()))),
@@ -101,6 +91,20 @@ def _families() -> dict[str, dict[str, Kind]]:
             **_named("errno", system.ERRNO_NAMES),
         },
         "Python's general classes": _named("class", system.BUGS),
+    }
+
+
+def _of_services() -> dict[str, Kind]:
+    return {
+        "grpc:pushback": Kind.PERMANENT,
+        **_named("grpc", grpc.GRPC),
+        **_named("class", grpc.CLASSES),
+        **_named("aws", services.AWS_CODES),
+        **_named("class", services.CLASSES),
+        "attribute:retryable=True": Kind.TRANSIENT,
+        **_named("oauth", google.OAUTH),
+        **_named("google", google.REASONS),
+        **_named("class", google.CLASSES),
     }
 
 

@@ -65,7 +65,7 @@ def _chat(url: str, **options: object) -> ChatOpenAI:
         base_url=url,
         max_retries=0,
         timeout=PATIENCE_S,
-        **options,  # type: ignore[arg-type] # the row's options
+        **options,
     )
 
 
@@ -100,6 +100,12 @@ def _error_row(
     # As OpenRouter and gateways like it answer.
     answer = {"error": {"message": "Provider returned error", "code": code}, "user_id": "u"}
     return _row(f"{mark}200-error-{code}", kind, ask, lambda service: _answers(service, answer))
+
+
+def _unreadable_row(
+    case: str, answer: object, ask: Callable[[str], object] = _ask, mark: str = ""
+) -> Row:
+    return _row(f"{mark}{case}", Kind.UNKNOWN, ask, lambda service: _answers(service, answer))
 
 
 def _responses_rows(code: str, kind: Kind) -> list[Row]:
@@ -161,19 +167,8 @@ UNREADABLE = [
 ROWS = [
     *(_error_row(code, kind) for code, kind in CODES.items()),
     *(_error_row(code, CODES[code], _ask_async, "async-") for code in (429, 502, "told")),
-    *(
-        _row(case, Kind.UNKNOWN, _ask, lambda service, answer=answer: _answers(service, answer))
-        for case, answer in UNREADABLE
-    ),
-    *(
-        _row(
-            f"async-{case}",
-            Kind.UNKNOWN,
-            _ask_async,
-            lambda service, answer=answer: _answers(service, answer),
-        )
-        for case, answer in UNREADABLE[:2]
-    ),
+    *(_unreadable_row(case, answer) for case, answer in UNREADABLE),
+    *(_unreadable_row(case, answer, _ask_async, "async-") for case, answer in UNREADABLE[:2]),
     _row("html", Kind.UNKNOWN, _ask, _html),
     _row("async-html", Kind.UNKNOWN, _ask_async, _html),
     _row("empty-stream", Kind.UNKNOWN, lambda url: _ask(url, streaming=True), _streams),

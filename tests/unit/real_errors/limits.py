@@ -143,7 +143,9 @@ WAITS = [
     _limited("httpx", "ratelimit-items", 30.0, {"RateLimit": '"default";r=0;t=30'}),
     _limited("httpx", "epoch", 60.0, _reset("X-RateLimit-", "0", "1780315260")),
     _limited("requests", "epoch-in-ms", 60.0, _reset("X-RateLimit-", "0", "1780315260000")),
-    _limited("requests", "seconds", 8.5, _reset("x-ratelimit-", "0", "8.5", "-tokens-minute")),
+    _limited(
+        "requests", "reset-in-seconds", 8.5, _reset("x-ratelimit-", "0", "8.5", "-tokens-minute")
+    ),
     _limited("httpx", "body", 20.0, message="Please try again in 20s."),
     _limited("requests", "body", 18.0, message="Throttled. Expected available in 18 seconds."),
     _gemini(

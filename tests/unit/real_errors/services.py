@@ -14,8 +14,8 @@ import grpc  # type: ignore[import-untyped] # it has none
 from botocore.client import BaseClient  # type: ignore[import-untyped] # it has none
 from botocore.config import Config  # type: ignore[import-untyped] # it has none
 from botocore.session import Session  # type: ignore[import-untyped] # it has none
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
+from google.protobuf.any_pb2 import Any as AnyMessage  # type: ignore[import-untyped] # as above
+from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped] # as above
 from google.rpc.error_details_pb2 import Help, RetryInfo  # type: ignore[import-untyped] # as above
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # as above
 from tests.unit.real_errors.conftest import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
 
 import grpc  # type: ignore[import-untyped] # it has none
 import pytest
@@ -129,22 +128,18 @@ def _boto3() -> Iterator[Row]:
     errors = import_module("boto3.exceptions")
     botocore = import_module("botocore.exceptions")
 
-    def client(service: Service, url: str) -> Any:  # noqa: ANN401 - it has no types
-        del service
-        return import_module("boto3").client(
+    def upload(service: Service) -> None:
+        client = import_module("boto3").client(
             "s3",
             region_name="us-east-1",
-            endpoint_url=url,
+            endpoint_url=service.answers_with(503),
             aws_access_key_id="none",
             aws_secret_access_key="none",  # noqa: S106 - and there is none
             config=import_module("botocore.config").Config(
                 retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
             ),
         )
-
-    def download(service: Service) -> None:
-        url = service.answers_with(503)
-        client(service, url).download_file("bucket", "key", "/dev/null")
+        client.upload_file(__file__, "bucket", "key")
 
     def gave_up() -> Exception:
         error: Exception = errors.RetriesExceededError(
@@ -153,7 +148,7 @@ def _boto3() -> Iterator[Row]:
         return error
 
     yield from (
-        Row("boto3", "download-503", download, Kind.TRANSIENT, raised_by=("botocore",)),
+        Row("boto3", "upload-503", upload, Kind.TRANSIENT),
         Row("boto3", "retries-exceeded", _raises(gave_up), Kind.TRANSIENT),
     )
 
@@ -171,10 +166,11 @@ def _mcp() -> Iterator[Row]:
         503: Kind.TRANSIENT,
         -1: Kind.UNKNOWN,
     }
-    for code, kind in kinds.items():
-        yield Row(
-            "mcp", f"{code}", _raises(lambda code=code: error(code=code, message="told")), kind
-        )
+
+    def row(code: int, kind: Kind) -> Row:
+        return Row("mcp", f"{code}", _raises(lambda: error(code=code, message="told")), kind)
+
+    yield from (row(code, kind) for code, kind in kinds.items())
 
 
 def _pydantic_ai() -> Iterator[Row]:

@@ -140,11 +140,11 @@ def _state_of_a_graph(_service: Service) -> object:
     graph = StateGraph(_State)
     graph.add_node("node", lambda state: {"at": state.at})
     graph.add_edge(START, "node")
-    return graph.compile().invoke({"at": "nowhere"})
+    return graph.compile().invoke({"at": "nowhere"})  # type: ignore[call-overload] # so it is
 
 
 def _models_own_options(_service: Service) -> object:
-    return ChatOpenAI(model="m", api_key=SecretStr("none"), temperature="hot")  # type: ignore[arg-type] # so it is
+    return ChatOpenAI(model="m", api_key=SecretStr("none"), temperature="hot")
 
 
 _METHODS: tuple[Method, ...] = ("function_calling", "json_mode", "json_schema")
@@ -165,6 +165,8 @@ ROWS = [
         _structured_row(case, Kind.UNKNOWN, method, _written(method, text))
         for method in _METHODS
         for case, text in _WRONG.items()
+        # LangChain gives None for the call of a tool that is no JSON.
+        if (method, case) != ("function_calling", "not-json")
     ),
     _structured_row("prose", Kind.UNKNOWN, "json_mode", _text("Sure, here you go")),
     _structured_row("prose", Kind.UNKNOWN, "json_schema", _text("Sure, here you go")),
