@@ -234,6 +234,7 @@ def _quota_error(code: str | None, body: object) -> Exception:
         ("insufficient_quota", None),
         (None, {"error": {"code": "insufficient_quota"}}),
         (None, {"type": "insufficient_quota"}),
+        (None, '{"type": "insufficient_quota"}'),
     ],
 )
 def test_a_used_up_quota_is_permanent_also_behind_langchains_error(

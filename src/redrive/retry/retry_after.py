@@ -116,6 +116,7 @@ def _all_headers(exc: BaseException) -> Iterator[object]:
         yield look(response, "headers")
         yield _aws_headers(response)
     yield look(exc, "headers")
+    yield look(exc, "resp")  # google-api-python-client: a mapping of headers
 
 
 def _in_headers(headers: object, clock: Clock) -> float | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from types import ModuleType
 from unittest import mock
 from urllib.request import ProxyHandler, build_opener
 
+import aiohttp
+import anthropic
 import httpx
 import httpx2
 import openai
@@ -105,7 +108,25 @@ def _openai(proxy: str) -> object:
         return client.models.list()
 
 
+def _anthropic(proxy: str) -> object:
+    http = anthropic.DefaultHttpxClient(proxy=proxy)
+    with anthropic.Anthropic(
+        api_key="none", base_url=ELSEWHERE, max_retries=0, http_client=http
+    ) as client:
+        return client.models.list()
+
+
+def _aiohttp(proxy: str) -> object:
+    async def ask() -> None:
+        async with aiohttp.ClientSession() as session:
+            await session.get(ELSEWHERE, proxy=proxy)
+
+    return asyncio.run(ask())
+
+
 PROXIED: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
+    "aiohttp": (_aiohttp, ()),
+    "anthropic": (_anthropic, ()),
     "httpx": (_httpx(httpx), ()),
     "httpx2": (_httpx(httpx2), ()),
     "requests": (_requests, ()),

@@ -32,11 +32,26 @@ CLASSES: dict[str, Kind] = {
     "pydantic_ai.ModelConnectionError": Kind.TRANSIENT,
     "pydantic_ai.ModelRequestRejectedError": Kind.PERMANENT,
     "langchain.StructuredOutputError": Kind.UNKNOWN,
+    # A limit of the agent's own: the same run meets it again.
+    "langchain.ModelCallLimitExceededError": Kind.PERMANENT,
+    "langchain.ToolCallLimitExceededError": Kind.PERMANENT,
+    "langchain.PIIDetectionError": Kind.PERMANENT,
+    "litellm.BudgetExceededError": Kind.PERMANENT,
+    "litellm.GuardrailRaisedException": Kind.PERMANENT,
+    "litellm.BlockedPiiEntityError": Kind.PERMANENT,
+    # OpenAI's agents.
+    "agents.MaxTurnsExceeded": Kind.PERMANENT,
+    "agents.ModelRefusalError": Kind.PERMANENT,
+    "agents.InputGuardrailTripwireTriggered": Kind.PERMANENT,
+    "agents.OutputGuardrailTripwireTriggered": Kind.PERMANENT,
+    "agents.UserError": Kind.PERMANENT,
+    "agents.ModelBehaviorError": Kind.UNKNOWN,
+    "agents.ModelTimeoutError": Kind.TIMEOUT,
+    "agents.ToolTimeoutError": Kind.TIMEOUT,
     # The arguments of a tool call, as the model wrote them.
     "langgraph.ToolInvocationError": Kind.UNKNOWN,
     "langchain_core.OutputParserException": Kind.UNKNOWN,
-    # Their server's or their user's own words say too little.
-    "mcp.UrlElicitationRequiredError": Kind.PERMANENT,
+    "mcp.SubscriptionLost": Kind.TRANSIENT,
 }
 
 ALTERNATIVES = frozenset({"pydantic_ai.FallbackExceptionGroup"})

@@ -181,13 +181,13 @@ _A_KEY = re.compile(
     re.IGNORECASE,
 )
 _IS_MISSING = re.compile(
-    r"missing|must be (?:set|provided|passed|specified|given)|"
+    r"missing|must (?:be )?(?:provide|pass|set|specif|supply|supplied|give)|"
     r"(?:n't|not) (?:been )?(?:set|provided|found|configured|specified|given|passed)|"
     r"(?:is|are) required|could not (?:resolve|find|determine)|unable to (?:find|locate)|"
     r"did not find|"
     r"no [\w ]{0,30}(?:key|token|credentials?) (?:was |were |is |are )?"
     r"(?:provided|found|given|set|configured|specified|supplied)|"
-    r"(?:please|should|by) (?:set|setting|provide|pass|passing)\b|environment variable",
+    r"(?:please|should|by|or|either) (?:set|setting|provide|pass|passing)\b|environment variable",
     re.IGNORECASE,
 )
 
@@ -265,7 +265,7 @@ def _codes_of(exc: BaseException) -> Iterator[object]:
     yield look_str(exc, "code")
     yield look_str(exc, "type")
     body = look(exc, "body")
-    yield from _codes_in(body if isinstance(body, dict) else _kept_answer(exc))
+    yield from _codes_in(body if isinstance(body, dict) else _parsed(body) or _kept_answer(exc))
 
 
 def _codes_in(told: object) -> Iterator[object]:
@@ -285,10 +285,14 @@ def _codes_in_text(text: str) -> Iterator[object]:
 
 
 def _kept_answer(exc: BaseException) -> object:
-    content = content_of(exc)
-    if not content.startswith(b"{") or len(content) > _LONGEST_BODY:
+    return _parsed(content_of(exc))
+
+
+def _parsed(body: object) -> object:
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    if not isinstance(text, str) or not text.startswith("{") or len(text) > _LONGEST_BODY:
         return None
     try:
-        return json.loads(content)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None

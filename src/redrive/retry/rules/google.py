@@ -52,7 +52,12 @@ REASONS: dict[str, Kind] = {
 }
 
 _SIGN_IN = "google.auth.GoogleAuthError"
-ERRORS = frozenset({_SIGN_IN, "google.api_core.GoogleAPICallError", "grpc.RpcError"})
+ERRORS = frozenset(
+    {
+        *(_SIGN_IN, "google.api_core.GoogleAPICallError", "googleapiclient.HttpError"),
+        "grpc.RpcError",
+    }
+)
 _NETWORK = frozenset({"google.auth.TransportError", "google.auth.ResponseError"})
 _STATUS = re.compile(
     r"(?:\b(?:status|error|code)\b\s*[:=]?\s*|<(?:h1|title)>\s*)([345]\d\d)\b", re.IGNORECASE
@@ -101,7 +106,7 @@ def _read_plugin(exc: BaseException) -> Verdict | None:
 
 
 def _read_reason(exc: BaseException) -> Verdict | None:
-    errors = look(exc, "errors")
+    errors = look(exc, "errors") or look(exc, "error_details")
     for error in errors if isinstance(errors, list | tuple) else ():
         reason = error.get("reason") if isinstance(error, dict) else None
         if isinstance(reason, str) and reason in REASONS:

@@ -10,9 +10,14 @@ from redrive.retry.rules.verdict import Verdict, ask, class_names, look, look_in
 __all__ = ["CLASSES", "ERRORS", "GRPC", "grpc_wait_s", "read_grpc"]
 
 _CALL, _GOOGLE = "grpc.RpcError", "google.api_core.GoogleAPICallError"
-ERRORS = frozenset({_CALL, _GOOGLE})
+_GRPCLIB = "grpclib.GRPCError"
+ERRORS = frozenset({_CALL, _GOOGLE, _GRPCLIB})
 
-CLASSES: dict[str, Kind] = {"grpc.FutureTimeoutError": Kind.TIMEOUT}
+CLASSES: dict[str, Kind] = {
+    "grpc.FutureTimeoutError": Kind.TIMEOUT,
+    "grpclib.ProtocolError": Kind.TRANSIENT,
+    "grpclib.StreamTerminatedError": Kind.TRANSIENT,
+}
 
 # https://grpc.io/docs/guides/status-codes/
 GRPC: dict[str, Kind] = {
@@ -72,6 +77,8 @@ def grpc_wait_s(exc: BaseException) -> float | None:
 
 
 def _code_of(exc: BaseException) -> str | None:
+    if _GRPCLIB in class_names(exc):
+        return look_str(look(exc, "status"), "name")
     if _GOOGLE not in class_names(exc):
         # A bare RpcError has no code.
         return look_str(ask(exc, "code"), "name")

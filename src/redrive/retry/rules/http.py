@@ -129,6 +129,7 @@ def status_of(exc: BaseException) -> int | None:
         look_int(response, "status_code"),
         look_int(exc, "status"),
         look_int(response, "status"),
+        look_int(exc, "http_status"),  # stripe, and older SDKs
         look_int(exc, "code"),
         look_int(look(exc, "resp"), "status"),
         _status_in(response),

@@ -1,4 +1,4 @@
-"""AWS: the codes of its services, and the errors of botocore, boto3 and s3transfer."""
+"""AWS: the codes of its services, and the errors of botocore; what Azure's clients raise."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ CLASSES: dict[str, Kind] = {
     "botocore.CapacityNotAvailableError": Kind.TRANSIENT,
     "botocore.CredentialRetrievalError": Kind.UNKNOWN,
     "botocore.BotoCoreError": Kind.PERMANENT,
+    "azure.core.ServiceRequestTimeoutError": Kind.TIMEOUT,
+    "azure.core.ServiceResponseTimeoutError": Kind.TIMEOUT,
+    "azure.core.ServiceRequestError": Kind.TRANSIENT,
+    "azure.core.ServiceResponseError": Kind.TRANSIENT,
+    "azure.core.IncompleteReadError": Kind.TRANSIENT,
 }
 
 # botocore's own lists (retries/standard.py): throttling often comes with status 400.

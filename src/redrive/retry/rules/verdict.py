@@ -125,8 +125,9 @@ def content_of(exc: BaseException) -> bytes:
 
 def answer_text(exc: BaseException) -> str:
     """Return the message, and the answer's text where the message leaves it out."""
-    content = content_of(exc)[:_MOST_TEXT].decode(errors="replace")
-    return f"{text_of(exc)}\n{content}"
+    body = look(exc, "body")
+    kept = body if isinstance(body, str) else content_of(exc)[:_MOST_TEXT].decode(errors="replace")
+    return f"{text_of(exc)}\n{kept[:_MOST_TEXT]}"
 
 
 @lru_cache(maxsize=1024)
