@@ -204,12 +204,20 @@ def test_a_limit_that_no_wait_lifts_is_permanent_and_says_why(message: str, rule
         "Quota exceeded for metric: x, limit: 0.5, try again in 2s",
         "limit: 10, try again in 2s",
         "'quotaId': 'GenerateRequestsPerMinutePerProject' retry in 2s",
+        "Your limit: 0 requests left, try again in 2s",
+        "Limits: 10 requests per minute, 500 per day. Try again in 2s",
     ],
 )
 def test_a_limit_that_only_looks_so_is_waited_for(message: str) -> None:
     failure = _judged(message)
 
     assert (failure.kind, failure.retry_after) == (Kind.RATE_LIMITED, 2)
+
+
+def test_a_message_that_lists_its_limits_does_not_say_that_the_day_is_over() -> None:
+    assert _judged("You may send 10 requests per minute and 500 per day.").kind is (
+        Kind.RATE_LIMITED
+    )
 
 
 def test_a_quota_of_a_day_is_waited_for_when_the_service_says_how_long() -> None:

@@ -176,7 +176,7 @@ _IN_TEXT = (
     re.compile(r"^\s*(\d{3}) [A-Z_]{6,}\b"),
 )
 _A_KEY = re.compile(
-    r"api[ _-]?(?:key|token)|access[ _-]?(?:key|token)|auth[ _]?token|credential|"
+    r"api[ _-]?(?:key|token)|access[ _-]?(?:key|token)|auth[ _]?token|missing credentials|"
     r"authentication method|key inputs",
     re.IGNORECASE,
 )

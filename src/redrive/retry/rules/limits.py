@@ -22,7 +22,8 @@ _LIMIT_AND_REQUESTED = re.compile(
     r"\blimit:? ([\d,]{1,15})\b.{0,60}?\brequested:? ([\d,]{1,15})\b", re.IGNORECASE
 )
 _ZERO = re.compile(
-    r"\b(?:limit|quota_?value)[\\'\"]{0,4}\s{0,4}[:=]?\s{0,4}[\\'\"]{0,4}0(?![\d.,]\d|\d)",
+    r"\b(?<!remaining )(?:limit|quota_?value)[\\'\"]{0,4}\s{0,4}[:=]?\s{0,4}[\\'\"]{0,4}0"
+    r"(?![\d.,]\d|\d|\s(?:\w+\s)?(?:remaining|left))",
     re.IGNORECASE,
 )
 # Google adds "retry in 39s" to a quota that is used up until midnight.
@@ -30,9 +31,13 @@ _QUOTA_OF_A_DAY = re.compile(
     r"quota_?id[\\'\"]{0,4}\s{0,4}[:=]\s{0,4}[\\'\"]{0,4}\w*PerDay", re.IGNORECASE
 )
 _LONG = re.compile(
-    r"\bper[ _-]?(?:day|week|month)\b|PerDay|/ ?(?:day|week|month)\b|\b(?:daily|weekly|monthly)\b|"
+    r"per[ _-]?(?:day|week|month)|/ ?(?:day|week|month)\b|\b(?:daily|weekly|monthly)\b|"
     r"\b[RT]PD\b",
     re.IGNORECASE,
+)
+# A message that lists its limits does not say which of them it means.
+_SHORT = re.compile(
+    r"per[ _-]?(?:sec|min|hour)|/ ?(?:sec|second|min|minute|hr|hour)\b|\b[RT]PM\b", re.IGNORECASE
 )
 
 
@@ -50,7 +55,8 @@ def read_hopeless(exc: BaseException) -> Verdict | None:
 
 def read_daily(exc: BaseException) -> Verdict | None:
     """Judge a rate limit that names no wait: a quota of a day or longer is no matter of retries."""
-    if not _LONG.search(answer_text(exc)):
+    text = answer_text(exc)
+    if _LONG.search(text) is None or _SHORT.search(text) is not None:
         return None
     return _never(exc, "daily_quota")
 
