@@ -374,6 +374,25 @@ def test_a_grpc_error_that_cannot_be_asked_is_unknown() -> None:
     assert classify(broken()).kind is Kind.UNKNOWN
 
 
+@rows(
+    ("answer", "kind"),
+    [
+        ("invalid_grant: Token has been expired or revoked.", Kind.PERMANENT),
+        ("temporarily_unavailable", Kind.TRANSIENT),
+        ("connection reset", Kind.TRANSIENT),
+    ],
+)
+def test_a_sign_in_that_grpc_calls_unavailable_is_judged_by_its_own_code(
+    answer: str, kind: Kind
+) -> None:
+    metadata = grpc.aio.Metadata()
+    details = f"Getting metadata from plugin failed with error: {answer}"
+
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, metadata, metadata, details)
+
+    assert classify(error).kind is kind
+
+
 def test_a_grpc_error_without_a_code_is_unknown() -> None:
     assert classify(grpc.RpcError()).kind is Kind.UNKNOWN
 

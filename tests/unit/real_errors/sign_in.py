@@ -17,6 +17,7 @@ import openai
 import requests
 from google.auth import _exponential_backoff, compute_engine
 from google.auth.compute_engine import _metadata
+from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2 import credentials
 from tests.unit.real_errors.conftest import PATIENCE_S, Row, Service, replying
@@ -60,6 +61,16 @@ def _auth(
     return Row("google.auth", case, fail, kind)
 
 
+def _impersonated(status: int, name: str, kind: Kind) -> Row:
+    # As google.auth.impersonated_credentials says it.
+    answer = json.dumps({"error": {"code": status, "message": "told", "status": name}})
+
+    def fail(_service: Service) -> None:
+        raise RefreshError("Unable to acquire impersonated credentials", answer)  # type: ignore[no-untyped-call] # as above
+
+    return Row("google.auth", f"impersonated-{status}", fail, kind)
+
+
 OAUTH = {
     "invalid_grant": Kind.PERMANENT,
     "invalid_client": Kind.PERMANENT,
@@ -83,6 +94,8 @@ AUTH = [
     _auth("no-token", 200, {"told": "nothing"}, Kind.UNKNOWN),
     _auth("metadata-503", 503, "no", Kind.TRANSIENT, _refresh_on_a_machine),
     _auth("metadata-404", 404, "no", Kind.PERMANENT, _refresh_on_a_machine),
+    _impersonated(403, "PERMISSION_DENIED", Kind.PERMANENT),
+    _impersonated(503, "UNAVAILABLE", Kind.TRANSIENT),
     Row("google.auth", "refused", lambda service: _refresh(service.refuses()), Kind.TRANSIENT),
     Row("google.auth", "hung-up", lambda service: _refresh(service.hangs_up()), Kind.TRANSIENT),
 ]

@@ -60,7 +60,8 @@ ERRORS = frozenset(
 )
 _NETWORK = frozenset({"google.auth.TransportError", "google.auth.ResponseError"})
 _STATUS = re.compile(
-    r"(?:\b(?:status|error|code)\b\s*[:=]?\s*|<(?:h1|title)>\s*)([345]\d\d)\b", re.IGNORECASE
+    r"(?:\b(?:status|error|code)\b[\"']?\s{0,4}[:=]?\s{0,4}|<(?:h1|title)>\s*)([345]\d\d)\b",
+    re.IGNORECASE,
 )
 _OAUTH_CODE = re.compile(r"\b(" + "|".join(OAUTH) + r")\b")
 _PLUGIN = "Getting metadata from plugin failed"
