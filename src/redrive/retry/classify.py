@@ -250,7 +250,7 @@ def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
     behind = [link.exc for link in chain if not link.implied]
     if verdict.kind is Kind.RATE_LIMITED:
         # It may be money, not time, that is missing; or no time is enough.
-        told = (read_code(exc) or read_hopeless(exc) for exc in behind)
+        told = (read(exc) for exc in behind for read in (read_code, read_hopeless))
         return next((v for v in told if v is not None and v.kind is Kind.PERMANENT), verdict)
     if verdict.kind is Kind.TRANSIENT:
         # A connection that a proxy refused is not one that broke.

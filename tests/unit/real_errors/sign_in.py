@@ -15,11 +15,15 @@ import httpx
 import httpx2
 import openai
 import requests
+from botocore.config import Config  # type: ignore[import-untyped] # it has none
+from botocore.session import Session  # type: ignore[import-untyped] # it has none
 from google.auth import _exponential_backoff, compute_engine
 from google.auth.compute_engine import _metadata
 from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2 import credentials
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 from tests.unit.real_errors.conftest import PATIENCE_S, Row, Service, replying
 
 from redrive.retry import Kind
@@ -137,12 +141,40 @@ def _aiohttp(proxy: str) -> object:
     return asyncio.run(ask())
 
 
+def _botocore(proxy: str) -> object:
+    config = Config(proxies={"https": proxy}, retries={"total_max_attempts": 1})
+    return (
+        Session()
+        .create_client(
+            "s3",
+            region_name="us-east-1",
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106 - and there is none
+            config=config,
+        )
+        .list_buckets()
+    )
+
+
+def _langchain(proxy: str) -> object:
+    model = ChatOpenAI(
+        model="m",
+        api_key=SecretStr("none"),
+        base_url=ELSEWHERE,
+        max_retries=0,
+        openai_proxy=proxy,
+    )
+    return model.invoke("x")
+
+
 PROXIED: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
     "aiohttp": (_aiohttp, ()),
     "anthropic": (_anthropic, ()),
+    "botocore": (_botocore, ()),
     "httpx": (_httpx(httpx), ()),
     "httpx2": (_httpx(httpx2), ()),
     "requests": (_requests, ()),
+    "langchain_openai": (_langchain, ()),
     "openai": (_openai, ()),
     "python": (_urllib, ("urllib",)),
 }
