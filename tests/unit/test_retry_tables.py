@@ -140,6 +140,7 @@ MAKERS: dict[str, Callable[[str], BaseException]] = {
     "oauth": _signing_in,
     "google": _of_google,
     "groq": lambda name: _of_class("groq.APIStatusError", status_code=int(name)),
+    "openai": lambda name: _of_class("openai.APIStatusError", status_code=int(name)),
     "proxy": lambda name: _with_text("httpx.ProxyError", PROXIES[name]),
     "limit": lambda name: _with_text("some.Error", LIMITS[name], status_code=429),
     "answer": lambda name: _raised_in("openai", ValueError({"code": name})),

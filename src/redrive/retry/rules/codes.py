@@ -51,8 +51,6 @@ STATUS_CODES: dict[str, Kind] = {
     **dict.fromkeys(
         ("json_validate_failed", "output_parse_failed", "tool_use_failed"), Kind.UNKNOWN
     ),
-    # Groq's 498.
-    "capacity_exceeded": Kind.TRANSIENT,
 }
 
 # What a service writes into an answer or a stream that began with the status 200.
@@ -64,6 +62,7 @@ ERROR_CODES: dict[str, Kind] = {
         (
             "api_error",
             "bad_gateway",
+            "capacity_exceeded",
             "internal_error",
             "internal_failure",
             "internal_server_error",

@@ -56,7 +56,9 @@ CLASSES: dict[str, Kind] = {
 
 # What a status means to one provider alone.
 PROVIDER_STATUS: dict[tuple[str, int], Kind] = {
-    ("groq", 498): Kind.TRANSIENT,  # the capacity of its flex tier is used up for the moment
+    # The capacity of Groq's flex tier is used up for the moment; openai's SDK is used for it too.
+    ("groq", 498): Kind.TRANSIENT,
+    ("openai", 498): Kind.TRANSIENT,
 }
 
 
