@@ -45,12 +45,17 @@ An error is asked in this order; the first that says something decides:
 1. its own word: an attribute `__redrive_kind__`, as `redrive.TransientError` and
    `redrive.PermanentError` have it;
 2. [rules of your own](#rules-of-your-own), from the first to the last;
-3. codes: of Kafka, SQL, SQLite, gRPC, AWS, of quotas; the header `x-should-retry`;
-4. classes of known libraries, the most derived class first;
-5. the HTTP status;
-6. attributes `is_retryable` and `retriable`;
-7. classes of Python's standard library, then errno;
-8. Python's general classes, `ValueError` and the like.
+3. codes: of Kafka, SQL, SQLite, Google, gRPC, AWS, of the Model Context Protocol, of providers of
+   models; the header `x-should-retry`; what a proxy answered;
+4. text that did not validate, when the code of a client had to read it: a model wrote it;
+5. classes of known libraries, the most derived class first;
+6. the HTTP status;
+7. attributes `is_retryable` and `retriable`;
+8. classes of Python's standard library, then errno;
+9. the code in an answer over which [a client failed](#errors-told-in-an-answer);
+10. Python's general classes, `ValueError` and the like.
+
+[Providers and clients](providers.md) tells the same by library, and which test shows it.
 
 What none of them knows is `unknown`, and gets one retry.
 
@@ -61,22 +66,43 @@ first error that says something **for certain** decides. The general classes are
 `ValueError` raised from a `httpx.ConnectError` is as transient as its cause. Neither is an
 error that was only being handled at the time (raised without `from`), unless it can be retried.
 
-Two things behind an error overrule a table, though not the error's own word or a rule of yours:
-a rate limit is `permanent` when a quota is used up, and so is a failed connection when a
-certificate was refused.
+Three things behind an error overrule a table, though not the error's own word or a rule of yours:
+a rate limit is `permanent` when [no wait lifts it](#rate-limits), and so is a failed connection
+when a certificate was refused, or when a proxy answered 407 or 403.
+
+## Whose fault it is
+
+A general class (`ValueError`, `TypeError`, `KeyError`, ...) is a bug of the node, and `permanent`,
+unless the innermost frame of its traceback lies in the code of a client: then it is an answer that
+the client could not read, and `unknown`, or what the code in its text says. The same tells what a
+model wrote from what the input was: a `ValidationError` in the node's own code is `permanent`; one
+in a client's, a parser's or a tool's code is `unknown`, and gets one retry. Frames of the standard
+library and of pydantic are passed over: they work for their caller.
 
 ## Groups
 
 Of an exception group the member decides that can least be retried, in this order:
 SEVERITY.
 The longest Retry-After of its members is waited for. Members that were only cancelled with the
-others do not count.
+others do not count. The members of pydantic-ai's `FallbackExceptionGroup` are alternatives: the
+one that can best be retried decides, after the shortest wait of any.
 
 ## Retry-After
 
 How long to wait at least is read from an attribute `retry_after` in seconds, from the headers
-`retry-after-ms` and `retry-after`, gRPC's pushback, and Google's `RetryInfo`; else a rule of
-yours may say.
+`retry-after-ms` and `retry-after` (the longer holds), gRPC's pushback, and Google's `RetryInfo`,
+as JSON or in the details of a gRPC error; else a rule of yours may say.
+
+Where a rate limit has none of these, or 0, these are asked in order: the reset of a limit of which
+nothing remains (`x-ratelimit-reset-requests: 6m0s`, `anthropic-ratelimit-tokens-reset`,
+`RateLimit-Reset` and the like: seconds, a duration or a moment); the wait that its message names
+("try again in 1m30s"); the longest reset of any limit.
+
+## Rate limits
+
+These are `permanent`, in words, since the same request never passes: a request that is larger than
+its limit, a quota of 0, Google's quotas of a day, and any quota of a day, a week or a month of
+which nobody says when it is lifted.
 
 ## Rules of your own
 
@@ -132,19 +158,30 @@ _INTROS = {
     "HTTP": (
         "The clients httpx, httpx2, httpcore, requests, urllib3 and aiohttp; and the status "
         "that any error carries, in `status_code`, `status`, `code` or its `response`. `5xx` "
-        "stands for those that are not named."
+        "stands for those that are not named. `proxy:` is what a proxy answered to CONNECT."
     ),
     "Language models and graphs": (
-        "openai, anthropic, google-genai, ollama, langchain-core, langgraph and pydantic. "
+        "openai, anthropic, groq and other SDKs of their make, google-genai, ollama, "
+        "langchain-core, langgraph and pydantic. "
         "Most of their errors carry an HTTP status, which decides where nothing here does. "
         "With `x-should-retry: true` a rate limit or a timeout stays one."
+    ),
+    "Agents and tools": (
+        "The JSON-RPC codes of the Model Context Protocol; pydantic-ai, LangChain's agents and "
+        "parsers. What a model wrote and does not fit is `unknown`: it may write better, once."
+    ),
+    "Errors told in an answer": (
+        "Codes in an answer with the status 200 or in a stream, read from an error that a client "
+        "raised over it; and the clients (`frame:`), of which `langchain_...` stands for every "
+        "package of that name. A number is an HTTP status."
     ),
     "Databases": (
         "psycopg, asyncpg, sqlite3, SQLAlchemy and redis. A whole SQLSTATE comes before its "
         "class, `08xxx`."
     ),
     "Remote services": (
-        "gRPC and AWS (botocore). `grpc:pushback` is a server's own word: do not retry."
+        "gRPC, also in google-api-core; AWS (botocore, boto3); google-auth with OAuth's codes, and "
+        "the reasons of Google's HTTP APIs. `grpc:pushback` is a server's own word: do not retry."
     ),
     "Kafka": (
         "The protocol's error codes, of confluent-kafka and aiokafka; those below zero are "

@@ -31,7 +31,11 @@ def _limited(headers: dict[str, str]) -> httpx.HTTPStatusError:
         ({"retry-after": "1.5"}, 1.5),
         ({"retry-after": "0"}, 0),
         ({"retry-after-ms": "1500"}, 1.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        # The longer holds: either may be rounded, or be 0 for "not told".
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 9),
+        ({"retry-after-ms": "1500.5", "retry-after": "1"}, 1.5005),
+        ({"retry-after-ms": "0", "retry-after": "30"}, 30),
+        ({"retry-after-ms": "0"}, 0),
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
         ({"retry-after": "Mon, 01 Jun 2026 12:00:30 GMT"}, 30),
         # Without a zone, as the mail format allows: taken as UTC.
@@ -39,6 +43,11 @@ def _limited(headers: dict[str, str]) -> httpx.HTTPStatusError:
         ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, YEAR_S),
         # Gone already: come back at once.
         ({"retry-after": "Mon, 01 Jun 2026 11:00:00 GMT"}, 0),
+        # Not of the standard, but written.
+        ({"retry-after": "20s"}, 20),
+        ({"retry-after": "1m30s"}, 90),
+        ({"retry-after": "20 seconds"}, 20),
+        ({"retry-after": "7, 20"}, 20),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

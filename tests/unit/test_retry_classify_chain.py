@@ -7,10 +7,13 @@ import ssl
 from unittest.mock import MagicMock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.rows import rows
 
 from redrive.errors import PermanentError, RateLimitedError, RecordError, ResultError
 from redrive.retry import Kind, Reason, classify, reason_of
+from redrive.retry.classify import SEVERITY
 
 
 def _caused(outer: BaseException, cause: BaseException) -> BaseException:
@@ -179,3 +182,58 @@ def test_a_reason_that_is_no_reason_is_none() -> None:
         __redrive_reason__ = "because"
 
     assert reason_of(OddError()) is None
+
+
+def _alternatives(*members: Exception) -> ExceptionGroup[Exception]:
+    """Make the group that pydantic-ai raises when each of its models has failed."""
+    kind = type("FallbackExceptionGroup", (ExceptionGroup,), {"__module__": "pydantic_ai.x"})
+    group: ExceptionGroup[Exception] = kind("all failed", list(members))
+    return group
+
+
+@rows(
+    ("members", "kind", "wait_s"),
+    [
+        ((PermanentError(), ConnectionResetError()), Kind.TRANSIENT, None),
+        ((PermanentError(), RateLimitedError(retry_after=60)), Kind.RATE_LIMITED, 60),
+        ((RateLimitedError(retry_after=60), RateLimitedError(retry_after=9)), Kind.RATE_LIMITED, 9),
+        # The other can be tried at once.
+        ((RateLimitedError(retry_after=60), ConnectionResetError()), Kind.TRANSIENT, None),
+        ((PermanentError(), RuntimeError()), Kind.UNKNOWN, None),
+        ((PermanentError(), ValueError()), Kind.PERMANENT, None),
+    ],
+    ids=repr,
+)
+def test_of_alternatives_the_one_that_can_pass_decides(
+    members: tuple[Exception, ...], kind: Kind, wait_s: float | None
+) -> None:
+    failure = classify(_alternatives(*members))
+
+    assert (failure.kind, failure.retry_after) == (kind, wait_s)
+
+
+MEMBERS = (
+    *(PermanentError(), RecordError(""), ConnectionResetError(), TimeoutError(), RuntimeError()),
+    *(RateLimitedError(retry_after=60), RateLimitedError(), ValueError()),
+)
+
+
+@given(st.lists(st.sampled_from(MEMBERS), min_size=1))
+def test_alternatives_are_never_worse_than_any_of_them_and_a_group_never_better(
+    members: list[Exception],
+) -> None:
+    ranks = [SEVERITY.index(classify(member).kind) for member in members]
+
+    best = classify(_alternatives(*members))
+    worst = classify(ExceptionGroup("all must pass", members))
+
+    assert SEVERITY.index(best.kind) == max(ranks)
+    assert SEVERITY.index(worst.kind) == min(ranks)
+
+
+@rows("name", ["cause", "last_exception", "original_error"])
+def test_what_a_library_gave_up_on_is_found_where_it_keeps_it(name: str) -> None:
+    error = RuntimeError("gave up")
+    setattr(error, name, TimeoutError())
+
+    assert classify(error).kind is Kind.TIMEOUT

@@ -11,6 +11,12 @@ import httpx
 import pytest
 import sqlalchemy
 import sqlalchemy.exc
+from google.protobuf.any_pb2 import Any  # type: ignore[import-untyped] # it has none
+from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped] # as above
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # as above
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # as above
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core import exceptions as langchain
 from langgraph import errors as langgraph
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -228,6 +234,7 @@ def _quota_error(code: str | None, body: object) -> Exception:
         ("insufficient_quota", None),
         (None, {"error": {"code": "insufficient_quota"}}),
         (None, {"type": "insufficient_quota"}),
+        (None, '{"type": "insufficient_quota"}'),
     ],
 )
 def test_a_used_up_quota_is_permanent_also_behind_langchains_error(
@@ -367,11 +374,51 @@ def test_a_grpc_error_that_cannot_be_asked_is_unknown() -> None:
     assert classify(broken()).kind is Kind.UNKNOWN
 
 
+@rows(
+    ("answer", "kind"),
+    [
+        ("invalid_grant: Token has been expired or revoked.", Kind.PERMANENT),
+        ("temporarily_unavailable", Kind.TRANSIENT),
+        ("connection reset", Kind.TRANSIENT),
+    ],
+)
+def test_a_sign_in_that_grpc_calls_unavailable_is_judged_by_its_own_code(
+    answer: str, kind: Kind
+) -> None:
+    metadata = grpc.aio.Metadata()
+    details = f"Getting metadata from plugin failed with error: {answer}"
+
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, metadata, metadata, details)
+
+    assert classify(error).kind is kind
+
+
 def test_a_grpc_error_without_a_code_is_unknown() -> None:
     assert classify(grpc.RpcError()).kind is Kind.UNKNOWN
 
 
-def _grpc_error(name: str, *trailing: tuple[str, str]) -> Exception:
+@given(st.binary(max_size=200))
+def test_details_that_are_no_message_are_passed_over(details: bytes) -> None:
+    failure = classify(_grpc_error("UNAVAILABLE", ("grpc-status-details-bin", details)))
+
+    assert failure.kind is Kind.TRANSIENT
+    assert failure.retry_after is None or failure.retry_after >= 0
+
+
+@given(st.integers(0, 10_000), st.integers(0, 999_999_999))
+def test_a_delay_in_the_details_is_read_as_it_was_written(seconds: int, nanos: int) -> None:
+    delay = Duration(seconds=seconds, nanos=nanos)
+    packed = Any()
+    packed.Pack(RetryInfo(retry_delay=delay))
+    details = Status(code=14, details=[packed]).SerializeToString()
+
+    failure = classify(_grpc_error("UNAVAILABLE", ("grpc-status-details-bin", details)))
+
+    told = seconds + nanos * 1e-9
+    assert failure.retry_after == pytest.approx(told)
+
+
+def _grpc_error(name: str, *trailing: tuple[str, str | bytes]) -> Exception:
     error: Exception = grpc.aio.AioRpcError(
         grpc.StatusCode[name], grpc.aio.Metadata(), grpc.aio.Metadata(*trailing)
     )

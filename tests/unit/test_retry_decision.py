@@ -93,3 +93,12 @@ def test_a_run_whose_deadline_has_passed_ends_by_it_even_with_no_retries_left() 
 
     assert isinstance(decision, GiveUp)
     assert decision.reason is Reason.DEADLINE
+
+
+def test_a_failure_that_is_never_retried_says_in_words_why() -> None:
+    failure = Failure(Kind.PERMANENT, why="the quota is 0; waiting does not help")
+
+    decision = decide(failure, failed_attempts=1, policy=RetryConfig(), roll=0.5)
+
+    assert isinstance(decision, GiveUp)
+    assert decision.why.endswith("trying again cannot help: the quota is 0; waiting does not help")

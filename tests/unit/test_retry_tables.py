@@ -13,16 +13,33 @@ from confluent_kafka import KafkaError, KafkaException
 from tests.rows import rows
 
 from redrive.retry import Failure, Kind, classify
-from redrive.retry.rules import databases, http, kafka, models, services, system
+from redrive.retry.rules import (
+    agents,
+    codes,
+    databases,
+    frames,
+    google,
+    grpc,
+    http,
+    kafka,
+    limits,
+    models,
+    services,
+    system,
+)
 from redrive.retry.tables import TableLine, table_lines
 
 LINES = table_lines()
 TABLES = (
-    *(module.CLASSES for module in (http, models, databases, services, kafka)),
+    *(
+        module.CLASSES
+        for module in (http, models, agents, databases, services, google, grpc, kafka)
+    ),
     *(http.STATUS, databases.SQLSTATE, databases.SQLSTATE_CLASS, databases.SQLITE),
-    *(services.GRPC, services.AWS_CODES, kafka.CODES),
+    *(grpc.GRPC, services.AWS_CODES, kafka.CODES, agents.MCP, google.OAUTH, google.REASONS),
     *(system.STANDARD, system.BUGS, system.ERRNO_NAMES),
-    models.QUOTA_CODES,
+    *(codes.STATUS_CODES, codes.ERROR_CODES, frames.CLIENTS, limits.HOPELESS),
+    models.PROVIDER_STATUS,
 )
 SQLITE = {name: code for code, (name, _) in databases.SQLITE.items()}
 
@@ -61,7 +78,44 @@ def _kafka(name: str) -> BaseException:
 
 def _spoken(name: str) -> BaseException:
     attribute, _, told = name.partition("=")
-    return _of_class("some.Error", **{attribute: told != "False"})
+    package = "google.auth.GoogleAuthError" if attribute == "retryable" else "some.Error"
+    return _of_class(package, **{attribute: told != "False"})
+
+
+def _raised_in(module: str, error: Exception) -> BaseException:
+    """Raise the error in a function of this module."""
+    space: dict[str, object] = {"__name__": module, "error": error}
+    try:
+        exec("raise error", space)  # noqa: S102 - a frame of another module
+    except Exception as raised:  # noqa: BLE001 - to be judged
+        return raised
+    raise AssertionError("it was not raised")
+
+
+LIMITS = {
+    "too_large": "Request too large",
+    "zero_quota": "limit: 0",
+    "daily_quota": "requests per day",
+}
+PROXIES = {"4xx": "488 told", "refused": "Invalid username/password"}
+
+
+def _of_google(name: str) -> BaseException:
+    error = _of_class("google.api_core.GoogleAPICallError", errors=[{"reason": name}])
+    error.args = ("told",)
+    return error
+
+
+def _signing_in(name: str) -> BaseException:
+    error = _of_class("google.auth.GoogleAuthError")
+    error.args = (f"{name}: told",)
+    return error
+
+
+def _with_text(name: str, text: str, **attributes: object) -> BaseException:
+    error = _of_class(name, **attributes)
+    error.args = (text,)
+    return error
 
 
 def _sqlite(code: int) -> BaseException:
@@ -72,7 +126,7 @@ def _sqlite(code: int) -> BaseException:
 
 MAKERS: dict[str, Callable[[str], BaseException]] = {
     "class": _of_class,
-    "status": lambda name: _of_class("some.Error", status_code=int(name.replace("x", "9"))),
+    "status": lambda name: _of_class("some.Error", status_code=int(name.replace("x", "8"))),
     "sqlstate": lambda name: _of_class("some.Error", sqlstate=name.replace("x", "Z")),
     "sqlite": lambda name: _sqlite(SQLITE[name]),
     "errno": lambda name: OSError(getattr(errno, name), "told"),
@@ -82,6 +136,16 @@ MAKERS: dict[str, Callable[[str], BaseException]] = {
     "code": lambda name: _of_class("some.Error", code=name),
     "header": lambda name: _answered(418, x_should_retry=name.partition("=")[2]),
     "attribute": _spoken,
+    "mcp": lambda name: _of_class("mcp.MCPError", error=SimpleNamespace(code=int(name))),
+    "oauth": _signing_in,
+    "google": _of_google,
+    "groq": lambda name: _of_class("groq.APIStatusError", status_code=int(name)),
+    "openai": lambda name: _of_class("openai.APIStatusError", status_code=int(name)),
+    "proxy": lambda name: _with_text("httpx.ProxyError", PROXIES[name]),
+    "limit": lambda name: _with_text("some.Error", LIMITS[name], status_code=429),
+    "answer": lambda name: _raised_in("openai", ValueError({"code": name})),
+    "frame": lambda name: _raised_in(name, ValueError()),
+    "text": lambda _name: _raised_in("openai", ValueError("no API key was given")),
 }
 
 
@@ -93,7 +157,7 @@ def _judged(line: TableLine) -> Failure:
 def _rule_of(line: TableLine, failure: Failure) -> str:
     """Return the rule in the words of the line: `x` for any digit, no value of an attribute."""
     wanted = line.what.partition("=")[0] if line.what.startswith("attribute") else line.what
-    known = {"status": ("9", "x"), "sqlstate": ("Z", "x")}
+    known = {"status": ("8", "x"), "sqlstate": ("Z", "x"), "proxy": ("8", "x")}
     old, new = known.get(line.what.partition(":")[0], ("", ""))
     said = failure.rule.replace(old, new) if wanted.endswith("xx") else failure.rule
     return "as it says" if said == wanted else said
@@ -113,9 +177,9 @@ def test_a_line_says_what_the_classifier_does(line: TableLine) -> None:
 
 
 def test_every_entry_of_every_table_has_its_line() -> None:
-    # By hand: three groups of statuses, two words of a server, one of a driver, three attributes
-    # and headers with two values each.
-    assert len(LINES) == sum(map(len, TABLES)) + 3 + 2 + 1 + 6
+    # By hand: three groups of statuses, two words of a server, one of a driver, two of proxies, a
+    # key that is missing, google-auth's attribute, three attributes and headers with two values.
+    assert len(LINES) == sum(map(len, TABLES)) + 3 + 2 + 1 + 2 + 1 + 1 + 6
 
 
 def test_no_line_is_there_twice() -> None:

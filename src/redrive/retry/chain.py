@@ -12,6 +12,9 @@ __all__ = ["Link", "links"]
 # Longer chains are no explanation any more; also the end of a chain that bites its own tail.
 _MOST_LINKS = 50
 
+# Where libraries keep what they gave up on: google-api-core; boto3 and s3transfer; urllib3.
+_NAMES_OF_CAUSES = ("cause", "last_exception", "original_error")
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -49,4 +52,7 @@ def links(exc: BaseException) -> Iterator[Link]:
 def _wrapped_in(exc: BaseException) -> BaseException | None:
     args = look(exc, "args")
     wrapped = args[0] if isinstance(args, tuple) and len(args) == 1 else None
-    return wrapped if isinstance(wrapped, BaseException) else None
+    if isinstance(wrapped, BaseException):
+        return wrapped
+    named = (look(exc, name) for name in _NAMES_OF_CAUSES)
+    return next((told for told in named if isinstance(told, BaseException)), None)

@@ -1,30 +1,51 @@
 """Judging an exception: which kind of failure it is, and how long to wait. Deciding is elsewhere.
 
 For each exception, in this order: its own word (`__redrive_kind__`), your rules, codes (Kafka, SQL,
-gRPC, AWS, quotas), classes of known libraries, HTTP status, `is_retryable`, the standard library
-and errno, and last Python's general classes. The first that says something decides.
+gRPC, AWS, MCP, providers), classes of known libraries, HTTP status, `is_retryable`, the standard
+library and errno, the code in an answer over which a client failed, and last Python's general
+classes. The first that says something decides.
 
 Of a chain, the first exception that says something for certain decides; a ValueError, say, is not
 certain, and neither is what was only being handled at the time, unless it can be retried. Of an
-exception group, the member that can least be retried decides (`SEVERITY`), and the longest wait.
+exception group, the member that can least be retried decides (`SEVERITY`), and the longest wait; of
+alternatives, the one that can best be retried.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.chain import Link, links
 from redrive.retry.config import RETRYABLE
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.retry.retry_after import retry_after_of
+from redrive.retry.retry_after import limit_reset_of, retry_after_of
 from redrive.retry.rule import Rule
-from redrive.retry.rules import databases, http, kafka, models, services
-from redrive.retry.rules.models import read_attribute, read_provider, read_quota, read_stream
+from redrive.retry.rules import agents, databases, google, grpc, http, kafka, models, services
+from redrive.retry.rules.agents import ALTERNATIVES
+from redrive.retry.rules.codes import (
+    STREAMING,
+    VALIDATION,
+    read_answer,
+    read_code,
+    read_stream,
+    read_written,
+)
+from redrive.retry.rules.limits import read_daily, read_hopeless
+from redrive.retry.rules.models import read_attribute, read_provider
 from redrive.retry.rules.system import read_bug, read_standard
-from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_str, short_name
+from redrive.retry.rules.verdict import (
+    Verdict,
+    by_class,
+    class_names,
+    is_bare,
+    look,
+    look_str,
+    short_name,
+)
 
 __all__ = ["CLASSES", "SEVERITY", "Classifier", "classify", "is_transient_error", "reason_of"]
 
@@ -43,11 +64,33 @@ was told to stop, trying the others again does not help."""
 CLASSES: dict[str, Kind] = {
     **http.CLASSES,
     **models.CLASSES,
+    **agents.CLASSES,
     **databases.CLASSES,
     **services.CLASSES,
+    **google.CLASSES,
+    **grpc.CLASSES,
     **kafka.CLASSES,
 }
 """The classes of known libraries, as `package.Class`."""
+
+_ANY: frozenset[str] = frozenset()
+# Asked in this order, before the standard library's classes; each of errors of these classes.
+_READERS: tuple[tuple[Callable[[BaseException], Verdict | None], frozenset[str]], ...] = (
+    (kafka.read_kafka, kafka.ERRORS),
+    (databases.read_database, _ANY),
+    (google.read_google, google.ERRORS),
+    (grpc.read_grpc, grpc.ERRORS),
+    (services.read_aws, _ANY),
+    (agents.read_mcp, agents.ERRORS),
+    (read_code, _ANY),
+    (read_provider, _ANY),
+    (http.read_proxy, http.PROXIED),
+    (read_written, VALIDATION),
+    (partial(by_class, table=CLASSES), _ANY),
+    (read_stream, STREAMING),
+    (http.read_status, _ANY),
+    (read_attribute, _ANY),
+)
 
 _STOPS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
 _TLS = "ssl.SSLError"
@@ -115,8 +158,10 @@ class Classifier:
             if verdict is None:
                 continue
             if verdict.weak:
-                # The outermost general class stands, if nothing certain follows.
-                weak = weak or (None if link.implied else verdict)
+                # The outermost general class stands, if nothing certain follows; but a client
+                # that could not read an answer is no bug of whoever wrapped its error.
+                if not link.implied and (weak is None or verdict.rule.startswith("frame:")):
+                    weak = verdict
                 continue
             return self._complete(verdict, chain[position:])
         if weak is not None:
@@ -133,6 +178,8 @@ class Classifier:
         members = [m for m in group.exceptions if not isinstance(m, asyncio.CancelledError)]
         # A task group cancels the others when one fails: that is not what went wrong.
         judged = [self._judge(member, within) for member in members or group.exceptions]
+        if not ALTERNATIVES.isdisjoint(class_names(group)):
+            return _best_of(judged)
         worst = min(judged, key=lambda failure: SEVERITY.index(failure.kind))
         if worst.kind not in RETRYABLE:
             return worst
@@ -152,55 +199,88 @@ class Classifier:
                 return Verdict(
                     rule.kind, f"rule:{rule}", f"{short_name(exc)} fits your rule {rule}"
                 )
-        verdict = (
-            kafka.read_kafka(exc)
-            or databases.read_database(exc)
-            or services.read_service(exc)
-            or read_provider(exc)
-            or by_class(exc, CLASSES)
-            or read_stream(exc)
-            or http.read_status(exc)
-            or read_attribute(exc)
-        )
-        if verdict is not None:
-            return verdict
+        for read in _readers_of(class_names(exc), bare=is_bare(exc)):
+            verdict = read(exc)
+            if verdict is not None:
+                return verdict
         verdict = read_standard(exc)
         if verdict is not None and link.implied and verdict.kind not in RETRYABLE:
             # `except FileNotFoundError: download()` says nothing about how the download failed.
             return None
-        return verdict or read_bug(exc)
+        return verdict or read_answer(exc) or read_bug(exc)
 
     def _complete(self, verdict: Verdict, chain: list[Link]) -> Failure:
         verdict = _overruled(verdict, chain)
         retry_after = None
         if verdict.kind in RETRYABLE:
-            waits = (self._wait_of(link.exc) for link in chain)
-            retry_after = next((wait for wait in waits if wait is not None), None)
+            retry_after = self._wait_of(verdict.kind, [link.exc for link in chain])
+        if verdict.kind is Kind.RATE_LIMITED and not retry_after and _is_table(verdict):
+            behind = (link.exc for link in chain if not link.implied)
+            daily = next(filter(None, map(read_daily, behind)), None)
+            if daily is not None:
+                verdict, retry_after = daily, None
         return Failure(verdict.kind, retry_after, verdict.why, verdict.rule)
 
-    def _wait_of(self, exc: BaseException) -> float | None:
-        told = retry_after_of(exc, self.clock)
-        if told is not None:
-            return told
-        return next((rule.retry_after for rule in self.rules if rule.fits(exc)), None)
+    def _wait_of(self, kind: Kind, chain: list[BaseException]) -> float | None:
+        told = [retry_after_of(exc, self.clock) for exc in chain]
+        if not any(told) and kind is Kind.RATE_LIMITED:
+            told += [limit_reset_of(exc, self.clock) for exc in chain]
+        if all(wait is None for wait in told):
+            told = [rule.retry_after for exc in chain for rule in self.rules if rule.fits(exc)]
+        # A wait of 0 beside one that is longer says nothing.
+        return next(filter(None, told), next((wait for wait in told if wait is not None), None))
+
+
+@lru_cache(maxsize=1024)
+def _readers_of(
+    names: tuple[str, ...], *, bare: bool
+) -> tuple[Callable[[BaseException], Verdict | None], ...]:
+    """Return what reads errors of these classes."""
+    return tuple(
+        read
+        for read, classes in _READERS
+        if (not bare if classes is _ANY else not classes.isdisjoint(names))
+    )
 
 
 def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
     """Let what stands behind a wrapper correct it, where the wrapper cannot know better."""
-    if verdict.rule.startswith(("mark:", "rule:")):
+    if not _is_table(verdict):
         return verdict
     behind = [link.exc for link in chain if not link.implied]
     if verdict.kind is Kind.RATE_LIMITED:
-        # It may be money, not time, that is missing.
-        return next(filter(None, map(read_quota, behind)), verdict)
+        # It may be money, not time, that is missing; or no time is enough.
+        told = (read(exc) for exc in behind for read in (read_code, read_hopeless))
+        return next((v for v in told if v is not None and v.kind is Kind.PERMANENT), verdict)
+    if verdict.kind is Kind.TRANSIENT:
+        # A connection that a proxy refused is not one that broke.
+        proxied = (x.exc for x in chain if not http.PROXIED.isdisjoint(class_names(x.exc)))
+        said = map(http.read_proxy, proxied)
+        refused = next((v for v in said if v is not None and v.kind is not Kind.TRANSIENT), None)
+        if refused is not None:
+            return refused
     if verdict.rule in _TLS_WRAPPERS:
         behind = [link.exc for link in chain]
     elif verdict.kind is not Kind.TRANSIENT:
         return verdict
     # To one HTTP client a refused certificate is one more failed connection; to another a
     # connection that broke is one more failure of TLS. What TLS itself said is neither.
-    told = (exc for exc in behind if _TLS in class_names(exc))
-    return next(filter(None, map(read_standard, told)), verdict)
+    of_tls = (exc for exc in behind if _TLS in class_names(exc))
+    return next(filter(None, map(read_standard, of_tls)), verdict)
+
+
+def _is_table(verdict: Verdict) -> bool:
+    """Say whether a built-in table spoke, not the error itself or a rule of the user's."""
+    return not verdict.rule.startswith(("mark:", "rule:"))
+
+
+def _best_of(alternatives: list[Failure]) -> Failure:
+    """Return the alternative that can best be retried, after the shortest wait of any."""
+    best = max(alternatives, key=lambda failure: SEVERITY.index(failure.kind))
+    if best.kind not in RETRYABLE:
+        return best
+    waits = [failure.retry_after or 0.0 for failure in alternatives if failure.kind in RETRYABLE]
+    return replace(best, retry_after=min(waits) or None)
 
 
 def _read_mark(exc: BaseException) -> Verdict | None:

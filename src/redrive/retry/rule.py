@@ -9,12 +9,9 @@ from redrive.retry.backoff import check_number
 from redrive.retry.chain import links
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import status_of
-from redrive.retry.rules.verdict import class_names
+from redrive.retry.rules.verdict import class_names, text_of
 
 __all__ = ["Rule"]
-
-# A pattern is not let loose on a message of megabytes.
-_MOST_TEXT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Rule:
         return (
             (self.error is None or _is_a(exc, self.error))
             and (self.status is None or status_of(exc) == self.status)
-            and (self._pattern is None or self._pattern.search(_text(exc)) is not None)
+            and (self._pattern is None or self._pattern.search(text_of(exc)) is not None)
             and (self.cause is None or _is_behind(exc, self.cause))
         )
 
@@ -88,10 +85,3 @@ def _is_a(exc: BaseException, wanted: type[BaseException] | str) -> bool:
 
 def _is_behind(exc: BaseException, wanted: type[BaseException] | str) -> bool:
     return any(_is_a(link.exc, wanted) for link in links(exc) if not link.outermost)
-
-
-def _text(exc: BaseException) -> str:
-    try:
-        return str(exc)[:_MOST_TEXT]
-    except Exception:  # noqa: BLE001 - an exception may not even print
-        return ""

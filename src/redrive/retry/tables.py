@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules import databases, http, kafka, models, services, system
+from redrive.retry.rules import (
+    agents,
+    codes,
+    databases,
+    frames,
+    google,
+    grpc,
+    http,
+    kafka,
+    limits,
+    models,
+    services,
+    system,
+)
 
 __all__ = ["TableLine", "table_lines"]
 
@@ -39,12 +52,25 @@ def _families() -> dict[str, dict[str, Kind]]:
             **_named("class", http.CLASSES),
             **_named("status", http.STATUS),
             **_other_statuses(),
+            "proxy:4xx": Kind.PERMANENT,
+            "proxy:refused": Kind.PERMANENT,
         },
         "Language models and graphs": {
-            **_named("code", dict.fromkeys(sorted(models.QUOTA_CODES), Kind.PERMANENT)),
+            **_named("code", codes.STATUS_CODES),
+            **_named("limit", dict.fromkeys(limits.HOPELESS, Kind.PERMANENT)),
+            **{f"{package}:{n}": kind for (package, n), kind in models.PROVIDER_STATUS.items()},
             **_yes_and_no("header:x-should-retry", "true", "false"),
             **_named("class", models.CLASSES),
             **_yes_and_no("attribute:is_retryable", "True", "False"),
+        },
+        "Agents and tools": {
+            **_named("mcp", dict(sorted(agents.MCP.items()))),
+            **_named("class", agents.CLASSES),
+        },
+        "Errors told in an answer": {
+            "text:missing_key": Kind.PERMANENT,
+            **_named("answer", codes.ERROR_CODES),
+            **_named("frame", dict.fromkeys(sorted(frames.CLIENTS), Kind.UNKNOWN)),
         },
         "Databases": {
             "attribute:connection_invalidated": Kind.TRANSIENT,
@@ -53,12 +79,7 @@ def _families() -> dict[str, dict[str, Kind]]:
             **_named("sqlite", dict(databases.SQLITE.values())),
             **_named("class", databases.CLASSES),
         },
-        "Remote services": {
-            "grpc:pushback": Kind.PERMANENT,
-            **_named("grpc", services.GRPC),
-            **_named("aws", services.AWS_CODES),
-            **_named("class", services.CLASSES),
-        },
+        "Remote services": _of_services(),
         "Kafka": {
             "kafka:fatal": Kind.PERMANENT,
             **_named("kafka", dict(sorted(kafka.CODES.items()))),
@@ -70,6 +91,20 @@ def _families() -> dict[str, dict[str, Kind]]:
             **_named("errno", system.ERRNO_NAMES),
         },
         "Python's general classes": _named("class", system.BUGS),
+    }
+
+
+def _of_services() -> dict[str, Kind]:
+    return {
+        "grpc:pushback": Kind.PERMANENT,
+        **_named("grpc", grpc.GRPC),
+        **_named("class", grpc.CLASSES),
+        **_named("aws", services.AWS_CODES),
+        **_named("class", services.CLASSES),
+        "attribute:retryable=True": Kind.TRANSIENT,
+        **_named("oauth", google.OAUTH),
+        **_named("google", google.REASONS),
+        **_named("class", google.CLASSES),
     }
 
 

@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import botocore.exceptions  # type: ignore[import-untyped] # it has none
 import grpc  # type: ignore[import-untyped] # it has none
 from botocore.client import BaseClient  # type: ignore[import-untyped] # it has none
 from botocore.config import Config  # type: ignore[import-untyped] # it has none
 from botocore.session import Session  # type: ignore[import-untyped] # it has none
+from google.protobuf.any_pb2 import Any as AnyMessage  # type: ignore[import-untyped] # as above
+from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped] # as above
+from google.rpc.error_details_pb2 import Help, RetryInfo  # type: ignore[import-untyped] # as above
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # as above
 from tests.unit.real_errors.conftest import (
     HOST,
     IMPATIENCE_S,
@@ -57,6 +62,24 @@ def _bedrock_stream(url: str) -> None:
 
 def _s3(url: str) -> None:
     _aws("s3", url).get_object(Bucket="bucket", Key="key")["Body"].read()
+
+
+def _s3_piecewise(url: str) -> None:
+    body = _aws("s3", url).get_object(Bucket="bucket", Key="key")["Body"]
+    while body.read(10):
+        pass
+
+
+def _s3_lines(url: str) -> None:
+    for _ in _aws("s3", url).get_object(Bucket="bucket", Key="key")["Body"].iter_lines():
+        pass
+
+
+def _raises(error: Exception) -> Callable[[Service], object]:
+    def fail(_service: Service) -> object:
+        raise error
+
+    return fail
 
 
 def _aws_row(kind: Kind, status: int, code: str) -> Row:
@@ -125,6 +148,31 @@ AWS = [
     _s3_row(Kind.TIMEOUT, 400, "RequestTimeout"),
     _s3_row(Kind.PERMANENT, 404, "NoSuchKey"),
     Row("botocore", "s3-cut", lambda service: _s3(service.cuts_its_answer()), Kind.TRANSIENT),
+    Row(
+        "botocore",
+        "s3-cut-piecewise",
+        lambda service: _s3_piecewise(service.cuts_its_answer()),
+        Kind.TRANSIENT,
+    ),
+    Row(
+        "botocore",
+        "s3-cut-lines",
+        lambda service: _s3_lines(service.cuts_its_answer()),
+        Kind.TRANSIENT,
+    ),
+    Row(
+        "botocore",
+        "metadata-service",
+        _raises(botocore.exceptions.MetadataRetrievalError(error_msg="429 from IMDS")),
+        Kind.TRANSIENT,
+    ),
+    Row(
+        "botocore",
+        "no-credentials",
+        _raises(botocore.exceptions.NoCredentialsError()),
+        Kind.PERMANENT,
+    ),
+    _aws_row(Kind.UNKNOWN, 424, "ModelErrorException"),
     _stream_row(Kind.RATE_LIMITED, "throttlingException"),
     _stream_row(Kind.TRANSIENT, "internalServerException"),
     _stream_row(Kind.TRANSIENT, "modelStreamErrorException"),
@@ -141,7 +189,7 @@ AWS = [
 
 
 @contextmanager
-def _grpc_server(code: str, *trailing: tuple[str, str]) -> Iterator[str]:
+def grpc_server(code: str, *trailing: tuple[str, str | bytes]) -> Iterator[str]:
     """Serve one method that ends every call with this code."""
 
     def answer(_request: bytes, context: grpc.ServicerContext) -> None:
@@ -195,14 +243,31 @@ def _grpc_row(
     call: Callable[[str], None] = _call,
     wait_ms: str = "",
     wait_s: float | None = None,
+    details: bytes = b"",
 ) -> Row:
-    trailing = [("grpc-retry-pushback-ms", wait_ms)] if wait_ms else []
+    trailing: list[tuple[str, str | bytes]] = []
+    if wait_ms:
+        trailing.append(("grpc-retry-pushback-ms", wait_ms))
+    if details:
+        trailing.append(("grpc-status-details-bin", details))
 
     def fail(_service: Service) -> None:
-        with _grpc_server(code, *trailing) as target:
+        with grpc_server(code, *trailing) as target:
             call(target)
 
-    return Row("grpc", f"{call.__name__.strip('_')}-{code}{wait_ms}", fail, kind, wait_s)
+    mark = "-details" if details else ""
+    return Row("grpc", f"{call.__name__.strip('_')}-{code}{wait_ms}{mark}", fail, kind, wait_s)
+
+
+def _details(*details: object) -> bytes:
+    """Write what Google's servers add to an error: a status, and in it further messages."""
+    packed = [AnyMessage() for _ in details]
+    for message, detail in zip(packed, details, strict=True):
+        message.Pack(detail)
+    return bytes(Status(code=8, message="told", details=packed).SerializeToString())
+
+
+WAIT = _details(Help(), RetryInfo(retry_delay=Duration(seconds=37, nanos=500_000_000)))
 
 
 GRPC = [
@@ -215,6 +280,11 @@ GRPC = [
     _grpc_row(Kind.TIMEOUT, "DEADLINE_EXCEEDED"),
     _grpc_row(Kind.RATE_LIMITED, "RESOURCE_EXHAUSTED"),
     _grpc_row(Kind.RATE_LIMITED, "RESOURCE_EXHAUSTED", call=_call_async),
+    _grpc_row(Kind.RATE_LIMITED, "RESOURCE_EXHAUSTED", wait_s=37.5, details=WAIT),
+    _grpc_row(Kind.TRANSIENT, "UNAVAILABLE", wait_s=37.5, details=WAIT),
+    _grpc_row(Kind.RATE_LIMITED, "RESOURCE_EXHAUSTED", call=_call_async, wait_s=37.5, details=WAIT),
+    _grpc_row(Kind.RATE_LIMITED, "RESOURCE_EXHAUSTED", call=_call_stream, details=_details(Help())),
+    _grpc_row(Kind.TRANSIENT, "UNAVAILABLE", call=_call_stream, details=b"\x08\x96"),
     _grpc_row(Kind.UNKNOWN, "CANCELLED"),
     _grpc_row(Kind.UNKNOWN, "INTERNAL"),
     _grpc_row(Kind.UNKNOWN, "UNKNOWN"),

@@ -12,14 +12,18 @@ import pytest
 from tests.rows import try_each
 from tests.unit.real_errors.conftest import Row, Service, check
 
-FILES = ("graphs_and_system", "http_clients", "kafka_clients", "models", "services", "stores")
-LEAST_ROWS = 150
+FILES = (
+    *("answers", "graphs_and_system", "http_clients", "kafka_clients", "limits", "models"),
+    *("services", "sign_in", "stores", "written"),
+)
+LEAST_ROWS = 750
 LIBRARIES = {
     "aiohttp",
     "aiokafka",
     "anthropic",
     "botocore",
     "confluent_kafka",
+    "google.auth",
     "google.genai",
     "grpc",
     "httpx",

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, by_class, class_names, look, look_int, short_name
+import re
 
-__all__ = ["CLASSES", "STATUS", "kind_of_status", "read_status", "status_of"]
+from redrive.retry.kinds import Kind
+from redrive.retry.rules.verdict import (
+    Verdict,
+    by_class,
+    class_names,
+    look,
+    look_int,
+    short_name,
+    text_of,
+)
+
+__all__ = [
+    "CLASSES",
+    "PROXIED",
+    "STATUS",
+    "kind_of_status",
+    "read_proxy",
+    "read_status",
+    "status_of",
+]
 
 _HTTPX = {
     "TimeoutException": Kind.TIMEOUT,
@@ -68,7 +86,9 @@ CLASSES: dict[str, Kind] = {
 STATUS: dict[int, Kind] = {
     408: Kind.TIMEOUT,
     425: Kind.TRANSIENT,
+    424: Kind.UNKNOWN,  # another service failed behind this one, and may be well by now
     429: Kind.RATE_LIMITED,
+    499: Kind.UNKNOWN,  # a proxy's word: somebody between broke the request off
     501: Kind.PERMANENT,
     504: Kind.TIMEOUT,
     505: Kind.PERMANENT,
@@ -80,6 +100,16 @@ STATUS: dict[int, Kind] = {
 }
 
 _FIRST, _SERVER, _END = 300, 500, 600
+
+# The answer to CONNECT stands in the message alone; SOCKS has words for it.
+_PROXY_ERRORS = frozenset(
+    f"{package}.ProxyError"
+    for package in ("httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
+)
+PROXIED = _PROXY_ERRORS | {"builtins.OSError"}
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
+_ANSWER = re.compile(r"^(\d{3})\b")
+_SOCKS_REFUSALS = ("Invalid username/password", "not allowed by ruleset", "NO ACCEPTABLE METHODS")
 
 
 def kind_of_status(status: int) -> Kind | None:
@@ -99,6 +129,7 @@ def status_of(exc: BaseException) -> int | None:
         look_int(response, "status_code"),
         look_int(exc, "status"),
         look_int(response, "status"),
+        look_int(exc, "http_status"),  # stripe, and older SDKs
         look_int(exc, "code"),
         look_int(look(exc, "resp"), "status"),
         _status_in(response),
@@ -122,6 +153,20 @@ def read_status(exc: BaseException) -> Verdict | None:
     return Verdict(
         kind, f"status:{status}", f"{short_name(exc)} with HTTP status {status} is {kind.value}"
     )
+
+
+def read_proxy(exc: BaseException) -> Verdict | None:
+    """Judge a connection by what a proxy said to it; its name means only that there is a proxy."""
+    asked = not _PROXY_ERRORS.isdisjoint(class_names(exc))
+    text = text_of(exc)
+    found = _TUNNEL.search(text) or (_ANSWER.match(text) if asked else None)
+    kind = None if found is None else kind_of_status(int(found.group(1)))
+    if found is not None and kind is not None:
+        status = found.group(1)
+        return Verdict(kind, f"proxy:{status}", f"a proxy answered with HTTP status {status}")
+    if asked and any(refusal in text for refusal in _SOCKS_REFUSALS):
+        return Verdict(Kind.PERMANENT, "proxy:refused", "a proxy refused the connection")
+    return None
 
 
 def _status_in(response: object) -> int | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, class_names, look, look_int, short_name
+from redrive.retry.rules.verdict import Verdict, ask, class_names, look_int, short_name
 
-__all__ = ["CLASSES", "CODES", "read_kafka"]
+__all__ = ["CLASSES", "CODES", "ERRORS", "read_kafka"]
+
+ERRORS = frozenset(
+    {"aiokafka.KafkaError", "cimpl.KafkaException", "confluent_kafka.KafkaException"}
+)
 
 CLASSES: dict[str, Kind] = {
     "confluent_kafka.SerializationError": Kind.PERMANENT,
@@ -146,30 +150,27 @@ _NOBODY_REFUSED = ("handshake failed: Local: ", "Failed to acquire SASL OAUTHBEA
 
 def read_kafka(exc: BaseException) -> Verdict | None:
     """Judge by the Kafka error code."""
-    names = class_names(exc)
-    if "cimpl.KafkaException" in names or "confluent_kafka.KafkaException" in names:
+    if "aiokafka.KafkaError" not in class_names(exc):
         return _read_confluent(exc)
-    if "aiokafka.KafkaError" in names:
-        code = look_int(exc, "errno")
-        return None if code is None else _by_code(code, short_name(exc))
-    return None
+    code = look_int(exc, "errno")
+    return None if code is None else _by_code(code, short_name(exc))
 
 
 def _read_confluent(exc: BaseException) -> Verdict | None:
     error = exc.args[0] if exc.args else None
-    code = _ask(error, "code")
+    code = ask(error, "code")
     if isinstance(code, bool) or not isinstance(code, int):
         return None
-    name = _ask(error, "name")
+    name = ask(error, "name")
     title = name if isinstance(name, str) else str(code)
-    if _ask(error, "fatal") is True:
+    if ask(error, "fatal") is True:
         return Verdict(Kind.PERMANENT, "kafka:fatal", f"Kafka error {title} is fatal to its client")
-    if code == _AUTHENTICATION and any(part in str(_ask(error, "str")) for part in _NOBODY_REFUSED):
+    if code == _AUTHENTICATION and any(part in str(ask(error, "str")) for part in _NOBODY_REFUSED):
         why = f"Kafka error {title} in which nobody was refused"
         return Verdict(Kind.TRANSIENT, "kafka:not_asked", why)
     verdict = _by_code(code, title)
     if verdict is None and (
-        _ask(error, "retriable") is True or _ask(error, "txn_requires_abort") is True
+        ask(error, "retriable") is True or ask(error, "txn_requires_abort") is True
     ):
         return Verdict(Kind.TRANSIENT, "kafka:retriable", f"Kafka error {title} is retriable")
     return verdict
@@ -180,13 +181,3 @@ def _by_code(code: int, title: str) -> Verdict | None:
     if kind is None:
         return None
     return Verdict(kind, f"kafka:{code}", f"Kafka error {code} ({title}) is {kind.value}")
-
-
-def _ask(error: object, name: str) -> object:
-    method = look(error, name)
-    if not callable(method):
-        return None
-    try:
-        return method()
-    except Exception:  # noqa: BLE001 - a call into someone else's class
-        return None

@@ -1,4 +1,4 @@
-"""Language models and graphs: openai, anthropic, google-genai, ollama, langchain-core, langgraph.
+"""Language models and graphs: openai and its like, google-genai, ollama, LangChain, langgraph.
 
 Most of their errors carry an HTTP status, which decides; here stands what the status does not say.
 """
@@ -7,32 +7,26 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status, status_of
-from redrive.retry.rules.verdict import Verdict, class_names, look, look_str, short_name
+from redrive.retry.rules.verdict import Verdict, look, short_name
 
-__all__ = [
-    "CLASSES",
-    "QUOTA_CODES",
-    "STREAM_ERRORS",
-    "read_attribute",
-    "read_provider",
-    "read_quota",
-    "read_stream",
-]
+__all__ = ["CLASSES", "PROVIDER_STATUS", "read_attribute", "read_provider"]
+
+_SDKS = ("anthropic", "cerebras", "groq", "openai", "together")
+_SDK = {
+    "APITimeoutError": Kind.TIMEOUT,
+    "APIConnectionError": Kind.TRANSIENT,
+    # A conflict with another request of ours: the SDKs try these again themselves.
+    "ConflictError": Kind.TRANSIENT,
+    "APIResponseValidationError": Kind.UNKNOWN,
+}
 
 CLASSES: dict[str, Kind] = {
-    "openai.APITimeoutError": Kind.TIMEOUT,
-    "openai.APIConnectionError": Kind.TRANSIENT,
-    # A conflict with another request of ours: both SDKs try these again themselves.
-    "openai.ConflictError": Kind.TRANSIENT,
+    # SDKs of one make have the same classes.
+    **{f"{package}.{name}": kind for package in _SDKS for name, kind in _SDK.items()},
     "openai.LengthFinishReasonError": Kind.PERMANENT,
     "openai.ContentFilterFinishReasonError": Kind.PERMANENT,
-    "openai.APIResponseValidationError": Kind.UNKNOWN,
     "openai.WebSocketConnectionClosedError": Kind.TRANSIENT,
-    "anthropic.APITimeoutError": Kind.TIMEOUT,
-    "anthropic.APIConnectionError": Kind.TRANSIENT,
-    "anthropic.ConflictError": Kind.TRANSIENT,
     "anthropic.RetryableError": Kind.TRANSIENT,
-    "anthropic.APIResponseValidationError": Kind.UNKNOWN,
     "anthropic.CredentialsError": Kind.PERMANENT,
     # Rate limits by their class and status, but only money lifts them.
     "anthropic.ContractSpendLimitReachedError": Kind.PERMANENT,
@@ -40,8 +34,6 @@ CLASSES: dict[str, Kind] = {
     "langchain_core.ModelTimeoutError": Kind.TIMEOUT,
     "langchain_core.ModelRateLimitError": Kind.RATE_LIMITED,
     "langchain_core.ModelConnectionError": Kind.TRANSIENT,
-    # What the model wrote could not be parsed: it may write better, once.
-    "langchain_core.OutputParserException": Kind.UNKNOWN,
     "ollama.RequestError": Kind.PERMANENT,
     # A body that is no JSON: cut short, or a page of a proxy.
     "google.genai.UnknownApiResponseError": Kind.UNKNOWN,
@@ -62,50 +54,19 @@ CLASSES: dict[str, Kind] = {
     "pydantic.ValidationError": Kind.PERMANENT,
 }
 
-# Codes that providers send with a status that looks like a rate limit.
-QUOTA_CODES = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
-)
-
-# What a service that had begun to answer writes into the stream, after the status 200.
-# https://docs.claude.com/en/api/errors and https://platform.openai.com/docs/guides/error-codes
-STREAM_ERRORS: dict[str, Kind] = {
-    "api_error": Kind.TRANSIENT,
-    "overloaded_error": Kind.TRANSIENT,
-    "server_error": Kind.TRANSIENT,
-    "timeout_error": Kind.TIMEOUT,
-    "rate_limit_error": Kind.RATE_LIMITED,
-    "rate_limit_exceeded": Kind.RATE_LIMITED,
-    **dict.fromkeys(
-        (
-            "authentication_error",
-            "billing_error",
-            "context_length_exceeded",
-            "invalid_request_error",
-            "not_found_error",
-            "permission_error",
-            "request_too_large",
-        ),
-        Kind.PERMANENT,
-    ),
+# What a status means to one provider alone.
+PROVIDER_STATUS: dict[tuple[str, int], Kind] = {
+    # The capacity of Groq's flex tier is used up for the moment; openai's SDK is used for it too.
+    ("groq", 498): Kind.TRANSIENT,
+    ("openai", 498): Kind.TRANSIENT,
 }
-_STREAMING = frozenset({"anthropic.APIError", "openai.APIError"})
-_DIGITS = 3
-
-
-def read_quota(exc: BaseException) -> Verdict | None:
-    """Judge a rate limit that waiting does not lift."""
-    for code in (look_str(exc, "code"), look_str(exc, "type"), _code_in_body(look(exc, "body"))):
-        if code in QUOTA_CODES:
-            return Verdict(Kind.PERMANENT, f"code:{code}", f"{short_name(exc)} with code {code}")
-    return None
 
 
 def read_provider(exc: BaseException) -> Verdict | None:
-    """Judge by quota codes, then by the service's own word: the header `x-should-retry`."""
-    quota = read_quota(exc)
-    if quota is not None:
-        return quota
+    """Judge by a provider's own status, then by its own word: the header `x-should-retry`."""
+    own = _read_own_status(exc)
+    if own is not None:
+        return own
     headers = look(look(exc, "response"), "headers")
     get = look(headers, "get")
     told = get("x-should-retry") if headers is not None and callable(get) else None
@@ -119,24 +80,6 @@ def read_provider(exc: BaseException) -> Verdict | None:
     return Verdict(kind, f"header:x-should-retry={told}", f"{short_name(exc)} says retry: {told}")
 
 
-def read_stream(exc: BaseException) -> Verdict | None:
-    """Judge by the error that stands in a stream, where the status says that all is well."""
-    if _STREAMING.isdisjoint(class_names(exc)) or status_of(exc) is not None:
-        return None
-    for name in (look_str(exc, "code"), look_str(exc, "type")):
-        kind = None if name is None else _kind_in_stream(name)
-        if kind is not None:
-            return Verdict(kind, f"stream:{name}", f"{short_name(exc)} with {name} is {kind.value}")
-    return None
-
-
-def _kind_in_stream(name: str) -> Kind | None:
-    if len(name) == _DIGITS and name.isdecimal():
-        # Other servers that speak OpenAI's protocol write the status there.
-        return kind_of_status(int(name))
-    return STREAM_ERRORS.get(name)
-
-
 def read_attribute(exc: BaseException) -> Verdict | None:
     """Judge by its own word: `is_retryable` (langchain-core) or `retriable` (aiokafka)."""
     for name in ("is_retryable", "retriable"):
@@ -147,14 +90,13 @@ def read_attribute(exc: BaseException) -> Verdict | None:
     return None
 
 
-def _code_in_body(body: object) -> str | None:
-    if not isinstance(body, dict):
+def _read_own_status(exc: BaseException) -> Verdict | None:
+    status = status_of(exc)
+    if status is None:
         return None
-    inner = body.get("error", body)
-    if not isinstance(inner, dict):
+    name = short_name(exc)
+    package = name.partition(".")[0]
+    kind = PROVIDER_STATUS.get((package, status))
+    if kind is None:
         return None
-    for name in ("code", "type"):
-        code = inner.get(name)
-        if isinstance(code, str) and code in QUOTA_CODES:
-            return code
-    return None
+    return Verdict(kind, f"{package}:{status}", f"{name} with HTTP status {status} is {kind.value}")

@@ -12,10 +12,27 @@ from typing import cast
 
 from redrive.retry.kinds import Kind
 
-__all__ = ["Verdict", "by_class", "class_names", "look", "look_int", "look_str", "short_name"]
+__all__ = [
+    "Verdict",
+    "answer_text",
+    "ask",
+    "by_class",
+    "class_names",
+    "content_of",
+    "is_bare",
+    "look",
+    "look_int",
+    "look_str",
+    "short_name",
+    "text_of",
+]
 
 # Packages that share their first name with others are told apart by the second.
 _NAMESPACES = frozenset({"google", "azure"})
+# What graphs add to an error on its way says nothing of its kind.
+_ADDED = frozenset({"__notes__"})
+# Patterns are not let loose on a message of megabytes.
+_MOST_TEXT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,11 @@ def by_class(
     return None
 
 
+def is_bare(exc: BaseException) -> bool:
+    """Say whether it is one of Python's own, with nothing added that a table could look at."""
+    return type(exc).__module__ == "builtins" and exc.__dict__.keys() <= _ADDED
+
+
 def look(target: object, name: str) -> object:
     """Return an attribute, or None when there is none or reading it raises."""
     try:
@@ -71,6 +93,41 @@ def look_str(target: object, name: str) -> str | None:
     """Return an attribute that is text, else None."""
     value = look(target, name)
     return value if isinstance(value, str) else None
+
+
+def ask(target: object, name: str) -> object:
+    """Return what a method without arguments returns; None where there is none, or it raises."""
+    method = look(target, name)
+    if not callable(method):
+        return None
+    try:
+        return method()
+    except Exception:  # noqa: BLE001 - a call into someone else's class
+        return None
+
+
+def text_of(exc: BaseException) -> str:
+    """Return the beginning of the exception's message; empty when it cannot be printed."""
+    try:
+        return str(exc)[:_MOST_TEXT]
+    except Exception:  # noqa: BLE001 - an exception may not even print
+        return ""
+
+
+def content_of(exc: BaseException) -> bytes:
+    """Return the body of the answer as httpx and requests keep it, when it has been read.
+
+    Their public attributes would read it now, from the network.
+    """
+    content = look(look(exc, "response"), "_content")
+    return content if isinstance(content, bytes) else b""
+
+
+def answer_text(exc: BaseException) -> str:
+    """Return the message, and the answer's text where the message leaves it out."""
+    body = look(exc, "body")
+    kept = body if isinstance(body, str) else content_of(exc)[:_MOST_TEXT].decode(errors="replace")
+    return f"{text_of(exc)}\n{kept[:_MOST_TEXT]}"
 
 
 @lru_cache(maxsize=1024)
