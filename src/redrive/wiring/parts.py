@@ -26,6 +26,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
+from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.turns import Turns
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
@@ -45,6 +46,7 @@ from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
+from redrive.wiring.retention import retention_of
 
 __all__ = ["build_parts", "build_worker"]
 
@@ -152,13 +154,29 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
-        keep=checkpoints.keep,
+        mark=checkpoints.mark,
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
     )
     told = None if metrics is None else link
     polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
-    return Parts(intake, settler, settling, polling, checkpoints, partitions, pulse, link)
+    sweeping = _sweeping(settings, checkpoints, intake, report, clock)
+    return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
+
+
+def _sweeping(
+    settings: Settings,
+    checkpoints: Checkpoints,
+    intake: Intake,
+    report: TopicReport,
+    clock: Clock,
+) -> Sweeping:
+    return Sweeping(
+        checkpoints,
+        open_threads=lambda: intake.open_threads,
+        deployment=retention_of(settings.kafka, report, clock),
+        clock=clock,
+    )
 
 
 def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Delivered) -> Lease:
