@@ -144,9 +144,8 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         last_exit=last_exit(),
     )
     partitions = _partitions(settings, counts, clock)
-    overdue = _overdue(settings, spooled, clock)
     produce = partial(_producer, settings, report, _transactional_id(settings, seat))
-    settler, settling = _settler(settings, produce, upward, partitions, overdue, counts, clock)
+    settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
     intake = Intake(
         runner,
         answers,
@@ -237,7 +236,7 @@ def _settler(
     open_producer: Callable[[], Producer],
     upward: Upward,
     partitions: Partitions,
-    overdue: Overdue | None,
+    spooled: Spooled,
     counts: Metrics,
     clock: Clock,
 ) -> tuple[Settler, SettleThread]:
@@ -252,7 +251,7 @@ def _settler(
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
-        overdue=overdue,
+        overdue=_overdue(settings, spooled, clock),
         metrics=counts,
     )
     return settler, settling
