@@ -301,12 +301,15 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
         intake.accept(deliveries)
         await _until(lambda: len(finished) == len(ends))
         open_before = intake.open_threads
+        await _until(lambda: bool(noted))
+        noted_before, noted[:] = list(noted), []
         intake.settled(finished)
         waking.cancel()
 
     own = [f"{one.event_id}/0/0" for one in events]
     assert open_before == own[:3]
     assert intake.open_threads == []
+    assert noted_before == [(Mark.RUNNING, [own[1]])]
     assert noted == [(Mark.LETTER, [own[1]]), (Mark.QUESTION, [own[2]])]
 
 
@@ -327,8 +330,9 @@ async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -
             waking.cancel()
 
     assert intake.endings == {Ending.DEAD_LETTERED: 1}
-    (told,) = [line for line in logs if line["event"] == "checkpoints.not_kept"]
-    assert (told["threads"], told["needed_for"], told["error"]) == (1, "letter", "disk gone")
+    told = [line for line in logs if line["event"] == "checkpoints.not_kept"]
+    assert [line["needed_for"] for line in told] == ["running", "letter"]
+    assert {(line["threads"], line["error"]) for line in told} == {(1, "disk gone")}
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -335,6 +335,9 @@ class Intake:
             self._leftovers.watch(run, step.leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
+                if run.is_alone_on_thread and outcome.ending is Ending.DEAD_LETTERED:
+                    # Before it is settled: a death right after that must not leave it unmarked.
+                    self._note([run.thread_id], Mark.RUNNING)
                 self._finish(outcome)
             case Again(after_s):
                 run.delivery.starts.failed(run.delivery.offset)

@@ -9,7 +9,9 @@ asking the topics, the longest that a thread may be needed is
     else      moved + events' retention + letters' retention + events' retention
 
 where `moved` is its last checkpoint or mark, whichever is later. A worker marks the threads of its
-open runs again and again, so a run that takes longer than any retention keeps its thread. [P4]
+open runs again and again, so a run that takes longer than any retention keeps its thread; and it
+marks a thread before its letter is stored, and once more after that. The longer bound is for a
+thread whose letter an older version wrote, without a mark, or whose run waits for a worker. [P4]
 """
 
 from __future__ import annotations
