@@ -154,6 +154,21 @@ def test_by_time_no_thread_goes_that_an_open_run_or_letter_could_need(
             assert free > time(now)
 
 
+@given(retentions, retentions)
+def test_by_time_an_unmarked_thread_is_kept_through_the_longest_of_all_lives(
+    events: int, letters: int
+) -> None:
+    # Its event is given up when it is about to be deleted, the letter is driven when that is, and
+    # the event that drives it waits as long as it can.
+    thread = StoredThread(f"{EVENT}/0/0", EVENT, "1", last_at=START)
+    kept = Kept(events=span(events + SLACK), letters=span(letters + SLACK))
+    last_needed = time(events + letters + events)
+
+    free = free_at(thread, last_needed, ttl=span(TTL), kept=kept)
+
+    assert free == last_needed + 3 * span(SLACK)
+
+
 @given(st.data(), retentions, retentions)
 def test_by_time_every_thread_of_an_event_goes_at_last(
     data: st.DataObject, events: int, letters: int
