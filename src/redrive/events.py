@@ -244,6 +244,14 @@ class EventHeaders:
             return _NO_HEADERS
         return cls(**{_BY_HEADER[name]: _header(name, value) for name, value in given.items()})
 
+    def thread_of(self, event_id: str, partition: int) -> str:
+        """Return the event's LangGraph thread: the one that is named, else one of its own.
+
+        The partition is part of it, so that two records of one event on two partitions never share
+        it.
+        """
+        return self.thread or f"{event_id}/{partition}/{self.generation}"
+
     def write(self) -> list[tuple[str, bytes]]:
         """Return them as Kafka takes them; what has no value is left out."""
         pairs = zip(_BY_HEADER, _VALUES(self), strict=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = ["Duration", "Size", "format_duration", "parse_duration", "parse_size"]
+__all__ = ["Duration", "Size", "format_duration", "format_size", "parse_duration", "parse_size"]
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {
@@ -74,6 +74,14 @@ def parse_size(value: object) -> int:
         if match:
             return int(float(match[1]) * _BYTES[match[2]])
     raise ValueError(f"{value!r} is not a size: write it as 512B, 900kB or 64MiB")
+
+
+def format_size(value_bytes: int) -> str:
+    """Write a number of bytes for people, `512 B` or `4.1 MiB` say."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if value_bytes >= _BYTES[unit]:
+            return f"{value_bytes / _BYTES[unit]:.1f} {unit}"
+    return f"{value_bytes} B"
 
 
 Duration = Annotated[

@@ -46,6 +46,8 @@ def _run(*arguments: str, data: str | None = None) -> Result:
         ["dlq", "groups", "--help"],
         ["dlq", "export", "--help"],
         ["run", "show", "--help"],
+        ["checkpoints", "list", "--help"],
+        ["checkpoints", "sweep", "--help"],
         ["classify", "--help"],
         ["--version"],
     ],

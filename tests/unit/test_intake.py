@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from redrive.clock import Clock
-from redrive.consumer.answers import Answers
+from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
@@ -19,7 +19,10 @@ from redrive.consumer.runner import Left, Step
 from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
 from redrive.graphs.lease import Lease, LeaseState
+from redrive.graphs.retention import Mark
+from redrive.graphs.runs import Ended
 from redrive.kafka.log import Place, Record
+from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
@@ -56,8 +59,8 @@ def intake_of(
     *,
     turns: Turns | None = None,
     clock: Clock | None = None,
+    mark: Any = None,  # noqa: ANN401 - a stand-in
 ) -> Intake:
-    keep: Any = None
     return Intake(
         runner,
         answers,
@@ -65,7 +68,7 @@ def intake_of(
         Leftovers(lambda _: None, grace_s=1.0),
         finish=finish,
         new_lease=lambda _: Lease(),
-        keep=keep,
+        mark=mark,
         clock=clock or TurnedClock(),
     )
 
@@ -245,6 +248,93 @@ async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() 
         waking.cancel()
 
     assert runner.begun == 2
+
+
+class Giver:
+    """Lets each event end as its data say."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def new_control(self) -> None:
+        return None
+
+    async def attempt(self, run: Run, **_: object) -> Step:
+        match run.event.payload.data["end"]:
+            case "letter":
+                error = ZeroDivisionError()
+                why = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
+                return Step(self._answers.given_up(run, why))
+            case "question":
+                ended = Ended(None, resumed=False, reason=Reason.INTERRUPT, error="may I?")
+                return Step(self._answers.ended(run, ended))
+            case _:
+                return Step(self._answers.ended(run, Ended({}, resumed=False)))
+
+
+async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_for() -> None:
+    noted = list[tuple[Mark, list[str]]]()
+
+    async def mark(threads: Collection[str], needed_for: Mark) -> None:
+        noted.append((needed_for, list(threads)))
+
+    finished, answers = list[Outcome](), answers_of(Answers)
+    intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    ends = [("success", None), ("letter", None), ("question", None), ("letter", b"shared")]
+    events = [event({"end": end}) for end, _ in ends]
+    deliveries = [
+        Delivery(
+            Record(
+                PLACE,
+                at,
+                None,
+                events[at].to_bytes(),
+                () if thread is None else (("redrive-thread", thread),),
+                None,
+            ),
+            1,
+            covered(),
+        )
+        for at, (_, thread) in enumerate(ends)
+    ]
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        intake.accept(deliveries)
+        await _until(lambda: len(finished) == len(ends))
+        open_before = intake.open_threads
+        await _until(lambda: bool(noted))
+        noted_before, noted[:] = list(noted), []
+        intake.settled(finished)
+        waking.cancel()
+
+    own = [f"{one.event_id}/0/0" for one in events]
+    assert open_before == own[:3]
+    assert intake.open_threads == []
+    assert noted_before == [(Mark.RUNNING, [own[1]])]
+    assert noted == [(Mark.LETTER, [own[1]]), (Mark.QUESTION, [own[2]])]
+
+
+async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -> None:
+    async def mark(_: Collection[str], __: Mark) -> None:
+        raise OSError("disk gone")
+
+    finished, answers = list[Outcome](), answers_of(Answers)
+    intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    record = Record(PLACE, 0, None, event({"end": "letter"}).to_bytes(), (), None)
+
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            waking = intake.begin(tasks)
+            intake.accept([Delivery(record, 1, covered())])
+            await _until(lambda: bool(finished))
+            intake.settled(finished)
+            waking.cancel()
+
+    assert intake.endings == {Ending.DEAD_LETTERED: 1}
+    told = [line for line in logs if line["event"] == "checkpoints.not_kept"]
+    assert [line["needed_for"] for line in told] == ["running", "letter"]
+    assert {(line["threads"], line["error"]) for line in told} == {(1, "disk gone")}
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ Real attempts of real graphs, on a clock that the test turns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Self, TypedDict
 
 import httpx
@@ -116,7 +116,7 @@ class World:
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self.unsettled.append,
             new_lease=lambda _: Lease(),
-            keep=_keep,
+            mark=_mark,
             clock=clock,
             remember=self._remember,
         )
@@ -196,7 +196,7 @@ def _answers(clock: Clock) -> Answers:
     )
 
 
-async def _keep(_: str) -> None:
+async def _mark(_: Collection[str], __: Mark) -> None:
     """Keep nothing."""
 
 

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.sweeping import Sweeping
 from redrive.errors import KafkaLostError
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.testing.clock import TurnedClock
@@ -57,7 +58,8 @@ class Settler:
 
 
 async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
-    intake, settling = Intake(), Thread()
+    intake, settling, clock = Intake(), Thread(), TurnedClock(hands_free=True)
+    checkpoints = Checkpoints(CheckpointSettings(url="none"))
 
     def build(_: Upward) -> Parts:
         parts: Any = {
@@ -65,14 +67,16 @@ async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
             "settler": Settler(),
             "settling": settling,
             "polling": Thread(),
-            "checkpoints": Checkpoints(CheckpointSettings(url="none")),
+            "checkpoints": checkpoints,
+            "sweeping": Sweeping(
+                checkpoints, open_threads=list, deployment=lambda: None, clock=clock
+            ),
             "partitions": None,
             "pulse": None,
             "link": None,
         }
         return Parts(**parts)
 
-    clock = TurnedClock(hands_free=True)
     worker = Worker(build, startup_s=1.0, grace_s=30.0, clock=clock)
 
     with capture_logs() as logs:

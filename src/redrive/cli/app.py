@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from redrive.cli import classify, config, demo, dlq, doctor, notify, run, send, topics, worker
+from redrive.cli import (
+    checkpoints,
+    classify,
+    config,
+    demo,
+    dlq,
+    doctor,
+    notify,
+    run,
+    send,
+    topics,
+    worker,
+)
 from redrive.cli.exits import ExitCode, exit_code, report
 from redrive.errors import RedriveError
 
@@ -49,6 +61,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(run.app, name="run")
+app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(notify.app, name="notify")
 
 

@@ -16,7 +16,7 @@ from redrive.cli.findings import Check, Examined, Finding, Level, NoBroker
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spool_count import SpoolCount
 from redrive.errors import SettingsError
-from redrive.graphs.checkpoints import look_at
+from redrive.graphs.checkpoint_file import look_at
 from redrive.graphs.import_paths import import_function
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph

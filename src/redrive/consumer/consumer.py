@@ -22,6 +22,7 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
+from redrive.consumer.sweeping import Sweeping
 from redrive.errors import KafkaLostError, RedriveError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
@@ -36,7 +37,6 @@ log = structlog.get_logger("redrive.consumer")
 
 _LEAVE_S = 5.0
 _LOOK_S = 0.01
-_SWEEP_EVERY_S = 600.0
 _COUNT_EVERY_S = 5.0
 _MOST_LEFT_BEHIND = 30
 """So many calls may hang in the Kafka client: each holds some five threads and a dozen sockets."""
@@ -66,6 +66,7 @@ class Parts:
     settling: SettleThread
     polling: PollThread
     checkpoints: Checkpoints
+    sweeping: Sweeping
     partitions: Partitions
     pulse: Pulse
     """Moved by the poll thread."""
@@ -201,7 +202,7 @@ class Worker:
     async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             waking = parts.intake.begin(tasks)
-            sweeping = tasks.create_task(self._sweep(parts.checkpoints))
+            sweeping = tasks.create_task(parts.sweeping.run())
             counting = tasks.create_task(self._count_left_behind(parts.settling))
             stop = tasks.create_task(self._stop.wait())
             end = tasks.create_task(ended.wait())
@@ -225,15 +226,6 @@ class Worker:
             log.info("worker.drained", cut=cut)
             stop.cancel()
             end.cancel()
-
-    async def _sweep(self, checkpoints: Checkpoints) -> None:
-        while True:
-            try:
-                if swept := await checkpoints.sweep():
-                    log.info("checkpoints.swept", threads=swept)
-            except Exception as error:  # noqa: BLE001 - a background task: the next round tries again
-                log.warning("checkpoints.not_swept", error=BUILT_IN.mask(str(error)))
-            await self._clock.sleep(_SWEEP_EVERY_S)
 
 
 async def _in_thread(call: Callable[[], object]) -> None:

@@ -21,13 +21,15 @@ from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.resting import Resting
-from redrive.consumer.run import Run, thread_of
+from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
+from redrive.graphs.retention import Mark
 from redrive.kafka.log import Place
+from redrive.retry.kinds import Reason
 from redrive.state.offsets import Entry, Note, NotedRest
 from redrive.telemetry.detail import is_detailed
 
@@ -54,7 +56,7 @@ class Intake:
         leftovers: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
         new_lease: Makes the lease of one attempt at a delivery.
-        keep: Saves a finished thread from being swept.
+        mark: Notes what the threads of runs that did not finish are needed for.
         clock: For deadlines and held retries.
         observers: Told of attempts that ended, and of endings that are durable.
         remember: Takes the rests that go on, to be noted with commits; safe from this thread.
@@ -69,7 +71,7 @@ class Intake:
         *,
         finish: Callable[[Outcome], None],
         new_lease: Callable[[Delivery], Lease],
-        keep: Callable[[str], Coroutine[None, None, None]],
+        mark: Callable[[Collection[str], Mark], Coroutine[None, None, None]],
         clock: Clock,
         observers: Observers | None = None,
         remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
@@ -79,7 +81,7 @@ class Intake:
         self._answers = answers
         self._finish = finish
         self._new_lease = new_lease
-        self._keep = keep
+        self._mark = mark
         self._leftovers = leftovers
         self._clock = clock
         self._observers = observers or Observers()
@@ -115,6 +117,11 @@ class Intake:
             return None
         rests = self._turns.rests_until(run.event.workflow_id)
         return max(run.moved, run.due or 0.0, rests or 0.0)
+
+    @property
+    def open_threads(self) -> list[str]:
+        """The threads of all runs that are open here, but those that producers named."""
+        return [run.thread_id for run in self._open.values() if run.is_alone_on_thread]
 
     def begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
         """Run attempts as tasks of this group; the task returned wakes held retries."""
@@ -172,6 +179,7 @@ class Intake:
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
         """Count endings that are durable; let start what waited for them, or for their commit."""
+        needed: dict[Mark, list[str]] = {}
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
             if is_detailed():
@@ -183,13 +191,14 @@ class Intake:
                 continue
             del self._open[at]
             self._turns.release(run)
-            if run.finished and outcome.ending is Ending.DEAD_LETTERED and self._tasks is not None:
-                # Its result could not be published: a redrive will want what the thread holds.
-                self._tasks.create_task(self._keep_thread(run.thread_id))
+            if run.is_alone_on_thread and (mark := _needed_for(outcome)) is not None:
+                needed.setdefault(mark, []).append(run.thread_id)
         self._ask_again()
         self._go_on()
         told = [outcome.account for outcome in outcomes if outcome.account is not None]
         self._observers.settled(told)
+        for mark, threads in needed.items():
+            self._note(threads, mark)
 
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
@@ -239,7 +248,7 @@ class Intake:
             delivery=delivery,
             event=event,
             headers=headers,
-            thread_id=thread_of(event, headers, record.place.partition),
+            thread_id=headers.thread_of(event.event_id, record.place.partition),
             deadline=self._deadline(headers),
             failed_before=history.failed,
             crashes=history.crashes,
@@ -270,11 +279,23 @@ class Intake:
             else:
                 self._asked[run] = None
 
-    async def _keep_thread(self, thread_id: str) -> None:
+    def _note(self, threads: list[str], mark: Mark) -> None:
+        """Note it beside what goes on; where nothing does any more, they end unmarked."""
+        if self._tasks is None:
+            return
+        noting = self._note_alone(threads, mark)
         try:
-            await self._keep(thread_id)
-        except Exception as error:  # noqa: BLE001 - a background task: the run is settled either way
-            log.warning("checkpoints.not_kept", thread_id=thread_id, error=str(error))
+            self._tasks.create_task(noting)
+        except RuntimeError:  # The group has ended: this worker has stopped.
+            noting.close()
+
+    async def _note_alone(self, threads: list[str], mark: Mark) -> None:
+        try:
+            await self._mark(threads, mark)
+        except Exception as error:  # noqa: BLE001 - a background task: the runs are settled either way
+            log.warning(
+                "checkpoints.not_kept", threads=len(threads), needed_for=mark, error=str(error)
+            )
 
     def _ask_again(self) -> None:
         """Start what a commit allows by now."""
@@ -331,6 +352,9 @@ class Intake:
             self._leftovers.watch(run, step.leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
+                if run.is_alone_on_thread and outcome.ending is Ending.DEAD_LETTERED:
+                    # Before it is settled: a death right after that must not leave it unmarked.
+                    self._note([run.thread_id], Mark.RUNNING)
                 self._finish(outcome)
             case Again(after_s):
                 until = math.ceil(self._clock.now().timestamp() + after_s)
@@ -366,6 +390,15 @@ class Intake:
 
     def _is_gone(self, run: Run) -> bool:
         return run.delivery.epoch <= self._gone.get(run.delivery.place, 0)
+
+
+def _needed_for(outcome: Outcome) -> Mark | None:
+    """Say what the run's thread is needed for from now on, beside answering the event again."""
+    if outcome.ending is Ending.DEAD_LETTERED:
+        return Mark.LETTER
+    error = outcome.account.error if outcome.account is not None else None
+    asks = error is not None and error.reason is Reason.INTERRUPT
+    return Mark.QUESTION if asks else None
 
 
 def _place_of(delivery: Delivery) -> dict[str, object]:

@@ -10,7 +10,7 @@ from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.state.rests import Rest
 
-__all__ = ["Run", "thread_of"]
+__all__ = ["Run"]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +46,11 @@ class Run:
     rest: Rest | None = None
 
     @property
+    def is_alone_on_thread(self) -> bool:
+        """Whether the thread is its event's own, and not one that a producer named."""
+        return self.thread_id.startswith(f"{self.event.event_id}/")
+
+    @property
     def attempts(self) -> int:
         """How many attempts have begun and failed."""
         return self.failed_before + len(self.failed)
@@ -67,11 +72,3 @@ class Run:
     def remaining_s(self, now: float) -> float | None:
         """Return the seconds until nobody wants the result, or None."""
         return None if self.deadline is None else self.deadline - now
-
-
-def thread_of(event: WorkflowEvent, headers: EventHeaders, partition: int) -> str:
-    """Return the LangGraph thread: the one that is named, else one of the event's own.
-
-    The partition is part of it, so that two records of one event on two partitions never share it.
-    """
-    return headers.thread or f"{event.event_id}/{partition}/{headers.generation}"

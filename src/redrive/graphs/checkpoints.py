@@ -1,51 +1,101 @@
-"""Where checkpoints live: opened and closed by the settings, swept when a run is long over.
+"""Where checkpoints live: opened and closed by the settings, swept when nothing needs them.
 
-The guard that stands between a run and its checkpointer is in `redrive.graphs.guard`.
+The guard that stands between a run and its checkpointer is in `redrive.graphs.guard`; when a thread
+may go is decided in `redrive.graphs.retention`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import SettingsError
+from redrive.graphs.checkpoint_file import (
+    PIECE_PAGES,
+    Deployment,
+    Space,
+    connect,
+    deployments,
+    path_of,
+    read_only,
+    space_of,
+    spare_pages,
+    threads_after,
+)
+from redrive.graphs.foreign_saver import ForeignThreads
+from redrive.graphs.group_commit import Statement
 from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.retention import Mark, StoredThread, free_at, longest
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver
 
-__all__ = ["CheckpointFile", "Checkpoints", "look_at"]
+__all__ = ["Checkpoints"]
 
-_PREFIX = "sqlite:///"
-# How long a write waits for another process that writes to the same file.
-_BUSY_TIMEOUT_S = 10.0
-_SWEPT_AT_ONCE = 200
+log = structlog.get_logger("redrive.checkpoints")
 
-_FINISHED_TABLE = """
-CREATE TABLE IF NOT EXISTS redrive_finished (
-    thread_id TEXT PRIMARY KEY,
-    finished_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS redrive_finished_at ON redrive_finished (finished_at);
-"""
-_MARK = "INSERT OR REPLACE INTO redrive_finished (thread_id, finished_at) VALUES (?, ?)"
-_KEEP = "DELETE FROM redrive_finished WHERE thread_id = ?"
+_Item = TypeVar("_Item")
+
+# A thread may hold megabytes, and who writes meanwhile waits.
+_SWEPT_AT_ONCE = 50
+_FREED = 0.0
+"""When a thread has "finished" that nothing needs: long before any `ttl`."""
+
+_FINISH = "INSERT OR REPLACE INTO redrive_finished (thread_id, finished_at) VALUES (?, ?)"
+_NOT_FINISHED = "DELETE FROM redrive_finished WHERE thread_id = ?"
+_NO_MARK = "DELETE FROM redrive_marks WHERE thread_id = ?"
+_MARK = "INSERT OR REPLACE INTO redrive_marks (thread_id, mark, marked_at) VALUES (?, ?, ?)"
+# Of an open run: what waits for a person's answer goes on waiting, and a run that has ended is kept
+# until its ending is settled.
+_RENEW = (
+    """
+INSERT INTO redrive_marks (thread_id, mark, marked_at)
+SELECT ?1, 'running', ?2
+WHERE EXISTS (SELECT 1 FROM checkpoints WHERE thread_id = ?1)
+AND NOT EXISTS (SELECT 1 FROM redrive_finished WHERE thread_id = ?1)
+ON CONFLICT (thread_id) DO UPDATE SET mark = excluded.mark, marked_at = excluded.marked_at
+WHERE mark <> 'question'
+""",
+    "UPDATE redrive_finished SET finished_at = max(finished_at, ?2) WHERE thread_id = ?1",
+)
 _LONG_FINISHED = "SELECT thread_id FROM redrive_finished WHERE finished_at < ? LIMIT ?"
 # The time is asked again: the thread may have been used since it was read.
 _STILL = "(SELECT thread_id FROM redrive_finished WHERE thread_id = ? AND finished_at < ?)"
 _SWEEP = (
     f"DELETE FROM writes WHERE thread_id IN {_STILL}",  # noqa: S608 - a constant
     f"DELETE FROM checkpoints WHERE thread_id IN {_STILL}",  # noqa: S608 - a constant
+    f"DELETE FROM redrive_marks WHERE thread_id IN {_STILL}",  # noqa: S608 - a constant
     "DELETE FROM redrive_finished WHERE thread_id = ? AND finished_at < ?",
 )
+# Only if nothing of the thread has changed since it was judged.
+_FREE = f"""
+INSERT INTO redrive_finished (thread_id, finished_at)
+SELECT ?1, {_FREED}
+WHERE (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?1) IS ?2
+AND abs(ifnull((SELECT marked_at FROM redrive_marks WHERE thread_id = ?1), -1) - ?3) < 0.001
+AND abs(ifnull((SELECT finished_at FROM redrive_finished WHERE thread_id = ?1), -1) - ?4) < 0.001
+ON CONFLICT (thread_id) DO UPDATE SET finished_at = excluded.finished_at
+"""  # noqa: S608 - a constant
+# Of threads that have no checkpoint here, any more or yet.
+_STALE_MARKS = """
+DELETE FROM redrive_marks WHERE thread_id IN (
+    SELECT thread_id FROM redrive_marks AS mark WHERE marked_at < ?
+    AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = mark.thread_id)
+    LIMIT 1000
+)
+"""
+_LEARN = """
+INSERT OR REPLACE INTO redrive_deployments (name, events_kept_s, letters_kept_s, seen_at)
+VALUES (?, ?, ?, ?)
+"""
 
 
 class Checkpoints:
@@ -61,15 +111,19 @@ class Checkpoints:
     ) -> None:
         self._settings = settings or CheckpointSettings()
         self._clock = clock
-        self._path = _path(self._settings.url)
+        self._path = path_of(self._settings)
         self._sqlite: GroupedSqliteSaver | None = None
-        self._foreign: BaseCheckpointSaver[Any] | None = None
+        self._foreign: ForeignThreads | None = None
 
     @classmethod
-    def around(cls, saver: BaseCheckpointSaver[Any]) -> Checkpoints:
-        """Use a checkpointer that someone else opens, closes and sweeps."""
-        checkpoints = cls(CheckpointSettings(url="none"))
-        checkpoints._foreign = saver
+    def around(cls, saver: BaseCheckpointSaver[Any], *, clock: Clock = SYSTEM) -> Checkpoints:
+        """Use a checkpointer that someone else opens and closes.
+
+        Threads that finish while this object lives are swept after 24 hours, where the checkpointer
+        can delete a thread (`adelete_thread`); all others are for its owner to delete.
+        """
+        checkpoints = cls(CheckpointSettings(url="none"), clock=clock)
+        checkpoints._foreign = ForeignThreads(saver)
         return checkpoints
 
     @property
@@ -77,7 +131,7 @@ class Checkpoints:
         """The open checkpointer, or None where no checkpoints are kept."""
         if self._path is not None and self._sqlite is None:
             raise SettingsError("the checkpoints are not open: use `async with checkpoints:`")
-        return self._sqlite or self._foreign
+        return self._sqlite or (None if self._foreign is None else self._foreign.saver)
 
     @property
     def kept(self) -> bool:
@@ -92,6 +146,8 @@ class Checkpoints:
         """
         if self._path is not None and self._sqlite is None:
             self._sqlite = await asyncio.to_thread(_open, self._path)
+        if self._foreign is not None:
+            log.warning("checkpoints.foreign", **self._foreign.limits())
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and close the file."""
@@ -113,27 +169,130 @@ class Checkpoints:
 
     async def mark_finished(self, thread_id: str) -> None:
         """Let the thread be swept when its `ttl` is over, counted from now."""
-        if self._sqlite is not None:
-            row = (thread_id, self._clock.now().timestamp())
-            await self._sqlite.group.write([(_MARK, [row])])
+        now = self._now()
+        if self._foreign is not None:
+            self._foreign.finished(thread_id, now)
+        await self._write([(_FINISH, [(thread_id, now)]), (_NO_MARK, [(thread_id,)])])
 
     async def keep(self, thread_id: str) -> None:
-        """Take the mark back: the thread is used again, or an open letter needs it."""
-        if self._sqlite is not None:
-            await self._sqlite.group.write([(_KEEP, [(thread_id,)])])
+        """Take note that a run works on the thread again."""
+        await self.mark([thread_id], Mark.RUNNING)
+
+    async def mark(self, threads: Collection[str], mark: Mark) -> None:
+        """Take note of what these threads are needed for; none of them has finished."""
+        if self._foreign is not None:
+            self._foreign.used(threads)
+        now = self._now()
+        unfinished = (_NOT_FINISHED, [(thread,) for thread in threads])
+        await self._write([unfinished, (_MARK, [(thread, mark.value, now) for thread in threads])])
+
+    async def renew(self, threads: Collection[str]) -> None:
+        """Take note that the runs of these threads are open at this moment."""
+        now = self._now()
+        if self._foreign is not None:
+            self._foreign.renew(threads, now)
+        for some in _pieces(list(threads)):
+            rows = [(thread, now) for thread in some]
+            await self._write([(sql, rows) for sql in _RENEW])
+
+    async def learn(self, deployment: Deployment) -> None:
+        """Take note of whose runs have their threads here, and how long its topics keep records."""
+        kept, seen_at = deployment.kept, deployment.seen_at.timestamp()
+        events_s, letters_s = (
+            None if span is None else span.total_seconds() for span in (kept.events, kept.letters)
+        )
+        await self._write([(_LEARN, [(deployment.name, events_s, letters_s, seen_at)])])
 
     async def sweep(self, now: datetime | None = None) -> int:
-        """Delete the threads that finished longer than `ttl` ago; return how many."""
-        swept = 0
-        before = ((now or self._clock.now()) - self._settings.ttl).timestamp()
-        while threads := await self._long_finished(before):
-            rows = [(thread, before) for thread in threads]
-            if self._sqlite is not None:
-                await self._sqlite.group.write([(sql, rows) for sql in _SWEEP])
-            swept += len(threads)
-        return swept
+        """Delete the threads that nothing can need any more; return how many.
 
-    async def _long_finished(self, before: float) -> list[str]:
+        Those of runs that finished longer than `ttl` ago, of letters that retention took, of runs
+        that nobody can take up again: by the time alone, see `redrive.graphs.retention`. What a
+        producer named and what waits for a person's answer stays.
+        """
+        now = now or self._clock.now()
+        swept = 0
+        async for page in self._freed(now):
+            swept += await self.delete(page)
+        return swept + await self.sweep_finished(now)
+
+    async def sweep_finished(self, now: datetime | None = None) -> int:
+        """Delete the threads that finished longer than `ttl` ago; return how many."""
+        before = ((now or self._clock.now()) - self._settings.ttl).timestamp()
+        if self._foreign is not None:
+            return await self._foreign.sweep(before)
+        return await self._delete_finished(before)
+
+    async def delete(self, threads: Sequence[StoredThread]) -> int:
+        """Delete threads of which nothing has changed since they were read; return how many."""
+        deleted = 0
+        for some in _pieces(list(threads)):
+            rows = [_as_read(thread) for thread in some]
+            await self._write([(_FREE, rows)])
+            deleted += await self._delete_finished(_FREED + 1)
+        return deleted
+
+    async def shrink(self, *, wholly: bool = False) -> int:
+        """Give free pages of the file back to the disk, in pieces; return how many bytes.
+
+        Some stay, as what is written next needs them again, unless it is to be done `wholly`. A
+        file that an older version has made does not shrink before `compact` has rewritten it.
+        """
+        if self._sqlite is None:
+            return 0
+        group, given = self._sqlite.group, 0
+        space = await self._space()
+        while space.shrinks and space.free_pages > (0 if wholly else spare_pages(space)):
+            await group.read(lambda: _give_back(group.connection))
+            before, space = space, await self._space()
+            if space.pages >= before.pages:
+                break
+            given += (before.pages - space.pages) * space.page_bytes
+        if given:
+            await group.read(
+                lambda: group.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            )
+        return given
+
+    async def _space(self) -> Space:
+        assert self._sqlite is not None  # noqa: S101 - for the type checker
+        group = self._sqlite.group
+        return await group.read(lambda: space_of(group.connection))
+
+    async def _freed(self, now: datetime) -> AsyncIterator[list[StoredThread]]:
+        """Yield, page by page, the threads that have not finished and that time has freed."""
+        if self._sqlite is None or self._path is None:
+            return
+        # A connection of its own, on another thread: reading keeps no run from writing.
+        with closing(await asyncio.to_thread(read_only, self._path)) as connection:
+            seen = await asyncio.to_thread(deployments, connection)
+            kept = longest(one.kept for one in seen)
+            if kept is None:
+                return  # No worker has said yet what the topics keep.
+            after: str | None = None
+            while True:
+                page, after = await asyncio.to_thread(threads_after, connection, after)
+                yield [
+                    thread
+                    for thread in page
+                    if (at := free_at(thread, now, ttl=self._settings.ttl, kept=kept)) is not None
+                    and at <= now
+                ]
+                if after is None:
+                    break
+        oldest = min((one for one in (kept.events, kept.letters) if one), default=None)
+        if oldest is not None:
+            await self._write([(_STALE_MARKS, [((now - oldest).timestamp(),)])])
+
+    async def _delete_finished(self, before: float) -> int:
+        deleted = 0
+        while threads := await self._finished(before):
+            rows = [(thread, before) for thread in threads]
+            await self._write([(sql, rows) for sql in _SWEEP])
+            deleted += len(threads)
+        return deleted
+
+    async def _finished(self, before: float) -> list[str]:
         if self._sqlite is None:
             return []
         group = self._sqlite.group
@@ -142,75 +301,36 @@ class Checkpoints:
         )
         return [thread for (thread,) in rows]
 
+    async def _write(self, statements: Sequence[Statement]) -> None:
+        if self._sqlite is not None:
+            await self._sqlite.group.write(statements)
 
-@dataclass(frozen=True, slots=True)
-class CheckpointFile:
-    """Where checkpoints lie, as an absolute path; `there` is False while no worker has made it."""
-
-    path: Path
-    there: bool
-
-
-def look_at(settings: CheckpointSettings) -> CheckpointFile | None:
-    """Look whether a worker could open the checkpoints; makes no file. None: none are kept.
-
-    Raises:
-        SettingsError: They cannot be read or written, or their file cannot be made; names the path.
-    """
-    path = _path(settings.url)
-    if path is None:
-        return None
-    path = path.absolute()
-    if not path.exists():
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-            raise _cannot_write(path, "its folder is missing, or may not be written to")
-        return CheckpointFile(path, there=False)
-    try:
-        # `rw` opens what is there, and makes nothing.
-        uri = f"{path.as_uri()}?mode=rw"
-        with closing(
-            sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        ) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise _cannot_write(path, error) from error
-    return CheckpointFile(path, there=True)
-
-
-def _path(url: str) -> Path | None:
-    if url == "none":
-        return None
-    if url.startswith(_PREFIX) and (name := url.removeprefix(_PREFIX)) not in ("", ":memory:"):
-        return Path(name)
-    raise SettingsError(
-        f"checkpoints.url {url!r} is not known: write sqlite:///relative.db, "
-        "sqlite:////absolute.db, or none for graphs that need no resume"
-    )
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
 
 def _open(path: Path) -> GroupedSqliteSaver:
-    connection: sqlite3.Connection | None = None
+    connection = connect(path)
     try:
-        connection = sqlite3.connect(
-            path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(_FINISHED_TABLE)
-        # A file that can be read but not written would fail at the first run, not at start.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
         return GroupedSqliteSaver(connection)
     except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
-        raise _cannot_write(path, error) from error
+        connection.close()
+        raise SettingsError(
+            f"checkpoints.url: cannot write {str(path.absolute())!r} ({error}): "
+            "name a file in a folder that exists and that this user may write"
+        ) from error
 
 
-def _cannot_write(path: Path, why: object) -> SettingsError:
-    return SettingsError(
-        f"checkpoints.url: cannot write {str(path.absolute())!r} ({why}): "
-        "name a file in a folder that exists and that this user may write"
-    )
+def _give_back(connection: sqlite3.Connection) -> None:
+    # It stops at each page. `execute` would go no further; this goes on to the end.
+    connection.executescript(f"PRAGMA incremental_vacuum({PIECE_PAGES})")
+
+
+def _as_read(thread: StoredThread) -> tuple[object, ...]:
+    times = (-1 if at is None else at.timestamp() for at in (thread.marked_at, thread.finished_at))
+    return (thread.thread_id, thread.last_id, *times)
+
+
+def _pieces(items: list[_Item]) -> Iterator[list[_Item]]:
+    for start in range(0, len(items), _SWEPT_AT_ONCE):
+        yield items[start : start + _SWEPT_AT_ONCE]

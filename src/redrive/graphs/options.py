@@ -128,5 +128,7 @@ class CheckpointSettings(BaseModel):
         description="sqlite:///FILE for one host; none for graphs that need no resume.",
     )
     ttl: Duration = Field(
-        timedelta(hours=24), description="How long the checkpoints of a finished run are kept."
+        timedelta(hours=24),
+        description="How long the checkpoints of a finished run are kept. Those of a letter are "
+        "kept until it cannot be driven again.",
     )

@@ -21,11 +21,16 @@ __all__ = [
     "TopicFacts",
     "TopicNeeds",
     "judge_topics",
+    "longest_kept",
     "topic_names",
 ]
 
 DEFAULT_MAX_BYTES = 1_048_588
 """A broker's `max.message.bytes` unless it is told otherwise."""
+
+# What the broker takes to look, and to delete; and two clocks may differ.
+_CLEANING = timedelta(days=1)
+_FOR_EVER = timedelta(days=100 * 365)
 
 LETTERS_FACTOR = 3
 """A letter holds the event in base64 and parsed, and the story of its attempts (R4)."""
@@ -66,6 +71,24 @@ class TopicFacts:
     def max_bytes(self) -> int:
         """The largest batch of records that it takes, in bytes."""
         return int((self.config or {}).get("max.message.bytes", DEFAULT_MAX_BYTES))
+
+
+def longest_kept(config: Mapping[str, str] | None) -> timedelta | None:
+    """Return how long a record may lie on a topic, at the longest; None: for ever, or not known.
+
+    Longer than `retention.ms`: a segment goes as a whole, when its newest record is old enough.
+    """
+    config = config or {}
+    kept_ms, segment_ms = int(config.get("retention.ms", -1)), int(config.get("segment.ms", -1))
+    # A topic that is only compacted keeps the last record of each key.
+    deletes = "delete" in config.get("cleanup.policy", "delete")
+    if not deletes or kept_ms < 0 or segment_ms < 0:
+        return None
+    try:
+        longest = timedelta(milliseconds=kept_ms + segment_ms) + _CLEANING
+    except OverflowError:
+        return None
+    return longest if longest < _FOR_EVER else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,14 @@ class CreatedTopic:
 class TopicReport:
     """The topics as they are: what must change, and the limits to work with.
 
-    `configs` holds those configurations that could be read.
+    `configs` holds those configurations that could be read; `cluster` is the cluster's own id.
     """
 
     findings: tuple[Finding, ...]
     partitions: Mapping[str, int]
     max_bytes: Mapping[str, int]
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    cluster: str | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -156,6 +157,7 @@ def verify_topics(
             name: facts[name].max_bytes if name in facts else DEFAULT_MAX_BYTES for name in names
         },
         configs=configs,
+        cluster=there.cluster_id,
     )
 
 

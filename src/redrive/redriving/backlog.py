@@ -17,7 +17,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.runs import Standing, progress_of
 
-__all__ = ["Backlog", "backlog_of"]
+__all__ = ["Backlog", "backlog_of", "unfinished_spans"]
 
 _LOOKED_AT = 100
 
@@ -55,7 +55,7 @@ def backlog_of(
     members = members_of_group(settings, admin, clock=clock)
     committed = committed_by_group(settings, topic, range(partitions), clock=clock)
     where = edges(settings, admin, [Place(topic, n) for n in range(partitions)], clock=clock)
-    spans = _spans(committed, where)
+    spans = unfinished_spans(committed, where)
     seen, oldest = _looked_at(settings, spans, committed, clock)
     return Backlog(
         unfinished=sum(
@@ -72,7 +72,7 @@ def backlog_of(
     )
 
 
-def _spans(
+def unfinished_spans(
     committed: Mapping[int, Committed], where: Mapping[Place, Edges]
 ) -> dict[int, tuple[int, int]]:
     """Return, per partition that is not finished to its end, from where and to where."""

@@ -49,8 +49,8 @@ class SlimLetter(TypedDict):
     """Some fields of a `DeadLetter`, those of its parts beside its own.
 
     `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
-    `source`, byte for byte; `workflow_id` is of `context`, `checkpoint_id` of `checkpoint`,
-    `graph_version` of `graph`.
+    `source`, byte for byte; `workflow_id` is of `context`, `thread_id` and `checkpoint_id` of
+    `checkpoint`, `graph_version` of `graph`.
     """
 
     dlq_id: str
@@ -68,6 +68,7 @@ class SlimLetter(TypedDict):
     key: NotRequired[Annotated[bytes | None, _at("source", "key")]]
     headers: NotRequired[Annotated[list[tuple[str, bytes | None]], _at("source", "headers")]]
     value: NotRequired[Annotated[bytes | None, _at("source", "value")]]
+    thread_id: NotRequired[Annotated[str | None, _at("checkpoint", "thread_id")]]
     checkpoint_id: NotRequired[Annotated[str | None, _at("checkpoint", "checkpoint_id")]]
     graph_version: NotRequired[Annotated[str | None, _at("graph", "version")]]
     redrive_count: NotRequired[Annotated[int, Field(ge=0)]]

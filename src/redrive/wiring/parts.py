@@ -26,6 +26,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
+from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.turns import Turns
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
@@ -45,6 +46,7 @@ from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
+from redrive.wiring.retention import retention_of
 
 __all__ = ["build_parts", "build_worker"]
 
@@ -141,9 +143,8 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         last_exit=last_exit(),
     )
     partitions = _partitions(settings, counts, clock)
-    overdue = _overdue(settings, spooled, clock)
     produce = partial(_producer, settings, report, _transactional_id(settings, seat))
-    settler, settling = _settler(settings, produce, upward, partitions, overdue, counts, clock)
+    settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
     intake = Intake(
         runner,
         answers,
@@ -151,14 +152,30 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
-        keep=checkpoints.keep,
+        mark=checkpoints.mark,
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
         remember=settler.remember,
     )
     told = None if metrics is None else link
     polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
-    return Parts(intake, settler, settling, polling, checkpoints, partitions, pulse, link)
+    sweeping = _sweeping(settings, checkpoints, intake, report, clock)
+    return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
+
+
+def _sweeping(
+    settings: Settings,
+    checkpoints: Checkpoints,
+    intake: Intake,
+    report: TopicReport,
+    clock: Clock,
+) -> Sweeping:
+    return Sweeping(
+        checkpoints,
+        open_threads=lambda: intake.open_threads,
+        deployment=retention_of(settings.kafka, report, clock),
+        clock=clock,
+    )
 
 
 def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Delivered) -> Lease:
@@ -220,7 +237,7 @@ def _settler(
     open_producer: Callable[[], Producer],
     upward: Upward,
     partitions: Partitions,
-    overdue: Overdue | None,
+    spooled: Spooled,
     counts: Metrics,
     clock: Clock,
 ) -> tuple[Settler, SettleThread]:
@@ -235,7 +252,7 @@ def _settler(
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         clock=clock,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
-        overdue=overdue,
+        overdue=_overdue(settings, spooled, clock),
         metrics=counts,
     )
     return settler, settling

@@ -1,0 +1,192 @@
+"""`redrive checkpoints`: which threads the file of checkpoints holds, and freeing them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.flag_groups import grouped
+from redrive.cli.letter_flags import Yes
+from redrive.cli.options import Broker, Config, Json, start
+from redrive.cli.output import note, print_json
+
+if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from datetime import timedelta
+
+    from redrive.graphs.options import CheckpointSettings
+    from redrive.graphs.retention import ThreadState, Wish
+    from redrive.wiring.freeing import StoredFile
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at checkpoints, and free them.", no_args_is_help=True)
+
+OlderThan = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Only threads that have not moved for so long: 12h, 7d."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asks to be deleted."""
+
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Threads that have not moved for so long: 12h, 7d; default: `checkpoints.ttl`.",
+        ),
+    ] = None
+    questions: Annotated[
+        bool, typer.Option("--questions", help="Also those that wait for a person's answer.")
+    ] = False
+    named: Annotated[
+        bool, typer.Option("--named", help="Also those that a producer named (redrive-thread).")
+    ] = False
+
+    def wish(self, settings: CheckpointSettings) -> Wish:
+        """Return it as a value."""
+        from redrive.graphs.retention import Wish  # noqa: PLC0415 - keeps `--help` fast
+
+        idle = _duration(self.older_than)
+        return Wish(settings.ttl if idle is None else idle, self.questions, self.named)
+
+
+@app.command("list")
+def list_threads(
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE", help="running, finished, letter, question, named, or unknown."
+        ),
+    ] = None,
+    older_than: OlderThan = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List threads of checkpoints, those that moved longest ago first. Only the file is read.
+
+    running: it moved within the last half hour. finished: its run has ended; it goes after
+    `checkpoints.ttl`. letter: its run ended in a dead letter. question: it waits for a person's
+    answer. named: a producer chose its name. unknown: its run was left behind.
+    """
+    wanted, idle = _state(state), _duration(older_than)
+    settings = start(config, {}).checkpoints
+    file = _file(settings)
+
+    from redrive.cli.threads_table import chosen, file_json, print_threads, thread_json  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+
+    now = SYSTEM.now()
+    found = chosen(file.threads, now, state=wanted, idle=idle)
+    some = found[:limit]
+    if as_json:
+        threads = [thread_json(thread, now) for thread in some]
+        print_json({"threads": threads, "total": len(found), "file": file_json(file)})
+    else:
+        print_threads(file, some, found, now)
+
+
+@app.command("sweep")
+@grouped
+def sweep(
+    asked: Asked,
+    broker: Broker,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+    ] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Delete the threads that neither an open run nor a letter needs, and shrink the file.
+
+    The topics are read for it: a thread stays while its event is not finished, and while its letter
+    may be driven again. Letters that were discarded, resolved, or deleted by retention need none.
+    Workers may go on meanwhile.
+    """
+    settings = broker.settings()
+    wish = asked.wish(settings.checkpoints)
+    file = _file(settings.checkpoints)
+
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
+    from redrive.cli.threads_table import freed_json, plan_json, print_freed, print_plan  # noqa: PLC0415 - as above
+    from redrive.wiring.freeing import free, plan_freeing  # noqa: PLC0415 - as above
+
+    plan = plan_freeing(settings, file, wish)
+    if dry_run and as_json:
+        print_json(plan_json(plan))
+    elif not as_json:
+        print_plan(plan)
+    if dry_run or not _agreed(len(plan.threads), yes=yes, as_json=as_json):
+        return
+    freed = asyncio.run(free(settings.checkpoints, plan))
+    if as_json:
+        print_json(plan_json(plan) | freed_json(freed))
+    else:
+        print_freed(plan, freed)
+    if freed.problem is not None:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"the threads were deleted, but {str(file.path)!r} was not made smaller: "
+            f"{freed.problem}. It takes twice the room of what it holds; run it again",
+        )
+
+
+def _agreed(count: int, *, yes: bool, as_json: bool) -> bool:
+    if yes or not count:
+        return True
+    if as_json or not sys.stdin.isatty():
+        raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
+    return typer.confirm(f"Delete the checkpoints of {count} thread(s)? It cannot be taken back.")
+
+
+def _file(settings: CheckpointSettings) -> StoredFile:
+    from redrive.cli.exits import needs_extra  # noqa: PLC0415 - keeps `--help` fast
+
+    with needs_extra("langgraph", extra="worker"):
+        from redrive.wiring.freeing import read_file  # noqa: PLC0415 - as above
+
+    file = read_file(settings)
+    if file is None:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"there are no checkpoints at {settings.url!r} (checkpoints.url): run this where the "
+            "workers run, with their settings",
+        )
+    for one in file.deployments:
+        if one.kept.events is None or one.kept.letters is None:
+            note(
+                f"a topic of {one.name!r} keeps its records for ever, or does not say how long: "
+                "workers delete only threads of finished runs"
+            )
+    return file
+
+
+def _state(text: str | None) -> ThreadState | None:
+    from redrive.graphs.retention import ThreadState  # noqa: PLC0415 - keeps `--help` fast
+
+    if text is None:
+        return None
+    try:
+        return ThreadState(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is none of {', '.join(ThreadState)}", param_hint="--state"
+        ) from None
+
+
+def _duration(text: str | None) -> timedelta | None:
+    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--older-than") from error

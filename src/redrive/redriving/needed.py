@@ -1,0 +1,149 @@
+"""Which threads of checkpoints the topics still need: by unfinished events, and by letters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.states import LetterState, State
+from redrive.errors import RecordError, SettingsError
+from redrive.events import EventHeaders, readable_event_id
+from redrive.graphs.retention import Needed
+from redrive.kafka.committed import committed_by_group
+from redrive.kafka.edges import edges
+from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.reach import look_again, reach
+from redrive.kafka.scan import scan
+from redrive.redriving.backlog import unfinished_spans
+from redrive.redriving.letters import letter_records
+from redrive.redriving.runs import Standing, progress_of
+from redrive.redriving.slim import SlimLetter, read_slimly
+
+__all__ = ["letters_need", "read_needed", "runs_need"]
+
+# What may still be driven, or is being driven.
+_LIVING = frozenset({State.OPEN, State.PARKED, State.REDRIVEN})
+
+
+def read_needed(
+    settings: KafkaSettings, among: Collection[str], *, clock: Clock = SYSTEM
+) -> tuple[Needed, str | None]:
+    """Return which of these threads the topics need, and the id of the cluster that said so.
+
+    Unfinished events are read before letters: a run that ends meanwhile is found in one of them.
+    An event that has been deleted from its topic is not found, though a worker may still run it.
+
+    Args:
+        settings: How to reach Kafka; whose group.
+        among: The threads in question; of others nothing is said.
+        clock: Measures how long nothing came.
+
+    Raises:
+        KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
+        SettingsError: A topic does not exist, or the broker refuses who we say we are.
+    """
+    wanted = frozenset(among)
+    topic = settings.events_topic
+    admin, there = reach(settings, clock=clock)
+    there = look_again(settings, admin, there, [topic], clock=clock)
+    if topic not in there.topics:
+        raise SettingsError(
+            f"topic {topic!r} does not exist at {settings.bootstrap_servers}: "
+            "name the broker and the topics of the workers"
+        )
+    partitions = there.topics[topic].partitions
+    committed = committed_by_group(settings, topic, partitions, clock=clock)
+    where = edges(settings, admin, [Place(topic, number) for number in partitions], clock=clock)
+    runs: frozenset[str] = frozenset()
+    if spans := unfinished_spans(committed, where):
+        with closing(scan(settings, topic, spans=spans, clock=clock)) as records:
+            runs = runs_need(records, committed, wanted)
+    with closing(letter_records(settings, clock=clock)) as records:
+        return Needed(runs, letters_need(records, wanted)), there.cluster_id
+
+
+def runs_need(
+    records: Iterable[Record], committed: Mapping[int, Committed], among: Collection[str]
+) -> frozenset[str]:
+    """Return which of these threads belong to events that the group has not finished."""
+    return frozenset(
+        thread
+        for record in records
+        if progress_of(record.offset, committed[record.place.partition]).standing
+        is not Standing.ENDED
+        and (thread := _thread(record.value, record.headers, record.place.partition)) in among
+        and thread is not None
+    )
+
+
+def letters_need(records: Iterable[Record], among: Collection[str]) -> frozenset[str]:
+    """Return which of these threads letters need: the newest of each event, if it may be driven.
+
+    Args:
+        records: Those of the letters topic, each partition in its order.
+        among: The threads in question.
+    """
+    partitions: dict[int, _Letters] = {}
+    for record in records:
+        found = read_slimly(record)
+        letters = partitions.setdefault(record.place.partition, _Letters(among, {}, {}))
+        if isinstance(found, LetterState):
+            letters.move(found)
+        elif found is not None:
+            letters.add(found)
+    return frozenset(thread for letters in partitions.values() for thread in letters.needed())
+
+
+@dataclass(slots=True)
+class _Letters:
+    """The letters of one partition about the threads in question, the newest of each event."""
+
+    among: Collection[str]
+    newest: dict[str, str]
+    threads: dict[str, tuple[frozenset[str], State]]
+
+    def add(self, letter: SlimLetter) -> None:
+        name = letter["dlq_id"]
+        if name in self.threads:
+            return  # Given up twice by the same count, it is the same letter.
+        found = frozenset(thread for thread in _threads(letter) if thread in self.among)
+        event = readable_event_id(letter.get("value")) or name
+        # Nothing can be done any more with an older letter of the event.
+        self.threads.pop(self.newest.pop(event, name), None)
+        if found:
+            self.newest[event] = name
+            self.threads[name] = found, State.OPEN
+
+    def move(self, told: LetterState) -> None:
+        if told.dlq_id in self.threads:
+            found, _ = self.threads[told.dlq_id]
+            self.threads[told.dlq_id] = found, told.state
+
+    def needed(self) -> Iterator[str]:
+        for found, state in self.threads.values():
+            if state in _LIVING:
+                yield from found
+
+
+def _threads(letter: SlimLetter) -> Iterator[str]:
+    stopped_on = letter.get("thread_id")
+    if stopped_on is not None:
+        yield stopped_on
+    headers = tuple(letter.get("headers", ()))
+    thread = _thread(letter.get("value"), headers, letter["source_partition"])
+    if thread is not None:
+        yield thread
+
+
+def _thread(
+    value: bytes | None, headers: tuple[tuple[str, bytes | None], ...], partition: int
+) -> str | None:
+    try:
+        ours = EventHeaders.read(headers)
+    except RecordError:
+        return None  # No worker runs it.
+    event_id = readable_event_id(value)
+    return None if event_id is None else ours.thread_of(event_id, partition)
