@@ -31,6 +31,7 @@ from redrive.consumer.turns import Turns
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor
+from redrive.graphs.retention import Mark
 from redrive.kafka.batches import Batch, OutRecord, Stored
 from redrive.kafka.log import Committed, Place, Record
 from redrive.retry import Classifier, Reason, RetryConfig
