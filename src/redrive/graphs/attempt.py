@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
 
@@ -21,6 +22,7 @@ from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
+from redrive.graphs.recursion import name_setting
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
@@ -106,7 +108,12 @@ class Attempt:
         # Stored before the next node starts: what was done is not done again. [P4]
         durability: Durability | None = None if self.saver is None else "sync"
         config = self.config if self.witness is None else self.witness.sees(self.config)
-        state = await self.graph.ainvoke(given, config, durability=durability, control=control)
+        try:
+            state = await self.graph.ainvoke(given, config, durability=durability, control=control)
+        except GraphRecursionError as error:
+            loaded = self.loaded
+            name_setting(error, loaded.compiled, graph=loaded.id, limit=loaded.recursion_limit)
+            raise
         waiting = await self._waiting(state)
         return await self._ended(state) if waiting is None else self._interrupted(waiting)
 

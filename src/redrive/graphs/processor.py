@@ -17,7 +17,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import NodeExitError, UnknownWorkflowError
+from redrive.errors import NodeExitError, SettingsError, UnknownWorkflowError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
@@ -25,12 +25,14 @@ from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.current import CURRENT, Current
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.lease import Lease
+from redrive.graphs.lifespan import LIFESPAN
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.redact import BUILT_IN
@@ -45,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 class WorkflowProcessor:
     """Runs workflow events through their graphs, in a worker or on its own.
+
+    What graphs open on the event loop is opened by the first event that needs it, and closed by
+    whoever opened the registry: `async with registry:` around the processor.
 
     Args:
         graphs: A registry, or what one is made of.
@@ -73,6 +78,7 @@ class WorkflowProcessor:
         self._clock = clock
         self._worker = worker
         self._follow = follow
+        let_unsaved_subgraphs_run()
 
     @property
     def drainable(self) -> bool:
@@ -139,6 +145,7 @@ class WorkflowProcessor:
             deadline=deadline, clock=self._clock, policy=policy, failed_before=failed_before
         )
         try:
+            await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(event, run, thread_id, lease, redrive_count, progress)
             if self._follow or limits.idle_s is not None:
                 attempt.config = watched(attempt.config, progress)
@@ -189,8 +196,9 @@ class WorkflowProcessor:
         """
         run = f"{event.event_id}/{generation}"
         try:
+            await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(event, run, thread_id, lease, redrive_count, Progress())
-        except UnknownWorkflowError:
+        except (UnknownWorkflowError, SettingsError):
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
         following = end.position.next if end.position else ()
@@ -200,6 +208,7 @@ class WorkflowProcessor:
         """Run the attempt, in a task of its own: so it can be left behind."""
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
+        LIFESPAN.set(attempt.loaded.lifespan)
         try:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:

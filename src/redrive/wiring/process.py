@@ -18,7 +18,7 @@ from redrive.consumer.parent import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
 from redrive.errors import FencedError, KafkaLostError, StuckNodeError
 from redrive.graphs.contained import contain_exits
-from redrive.graphs.langgraph_json import read_langgraph_json
+from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads
 from redrive.settings import Settings
 from redrive.wiring.consumer import LangGraphKafkaConsumer
@@ -74,7 +74,7 @@ def run_worker(
 
 
 async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: Handover) -> None:
-    graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
+    graphs = None if langgraph_json is None else await asyncio.to_thread(_graphs, langgraph_json)
     loop = asyncio.get_running_loop()
     consumer = LangGraphKafkaConsumer(settings, graphs, parent=parent)
     pipe = parent_pipe()
@@ -105,6 +105,12 @@ async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: H
         # Asked before there was anything to stop.
         consumer.request_stop()
     await consumer.wait()
+
+
+def _graphs(langgraph_json: Path) -> Mapping[str, FileGraph]:
+    file = read_langgraph_json(langgraph_json).apply()
+    file.log()
+    return file.graphs
 
 
 def _leave_stuck_nodes(

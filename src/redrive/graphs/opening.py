@@ -1,0 +1,196 @@
+"""The graphs as they are open on one event loop: their lifespans, stores and factories.
+
+What two graphs name alike (a lifespan, the store of a `langgraph.json`) is opened once for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from langgraph.store.base import BaseStore
+
+from redrive.clock import SYSTEM
+from redrive.graphs.holding import Held
+from redrive.graphs.loading import CompiledGraph, Factory, GraphMaker, called
+from redrive.graphs.options import GraphSettings
+from redrive.graphs.recursion import recursion_limit
+from redrive.graphs.runs import GraphVersion
+from redrive.graphs.stores import StoreSource
+from redrive.graphs.versions import version_of
+
+__all__ = ["LoadedGraph", "OpenGraphs", "Registered"]
+
+_LEAST_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph that is ready to run, with what turns events into input and states into results.
+
+    `lifespan` is what its lifespan has yielded; None where it has none, or it is not open.
+    """
+
+    id: str
+    compiled: CompiledGraph
+    version: str
+    input: Callable[..., object] | None = None
+    output: Callable[..., object] | None = None
+    recursion_limit: int = 100
+    settings: GraphSettings | None = None
+    lifespan: object = None
+
+    @property
+    def named(self) -> GraphVersion:
+        """Its id and version, for those who do not run it."""
+        return GraphVersion(name=self.id, version=self.version)
+
+    @property
+    def unkept(self) -> CompiledGraph:
+        """The graph without any checkpointer, also of its own."""
+        if self.compiled.checkpointer is None:
+            return self.compiled
+        return self.compiled.copy(update={"checkpointer": None})
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A graph as it was imported; `loaded` is None where it is made on the event loop.
+
+    Args:
+        id: The workflow's id, or a pattern.
+        maker: The graph, or its factory.
+        settings: Its own; None where it was given without any.
+        input: Event -> the graph's input.
+        output: Last state -> result.
+        lifespan: What is opened before it; None for nothing.
+        store: What it gets where it has none of its own.
+        loaded: The graph, where it needs no event loop.
+    """
+
+    id: str
+    maker: GraphMaker
+    settings: GraphSettings | None = None
+    input: Callable[..., object] | None = None
+    output: Callable[..., object] | None = None
+    lifespan: Factory | None = None
+    store: BaseStore | StoreSource | None = None
+    loaded: LoadedGraph | None = None
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether something of it is opened on the event loop that runs it."""
+        return self.loaded is None or self.lifespan is not None or self._store_is_opened
+
+    @property
+    def _store_is_opened(self) -> bool:
+        return isinstance(self.store, StoreSource)
+
+    def load(self, compiled: CompiledGraph, *, lifespan: object = None) -> LoadedGraph:
+        """Put the graph together with what belongs to it."""
+        settings = self.settings
+        if compiled.store is None and isinstance(self.store, BaseStore):
+            compiled = compiled.copy({"store": self.store})
+        return LoadedGraph(
+            id=self.id,
+            compiled=compiled,
+            version=(settings and settings.version) or version_of(compiled),
+            input=self.input,
+            output=self.output,
+            recursion_limit=recursion_limit(
+                compiled, setting=None if settings is None else settings.recursion_limit
+            ),
+            settings=settings,
+            lifespan=lifespan,
+        )
+
+
+class OpenGraphs:
+    """What of the graphs is open on one event loop."""
+
+    def __init__(self) -> None:
+        self._opening = asyncio.Lock()
+        self._held: list[Held[Any]] = []
+        self._shared: dict[object, tuple[Held[Any], object]] = {}
+        self._loaded: dict[str, tuple[LoadedGraph, tuple[Held[Any], ...]]] = {}
+
+    def get(self, name: str) -> LoadedGraph | None:
+        """Return the graph of this id, if it is open."""
+        found = self._loaded.get(name)
+        return None if found is None or any(held.lost for held in found[1]) else found[0]
+
+    async def open(self, graph: Registered, *, limit_s: float | None) -> LoadedGraph:
+        """Return the graph, opened if it was not, or if something of it was lost since.
+
+        Raises:
+            SettingsError: It cannot be opened, or not within `limit_s` seconds.
+        """
+        async with self._opening:
+            loaded = self.get(graph.id)
+            if loaded is None:
+                loaded, parts = await self._open(graph, limit_s)
+                self._loaded[graph.id] = (loaded, parts)
+            return loaded
+
+    async def _open(
+        self, graph: Registered, limit_s: float | None
+    ) -> tuple[LoadedGraph, tuple[Held[Any], ...]]:
+        parts: list[Held[Any]] = []
+        value: object = None
+        if graph.lifespan is not None:
+            factory = graph.lifespan
+            held, value = await self._share(
+                f"{factory.what}, {factory.target}",
+                factory.function,
+                partial(called, factory),
+                limit_s,
+            )
+            parts.append(held)
+        if isinstance(graph.store, StoreSource):
+            held, store = await self._share(
+                f"the store {graph.store.path}", graph.store, graph.store.opened, limit_s
+            )
+            parts.append(held)
+            graph = replace(graph, store=store)
+        if graph.loaded is not None:
+            return graph.load(graph.loaded.compiled, lifespan=value), tuple(parts)
+        what = f"graph {graph.id!r}, {graph.maker.target}"
+        made, compiled = await self._hold(what, partial(graph.maker.make, lifespan=value), limit_s)
+        return graph.load(compiled, lifespan=value), (*parts, made)
+
+    async def _share(
+        self,
+        what: str,
+        key: object,
+        opened: Callable[[AsyncExitStack], Awaitable[Any]],
+        limit_s: float | None,
+    ) -> tuple[Held[Any], Any]:
+        found = self._shared.get(key)
+        if found is None or found[0].lost:
+            found = self._shared[key] = await self._hold(what, opened, limit_s)
+        return found
+
+    async def _hold(
+        self,
+        what: str,
+        opened: Callable[[AsyncExitStack], Awaitable[Any]],
+        limit_s: float | None,
+    ) -> tuple[Held[Any], Any]:
+        held: Held[Any] = Held(what, opened)
+        value = await held.open(limit_s=limit_s)
+        self._held.append(held)
+        return held, value
+
+    async def close(self, *, limit_s: float) -> None:
+        """Close everything, the latest first, within so many seconds together."""
+        deadline = SYSTEM.monotonic() + limit_s
+        async with self._opening:
+            self._loaded.clear()
+            self._shared.clear()
+            while self._held:
+                left_s = max(deadline - SYSTEM.monotonic(), 0.0)
+                await self._held.pop().close(limit_s=max(left_s, _LEAST_S))

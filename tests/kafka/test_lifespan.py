@@ -1,0 +1,38 @@
+"""A lifespan in a real worker: open before it is ready, closed when it has drained."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+
+AGENTS = Path(__file__).parent / "agents"
+EVENTS = 20
+
+
+@pytest.mark.invariant("P12")
+def test_a_lifespan_is_opened_once_a_worker_on_its_own_loop_and_closed_at_the_drain(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    shutil.copy(AGENTS / "pooled.py", tmp_path)
+    told = tmp_path / "told"
+    stage = make_stage(
+        TOLD=str(told),
+        REDRIVE_GRAPHS='{"*": {"target": "pooled:make_graph", "lifespan": "pooled:lifespan"}}',
+    )
+    stage.send(event({"name": f"e{n}"}) for n in range(EVENTS))
+
+    with stage.worker(supervised=True).running() as worker:
+        stage.wait_settled(timeout_s=60)
+        pid = worker.child_pid
+        assert worker.stop() == 0
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.findings == []
+    assert verdict.results == {"success": EVENTS}
+    lines = [line.split() for line in told.read_text().splitlines()]
+    assert [what for what, *_ in lines] == ["opened", "made", *["ran"] * EVENTS, "closed"]
+    assert {(process, loop) for _, process, loop in lines} == {(str(pid), lines[0][2])}
