@@ -76,8 +76,7 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         "metrics.port": metrics_port,
         "graphs": graph_settings(graph, recursion_limit),
     }
-    log_json = (log_format is _LogFormat.JSON) if log_format else None
-    level = log_level.upper()
+    log_json, level = _is_json(log_format), log_level.upper()
     settings = start(config, flags, log_json=log_json, log_level=level)
     if settings.worker.processes:
         from redrive.cli.parent import supervise  # noqa: PLC0415 - keeps `--help` fast
@@ -89,3 +88,7 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     with needs_extra("langgraph", extra="worker"):
         from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
     raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json, parent=parent))
+
+
+def _is_json(log_format: _LogFormat | None) -> bool | None:
+    return None if log_format is None else log_format is _LogFormat.JSON
