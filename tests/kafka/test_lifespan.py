@@ -1,5 +1,6 @@
 """A lifespan in a real worker: open before it is ready, closed when it has drained."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +20,14 @@ def test_a_lifespan_is_opened_once_a_worker_on_its_own_loop_and_closed_at_the_dr
 ) -> None:
     shutil.copy(AGENTS / "pooled.py", tmp_path)
     told = tmp_path / "told"
-    stage = make_stage(
-        TOLD=str(told),
-        REDRIVE_GRAPHS='{"*": {"target": "pooled:make_graph", "lifespan": "pooled:lifespan"}}',
-    )
+    # The graph and a variable that its module reads are the file's, the lifespan is a setting's.
+    content = {"graphs": {"*": "./pooled.py:make_graph"}, "env": {"TOLD": str(told)}}
+    (tmp_path / "langgraph.json").write_text(json.dumps(content))
+    stage = make_stage(REDRIVE_GRAPHS='{"*": {"lifespan": "pooled:lifespan"}}')
     stage.send(event({"name": f"e{n}"}) for n in range(EVENTS))
 
-    with stage.worker(supervised=True).running() as worker:
+    arguments = ("--langgraph-json", "langgraph.json")
+    with stage.worker(*arguments, supervised=True).running() as worker:
         stage.wait_settled(timeout_s=60)
         pid = worker.child_pid
         assert worker.stop() == 0

@@ -31,6 +31,7 @@ from redrive.graphs import (
     lifespan_value,
 )
 from redrive.graphs.registry import Configured, GraphSource
+from redrive.retry import Kind, classify
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
 
@@ -77,11 +78,15 @@ async def never_closes():
     while True:
         await asyncio.Event().wait()
 
-breaks = None
+breaks = refuses_now = waits = None
 
 @asynccontextmanager
 async def lost():
     global breaks
+    if refuses_now:
+        raise refuses_now
+    if waits:
+        await asyncio.Event().wait()
     breaks = asyncio.Event()
     async def serve():
         await breaks.wait()
@@ -452,6 +457,42 @@ async def test_a_lifespan_that_was_lost_is_opened_again(lifespans: ModuleType) -
     assert [(told["event"], told["log_level"]) for told in logs] == [
         ("graph.opened_part_lost", "error")
     ]
+
+
+async def test_what_cannot_be_opened_again_fails_the_run_as_its_cause_does(
+    lifespans: ModuleType,
+) -> None:
+    asks = graph_that(lambda _: {"said": str(lifespan_value(int))})
+    registry = GraphRegistry({"work": with_lifespan(asks, "lost")})
+    await registry.open(limit_s=0.01)
+    with capture_logs() as logs:
+        lifespans.breaks.set()
+        while not logs:  # noqa: ASYNC110 - a log line cannot be awaited
+            await asyncio.sleep(0)
+    processor = WorkflowProcessor(registry)
+
+    lifespans.refuses_now = ConnectionRefusedError("nobody at db:5432")
+    refused = await processor.run(event(), thread_id="t", lease=Lease())
+    lifespans.refuses_now = None
+    lifespans.waits = True
+    late = await processor.run(event(), thread_id="t", lease=Lease())
+    await registry.close(limit_s=0.01)
+
+    assert isinstance(refused, Failed)
+    assert isinstance(late, Failed)
+    assert [classify(end.error).kind for end in (refused, late)] == [Kind.TRANSIENT, Kind.TIMEOUT]
+
+
+async def test_closing_does_not_wait_for_what_is_being_opened() -> None:
+    registry = GraphRegistry({"work": with_lifespan(saying("a"), "hangs")})
+    opening = asyncio.create_task(registry.open_for("work"))
+    await asyncio.sleep(0)
+
+    await registry.close(limit_s=0.01)
+
+    assert not opening.done()
+    opening.cancel()
+    assert (await asyncio.gather(opening, return_exceptions=True)) != [None]
 
 
 def needs(model: str, temperature: float) -> object:

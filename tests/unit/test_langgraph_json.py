@@ -346,7 +346,10 @@ def test_a_store_that_cannot_be_opened_refuses_the_start(
         ),
         ({"store": {"path": "./stores.py:kept"}}, {}),
         ({"store": {"path": "./stores.py:kept", "index": {}}}, {"store.index": "has its own"}),
-        ({"store": {"indx": 1}}, {"store.indx": "no such key", "store": "this worker's memory"}),
+        (
+            {"store": {"indices": 1}},
+            {"store.indices": "no such key", "store": "this worker's memory"},
+        ),
         (
             {"checkpointer": {"ttl": {"strategy": "delete"}}},
             {"checkpointer.ttl": "checkpoints.ttl"},
@@ -356,6 +359,10 @@ def test_a_store_that_cannot_be_opened_refuses_the_start(
         ({"checkpointer": None, "store": None, "env": None}, {}),
         ({"encryption": {"path": "./x.py:e"}}, {"encryption": "not encrypted by it"}),
         ({"auth": {"path": "./x.py:a"}, "http": {"app": "x"}}, {"auth": "ACLs", "http": "HTTP"}),
+        (
+            {"graphs": {"work": {"path": "./agent.py:graph", "description": "…", "limit": 7}}},
+            {"graphs.work.limit": "LangGraph knows no such key"},
+        ),
         ({"grafs": {}}, {"grafs": "LangGraph knows no such key"}),
         ({"env": "gone.env"}, {"env": "there is no file 'gone.env': nothing is set"}),
         ({"python_version": "3.11", "image_distro": "wolfi", "dockerfile_lines": ["RUN x"]}, {}),
@@ -423,7 +430,7 @@ def test_a_target_in_the_settings_replaces_the_graph_of_the_file(folder: Path) -
 
 def test_settings_without_a_graph_are_refused(folder: Path) -> None:
     file = read_langgraph_json(project(folder)).apply()
-    settings = Settings(graphs={"wrok": GraphSettings(version="v7")})
+    settings = Settings(graphs={"other": GraphSettings(version="v7")})
 
-    with pytest.raises(SettingsError, match=r"graphs\.wrok\.target is missing: .*langgraph\.json"):
+    with pytest.raises(SettingsError, match=r"graphs\.other\.target is missing: .*langgraph\.json"):
         registry_of(settings, file.graphs)

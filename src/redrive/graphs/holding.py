@@ -72,7 +72,7 @@ class Held(Generic[T]):
             raise SettingsError(
                 f"{self._what} was not open within {limit_s:g} s: see what it waits for, or give "
                 "it more time with worker.open_timeout"
-            )
+            ) from TimeoutError()
         if not ready.done():
             await task
         self._is_open = True

@@ -189,6 +189,7 @@ def read_langgraph_json(path: Path) -> LanggraphJson:
     variables, of_env = _variables(parsed.get("env"), path, root)
     notes = [
         *of_env,
+        *_of_graphs(graphs),
         *_missing(local, packages, root),
         *_twice(folders),
         *_of_store(_table(parsed, "store", path)),
@@ -235,6 +236,12 @@ def _graph(name: str, value: object, path: Path, root: Path) -> FileGraph:
             f"{path}, graph {name!r}: {value!r} is not a path: write it as ./file.py:graph"
         )
     return FileGraph(target, root)
+
+
+def _of_graphs(graphs: Mapping[str, object]) -> Iterator[Note]:
+    for name, value in graphs.items():
+        for key in sorted({*value} - {"path", "description"}) if isinstance(value, dict) else ():
+            yield Note(f"graphs.{name}.{key}", "LangGraph knows no such key")
 
 
 def _is_local(name: object, root: Path) -> bool:

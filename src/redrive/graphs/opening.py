@@ -186,11 +186,13 @@ class OpenGraphs:
         return held, value
 
     async def close(self, *, limit_s: float) -> None:
-        """Close everything, the latest first, within so many seconds together."""
+        """Close everything, the latest first, within so many seconds together.
+
+        What is just being opened is not waited for: it is closed when its loop ends.
+        """
         deadline = SYSTEM.monotonic() + limit_s
-        async with self._opening:
-            self._loaded.clear()
-            self._shared.clear()
-            while self._held:
-                left_s = max(deadline - SYSTEM.monotonic(), 0.0)
-                await self._held.pop().close(limit_s=max(left_s, _LEAST_S))
+        self._loaded.clear()
+        self._shared.clear()
+        while self._held:
+            left_s = deadline - SYSTEM.monotonic()
+            await self._held.pop().close(limit_s=max(left_s, _LEAST_S))

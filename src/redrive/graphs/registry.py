@@ -71,6 +71,7 @@ class GraphRegistry:
         self._graphs = {name: _load(name, source) for name, source in graphs.items()}
         self._patterns = patterns_of(self._graphs)
         self._open: dict[asyncio.AbstractEventLoop, OpenGraphs] = {}
+        self._limit_s: float | None = None
 
     @classmethod
     def from_settings(cls, graphs: Mapping[str, GraphSettings]) -> GraphRegistry:
@@ -143,14 +144,15 @@ class GraphRegistry:
         """Open all graphs on this event loop; those that are open stay so.
 
         Args:
-            limit_s: How long each part may take; None for no limit.
+            limit_s: How long each part may take, also when it is opened again; None for no limit.
 
         Raises:
             SettingsError: One cannot be opened; what was opened is closed again.
         """
+        self._limit_s = limit_s
         try:
             for name in self.ids:
-                await self._opened(self._graphs[name], limit_s)
+                await self._opened(self._graphs[name])
         except BaseException:
             await self.close()
             raise
@@ -162,7 +164,7 @@ class GraphRegistry:
             UnknownWorkflowError: There is none.
             SettingsError: It cannot be opened.
         """
-        return await self._opened(self.serving(workflow_id), None)
+        return await self._opened(self.serving(workflow_id))
 
     async def close(self, *, limit_s: float = _CLOSING_S) -> None:
         """Close what is open on this event loop, within so many seconds; never raises for it."""
@@ -182,7 +184,7 @@ class GraphRegistry:
     ) -> None:
         await self.close()
 
-    async def _opened(self, graph: Registered, limit_s: float | None) -> LoadedGraph:
+    async def _opened(self, graph: Registered) -> LoadedGraph:
         if graph.loaded is not None and not graph.needs_loop:
             return graph.loaded
         loop = asyncio.get_running_loop()
@@ -191,7 +193,7 @@ class GraphRegistry:
             # What was opened on a loop that has ended went with it.
             self._open = {known: its for known, its in self._open.items() if not known.is_closed()}
             opened = self._open[loop] = OpenGraphs()
-        return await opened.open(graph, limit_s=limit_s)
+        return await opened.open(graph, limit_s=self._limit_s)
 
     def _loaded(self, graph: Registered) -> LoadedGraph | None:
         opened = self._here() if graph.needs_loop else None

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from langgraph.pregel._loop import PregelLoop
-
 __all__ = ["let_unsaved_subgraphs_run"]
 
 _ATTRIBUTE = "_put_checkpoint_fut"
@@ -29,5 +27,9 @@ class _Over:
 
 def let_unsaved_subgraphs_run() -> None:
     """Do so for all graphs of this process; a LangGraph that has its own answer keeps it."""
+    try:
+        from langgraph.pregel._loop import PregelLoop  # noqa: PLC0415 - see below
+    except ImportError:  # a LangGraph that is made otherwise: its loop is not ours to know
+        return
     if not hasattr(PregelLoop, _ATTRIBUTE):
         setattr(PregelLoop, _ATTRIBUTE, _Over())
