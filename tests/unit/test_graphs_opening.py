@@ -78,14 +78,15 @@ async def never_closes():
     while True:
         await asyncio.Event().wait()
 
-breaks = refuses_now = waits = None
+breaks = None
+faults = {}
 
 @asynccontextmanager
 async def lost():
     global breaks
-    if refuses_now:
-        raise refuses_now
-    if waits:
+    if "raises" in faults:
+        raise faults.pop("raises")
+    if "waits" in faults:
         await asyncio.Event().wait()
     breaks = asyncio.Event()
     async def serve():
@@ -471,10 +472,9 @@ async def test_what_cannot_be_opened_again_fails_the_run_as_its_cause_does(
             await asyncio.sleep(0)
     processor = WorkflowProcessor(registry)
 
-    lifespans.refuses_now = ConnectionRefusedError("nobody at db:5432")
+    lifespans.faults["raises"] = ConnectionRefusedError("nobody at db:5432")
     refused = await processor.run(event(), thread_id="t", lease=Lease())
-    lifespans.refuses_now = None
-    lifespans.waits = True
+    lifespans.faults["waits"] = True
     late = await processor.run(event(), thread_id="t", lease=Lease())
     await registry.close(limit_s=0.01)
 
@@ -492,7 +492,8 @@ async def test_closing_does_not_wait_for_what_is_being_opened() -> None:
 
     assert not opening.done()
     opening.cancel()
-    assert (await asyncio.gather(opening, return_exceptions=True)) != [None]
+    with pytest.raises(asyncio.CancelledError):
+        await opening
 
 
 def needs(model: str, temperature: float) -> object:

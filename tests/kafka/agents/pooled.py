@@ -37,8 +37,8 @@ async def lifespan() -> AsyncIterator[asyncio.Queue[int]]:
         beat.cancel()
 
 
-async def make_graph(lifespan: asyncio.Queue[int]) -> StateGraph:
-    async def work(_: State) -> State:
+async def make_graph(lifespan: asyncio.Queue[int]) -> StateGraph[State, None, State, State]:
+    async def work(state: State) -> State:
         # More runs than connections: those that wait do so on the loop of the pool.
         connection = await lifespan.get()
         try:
@@ -46,7 +46,7 @@ async def make_graph(lifespan: asyncio.Queue[int]) -> StateGraph:
             await asyncio.sleep(0.01)
         finally:
             lifespan.put_nowait(connection)
-        return {"connection": connection}
+        return {"name": state["name"], "connection": connection}
 
     tell("made")
     graph = StateGraph(State)
