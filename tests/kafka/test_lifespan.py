@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
@@ -14,7 +13,6 @@ AGENTS = Path(__file__).parent / "agents"
 EVENTS = 20
 
 
-@pytest.mark.invariant("P12")
 def test_a_lifespan_is_opened_once_a_worker_on_its_own_loop_and_closed_at_the_drain(
     make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:

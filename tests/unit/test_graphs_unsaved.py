@@ -93,7 +93,6 @@ async def attempt(graph: Any, checkpoints: Checkpoints) -> RunEnd:  # noqa: ANN4
     return await processor.run(event, thread_id=f"{EVENT_ID}/0/0", lease=Lease())
 
 
-@pytest.mark.invariant("P4")
 @pytest.mark.parametrize(
     "build",
     [compiled_in, called_in_an_async_node, called_in_a_sync_node, with_a_subgraph_of_its_own],
