@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
