@@ -81,6 +81,14 @@ CASES = {
             "REDRIVE_GRAPHS": '{"*": {"target": "fates:builder", "lifespan": "pooled:refuses"}}'
         },
     ),
+    "a graph's lifespan blocks for ever": Case(
+        ("'*', its lifespan, pooled:blocks was not open within 1 s", "worker.open_timeout"),
+        (),
+        environ={
+            "REDRIVE_GRAPHS": '{"*": {"target": "fates:builder", "lifespan": "pooled:blocks"}}',
+            "REDRIVE_WORKER__OPEN_TIMEOUT": "1s",
+        },
+    ),
     "a graph has settings and no target": Case(
         ("graphs.research.target is missing", "langgraph.json"),
         (),

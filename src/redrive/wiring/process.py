@@ -16,7 +16,7 @@ import structlog
 
 from redrive.consumer.parent import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
-from redrive.errors import FencedError, KafkaLostError, StuckNodeError
+from redrive.errors import FencedError, KafkaLostError, SettingsError, StuckNodeError
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads
@@ -28,6 +28,7 @@ __all__ = ["run_worker"]
 log = structlog.get_logger("redrive.worker")
 
 _STOPPED_AT_ONCE = 130
+_REFUSED = 2
 _NODE_THREAD = "redrive-node"
 # Of a process that cannot end the usual way; else the command line chooses.
 _EXIT_CODES: Mapping[type, int] = {
@@ -130,6 +131,10 @@ def _leave_stuck_nodes(
         log.warning(
             "worker.nodes_left_behind", threads=stuck, tasks=deaf, error=error and str(error)
         )
+        if isinstance(error, SettingsError):
+            # A start that is refused says so, although what it waits for cannot be ended.
+            sys.stderr.writelines(f"redrive: {line}\n" for line in str(error).splitlines())
+            _end_now(_REFUSED)
         _end_now(_EXIT_CODES.get(type(error), 1))
 
 

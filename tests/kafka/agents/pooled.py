@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -53,6 +54,12 @@ async def make_graph(lifespan: asyncio.Queue[int]) -> StateGraph[State, None, St
     graph.add_node("work", work)
     graph.add_edge(START, "work")
     return graph
+
+
+@contextmanager
+def blocks() -> Iterator[None]:
+    threading.Event().wait()
+    yield
 
 
 @asynccontextmanager
