@@ -35,3 +35,22 @@ def test_a_lifespan_is_opened_once_a_worker_on_its_own_loop_and_closed_at_the_dr
     lines = [line.split() for line in told.read_text().splitlines()]
     assert [what for what, *_ in lines] == ["opened", "made", *["ran"] * EVENTS, "closed"]
     assert {(process, loop) for _, process, loop in lines} == {(str(pid), lines[0][2])}
+
+
+def test_a_lifespan_that_never_closes_does_not_hold_the_stop_beyond_its_grace(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    shutil.copy(AGENTS / "pooled.py", tmp_path)
+    stage = make_stage(
+        REDRIVE_GRAPHS='{"*": {"target": "fates:builder", "lifespan": "pooled:never_closes"}}',
+        REDRIVE_WORKER__GRACE="2s",
+    )
+
+    with stage.worker().running() as worker:
+        worker.wait_for("worker.ready")
+        code = worker.stop()
+
+        (told,) = worker.events("graph.not_closed")
+    assert code == 0
+    assert told["what"] == "graph '*', its lifespan, pooled:never_closes"
+    assert "not within" in str(told["error"])

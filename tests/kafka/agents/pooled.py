@@ -62,6 +62,12 @@ def blocks() -> Iterator[None]:
     yield
 
 
+@contextmanager
+def never_closes() -> Iterator[None]:
+    yield
+    threading.Event().wait()
+
+
 @asynccontextmanager
 async def refuses() -> AsyncIterator[None]:
     raise ConnectionRefusedError("nobody at db:5432")
