@@ -460,6 +460,44 @@ async def test_a_lifespan_that_was_lost_is_opened_again(lifespans: ModuleType) -
     ]
 
 
+async def test_a_graph_whose_lifespan_was_lost_is_made_anew_and_what_it_held_is_closed(
+    lifespans: ModuleType,
+) -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def make_graph(lifespan: int) -> AsyncIterator[object]:
+        told.append(f"opened with {lifespan}")
+        yield saying(f"made with {lifespan}")
+        told.append(f"closed with {lifespan}")
+
+    async with GraphRegistry({"work": with_lifespan(make_graph, "lost")}) as registry:
+        first = await said(registry)
+        with capture_logs() as logs:
+            lifespans.breaks.set()
+            while not logs:  # noqa: ASYNC110 - a log line cannot be awaited
+                await asyncio.sleep(0)
+        second = await said(registry)
+
+    assert (first, second) == ("made with 1", "made with 2")
+    assert told == ["opened with 1", "closed with 1", "opened with 2", "closed with 2"]
+
+
+async def test_all_lifespans_are_closed_although_one_never_is() -> None:
+    names = ("lifespan", "never_closes", "other")
+    registry = GraphRegistry({name: with_lifespan(saying(name), name) for name in names})
+    await registry.open()
+    module = import_module("lifespans")
+
+    with capture_logs() as logs:
+        await registry.close(limit_s=0.02)
+
+    assert module.told == ["opened", "other opened", "other closed", "closed"]
+    assert [told["what"] for told in logs] == [
+        "graph 'never_closes', its lifespan, lifespans:never_closes"
+    ]
+
+
 async def test_what_cannot_be_opened_again_fails_the_run_as_its_cause_does(
     lifespans: ModuleType,
 ) -> None:

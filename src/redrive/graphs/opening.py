@@ -109,6 +109,19 @@ class Registered:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A graph, and what is held for it: by itself, and with others."""
+
+    graph: LoadedGraph
+    own: Held[Any] | None
+    shared: tuple[Held[Any], ...]
+
+    @property
+    def lost(self) -> bool:
+        return any(held.lost for held in (self.own, *self.shared) if held is not None)
+
+
 class OpenGraphs:
     """What of the graphs is open on one event loop."""
 
@@ -116,12 +129,12 @@ class OpenGraphs:
         self._opening = asyncio.Lock()
         self._held: list[Held[Any]] = []
         self._shared: dict[object, tuple[Held[Any], object]] = {}
-        self._loaded: dict[str, tuple[LoadedGraph, tuple[Held[Any], ...]]] = {}
+        self._graphs: dict[str, _Opened] = {}
 
     def get(self, name: str) -> LoadedGraph | None:
         """Return the graph of this id, if it is open."""
-        found = self._loaded.get(name)
-        return None if found is None or any(held.lost for held in found[1]) else found[0]
+        found = self._graphs.get(name)
+        return None if found is None or found.lost else found.graph
 
     async def open(self, graph: Registered, *, limit_s: float | None) -> LoadedGraph:
         """Return the graph, opened if it was not, or if something of it was lost since.
@@ -131,36 +144,33 @@ class OpenGraphs:
         """
         async with self._opening:
             loaded = self.get(graph.id)
-            if loaded is None:
-                loaded, parts = await self._open(graph, limit_s)
-                self._loaded[graph.id] = (loaded, parts)
-            return loaded
+            if loaded is not None:
+                return loaded
+            await self._forget(graph.id)
+            opened = self._graphs[graph.id] = await self._open(graph, limit_s)
+            return opened.graph
 
-    async def _open(
-        self, graph: Registered, limit_s: float | None
-    ) -> tuple[LoadedGraph, tuple[Held[Any], ...]]:
-        parts: list[Held[Any]] = []
+    async def _open(self, graph: Registered, limit_s: float | None) -> _Opened:
+        shared: list[Held[Any]] = []
         value: object = None
         if graph.lifespan is not None:
             factory = graph.lifespan
+            what = f"{factory.what}, {factory.target}"
             held, value = await self._share(
-                f"{factory.what}, {factory.target}",
-                factory.function,
-                partial(called, factory),
-                limit_s,
+                what, factory.function, partial(called, factory), limit_s
             )
-            parts.append(held)
+            shared.append(held)
         if isinstance(graph.store, StoreSource):
-            held, store = await self._share(
-                f"the store {graph.store.path}", graph.store, graph.store.opened, limit_s
-            )
-            parts.append(held)
+            what = f"the store {graph.store.path}"
+            held, store = await self._share(what, graph.store, graph.store.opened, limit_s)
+            shared.append(held)
             graph = replace(graph, store=store)
         if graph.loaded is not None:
-            return graph.load(graph.loaded.compiled, lifespan=value), tuple(parts)
+            loaded = graph.load(graph.loaded.compiled, lifespan=value)
+            return _Opened(loaded, None, tuple(shared))
         what = f"graph {graph.id!r}, {graph.maker.target}"
-        made, compiled = await self._hold(what, partial(graph.maker.make, lifespan=value), limit_s)
-        return graph.load(compiled, lifespan=value), (*parts, made)
+        own, compiled = await self._hold(what, partial(graph.maker.make, lifespan=value), limit_s)
+        return _Opened(graph.load(compiled, lifespan=value), own, tuple(shared))
 
     async def _share(
         self,
@@ -185,14 +195,23 @@ class OpenGraphs:
         self._held.append(held)
         return held, value
 
+    async def _forget(self, name: str) -> None:
+        """Close what a graph that lost a part of it had for itself."""
+        found = self._graphs.pop(name, None)
+        if found is not None and found.own is not None:
+            await found.own.close(limit_s=_LEAST_S)
+        own = None if found is None else found.own
+        self._held = [held for held in self._held if held is not own and not held.lost]
+
     async def close(self, *, limit_s: float) -> None:
-        """Close everything, the latest first, within so many seconds together.
+        """Close everything, the latest first, within so many seconds and a moment.
 
         What is just being opened is not waited for: it is closed when its loop ends.
         """
         deadline = SYSTEM.monotonic() + limit_s
-        self._loaded.clear()
+        self._graphs.clear()
         self._shared.clear()
-        while self._held:
-            left_s = deadline - SYSTEM.monotonic()
-            await self._held.pop().close(limit_s=max(left_s, _LEAST_S))
+        while self._held and (left_s := deadline - SYSTEM.monotonic()) > 0:
+            await self._held.pop().close(limit_s=left_s)
+        rest, self._held = self._held, []
+        await asyncio.gather(*(held.close(limit_s=_LEAST_S) for held in rest))
