@@ -63,6 +63,21 @@ async def refuses():
     yield
 
 @asynccontextmanager
+async def refuses_in_a_group():
+    async def connect():
+        raise ConnectionRefusedError("nobody at mcp:80")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connect())
+        await asyncio.Event().wait()
+        yield
+
+@asynccontextmanager
+async def cancels_itself():
+    asyncio.current_task().cancel()
+    await asyncio.Event().wait()
+    yield
+
+@asynccontextmanager
 async def hangs():
     await asyncio.Event().wait()
     yield
@@ -413,6 +428,20 @@ async def test_a_lifespan_that_cannot_open_refuses_the_start(lifespans: ModuleTy
 
     assert lifespans.told == ["opened", "closed"]
     assert registry.unopened == ("a", "b")
+
+
+@rows(
+    ("name", "says"),
+    [
+        ("refuses_in_a_group", "raised when it was called .ConnectionRefusedError: nobody at mcp"),
+        ("cancels_itself", "lifespans:cancels_itself was cancelled by itself while it was opened"),
+    ],
+)
+def test_why_a_lifespan_did_not_open_is_said(name: str, says: str) -> None:
+    registry = GraphRegistry({"work": with_lifespan(saying("a"), name)})
+
+    with pytest.raises(SettingsError, match=says):
+        asyncio.run(registry.open())
 
 
 async def test_a_lifespan_that_does_not_open_in_time_refuses_the_start() -> None:

@@ -73,6 +73,8 @@ class Held(Generic[T]):
                 f"{self._what} was not open within {limit_s:g} s: see what it waits for, or give "
                 "it more time with worker.open_timeout"
             ) from TimeoutError()
+        if task.cancelled():
+            raise SettingsError(f"{self._what} was cancelled by itself while it was opened: fix it")
         if not ready.done():
             await task
         self._is_open = True

@@ -174,6 +174,8 @@ def _attribute(module: object, attribute: str, what: str, target: str) -> object
 
 
 def first_line(error: BaseException) -> str:
-    """Return the error's class and the first line of its message."""
+    """Return the error's class and the first line of its message; of a group, those inside."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(first_line, error.exceptions)))
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
