@@ -23,4 +23,5 @@ def test_a_default_is_written_as_it_may_be_given() -> None:
     )
     assert "| `worker.buffer` | `REDRIVE_WORKER__BUFFER` | `64MiB` |" in page
     assert "| `retry.max_delay` | `REDRIVE_RETRY__MAX_DELAY` | `1m` |" in page
-    assert "| `graphs.ID.target` | `REDRIVE_GRAPHS__ID__TARGET` | required |" in page
+    assert "| `graphs.ID.target` | `REDRIVE_GRAPHS__ID__TARGET` | none |" in page
+    assert "| `kind` | required |" in page

@@ -74,6 +74,26 @@ CASES = {
         ("'research'", "raises:builder raised", "RuntimeError: no key for the model"),
         ("--graph", "research=raises:builder"),
     ),
+    "a graph's lifespan does not open": Case(
+        ("'*', its lifespan: pooled:refuses raised", "ConnectionRefusedError: nobody at db:5432"),
+        (),
+        environ={
+            "REDRIVE_GRAPHS": '{"*": {"target": "fates:builder", "lifespan": "pooled:refuses"}}'
+        },
+    ),
+    "a graph's lifespan blocks for ever": Case(
+        ("'*', its lifespan, pooled:blocks was not open within 1 s", "worker.open_timeout"),
+        (),
+        environ={
+            "REDRIVE_GRAPHS": '{"*": {"target": "fates:builder", "lifespan": "pooled:blocks"}}',
+            "REDRIVE_WORKER__OPEN_TIMEOUT": "1s",
+        },
+    ),
+    "a graph has settings and no target": Case(
+        ("graphs.research.target is missing", "langgraph.json"),
+        (),
+        environ={"REDRIVE_GRAPHS__RESEARCH__RECURSION_LIMIT": "7"},
+    ),
     "no graph is registered": Case(("no graph is registered", "--graph"), ()),
     "no broker answers": Case(
         (f"no Kafka broker at {CLOSED} answered within 2s", "kafka.bootstrap_servers"),
@@ -116,7 +136,8 @@ ALL = {**CASES, **TWO_LINES}
 def ended(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     """All workers, started together: most of their time is imports."""
     folder = tmp_path_factory.mktemp("refusals")
-    shutil.copy(AGENTS / "fates.py", folder)
+    for agents in ("fates.py", "pooled.py"):
+        shutil.copy(AGENTS / agents, folder)
     (folder / "raises.py").write_text('raise RuntimeError("no key for the model")\n')
     (folder / "unknown_key.toml").write_text("[worker]\nin_flite = 3\n")
     (folder / "bad_duration.toml").write_text('[worker]\ngrace = "soon"\n')

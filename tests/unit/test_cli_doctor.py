@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from redrive.cli import checks
 from redrive.cli.app import app
 from redrive.cli.broker_findings import judge_backlog, judge_clock, judge_delays
 from redrive.cli.exits import ExitCode
+from redrive.cli.findings import NoBroker
 from redrive.consumer.policy import Policy
+from redrive.graphs import GraphSettings
 from redrive.redriving.backlog import Backlog
 from redrive.retry import RetryConfig
+from redrive.settings import Settings
 
 GRAPH = """
 from typing import TypedDict
@@ -273,6 +277,87 @@ def test_graphs_of_a_langgraph_json_are_looked_at(module: str, tmp_path: Path) -
 
     assert result.exit_code == 0
     assert "up to 12 calls" in result.stdout
+
+
+OPENING = """
+from contextlib import asynccontextmanager
+
+told = []
+
+@asynccontextmanager
+async def opening():
+    told.append("opened")
+    yield stacked
+    told.append("closed")
+
+@asynccontextmanager
+async def refusing():
+    raise OSError("nobody is there")
+    yield
+"""
+
+
+def test_offline_nothing_is_opened(module: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{module}.py").open("a") as file:
+        file.write(OPENING)
+
+    result = doctor("--graph", f"report={module}:opening")
+
+    assert result.exit_code == 0
+    assert "skipped  graphs: graph 'report': what it opens on the event loop was left alone" in (
+        result.stdout
+    )
+    assert sys.modules[module].told == []
+
+
+def test_online_what_graphs_open_is_opened_looked_at_and_closed(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / f"{module}.py").open("a") as file:
+        file.write(OPENING)
+    monkeypatch.setattr(checks, "look_at_broker", lambda _: NoBroker())
+    settings = Settings(
+        graphs={
+            "report": GraphSettings(target=f"{module}:opening"),
+            "refused": GraphSettings(target=f"{module}:refusing"),
+        }
+    )
+
+    examined = checks.examine(settings, None, offline=False)
+
+    assert [graph.id for graph in examined.graphs] == ["report"]
+    assert set(examined.graphs[0].compiled.nodes) > {"__start__"}
+    assert ["nobody is there" in str(error) for error in examined.refused] == [True]
+    assert examined.unopened == ()
+    assert sys.modules[module].told == ["opened", "closed"]
+
+
+def test_what_a_langgraph_json_says_in_vain_is_a_warning(module: str, tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text(
+        json.dumps(
+            {"graphs": {"report": f"./{module}.py:calm"}, "checkpointer": {"ttl": {}}, "grafs": {}}
+        )
+    )
+
+    result = doctor("--langgraph-json", "langgraph.json")
+
+    assert result.exit_code == 0
+    assert "warning  graphs: langgraph.json, checkpointer.ttl is not honoured" in result.stdout
+    assert "checkpoints.ttl says how long" in result.stdout
+    assert "warning  graphs: langgraph.json, grafs is not honoured" in result.stdout
+
+
+def test_a_graph_of_a_langgraph_json_has_the_limit_of_a_flag(module: str, tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text(
+        json.dumps({"graphs": {"report": f"./{module}.py:calm"}})
+    )
+
+    good = doctor("--langgraph-json", "langgraph.json", "--recursion-limit", "report=500")
+    bad = doctor("--langgraph-json", "langgraph.json", "--recursion-limit", "other=500")
+
+    assert good.exit_code == 0
+    assert bad.exit_code == ExitCode.ENDED_BADLY
+    assert "graphs.other.target is missing" in bad.stdout
 
 
 def test_a_langgraph_json_that_is_not_there_is_a_finding() -> None:

@@ -207,7 +207,10 @@ def test_what_kubernetes_and_our_own_tools_set_is_no_unknown_key(name: str) -> N
             "[checkpoints]\nfrobnicate = 1",
             "unknown key checkpoints.frobnicate in redrive.toml: known in checkpoints: url, ttl",
         ),
-        ("[graphs.r]", "graphs.r.target is missing: graphs.r is set in redrive.toml without it"),
+        (
+            "[[retry.rules]]",
+            "retry.rules.1.kind is missing: retry.rules.1 is set in redrive.toml without it",
+        ),
         ("kafka = 3", "kafka in redrive.toml must be a table"),
         (
             '[kafka]\nsession_timeout = "soon"',

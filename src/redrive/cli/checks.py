@@ -6,6 +6,7 @@ line in `CHECKS`.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
@@ -18,13 +19,13 @@ from redrive.dead_letter.spool_count import SpoolCount
 from redrive.errors import SettingsError
 from redrive.graphs.checkpoint_file import look_at
 from redrive.graphs.import_paths import import_function
-from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
+from redrive.graphs.langgraph_json import Note, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
 from redrive.graphs.stacking import stacked_retries
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
-from redrive.wiring.graphs import policy_of
+from redrive.wiring.graphs import graph_sources, policy_of
 
 __all__ = ["CHECKS", "examine"]
 
@@ -37,31 +38,58 @@ def examine(settings: Settings, langgraph_json: Path | None, *, offline: bool) -
     Args:
         settings: The worker's.
         langgraph_json: A file with further graphs.
-        offline: Leave the broker out.
+        offline: Leave the broker out, and what graphs open when a worker starts.
     """
-    sources: dict[str, GraphSource | FileGraph] = {}
+    given: Mapping[str, GraphSource] = {}
+    notes: tuple[Note, ...] = ()
     graphs: list[LoadedGraph] = []
     refused: list[SettingsError] = []
-    try:
-        sources |= {} if langgraph_json is None else read_langgraph_json(langgraph_json)
-    except SettingsError as error:
-        refused.append(error)
-    sources |= settings.graphs
-    for name, source in sources.items():
+    unopened: list[str] = []
+    # What a module prints when it is imported is no finding.
+    with redirect_stdout(sys.stderr):
         try:
-            # What a module prints when it is imported is no finding.
-            with redirect_stdout(sys.stderr):
-                graphs += GraphRegistry({name: source}).graphs
+            if langgraph_json is not None:
+                file = read_langgraph_json(langgraph_json).apply()
+                given, notes = file.graphs, file.notes
         except SettingsError as error:
             refused.append(error)
+        for name, source in graph_sources(settings, given).items():
+            try:
+                registry = GraphRegistry({name: source})
+                if not offline:
+                    graphs += asyncio.run(_opened(registry, settings))
+                    continue
+                graphs += registry.graphs
+                unopened += registry.unopened
+            except SettingsError as error:
+                refused.append(error)
     broker = NoBroker() if offline else look_at_broker(settings)
-    return Examined(settings, tuple(graphs), tuple(refused), broker)
+    return Examined(
+        settings, tuple(graphs), tuple(refused), broker, notes=notes, unopened=tuple(unopened)
+    )
+
+
+async def _opened(registry: GraphRegistry, settings: Settings) -> tuple[LoadedGraph, ...]:
+    """Open what the graphs open, as a worker does, and close it again."""
+    await registry.open(limit_s=settings.worker.open_timeout.total_seconds())
+    try:
+        return registry.graphs
+    finally:
+        await registry.close()
 
 
 def _graphs(examined: Examined) -> Iterator[Finding]:
     for error in examined.refused:
         yield Finding(Level.ERROR, str(error), _NO_START)
-    if not examined.graphs and not examined.refused:
+    for note in examined.notes:
+        yield Finding(
+            Level.WARNING, f"langgraph.json, {note.key} is not honoured as it is written", note.why
+        )
+    for name in examined.unopened:
+        yield Finding(
+            Level.SKIPPED, f"graph {name!r}: what it opens on the event loop was left alone"
+        )
+    if not (examined.graphs or examined.refused or examined.unopened):
         yield Finding(
             Level.ERROR,
             "no graph is registered",

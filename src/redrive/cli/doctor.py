@@ -17,8 +17,9 @@ from redrive.cli.options import (
     Graph,
     Json,
     LanggraphJson,
+    RecursionLimit,
+    graph_settings,
     start,
-    targets,
 )
 from redrive.cli.output import print_json
 from redrive.errors import SettingsError
@@ -37,6 +38,7 @@ def doctor(
     context: typer.Context,
     graph: Graph = None,
     langgraph_json: LanggraphJson = None,
+    recursion_limit: RecursionLimit = None,
     as_json: Json = False,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the broker out.")] = False,
     bootstrap_servers: BootstrapServers = None,
@@ -46,12 +48,13 @@ def doctor(
 
     Changes nothing. Ends with 1 when there is an error, and with 0 when there are warnings only. A
     broker is waited for 5 seconds. Retries of clients are found by looking at the code: a hint, in
-    both directions.
+    both directions. Lifespans and async factories are opened and closed again; with --offline they
+    are left alone.
     """
     if context.invoked_subcommand is not None:
         return
     flags = {
-        "graphs": targets(graph) if graph else None,
+        "graphs": graph_settings(graph, recursion_limit),
         "kafka.bootstrap_servers": bootstrap_servers,
     }
     findings = _examined(config, flags, langgraph_json, offline=offline)

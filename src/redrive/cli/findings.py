@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.errors import KafkaUnavailableError, SettingsError
+from redrive.graphs.langgraph_json import Note
 from redrive.graphs.registry import LoadedGraph
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
@@ -68,12 +69,23 @@ class NoBroker:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What checks look at; `refused` holds why graphs could not be loaded."""
+    """What checks look at.
+
+    Attributes:
+        settings: The worker's.
+        graphs: Those that were loaded.
+        refused: Why others could not be.
+        broker: Who answered.
+        notes: What a `langgraph.json` says that is not honoured.
+        unopened: The ids of graphs of which something was not opened.
+    """
 
     settings: Settings
     graphs: tuple[LoadedGraph, ...]
     refused: tuple[SettingsError, ...]
     broker: Broker | NoBroker
+    notes: tuple[Note, ...] = ()
+    unopened: tuple[str, ...] = ()
 
 
 Check = Callable[[Examined], Iterator[Finding]]

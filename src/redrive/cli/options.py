@@ -19,8 +19,9 @@ __all__ = [
     "Graph",
     "Json",
     "LanggraphJson",
+    "RecursionLimit",
+    "graph_settings",
     "start",
-    "targets",
 ]
 
 Config = Annotated[
@@ -40,6 +41,13 @@ Graph = Annotated[
 LanggraphJson = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
+]
+RecursionLimit = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID=N",
+        help="Supersteps a run of this graph may take, unless the graph sets a limit. Repeat.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -78,14 +86,32 @@ def start(
     return load_settings(config, {key: value for key, value in flags.items() if value is not None})
 
 
-def targets(graphs: list[str]) -> dict[str, dict[str, str]]:
-    """Return the settings `graphs` that the values of `--graph` stand for."""
-    found: dict[str, dict[str, str]] = {}
-    for text in graphs:
-        name, equals, target = text.partition("=")
-        if not (name and equals and target):
-            raise typer.BadParameter(f"{text!r} is not ID=module:attribute", param_hint="--graph")
+def graph_settings(
+    graphs: list[str] | None, recursion_limits: list[str] | None
+) -> dict[str, dict[str, object]] | None:
+    """Return the settings `graphs` that `--graph` and `--recursion-limit` stand for.
+
+    None where neither was given.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for name, target in _pairs(graphs or [], "--graph", "ID=module:attribute"):
+        found.setdefault(name, {})["target"] = target
+    for name, limit in _pairs(recursion_limits or [], "--recursion-limit", "ID=N"):
+        if not limit.isdecimal() or not int(limit):
+            raise typer.BadParameter(
+                f"{limit!r} is not a number from 1 on", param_hint="--recursion-limit"
+            )
+        found.setdefault(name, {})["recursion_limit"] = int(limit)
+    return found or None
+
+
+def _pairs(texts: list[str], flag: str, form: str) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{text!r} is not {form}", param_hint=flag)
         if name in found:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--graph")
-        found[name] = {"target": target}
-    return found
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint=flag)
+        found[name] = value
+    return list(found.items())

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import needs_extra
-from redrive.cli.options import BootstrapServers, Config, Graph, LanggraphJson, start, targets
+from redrive.cli.options import (
+    BootstrapServers,
+    Config,
+    Graph,
+    LanggraphJson,
+    RecursionLimit,
+    graph_settings,
+    start,
+)
 
 __all__ = ["worker"]
 
@@ -33,6 +41,7 @@ class _Delivery(StrEnum):
 def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     graph: Graph = None,
     langgraph_json: LanggraphJson = None,
+    recursion_limit: RecursionLimit = None,
     bootstrap_servers: BootstrapServers = None,
     worker_id: Annotated[
         str | None,
@@ -62,13 +71,12 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
         "kafka.bootstrap_servers": bootstrap_servers,
         "worker.id": worker_id,
         "worker.in_flight": in_flight,
-        "worker.delivery": None if delivery is None else delivery.value,
+        "worker.delivery": delivery and delivery.value,
         "worker.processes": processes,
         "metrics.port": metrics_port,
-        "graphs": targets(graph) if graph else None,
+        "graphs": graph_settings(graph, recursion_limit),
     }
-    log_json = None if log_format is None else log_format is _LogFormat.JSON
-    level = log_level.upper()
+    log_json, level = _is_json(log_format), log_level.upper()
     settings = start(config, flags, log_json=log_json, log_level=level)
     if settings.worker.processes:
         from redrive.cli.parent import supervise  # noqa: PLC0415 - keeps `--help` fast
@@ -80,3 +88,7 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     with needs_extra("langgraph", extra="worker"):
         from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
     raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json, parent=parent))
+
+
+def _is_json(log_format: _LogFormat | None) -> bool | None:
+    return None if log_format is None else log_format is _LogFormat.JSON

@@ -40,6 +40,12 @@ class WorkerSettings(BaseModel):
     grace: Duration = Field(
         timedelta(seconds=25), description="How long a worker that is told to stop may take."
     )
+    open_timeout: Duration = Field(
+        timedelta(minutes=2),
+        ge=timedelta(seconds=1),
+        description="How long a lifespan, an async factory or a store of a graph may take to open "
+        "before the worker gives up its start.",
+    )
     loop_timeout: Duration = Field(
         timedelta(minutes=5),
         ge=timedelta(seconds=1),

@@ -13,6 +13,7 @@ from redrive.errors import MissingExtraError
 from redrive.graphs.current import remaining_time
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
+from redrive.graphs.lifespan import lifespan_value
 from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, RunEnd
 from redrive.graphs.timeouts import Limits
@@ -45,6 +46,7 @@ __all__ = [
     "RunEnd",
     "TimeoutSettings",
     "WorkflowProcessor",
+    "lifespan_value",
     "remaining_time",
     "retry_policy",
 ]

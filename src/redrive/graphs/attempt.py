@@ -13,6 +13,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
+from langgraph.errors import GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
 
@@ -24,6 +25,7 @@ from redrive.graphs.leftover import Leftover
 from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
+from redrive.graphs.recursion import name_setting
 from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.run_config import json_copy, run_given
@@ -118,9 +120,14 @@ class Attempt:
         config = config if self.witness is None else self.witness.sees(config)
         stops = None if self.saver is not None else _Stops.watch(self.graph)
         config = config if stops is None else with_callback(config, stops)
-        state = await self.graph.ainvoke(
-            given, config, context=beside.context, durability=durability, control=control
-        )
+        try:
+            state = await self.graph.ainvoke(
+                given, config, context=beside.context, durability=durability, control=control
+            )
+        except GraphRecursionError as error:
+            loaded = self.loaded
+            name_setting(error, loaded.compiled, graph=loaded.id, limit=loaded.recursion_limit)
+            raise
         asks = isinstance(state, dict) and _INTERRUPT in state
         if self.saver is None:
             stopped = asks or (stops is not None and stops.seen)

@@ -40,7 +40,16 @@ class GraphSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target: str = Field(description="The graph's import path, as package.module:attribute.")
+    target: str | None = Field(
+        None,
+        description="The graph's import path, as package.module:attribute. Only a graph of the "
+        "same id in a langgraph.json, or given in Python, needs none.",
+    )
+    lifespan: str | None = Field(
+        None,
+        description="Import path of an async context manager, opened once by each worker before "
+        "it is ready, and closed when it has drained: pools, clients, sessions.",
+    )
     input: str | None = Field(
         None, description="Import path of event -> graph input; default: payload.data goes in."
     )
@@ -65,7 +74,12 @@ class GraphSettings(BaseModel):
         description="Parallel nodes beside one that failed: they end first, within the attempt's "
         "limits, and are not run again; or they are cancelled, and run again.",
     )
-    recursion_limit: int = Field(100, ge=1, description="Supersteps a run may take.")
+    recursion_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Supersteps a run may take, where the graph does not set a limit itself; "
+        "default: 100.",
+    )
     retry: GraphRetrySettings = Field(
         default_factory=GraphRetrySettings, description="Retries of this graph alone."
     )

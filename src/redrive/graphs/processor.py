@@ -17,7 +17,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import NodeExitError, UnknownWorkflowError
+from redrive.errors import NodeExitError, SettingsError, UnknownWorkflowError
 from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
@@ -26,6 +26,7 @@ from redrive.graphs.contained import EXITS
 from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import WRITES_KEY, GuardedSaver
 from redrive.graphs.lease import Lease
+from redrive.graphs.lifespan import LIFESPAN
 from redrive.graphs.loading import copy_of
 from redrive.graphs.node_threads import WORK_IN_THREADS
 from redrive.graphs.progress import Progress, watched
@@ -36,6 +37,7 @@ from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_nodes import TASKS, Tasks
 from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
@@ -52,6 +54,9 @@ log = structlog.get_logger(__name__)
 
 class WorkflowProcessor:
     """Runs workflow events through their graphs, in a worker or on its own.
+
+    What graphs open on the event loop is opened by the first event that needs it, and closed by
+    whoever opened the registry: `async with registry:` around the processor.
 
     Args:
         graphs: A registry, or what one is made of.
@@ -83,6 +88,7 @@ class WorkflowProcessor:
         self._worker = worker
         self._follow = follow
         self._classifier = classifier
+        let_unsaved_subgraphs_run()
 
     @property
     def drainable(self) -> bool:
@@ -160,6 +166,7 @@ class WorkflowProcessor:
         ends_at = limits.ends_at(self._clock.monotonic())
         current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
         try:
+            await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(told, lease, generation, progress)
             attempt.redriven = redriven
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
@@ -210,8 +217,9 @@ class WorkflowProcessor:
         """
         told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
+            await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(told, lease, generation, Progress())
-        except UnknownWorkflowError:
+        except (UnknownWorkflowError, SettingsError):
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
         following = end.position.next if end.position else ()
@@ -223,6 +231,7 @@ class WorkflowProcessor:
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
         TASKS.set(attempt.tasks)
+        LIFESPAN.set(attempt.loaded.lifespan)
         try:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:

@@ -20,14 +20,18 @@ from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
-from redrive.graphs.langgraph_json import FileGraph
 from redrive.graphs.registry import GraphSource
 from redrive.kafka.group_session import within_session
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
-from redrive.wiring.graphs import policies, registry_of, warn_of_stacked_retries
+from redrive.wiring.graphs import (
+    policies,
+    registry_of,
+    warn_of_limits,
+    warn_of_stacked_retries,
+)
 from redrive.wiring.notifying import Telling
 from redrive.wiring.outside import Outside
 from redrive.wiring.parts import build_worker
@@ -37,6 +41,7 @@ __all__ = ["LangGraphKafkaConsumer"]
 log = structlog.get_logger("redrive.worker")
 
 _TELL_S = 2.0
+_CLOSE_S = 1.0
 # Leaving the group takes so long at worst; a parent waits longer than that.
 _BEYOND_GRACE_S = 6.0
 
@@ -50,7 +55,7 @@ class LangGraphKafkaConsumer:
     Args:
         settings: All settings; those of `graphs` are taken besides the graphs given here.
         graphs: Graphs by workflow id: a StateGraph, a compiled graph, a factory, an import path;
-            or a registry.
+            or a registry, which the worker opens and closes.
         on_dead_letter: A function of yours that is called with each letter that is stored, on a
             thread of its own: it can neither delay nor end the worker. Before `notify.hook`.
         clock: Where time comes from.
@@ -62,7 +67,7 @@ class LangGraphKafkaConsumer:
     def __init__(
         self,
         settings: Settings,
-        graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None = None,
+        graphs: GraphRegistry | Mapping[str, GraphSource] | None = None,
         *,
         on_dead_letter: OnDeadLetter | None = None,
         clock: Clock = SYSTEM,
@@ -90,6 +95,7 @@ class LangGraphKafkaConsumer:
         self._worker: Worker | None = None
         self._processor: WorkflowProcessor | None = None
         self._policy: Callable[[str], Policy] | None = None
+        self._registry: GraphRegistry | None = None
 
     @property
     def endings(self) -> Mapping[Ending, int]:
@@ -97,7 +103,7 @@ class LangGraphKafkaConsumer:
         return {} if self._worker is None else self._worker.endings
 
     async def start(self) -> None:
-        """Load the graphs, verify the topics, join the group.
+        """Load the graphs, verify the topics, open what the graphs need, join the group.
 
         Raises:
             SettingsError: Something that the settings name cannot work.
@@ -108,13 +114,13 @@ class LangGraphKafkaConsumer:
         try:
             await self._start()
         except BaseException:
+            await self._close_graphs()
             self._close_outside()
             raise
 
     async def _start(self) -> None:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
-        warn_of_stacked_retries(registry, settings)
         if self._metrics is not None:
             self._metrics.workflows.know(registry.exact_ids)
         # In a thread: apprise takes a while to load.
@@ -126,6 +132,24 @@ class LangGraphKafkaConsumer:
         _check(report)
         kafka = await asyncio.to_thread(within_session, settings.kafka, clock=self._clock)
         settings = settings.model_copy(update={"kafka": kafka})
+        self._registry = registry
+        await registry.open(limit_s=settings.worker.open_timeout.total_seconds())
+        warn_of_limits(registry)
+        warn_of_stacked_retries(registry, settings)
+        self._worker = self._built(settings, registry, telling, report)
+        if self._outside is not None:
+            self._outside.watch(self._worker)
+        telling.start()
+        self._telling = telling
+        try:
+            await self._worker.start()
+        except BaseException:
+            await telling.end(limit_s=0.0)
+            raise
+
+    def _built(
+        self, settings: Settings, registry: GraphRegistry, telling: Telling, report: TopicReport
+    ) -> Worker:
         checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
         self._processor = WorkflowProcessor(
             registry,
@@ -136,7 +160,7 @@ class LangGraphKafkaConsumer:
             classifier=settings.retry.classifier(self._clock),
         )
         self._policy = policies(registry, settings)
-        self._worker = build_worker(
+        return build_worker(
             settings,
             self._processor,
             checkpoints,
@@ -149,19 +173,17 @@ class LangGraphKafkaConsumer:
             metrics=self._metrics,
             spooled=telling.spooled,
         )
-        if self._outside is not None:
-            self._outside.watch(self._worker)
-        telling.start()
-        self._telling = telling
-        try:
-            await self._worker.start()
-        except BaseException:
-            await telling.end(limit_s=0.0)
-            raise
 
     def _close_outside(self) -> None:
         if self._outside is not None:
             self._outside.close()
+
+    async def _close_graphs(self) -> None:
+        """Close what graphs have opened, within what is left of the grace. [P12]."""
+        if self._registry is None:
+            return
+        grace_s = self._settings.worker.grace.total_seconds()
+        await self._registry.close(limit_s=max(grace_s - self._stopping_s(), _CLOSE_S))
 
     async def wait(self) -> None:
         """Return when the worker has stopped.
@@ -178,6 +200,7 @@ class LangGraphKafkaConsumer:
         finally:
             # Who only waits no longer leaves a worker behind that goes on.
             if self._worker.phase is Phase.STOPPED:
+                await self._close_graphs()
                 if self._telling is not None:
                     await self._telling.end(limit_s=self._left_s())
                 self._close_outside()
@@ -211,9 +234,12 @@ class LangGraphKafkaConsumer:
         """Return how long telling the rest may take: stopping has its time as a whole. [P12]."""
         if self._asked_at is None:
             return _TELL_S
-        used_s = self._clock.monotonic() - self._asked_at
-        left_s = self._settings.worker.grace.total_seconds() + _BEYOND_GRACE_S - used_s
+        grace_s = self._settings.worker.grace.total_seconds()
+        left_s = grace_s + _BEYOND_GRACE_S - self._stopping_s()
         return min(max(left_s, 0.0), _TELL_S)
+
+    def _stopping_s(self) -> float:
+        return 0.0 if self._asked_at is None else self._clock.monotonic() - self._asked_at
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -5,26 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
+from typing import Protocol
 
 import structlog
 
 from redrive.consumer.policy import Policy
 from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.graphs import GraphRegistry
-from redrive.graphs.langgraph_json import FileGraph
-from redrive.graphs.registry import GraphSource, LoadedGraph
+from redrive.graphs.options import GraphSettings
+from redrive.graphs.recursion import own_limit
+from redrive.graphs.registry import Configured, GraphSource
 from redrive.graphs.stacking import stacked_retries
 from redrive.settings import Settings
 
-__all__ = ["policies", "policy_of", "registry_of", "warn_of_stacked_retries"]
+__all__ = [
+    "graph_sources",
+    "policies",
+    "policy_of",
+    "registry_of",
+    "warn_of_limits",
+    "warn_of_stacked_retries",
+]
 
 log = structlog.get_logger("redrive.worker")
 
 _MOST_WORKFLOWS = 1024
 
 
+class Named(Protocol):
+    """A graph, loaded or not."""
+
+    @property
+    def id(self) -> str:
+        """Its workflow's id, or a pattern."""
+
+    @property
+    def settings(self) -> GraphSettings | None:
+        """Its own."""
+
+
 def registry_of(
-    settings: Settings, graphs: GraphRegistry | Mapping[str, GraphSource | FileGraph] | None
+    settings: Settings, graphs: GraphRegistry | Mapping[str, GraphSource] | None
 ) -> GraphRegistry:
     """Load the graphs.
 
@@ -33,14 +54,38 @@ def registry_of(
     """
     if isinstance(graphs, GraphRegistry):
         return graphs
-    # What is named one by one wins over what a langgraph.json brings along.
-    sources: dict[str, GraphSource | FileGraph] = {**(graphs or {}), **settings.graphs}
+    sources = graph_sources(settings, graphs or {})
     if not sources:
         raise SettingsError(
             "no graph is registered: name one with --graph ID=module:attribute, "
             "graphs.<id>.target in redrive.toml, or --langgraph-json FILE"
         )
     return GraphRegistry(sources)
+
+
+def graph_sources(
+    settings: Settings, graphs: Mapping[str, GraphSource]
+) -> Mapping[str, GraphSource]:
+    """Return all graphs: those given, and those of the settings, which win.
+
+    Settings without a target are those of the graph that was given under their id.
+    """
+    sources: dict[str, GraphSource] = {**graphs}
+    for name, own in settings.graphs.items():
+        given = sources.get(name)
+        if own.target is not None or given is None or isinstance(given, GraphSettings | Configured):
+            sources[name] = own
+        else:
+            sources[name] = Configured(given, own)
+    return sources
+
+
+def warn_of_limits(registry: GraphRegistry) -> None:
+    """Log where a graph sets its recursion limit itself, and the setting does not count."""
+    for loaded in registry.graphs:
+        own, asked = own_limit(loaded.compiled), loaded.settings and loaded.settings.recursion_limit
+        if own is not None and asked is not None and own != asked:
+            log.warning("graph.recursion_limit_unused", graph=loaded.id, limit=own, setting=asked)
 
 
 def warn_of_stacked_retries(registry: GraphRegistry, settings: Settings) -> None:
@@ -62,14 +107,14 @@ def policies(registry: GraphRegistry, settings: Settings) -> Callable[[str], Pol
     @lru_cache(_MOST_WORKFLOWS)
     def policy(workflow_id: str) -> Policy:
         try:
-            return policy_of(settings, registry.find(workflow_id))
+            return policy_of(settings, registry.serving(workflow_id))
         except UnknownWorkflowError:
             return policy_of(settings)
 
     return policy
 
 
-def policy_of(settings: Settings, graph: LoadedGraph | None = None) -> Policy:
+def policy_of(settings: Settings, graph: Named | None = None) -> Policy:
     """Return the policy of a graph; without one, what holds for all."""
     own = None if graph is None else graph.settings or settings.graphs.get(graph.id)
     limits = settings.timeouts.of(own)

@@ -16,9 +16,9 @@ import structlog
 
 from redrive.consumer.parent import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
-from redrive.errors import FencedError, KafkaLostError, StuckNodeError
+from redrive.errors import FencedError, KafkaLostError, SettingsError, StuckNodeError
 from redrive.graphs.contained import contain_exits
-from redrive.graphs.langgraph_json import read_langgraph_json
+from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads
 from redrive.settings import Settings
 from redrive.wiring.consumer import LangGraphKafkaConsumer
@@ -28,6 +28,7 @@ __all__ = ["run_worker"]
 log = structlog.get_logger("redrive.worker")
 
 _STOPPED_AT_ONCE = 130
+_REFUSED = 2
 _NODE_THREAD = "redrive-node"
 # Of a process that cannot end the usual way; else the command line chooses.
 _EXIT_CODES: Mapping[type, int] = {
@@ -74,7 +75,7 @@ def run_worker(
 
 
 async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: Handover) -> None:
-    graphs = None if langgraph_json is None else read_langgraph_json(langgraph_json)
+    graphs = None if langgraph_json is None else await asyncio.to_thread(_graphs, langgraph_json)
     loop = asyncio.get_running_loop()
     consumer = LangGraphKafkaConsumer(settings, graphs, parent=parent)
     pipe = parent_pipe()
@@ -107,6 +108,12 @@ async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: H
     await consumer.wait()
 
 
+def _graphs(langgraph_json: Path) -> Mapping[str, FileGraph]:
+    file = read_langgraph_json(langgraph_json).apply()
+    file.log()
+    return file.graphs
+
+
 def _leave_stuck_nodes(
     runner: asyncio.Runner, threads: ThreadPoolExecutor, error: BaseException | None
 ) -> None:
@@ -124,6 +131,10 @@ def _leave_stuck_nodes(
         log.warning(
             "worker.nodes_left_behind", threads=stuck, tasks=deaf, error=error and str(error)
         )
+        if isinstance(error, SettingsError):
+            # A start that is refused says so, although what it waits for cannot be ended.
+            sys.stderr.writelines(f"redrive: {line}\n" for line in str(error).splitlines())
+            _end_now(_REFUSED)
         _end_now(_EXIT_CODES.get(type(error), 1))
 
 
