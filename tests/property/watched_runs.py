@@ -1,0 +1,281 @@
+"""Sees what an attempt executes and what is kept of it, and lets its faults happen."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
+from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
+from tests.property.random_cases import Fault, Kind, Stop
+
+from redrive import PermanentError, TransientError
+from redrive.graphs.processor import DrainControl
+
+__all__ = ["DiedError", "Execution", "Seen", "Watch", "WatchedSaver", "is_stored"]
+
+# Writes that say of a task how it stands, and are not its result.
+_ERROR, _HANDLED = "__error__", "__error_source_node__"
+_CONTROL = frozenset({_ERROR, _HANDLED, "__interrupt__", "__resume__"})
+_LOOK_S = 0.0005
+_MOST_LOOKS = 400
+
+
+class DiedError(Exception):
+    """The process is dead: nothing of it counts any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution of a node or a route, in LangGraph's task, with the tasks around that."""
+
+    place: str
+    task: str
+    around: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is seen of one attempt."""
+
+    stop: Stop | None = None
+    control: DrainControl | None = None
+    executions: list[Execution] = field(default_factory=list)
+    writes: int = 0
+    drained: bool = False
+    dead: bool = False
+    failing: set[str] = field(default_factory=set)
+    """Tasks that fail, or are about to, and those around them."""
+    failed: list[Execution] = field(default_factory=list)
+    at_first_failure: int | None = None
+    others_may_run_again: bool = False
+
+
+class Watch:
+    """Sees each execution and each write, lets faults happen, and notes what must not be."""
+
+    def __init__(
+        self,
+        faults: Collection[Fault] = (),
+        stored: Collection[str] = (),
+        told: Callable[[Execution], None] | None = None,
+    ) -> None:
+        self.stored: set[str] = set(stored)
+        """Tasks whose results are kept."""
+        self.complaints: list[str] = []
+        self.attempts: list[Seen] = []
+        self._faults = list(faults)
+        self._told = told
+        self._visits: Counter[str] = Counter()
+        self._lock = threading.RLock()
+
+    @property
+    def now(self) -> Seen:
+        return self.attempts[-1]
+
+    def begin(self, stop: Stop | None = None) -> Seen:
+        """Let another attempt begin."""
+        self.attempts.append(Seen(stop))
+        return self.now
+
+    def visit(self, place: str) -> None:
+        fault, execution = self._begin(place)
+        if fault is None:
+            return
+        for _ in self._looks(fault, execution):
+            time.sleep(_LOOK_S)
+        raise self._fail(fault, execution)
+
+    async def avisit(self, place: str) -> None:
+        fault, execution = self._begin(place)
+        if fault is None:
+            return
+        for _ in self._looks(fault, execution):
+            await asyncio.sleep(_LOOK_S)
+        raise self._fail(fault, execution)
+
+    def _begin(self, place: str) -> tuple[Fault | None, Execution]:
+        execution = _execution(place)
+        with self._lock:
+            seen = self.now
+            if seen.dead:
+                raise DiedError
+            # LangGraph runs the handlers of a step again that was cut short, finished or not.
+            if execution.task in self.stored and not place.endswith("!"):
+                self.complaints.append(f"{place} ran again, though its result was stored")
+            if execution in seen.executions:
+                self.complaints.append(f"{place} ran twice in one attempt")
+            seen.executions.append(execution)
+            if self._told is not None:
+                self._told(execution)
+            stop = seen.stop
+            if stop and not stop.dies and len(seen.executions) == stop.after and seen.control:
+                seen.drained = True
+                seen.control.request_drain()
+            self._visits[place] += 1
+            for fault in self._faults:
+                if fault.place == place and (fault.always or fault.nth == self._visits[place]):
+                    seen.failing.update((execution.task, *execution.around))
+                    return fault, execution
+            return None, execution
+
+    def _looks(self, fault: Fault, execution: Execution) -> Iterator[None]:
+        """Go on as long as something else is in flight, and may yet end."""
+        if not fault.waits or self.now.drained:
+            self.now.others_may_run_again = True
+            return
+        for _ in range(_MOST_LOOKS):
+            with self._lock:
+                open_tasks = {
+                    task for seen in self.now.executions for task in (seen.task, *seen.around)
+                }
+                if not open_tasks - self.stored - self.now.failing - {execution.task}:
+                    return
+            yield
+        self.now.others_may_run_again = True
+
+    def _fail(self, fault: Fault, execution: Execution) -> BaseException:
+        with self._lock:
+            seen = self.now
+            seen.failed.append(execution)
+            if seen.at_first_failure is None:
+                seen.at_first_failure = len(seen.executions)
+            match fault.kind:
+                case Kind.TRANSIENT:
+                    return TransientError(f"{fault.place} is away")
+                case Kind.PERMANENT:
+                    return PermanentError(f"{fault.place} is refused")
+                case Kind.UNKNOWN:
+                    return RuntimeError(f"{fault.place} broke")
+                case Kind.CANCELLED:
+                    return asyncio.CancelledError()
+                case Kind.INTERRUPT:
+                    return GraphInterrupt(())
+                case Kind.DEATH:
+                    seen.dead = True
+                    return DiedError()
+
+    def writes(self) -> None:
+        """Let one write begin, unless the process is dead or dies now."""
+        with self._lock:
+            seen = self.now
+            seen.writes += 1
+            if seen.stop and seen.stop.dies and seen.writes == seen.stop.after:
+                seen.dead = True
+            if seen.dead:
+                raise DiedError
+
+    def wrote(self, task: str, writes: Sequence[tuple[str, Any]]) -> None:
+        """Note that a task's writes are kept."""
+        if is_stored({channel for channel, _ in writes}):
+            with self._lock:
+                self.stored.add(task)
+
+
+def is_stored(channels: Collection[str]) -> bool:
+    """Say of the channels that a task has written to whether its result is among them."""
+    if _HANDLED in channels:
+        return True
+    return _ERROR not in channels and not _CONTROL.issuperset(channels)
+
+
+def _execution(place: str) -> Execution:
+    namespace = get_config()["configurable"]["checkpoint_ns"]
+    tasks = [part.rpartition(":")[2] for part in namespace.split("|") if ":" in part]
+    return Execution(place, tasks[-1], tuple(tasks[:-1]))
+
+
+class WatchedSaver(BaseCheckpointSaver[Any]):
+    """A checkpointer whose writes are seen, and lost once the process is dead."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], watch: Watch) -> None:
+        super().__init__(serde=saver.serde)
+        self._saver = saver
+        self._watch = watch
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> WatchedSaver:
+        return WatchedSaver(self._saver.with_allowlist(extra_allowlist), self._watch)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - its own type
+        return self._saver.get_next_version(current, channel)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self._saver.get_tuple(config)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await self._saver.aget_tuple(config)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        return self._saver.list(config, filter=filter, before=before, limit=limit)
+
+    def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        return self._saver.alist(config, filter=filter, before=before, limit=limit)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        self._watch.writes()
+        return self._saver.put(config, checkpoint, metadata, new_versions)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        self._watch.writes()
+        return await self._saver.aput(config, checkpoint, metadata, new_versions)
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self._watch.writes()
+        self._saver.put_writes(config, writes, task_id, task_path)
+        self._watch.wrote(task_id, writes)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self._watch.writes()
+        await self._saver.aput_writes(config, writes, task_id, task_path)
+        self._watch.wrote(task_id, writes)
