@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from tests.property.random_cases import Case, Kind, Stop
 from tests.property.random_graphs import INPUT, Body, Graph, build, first_name, nodes_of, renamed
-from tests.property.watched_runs import Execution, Watch, WatchedSaver
+from tests.property.watched_runs import Execution, Watch, WatchedAttempt, WatchedSaver
 
 from redrive import WorkflowEvent, WorkflowProcessor, classify
 from redrive.errors import GraphChangedError
@@ -96,7 +96,7 @@ async def attempt(
     """Run one attempt as a new worker would; None when it died."""
     seen = watch.begin(stop)
     async with store.opened() as saver:
-        processor = _processor(graph, saver, watch)
+        processor = _processor(graph, saver, seen)
         seen.control = processor.new_control()
         lease = Lease()
         try:
@@ -113,11 +113,14 @@ async def attempt(
             lease.end()
         if isinstance(end, Failed) and end.leftover is not None:
             assert await end.leftover.ended(_PATIENCE_S), "a node did not end"
+    seen.over = True
     return None if seen.dead else end
 
 
-def _processor(graph: Graph, saver: BaseCheckpointSaver[Any], watch: Watch) -> WorkflowProcessor:
-    return WorkflowProcessor({"work": build(graph, watch)}, WatchedSaver(saver, watch))
+def _processor(
+    graph: Graph, saver: BaseCheckpointSaver[Any], seen: WatchedAttempt
+) -> WorkflowProcessor:
+    return WorkflowProcessor({"work": build(graph, seen)}, WatchedSaver(saver, seen))
 
 
 async def complaints(case: Case, folder: Path) -> list[str]:
@@ -184,7 +187,7 @@ class _Story:
 
     def _look(self, number: int, end: RunEnd | None) -> None:
         """Judge one attempt."""
-        seen = self.watch.now
+        seen = self.watch.attempts[-1]
         match end:
             case Failed(error=error) if not seen.failed and not self.case.must_fail:
                 if not self._handler_failed():
@@ -207,7 +210,7 @@ class _Story:
 
     def _look_for_lost_results(self, number: int) -> None:
         """What ran to its end must be kept; what failed, and what that cut short, may not be."""
-        seen = self.watch.now
+        seen = self.watch.attempts[-1]
         if seen.failed and seen.others_may_run_again:
             return
         callers = _callers(self.case.graph) if seen.drained else frozenset()
@@ -237,9 +240,7 @@ class _Story:
             self.complain(f"delivered again it is answered otherwise: {again}")
         seen = self.watch.begin()
         async with self.store.opened() as saver:
-            answer = await _processor(self.case.graph, saver, self.watch).process_workflow_event(
-                EVENT
-            )
+            answer = await _processor(self.case.graph, saver, seen).process_workflow_event(EVENT)
         if (answer.status, answer.result) != (ResultStatus.SUCCESS, end.result):
             self.complain(f"without a worker it is answered otherwise: {answer}")
         ran = [
@@ -258,7 +259,7 @@ class _Story:
         watch = Watch(stored=self.watch.stored)
         end = await attempt(graph, store, watch, redriven=self.redriven)
         self.watch.complaints += [f"with {chosen} renamed: {told}" for told in watch.complaints]
-        ran = [execution.place for execution in watch.now.executions]
+        ran = [execution.place for execution in watch.attempts[-1].executions]
         match end:
             case Failed(error=GraphChangedError()):
                 if ran:
@@ -275,7 +276,7 @@ class _Story:
 
     def _failed_node(self) -> str | None:
         """Return the path of the node that failed first in the last attempt, and waits now."""
-        seen = self.watch.now if self.watch.attempts else None
+        seen = self.watch.attempts[-1] if self.watch.attempts else None
         if seen is None or seen.dead or not seen.failed:
             return None
         path, _, last = seen.failed[0].place.partition("?")[0].rpartition("/")

@@ -394,8 +394,9 @@ def _caller(
 ) -> Callable[[State], object] | Callable[[State], Awaitable[object]]:
     called = build(inner, visits, f"{place}/").compile()
 
-    def told(state: State, found: dict[str, Any]) -> object:
-        return {"trail": [_entry(place, state), *found["trail"]]}
+    def told(state: State, found: dict[str, Any] | None) -> object:
+        # None: it went straight to its end.
+        return {"trail": [_entry(place, state), *(found or {"trail": []})["trail"]]}
 
     async def body(state: State) -> object:
         await visits.avisit(place)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -25,7 +25,7 @@ from tests.property.random_cases import Fault, Kind, Stop
 from redrive import PermanentError, TransientError
 from redrive.graphs.processor import DrainControl
 
-__all__ = ["DiedError", "Execution", "Seen", "Watch", "WatchedSaver", "is_stored"]
+__all__ = ["DiedError", "Execution", "Watch", "WatchedAttempt", "WatchedSaver", "is_stored"]
 
 # Writes that say of a task how it stands, and are not its result.
 _ERROR, _HANDLED = "__error__", "__error_source_node__"
@@ -47,25 +47,14 @@ class Execution:
     around: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Seen:
-    """What is seen of one attempt."""
-
-    stop: Stop | None = None
-    control: DrainControl | None = None
-    executions: list[Execution] = field(default_factory=list)
-    writes: int = 0
-    drained: bool = False
-    dead: bool = False
-    failing: set[str] = field(default_factory=set)
-    """Tasks that fail, or are about to, and those around them."""
-    failed: list[Execution] = field(default_factory=list)
-    at_first_failure: int | None = None
-    others_may_run_again: bool = False
-
-
 class Watch:
-    """Sees each execution and each write, lets faults happen, and notes what must not be."""
+    """What is seen of one run, over all its attempts.
+
+    Args:
+        faults: What its nodes and routes meet.
+        stored: Tasks whose results are kept already.
+        told: Called with each execution as it begins.
+    """
 
     def __init__(
         self,
@@ -73,23 +62,35 @@ class Watch:
         stored: Collection[str] = (),
         told: Callable[[Execution], None] | None = None,
     ) -> None:
+        self.faults = tuple(faults)
         self.stored: set[str] = set(stored)
-        """Tasks whose results are kept."""
+        self.told = told
         self.complaints: list[str] = []
-        self.attempts: list[Seen] = []
-        self._faults = list(faults)
-        self._told = told
-        self._visits: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self.attempts: list[WatchedAttempt] = []
+        self.visits: Counter[str] = Counter()
+        self.lock = threading.RLock()
 
-    @property
-    def now(self) -> Seen:
+    def begin(self, stop: Stop | None = None) -> WatchedAttempt:
+        """Let another attempt begin."""
+        self.attempts.append(WatchedAttempt(self, stop))
         return self.attempts[-1]
 
-    def begin(self, stop: Stop | None = None) -> Seen:
-        """Let another attempt begin."""
-        self.attempts.append(Seen(stop))
-        return self.now
+
+class WatchedAttempt:
+    """Sees each execution and each write of an attempt, and lets its faults happen."""
+
+    def __init__(self, watch: Watch, stop: Stop | None) -> None:
+        self._watch = watch
+        self._stop = stop
+        self._writes = 0
+        self.control: DrainControl | None = None
+        self.executions: list[Execution] = []
+        self.drained = self.dead = self.over = False
+        self.failing: set[str] = set()
+        """Tasks that fail, or are about to, and those around them."""
+        self.failed: list[Execution] = []
+        self.at_first_failure: int | None = None
+        self.others_may_run_again = False
 
     def visit(self, place: str) -> None:
         fault, execution = self._begin(place)
@@ -108,81 +109,86 @@ class Watch:
         raise self._fail(fault, execution)
 
     def _begin(self, place: str) -> tuple[Fault | None, Execution]:
-        execution = _execution(place)
-        with self._lock:
-            seen = self.now
-            if seen.dead:
+        execution, watch = _execution(place), self._watch
+        with watch.lock:
+            if self.dead:
                 raise DiedError
-            # LangGraph runs the handlers of a step again that was cut short, finished or not.
-            if execution.task in self.stored and not place.endswith("!"):
-                self.complaints.append(f"{place} ran again, though its result was stored")
-            if execution in seen.executions:
-                self.complaints.append(f"{place} ran twice in one attempt")
-            seen.executions.append(execution)
-            if self._told is not None:
-                self._told(execution)
-            stop = seen.stop
-            if stop and not stop.dies and len(seen.executions) == stop.after and seen.control:
-                seen.drained = True
-                seen.control.request_drain()
-            self._visits[place] += 1
-            for fault in self._faults:
-                if fault.place == place and (fault.always or fault.nth == self._visits[place]):
-                    seen.failing.update((execution.task, *execution.around))
+            self._judge(execution)
+            self.executions.append(execution)
+            if watch.told is not None:
+                watch.told(execution)
+            if self._is_drained_now() and self.control is not None:
+                self.drained = True
+                self.control.request_drain()
+            watch.visits[place] += 1
+            for fault in watch.faults:
+                if fault.place == place and (fault.always or fault.nth == watch.visits[place]):
+                    self.failing.update((execution.task, *execution.around))
                     return fault, execution
             return None, execution
 
+    def _judge(self, execution: Execution) -> None:
+        place, watch = execution.place, self._watch
+        # LangGraph runs the handlers of a step again that was cut short, finished or not.
+        if execution.task in watch.stored and not place.endswith("!"):
+            watch.complaints.append(f"{place} ran again, though its result was stored")
+        if execution in self.executions:
+            watch.complaints.append(f"{place} ran twice in one attempt")
+        if self.over:
+            watch.complaints.append(f"{place} began after its attempt had ended")
+
+    def _is_drained_now(self) -> bool:
+        stop = self._stop
+        return stop is not None and not stop.dies and len(self.executions) == stop.after
+
     def _looks(self, fault: Fault, execution: Execution) -> Iterator[None]:
         """Go on as long as something else is in flight, and may yet end."""
-        if not fault.waits or self.now.drained:
-            self.now.others_may_run_again = True
+        watch = self._watch
+        if not fault.waits or self.drained:
+            self.others_may_run_again = True
             return
         for _ in range(_MOST_LOOKS):
-            with self._lock:
-                open_tasks = {
-                    task for seen in self.now.executions for task in (seen.task, *seen.around)
-                }
-                if not open_tasks - self.stored - self.now.failing - {execution.task}:
+            with watch.lock:
+                begun = {task for at in self.executions for task in (at.task, *at.around)}
+                if not begun - watch.stored - self.failing - {execution.task}:
                     return
             yield
-        self.now.others_may_run_again = True
+        self.others_may_run_again = True
 
     def _fail(self, fault: Fault, execution: Execution) -> BaseException:
-        with self._lock:
-            seen = self.now
-            seen.failed.append(execution)
-            if seen.at_first_failure is None:
-                seen.at_first_failure = len(seen.executions)
-            match fault.kind:
-                case Kind.TRANSIENT:
-                    return TransientError(f"{fault.place} is away")
-                case Kind.PERMANENT:
-                    return PermanentError(f"{fault.place} is refused")
-                case Kind.UNKNOWN:
-                    return RuntimeError(f"{fault.place} broke")
-                case Kind.CANCELLED:
-                    return asyncio.CancelledError()
-                case Kind.INTERRUPT:
-                    return GraphInterrupt(())
-                case Kind.DEATH:
-                    seen.dead = True
-                    return DiedError()
+        with self._watch.lock:
+            self.failed.append(execution)
+            if self.at_first_failure is None:
+                self.at_first_failure = len(self.executions)
+            self.dead = self.dead or fault.kind is Kind.DEATH
+        match fault.kind:
+            case Kind.TRANSIENT:
+                return TransientError(f"{fault.place} is away")
+            case Kind.PERMANENT:
+                return PermanentError(f"{fault.place} is refused")
+            case Kind.UNKNOWN:
+                return RuntimeError(f"{fault.place} broke")
+            case Kind.CANCELLED:
+                return asyncio.CancelledError()
+            case Kind.INTERRUPT:
+                return GraphInterrupt(())
+            case Kind.DEATH:
+                return DiedError()
 
     def writes(self) -> None:
         """Let one write begin, unless the process is dead or dies now."""
-        with self._lock:
-            seen = self.now
-            seen.writes += 1
-            if seen.stop and seen.stop.dies and seen.writes == seen.stop.after:
-                seen.dead = True
-            if seen.dead:
+        with self._watch.lock:
+            self._writes += 1
+            if self._stop and self._stop.dies and self._writes == self._stop.after:
+                self.dead = True
+            if self.dead:
                 raise DiedError
 
     def wrote(self, task: str, writes: Sequence[tuple[str, Any]]) -> None:
         """Note that a task's writes are kept."""
         if is_stored({channel for channel, _ in writes}):
-            with self._lock:
-                self.stored.add(task)
+            with self._watch.lock:
+                self._watch.stored.add(task)
 
 
 def is_stored(channels: Collection[str]) -> bool:
@@ -201,7 +207,7 @@ def _execution(place: str) -> Execution:
 class WatchedSaver(BaseCheckpointSaver[Any]):
     """A checkpointer whose writes are seen, and lost once the process is dead."""
 
-    def __init__(self, saver: BaseCheckpointSaver[Any], watch: Watch) -> None:
+    def __init__(self, saver: BaseCheckpointSaver[Any], watch: WatchedAttempt) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._watch = watch
