@@ -1,8 +1,8 @@
 """Cases whose processes are really killed: a child is forked for each attempt.
 
-    python -m tests.property.killed_runs FOLDER < cases > complaints
+    python -m tests.property.killed_runs FOLDER < cases > played
 
-Both are pickled, as lists: `(seed, Case)`, and for each case what went wrong. A process of its own,
+Both are pickled, as lists: `(seed, Case)`, and `Played` for each of them. A process of its own,
 since one with threads must not fork.
 """
 
@@ -19,25 +19,35 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
 from langgraph.checkpoint.memory import InMemorySaver
 from tests.property.disturbed_runs import Store, attempt, in_a_worker, not_as_undisturbed
 from tests.property.random_cases import Case
-from tests.property.watched_runs import Execution, Watch, is_stored
+from tests.property.watched_runs import Execution, Watch, is_stored, run_again
 
 from redrive.graphs import Ended
 
-__all__ = ["killed_runs"]
+__all__ = ["Played", "killed_runs", "main"]
 
 ROOT = Path(__file__).parents[2]
 _KILLS = 3
 _LATEST_S = 0.004
 
 
-def killed_runs(cases: Sequence[tuple[int, Case]], folder: Path) -> list[list[str]]:
-    """Play each case in processes that are killed, and return what went wrong with each."""
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How often a process of a case was killed, and what went wrong."""
+
+    kills: int
+    wrong: list[str]
+
+
+def killed_runs(cases: Sequence[tuple[int, Case]], folder: Path) -> list[Played]:
+    """Play each case in processes that are killed."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.property.killed_runs", str(folder)],
         input=pickle.dumps(cases),
@@ -45,31 +55,29 @@ def killed_runs(cases: Sequence[tuple[int, Case]], folder: Path) -> list[list[st
         stdout=subprocess.PIPE,
         check=True,
     )
-    told: list[list[str]] = pickle.loads(done.stdout)  # noqa: S301 - our own child's
-    return told
+    played: list[Played] = pickle.loads(done.stdout)  # noqa: S301 - our own child's
+    return played
 
 
-def _play(seed: int, case: Case, folder: Path) -> list[str]:
+def _play(seed: int, case: Case, folder: Path) -> Played:
     dice = Random(seed)
     child = _Child(case, folder / f"{seed}.db", folder / f"{seed}.txt")
     wrong: list[str] = []
-    for number in range(1, _KILLS + 2):
+    for kills in range(_KILLS + 1):
         before = child.stored()
-        last = number > _KILLS
-        kill = (
-            None if last else (dice.randint(1, case.executed.total()), dice.uniform(0, _LATEST_S))
-        )
-        end, ran = child.attempt(kill)
-        wrong += [
-            f"{at.place} ran again in attempt {number}, though its result was stored"
-            for at in ran
-            if at.task in before
-        ]
+        end, ran = child.attempt(_random_kill(dice, case) if kills < _KILLS else None)
+        wrong += [told for at in ran if (told := run_again(at, before))]
         if isinstance(end, Ended):
-            return wrong + not_as_undisturbed(case, end, child.executions, child.stored())
-        if end is not None or last:
-            return [*wrong, f"attempt {number} came to {end}"]
-    return wrong
+            wrong += not_as_undisturbed(case, end, child.executions, child.stored())
+            return Played(kills, wrong)
+        if end is not None:
+            break
+    return Played(kills, [*wrong, f"its last attempt came to {end}"])
+
+
+def _random_kill(dice: Random, case: Case) -> tuple[int, float]:
+    after = dice.randint(1, case.executed.total())
+    return after, dice.choice([0.0, dice.uniform(0, _LATEST_S)])
 
 
 class _Child:
@@ -114,6 +122,8 @@ class _Child:
             count += 1
             os.write(journal, f"{execution.place} {execution.task}\n".encode())
             if kill is not None and count == kill[0]:
+                if not kill[1]:
+                    _die(0)
                 threading.Thread(target=_die, args=(kill[1],), daemon=True).start()
 
         journal = os.open(self._journal, os.O_WRONLY | os.O_APPEND)
@@ -140,9 +150,10 @@ def _die(after_s: float) -> None:
 def main(folder: str) -> None:
     """Play what comes in."""
     cases: list[tuple[int, Case]] = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our parent
-    told = [_play(seed, case, Path(folder)) for seed, case in cases]
-    sys.stdout.buffer.write(pickle.dumps(told))
+    played = [_play(seed, case, Path(folder)) for seed, case in cases]
+    sys.stdout.buffer.write(pickle.dumps(played))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    # By the name that the parent knows it by: it unpickles what is made here.
+    import_module("tests.property.killed_runs").main(*sys.argv[1:])

@@ -28,7 +28,9 @@ class Kind(StrEnum):
     PERMANENT = "raises PermanentError"
     UNKNOWN = "raises RuntimeError"
     CANCELLED = "raises CancelledError"
+    EXIT = "raises SystemExit"
     INTERRUPT = "raises GraphInterrupt(())"
+    DRAINED = "raises GraphDrained"
     DEATH = "kills the process"
 
 
@@ -166,7 +168,7 @@ def _random_faults(dice: Random, case: Case) -> tuple[Fault, ...]:
     if not places:
         return ()
     kinds = [Kind.TRANSIENT] * 4 + [Kind.PERMANENT, Kind.DEATH] * 2
-    kinds += [Kind.UNKNOWN, Kind.CANCELLED, Kind.INTERRUPT]
+    kinds += [Kind.UNKNOWN, Kind.CANCELLED, Kind.EXIT, Kind.INTERRUPT, Kind.DRAINED]
     faults = []
     for _ in range(dice.choice([0, 1, 1, 1, 2, 2, 3])):
         place = dice.choice(places)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
 import pytest
 from tests.property.disturbed_runs import complaints, in_a_worker
+from tests.property.killed_runs import killed_runs
 from tests.property.random_cases import Case, random_case
 from tests.property.smallest_case import smallest
 
@@ -33,7 +35,7 @@ def kept_seeds() -> list[int]:
 
 def asked_seeds() -> list[int]:
     """Return the seeds that the environment asks for."""
-    asked = []
+    asked: list[int] = []
     for part in filter(None, os.environ.get("GRAPH_SEEDS", "").split(",")):
         first, _, last = part.partition("-")
         asked += range(int(first), int(last or first) + 1)
@@ -70,6 +72,20 @@ def play(seeds: Iterable[int], folder: Path) -> None:
     assert not found, "".join(found)
 
 
+def play_killed(seeds: Iterable[int], folder: Path) -> None:
+    with in_a_worker() as runner:
+        cases = [(seed, runner.run(random_case(seed))) for seed in seeds]
+    cases = [(seed, replace(case, faults=())) for seed, case in cases if not case.leads_nowhere]
+    played = killed_runs(cases, folder)
+    wrong = [
+        _page(seed, case, one.wrong)
+        for (seed, case), one in zip(cases, played, strict=True)
+        if one.wrong
+    ]
+    assert not wrong, "".join(wrong)
+    assert sum(one.kills for one in played) > len(cases) / 2
+
+
 @pytest.mark.invariant("P4", "P16")
 def test_whatever_fails_a_success_has_run_every_node_and_none_too_often(tmp_path: Path) -> None:
     seeds = asked_seeds() or [*kept_seeds(), *range(1, QUICK + 1)]
@@ -77,7 +93,18 @@ def test_whatever_fails_a_success_has_run_every_node_and_none_too_often(tmp_path
     play(seeds, tmp_path)
 
 
+@pytest.mark.invariant("P4", "P16")
+def test_whenever_processes_are_killed_a_success_has_run_every_node(tmp_path: Path) -> None:
+    play_killed(range(1, KILLED + 1), tmp_path)
+
+
 @pytest.mark.nightly
 @pytest.mark.invariant("P4", "P16")
 def test_two_thousand_new_seeds_skip_nothing(tmp_path: Path) -> None:
     play(new_seeds(NIGHTLY), tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.invariant("P4", "P16")
+def test_of_many_that_are_killed_none_skips_anything(tmp_path: Path) -> None:
+    play_killed(new_seeds(KILLED_AT_NIGHT), tmp_path)

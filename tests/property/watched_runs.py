@@ -19,13 +19,21 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.config import get_config
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphDrained, GraphInterrupt
 from tests.property.random_cases import Fault, Kind, Stop
 
 from redrive import PermanentError, TransientError
 from redrive.graphs.processor import DrainControl
 
-__all__ = ["DiedError", "Execution", "Watch", "WatchedAttempt", "WatchedSaver", "is_stored"]
+__all__ = [
+    "DiedError",
+    "Execution",
+    "Watch",
+    "WatchedAttempt",
+    "WatchedSaver",
+    "is_stored",
+    "run_again",
+]
 
 # Writes that say of a task how it stands, and are not its result.
 _ERROR, _HANDLED = "__error__", "__error_source_node__"
@@ -129,9 +137,8 @@ class WatchedAttempt:
 
     def _judge(self, execution: Execution) -> None:
         place, watch = execution.place, self._watch
-        # LangGraph runs the handlers of a step again that was cut short, finished or not.
-        if execution.task in watch.stored and not place.endswith("!"):
-            watch.complaints.append(f"{place} ran again, though its result was stored")
+        if told := run_again(execution, watch.stored):
+            watch.complaints.append(told)
         if execution in self.executions:
             watch.complaints.append(f"{place} ran twice in one attempt")
         if self.over:
@@ -161,19 +168,7 @@ class WatchedAttempt:
             if self.at_first_failure is None:
                 self.at_first_failure = len(self.executions)
             self.dead = self.dead or fault.kind is Kind.DEATH
-        match fault.kind:
-            case Kind.TRANSIENT:
-                return TransientError(f"{fault.place} is away")
-            case Kind.PERMANENT:
-                return PermanentError(f"{fault.place} is refused")
-            case Kind.UNKNOWN:
-                return RuntimeError(f"{fault.place} broke")
-            case Kind.CANCELLED:
-                return asyncio.CancelledError()
-            case Kind.INTERRUPT:
-                return GraphInterrupt(())
-            case Kind.DEATH:
-                return DiedError()
+        return _error(fault)
 
     def writes(self) -> None:
         """Let one write begin, unless the process is dead or dies now."""
@@ -189,6 +184,29 @@ class WatchedAttempt:
         if is_stored({channel for channel, _ in writes}):
             with self._watch.lock:
                 self._watch.stored.add(task)
+
+
+def _error(fault: Fault) -> BaseException:
+    told = f"{fault.place} {fault.kind}"
+    errors: dict[Kind, BaseException] = {
+        Kind.TRANSIENT: TransientError(told),
+        Kind.PERMANENT: PermanentError(told),
+        Kind.UNKNOWN: RuntimeError(told),
+        Kind.CANCELLED: asyncio.CancelledError(),
+        Kind.EXIT: SystemExit(3),
+        Kind.INTERRUPT: GraphInterrupt(()),
+        Kind.DRAINED: GraphDrained(told),
+        Kind.DEATH: DiedError(),
+    }
+    return errors[fault.kind]
+
+
+def run_again(execution: Execution, stored: Collection[str]) -> str | None:
+    """Say so where an execution need not have been, as its result was stored."""
+    # LangGraph runs the handlers of a step that was cut short again, finished or not.
+    if execution.task not in stored or execution.place.endswith("!"):
+        return None
+    return f"{execution.place} ran again, though its result was stored"
 
 
 def is_stored(channels: Collection[str]) -> bool:
