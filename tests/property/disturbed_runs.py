@@ -114,7 +114,18 @@ async def attempt(
         if isinstance(end, Failed) and end.leftover is not None:
             assert await end.leftover.ended(_PATIENCE_S), "a node did not end"
     seen.over = True
+    await _end_stragglers()
     return None if seen.dead else end
+
+
+async def _end_stragglers() -> None:
+    """End what LangGraph leaves behind of a cancelled subgraph: next comes a new process."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, alive = await asyncio.wait(left, timeout=_PATIENCE_S)
+        assert not alive, alive
 
 
 def _processor(

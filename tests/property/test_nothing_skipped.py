@@ -19,11 +19,12 @@ from random import SystemRandom
 import pytest
 from tests.property.disturbed_runs import complaints, in_a_worker
 from tests.property.killed_runs import killed_runs
+from tests.property.known_bad_processors import KNOWN_BAD, Patch
 from tests.property.random_cases import Case, random_case
-from tests.property.smallest_case import smallest
+from tests.property.smallest_case import kind_of, smallest
 
 KEPT = Path(__file__).with_name("kept_graph_seeds.txt")
-QUICK, KILLED = 300, 24
+QUICK, KILLED, HUNTED = 200, 20, 100
 NIGHTLY, KILLED_AT_NIGHT = 2000, 200
 _MOST_FAILURES = 5
 
@@ -49,18 +50,24 @@ def new_seeds(count: int) -> list[int]:
 
 
 def failures(seeds: Iterable[int], folder: Path) -> Iterator[str]:
-    """Play seeds, and tell of each that goes wrong."""
+    """Play seeds, and tell of each that goes wrong, of the first in its way with a small case."""
+    known: set[str] = set()
     with in_a_worker() as runner:
         for seed in seeds:
             case = runner.run(random_case(seed))
             wrong = runner.run(complaints(case, folder))
-            if wrong:
+            if not wrong:
+                continue
+            page, kinds = _page(f"seed {seed}", case, wrong), set(map(kind_of, wrong))
+            if not kinds <= known:
                 small, told = runner.run(smallest(case, wrong, folder))
-                yield _page(seed, case, wrong) + _page("its smallest", small, told)
+                page += _page("which is, made small", small, told)
+            known |= kinds
+            yield page
 
 
-def _page(name: object, case: Case, wrong: list[str]) -> str:
-    return "\n".join([f"\nseed {name}: {case}", *(f"    ! {told}" for told in wrong)])
+def _page(name: str, case: Case, wrong: list[str]) -> str:
+    return "\n".join([f"\n{name}: {case}", *(f"    ! {told}" for told in wrong)])
 
 
 def play(seeds: Iterable[int], folder: Path) -> None:
@@ -78,7 +85,7 @@ def play_killed(seeds: Iterable[int], folder: Path) -> None:
     cases = [(seed, replace(case, faults=())) for seed, case in cases if not case.leads_nowhere]
     played = killed_runs(cases, folder)
     wrong = [
-        _page(seed, case, one.wrong)
+        _page(f"seed {seed}", case, one.wrong)
         for (seed, case), one in zip(cases, played, strict=True)
         if one.wrong
     ]
@@ -108,3 +115,20 @@ def test_two_thousand_new_seeds_skip_nothing(tmp_path: Path) -> None:
 @pytest.mark.invariant("P4", "P16")
 def test_of_many_that_are_killed_none_skips_anything(tmp_path: Path) -> None:
     play_killed(new_seeds(KILLED_AT_NIGHT), tmp_path)
+
+
+@pytest.mark.parametrize("bad", KNOWN_BAD, ids=lambda bad: bad.__name__)
+def test_a_processor_that_is_known_to_be_bad_is_caught(
+    bad: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad(monkeypatch)
+
+    said = KNOWN_BAD[bad]
+    with in_a_worker() as runner:
+        told = (
+            runner.run(complaints(runner.run(random_case(seed)), tmp_path))
+            for seed in range(1, HUNTED + 1)
+        )
+        caught = any(said in complaint for wrong in told for complaint in wrong)
+
+    assert caught, f"{HUNTED} seeds have not shown it"

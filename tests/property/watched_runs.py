@@ -119,7 +119,7 @@ class WatchedAttempt:
     def _begin(self, place: str) -> tuple[Fault | None, Execution]:
         execution, watch = _execution(place), self._watch
         with watch.lock:
-            if self.dead:
+            if self.dead or self.over:
                 raise DiedError
             self._judge(execution)
             self.executions.append(execution)
@@ -141,8 +141,6 @@ class WatchedAttempt:
             watch.complaints.append(told)
         if execution in self.executions:
             watch.complaints.append(f"{place} ran twice in one attempt")
-        if self.over:
-            watch.complaints.append(f"{place} began after its attempt had ended")
 
     def _is_drained_now(self) -> bool:
         stop = self._stop
