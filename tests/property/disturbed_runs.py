@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
-from tests.property.random_cases import Case, Kind, Stop
+from tests.property.random_cases import Case, Fault, Kind, Stop
 from tests.property.random_graphs import INPUT, Body, Graph, build, first_name, nodes_of, renamed
 from tests.property.watched_runs import Execution, Watch, WatchedAttempt, WatchedSaver
 
@@ -168,6 +168,8 @@ class _Story:
         self.store = store
         self.watch = Watch(case.faults)
         self.redriven: Redriven | None = None
+        self._callers = _with_body(case.graph, Body.CALLED)
+        self._handled = _with_body(case.graph, Body.HANDLED)
 
     def complain(self, text: str) -> None:
         self.watch.complaints.append(text)
@@ -222,17 +224,32 @@ class _Story:
     def _look_for_lost_results(self, number: int) -> None:
         """What ran to its end must be kept; what failed, and what that cut short, may not be."""
         seen = self.watch.attempts[-1]
-        if seen.failed and seen.others_may_run_again:
+        cuts = any(self._cuts_others(fault) for fault, _ in seen.failed)
+        if self.case.leads_nowhere or (cuts and seen.others_may_run_again):
             return
-        callers = _callers(self.case.graph) if seen.drained else frozenset()
+        callers = self._callers if seen.drained else ()
         for at, execution in enumerate(seen.executions):
             excused = (
                 execution.task in seen.failing
-                or (seen.at_first_failure is not None and at >= seen.at_first_failure)
+                or (bool(seen.failed) and self._is_handled(execution))
+                or (cuts and at >= (seen.at_first_failure or 0))
                 or execution.place in callers
             )
             if execution.task not in self.watch.stored and not excused:
                 self.complain(f"{execution.place} ran in attempt {number}, and that was not stored")
+
+    def _is_handled(self, execution: Execution) -> bool:
+        """Say whether an error handler takes on what it raises, or it is one: nothing waits for it."""
+        return execution.place.endswith("!") or execution.place in self._handled
+
+    def _cuts_others(self, fault: Fault) -> bool:
+        """Say whether those beside a failure are cancelled; else they come to their end first.
+
+        They are where LangGraph takes what was raised for no failure of a node's, and in subgraphs
+        that a node calls: redrive does not see those.
+        """
+        called = any(fault.place.startswith(f"{caller}/") for caller in self._callers)
+        return called or fault.kind not in (Kind.TRANSIENT, Kind.PERMANENT, Kind.UNKNOWN)
 
     async def _succeeded(self, end: Ended) -> None:
         if self.case.must_fail:
@@ -290,23 +307,20 @@ class _Story:
         seen = self.watch.attempts[-1] if self.watch.attempts else None
         if seen is None or seen.dead or not seen.failed:
             return None
-        path, _, last = seen.failed[0].place.partition("?")[0].rpartition("/")
+        path, _, last = seen.failed[0][1].place.partition("?")[0].rpartition("/")
         if last == "__start__" or last.endswith("!"):
             return path or None
         return f"{path}/{last}" if path else last
 
     def _has_met(self, kind: Kind) -> bool:
-        places = {execution.place for seen in self.watch.attempts for execution in seen.failed}
-        return any(fault.kind is kind and fault.place in places for fault in self.case.faults)
+        return any(fault.kind is kind for seen in self.watch.attempts for fault, _ in seen.failed)
 
     def _handler_failed(self) -> bool:
         """An error handler that raises may be the end of its run, as long as that is told."""
         return any(
-            execution.place.partition("?")[0].endswith("!")
-            for seen in self.watch.attempts
-            for execution in seen.failed
+            fault.place.endswith("!") for seen in self.watch.attempts for fault, _ in seen.failed
         )
 
 
-def _callers(graph: Graph) -> frozenset[str]:
-    return frozenset(path for path, node in nodes_of(graph) if node.body is Body.CALLED)
+def _with_body(graph: Graph, body: Body) -> frozenset[str]:
+    return frozenset(path for path, node in nodes_of(graph) if node.body is body)

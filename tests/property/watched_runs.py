@@ -96,7 +96,7 @@ class WatchedAttempt:
         self.drained = self.dead = self.over = False
         self.failing: set[str] = set()
         """Tasks that fail, or are about to, and those around them."""
-        self.failed: list[Execution] = []
+        self.failed: list[tuple[Fault, Execution]] = []
         self.at_first_failure: int | None = None
         self.others_may_run_again = False
 
@@ -162,7 +162,7 @@ class WatchedAttempt:
 
     def _fail(self, fault: Fault, execution: Execution) -> BaseException:
         with self._watch.lock:
-            self.failed.append(execution)
+            self.failed.append((fault, execution))
             if self.at_first_failure is None:
                 self.at_first_failure = len(self.executions)
             self.dead = self.dead or fault.kind is Kind.DEATH
