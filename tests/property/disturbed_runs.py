@@ -239,7 +239,7 @@ class _Story:
                 self.complain(f"{execution.place} ran in attempt {number}, and that was not stored")
 
     def _is_handled(self, execution: Execution) -> bool:
-        """Say whether an error handler takes on what it raises, or it is one: nothing waits for it."""
+        """Say whether it has an error handler, or is one: no failure beside it waits for those."""
         return execution.place.endswith("!") or execution.place in self._handled
 
     def _cuts_others(self, fault: Fault) -> bool:

@@ -53,6 +53,8 @@ def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
 def follows_no_lost_goto(patch: pytest.MonkeyPatch) -> None:
     """Ignore where a run is sent to, as LangGraph does."""
     patch.setattr(watched_nodes._Watched, "_check_writes", lambda *_: None)  # noqa: SLF001 - to patch it
+    # The second line behind it.
+    patch.setattr(Schedule, "_loss", lambda *_: None)
 
 
 def starts_anew(patch: pytest.MonkeyPatch) -> None:
