@@ -411,6 +411,37 @@ async def test_a_node_that_a_finished_task_sends_to_may_not_be_gone(
     assert end.error.missing == ("c",)
 
 
+async def test_a_deferred_node_that_waits_for_all_else_may_not_be_gone(
+    kept: Checkpoints, story: Story
+) -> None:
+    def build(last: str) -> Graph:
+        graph = story.line("a", "b")
+        graph.add_node(last, story.node(last), defer=True).add_edge(START, last)
+        return graph
+
+    story.fails["b"] = [ConnectionError("away")]
+    await attempt(build("c"), kept)
+
+    end = await attempt(build("d"), kept)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, GraphChangedError)
+    assert log_of(await attempt(build("c"), kept)) == sorted(["in", "a", "b", "c"])
+
+
+async def test_who_comes_to_a_join_twice_before_it_is_complete_goes_to_a_node_that_is_there(
+    kept: Checkpoints, story: Story
+) -> None:
+    graph = story.line("a", "b", "c")
+    graph.add_edge("a", "c")
+    graph.add_node("never", story.node("never")).add_node("last", story.node("last"))
+    graph.add_edge(["c", "never"], "last")
+
+    end = await attempt(graph, kept)
+
+    assert log_of(end) == sorted(["in", "a", "b", "c", "c"])
+
+
 def goto(story: Story) -> Graph:
     graph: Graph = StateGraph(Log)
     command: Command[str] = Command(goto="typo", update={"log": ["a"]})

@@ -18,7 +18,7 @@ from langgraph.types import PregelTask, StateSnapshot
 
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.reachable import reachable
-from redrive.graphs.schedule import SENDS, finished_tasks, joins, scheduled, sent_to
+from redrive.graphs.schedule import SENDS, finished_tasks, held, scheduled, sent_to
 
 __all__ = ["Level", "read_levels"]
 
@@ -68,7 +68,7 @@ async def read_levels(
 
 def _missing(graph: CompiledGraph, found: CheckpointTuple) -> tuple[str, ...]:
     """Return the nodes that the run waits for, or is sent to already, and that are not there."""
-    waited = (*scheduled(found.checkpoint), *joins(found.checkpoint), *sent_to(found))
+    waited = (*scheduled(found.checkpoint), *held(found.checkpoint), *sent_to(found))
     return tuple(
         sorted(
             {

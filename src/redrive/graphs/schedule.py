@@ -27,7 +27,7 @@ __all__ = [
     "Scheduled",
     "control_writes_only",
     "finished_tasks",
-    "joins",
+    "held",
     "scheduled",
     "sent_to",
 ]
@@ -55,12 +55,12 @@ class _Namespace:
     """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
 
     `stored` is whether this attempt has stored its checkpoint, `goto` the channels that tasks
-    have since sent the run to nodes by, `joins` those that something has arrived at.
+    have since sent the run to nodes by, `held` what waits for more than the next step.
     """
 
     checkpoint_id: str
     scheduled: tuple[Scheduled, ...]
-    joins: tuple[Scheduled, ...]
+    held: tuple[Scheduled, ...]
     versions: Mapping[str, Any]
     goto: set[str]
     stored: bool = False
@@ -81,19 +81,26 @@ def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
             found.extend(Scheduled(send.node, channel) for send in value if isinstance(send, Send))
     found.extend(
         one
-        for one in joins(checkpoint)
-        if _is_complete(checkpoint["channel_values"][one.channel], one.channel)
+        for one in held(checkpoint)
+        if one.channel.startswith(_JOIN)
+        and _is_complete(checkpoint["channel_values"][one.channel], one.channel)
     )
     return tuple(sorted(set(found), key=lambda one: (one.node, one.channel)))
 
 
-def joins(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
-    """Read which joins (`add_edge([a, b], c)`) something has arrived at, complete or not."""
-    return tuple(
-        Scheduled(channel.rpartition(":")[2], channel)
-        for channel, value in checkpoint["channel_values"].items()
-        if channel.startswith(_JOIN) and _arrived(value)
-    )
+def held(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
+    """Read what waits in a checkpoint for more than the next step.
+
+    Joins (`add_edge([a, b], c)`) that something has arrived at, complete or not, and deferred nodes
+    that are to run when all else has.
+    """
+    found = []
+    for channel, value in checkpoint["channel_values"].items():
+        if channel.startswith(_JOIN) and _arrived(value):
+            found.append(Scheduled(channel.rpartition(":")[2], channel))
+        elif channel.startswith(BRANCH) and not _is_due(value):
+            found.append(Scheduled(channel.removeprefix(BRANCH), channel))
+    return tuple(found)
 
 
 def control_writes_only(writes: Writes) -> Writes:
@@ -156,7 +163,7 @@ class Schedule:
         self._namespaces[where.get("checkpoint_ns", "")] = _Namespace(
             checkpoint_id=found.checkpoint["id"],
             scheduled=scheduled(found.checkpoint),
-            joins=joins(found.checkpoint),
+            held=held(found.checkpoint),
             versions=dict(found.checkpoint["channel_versions"]),
             goto={one.channel for one in sent_to(found) if one.channel != SENDS},
         )
@@ -186,7 +193,7 @@ class Schedule:
         self._namespaces[namespace] = _Namespace(
             checkpoint_id=checkpoint["id"],
             scheduled=scheduled(checkpoint),
-            joins=joins(checkpoint),
+            held=held(checkpoint),
             versions=dict(checkpoint["channel_versions"]),
             goto=set(),
             stored=True,
@@ -247,17 +254,25 @@ class Schedule:
                 and not _reaches(seen[one.node].get(one.channel), before.versions.get(one.channel))
             )
         ]
-        # What has arrived at a join is lost with the join.
-        missing += [one for one in before.joins if one.channel not in checkpoint["channel_values"]]
+        # What is held is lost with its channel.
+        missing += [one for one in before.held if one.channel not in checkpoint["channel_values"]]
         if missing:
             return GraphChangedError(workflow=self._workflow, missing=_names(missing))
         versions = checkpoint["channel_versions"]
         lost = sorted(
             channel.rpartition(":")[2]
             for channel in before.goto
-            if versions.get(channel) == before.versions.get(channel)
+            if versions.get(channel) == _unmoved(channel, before.versions)
         )
         return UnknownNodeError(workflow=self._workflow, targets=tuple(lost)) if lost else None
+
+
+def _unmoved(channel: str, versions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as the saver has it
+    """Return the version that a channel has after a step if it took nothing in.
+
+    Who comes to a join a second time changes nothing there; a join that is gone has no version.
+    """
+    return None if channel.startswith(_JOIN) else versions.get(channel)
 
 
 def _is_child(name: str, *, of: str, task_id: str) -> bool:

@@ -1,0 +1,119 @@
+"""Processors that are known to be bad: each skips something, or does too much.
+
+Each is the real one with a small patch. Random graphs must catch it: else they would not see that
+redrive itself had become that bad.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+from langgraph.errors import GraphDrained
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import RunControl
+from langgraph.types import StateSnapshot
+
+from redrive.graphs import Ended, RunEnd, attempt, guard, processor, threads, watched_nodes
+from redrive.graphs.levels import Level, read_levels
+from redrive.graphs.schedule import Schedule
+from redrive.graphs.threads import Standing, Thread, read_thread
+
+__all__ = ["KNOWN_BAD", "Patch"]
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def believes_a_failed_route(patch: pytest.MonkeyPatch) -> None:
+    """Take a node for done whose route raised: what it wrote is kept beside the error."""
+    patch.setattr(guard, "control_writes_only", lambda writes: writes)
+
+
+def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
+    """Resume subgraphs without a look at where they stand."""
+    check_step = Schedule.check_step
+
+    async def first(*given: Any) -> AsyncIterator[Level]:  # noqa: ANN401 - its own
+        async for level in read_levels(*given):
+            yield level
+            return
+
+    def check_root(self: Schedule, namespace: str, *given: Any) -> None:  # noqa: ANN401 - its own
+        if not namespace:
+            check_step(self, namespace, *given)
+
+    for module in (attempt, threads):
+        patch.setattr(module, "read_levels", first)
+    patch.setattr(Schedule, "check_step", check_root)
+    patch.setattr(Schedule, "check_task", lambda *_: None)
+
+
+def follows_no_lost_goto(patch: pytest.MonkeyPatch) -> None:
+    """Ignore where a run is sent to, as LangGraph does."""
+    patch.setattr(watched_nodes._Watched, "_check_writes", lambda *_: None)  # noqa: SLF001 - to patch it
+    # The second line behind it.
+    patch.setattr(Schedule, "_loss", lambda *_: None)
+
+
+def starts_anew(patch: pytest.MonkeyPatch) -> None:
+    """Give the input again, whatever the thread holds."""
+
+    async def start(*_: object, **__: object) -> Thread:
+        return Thread(Standing.START)
+
+    patch.setattr(attempt, "read_thread", start)
+
+
+def ends_where_nothing_is_next(patch: pytest.MonkeyPatch) -> None:
+    """Take a thread for finished as soon as it names no next node: its last step may wait yet."""
+
+    async def read(*given: Any, **named: Any) -> Thread:  # noqa: ANN401 - its own
+        thread = await read_thread(*given, **named)
+        if isinstance(thread.snapshot, StateSnapshot) and not thread.snapshot.next:
+            return Thread(Standing.FINISHED, thread.snapshot)
+        return thread
+
+    patch.setattr(attempt, "read_thread", read)
+
+
+def stores_at_the_end_alone(patch: pytest.MonkeyPatch) -> None:
+    """Store a checkpoint when the attempt ends, and not after each step."""
+    invoke = CompiledStateGraph.ainvoke
+
+    async def ainvoke(
+        self: CompiledStateGraph[Any, Any, Any, Any],
+        *given: Any,  # noqa: ANN401 - its own
+        **named: Any,  # noqa: ANN401 - its own
+    ) -> object:
+        if named.get("durability") == "sync":
+            named["durability"] = "exit"
+        return await invoke(self, *given, **named)
+
+    patch.setattr(CompiledStateGraph, "ainvoke", ainvoke)
+
+
+def takes_a_drain_for_an_end(patch: pytest.MonkeyPatch) -> None:
+    """Answer a run that stopped at a checkpoint as if it were over."""
+    outcome = processor._outcome  # noqa: SLF001 - to patch it
+
+    async def ended(one: attempt.Attempt, task: asyncio.Task[Ended], control: RunControl) -> RunEnd:
+        if isinstance(task.exception(), GraphDrained):
+            snapshot = await one.graph.aget_state(one.config)
+            return Ended(result=snapshot.values, resumed=one.resumed)
+        return await outcome(one, task, control)
+
+    patch.setattr(processor, "_outcome", ended)
+
+
+KNOWN_BAD: Mapping[Patch, str] = {
+    believes_a_failed_route: "not executed",
+    looks_at_the_root_alone: "renamed it is a success",
+    follows_no_lost_goto: "must be none",
+    starts_anew: "the result is",
+    ends_where_nothing_is_next: "not executed",
+    stores_at_the_end_alone: "was not stored",
+    takes_a_drain_for_an_end: "the result is",
+}
+"""What is patched, and a part of what is said of it."""
