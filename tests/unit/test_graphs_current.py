@@ -308,6 +308,32 @@ async def test_functions_have_keys_too(checkpoints: Checkpoints) -> None:
     assert keys.each_is_of_one_task()
 
 
+async def test_a_retry_in_place_around_a_subgraph_begins_it_anew_with_other_keys(
+    checkpoints: Checkpoints,
+) -> None:
+    # What LangGraph does, and what the docs say. Where the subgraph's nodes have the policy
+    # themselves, nothing is begun anew.
+    keys, own = Keys(second=1), Keys(second=1)
+    again = retry_policy(max_retries=1, initial_delay=0.01, jitter=False)
+
+    def two_nodes(keys: Keys, **options: Any) -> Graph:  # noqa: ANN401 - passed on
+        graph: Graph = StateGraph(Log)
+        graph.add_node("first", keys.asynchronous("first")).add_edge(START, "first")
+        graph.add_node("second", keys.asynchronous("second"), **options)
+        return graph.add_edge("first", "second").compile()
+
+    around: Graph = StateGraph(Log)
+    around.add_node("sub", two_nodes(keys), retry_policy=again).add_edge(START, "sub")
+    inside = line(sub=two_nodes(own, retry_policy=again))
+
+    await until_it_ends(around, checkpoints, event({"log": []}))
+    await until_it_ends(inside, checkpoints, event({"log": []}))
+
+    assert len(set(keys.seen["first"])) == 2
+    assert {name: len(found) for name, found in own.seen.items()} == {"first": 1, "second": 2}
+    assert own.each_is_of_one_task()
+
+
 async def test_a_suffix_makes_another_key_of_the_same_task(checkpoints: Checkpoints) -> None:
     seen: list[list[str]] = []
 
