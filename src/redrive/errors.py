@@ -20,6 +20,7 @@
     │   ├── UnknownNodeError     the run was sent to a node that the graph does not have
     │   ├── EmptyInterruptError  a node raised an interrupt that asks nothing
     │   ├── SkippedNodeError     the run came to its end with nodes left out
+    │   ├── StateChangedError    what a node wrote would not come back as it was
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
     │   ├── NotInNodeError       what only a node can ask was asked elsewhere
     │   └── ResultError          the graph's result is not JSON, or too large
@@ -66,6 +67,7 @@ __all__ = [
     "SettingsError",
     "SkippedNodeError",
     "StaleAttemptError",
+    "StateChangedError",
     "StuckNodeError",
     "ThreadMovedOnError",
     "TransientError",
@@ -271,6 +273,25 @@ class SkippedNodeError(PermanentError):
         )
         self.workflow = workflow
         self.skipped = skipped
+
+
+class StateChangedError(PermanentError):
+    """What a node wrote would come back from its checkpoint as something else.
+
+    Raised with `checkpoints.verify = "refuse"`; nothing of it was stored.
+    """
+
+    def __init__(self, *, node: str | None, place: str, was: str, becomes: str) -> None:
+        writer = f" of node {node!r}" if node else ""
+        super().__init__(
+            f"{place}{writer} would not come back from its checkpoint as it was: {was} becomes "
+            f"{becomes}; write a type that does (docs/state-types.md), or set checkpoints.verify "
+            "to warn"
+        )
+        self.node = node
+        self.place = place
+        self.was = was
+        self.becomes = becomes
 
 
 class NodeExitError(PermanentError):

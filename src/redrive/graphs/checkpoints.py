@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import SettingsError
@@ -32,10 +33,12 @@ from redrive.graphs.checkpoint_file import (
     spare_pages,
     threads_after,
 )
+from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.foreign_saver import ForeignThreads
 from redrive.graphs.group_commit import Statement
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Mark, StoredThread, free_at, longest
+from redrive.graphs.serializers import serializer_of
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver
 
 __all__ = ["Checkpoints"]
@@ -112,8 +115,11 @@ class Checkpoints:
         self._settings = settings or CheckpointSettings()
         self._clock = clock
         self._path = path_of(self._settings)
+        self._serializer = None if self._path is None else serializer_of(self._settings)
         self._sqlite: GroupedSqliteSaver | None = None
         self._foreign: ForeignThreads | None = None
+        self.verifier = StateVerifier(self._settings.verify)
+        """Reads back what nodes write, for all runs of this process."""
 
     @classmethod
     def around(cls, saver: BaseCheckpointSaver[Any], *, clock: Clock = SYSTEM) -> Checkpoints:
@@ -145,7 +151,7 @@ class Checkpoints:
             SettingsError: It cannot be opened or written; names the path.
         """
         if self._path is not None and self._sqlite is None:
-            self._sqlite = await asyncio.to_thread(_open, self._path)
+            self._sqlite = await asyncio.to_thread(_open, self._path, self._serializer)
         if self._foreign is not None:
             log.warning("checkpoints.foreign", **self._foreign.limits())
 
@@ -309,10 +315,10 @@ class Checkpoints:
         return self._clock.now().timestamp()
 
 
-def _open(path: Path) -> GroupedSqliteSaver:
+def _open(path: Path, serializer: SerializerProtocol | None) -> GroupedSqliteSaver:
     connection = connect(path)
     try:
-        return GroupedSqliteSaver(connection)
+        return GroupedSqliteSaver(connection, serializer)
     except sqlite3.Error as error:
         connection.close()
         raise SettingsError(

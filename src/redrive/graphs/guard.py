@@ -30,6 +30,8 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
+from redrive.errors import StateChangedError
+from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.lease import Lease
 from redrive.graphs.schedule import Schedule, control_writes_only
 from redrive.graphs.unstorable import explain_unstorable, writer_of
@@ -54,6 +56,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         lease: The attempt's.
         wrote: Called after each write, from the thread that wrote.
         schedule: What the thread has scheduled; None where nobody asks.
+        verifier: Reads back what nodes write; None for nobody.
 
     Attributes:
         unstored: Keys of a run's config and metadata that are kept out of what is stored: LangGraph
@@ -67,12 +70,14 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         *,
         wrote: Callable[[], None] | None = None,
         schedule: Schedule | None = None,
+        verifier: StateVerifier | None = None,
     ) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
         self._lease = lease
         self._wrote = wrote or _nothing
         self._schedule = schedule or Schedule("", set())
+        self._verifier = verifier or StateVerifier("off")
         # Of each namespace, the id of its latest checkpoint, and the `Send`s that it holds.
         self._latest: dict[str, tuple[str, Sequence[object]]] = {}
         self._writers: dict[str, str] = {}
@@ -93,7 +98,13 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
         saver = self._saver.with_allowlist(extra_allowlist)
-        guard = GuardedSaver(saver, self._lease, wrote=self._wrote, schedule=self._schedule)
+        guard = GuardedSaver(
+            saver,
+            self._lease,
+            wrote=self._wrote,
+            schedule=self._schedule,
+            verifier=self._verifier,
+        )
         guard._latest, guard._writers = self._latest, self._writers
         guard.unstored = self.unstored
         return guard
@@ -196,7 +207,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
-        writes = self._check_task(config, writes, task_id)
+        writes = self._check_task(config, writes, task_id, task_path)
         self._lease.check()
         try:
             self._saver.put_writes(config, writes, task_id, task_path)
@@ -213,7 +224,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
-        writes = self._check_task(config, writes, task_id)
+        writes = self._check_task(config, writes, task_id, task_path)
         await self._lease.admit()
         try:
             await self._saver.aput_writes(config, writes, task_id, task_path)
@@ -241,11 +252,25 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         )
 
     def _check_task(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
     ) -> Sequence[tuple[str, Any]]:
         writes = control_writes_only(writes)
-        self._schedule.check_task(config["configurable"].get("checkpoint_ns", ""), task_id, writes)
+        self._schedule.check_task(_namespace(config), task_id, writes)
+        node = self._writer(config, task_path)
+        workflow = self._schedule.workflow
+        try:
+            self._verifier.check(writes, self._saver.serde, workflow=workflow, node=node)
+        except StateChangedError as error:
+            self._schedule.refuse(error)
         return writes
+
+    def _writer(self, config: RunnableConfig, task_path: str) -> str | None:
+        _, sends = self._latest.get(_namespace(config), ("", ()))
+        return writer_of(task_path, sends)
 
     def _storable(self, config: RunnableConfig) -> RunnableConfig:
         if not self.unstored:
@@ -266,8 +291,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         writes: Sequence[tuple[str, Any]],
         task_path: str,
     ) -> None:
-        _, sends = self._latest.get(_namespace(config), ("", ()))
-        node = writer_of(task_path, sends)
+        node = self._writer(config, task_path)
         # The checkpoint that takes the writes in fails as well, and its error is the one raised.
         self._writers.update({channel: node for channel, _ in writes if node})
         explain_unstorable(error, writes, self._saver.serde, writers=self._writers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from redrive.graphs.reserved_names import is_reserved
 from redrive.retry_settings import GraphRetrySettings
@@ -145,4 +145,19 @@ class CheckpointSettings(BaseModel):
         timedelta(hours=24),
         description="How long the checkpoints of a finished run are kept. Those of a letter are "
         "kept until it cannot be driven again.",
+    )
+    verify: Literal["off", "warn", "refuse"] = Field(
+        "warn",
+        description="Whether what nodes write is read back: `warn` logs each new shape of a value "
+        "that comes back as something else; with `refuse` its run fails before it is stored.",
+    )
+    serializer: str | None = Field(
+        None,
+        description="Import path of a serializer, or of what makes one; default: LangGraph's "
+        "JsonPlusSerializer.",
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="16, 24 or 32 bytes: checkpoints are encrypted with AES. Give it by its "
+        "variable, not in a file. Needs `redrive[encryption]`.",
     )

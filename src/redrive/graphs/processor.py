@@ -246,7 +246,8 @@ class WorkflowProcessor:
     ) -> Attempt:
         event, run = told.event, f"{told.event_id}/{generation}"
         loaded = self._graphs.find(event.workflow_id)
-        opened = None if self._checkpoints is None else self._checkpoints.saver
+        kept = self._checkpoints
+        opened = None if kept is None else kept.saver
         config: RunnableConfig = {
             "run_name": event.workflow_id,
             "configurable": {"thread_id": told.thread_id},
@@ -258,12 +259,18 @@ class WorkflowProcessor:
                 **trace_metadata(event, told.attempt),
             },
         }
-        if opened is None:
+        if kept is None or opened is None:
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
         config["metadata"][WRITES_KEY] = 2
         tasks = Tasks(finish_siblings=loaded.finishes_siblings)
         schedule = Schedule(loaded.id, tasks.started)
-        saver = GuardedSaver(opened, lease, wrote=progress.touch, schedule=schedule)
+        saver = GuardedSaver(
+            opened,
+            lease,
+            wrote=progress.touch,
+            schedule=schedule,
+            verifier=kept.verifier,
+        )
         saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
         return Attempt(event, run, loaded, graph, config, saver, tasks=tasks)

@@ -150,7 +150,7 @@ class Schedule:
     """
 
     def __init__(self, workflow: str, started: set[str]) -> None:
-        self._workflow = workflow
+        self.workflow = workflow
         self._started = started
         self._namespaces: dict[str, _Namespace] = {}
         self._lost: RedriveError | None = None
@@ -219,8 +219,17 @@ class Schedule:
             lost = inner.scheduled and not inner.stored and name not in self._started
             if lost and _is_child(name, of=namespace, task_id=task_id):
                 missing = _names(inner.scheduled)
-                self._lost = GraphChangedError(workflow=self._workflow, missing=missing)
+                self._lost = GraphChangedError(workflow=self.workflow, missing=missing)
         self._check_lost()
+
+    def refuse(self, error: RedriveError) -> None:
+        """Refuse this write and all that follow.
+
+        LangGraph stores in the background: it may come with the next step's checkpoint before it
+        has heard that a task's result was refused.
+        """
+        self._lost = error
+        raise error
 
     def check_end(self) -> None:
         """Look whether the thread's own graph has nothing left to do.
@@ -230,7 +239,7 @@ class Schedule:
         """
         left = self.left()
         if left:
-            raise SkippedNodeError(workflow=self._workflow, skipped=left)
+            raise SkippedNodeError(workflow=self.workflow, skipped=left)
 
     def left(self) -> tuple[str, ...]:
         """Return the nodes of the thread's own graph that are scheduled."""
@@ -238,8 +247,6 @@ class Schedule:
         return () if root is None else _names(root.scheduled)
 
     def _check_lost(self) -> None:
-        # LangGraph stores in the background: it may come with the next write before it has heard of
-        # the first refusal.
         if self._lost is not None:
             raise self._lost
 
@@ -257,14 +264,14 @@ class Schedule:
         # What is held is lost with its channel.
         missing += [one for one in before.held if one.channel not in checkpoint["channel_values"]]
         if missing:
-            return GraphChangedError(workflow=self._workflow, missing=_names(missing))
+            return GraphChangedError(workflow=self.workflow, missing=_names(missing))
         versions = checkpoint["channel_versions"]
         lost = sorted(
             channel.rpartition(":")[2]
             for channel in before.goto
             if versions.get(channel) == _unmoved(channel, before.versions)
         )
-        return UnknownNodeError(workflow=self._workflow, targets=tuple(lost)) if lost else None
+        return UnknownNodeError(workflow=self.workflow, targets=tuple(lost)) if lost else None
 
 
 def _unmoved(channel: str, versions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as the saver has it

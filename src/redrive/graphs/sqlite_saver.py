@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from redrive.graphs.group_commit import GroupCommit, Statement
@@ -47,8 +48,10 @@ class _Recorder:
 class _Recording(SqliteSaver):
     """LangGraph's saver: writes are recorded on any thread, reads run where they are called."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(connection)
+    def __init__(
+        self, connection: sqlite3.Connection, serializer: SerializerProtocol | None
+    ) -> None:
+        super().__init__(connection, serde=serializer)
         self.setup()
         self._here = threading.local()
 
@@ -77,10 +80,13 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     Args:
         connection: Open, in autocommit mode (`isolation_level=None`), usable from another thread.
             It belongs to this object from now on.
+        serializer: What turns values into bytes; None for LangGraph's own.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._saver = _Recording(connection)
+    def __init__(
+        self, connection: sqlite3.Connection, serializer: SerializerProtocol | None = None
+    ) -> None:
+        self._saver = _Recording(connection, serializer)
         super().__init__(serde=self._saver.serde)
         self.group = GroupCommit(connection)
 
