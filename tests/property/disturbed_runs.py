@@ -154,11 +154,12 @@ def not_as_undisturbed(
     wrong = []
     if end.result != case.result:
         wrong.append(f"the result is {end.result}, and not {case.result}")
-    done = {(at.place, at.task) for at in executions if at.task in stored}
-    executed = Counter(place for place, _ in done)
-    if executed != case.executed:
-        missing, more = dict(case.executed - executed), dict(executed - case.executed)
-        wrong.append(f"not executed: {missing}; executed and not called for: {more}")
+    ran = {(at.place, at.task) for at in executions}
+    # A step's checkpoint may be kept, and the writes that it has taken in be lost with the process.
+    missing = case.executed - Counter(place for place, _ in ran)
+    more = Counter(place for place, task in ran if task in stored) - case.executed
+    if missing or more:
+        wrong.append(f"not executed: {dict(missing)}; executed and not called for: {dict(more)}")
     return wrong
 
 
@@ -262,20 +263,19 @@ class _Story:
         await self._again(end)
 
     async def _again(self, end: Ended) -> None:
-        """Deliver the event again: nothing runs, and the answer is the same."""
-        again = await attempt(self.case.graph, self.store, self.watch)
+        """Deliver the event again, to a worker and without one: nothing runs, the answer stays."""
+        seen, lease = self.watch.begin(), Lease()
+        async with self.store.opened() as saver:
+            processor = _processor(self.case.graph, saver, seen)
+            again = await processor.run(EVENT, thread_id=THREAD, lease=lease)
+            answer = await processor.process_workflow_event(EVENT)
+        lease.end()
         if not isinstance(again, Ended) or (again.result, again.reason) != (end.result, None):
             self.complain(f"delivered again it is answered otherwise: {again}")
-        seen = self.watch.begin()
-        async with self.store.opened() as saver:
-            answer = await _processor(self.case.graph, saver, seen).process_workflow_event(EVENT)
         if (answer.status, answer.result) != (ResultStatus.SUCCESS, end.result):
             self.complain(f"without a worker it is answered otherwise: {answer}")
-        ran = [
-            execution.place for execution in self.watch.attempts[-2].executions + seen.executions
-        ]
-        if ran:
-            self.complain(f"delivered again it ran {ran}")
+        if seen.executions:
+            self.complain(f"delivered again it ran {[one.place for one in seen.executions]}")
 
     async def _try_renamed(self, path: str | None) -> None:
         """Let a new version of the graph go on, on a copy: to the same result, or not at all."""

@@ -28,7 +28,7 @@ class Kind(StrEnum):
     PERMANENT = "raises PermanentError"
     UNKNOWN = "raises RuntimeError"
     CANCELLED = "raises CancelledError"
-    EXIT = "raises SystemExit"
+    EXIT = "raises SystemExit, KeyboardInterrupt or GeneratorExit"
     INTERRUPT = "raises GraphInterrupt(())"
     DRAINED = "raises GraphDrained"
     DEATH = "kills the process"

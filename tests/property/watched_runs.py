@@ -186,12 +186,13 @@ class WatchedAttempt:
 
 def _error(fault: Fault) -> BaseException:
     told = f"{fault.place} {fault.kind}"
+    exits = (SystemExit(3), KeyboardInterrupt(), GeneratorExit())
     errors: dict[Kind, BaseException] = {
         Kind.TRANSIENT: TransientError(told),
         Kind.PERMANENT: PermanentError(told),
         Kind.UNKNOWN: RuntimeError(told),
         Kind.CANCELLED: asyncio.CancelledError(),
-        Kind.EXIT: SystemExit(3),
+        Kind.EXIT: exits[len(fault.place) % len(exits)],
         Kind.INTERRUPT: GraphInterrupt(()),
         Kind.DRAINED: GraphDrained(told),
         Kind.DEATH: DiedError(),
