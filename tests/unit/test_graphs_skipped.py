@@ -16,6 +16,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel._runner import PregelRunner
 from langgraph.types import Command, Send
 
 from redrive.errors import (
@@ -773,3 +774,58 @@ async def test_siblings_are_cancelled_where_the_settings_say_so(
     assert isinstance(end, Failed)
     assert isinstance(end.error, ConnectionError)
     assert cancelled.is_set()
+
+
+@pytest.mark.invariant("P4")
+async def test_a_sibling_whose_error_is_handled_ends_with_its_handler(
+    kept: Checkpoints, story: Story
+) -> None:
+    async def handle(_: Log) -> Log:
+        await asyncio.sleep(0)
+        story.run("handler")
+        return {"log": ["handled"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("handled", story.node("handled"), error_handler=handle)
+    graph.add_edge(START, "handled")
+    graph.add_node("fails", story.node("fails")).add_edge(START, "fails")
+    story.fails = {"handled": [ValueError("no")], "fails": [ConnectionError("away")]}
+
+    first = await attempt(graph, kept)
+    second = await attempt(graph, kept)
+
+    assert isinstance(first, Failed)
+    assert log_of(second) == sorted(["in", "handled", "fails"])
+    assert (story.ran["handled"], story.ran["fails"]) == (1, 2)
+
+
+@pytest.mark.invariant("P16")
+async def test_an_error_that_looks_like_a_handled_one_is_no_success(
+    kept: Checkpoints, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangGraph knows handled errors by their `id()`: here, as if each later one had it again."""
+
+    class All(set[int]):
+        def __contains__(self, _: object) -> bool:
+            return True
+
+        def __bool__(self) -> bool:
+            return True
+
+    made = PregelRunner.__init__
+
+    def forgetful(runner: PregelRunner, *args: Any, **named: Any) -> None:  # noqa: ANN401 - LangGraph's
+        made(runner, *args, **named)
+        runner._handled_exception_ids = All()  # noqa: SLF001 - what is shown
+
+    monkeypatch.setattr(PregelRunner, "__init__", forgetful)
+    graph = story.line("d", "e")
+    graph.add_node("f", story.node("f")).add_edge("d", "f")
+    story.fails["e"] = [ConnectionError("away")]
+
+    first = await attempt(graph, kept)
+    second = await attempt(graph, kept)
+
+    assert isinstance(first, Failed)
+    assert isinstance(first.error, ConnectionError)
+    assert log_of(second) == sorted(["in", "d", "e", "f"])

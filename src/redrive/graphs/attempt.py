@@ -41,6 +41,8 @@ __all__ = ["Attempt", "failed"]
 _INTERRUPT = "__interrupt__"
 # A checkpointer that hangs must not hold back the failure that it may have caused.
 _POSITION_S = 5.0
+# What an attempt has left running is cancelled, and has this long to come to its end.
+_UNWIND_S = 0.8
 _NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
 
 
@@ -201,7 +203,8 @@ async def failed(
     node = _node(error)
     if node is None and isinstance(error, Limit) and stands is not None:
         node = next(iter(stands.next), None)
-    leftover = Leftover(task, attempt.threads)
+    await attempt.tasks.end(limit_s=_UNWIND_S)
+    leftover = Leftover(task, attempt.threads, attempt.tasks.alive)
     return Failed(
         error=error,
         node=node,

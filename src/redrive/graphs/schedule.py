@@ -12,7 +12,7 @@ something that the step before had scheduled did not run. [P16]
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple
@@ -55,7 +55,8 @@ class _Namespace:
     """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
 
     `stored` is whether this attempt has stored its checkpoint, `goto` the channels that tasks
-    have since sent the run to nodes by, `held` what waits for more than the next step.
+    have since sent the run to nodes by, `failed` what tasks have since raised, `held` what waits
+    for more than the next step.
     """
 
     checkpoint_id: str
@@ -63,6 +64,7 @@ class _Namespace:
     held: tuple[Scheduled, ...]
     versions: Mapping[str, Any]
     goto: set[str]
+    failed: dict[str, BaseException] = field(default_factory=dict)
     stored: bool = False
 
 
@@ -153,7 +155,7 @@ class Schedule:
         self.workflow = workflow
         self._started = started
         self._namespaces: dict[str, _Namespace] = {}
-        self._lost: RedriveError | None = None
+        self._lost: BaseException | None = None
 
     def loaded(self, found: CheckpointTuple | None) -> None:
         """Note a namespace as its latest checkpoint has it."""
@@ -180,6 +182,7 @@ class Schedule:
         Raises:
             GraphChangedError: A scheduled node did not run.
             UnknownNodeError: The run was sent to a node that is not there.
+            BaseException: What a node of the step has raised.
         """
         self._check_lost()
         before = self._namespaces.get(namespace)
@@ -188,7 +191,10 @@ class Schedule:
             and metadata.get("source") == "loop"
             and previous_id == before.checkpoint_id
         ):
-            self._lost = self._loss(before, checkpoint)
+            # LangGraph knows handled errors by their `id()`, which a later one may have again: it
+            # then takes a failed task for done, and the step for complete.
+            failed = next(iter(before.failed.values()), None)
+            self._lost = failed or self._loss(before, checkpoint)
             self._check_lost()
         self._namespaces[namespace] = _Namespace(
             checkpoint_id=checkpoint["id"],
@@ -210,10 +216,13 @@ class Schedule:
             GraphChangedError: One stands where an earlier attempt left it.
         """
         self._check_lost()
-        if all(channel in _CONTROL for channel, _ in writes):
-            return
         here = self._namespaces.get(namespace)
         if here is not None:
+            here.failed.update((task_id, error) for error in _raised(writes))
+        if all(channel in _CONTROL for channel, _ in writes):
+            return
+        if here is not None:
+            here.failed.pop(task_id, None)
             here.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
         for name, inner in self._namespaces.items():
             lost = inner.scheduled and not inner.stored and name not in self._started
@@ -280,6 +289,15 @@ def _unmoved(channel: str, versions: Mapping[str, Any]) -> Any:  # noqa: ANN401 
     Who comes to a join a second time changes nothing there; a join that is gone has no version.
     """
     return None if channel.startswith(_JOIN) else versions.get(channel)
+
+
+def _raised(writes: Writes) -> list[BaseException]:
+    """Return what a task raised that no error handler takes on."""
+    if any(channel == _HANDLER_STARTED for channel, _ in writes):
+        return []
+    return [
+        value for channel, value in writes if channel == _ERROR and isinstance(value, BaseException)
+    ]
 
 
 def _is_child(name: str, *, of: str, task_id: str) -> bool:

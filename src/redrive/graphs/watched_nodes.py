@@ -32,6 +32,10 @@ __all__ = ["TASKS", "Tasks", "has_breakpoints", "watch_nodes"]
 _TURNS_TO_COMMIT = 8
 
 
+Step = tuple[str, object]
+"""A superstep: its namespace, and its number there."""
+
+
 class Tasks:
     """The tasks of one attempt: which namespaces have started any, and which of them run now.
 
@@ -44,23 +48,54 @@ class Tasks:
     def __init__(self, *, finish_siblings: bool = False) -> None:
         self.started: set[str] = set()
         self._finish_siblings = finish_siblings
-        self._running: defaultdict[tuple[str, object], set[asyncio.Task[Any]]] = defaultdict(set)
+        self._running: defaultdict[Step, set[asyncio.Task[Any]]] = defaultdict(set)
         self._failed: set[asyncio.Task[Any]] = set()
+        self._due: defaultdict[Step, list[asyncio.Future[None]]] = defaultdict(list)
+        self._raised: list[BaseException] = []
 
-    def begin(self, config: RunnableConfig) -> tuple[str, object]:
-        """Note that a task starts; return its step."""
-        step = _step(config)
+    @property
+    def alive(self) -> set[asyncio.Task[Any]]:
+        """The tasks that run now."""
+        return {task for group in self._running.values() for task in group if not task.done()}
+
+    async def end(self, *, limit_s: float) -> None:
+        """Cancel what still runs, and wait for it for so many seconds.
+
+        LangGraph leaves nodes of inner subgraphs to themselves when an outer one is cancelled.
+        """
+        running = self.alive
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=limit_s)
+
+    def begin(self, config: RunnableConfig, *, handles: bool) -> Step:
+        """Note that a task starts, that of an error handler perhaps; return its step."""
+        step = _step(config, handles=handles)
         self.started.add(step[0])
+        if handles and self._due[step]:
+            self._due[step].pop().set_result(None)
         return step
 
-    def running(self, step: tuple[str, object]) -> asyncio.Task[Any] | None:
+    def raised(self, error: BaseException) -> None:
+        """Keep what a node raised for as long as the attempt lasts.
+
+        LangGraph knows handled errors by their `id()`: a later one must not have it again.
+        """
+        self._raised.append(error)
+
+    def handler_is_due(self, step: Step) -> None:
+        """Expect an error handler in this step, in place of the task that failed."""
+        self._due[step].append(asyncio.get_running_loop().create_future())
+
+    def running(self, step: Step) -> asyncio.Task[Any] | None:
         """Count the calling task among those of its step until `ended`."""
         task = asyncio.current_task()
         if task is not None:
             self._running[step].add(task)
         return task
 
-    def ended(self, step: tuple[str, object], task: asyncio.Task[Any] | None) -> None:
+    def ended(self, step: Step, task: asyncio.Task[Any] | None) -> None:
         """Count it no more."""
         if task is not None:
             self._failed.discard(task)
@@ -68,7 +103,7 @@ class Tasks:
             if not self._running[step]:
                 del self._running[step]
 
-    async def siblings_end(self, step: tuple[str, object], task: asyncio.Task[Any] | None) -> None:
+    async def siblings_end(self, step: Step, task: asyncio.Task[Any] | None) -> None:
         """Wait, in a task that failed, until those beside it have ended or failed as well.
 
         Nothing bounds it but the attempt: at its limit, this wait is cancelled with the rest.
@@ -76,15 +111,14 @@ class Tasks:
         if task is None or not self._finish_siblings:
             return
         self._failed.add(task)
-        waited = False
-        while others := self._running[step] - self._failed:
-            waited = True
+        while others := self._others(step):
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-            # A task that is done takes itself out one turn later at most.
-            await asyncio.sleep(0)
-            self._running[step] -= {other for other in others if other.done()}
-        for _ in range(_TURNS_TO_COMMIT if waited else 0):
-            await asyncio.sleep(0)
+            for _ in range(_TURNS_TO_COMMIT):
+                await asyncio.sleep(0)
+
+    def _others(self, step: Step) -> set[asyncio.Future[Any]]:
+        running = {task for task in self._running[step] - self._failed if not task.done()}
+        return running | set(self._due[step])
 
 
 TASKS: ContextVar[Tasks | None] = ContextVar("redrive_tasks", default=None)
@@ -135,6 +169,8 @@ class _Watched(Runnable[Any, Any]):
         self._channels = graph.channels
         self._nodes = graph.nodes
         self._workflow = workflow
+        self._is_handler = node.is_error_handler
+        self._has_handler = node.error_handler_node is not None
         self._may_stop = any(
             isinstance(found, Pregel) and has_breakpoints(found) for found in node.subgraphs
         )
@@ -143,7 +179,7 @@ class _Watched(Runnable[Any, Any]):
         tasks = TASKS.get()
         if tasks is None or config is None:
             return self._inner.invoke(input, config, **kwargs)
-        tasks.begin(config)
+        tasks.begin(config, handles=self._is_handler)
         try:
             result = self._inner.invoke(input, config, **kwargs)
         except GraphBubbleUp as bubbled:
@@ -156,7 +192,7 @@ class _Watched(Runnable[Any, Any]):
         tasks = TASKS.get()
         if tasks is None or config is None:
             return await self._inner.ainvoke(input, config, **kwargs)
-        step = tasks.begin(config)
+        step = tasks.begin(config, handles=self._is_handler)
         task = tasks.running(step)
         try:
             result = await self._inner.ainvoke(input, config, **kwargs)
@@ -164,9 +200,13 @@ class _Watched(Runnable[Any, Any]):
         except GraphBubbleUp as bubbled:
             self._check_bubbled(bubbled, config)
             raise
-        except Exception:
+        except Exception as error:
+            tasks.raised(error)
             if self._is_last_try(config):
-                await tasks.siblings_end(step, task)
+                if self._has_handler:
+                    tasks.handler_is_due(step)
+                else:
+                    await tasks.siblings_end(step, task)
             raise
         finally:
             tasks.ended(step, task)
@@ -180,7 +220,7 @@ class _Watched(Runnable[Any, Any]):
     ) -> Iterator[Any]:
         tasks = TASKS.get()
         if tasks is not None and config is not None:
-            tasks.begin(config)
+            tasks.begin(config, handles=self._is_handler)
         try:
             yield from self._inner.stream(input, config, **kwargs)
         except GraphBubbleUp as bubbled:
@@ -196,7 +236,7 @@ class _Watched(Runnable[Any, Any]):
     ) -> AsyncIterator[Any]:
         tasks = TASKS.get()
         if tasks is not None and config is not None:
-            tasks.begin(config)
+            tasks.begin(config, handles=self._is_handler)
         try:
             async for chunk in self._inner.astream(input, config, **kwargs):
                 yield chunk
@@ -245,9 +285,12 @@ class _Watched(Runnable[Any, Any]):
         return command.graph in (namespace, plain, self._node)
 
 
-def _step(config: RunnableConfig) -> tuple[str, object]:
+def _step(config: RunnableConfig, *, handles: bool) -> Step:
     namespace = str(config.get("configurable", {}).get("checkpoint_ns", ""))
-    return namespace.rpartition("|")[0], config.get("metadata", {}).get("langgraph_step")
+    outer = namespace.rpartition("|")[0]
+    if handles:  # its namespace lies within that of the task that failed
+        outer = outer.rpartition("|")[0]
+    return outer, config.get("metadata", {}).get("langgraph_step")
 
 
 def _targets(command: Command[Any]) -> list[str]:

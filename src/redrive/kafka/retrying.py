@@ -90,6 +90,8 @@ def until(
         hooks=Hooks(before_sleep=waiting or log_it),
         classifier=Classifier(rules=(_OURS, *rules), clock=clock),
         clock=clock,
+        # A client's call blocks for longer than any wait: both belong into a thread.
+        blocking=True,
     )
 
 

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
-from redrive.clock import SYSTEM, Clock
+from redrive.clock import SYSTEM
 from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier, Tally, await_hook, call_hook, retrier_of, running_loop
 from redrive.retry.shapes import (
@@ -202,7 +202,7 @@ async def _again_async(
 def _again_plain(tally: Tally, delay_s: float, call: functools.partial[object]) -> object:
     """Go on with attempt 2 of a function that raised at its call."""
     while True:
-        _block(tally.retrier.clock, delay_s)
+        _block(tally.retrier, delay_s)
         tally.begin()
         try:
             result = call()
@@ -242,12 +242,12 @@ async def _awaited(
     return await _again_async(tally, delay_s, call, first)
 
 
-def _block(clock: Clock, delay_s: float) -> None:
-    if delay_s > 0 and running_loop() is not None:
+def _block(retrier: Retrier, delay_s: float) -> None:
+    if delay_s > 0 and not retrier.blocking and running_loop() is not None:
         warnings.warn(
             f"a retried call waits {delay_s:.3g} s and blocks the event loop of this thread: make "
             "the function async, or call it with `asyncio.to_thread`",
             RuntimeWarning,
             stacklevel=4,
         )
-    clock.block(delay_s)
+    retrier.clock.block(delay_s)

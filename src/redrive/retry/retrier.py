@@ -117,6 +117,14 @@ _TABLES = Classifier()
 class Retrier:
     """A policy with all that belongs to it; goes wherever a `RetryConfig` goes.
 
+    Args:
+        config: The policy.
+        hooks: What is told of attempts.
+        classifier: Judges what is raised.
+        clock: Where time comes from; waits go through it.
+        blocking: Whether what is called blocks its thread by itself, as a client that is no async
+            one does: its waits then give no warning on the thread of an event loop.
+
     Raises:
         TypeError: `config` is no RetryConfig, or `hooks` are no Hooks.
     """
@@ -125,6 +133,7 @@ class Retrier:
     hooks: Hooks = _NO_HOOKS
     classifier: Classifier = _TABLES
     clock: Clock = SYSTEM
+    blocking: bool = False
 
     def __post_init__(self) -> None:
         # Else a failure would be the first to meet it, and be hidden by what it raises.
