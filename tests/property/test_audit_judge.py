@@ -16,7 +16,7 @@ from redrive.auditing.ids import pack, unpack
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM
-from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import Note, encode
 from redrive.testing.stage import event
@@ -162,3 +162,35 @@ def test_a_usual_id_takes_few_bytes() -> None:
 def _offset_of(story: History, result: Record) -> int:
     event_id = WorkflowResultEvent.from_bytes(result.value).correlation_id
     return next(at for at, asked in enumerate(story.asked) if asked.event_id == event_id)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize(("verified", "told"), [(True, []), (None, []), (False, ["P16"])])
+def test_a_success_whose_resume_was_seen_to_skip_is_told(
+    verified: bool | None, told: list[str]  # noqa: FBT001 - a row
+) -> None:
+    asked = event({})
+    now = asked.timestamp
+    run = RunInfo(
+        attempts=1,
+        started_at=now,
+        finished_at=now,
+        resumed=True,
+        redrive_count=1,
+        worker="w",
+        resume_verified=verified,
+    )
+    result = WorkflowResultEvent(
+        correlation_id=asked.event_id,
+        workflow_id="w",
+        workflow_run_id="r",
+        result={},
+        status=ResultStatus.SUCCESS,
+        timestamp=now,
+        run=run,
+    )
+    judge = Judge()
+
+    judge.take_results([Record(RESULTS, 0, None, result.to_bytes(), (), 1)], Reach())
+
+    assert [found.promise for found in judge.findings() if found.promise == "P16"] == told

@@ -9,7 +9,13 @@ import pytest
 
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Place, Record
-from redrive.testing.journal import Execution, read_journal, tried_too_often, went_back
+from redrive.testing.journal import (
+    Execution,
+    left_out,
+    read_journal,
+    tried_too_often,
+    went_back,
+)
 from redrive.testing.judging import Evidence
 from redrive.testing.load import wrong_endings
 from redrive.testing.stage import event
@@ -32,6 +38,17 @@ def test_only_a_node_that_was_done_is_an_execution_too_many() -> None:
     (finding,) = went_back([*again, *back], ORDER)
 
     assert "t2 went back" in finding
+
+
+@pytest.mark.invariant("P16")
+def test_a_success_without_one_of_its_nodes_is_found() -> None:
+    whole = [Execution("e1/0/0", node) for node in ORDER]
+    executed = [*whole, Execution("e2/0/0", "plan"), Execution("e3/1/0", "plan")]
+
+    (finding,) = left_out(executed, {"e1", "e2"}, ORDER)
+
+    assert "e2" in finding
+    assert finding.endswith("never ran: work")
 
 
 @pytest.mark.invariant("P5")

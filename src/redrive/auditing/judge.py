@@ -23,6 +23,7 @@ from redrive.errors import RecordError
 from redrive.events import (
     TRIGGERED,
     EventHeaders,
+    ResultStatus,
     WorkflowEvent,
     WorkflowResultEvent,
     readable_event_id,
@@ -113,6 +114,7 @@ class Judge:
             self.results[result.status.value] += 1
             key = pack(result.correlation_id, result.run.redrive_count if result.run else 0)
             self._answered.give(key, record)
+            self._look_at_the_resume(result, record)
             if result.error_info is not None and result.error_info.dlq_id is not None:
                 self._lettered.name(result.error_info.dlq_id, key, record)
 
@@ -189,6 +191,23 @@ class Judge:
         text = f"lost: the unreadable event at {record.place}, {record.offset} has no letter"
         found = Finding("P6", text, asked.event_id, place=record.place, offset=record.offset)
         self._found.append(found)
+
+    def _look_at_the_resume(self, result: WorkflowResultEvent, record: Record) -> None:
+        resumed = result.run is not None and result.run.resume_verified is False
+        if resumed and result.status is ResultStatus.SUCCESS:
+            text = (
+                f"event {result.correlation_id} was resumed and is called a success, and its "
+                "worker saw a node that ran again, or one that did not run"
+            )
+            self._found.append(
+                Finding(
+                    "P16",
+                    text,
+                    result.correlation_id,
+                    place=record.place,
+                    offset=record.offset,
+                )
+            )
 
     def _look_where_it_lies(self, record: Record) -> None:
         # After partitions were added, or with another producer, keys say nothing of older results.

@@ -20,7 +20,13 @@ from redrive.testing.broker import LocalBroker
 from redrive.testing.faults import Planned, plan
 from redrive.testing.forks import forked_threads
 from redrive.testing.history import read_settled, settled_twice
-from redrive.testing.journal import Execution, read_journal, tried_too_often, went_back
+from redrive.testing.journal import (
+    Execution,
+    left_out,
+    read_journal,
+    tried_too_often,
+    went_back,
+)
 from redrive.testing.judging import Evidence, Verdict, gather, judge
 from redrive.testing.load import Burst, Make, make_load, wrong_endings
 from redrive.testing.members import Members
@@ -225,6 +231,7 @@ def _other_findings(
         yield f"the topic has {count} events, and {chaos.events} were stored there"
     if chaos.nodes and chaos.checkpoints:
         yield from went_back(executed, chaos.nodes)
+    yield from left_out(executed, evidence.succeeded, chaos.nodes)
     yield from tried_too_often(executed, chaos.most_tries)
 
 

@@ -7,11 +7,11 @@ such a line to a file before a node does anything is the witness, whatever becom
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Execution", "read_journal", "tried_too_often", "went_back"]
+__all__ = ["Execution", "left_out", "read_journal", "tried_too_often", "went_back"]
 
 
 class Execution(NamedTuple):
@@ -41,6 +41,26 @@ def went_back(executions: Sequence[Execution], order: Sequence[str]) -> list[str
         f"again: thread {thread} went back to a node that was done: {', '.join(nodes)}"
         for thread, nodes in by_thread.items()
         if nodes != sorted(nodes, key=order.index)
+    ]
+
+
+def left_out(
+    executions: Sequence[Execution], succeeded: Collection[str], nodes: Collection[str]
+) -> list[str]:
+    """Say which events were called a success although nodes never ran for them. [P16].
+
+    Args:
+        executions: Of graphs that run all their nodes; a thread begins with its event's id.
+        succeeded: The ids of events that have a success.
+        nodes: The nodes.
+    """
+    ran: defaultdict[str, set[str]] = defaultdict(set)
+    for thread, node in executions:
+        ran[thread.partition("/")[0]].add(node)
+    return [
+        f"skipped: event {event_id} is a success, and never ran: {', '.join(sorted(missing))}"
+        for event_id in sorted(succeeded)
+        if (missing := set(nodes) - ran[event_id])
     ]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from redrive.auditing.finished import Finished
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
+from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import MAX_NOTE_CHARS, decode
 from redrive.testing.reading import committed_offsets, end_offsets, read_topic
@@ -31,6 +32,12 @@ class Evidence:
     letters: list[Record]
     committed: Mapping[Place, Committed]
     ends: Mapping[Place, int]
+
+    @property
+    def succeeded(self) -> set[str]:
+        """The ids of the events that a result calls a success."""
+        results = [WorkflowResultEvent.from_bytes(record.value) for record in self.results]
+        return {one.correlation_id for one in results if one.status is ResultStatus.SUCCESS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Check the promises that topics can show: P1, P2, P3, P6, P13."""
+    """Check the promises that topics can show: P1, P2, P3, P6, P13, P16."""
     # At the end of a run all must have ended, whatever the group has committed.
     ended = {place: Finished(end) for place, end in evidence.ends.items()}
     judge = Judge()
