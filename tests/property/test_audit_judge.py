@@ -167,8 +167,9 @@ def _offset_of(story: History, result: Record) -> int:
 @pytest.mark.invariant("P16")
 @pytest.mark.parametrize(("verified", "told"), [(True, []), (None, []), (False, ["P16"])])
 def test_a_success_whose_resume_was_seen_to_skip_is_told(
+    *,
     verified: bool | None,
-    told: list[str],  # noqa: FBT001 - a row
+    told: list[str],
 ) -> None:
     asked = event({})
     now = asked.timestamp

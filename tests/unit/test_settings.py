@@ -205,8 +205,10 @@ def test_what_kubernetes_and_our_own_tools_set_is_no_unknown_key(name: str) -> N
         ),
         (
             "[checkpoints]\nfrobnicate = 1",
-            "unknown key checkpoints.frobnicate in redrive.toml: known in checkpoints: url, ttl, "
-            "verify, serializer, encryption_key",
+            (
+                "unknown key checkpoints.frobnicate in redrive.toml: known in checkpoints: "
+                "url, ttl, verify, serializer, encryption_key"
+            ),
         ),
         (
             "[[retry.rules]]",

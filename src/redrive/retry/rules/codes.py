@@ -180,7 +180,7 @@ _A_KEY = re.compile(
     re.IGNORECASE,
 )
 _IS_MISSING = re.compile(
-    r"missing|must (?:be )?(?:provide|pass|set|specif|supply|supplied|give)|"
+    r"missing|must (?:be )?(?:provide|pass|set|specify|specified|supply|supplied|give)|"
     r"(?:n't|not) (?:been )?(?:set|provided|found|configured|specified|given|passed)|"
     r"(?:is|are) required|could not (?:resolve|find|determine)|unable to (?:find|locate)|"
     r"did not find|"
