@@ -19,6 +19,7 @@
     │   ├── DeadHandlerError     an error handler of the graph raised
     │   ├── UnknownNodeError     the run was sent to a node that the graph does not have
     │   ├── EmptyInterruptError  a node raised an interrupt that asks nothing
+    │   ├── FalsyError           a node raised an error that counts as false
     │   ├── SkippedNodeError     the run came to its end with nodes left out
     │   ├── StateChangedError    what a node wrote would not come back as it was
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
@@ -47,6 +48,7 @@ __all__ = [
     "DeadHandlerError",
     "DeadlineError",
     "EmptyInterruptError",
+    "FalsyError",
     "FencedError",
     "GraphChangedError",
     "IdleTimeoutError",
@@ -261,6 +263,17 @@ class EmptyInterruptError(PermanentError):
             "the run go on: call interrupt(value) instead"
         )
         self.node = node
+
+
+class FalsyError(PermanentError):
+    """A node raised an error whose `bool()` is False: LangGraph would take it for none."""
+
+    def __init__(self, error: BaseException) -> None:
+        kind = type(error).__qualname__
+        super().__init__(
+            f"the node raised a {kind} that counts as false (its __bool__ or __len__): let errors "
+            "be true"
+        )
 
 
 class SkippedNodeError(PermanentError):

@@ -20,7 +20,6 @@ from langgraph.pregel._runner import PregelRunner
 from langgraph.types import Command, Send
 
 from redrive.errors import (
-    AttemptTimeoutError,
     EmptyInterruptError,
     GraphChangedError,
     NodeExitError,
@@ -728,7 +727,7 @@ async def test_siblings_of_a_failed_node_end_and_are_not_run_again(
     assert dict(story.ran) == {"fails": 2, "slow": 1, "one": 1, "two": 1, "beside": 1}
 
 
-async def test_a_limit_ends_a_node_that_waits_for_its_siblings(
+async def test_a_limit_ends_the_wait_for_siblings_and_the_failure_is_the_nodes_own(
     kept: Checkpoints, story: Story
 ) -> None:
     async def hang(_: Log) -> Log:
@@ -743,7 +742,7 @@ async def test_a_limit_ends_a_node_that_waits_for_its_siblings(
     end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(attempt_s=0.2))
 
     assert isinstance(end, Failed)
-    assert isinstance(end.error, AttemptTimeoutError)
+    assert isinstance(end.error, ConnectionError)
 
 
 async def test_siblings_are_cancelled_where_the_settings_say_so(

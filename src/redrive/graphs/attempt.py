@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 from langgraph.errors import GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import Durability, StateSnapshot
@@ -22,7 +21,6 @@ from redrive.events import WorkflowEvent
 from redrive.graphs.comes_back import comes_back
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
-from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.recursion import name_setting
@@ -32,8 +30,8 @@ from redrive.graphs.run_config import json_copy, run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
-from redrive.graphs.watched_nodes import Tasks, has_breakpoints
-from redrive.graphs.witness import Witness, with_callback
+from redrive.graphs.watched_nodes import Tasks
+from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
 
 __all__ = ["Attempt", "failed"]
@@ -120,8 +118,6 @@ class Attempt:
         if self.saver is not None:
             self.saver.unstored |= beside.names
         config = config if self.witness is None else self.witness.sees(config)
-        stops = None if self.saver is not None else _Stops.watch(self.graph)
-        config = config if stops is None else with_callback(config, stops)
         try:
             state = await self.graph.ainvoke(
                 given, config, context=beside.context, durability=durability, control=control
@@ -132,7 +128,7 @@ class Attempt:
             raise
         asks = isinstance(state, dict) and _INTERRUPT in state
         if self.saver is None:
-            stopped = asks or (stops is not None and stops.seen)
+            stopped = asks or self.tasks.stopped_in
             return self._interrupted(_as_state(state)) if stopped else await self._ended(state)
         if asks or self.saver.schedule.left():
             return await self._stopped(self.saver)
@@ -144,10 +140,10 @@ class Attempt:
         Raises:
             SkippedNodeError: Nobody can: nothing was asked, and no breakpoint holds.
         """
-        levels = [level async for level in read_levels(saver, self.graph, self.config)]
-        snapshot = levels[0].snapshot
-        if not snapshot.interrupts and not any(level.gates for level in levels):
+        snapshot = await self.graph.aget_state(self.config)
+        if not snapshot.interrupts and not self.tasks.stopped_in:
             saver.schedule.check_end()
+            return await self._ended(_output_of(self.graph, snapshot.values))
         return self._interrupted(_with_interrupts(self.graph, snapshot))
 
     async def _input(self) -> object:
@@ -254,24 +250,6 @@ def _with_interrupts(graph: CompiledGraph, snapshot: StateSnapshot) -> dict[str,
 def _as_state(output: object) -> dict[str, object]:
     state: dict[str, object] = dict(output) if isinstance(output, dict) else {"state": output}
     return {_INTERRUPT: [], **state}
-
-
-class _Stops(GraphCallbackHandler):
-    """Sees a graph without checkpoints stop at a static breakpoint; nothing else tells of it."""
-
-    run_inline = True
-
-    def __init__(self) -> None:
-        self.seen = False
-
-    @classmethod
-    def watch(cls, graph: CompiledGraph) -> _Stops | None:
-        """Return one for a graph that can stop so."""
-        return cls() if has_breakpoints(graph) else None
-
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        del event
-        self.seen = True
 
 
 async def _settled(value: object) -> object:

@@ -76,7 +76,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._saver = saver
         self._lease = lease
         self._wrote = wrote or _nothing
-        self._schedule = schedule or Schedule("", set())
+        self._schedule = schedule or Schedule("")
         self._verifier = verifier or StateVerifier("off")
         # Of each namespace, the id of its latest checkpoint, and the `Send`s that it holds.
         self._latest: dict[str, tuple[str, Sequence[object]]] = {}
@@ -259,7 +259,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str,
     ) -> Sequence[tuple[str, Any]]:
         writes = control_writes_only(writes)
-        self._schedule.check_task(_namespace(config), task_id, writes)
+        self._schedule.check_task(_namespace(config), task_id, task_path, writes)
         node = self._writer(config, task_path)
         workflow = self._schedule.workflow
         try:

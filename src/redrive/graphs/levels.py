@@ -17,7 +17,6 @@ from langgraph.pregel import Pregel
 from langgraph.types import PregelTask, StateSnapshot
 
 from redrive.graphs.loading import CompiledGraph
-from redrive.graphs.reachable import reachable
 from redrive.graphs.schedule import SENDS, finished_tasks, held, scheduled, sent_to
 
 __all__ = ["Level", "read_levels"]
@@ -42,9 +41,9 @@ class Level:
 async def read_levels(
     saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig
 ) -> AsyncIterator[Level]:
-    """Give the thread's own level first, then those of its unfinished tasks, as far as they show.
+    """Give the thread's own level first, then those of its unfinished tasks that are subgraphs.
 
-    A subgraph that a node calls in its own code is found where the node can reach only that one.
+    A subgraph that a node calls in its own code is looked at when it begins (`watched_loops`).
     """
     found = await saver.aget_tuple(config)
     snapshot = await graph.aget_state(config)
@@ -68,7 +67,11 @@ async def read_levels(
 
 def _missing(graph: CompiledGraph, found: CheckpointTuple) -> tuple[str, ...]:
     """Return the nodes that the run waits for, or is sent to already, and that are not there."""
-    waited = (*scheduled(found.checkpoint), *held(found.checkpoint), *sent_to(found))
+    waited = (
+        *scheduled(found.checkpoint),
+        *held(found.checkpoint),
+        *sent_to(found.pending_writes or ()),
+    )
     return tuple(
         sorted(
             {
@@ -86,8 +89,11 @@ async def _gates(
     found: CheckpointTuple,
     snapshot: StateSnapshot,
 ) -> tuple[str, ...]:
-    """Return the nodes whose breakpoint the next step would pass, or the last one has reached."""
-    if not snapshot.tasks:
+    """Return the nodes whose breakpoint the next step would pass, or the last one has reached.
+
+    After the last node of the thread's own graph there is nothing left that could be held.
+    """
+    if not snapshot.tasks and not found.config["configurable"].get("checkpoint_ns"):
         return ()
     held = _of(graph, graph.interrupt_before_nodes, [task.name for task in snapshot.tasks])
     if graph.interrupt_after_nodes and found.parent_config is not None:
@@ -117,13 +123,8 @@ def _ran(before: CheckpointTuple | None, after: CheckpointTuple) -> set[str]:
 
 def _subgraph(graph: CompiledGraph, task: PregelTask) -> CompiledGraph | None:
     node = graph.nodes.get(task.name)
-    if node is None or not node.subgraphs:
-        return None
-    if isinstance(node.bound, Pregel):
-        return node.bound if node.bound.checkpointer is not False else None
-    ends = lambda found: isinstance(found, Pregel)  # noqa: E731 - said once
-    inner = [one for one in reachable(node.bound, ends=ends) if isinstance(one, Pregel)]
-    return inner[0] if len(inner) == 1 and inner[0].checkpointer is not False else None
+    inner = None if node is None else node.bound
+    return inner if isinstance(inner, Pregel) and inner.checkpointer is not False else None
 
 
 def _inside(

@@ -17,7 +17,12 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from redrive.clock import SYSTEM, Clock
-from redrive.errors import NodeExitError, SettingsError, UnknownWorkflowError
+from redrive.errors import (
+    DeadlineError,
+    NodeExitError,
+    SettingsError,
+    UnknownWorkflowError,
+)
 from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
@@ -38,6 +43,7 @@ from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
+from redrive.graphs.watched_loops import watch_loops
 from redrive.graphs.watched_nodes import TASKS, Tasks
 from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
@@ -89,6 +95,7 @@ class WorkflowProcessor:
         self._follow = follow
         self._classifier = classifier
         let_unsaved_subgraphs_run()
+        watch_loops()
 
     @property
     def drainable(self) -> bool:
@@ -192,7 +199,9 @@ class WorkflowProcessor:
         limit = await hold(task, limits, progress=progress, stop=stop.request_drain)
         if limit is not None:
             lease.end(str(limit))
-            return await failed(attempt, limit, task=task)
+            # A node that has failed and waits for its siblings is what the attempt failed by.
+            gave_up = None if isinstance(limit, DeadlineError) else attempt.tasks.failure
+            return await failed(attempt, gave_up or limit, task=task)
         end = await _outcome(attempt, task, stop)
         # What the producer named holds a conversation, not one run, and who is asked may answer
         # late: both stay.
@@ -260,10 +269,11 @@ class WorkflowProcessor:
             },
         }
         if kept is None or opened is None:
-            return Attempt(event, run, loaded, loaded.unkept, config, saver=None)
+            tasks = Tasks(loaded.id)
+            return Attempt(event, run, loaded, loaded.unkept, config, saver=None, tasks=tasks)
         config["metadata"][WRITES_KEY] = 2
-        tasks = Tasks(finish_siblings=loaded.finishes_siblings)
-        schedule = Schedule(loaded.id, tasks.started)
+        tasks = Tasks(loaded.id, finish_siblings=loaded.finishes_siblings)
+        schedule = Schedule(loaded.id)
         saver = GuardedSaver(
             opened,
             lease,

@@ -3,9 +3,9 @@
 LangGraph drops without an error what it cannot place: on a resume, a node that the graph no longer
 has (in a subgraph the parent then takes the subgraph for done); at any time, a `goto` to a node
 that never was. Each namespace of a thread is followed here by what is loaded and stored of it, and
-the write that would make such a loss final is refused.
+the checkpoint that would make such a loss final is refused.
 
-What must never happen: a task's result, or the checkpoint of the next step, is stored while
+What must never happen: the checkpoint of the next step is stored while
 something that the step before had scheduled did not run. [P16]
 """
 
@@ -28,6 +28,7 @@ __all__ = [
     "control_writes_only",
     "finished_tasks",
     "held",
+    "ran_last",
     "scheduled",
     "sent_to",
 ]
@@ -37,6 +38,8 @@ BRANCH, SENDS = "branch:to:", "__pregel_tasks"
 _JOIN = "join:"
 _ERROR, _HANDLER_STARTED = "__error__", "__error_source_node__"
 _CONTROL = frozenset({_ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
+# The path of a `@task` that a node calls holds that of its caller.
+_CALL = "~__pregel_push, ~"
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
 Writes = Sequence[tuple[str, Any]]
@@ -54,9 +57,8 @@ class Scheduled:
 class _Namespace:
     """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
 
-    `stored` is whether this attempt has stored its checkpoint, `goto` the channels that tasks
-    have since sent the run to nodes by, `failed` what tasks have since raised, `held` what waits
-    for more than the next step.
+    `goto` are the channels that tasks have since sent the run to nodes by, `failed` is what tasks
+    have since raised, `held` what waits for more than the next step.
     """
 
     checkpoint_id: str
@@ -65,7 +67,6 @@ class _Namespace:
     versions: Mapping[str, Any]
     goto: set[str]
     failed: dict[str, BaseException] = field(default_factory=dict)
-    stored: bool = False
 
 
 def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
@@ -128,10 +129,29 @@ def finished_tasks(found: CheckpointTuple) -> frozenset[str]:
     )
 
 
-def sent_to(found: CheckpointTuple) -> tuple[Scheduled, ...]:
+def ran_last(checkpoint: Checkpoint) -> frozenset[str]:
+    """Read which nodes the step has run that led to a checkpoint; not those of a `Send`.
+
+    What triggers a node is cleared by the step that runs it, and has then the newest version.
+    """
+    versions = checkpoint["channel_versions"]
+    newest = max(versions.values(), default=None)
+    return frozenset(
+        node
+        for node, seen in checkpoint["versions_seen"].items()
+        if any(
+            versions.get(channel) == newest
+            and channel.startswith((BRANCH, _JOIN))
+            and seen[channel] != newest
+            for channel in seen
+        )
+    )
+
+
+def sent_to(pending: Iterable[tuple[str, str, Any]]) -> tuple[Scheduled, ...]:
     """Read where the finished tasks of the next step send the run, before it is taken in."""
     sent = []
-    for task, channel, value in found.pending_writes or ():
+    for task, channel, value in pending:
         if task == _NULL_TASK:
             continue
         if channel.startswith(BRANCH):
@@ -148,12 +168,10 @@ class Schedule:
 
     Args:
         workflow: The graph's name, for messages.
-        started: The namespaces in which a task has started in this attempt.
     """
 
-    def __init__(self, workflow: str, started: set[str]) -> None:
+    def __init__(self, workflow: str) -> None:
         self.workflow = workflow
-        self._started = started
         self._namespaces: dict[str, _Namespace] = {}
         self._lost: BaseException | None = None
 
@@ -167,7 +185,9 @@ class Schedule:
             scheduled=scheduled(found.checkpoint),
             held=held(found.checkpoint),
             versions=dict(found.checkpoint["channel_versions"]),
-            goto={one.channel for one in sent_to(found) if one.channel != SENDS},
+            goto={
+                one.channel for one in sent_to(found.pending_writes or ()) if one.channel != SENDS
+            },
         )
 
     def check_step(
@@ -202,34 +222,24 @@ class Schedule:
             held=held(checkpoint),
             versions=dict(checkpoint["channel_versions"]),
             goto=set(),
-            stored=True,
         )
 
-    def check_task(self, namespace: str, task_id: str, writes: Writes) -> None:
-        """Look, before what a task wrote is stored, whether its subgraphs have come to their end.
-
-        One that begins with a checkpoint of an earlier attempt and in which nothing starts has lost
-        the nodes it waited for. One in which something started may end early: a node of it can send
-        the parent on (`Command(graph=Command.PARENT)`).
+    def check_task(self, namespace: str, task_id: str, task_path: str, writes: Writes) -> None:
+        """Note, before what a task wrote is stored, what it raised and where it sends the run.
 
         Raises:
-            GraphChangedError: One stands where an earlier attempt left it.
+            BaseException: Something of this attempt was refused before.
         """
         self._check_lost()
         here = self._namespaces.get(namespace)
-        if here is not None:
-            here.failed.update((task_id, error) for error in _raised(writes))
-        if all(channel in _CONTROL for channel, _ in writes):
+        if here is None:
             return
-        if here is not None:
+        # What a `@task` raises goes to its caller, who may go on.
+        if not task_path.startswith(_CALL):
+            here.failed.update((task_id, error) for error in _raised(writes))
+        if any(channel not in _CONTROL for channel, _ in writes):
             here.failed.pop(task_id, None)
             here.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
-        for name, inner in self._namespaces.items():
-            lost = inner.scheduled and not inner.stored and name not in self._started
-            if lost and _is_child(name, of=namespace, task_id=task_id):
-                missing = _names(inner.scheduled)
-                self._lost = GraphChangedError(workflow=self.workflow, missing=missing)
-        self._check_lost()
 
     def refuse(self, error: RedriveError) -> None:
         """Refuse this write and all that follow.
@@ -298,17 +308,6 @@ def _raised(writes: Writes) -> list[BaseException]:
     return [
         value for channel, value in writes if channel == _ERROR and isinstance(value, BaseException)
     ]
-
-
-def _is_child(name: str, *, of: str, task_id: str) -> bool:
-    """Tell whether a namespace is a subgraph of this very task.
-
-    It is `<namespace>|<node>:<task id>`; a second subgraph of the task has a number behind it.
-    """
-    if of and not name.startswith(f"{of}|"):
-        return False
-    task, *numbers = name.removeprefix(f"{of}|" if of else "").split("|")
-    return task.endswith(f":{task_id}") and all(number.isdigit() for number in numbers)
 
 
 def _names(those: Iterable[Scheduled]) -> tuple[str, ...]:

@@ -3,8 +3,7 @@
 LangGraph ignores a node that is told to go on where nothing is (it logs a warning), and cancels
 the parallel branches of a node that failed, so that they are paid for again. Both happen around a
 node, so every node of a graph, and of the subgraphs compiled into it, is wrapped once, when it is
-loaded. Subgraphs that a node calls itself are not seen here; their checkpoints are
-(`redrive.graphs.schedule`).
+loaded. Graphs that a node calls in its own code are seen in `redrive.graphs.watched_loops`.
 """
 
 from __future__ import annotations
@@ -20,16 +19,19 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.graph import END
 from langgraph.pregel import Pregel
 from langgraph.pregel._read import PregelNode
-from langgraph.types import Command, Send
+from langgraph.types import Command, RetryPolicy, Send
 
-from redrive.errors import EmptyInterruptError, UnknownNodeError
+from redrive.clock import SYSTEM
+from redrive.errors import EmptyInterruptError, FalsyError, UnknownNodeError
 from redrive.graphs.loading import CompiledGraph, copy_of
 from redrive.graphs.schedule import BRANCH, SENDS
 
-__all__ = ["TASKS", "Tasks", "has_breakpoints", "watch_nodes"]
+__all__ = ["TASKS", "Tasks", "watch_nodes"]
 
 # Between the end of a task and LangGraph's own note of it: some turns of the loop.
 _TURNS_TO_COMMIT = 8
+_LONGEST_WAIT_S = 600.0
+_DEFAULT_RETRY_ON = RetryPolicy().retry_on
 
 
 Step = tuple[str, object]
@@ -37,21 +39,26 @@ Step = tuple[str, object]
 
 
 class Tasks:
-    """The tasks of one attempt: which namespaces have started any, and which of them run now.
+    """The tasks of one attempt: which of them run now, and where the run has stopped.
 
     Args:
+        workflow: The graph's name, for messages.
         finish_siblings: Whether a failed task waits for those of its step that run beside it, so
             that their results are stored before the step ends. Without checkpoints that would gain
             nothing.
     """
 
-    def __init__(self, *, finish_siblings: bool = False) -> None:
-        self.started: set[str] = set()
+    def __init__(self, workflow: str = "", *, finish_siblings: bool = False) -> None:
+        self.workflow = workflow
+        self.stopped_in: set[str] = set()
+        """The namespaces of graphs that have stopped, at a breakpoint or with a question."""
         self._finish_siblings = finish_siblings
         self._running: defaultdict[Step, set[asyncio.Task[Any]]] = defaultdict(set)
         self._failed: set[asyncio.Task[Any]] = set()
         self._due: defaultdict[Step, list[asyncio.Future[None]]] = defaultdict(list)
         self._raised: list[BaseException] = []
+        self.failure: Exception | None = None
+        """What a task failed with that waits, or has waited, for its siblings."""
 
     @property
     def alive(self) -> set[asyncio.Task[Any]]:
@@ -72,7 +79,6 @@ class Tasks:
     def begin(self, config: RunnableConfig, *, handles: bool) -> Step:
         """Note that a task starts, that of an error handler perhaps; return its step."""
         step = _step(config, handles=handles)
-        self.started.add(step[0])
         if handles and self._due[step]:
             self._due[step].pop().set_result(None)
         return step
@@ -103,16 +109,21 @@ class Tasks:
             if not self._running[step]:
                 del self._running[step]
 
-    async def siblings_end(self, step: Step, task: asyncio.Task[Any] | None) -> None:
+    async def siblings_end(
+        self, step: Step, task: asyncio.Task[Any] | None, error: Exception
+    ) -> None:
         """Wait, in a task that failed, until those beside it have ended or failed as well.
 
-        Nothing bounds it but the attempt: at its limit, this wait is cancelled with the rest.
+        For ten minutes at most: a branch may wait for what the failed one was to give it. The
+        attempt's own limits end it before.
         """
         if task is None or not self._finish_siblings:
             return
         self._failed.add(task)
-        while others := self._others(step):
-            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        self.failure = self.failure or error
+        until = SYSTEM.monotonic() + _LONGEST_WAIT_S
+        while (others := self._others(step)) and (left_s := until - SYSTEM.monotonic()) > 0:
+            await asyncio.wait(others, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             for _ in range(_TURNS_TO_COMMIT):
                 await asyncio.sleep(0)
 
@@ -129,15 +140,6 @@ def watch_nodes(graph: CompiledGraph, *, workflow: str) -> CompiledGraph:
     """Return a copy of the graph whose nodes, also those of its subgraphs, are watched."""
     nodes = {name: _watched(node, name, graph, workflow) for name, node in graph.nodes.items()}
     return copy_of(graph, nodes=nodes)
-
-
-def has_breakpoints(graph: CompiledGraph) -> bool:
-    """Tell whether the graph, or a subgraph that can be seen, has static breakpoints."""
-    return bool(graph.interrupt_before_nodes or graph.interrupt_after_nodes) or any(
-        bool(inner.interrupt_before_nodes or inner.interrupt_after_nodes)
-        for _, inner in graph.get_subgraphs(recurse=True)
-        if isinstance(inner, Pregel)
-    )
 
 
 def _watched(node: PregelNode, name: str, graph: CompiledGraph, workflow: str) -> PregelNode:
@@ -164,16 +166,15 @@ class _Watched(Runnable[Any, Any]):
         workflow: str,
     ) -> None:
         self._inner = inner
-        self._retries = max((p.max_attempts for p in node.retry_policy or ()), default=1)
+        self._policies = tuple(node.retry_policy or ())
+        # LangGraph's own limit of the node would end the wait for its siblings.
+        self._is_timed = node.timeout is not None
         self._node = name
         self._channels = graph.channels
         self._nodes = graph.nodes
         self._workflow = workflow
         self._is_handler = node.is_error_handler
         self._has_handler = node.error_handler_node is not None
-        self._may_stop = any(
-            isinstance(found, Pregel) and has_breakpoints(found) for found in node.subgraphs
-        )
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ANN401 - LangChain's
         tasks = TASKS.get()
@@ -183,7 +184,7 @@ class _Watched(Runnable[Any, Any]):
         try:
             result = self._inner.invoke(input, config, **kwargs)
         except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config)
+            self._check_bubbled(bubbled, config, tasks)
             raise
         self._check_writes(config)
         return result
@@ -198,15 +199,17 @@ class _Watched(Runnable[Any, Any]):
             result = await self._inner.ainvoke(input, config, **kwargs)
             self._check_writes(config)
         except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config)
+            self._check_bubbled(bubbled, config, tasks)
             raise
         except Exception as error:
             tasks.raised(error)
-            if self._is_last_try(config):
+            if self._is_last_try(error, config):
                 if self._has_handler:
                     tasks.handler_is_due(step)
-                else:
-                    await tasks.siblings_end(step, task)
+                elif not self._is_timed:
+                    await tasks.siblings_end(step, task, error)
+            if _is_false(error):
+                raise FalsyError(error) from error
             raise
         finally:
             tasks.ended(step, task)
@@ -224,7 +227,7 @@ class _Watched(Runnable[Any, Any]):
         try:
             yield from self._inner.stream(input, config, **kwargs)
         except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config)
+            self._check_bubbled(bubbled, config, tasks)
             raise
         self._check_writes(config)
 
@@ -241,15 +244,22 @@ class _Watched(Runnable[Any, Any]):
             async for chunk in self._inner.astream(input, config, **kwargs):
                 yield chunk
         except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config)
+            self._check_bubbled(bubbled, config, tasks)
             raise
         self._check_writes(config)
 
-    def _is_last_try(self, config: RunnableConfig) -> bool:
-        """Tell whether LangGraph has no try in place left: before that, siblings go on anyway."""
-        runtime = config.get("configurable", {}).get("__pregel_runtime")
-        info = getattr(runtime, "execution_info", None)
-        return self._retries <= 1 or (info is not None and info.node_attempt >= self._retries)
+    def _is_last_try(self, error: Exception, config: RunnableConfig) -> bool:
+        """Tell whether LangGraph has no try in place left: before that, siblings go on anyway.
+
+        A `retry_on` that is a function is not asked: it may count (`redrive.graphs.retry_policy`).
+        """
+        policy = next((one for one in self._policies if _may_match(one.retry_on, error)), None)
+        if policy is None:
+            return True
+        info = getattr(
+            config.get("configurable", {}).get("__pregel_runtime"), "execution_info", None
+        )
+        return info is not None and info.node_attempt >= policy.max_attempts
 
     def _check_writes(self, config: RunnableConfig | None) -> None:
         """Refuse what the task wrote if it sends the run to a node that is not there."""
@@ -264,14 +274,20 @@ class _Watched(Runnable[Any, Any]):
         if lost:
             raise UnknownNodeError(workflow=self._workflow, targets=tuple(lost))
 
-    def _check_bubbled(self, bubbled: GraphBubbleUp, config: RunnableConfig | None) -> None:
+    def _check_bubbled(
+        self, bubbled: GraphBubbleUp, config: RunnableConfig | None, tasks: Tasks | None
+    ) -> None:
         """Refuse an interrupt without a question, and a command of a subgraph to no node of ours.
 
         A subgraph's own breakpoint looks like such an interrupt, and is none.
         """
         match bubbled:
-            case GraphInterrupt() if not any(bubbled.args) and not self._may_stop:
-                raise EmptyInterruptError(self._node) from bubbled
+            case GraphInterrupt() if not any(bubbled.args):
+                within = _namespace(config)
+                if tasks is not None and not any(
+                    name == within or name.startswith(f"{within}|") for name in tasks.stopped_in
+                ):
+                    raise EmptyInterruptError(self._node) from bubbled
             case ParentCommand(args=(Command() as command, *_)) if self._is_meant(command, config):
                 lost = tuple(name for name in _targets(command) if name not in (END, *self._nodes))
                 if lost:
@@ -280,17 +296,39 @@ class _Watched(Runnable[Any, Any]):
                 pass
 
     def _is_meant(self, command: Command[Any], config: RunnableConfig | None) -> bool:
-        namespace = str((config or {}).get("configurable", {}).get("checkpoint_ns", ""))
+        namespace = _namespace(config)
         plain = "|".join(part.partition(":")[0] for part in namespace.split("|"))
         return command.graph in (namespace, plain, self._node)
 
 
+def _may_match(retry_on: object, error: Exception) -> bool:
+    match retry_on:
+        case type():
+            return isinstance(error, retry_on)
+        case list() | tuple():
+            return isinstance(error, tuple(retry_on))
+        case _:
+            known: Any = retry_on
+            return retry_on is not _DEFAULT_RETRY_ON or bool(known(error))
+
+
+def _is_false(error: Exception) -> bool:
+    """Tell whether LangGraph would take the error for none: it asks `if exception`."""
+    try:
+        return not bool(error)
+    except Exception:  # noqa: BLE001 - someone else's `__bool__`
+        return False
+
+
 def _step(config: RunnableConfig, *, handles: bool) -> Step:
-    namespace = str(config.get("configurable", {}).get("checkpoint_ns", ""))
-    outer = namespace.rpartition("|")[0]
+    outer = _namespace(config).rpartition("|")[0]
     if handles:  # its namespace lies within that of the task that failed
         outer = outer.rpartition("|")[0]
     return outer, config.get("metadata", {}).get("langgraph_step")
+
+
+def _namespace(config: RunnableConfig | None) -> str:
+    return str((config or {}).get("configurable", {}).get("checkpoint_ns", ""))
 
 
 def _targets(command: Command[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-__all__ = ["Witness", "with_callback"]
+__all__ = ["Witness"]
 
 _INSIDE = "|"
 
@@ -40,7 +40,9 @@ class Witness(BaseCallbackHandler):
 
     def sees(self, config: RunnableConfig) -> RunnableConfig:
         """Return the config of a run that this witness watches."""
-        return with_callback(config, self)
+        others = config.get("callbacks") or []
+        assert isinstance(others, list)  # noqa: S101 - the configs of attempts are made by us
+        return {**config, "callbacks": [*others, self]}
 
     def on_chain_start(
         self,
@@ -69,10 +71,3 @@ class Witness(BaseCallbackHandler):
         again = [f"node {node!r} had finished and ran again" for node in sorted(self._again)]
         owed = sorted(self._owed.values()) if ended else ()
         return (*again, *(f"node {node!r} had not finished and did not run" for node in owed))
-
-
-def with_callback(config: RunnableConfig, handler: BaseCallbackHandler) -> RunnableConfig:
-    """Return the config of a run that the handler is told of as well."""
-    others = config.get("callbacks") or []
-    assert isinstance(others, list)  # noqa: S101 - the configs of attempts are made by us
-    return {**config, "callbacks": [*others, handler]}

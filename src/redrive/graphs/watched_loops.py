@@ -1,0 +1,139 @@
+"""LangGraph's loop, watched: every graph of a run, however it is called, begins and steps here.
+
+Nodes are wrapped where they can be seen (`watched_nodes`); a graph that a node calls in its own
+code cannot be. So three things are looked at in the loop, which knows its graph and its checkpoint:
+
+* Before the first step: is every node there that the checkpoint waits for? Does a static breakpoint
+  hold? LangGraph walks over both on a resume.
+* After each step: does anything send the run to a node that is not there? LangGraph logs a warning.
+* Which loops have stopped at a breakpoint: nothing else tells.
+
+What must never happen: a step begins, or its result is taken in, that leaves something out. [P16]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from langgraph.constants import TAG_HIDDEN
+from langgraph.errors import GraphInterrupt
+from langgraph.pregel._loop import PregelLoop
+from langgraph.types import Send
+
+from redrive.errors import GraphChangedError, UnknownNodeError
+from redrive.graphs.guard import GuardedSaver
+from redrive.graphs.schedule import BRANCH, SENDS, held, ran_last, scheduled, sent_to
+from redrive.graphs.watched_nodes import TASKS, Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["watch_loops"]
+
+_WATCHED = "_redrive_has_begun"
+
+
+def watch_loops() -> None:
+    """Watch the loops of all runs of this process that are attempts of redrive; others not."""
+    if not hasattr(PregelLoop.tick, "__wrapped__"):
+        # By name, since a type checker would refuse what is the point.
+        for name, watched in (("tick", _tick), ("after_tick", _after_tick)):
+            setattr(PregelLoop, name, watched(getattr(PregelLoop, name)))
+
+
+def _tick(tick: Callable[[PregelLoop], bool]) -> Callable[[PregelLoop], bool]:
+    def watched(loop: PregelLoop) -> bool:
+        tasks = TASKS.get()
+        if tasks is None:
+            return tick(loop)
+        begins = not vars(loop).get(_WATCHED) and isinstance(loop.checkpointer, GuardedSaver)
+        vars(loop)[_WATCHED] = True
+        if begins:
+            _check_all_there(loop, tasks)
+        with _stops_noted(loop, tasks):
+            more = tick(loop)
+            if begins:
+                _hold_at_breakpoint(loop)
+        return more
+
+    watched.__wrapped__ = tick  # type: ignore[attr-defined] # as functools.wraps does
+    return watched
+
+
+def _after_tick(after_tick: Callable[[PregelLoop], None]) -> Callable[[PregelLoop], None]:
+    def watched(loop: PregelLoop) -> None:
+        tasks = TASKS.get()
+        if tasks is None:
+            after_tick(loop)
+            return
+        _check_targets(loop, tasks)
+        with _stops_noted(loop, tasks):
+            after_tick(loop)
+
+    watched.__wrapped__ = after_tick  # type: ignore[attr-defined] # as functools.wraps does
+    return watched
+
+
+@contextmanager
+def _stops_noted(loop: PregelLoop, tasks: Tasks) -> Iterator[None]:
+    try:
+        yield
+    except GraphInterrupt:
+        tasks.stopped_in.add("|".join(loop.checkpoint_ns))
+        raise
+
+
+def _check_all_there(loop: PregelLoop, tasks: Tasks) -> None:
+    """Refuse to go on from a checkpoint that waits for what the graph does not have."""
+    waited = (
+        *scheduled(loop.checkpoint),
+        *held(loop.checkpoint),
+        *sent_to(loop.checkpoint_pending_writes),
+    )
+    missing = {
+        one.node for one in waited if one.node not in loop.nodes or one.channel not in loop.specs
+    }
+    if missing:
+        raise GraphChangedError(workflow=tasks.workflow, missing=tuple(sorted(missing)))
+
+
+def _hold_at_breakpoint(loop: PregelLoop) -> None:
+    """Stop where an earlier attempt has stopped: only a person lets a run pass."""
+    due = [task.name for task in loop.tasks.values() if not task.writes]
+    if loop.interrupt_before and due and _named(loop, loop.interrupt_before, due):
+        loop.status = "interrupt_before"
+        raise GraphInterrupt
+    over = not due and not loop.is_nested
+    if loop.interrupt_after and not over:
+        ran = ran_last(loop.checkpoint)
+        if _named(loop, loop.interrupt_after, ran):
+            loop.status = "interrupt_after"
+            raise GraphInterrupt
+
+
+def _named(loop: PregelLoop, named: str | Sequence[str], nodes: Iterable[str]) -> bool:
+    if named != "*":
+        return any(node in named for node in nodes)
+    return any(
+        node in loop.nodes and TAG_HIDDEN not in (loop.nodes[node].tags or ()) for node in nodes
+    )
+
+
+def _check_targets(loop: PregelLoop, tasks: Tasks) -> None:
+    """Refuse a step that sends the run to a node which its graph does not have."""
+    for task in loop.tasks.values():
+        lost = tuple(_lost(loop, task.writes))
+        if lost:
+            error = UnknownNodeError(workflow=tasks.workflow, targets=lost)
+            error.add_note(f"During task with name '{task.name}' and id '{task.id}'")
+            raise error
+
+
+def _lost(loop: PregelLoop, writes: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    for channel, value in writes:
+        if channel.startswith(BRANCH) and channel not in loop.specs:
+            yield channel.removeprefix(BRANCH)
+        elif channel == SENDS and isinstance(value, Send) and value.node not in loop.nodes:
+            yield value.node
