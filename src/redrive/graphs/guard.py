@@ -18,7 +18,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,7 +33,7 @@ from langgraph.checkpoint.base import (
 from redrive.errors import StateChangedError
 from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.lease import Lease
-from redrive.graphs.schedule import Schedule, control_writes_only
+from redrive.graphs.schedule import RAN_KEY, Schedule, control_writes_only
 from redrive.graphs.unstorable import explain_unstorable, writer_of
 
 __all__ = ["WRITES_KEY", "GuardedSaver"]
@@ -163,7 +163,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
-        self._check_step(config, checkpoint, metadata)
+        metadata = self._check_step(config, checkpoint, metadata)
         self._lease.check()
         self._latest[_namespace(config)] = _seen(checkpoint)
         try:
@@ -185,7 +185,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         # First, while nothing else of the run can come between.
-        self._check_step(config, checkpoint, metadata)
+        metadata = self._check_step(config, checkpoint, metadata)
         await self._lease.admit()
         self._latest[_namespace(config)] = _seen(checkpoint)
         storable = self._storable(config)
@@ -245,11 +245,12 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def _check_step(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> None:
+    ) -> CheckpointMetadata:
         where = config["configurable"]
-        self._schedule.check_step(
+        ran = self._schedule.check_step(
             where.get("checkpoint_ns", ""), where.get("checkpoint_id"), checkpoint, metadata
         )
+        return cast("CheckpointMetadata", {**metadata, RAN_KEY: list(ran)})
 
     def _check_task(
         self,

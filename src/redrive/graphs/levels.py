@@ -17,7 +17,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import PregelTask, StateSnapshot
 
 from redrive.graphs.loading import CompiledGraph
-from redrive.graphs.schedule import SENDS, finished_tasks, held, scheduled, sent_to
+from redrive.graphs.schedule import finished_tasks, held, ran_last, scheduled, sent_to
 
 __all__ = ["Level", "read_levels"]
 
@@ -55,7 +55,7 @@ async def read_levels(
         namespace,
         snapshot,
         missing=_missing(graph, found),
-        gates=await _gates(saver, graph, found, snapshot),
+        gates=_gates(graph, found, snapshot),
     )
     done = finished_tasks(found)
     for task in snapshot.tasks:
@@ -83,8 +83,7 @@ def _missing(graph: CompiledGraph, found: CheckpointTuple) -> tuple[str, ...]:
     )
 
 
-async def _gates(
-    saver: BaseCheckpointSaver[Any],
+def _gates(
     graph: CompiledGraph,
     found: CheckpointTuple,
     snapshot: StateSnapshot,
@@ -96,9 +95,7 @@ async def _gates(
     if not snapshot.tasks and not found.config["configurable"].get("checkpoint_ns"):
         return ()
     held = _of(graph, graph.interrupt_before_nodes, [task.name for task in snapshot.tasks])
-    if graph.interrupt_after_nodes and found.parent_config is not None:
-        before = await saver.aget_tuple(found.parent_config)
-        held |= _of(graph, graph.interrupt_after_nodes, _ran(before, found))
+    held |= _of(graph, graph.interrupt_after_nodes, ran_last(found.checkpoint, found.metadata))
     return tuple(sorted(held))
 
 
@@ -110,15 +107,6 @@ def _of(graph: CompiledGraph, named: str | Sequence[str], nodes: Iterable[str]) 
             if name in graph.nodes and TAG_HIDDEN not in (graph.nodes[name].tags or ())
         }
     return set(named) & set(nodes)
-
-
-def _ran(before: CheckpointTuple | None, after: CheckpointTuple) -> set[str]:
-    """Return the nodes that ran in the step between two checkpoints."""
-    if before is None:
-        return set()
-    seen, now = before.checkpoint["versions_seen"], after.checkpoint["versions_seen"]
-    sent = {one.node for one in scheduled(before.checkpoint) if one.channel == SENDS}
-    return sent | {node for node, versions in now.items() if versions != seen.get(node)}
 
 
 def _subgraph(graph: CompiledGraph, task: PregelTask) -> CompiledGraph | None:

@@ -22,6 +22,7 @@ from redrive.errors import GraphChangedError, RedriveError, SkippedNodeError, Un
 
 __all__ = [
     "BRANCH",
+    "RAN_KEY",
     "SENDS",
     "Schedule",
     "Scheduled",
@@ -35,6 +36,8 @@ __all__ = [
 
 # LangGraph's own names, stored with each checkpoint.
 BRANCH, SENDS = "branch:to:", "__pregel_tasks"
+RAN_KEY = "redrive_ran"
+"""Metadata of a checkpoint: the nodes that the step before it has run."""
 _JOIN = "join:"
 _ERROR, _HANDLER_STARTED = "__error__", "__error_source_node__"
 _CONTROL = frozenset({_ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
@@ -129,11 +132,14 @@ def finished_tasks(found: CheckpointTuple) -> frozenset[str]:
     )
 
 
-def ran_last(checkpoint: Checkpoint) -> frozenset[str]:
-    """Read which nodes the step has run that led to a checkpoint; not those of a `Send`.
+def ran_last(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> frozenset[str]:
+    """Read which nodes the step has run that led to a checkpoint.
 
-    What triggers a node is cleared by the step that runs it, and has then the newest version.
+    Where the version before has stored it, those of a `Send` are not seen: there, what triggers a
+    node was cleared by the step that ran it, and has the newest version.
     """
+    if RAN_KEY in metadata:
+        return frozenset(metadata[RAN_KEY])
     versions = checkpoint["channel_versions"]
     newest = max(versions.values(), default=None)
     return frozenset(
@@ -196,8 +202,10 @@ class Schedule:
         previous_id: str | None,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Look, before the checkpoint is stored, whether the step before it has run in full.
+
+        Returns the nodes that it has run.
 
         Raises:
             GraphChangedError: A scheduled node did not run.
@@ -205,6 +213,7 @@ class Schedule:
             BaseException: What a node of the step has raised.
         """
         self._check_lost()
+        ran: tuple[str, ...] = ()
         before = self._namespaces.get(namespace)
         if (
             before is not None
@@ -216,6 +225,7 @@ class Schedule:
             failed = next(iter(before.failed.values()), None)
             self._lost = failed or self._loss(before, checkpoint)
             self._check_lost()
+            ran = _names(before.scheduled)
         self._namespaces[namespace] = _Namespace(
             checkpoint_id=checkpoint["id"],
             scheduled=scheduled(checkpoint),
@@ -223,6 +233,7 @@ class Schedule:
             versions=dict(checkpoint["channel_versions"]),
             goto=set(),
         )
+        return ran
 
     def check_task(self, namespace: str, task_id: str, task_path: str, writes: Writes) -> None:
         """Note, before what a task wrote is stored, what it raised and where it sends the run.

@@ -107,7 +107,7 @@ def _hold_at_breakpoint(loop: PregelLoop) -> None:
         raise GraphInterrupt
     over = not due and not loop.is_nested
     if loop.interrupt_after and not over:
-        ran = ran_last(loop.checkpoint)
+        ran = ran_last(loop.checkpoint, loop.checkpoint_metadata)
         if _named(loop, loop.interrupt_after, ran):
             loop.status = "interrupt_after"
             raise GraphInterrupt

@@ -83,6 +83,16 @@ class Tasks:
             self._due[step].pop().set_result(None)
         return step
 
+    def stopped_within(self, namespace: str) -> bool:
+        """Tell whether a graph has stopped that the task of this namespace is, or has called."""
+        # One with `checkpointer=True` has a namespace without the ids of tasks.
+        within = (namespace, _without_ids(namespace))
+        return any(
+            name == outer or name.startswith(f"{outer}|")
+            for name in self.stopped_in
+            for outer in within
+        )
+
     def raised(self, error: BaseException) -> None:
         """Keep what a node raised for as long as the attempt lasts.
 
@@ -283,10 +293,7 @@ class _Watched(Runnable[Any, Any]):
         """
         match bubbled:
             case GraphInterrupt() if not any(bubbled.args):
-                within = _namespace(config)
-                if tasks is not None and not any(
-                    name == within or name.startswith(f"{within}|") for name in tasks.stopped_in
-                ):
+                if tasks is not None and not tasks.stopped_within(_namespace(config)):
                     raise EmptyInterruptError(self._node) from bubbled
             case ParentCommand(args=(Command() as command, *_)) if self._is_meant(command, config):
                 lost = tuple(name for name in _targets(command) if name not in (END, *self._nodes))
@@ -297,7 +304,7 @@ class _Watched(Runnable[Any, Any]):
 
     def _is_meant(self, command: Command[Any], config: RunnableConfig | None) -> bool:
         namespace = _namespace(config)
-        plain = "|".join(part.partition(":")[0] for part in namespace.split("|"))
+        plain = _without_ids(namespace)
         return command.graph in (namespace, plain, self._node)
 
 
@@ -329,6 +336,10 @@ def _step(config: RunnableConfig, *, handles: bool) -> Step:
 
 def _namespace(config: RunnableConfig | None) -> str:
     return str((config or {}).get("configurable", {}).get("checkpoint_ns", ""))
+
+
+def _without_ids(namespace: str) -> str:
+    return "|".join(part.partition(":")[0] for part in namespace.split("|"))
 
 
 def _targets(command: Command[Any]) -> list[str]:
