@@ -290,8 +290,10 @@ class _Story:
         ran = [execution.place for execution in watch.attempts[-1].executions]
         match end:
             case Failed(error=GraphChangedError()):
-                if ran:
-                    self.complain(f"with {chosen} renamed it was refused, and ran {ran}")
+                # A node that calls a graph is at work when that graph is refused.
+                others = [place for place in ran if not chosen.startswith(f"{place}/")]
+                if others:
+                    self.complain(f"with {chosen} renamed it was refused, and ran {others}")
             case Ended(reason=None, result={"trail": trail}) if not self.case.must_fail:
                 trail = sorted(map(first_name, trail))
                 if trail != self.case.result["trail"]:

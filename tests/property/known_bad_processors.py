@@ -16,7 +16,16 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from redrive.graphs import Ended, RunEnd, attempt, guard, processor, threads, watched_nodes
+from redrive.graphs import (
+    Ended,
+    RunEnd,
+    attempt,
+    guard,
+    processor,
+    threads,
+    watched_loops,
+    watched_nodes,
+)
 from redrive.graphs.levels import Level, read_levels
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import Standing, Thread, read_thread
@@ -40,12 +49,11 @@ def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
             yield level
             return
 
-    def check_root(self: Schedule, namespace: str, *given: Any) -> None:  # noqa: ANN401 - its own
-        if not namespace:
-            check_step(self, namespace, *given)
+    def check_root(self: Schedule, namespace: str, *given: Any) -> tuple[str, ...]:  # noqa: ANN401 - its own
+        return () if namespace else check_step(self, namespace, *given)
 
-    for module in (attempt, threads):
-        patch.setattr(module, "read_levels", first)
+    patch.setattr(threads, "read_levels", first)
+    patch.setattr(watched_loops, "_check_all_there", lambda *_: None)
     patch.setattr(Schedule, "check_step", check_root)
     patch.setattr(Schedule, "check_task", lambda *_: None)
 
@@ -53,7 +61,8 @@ def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
 def follows_no_lost_goto(patch: pytest.MonkeyPatch) -> None:
     """Ignore where a run is sent to, as LangGraph does."""
     patch.setattr(watched_nodes._Watched, "_check_writes", lambda *_: None)  # noqa: SLF001 - to patch it
-    # The second line behind it.
+    patch.setattr(watched_loops, "_check_targets", lambda *_: None)
+    # The last line behind them.
     patch.setattr(Schedule, "_loss", lambda *_: None)
 
 
