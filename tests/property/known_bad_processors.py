@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
 from redrive.graphs import (
+    DrainControl,
     Ended,
     RunEnd,
     attempt,
@@ -107,7 +107,9 @@ def takes_a_drain_for_an_end(patch: pytest.MonkeyPatch) -> None:
     """Answer a run that stopped at a checkpoint as if it were over."""
     outcome = processor._outcome  # noqa: SLF001 - to patch it
 
-    async def ended(one: attempt.Attempt, task: asyncio.Task[Ended], control: RunControl) -> RunEnd:
+    async def ended(
+        one: attempt.Attempt, task: asyncio.Task[Ended], control: DrainControl
+    ) -> RunEnd:
         if isinstance(task.exception(), GraphDrained):
             snapshot = await one.graph.aget_state(one.config)
             return Ended(result=snapshot.values, resumed=one.resumed)

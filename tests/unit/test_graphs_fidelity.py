@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 from structlog.testing import capture_logs
 from tests.rows import rows
 
@@ -47,6 +48,16 @@ class Model(BaseModel):
     tags: set[str] = set()
 
 
+class Guarded(BaseModel):
+    _hidden: str = PrivateAttr(default="unset")
+
+
+def with_hidden() -> Guarded:
+    guarded = Guarded()
+    guarded._hidden = "set"  # noqa: SLF001 - as a graph's own code does
+    return guarded
+
+
 class State(TypedDict, total=False):
     value: Any
     n: int
@@ -68,6 +79,8 @@ KEPT: dict[str, Any] = {
     "model": Model(point=Point(1), tags={"a"}),
     "message": AIMessage("hi", tool_calls=[{"name": "t", "args": {"d": 1}, "id": "c"}]),
     "array": np.arange(6.0).reshape(2, 3),
+    "text of its own class": AIMessage("hi").text,
+    "decimal NaN": Decimal("NaN"),
     "nested": {"a": [1, {"b": [None, True]}]},
 }
 CHANGED: dict[str, tuple[Any, str]] = {
@@ -82,6 +95,12 @@ CHANGED: dict[str, tuple[Any, str]] = {
     "deque with a limit": (deque([1], maxlen=3), "state['value'].maxlen"),
     "an exception": (ValueError("x"), "state['value']"),
     "bytearray": (bytearray(b"a"), "state['value']"),
+    "a zone": (
+        dt.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+        "state['value'].tzinfo",
+    ),
+    "a private attribute": (with_hidden(), "state['value']._hidden"),
+    "a set of tuples": ({(1, 2)}, "state['value']"),
     "half a character": ("a\ud800", "state['value']"),
 }
 

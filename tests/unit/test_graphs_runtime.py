@@ -11,7 +11,7 @@ import pytest
 from langgraph.config import get_config, get_store, get_stream_writer
 from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
-from langgraph.runtime import RunControl, Runtime, get_runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import TimeoutPolicy
@@ -21,6 +21,7 @@ from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,
     CheckpointSettings,
+    DrainControl,
     Ended,
     Failed,
     Lease,
@@ -146,7 +147,7 @@ async def test_every_field_is_there_with_every_option(kept: str, tmp_path: Path)
 async def test_a_node_sees_that_its_run_is_asked_to_drain(
     checkpoints: Checkpoints, *, follow: bool
 ) -> None:
-    asked, control, seen = event({"log": []}), RunControl(), list[object]()
+    asked, control, seen = event({"log": []}), DrainControl(), list[object]()
 
     def node(_: Log, runtime: Runtime[None]) -> Log:
         seen.append(runtime.drain_requested)

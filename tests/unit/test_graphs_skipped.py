@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import operator
 import sys
 import time
@@ -15,8 +16,10 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained, GraphInterrupt
+from langgraph.func import task
 from langgraph.graph import END, START, StateGraph
 from langgraph.pregel._runner import PregelRunner
+from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
 from redrive.errors import (
@@ -828,3 +831,181 @@ async def test_an_error_that_looks_like_a_handled_one_is_no_success(
     assert isinstance(first, Failed)
     assert isinstance(first.error, ConnectionError)
     assert log_of(second) == sorted(["in", "d", "e", "f"])
+
+
+def as_closure(inner: Graph) -> Any:  # noqa: ANN401 - LangGraph's
+    async def call(state: Log) -> Log:
+        found = await inner.ainvoke(state)
+        return {"log": found["log"]}
+
+    return call
+
+
+class Holder:
+    """Holds a graph where LangGraph does not look for it."""
+
+    def __init__(self, inner: Graph) -> None:
+        self.agents = {"inner": inner}
+
+    async def call(self, state: Log) -> Log:
+        found = await self.agents["inner"].ainvoke(state)
+        return {"log": found["log"]}
+
+
+CALLS: dict[str, Callable[[Graph], Any]] = {
+    "compiled": lambda inner: inner,
+    "closure": as_closure,
+    "method": lambda inner: Holder(inner).call,
+    "partial": lambda inner: functools.partial(Holder.call, Holder(inner)),
+}
+
+
+def around(story: Story, work: Any) -> Graph:  # noqa: ANN401 - LangGraph's
+    graph: Graph = StateGraph(Log)
+    graph.add_node("work", work).add_edge(START, "work")
+    graph.add_node("after", story.node("after")).add_edge("work", "after")
+    return graph
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize(
+    "gates", [{"interrupt_before": ["b"]}, {"interrupt_after": ["a"]}, {"interrupt_after": ["b"]}]
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_breakpoint_holds_wherever_its_graph_is_called(
+    call: str, gates: dict[str, Any], kept: Checkpoints, story: Story
+) -> None:
+    graph = around(story, CALLS[call](story.line("a", "b").compile(**gates)))
+
+    ends = [await attempt(graph, kept) for _ in range(3)]
+
+    assert [end.reason for end in ends if isinstance(end, Ended)] == [Reason.INTERRUPT] * 3
+    assert len({str(end.result) for end in ends if isinstance(end, Ended)}) == 1
+    assert (story.ran["a"], story.ran["after"]) == (1, 0)
+    assert story.ran["b"] == (1 if gates.get("interrupt_after") == ["b"] else 0)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+@pytest.mark.parametrize("build", [goto, send, send_by_a_command, route])
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_run_is_sent_nowhere_by_no_graph_wherever_it_is_called(
+    call: str, build: Build, kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    graph = around(story, CALLS[call](build(story).compile()))
+
+    end = await attempt(graph, kept if keeps else None)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, UnknownNodeError)
+    assert story.ran["after"] == 0
+
+
+@pytest.mark.invariant("P4")
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_graph_that_hands_over_to_its_parent_may_fail_before(
+    call: str, kept: Checkpoints, story: Story
+) -> None:
+    inner = story.line("a")
+    up: Command[str] = Command(goto="after", graph=Command.PARENT, update={"log": ["up"]})
+    inner.add_node("b", story.node("b", up)).add_edge("a", "b")
+    graph: Graph = StateGraph(Log)
+    graph.add_node("work", CALLS[call](inner.compile())).add_edge(START, "work")
+    graph.add_node("after", story.node("after"))
+    story.fails["b"] = [ConnectionError("away")]
+
+    ends = [await attempt(graph, kept) for _ in range(3)]
+
+    assert log_of(ends[1]) == log_of(ends[2]) == ["after", "in", "up"]
+    assert dict(story.ran) == {"a": 1, "b": 2, "after": 1}
+
+
+async def test_a_node_may_go_on_without_the_graph_that_failed_in_it(
+    kept: Checkpoints, story: Story
+) -> None:
+    inner = story.line("a", "b").compile()
+
+    async def work(state: Log) -> Log:
+        try:
+            found = await inner.ainvoke(state)
+        except ValueError:
+            story.run("fallback")
+            return {"log": ["fallback"]}
+        return {"log": found["log"]}
+
+    story.fails = {"b": [ValueError("no")] * 3, "fallback": [ConnectionError("away")]}
+    graph = around(story, work)
+
+    ends = [await attempt(graph, kept) for _ in range(2)]
+
+    assert isinstance(ends[0], Failed)
+    assert log_of(ends[1]) == ["after", "fallback", "in"]
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+async def test_what_a_task_raises_is_its_callers_affair(
+    kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    @task
+    async def risky() -> str:
+        story.run("risky")
+        raise ValueError("no")
+
+    async def work(_: Log) -> Log:
+        told = await asyncio.gather(risky(), return_exceptions=True)
+        return {"log": [type(told[0]).__name__]}
+
+    ends = [await attempt(around(story, work), kept if keeps else None) for _ in range(2)]
+
+    assert log_of(ends[0]) == log_of(ends[1]) == ["ValueError", "after", "in"]
+
+
+@pytest.mark.invariant("P16")
+async def test_an_error_that_counts_as_false_is_a_failure(kept: Checkpoints, story: Story) -> None:
+    class Problems(Exception):  # noqa: N818 - as someone named it
+        def __len__(self) -> int:
+            return 0
+
+    story.fails["b"] = [Problems(), Problems()]
+
+    ends = [await attempt(story.line("a", "b", "c"), kept) for _ in range(3)]
+
+    assert [type(end).__name__ for end in ends] == ["Failed", "Failed", "Ended"]
+    assert log_of(ends[2]) == ["a", "b", "c", "in"]
+
+
+async def test_a_key_of_the_state_is_no_question(kept: Checkpoints) -> None:
+    async def work(_: dict[str, Any]) -> dict[str, Any]:
+        return {"__interrupt__": ["mine"], "x": 1}
+
+    graph: Graph = StateGraph(dict)
+    graph.add_node("work", work).add_edge(START, "work")
+
+    first, second = [await attempt(graph, kept) for _ in range(2)]
+
+    assert isinstance(first, Ended)
+    assert first.reason is None
+    assert isinstance(second, Ended)
+    assert first.result == second.result
+
+
+async def test_a_node_that_asks_for_a_drain_is_not_left_behind(
+    kept: Checkpoints, story: Story
+) -> None:
+    async def asks(_: Log, runtime: Runtime[None]) -> Log:
+        story.run("asks")
+        assert runtime.control is not None
+        if story.ran["asks"] == 1:
+            runtime.control.request_drain()
+        return {"log": ["asks"]}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("asks", asks).add_edge(START, "asks")
+    graph.add_node("b", story.node("b")).add_edge("asks", "b")
+
+    first = await attempt(graph, kept)
+    second = await attempt(graph, kept)
+
+    assert isinstance(first, Failed)
+    assert log_of(second) == ["asks", "b", "in"]
+    assert dict(story.ran) == {"asks": 1, "b": 1}

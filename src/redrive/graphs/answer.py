@@ -89,7 +89,7 @@ def _raised(end: Failed, failure: Failure) -> ErrorInfo:
     return ErrorInfo(
         kind=failure.kind,
         type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-        message=_masked(str(end.error)),
+        message=_masked(_told_by(end.error)),
         reason=reason_of(end.error) or (Reason.PERMANENT if final else Reason.RETRIES_EXHAUSTED),
         node=end.node,
         attempts=1,
@@ -100,6 +100,13 @@ def _raised(end: Failed, failure: Failure) -> ErrorInfo:
 
 def _text(error: BaseException, message: str) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _told_by(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - someone else's `__str__`: the type says what it was
+        return ""
 
 
 def _masked(text: str) -> str:

@@ -8,10 +8,11 @@ values than the first attempt had. So each new shape of a value is read back as 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
+from enum import Enum
 from typing import Any, Literal
 
 import structlog
@@ -136,7 +137,7 @@ def difference(written: object, read: object, *, place: str = "state") -> Differ
         if not left:
             return None
         where, was, becomes = left.pop()
-        if type(was) is not type(becomes):
+        if type(was) is not type(becomes) and not _is_same_text(was, becomes):
             return Difference(where, _type(was), _type(becomes))
         parts = _parts(was, becomes)
         if parts is None:
@@ -149,6 +150,12 @@ def difference(written: object, read: object, *, place: str = "state") -> Differ
 
 
 _MISSING = object()
+
+
+def _is_same_text(was: object, becomes: object) -> bool:
+    """Take text of a class of its own for the text that it is, as its users do."""
+    is_text = isinstance(was, str) and not isinstance(was, Enum)
+    return is_text and type(becomes) is str and was == becomes
 
 
 def _parts(was: Any, becomes: Any) -> list[tuple[str, object, object]] | None:  # noqa: ANN401 - any
@@ -175,7 +182,11 @@ def _fields(was: object, becomes: object) -> list[str] | None:
         case Send():
             return ["node", "arg"]
         case BaseModel():
-            return list({**was.__dict__, **becomes.__dict__})
+            private = was.__pydantic_private__ or {}
+            return list({**was.__dict__, **becomes.__dict__, **(was.model_extra or {}), **private})
+        case datetime():
+            zones = (was.tzinfo, getattr(becomes, "tzinfo", None))
+            return ["tzinfo"] if was == becomes and zones[0] != zones[1] else None
         case _ if dataclasses.is_dataclass(was) and not isinstance(was, type):
             return [field.name for field in dataclasses.fields(was)]
         case _:
@@ -190,7 +201,7 @@ def _equal(was: Any, becomes: Any) -> bool:  # noqa: ANN401 - any
     try:
         equal = was == becomes
         if isinstance(equal, bool):
-            return equal or (isinstance(was, float) and math.isnan(was) and math.isnan(becomes))
+            return equal or (was != was and becomes != becomes)  # noqa: PLR0124 - so NaN is told
         if hasattr(equal, "all"):  # an array
             same_kind = getattr(was, "dtype", None) == getattr(becomes, "dtype", None)
             return same_kind and was.shape == becomes.shape and bool(equal.all())

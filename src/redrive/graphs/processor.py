@@ -52,8 +52,28 @@ from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
 
-DrainControl = RunControl
-"""Asks one run to stop at its next checkpoint; one object per run, safe from any thread."""
+
+class DrainControl:
+    """Asks one run to stop at its next checkpoint; one object per run, safe from any thread.
+
+    LangGraph's own control, which nodes see, is another: what they ask of it is no drain of ours.
+    """
+
+    def __init__(self) -> None:
+        self.drain_requested = False
+        """Whether somebody has asked."""
+        self._run = RunControl()
+
+    @property
+    def run(self) -> RunControl:
+        """What LangGraph is run with."""
+        return self._run
+
+    def request_drain(self, reason: str = "shutdown") -> None:
+        """Ask, for a reason that nodes may read; returns at once."""
+        self.drain_requested = True
+        self._run.request_drain(reason)
+
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +124,7 @@ class WorkflowProcessor:
 
     def new_control(self) -> DrainControl | None:
         """Return what drains one run, or None where a drained run would be lost."""
-        return RunControl() if self.drainable else None
+        return DrainControl() if self.drainable else None
 
     async def process_workflow_event(
         self, event: WorkflowEvent, *, limits: Limits = NO_LIMITS
@@ -194,7 +214,7 @@ class WorkflowProcessor:
         if self._follow or limits.idle_s is not None:
             attempt.config = watched(attempt.config, progress, store=attempt.graph.store)
         # A drain without checkpoints would lose the run: there it only ends what is over anyway.
-        stop = control if control is not None and self.drainable else RunControl()
+        stop = control if control is not None and self.drainable else DrainControl()
         task = asyncio.create_task(self._execute(attempt, stop, current))
         limit = await hold(task, limits, progress=progress, stop=stop.request_drain)
         if limit is not None:
@@ -234,7 +254,7 @@ class WorkflowProcessor:
         following = end.position.next if end.position else ()
         return replace(end, node=next(iter(following), None))
 
-    async def _execute(self, attempt: Attempt, control: RunControl, current: Current) -> Ended:
+    async def _execute(self, attempt: Attempt, control: DrainControl, current: Current) -> Ended:
         """Run the attempt, in a task of its own: so it can be left behind."""
         current.keeps = None if attempt.saver is None else attempt.saver.keeps
         CURRENT.set(current)
@@ -245,7 +265,7 @@ class WorkflowProcessor:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:
                 await self._keep(attempt.thread_id)
-            return await attempt.go_on(thread, control)
+            return await attempt.go_on(thread, control.run)
         except EXITS as raised:
             # Out of a task it would end the loop, where nothing else contains it.
             raise NodeExitError(raised) from raised
@@ -310,7 +330,7 @@ def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
     )
 
 
-async def _outcome(attempt: Attempt, task: asyncio.Task[Ended], control: RunControl) -> RunEnd:
+async def _outcome(attempt: Attempt, task: asyncio.Task[Ended], control: DrainControl) -> RunEnd:
     try:
         return task.result()
     except GraphDrained as error:
