@@ -250,7 +250,10 @@ async def test_a_letter_that_no_broker_takes_is_spooled_and_stored_when_it_is_ba
 
     (spooled,) = read_spool(spool)
     assert isinstance(spooled, SpooledLetter)
-    assert [record.value for record in records] == [spooled.value]
+    # On a busy machine the session may end before the broker is back: then the event runs again.
+    (stored,) = [DeadLetter.model_validate_json(record.value or b"") for record in records]
+    kept = DeadLetter.model_validate_json(spooled.value)
+    assert (stored.dlq_id, stored.source) == (kept.dlq_id, kept.source)
 
 
 def _titles(webhook: Webhook) -> list[str]:
