@@ -26,7 +26,7 @@ from redrive.graphs import (
     watched_loops,
     watched_nodes,
 )
-from redrive.graphs.levels import Level, read_levels
+from redrive.graphs.levels import GraphLevel, read_levels
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.threads import Standing, Thread, read_thread
 
@@ -44,7 +44,7 @@ def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
     """Resume subgraphs without a look at where they stand."""
     check_step = Schedule.check_step
 
-    async def first(*given: Any) -> AsyncIterator[Level]:  # noqa: ANN401 - its own
+    async def first(*given: Any) -> AsyncIterator[GraphLevel]:  # noqa: ANN401 - its own
         async for level in read_levels(*given):
             yield level
             return

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import operator
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -44,6 +43,7 @@ from redrive.graphs.guard import WRITES_KEY
 from redrive.graphs.runs import Redriven, RunEnd
 from redrive.retry.kinds import Reason
 from redrive.testing.stage import event
+from redrive.testing.worker import wait_until
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"
@@ -695,8 +695,8 @@ def fan_out(story: Story, *, sync: bool) -> Graph:
 
 def slow(story: Story, *, sync: bool) -> Any:  # noqa: ANN401 - LangGraph's
     def run(_: Log) -> Log:
-        while not story.ran["fails"]:
-            time.sleep(0.001)  # it is on its way, and cannot be cancelled, as a paid call
+        # On its way, and not to be cancelled, as a call that is paid for.
+        wait_until(lambda: story.ran["fails"], timeout_s=30, what="the failure", every_s=0.001)
         story.run("slow")
         return {"log": ["slow"]}
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from redrive.events import EventHeaders, Payload, WorkflowEvent
 
-__all__ = ["Beside", "Request", "TaskInstance", "event_id_of", "request_of"]
+__all__ = ["EventExtras", "Request", "TaskInstance", "event_id_of", "request_of"]
 
 _EVENTS = uuid.UUID("9c0c3c36-0d7a-5f0e-8a55-54f7e5b0a1d2")
 
@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class EventExtras:
     """What a task sends beside the graph's input; None for nothing.
 
     Args:
@@ -64,7 +64,7 @@ class Beside:
     config: object = None
 
 
-NOTHING_BESIDE = Beside()
+NOTHING_BESIDE = EventExtras()
 
 _BECOMES = {
     "data": "it becomes the graph's input",
@@ -88,7 +88,7 @@ def request_of(
     data: object,
     timeout: timedelta,
     now: datetime,
-    beside: Beside = NOTHING_BESIDE,
+    beside: EventExtras = NOTHING_BESIDE,
 ) -> Request:
     """Return the request of one try.
 

@@ -75,7 +75,7 @@ class Examined:
         settings: The worker's.
         graphs: Those that were loaded.
         refused: Why others could not be.
-        broker: Who answered.
+        broker: The broker that answered.
         notes: What a `langgraph.json` says that is not honoured.
         unopened: The ids of graphs of which something was not opened.
     """

@@ -25,7 +25,7 @@ __all__ = ["send"]
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class SendExtras:
     """What is sent beside the graph's input."""
 
     key: Annotated[
@@ -51,7 +51,7 @@ class Beside:
 @grouped
 def send(
     workflow_id: Annotated[str, typer.Argument(help="Which graph shall run.")],
-    beside: Beside,
+    beside: SendExtras,
     data: Annotated[
         str,
         typer.Option(metavar="JSON", help="The graph's input: an object, or @FILE, or - (stdin)."),
@@ -82,7 +82,7 @@ def send(
 def _send_and_wait(
     kafka: KafkaSettings,
     event: WorkflowEvent,
-    beside: Beside,
+    beside: SendExtras,
     *,
     patience: timedelta,
     as_json: bool,
@@ -136,7 +136,7 @@ def _check(kafka: KafkaSettings) -> None:
     partitions_of(kafka, kafka.events_topic)
 
 
-def _publish(kafka: KafkaSettings, event: WorkflowEvent, beside: Beside) -> Published:
+def _publish(kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras) -> Published:
     from redrive.events import EventHeaders  # noqa: PLC0415 - keeps `--help` fast
     from redrive.kafka.publish import publish_event  # noqa: PLC0415 - as above
 
@@ -159,7 +159,7 @@ def _stored(event: WorkflowEvent, stored: Published) -> dict[str, object]:
     }
 
 
-def _event(workflow_id: str, data: dict[str, object], beside: Beside) -> WorkflowEvent:
+def _event(workflow_id: str, data: dict[str, object], beside: SendExtras) -> WorkflowEvent:
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.events import Payload, WorkflowEvent  # noqa: PLC0415 - as above
 
@@ -183,7 +183,7 @@ def _event(workflow_id: str, data: dict[str, object], beside: Beside) -> Workflo
     )
 
 
-def _headers(beside: Beside) -> dict[str, str]:
+def _headers(beside: SendExtras) -> dict[str, str]:
     from redrive.errors import RecordError  # noqa: PLC0415 - keeps `--help` fast
     from redrive.events import extra_headers  # noqa: PLC0415 - as above
 

@@ -1,6 +1,6 @@
 """The SQLite file of checkpoints as it lies there: its tables, its threads, its size.
 
-Needs no LangGraph. Who opens and writes it for runs is `redrive.graphs.checkpoints`.
+Needs no LangGraph. `redrive.graphs.checkpoints` opens it, and writes it for runs.
 """
 
 from __future__ import annotations

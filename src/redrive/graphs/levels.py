@@ -19,13 +19,13 @@ from langgraph.types import PregelTask, StateSnapshot
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.schedule import finished_tasks, held, ran_last, scheduled, sent_to
 
-__all__ = ["Level", "read_levels"]
+__all__ = ["GraphLevel", "read_levels"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class GraphLevel:
     """One graph of a thread.
 
     `missing` are the nodes that the run waits for and the graph does not have; `gates` those whose
@@ -40,7 +40,7 @@ class Level:
 
 async def read_levels(
     saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig
-) -> AsyncIterator[Level]:
+) -> AsyncIterator[GraphLevel]:
     """Give the thread's own level first, then those of its unfinished tasks that are subgraphs.
 
     A subgraph that a node calls in its own code is looked at when it begins (`watched_loops`).
@@ -48,10 +48,10 @@ async def read_levels(
     found = await saver.aget_tuple(config)
     snapshot = await graph.aget_state(config)
     if found is None:
-        yield Level("", snapshot)
+        yield GraphLevel("", snapshot)
         return
     namespace = str(found.config["configurable"].get("checkpoint_ns", ""))
-    yield Level(
+    yield GraphLevel(
         namespace,
         snapshot,
         missing=_missing(graph, found),

@@ -42,7 +42,7 @@ manager of `contextlib`. It may take a `RunnableConfig`, and `lifespan`."""
 _WHAT_TO_NAME = "name a StateGraph, a compiled graph, or a function that returns one"
 
 
-class Given(Enum):
+class FactoryArgument(Enum):
     """What a factory's parameter gets."""
 
     CONFIG = auto()
@@ -62,7 +62,7 @@ class Factory:
     """
 
     function: Callable[..., object]
-    given: Mapping[str, Given]
+    given: Mapping[str, FactoryArgument]
     on_loop: bool
     what: str
     target: str
@@ -70,7 +70,7 @@ class Factory:
     @property
     def takes_lifespan(self) -> bool:
         """Whether it wants what the graph's lifespan yields."""
-        return Given.LIFESPAN in self.given.values()
+        return FactoryArgument.LIFESPAN in self.given.values()
 
     def call(self, lifespan: object = None) -> object:
         """Call it, with a config of its own."""
@@ -78,7 +78,7 @@ class Factory:
         if bound is None:
             return self.function()
         for name, given in self.given.items():
-            bound.arguments[name] = _config() if given is Given.CONFIG else lifespan
+            bound.arguments[name] = _config() if given is FactoryArgument.CONFIG else lifespan
         return self.function(*bound.args, **bound.kwargs)
 
     def failed(self, error: BaseException) -> SettingsError:
@@ -115,17 +115,20 @@ def factory_of(
         parameters = list(inspect.signature(found).parameters.values())
     except (TypeError, ValueError):
         parameters = []  # of a builtin: it is called without arguments
-    given: dict[str, Given] = {}
+    given: dict[str, FactoryArgument] = {}
     unknown: list[inspect.Parameter] = []
     for parameter in parameters:
         wanted = _wanted(parameter)
-        if wanted is not None and {Given.LIFESPAN: lifespan, Given.CONFIG: config}[wanted]:
+        if (
+            wanted is not None
+            and {FactoryArgument.LIFESPAN: lifespan, FactoryArgument.CONFIG: config}[wanted]
+        ):
             given[parameter.name] = wanted
         elif parameter.default is parameter.empty and parameter.kind not in _COLLECTING:
             unknown.append(parameter)
     # LangGraph's rule: the only parameter is the config, whatever its name.
     if config and len(unknown) == len(parameters) == 1 and _may_be_config(unknown[0]):
-        given, unknown = {unknown[0].name: Given.CONFIG}, []
+        given, unknown = {unknown[0].name: FactoryArgument.CONFIG}, []
     if unknown:
         raise SettingsError(_refusal(unknown[0], what, target, lifespan=lifespan, config=config))
     inner = _inner(found)
@@ -234,14 +237,14 @@ class GraphMaker:
 _COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _wanted(parameter: inspect.Parameter) -> Given | None:
+def _wanted(parameter: inspect.Parameter) -> FactoryArgument | None:
     if parameter.kind in _COLLECTING:
         return None
     if parameter.name == "lifespan":
-        return Given.LIFESPAN
+        return FactoryArgument.LIFESPAN
     # As text: an annotation may be one, and its names need not be importable.
     if parameter.name == "config" or "RunnableConfig" in str(parameter.annotation):
-        return Given.CONFIG
+        return FactoryArgument.CONFIG
     return None
 
 

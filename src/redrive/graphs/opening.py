@@ -53,7 +53,7 @@ class LoadedGraph:
 
     @property
     def configurable(self) -> tuple[str, ...]:
-        """What of an event's config becomes the run's."""
+        """The names in an event's config that a run gets."""
         return () if self.settings is None else self.settings.configurable
 
     @property
