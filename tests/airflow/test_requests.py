@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from redrive.airflow.connection import kafka_settings
-from redrive.airflow.requests import Beside, event_id_of, request_of
+from redrive.airflow.requests import EventExtras, event_id_of, request_of
 from redrive.errors import SettingsError
 from redrive.events import EventHeaders, WorkflowEvent
 
@@ -75,7 +75,7 @@ def test_a_task_can_set_thread_metadata_headers_and_config() -> None:
         data={},
         timeout=timedelta(1),
         now=NOW,
-        beside=Beside(
+        beside=EventExtras(
             thread="conversation-7",
             metadata={"langgraph": {"context": {"user_id": "u1"}}},
             headers={"x-tenant": "blue"},
@@ -102,15 +102,15 @@ def test_a_task_that_sets_nothing_beside_its_data_sends_none_of_it() -> None:
 @pytest.mark.parametrize(
     ("beside", "error", "words"),
     [
-        (Beside(thread=" "), ValueError, "thread of task 'task' is empty"),
-        (Beside(metadata="x"), TypeError, "metadata of task 'task' must be a dict"),
-        (Beside(metadata={"dag_id": "x", "own": 1}), ValueError, "sets ['dag_id']"),
-        (Beside(headers=["x"]), TypeError, "headers of task 'task' must be a dict"),
-        (Beside(config={1: "x"}), TypeError, "config of task 'task' must be a dict"),
+        (EventExtras(thread=" "), ValueError, "thread of task 'task' is empty"),
+        (EventExtras(metadata="x"), TypeError, "metadata of task 'task' must be a dict"),
+        (EventExtras(metadata={"dag_id": "x", "own": 1}), ValueError, "sets ['dag_id']"),
+        (EventExtras(headers=["x"]), TypeError, "headers of task 'task' must be a dict"),
+        (EventExtras(config={1: "x"}), TypeError, "config of task 'task' must be a dict"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_in_words(
-    beside: Beside, error: type[Exception], words: str
+    beside: EventExtras, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=re.escape(words)):
         request_of(Task(), workflow_id="w", data={}, timeout=timedelta(1), now=NOW, beside=beside)

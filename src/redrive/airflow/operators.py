@@ -10,7 +10,7 @@ from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
 from redrive.airflow.connection import kafka_settings
 from redrive.airflow.errors import error_of
-from redrive.airflow.requests import Beside, Request, request_of
+from redrive.airflow.requests import EventExtras, Request, request_of
 from redrive.airflow.results import shared_reader
 from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
 from redrive.clock import SYSTEM
@@ -139,7 +139,7 @@ class LangGraphOperator(BaseOperator):
             data=data,
             timeout=timeout or self.timeout,
             now=SYSTEM.now(),
-            beside=Beside(
+            beside=EventExtras(
                 thread=self.thread,
                 metadata=self.metadata,
                 headers=self.headers,
