@@ -75,6 +75,12 @@ def test_topics_that_are_there_stay_and_the_missing_ones_fit_them(
 ) -> None:
     events = NewTopic(settings.events_topic, 5, 1, config={"max.message.bytes": "2000000"})
     admin.create_topics([events])[settings.events_topic].result(timeout=30)
+    # The controller has it; a busy broker lists it a moment later.
+    wait_until(
+        lambda: settings.events_topic in admin.list_topics(timeout=10).topics,
+        timeout_s=30,
+        what="the topic is listed",
+    )
 
     made = create_topics(settings, partitions=2)
     report = verify_topics(settings)
