@@ -277,6 +277,13 @@ class _Story:
         if seen.executions:
             self.complain(f"delivered again it ran {[one.place for one in seen.executions]}")
 
+    def _is_called(self, path: str) -> bool:
+        """Tell whether a node lies in a graph that another node calls."""
+        bodies = {place: node.body for place, node in nodes_of(self.case.graph)}
+        return any(
+            bodies.get(path[:end]) is Body.CALLED for end, char in enumerate(path) if char == "/"
+        )
+
     async def _try_renamed(self, path: str | None) -> None:
         """Let a new version of the graph go on, on a copy: to the same result, or not at all."""
         failed = self._failed_node()
@@ -290,10 +297,10 @@ class _Story:
         ran = [execution.place for execution in watch.attempts[-1].executions]
         match end:
             case Failed(error=GraphChangedError()):
-                # A node that calls a graph is at work when that graph is refused.
-                others = [place for place in ran if not chosen.startswith(f"{place}/")]
-                if others:
-                    self.complain(f"with {chosen} renamed it was refused, and ran {others}")
+                # A graph that a node calls is refused when it begins: its caller is at work then, and
+                # so may be what was in flight beside it.
+                if ran and not self._is_called(chosen):
+                    self.complain(f"with {chosen} renamed it was refused, and ran {ran}")
             case Ended(reason=None, result={"trail": trail}) if not self.case.must_fail:
                 trail = sorted(map(first_name, trail))
                 if trail != self.case.result["trail"]:
