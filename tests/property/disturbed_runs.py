@@ -297,7 +297,7 @@ class _Story:
         ran = [execution.place for execution in watch.attempts[-1].executions]
         match end:
             case Failed(error=GraphChangedError()):
-                # A graph that a node calls is refused when it begins: then its caller is at work, and
+                # A called graph is refused when it begins: then its caller is at work, and
                 # so may be what was in flight beside it.
                 if ran and not self._is_called(chosen):
                     self.complain(f"with {chosen} renamed it was refused, and ran {ran}")
