@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.func import task
@@ -37,6 +38,7 @@ from redrive.graphs import (
     Lease,
     Limits,
     WorkflowProcessor,
+    watched_nodes,
 )
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.guard import WRITES_KEY
@@ -1014,3 +1016,66 @@ async def test_a_node_that_asks_for_a_drain_is_not_left_behind(
     assert isinstance(first, Failed)
     assert log_of(second) == ["asks", "b", "in"]
     assert dict(story.ran) == {"asks": 1, "b": 1}
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["sqlite", "none"])
+async def test_a_graph_with_a_checkpointer_of_its_own_stops_for_its_node_alone(
+    kept: Checkpoints, story: Story, *, keeps: bool
+) -> None:
+    own = story.line("a", "b").compile(checkpointer=InMemorySaver(), interrupt_before=["b"])
+
+    async def work(_: Log) -> Log:
+        config: RunnableConfig = {"configurable": {"thread_id": "its own"}}
+        await own.ainvoke({"log": []}, config)
+        found = await own.ainvoke(None, config)
+        return {"log": found["log"]}
+
+    end = await attempt(around(story, work), kept if keeps else None)
+
+    assert isinstance(end, Ended)
+    assert end.reason is None
+    assert log_of(end) == ["a", "after", "b", "in"]
+
+
+async def test_a_branch_that_waits_for_the_one_that_failed_does_not_hold_it_for_ever(
+    kept: Checkpoints, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_nodes, "_LONGEST_WAIT_S", 0.05)
+    given = asyncio.Event()
+
+    async def waits(_: Log) -> Log:
+        await given.wait()
+        return {"log": []}
+
+    graph = story.line("gives")
+    graph.add_node("waits", waits).add_edge(START, "waits")
+    story.fails["gives"] = [ConnectionError("away")]
+
+    end = await attempt(graph, kept)
+
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, ConnectionError)
+
+
+async def test_a_node_that_is_cancelled_cleans_up_undisturbed(
+    kept: Checkpoints, story: Story
+) -> None:
+    async def tidies(_: Log) -> Log:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            story.run("begins to tidy")
+            await asyncio.sleep(1.0)  # longer than an attempt is waited for
+            story.run("has tidied")
+        return {"log": []}
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("tidies", tidies).add_edge(START, "tidies")
+    processor = WorkflowProcessor({EVENT.workflow_id: graph}, kept)
+
+    end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(attempt_s=0.2))
+
+    assert isinstance(end, Failed)
+    assert end.leftover is not None
+    assert await end.leftover.ended(30)
+    assert story.ran["begins to tidy"] == story.ran["has tidied"]

@@ -19,7 +19,7 @@ from redrive.dead_letter.spool_count import SpoolCount
 from redrive.errors import SettingsError
 from redrive.graphs.checkpoint_file import look_at
 from redrive.graphs.import_paths import import_function
-from redrive.graphs.langgraph_json import Note, read_langgraph_json
+from redrive.graphs.langgraph_json import FileNote, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
 from redrive.graphs.stacking import stacked_retries
 from redrive.notify.channels import AppriseChannel
@@ -41,7 +41,7 @@ def examine(settings: Settings, langgraph_json: Path | None, *, offline: bool) -
         offline: Leave the broker out, and what graphs open when a worker starts.
     """
     given: Mapping[str, GraphSource] = {}
-    notes: tuple[Note, ...] = ()
+    notes: tuple[FileNote, ...] = ()
     graphs: list[LoadedGraph] = []
     refused: list[SettingsError] = []
     unopened: list[str] = []

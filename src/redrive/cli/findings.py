@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.errors import KafkaUnavailableError, SettingsError
-from redrive.graphs.langgraph_json import Note
+from redrive.graphs.langgraph_json import FileNote
 from redrive.graphs.registry import LoadedGraph
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
@@ -84,7 +84,7 @@ class Examined:
     graphs: tuple[LoadedGraph, ...]
     refused: tuple[SettingsError, ...]
     broker: Broker | NoBroker
-    notes: tuple[Note, ...] = ()
+    notes: tuple[FileNote, ...] = ()
     unopened: tuple[str, ...] = ()
 
 

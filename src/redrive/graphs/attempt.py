@@ -199,7 +199,9 @@ async def failed(
     node = _node(error)
     if node is None and isinstance(error, Limit) and stands is not None:
         node = next(iter(stands.next), None)
-    await attempt.tasks.end(limit_s=_UNWIND_S)
+    if task is None or task.done():
+        # Else it was cancelled with all of its nodes, and has had its moment.
+        await attempt.tasks.end(limit_s=_UNWIND_S)
     leftover = Leftover(task, attempt.threads, attempt.tasks.alive)
     return Failed(
         error=error,

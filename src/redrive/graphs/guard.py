@@ -41,8 +41,6 @@ __all__ = ["WRITES_KEY", "GuardedSaver"]
 WRITES_KEY = "redrive_writes"
 """Metadata of each checkpoint: beside it, a failed task has its error and nothing else."""
 
-_SENDS = "__pregel_tasks"
-
 
 class GuardedSaver(BaseCheckpointSaver[Any]):
     """Any checkpointer, seen by one attempt: each write asks the attempt's lease first.
@@ -78,8 +76,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._wrote = wrote or _nothing
         self._schedule = schedule or Schedule("")
         self._verifier = verifier or StateVerifier("off")
-        # Of each namespace, the id of its latest checkpoint, and the `Send`s that it holds.
-        self._latest: dict[str, tuple[str, Sequence[object]]] = {}
         self._writers: dict[str, str] = {}
         self.unstored: frozenset[str] = frozenset()
 
@@ -87,13 +83,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     def schedule(self) -> Schedule:
         """What the thread has scheduled, as far as this attempt has seen it."""
         return self._schedule
-
-    def keeps(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
-        """Say whether this is the latest checkpoint of that namespace: stored, or on its way.
-
-        On its way only where the first step of a run is a node: in a function with `@entrypoint`.
-        """
-        return self._latest.get(checkpoint_ns, ("",))[0] == checkpoint_id
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GuardedSaver:
         """Guard the same checkpointer with a longer list of types it may read."""
@@ -105,7 +94,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
             schedule=self._schedule,
             verifier=self._verifier,
         )
-        guard._latest, guard._writers = self._latest, self._writers
+        guard._writers = self._writers
         guard.unstored = self.unstored
         return guard
 
@@ -165,7 +154,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store a checkpoint, if the lease is held."""
         metadata = self._check_step(config, checkpoint, metadata)
         self._lease.check()
-        self._latest[_namespace(config)] = _seen(checkpoint)
         try:
             stored = self._saver.put(self._storable(config), checkpoint, metadata, new_versions)
         except Exception as error:
@@ -187,7 +175,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         # First, while nothing else of the run can come between.
         metadata = self._check_step(config, checkpoint, metadata)
         await self._lease.admit()
-        self._latest[_namespace(config)] = _seen(checkpoint)
         storable = self._storable(config)
         try:
             stored = await self._saver.aput(storable, checkpoint, metadata, new_versions)
@@ -246,10 +233,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     def _check_step(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> CheckpointMetadata:
-        where = config["configurable"]
-        ran = self._schedule.check_step(
-            where.get("checkpoint_ns", ""), where.get("checkpoint_id"), checkpoint, metadata
-        )
+        previous_id = config["configurable"].get("checkpoint_id")
+        ran = self._schedule.check_step(_namespace(config), previous_id, checkpoint, metadata)
         return cast("CheckpointMetadata", {**metadata, RAN_KEY: list(ran)})
 
     def _check_task(
@@ -270,8 +255,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         return writes
 
     def _writer(self, config: RunnableConfig, task_path: str) -> str | None:
-        _, sends = self._latest.get(_namespace(config), ("", ()))
-        return writer_of(task_path, sends)
+        return writer_of(task_path, self._schedule.sends(_namespace(config)))
 
     def _storable(self, config: RunnableConfig) -> RunnableConfig:
         if not self.unstored:
@@ -300,10 +284,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     def _found(
         self, config: RunnableConfig, found: CheckpointTuple | None
     ) -> CheckpointTuple | None:
-        """Note where a graph goes on from; what it stored since is later, and stays noted."""
+        """Note where a graph goes on from."""
         found = _without_failed_output(found)
-        if found is not None:
-            self._latest.setdefault(_namespace(found.config), _seen(found.checkpoint))
         # By its id, an older checkpoint may have been asked for.
         if not config.get("configurable", {}).get("checkpoint_id"):
             self._schedule.loaded(found)
@@ -312,10 +294,6 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
 def _namespace(config: RunnableConfig) -> str:
     return str(config["configurable"].get("checkpoint_ns", ""))
-
-
-def _seen(checkpoint: Checkpoint) -> tuple[str, Sequence[object]]:
-    return checkpoint["id"], checkpoint["channel_values"].get(_SENDS, ())
 
 
 def _without_failed_output(found: CheckpointTuple | None) -> CheckpointTuple | None:

@@ -23,7 +23,7 @@ from redrive.errors import SettingsError
 from redrive.graphs.import_paths import importable
 from redrive.graphs.stores import StoreSource, import_named, memory_store
 
-__all__ = ["FileGraph", "LanggraphJson", "Note", "read_langgraph_json"]
+__all__ = ["FileGraph", "FileNote", "LanggraphJson", "read_langgraph_json"]
 
 log = structlog.get_logger("redrive.worker")
 
@@ -88,7 +88,7 @@ class FileGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class FileNote:
     """Something in the file that does not hold here, and what does."""
 
     key: str
@@ -117,7 +117,7 @@ class LanggraphJson:
     folders: tuple[Path, ...]
     variables: Mapping[str, str]
     store: Mapping[str, Any] | None
-    notes: tuple[Note, ...]
+    notes: tuple[FileNote, ...]
     passed_by: tuple[str, ...]
 
     def apply(self) -> LanggraphJson:
@@ -140,14 +140,14 @@ class LanggraphJson:
         else:
             store, problem = memory_store(self.store.get("index"), root=root)
             notes.append(
-                Note(
+                FileNote(
                     "store",
                     "it is in this worker's memory: other workers do not see it, and it ends with "
                     "the worker; name one that stays with store.path",
                 )
             )
             if problem is not None:
-                notes.append(Note("store.index", f"search finds without ranking: {problem}"))
+                notes.append(FileNote("store.index", f"search finds without ranking: {problem}"))
         graphs = {name: replace(graph, store=store) for name, graph in self.graphs.items()}
         return replace(self, graphs=graphs, notes=tuple(notes))
 
@@ -194,8 +194,8 @@ def read_langgraph_json(path: Path) -> LanggraphJson:
         *_twice(folders),
         *_of_store(_table(parsed, "store", path)),
         *_of_checkpointer(_table(parsed, "checkpointer", path)),
-        *(Note(key, why) for key, why in _NOT_HONOURED.items() if parsed.get(key)),
-        *(Note(key, "LangGraph knows no such key") for key in sorted({*parsed} - _KNOWN)),
+        *(FileNote(key, why) for key, why in _NOT_HONOURED.items() if parsed.get(key)),
+        *(FileNote(key, "LangGraph knows no such key") for key in sorted({*parsed} - _KNOWN)),
     ]
     return LanggraphJson(
         path=root / path.name,
@@ -238,10 +238,10 @@ def _graph(name: str, value: object, path: Path, root: Path) -> FileGraph:
     return FileGraph(target, root)
 
 
-def _of_graphs(graphs: Mapping[str, object]) -> Iterator[Note]:
+def _of_graphs(graphs: Mapping[str, object]) -> Iterator[FileNote]:
     for name, value in graphs.items():
         for key in sorted({*value} - {"path", "description"}) if isinstance(value, dict) else ():
-            yield Note(f"graphs.{name}.{key}", "LangGraph knows no such key")
+            yield FileNote(f"graphs.{name}.{key}", "LangGraph knows no such key")
 
 
 def _is_local(name: object, root: Path) -> bool:
@@ -260,10 +260,10 @@ def _folders(local: list[str], root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _missing(local: list[str], packages: list[str], root: Path) -> Iterator[Note]:
+def _missing(local: list[str], packages: list[str], root: Path) -> Iterator[FileNote]:
     for name in local:
         if not (root / name).is_dir():
-            yield Note("dependencies", f"there is no folder {name!r}")
+            yield FileNote("dependencies", f"there is no folder {name!r}")
     for text in packages:
         named = _REQUIREMENT.match(text)
         # Of what stands at a URL the name is not known.
@@ -272,13 +272,13 @@ def _missing(local: list[str], packages: list[str], root: Path) -> Iterator[Note
         try:
             distribution(named[0])
         except PackageNotFoundError:
-            yield Note(
+            yield FileNote(
                 "dependencies",
                 f"{text!r} is not installed: a worker installs nothing, so install it beside it",
             )
 
 
-def _twice(folders: tuple[Path, ...]) -> Iterator[Note]:
+def _twice(folders: tuple[Path, ...]) -> Iterator[FileNote]:
     """Find names that two folders have: a process has one module of each name."""
     homes: dict[str, Path] = {}
     for folder in folders:
@@ -287,7 +287,7 @@ def _twice(folders: tuple[Path, ...]) -> Iterator[Note]:
         for name in () if is_package else sorted(_modules(folder)):
             home = homes.setdefault(name, folder)
             if home != folder:
-                yield Note(
+                yield FileNote(
                     "dependencies",
                     f"{home} and {folder} both have a module {name!r}: `import {name}` gives that "
                     "of the first to all graphs; rename one of them",
@@ -300,7 +300,7 @@ def _modules(folder: Path) -> set[str]:
     return found - _NO_MODULES
 
 
-def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], list[Note]]:
+def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], list[FileNote]]:
     """Return what is to be set, and what has to be said of it; the file's values win."""
     if not env:
         return {}, []
@@ -310,7 +310,7 @@ def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], lis
     elif isinstance(env, str):
         file = root / env
         if not file.is_file():
-            return {}, [Note("env", f"there is no file {env!r}: nothing is set")]
+            return {}, [FileNote("env", f"there is no file {env!r}: nothing is set")]
         try:
             given = {k: v for k, v in dotenv_values(file).items() if v is not None}
         except (OSError, UnicodeDecodeError) as error:
@@ -318,33 +318,35 @@ def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], lis
     else:
         raise SettingsError(f'{path}: "env" is neither a file nor an object: write it as ".env"')
     variables: dict[str, str] = {}
-    notes: list[Note] = []
+    notes: list[FileNote] = []
     for name, value in given.items():
         if not isinstance(value, str):
             raise SettingsError(f'{path}, "env": {name} is not text: write its value in quotes')
         variables[name] = value
         if os.environ.get(name, value) != value:
-            notes.append(Note("env", f"{name} is set in the environment too: this file's holds"))
+            notes.append(
+                FileNote("env", f"{name} is set in the environment too: this file's holds")
+            )
         if name.startswith(_READ_EARLIER):
             notes.append(
-                Note("env", f"{name} comes too late for redrive and LangGraph: set it outside")
+                FileNote("env", f"{name} comes too late for redrive and LangGraph: set it outside")
             )
     return variables, notes
 
 
-def _of_store(store: Mapping[str, Any] | None) -> Iterator[Note]:
+def _of_store(store: Mapping[str, Any] | None) -> Iterator[FileNote]:
     for key in store or {}:
         if key == "path" or (key == "index" and not (store or {}).get("path")):
             continue
         if key == "index":
-            yield Note("store.index", "the store of store.path has its own")
+            yield FileNote("store.index", "the store of store.path has its own")
         elif key == "ttl":
-            yield Note("store.ttl", "what is in the store does not expire")
+            yield FileNote("store.ttl", "what is in the store does not expire")
         else:
-            yield Note(f"store.{key}", "LangGraph knows no such key")
+            yield FileNote(f"store.{key}", "LangGraph knows no such key")
 
 
-def _of_checkpointer(checkpointer: Mapping[str, Any] | None) -> Iterator[Note]:
+def _of_checkpointer(checkpointer: Mapping[str, Any] | None) -> Iterator[FileNote]:
     for key in checkpointer or {}:
         why = _OF_THE_CHECKPOINTER.get(key, "redrive keeps checkpoints itself: see checkpoints.url")
-        yield Note(f"checkpointer.{key}", why)
+        yield FileNote(f"checkpointer.{key}", why)

@@ -6,7 +6,7 @@ nodes that are gone. So all are looked at before anything is resumed. [P16]
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.constants import TAG_HIDDEN
 from langgraph.pregel import Pregel
+from langgraph.pregel._read import PregelNode
 from langgraph.types import PregelTask, StateSnapshot
 
 from redrive.graphs.loading import CompiledGraph
-from redrive.graphs.schedule import finished_tasks, held, ran_last, scheduled, sent_to
+from redrive.graphs.schedule import finished_tasks, missing_nodes, ran_last
 
-__all__ = ["GraphLevel", "read_levels"]
+__all__ = ["GraphLevel", "named_of", "read_levels"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
 
@@ -32,7 +33,6 @@ class GraphLevel:
     static breakpoint holds: before them, or after them.
     """
 
-    namespace: str
     snapshot: StateSnapshot
     missing: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
@@ -48,13 +48,16 @@ async def read_levels(
     found = await saver.aget_tuple(config)
     snapshot = await graph.aget_state(config)
     if found is None:
-        yield GraphLevel("", snapshot)
+        yield GraphLevel(snapshot)
         return
-    namespace = str(found.config["configurable"].get("checkpoint_ns", ""))
     yield GraphLevel(
-        namespace,
         snapshot,
-        missing=_missing(graph, found),
+        missing=missing_nodes(
+            found.checkpoint,
+            found.pending_writes or (),
+            nodes=graph.nodes,
+            channels=graph.channels,
+        ),
         gates=_gates(graph, found, snapshot),
     )
     done = finished_tasks(found)
@@ -65,28 +68,17 @@ async def read_levels(
                 yield level
 
 
-def _missing(graph: CompiledGraph, found: CheckpointTuple) -> tuple[str, ...]:
-    """Return the nodes that the run waits for, or is sent to already, and that are not there."""
-    waited = (
-        *scheduled(found.checkpoint),
-        *held(found.checkpoint),
-        *sent_to(found.pending_writes or ()),
-    )
-    return tuple(
-        sorted(
-            {
-                one.node
-                for one in waited
-                if one.node not in graph.nodes or one.channel not in graph.channels
-            }
-        )
-    )
+def named_of(
+    named: str | Sequence[str], those: Iterable[str], *, nodes: Mapping[str, PregelNode]
+) -> set[str]:
+    """Return those nodes at which a graph is to stop; `*` names all that are not hidden."""
+    if named != "*":
+        return set(named) & set(those)
+    return {name for name in those if name in nodes and TAG_HIDDEN not in (nodes[name].tags or ())}
 
 
 def _gates(
-    graph: CompiledGraph,
-    found: CheckpointTuple,
-    snapshot: StateSnapshot,
+    graph: CompiledGraph, found: CheckpointTuple, snapshot: StateSnapshot
 ) -> tuple[str, ...]:
     """Return the nodes whose breakpoint the next step would pass, or the last one has reached.
 
@@ -94,19 +86,9 @@ def _gates(
     """
     if not snapshot.tasks and not found.config["configurable"].get("checkpoint_ns"):
         return ()
-    held = _of(graph, graph.interrupt_before_nodes, [task.name for task in snapshot.tasks])
-    held |= _of(graph, graph.interrupt_after_nodes, ran_last(found.checkpoint, found.metadata))
-    return tuple(sorted(held))
-
-
-def _of(graph: CompiledGraph, named: str | Sequence[str], nodes: Iterable[str]) -> set[str]:
-    if named == "*":
-        return {
-            name
-            for name in nodes
-            if name in graph.nodes and TAG_HIDDEN not in (graph.nodes[name].tags or ())
-        }
-    return set(named) & set(nodes)
+    due, ran = [task.name for task in snapshot.tasks], ran_last(found.checkpoint, found.metadata)
+    held = named_of(graph.interrupt_before_nodes, due, nodes=graph.nodes)
+    return tuple(sorted(held | named_of(graph.interrupt_after_nodes, ran, nodes=graph.nodes)))
 
 
 def _subgraph(graph: CompiledGraph, task: PregelTask) -> CompiledGraph | None:

@@ -138,7 +138,7 @@ class _Opened:
 
 
 class OpenGraphs:
-    """What of the graphs is open on one event loop."""
+    """The graphs that are open on one event loop, and what is held for them."""
 
     def __init__(self) -> None:
         self._opening = asyncio.Lock()

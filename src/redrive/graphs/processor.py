@@ -256,7 +256,7 @@ class WorkflowProcessor:
 
     async def _execute(self, attempt: Attempt, control: DrainControl, current: Current) -> Ended:
         """Run the attempt, in a task of its own: so it can be left behind."""
-        current.keeps = None if attempt.saver is None else attempt.saver.keeps
+        current.keeps = None if attempt.saver is None else attempt.saver.schedule.is_at
         CURRENT.set(current)
         WORK_IN_THREADS.set(attempt.threads)
         TASKS.set(attempt.tasks)

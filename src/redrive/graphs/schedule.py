@@ -5,13 +5,13 @@ has (in a subgraph the parent then takes the subgraph for done); at any time, a 
 that never was. Each namespace of a thread is followed here by what is loaded and stored of it, and
 the checkpoint that would make such a loss final is refused.
 
-What must never happen: the checkpoint of the next step is stored while
-something that the step before had scheduled did not run. [P16]
+What must never happen: the checkpoint of the next step is stored while something that the step
+before had scheduled did not run. [P16]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,10 @@ __all__ = [
     "Scheduled",
     "control_writes_only",
     "finished_tasks",
-    "held",
+    "lost_targets",
+    "missing_nodes",
     "ran_last",
     "scheduled",
-    "sent_to",
 ]
 
 # LangGraph's own names, stored with each checkpoint.
@@ -60,20 +60,34 @@ class Scheduled:
 class _Namespace:
     """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
 
-    `goto` are the channels that tasks have since sent the run to nodes by, `failed` is what tasks
-    have since raised, `held` what waits for more than the next step.
+    `sends` are the `Send`s of the next step, `goto` the channels that tasks have since sent the run
+    to nodes by, `failed` is what tasks have since raised, `held` what waits for more than the next
+    step.
     """
 
     checkpoint_id: str
     scheduled: tuple[Scheduled, ...]
     held: tuple[Scheduled, ...]
+    sends: Sequence[object]
     versions: Mapping[str, Any]
     goto: set[str]
     failed: dict[str, BaseException] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, checkpoint: Checkpoint, *, goto: set[str]) -> _Namespace:
+        """Read a namespace from its latest checkpoint."""
+        return cls(
+            checkpoint_id=checkpoint["id"],
+            scheduled=scheduled(checkpoint),
+            held=_held(checkpoint),
+            sends=checkpoint["channel_values"].get(SENDS, ()),
+            versions=dict(checkpoint["channel_versions"]),
+            goto=goto,
+        )
+
 
 def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
-    """Read from a checkpoint itself which nodes come next, also those that a graph lacks.
+    """Read from a checkpoint itself which nodes come next, also nodes that the graph does not have.
 
     `StateSnapshot.next` lists only nodes that the graph has: with a node gone, a run in the middle
     of its work looks finished.
@@ -87,26 +101,43 @@ def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
             found.extend(Scheduled(send.node, channel) for send in value if isinstance(send, Send))
     found.extend(
         one
-        for one in held(checkpoint)
+        for one in _held(checkpoint)
         if one.channel.startswith(_JOIN)
         and _is_complete(checkpoint["channel_values"][one.channel], one.channel)
     )
     return tuple(sorted(set(found), key=lambda one: (one.node, one.channel)))
 
 
-def held(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
-    """Read what waits in a checkpoint for more than the next step.
+def missing_nodes(
+    checkpoint: Checkpoint,
+    pending: Iterable[tuple[str, str, Any]],
+    *,
+    nodes: Container[str],
+    channels: Container[str],
+) -> tuple[str, ...]:
+    """Return the nodes that a checkpoint waits for, or sends the run to, and a graph does not have.
 
-    Joins (`add_edge([a, b], c)`) that something has arrived at, complete or not, and deferred nodes
-    that are to run when all else has.
+    Args:
+        checkpoint: The latest of its namespace.
+        pending: What tasks of its next step have stored: `(task id, channel, value)`.
+        nodes: The graph's.
+        channels: The graph's.
     """
-    found = []
-    for channel, value in checkpoint["channel_values"].items():
-        if channel.startswith(_JOIN) and _arrived(value):
-            found.append(Scheduled(channel.rpartition(":")[2], channel))
-        elif channel.startswith(BRANCH) and not _is_due(value):
-            found.append(Scheduled(channel.removeprefix(BRANCH), channel))
-    return tuple(found)
+    waited = (*scheduled(checkpoint), *_held(checkpoint), *_sent_to(pending))
+    return _names(one for one in waited if one.node not in nodes or one.channel not in channels)
+
+
+def lost_targets(
+    writes: Iterable[tuple[str, Any]], *, nodes: Container[str], channels: Container[str]
+) -> tuple[str, ...]:
+    """Return the nodes that what a task wrote sends the run to, and a graph does not have."""
+    lost = []
+    for channel, value in writes:
+        if channel.startswith(BRANCH) and channel not in channels:
+            lost.append(channel.removeprefix(BRANCH))
+        elif channel == SENDS and isinstance(value, Send) and value.node not in nodes:
+            lost.append(value.node)
+    return tuple(lost)
 
 
 def control_writes_only(writes: Writes) -> Writes:
@@ -154,21 +185,6 @@ def ran_last(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> frozenset[s
     )
 
 
-def sent_to(pending: Iterable[tuple[str, str, Any]]) -> tuple[Scheduled, ...]:
-    """Read where the finished tasks of the next step send the run, before it is taken in."""
-    sent = []
-    for task, channel, value in pending:
-        if task == _NULL_TASK:
-            continue
-        if channel.startswith(BRANCH):
-            sent.append(Scheduled(channel.removeprefix(BRANCH), channel))
-        elif channel.startswith(_JOIN):
-            sent.append(Scheduled(channel.rpartition(":")[2], channel))
-        elif channel == SENDS and isinstance(value, Send):
-            sent.append(Scheduled(value.node, channel))
-    return tuple(sent)
-
-
 class Schedule:
     """Follows the namespaces of one thread through one attempt.
 
@@ -185,16 +201,26 @@ class Schedule:
         """Note a namespace as its latest checkpoint has it."""
         if found is None:
             return
-        where = found.config["configurable"]
-        self._namespaces[where.get("checkpoint_ns", "")] = _Namespace(
-            checkpoint_id=found.checkpoint["id"],
-            scheduled=scheduled(found.checkpoint),
-            held=held(found.checkpoint),
-            versions=dict(found.checkpoint["channel_versions"]),
-            goto={
-                one.channel for one in sent_to(found.pending_writes or ()) if one.channel != SENDS
-            },
-        )
+        namespace = str(found.config["configurable"].get("checkpoint_ns", ""))
+        known = self._namespaces.get(namespace)
+        # What this attempt stores may be on its way yet: the ids of checkpoints grow.
+        if known is None or known.checkpoint_id <= found.checkpoint["id"]:
+            sent = _sent_to(found.pending_writes or ())
+            goto = {one.channel for one in sent if one.channel != SENDS}
+            self._namespaces[namespace] = _Namespace.at(found.checkpoint, goto=goto)
+
+    def is_at(self, namespace: str, checkpoint_id: str) -> bool:
+        """Tell whether this is the latest checkpoint of a namespace: stored, or on its way.
+
+        On its way only where the first step of a run is a node: in a function with `@entrypoint`.
+        """
+        known = self._namespaces.get(namespace)
+        return known is not None and known.checkpoint_id == checkpoint_id
+
+    def sends(self, namespace: str) -> Sequence[object]:
+        """Return the `Send`s of the next step of a namespace, in their order."""
+        known = self._namespaces.get(namespace)
+        return () if known is None else known.sends
 
     def check_step(
         self,
@@ -226,13 +252,7 @@ class Schedule:
             self._lost = failed or self._loss(before, checkpoint)
             self._check_lost()
             ran = _names(before.scheduled)
-        self._namespaces[namespace] = _Namespace(
-            checkpoint_id=checkpoint["id"],
-            scheduled=scheduled(checkpoint),
-            held=held(checkpoint),
-            versions=dict(checkpoint["channel_versions"]),
-            goto=set(),
-        )
+        self._namespaces[namespace] = _Namespace.at(checkpoint, goto=set())
         return ran
 
     def check_task(self, namespace: str, task_id: str, task_path: str, writes: Writes) -> None:
@@ -304,10 +324,38 @@ class Schedule:
         return UnknownNodeError(workflow=self.workflow, targets=tuple(lost)) if lost else None
 
 
+def _held(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
+    """Read what waits in a checkpoint for more than the next step.
+
+    Joins (`add_edge([a, b], c)`) that something has arrived at, complete or not, and deferred nodes
+    that are to run when all else has.
+    """
+    found = []
+    for channel, value in checkpoint["channel_values"].items():
+        if channel.startswith(_JOIN) and _arrived(value):
+            found.append(Scheduled(channel.rpartition(":")[2], channel))
+        elif channel.startswith(BRANCH) and not _is_due(value):
+            found.append(Scheduled(channel.removeprefix(BRANCH), channel))
+    return tuple(found)
+
+
+def _sent_to(pending: Iterable[tuple[str, str, Any]]) -> tuple[Scheduled, ...]:
+    """Read where the finished tasks of the next step send the run, before it is taken in."""
+    sent = []
+    for task, channel, value in pending:
+        if task == _NULL_TASK:
+            continue
+        if channel.startswith((BRANCH, _JOIN)):
+            sent.append(Scheduled(channel.rpartition(":")[2], channel))
+        elif channel == SENDS and isinstance(value, Send):
+            sent.append(Scheduled(value.node, channel))
+    return tuple(sent)
+
+
 def _unmoved(channel: str, versions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as the saver has it
     """Return the version that a channel has after a step if it took nothing in.
 
-    Who comes to a join a second time changes nothing there; a join that is gone has no version.
+    A second arrival at a join changes nothing there; a join that is gone has no version.
     """
     return None if channel.startswith(_JOIN) else versions.get(channel)
 

@@ -3,7 +3,7 @@
 LangGraph waits after each superstep for the save that the superstep began, and finds none where
 nothing is saved: `AttributeError: '_put_checkpoint_fut'`. The durability of a run reaches all
 graphs inside of it, also those that a node compiles and calls, so no other one can be given to
-these alone. Here LangGraph's loop gets what it lacks: a save that is over, until there is one.
+these alone. So the loop gets the missing attribute: a save that is over, until there is one.
 """
 
 from __future__ import annotations

@@ -13,22 +13,17 @@ What must never happen: a step begins, or its result is taken in, that leaves so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
-from langgraph.constants import TAG_HIDDEN
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
-from langgraph.types import Send
 
 from redrive.errors import GraphChangedError, UnknownNodeError
 from redrive.graphs.guard import GuardedSaver
-from redrive.graphs.schedule import BRANCH, SENDS, held, ran_last, scheduled, sent_to
+from redrive.graphs.levels import named_of
+from redrive.graphs.schedule import lost_targets, missing_nodes, ran_last
 from redrive.graphs.watched_nodes import TASKS, Tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["watch_loops"]
 
@@ -81,59 +76,40 @@ def _stops_noted(loop: PregelLoop, tasks: Tasks) -> Iterator[None]:
     try:
         yield
     except GraphInterrupt:
-        tasks.stopped_in.add("|".join(loop.checkpoint_ns))
+        # A graph with a checkpointer of its own stops for the node that runs it.
+        if not loop.checkpointer or isinstance(loop.checkpointer, GuardedSaver):
+            tasks.stopped_in.add("|".join(loop.checkpoint_ns))
         raise
 
 
 def _check_all_there(loop: PregelLoop, tasks: Tasks) -> None:
     """Refuse to go on from a checkpoint that waits for what the graph does not have."""
-    waited = (
-        *scheduled(loop.checkpoint),
-        *held(loop.checkpoint),
-        *sent_to(loop.checkpoint_pending_writes),
+    missing = missing_nodes(
+        loop.checkpoint, loop.checkpoint_pending_writes, nodes=loop.nodes, channels=loop.specs
     )
-    missing = {
-        one.node for one in waited if one.node not in loop.nodes or one.channel not in loop.specs
-    }
     if missing:
-        raise GraphChangedError(workflow=tasks.workflow, missing=tuple(sorted(missing)))
+        raise GraphChangedError(workflow=tasks.workflow, missing=missing)
 
 
 def _hold_at_breakpoint(loop: PregelLoop) -> None:
     """Stop where an earlier attempt has stopped: only a person lets a run pass."""
     due = [task.name for task in loop.tasks.values() if not task.writes]
-    if loop.interrupt_before and due and _named(loop, loop.interrupt_before, due):
+    if named_of(loop.interrupt_before, due, nodes=loop.nodes):
         loop.status = "interrupt_before"
         raise GraphInterrupt
     over = not due and not loop.is_nested
     if loop.interrupt_after and not over:
         ran = ran_last(loop.checkpoint, loop.checkpoint_metadata)
-        if _named(loop, loop.interrupt_after, ran):
+        if named_of(loop.interrupt_after, ran, nodes=loop.nodes):
             loop.status = "interrupt_after"
             raise GraphInterrupt
-
-
-def _named(loop: PregelLoop, named: str | Sequence[str], nodes: Iterable[str]) -> bool:
-    if named != "*":
-        return any(node in named for node in nodes)
-    return any(
-        node in loop.nodes and TAG_HIDDEN not in (loop.nodes[node].tags or ()) for node in nodes
-    )
 
 
 def _check_targets(loop: PregelLoop, tasks: Tasks) -> None:
     """Refuse a step that sends the run to a node which its graph does not have."""
     for task in loop.tasks.values():
-        lost = tuple(_lost(loop, task.writes))
+        lost = lost_targets(task.writes, nodes=loop.nodes, channels=loop.specs)
         if lost:
             error = UnknownNodeError(workflow=tasks.workflow, targets=lost)
             error.add_note(f"During task with name '{task.name}' and id '{task.id}'")
             raise error
-
-
-def _lost(loop: PregelLoop, writes: Iterable[tuple[str, Any]]) -> Iterator[str]:
-    for channel, value in writes:
-        if channel.startswith(BRANCH) and channel not in loop.specs:
-            yield channel.removeprefix(BRANCH)
-        elif channel == SENDS and isinstance(value, Send) and value.node not in loop.nodes:
-            yield value.node

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,7 +24,7 @@ from langgraph.types import Command, RetryPolicy, Send
 from redrive.clock import SYSTEM
 from redrive.errors import EmptyInterruptError, FalsyError, UnknownNodeError
 from redrive.graphs.loading import CompiledGraph, copy_of
-from redrive.graphs.schedule import BRANCH, SENDS
+from redrive.graphs.schedule import lost_targets
 
 __all__ = ["TASKS", "Tasks", "watch_nodes"]
 
@@ -32,7 +32,6 @@ __all__ = ["TASKS", "Tasks", "watch_nodes"]
 _TURNS_TO_COMMIT = 8
 _LONGEST_WAIT_S = 600.0
 _DEFAULT_RETRY_ON = RetryPolicy().retry_on
-
 
 Step = tuple[str, object]
 """A superstep: its namespace, and its number there."""
@@ -58,7 +57,7 @@ class Tasks:
         self._due: defaultdict[Step, list[asyncio.Future[None]]] = defaultdict(list)
         self._raised: list[BaseException] = []
         self.failure: Exception | None = None
-        """What a task failed with that waits, or has waited, for its siblings."""
+        """What a task failed with whose wait for its siblings was cut off."""
 
     @property
     def alive(self) -> set[asyncio.Task[Any]]:
@@ -72,7 +71,8 @@ class Tasks:
         """
         running = self.alive
         for task in running:
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         if running:
             await asyncio.wait(running, timeout=limit_s)
 
@@ -130,7 +130,13 @@ class Tasks:
         if task is None or not self._finish_siblings:
             return
         self._failed.add(task)
-        self.failure = self.failure or error
+        try:
+            await self._until_none_runs(step)
+        except asyncio.CancelledError:
+            self.failure = self.failure or error
+            raise
+
+    async def _until_none_runs(self, step: Step) -> None:
         until = SYSTEM.monotonic() + _LONGEST_WAIT_S
         while (others := self._others(step)) and (left_s := until - SYSTEM.monotonic()) > 0:
             await asyncio.wait(others, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -165,7 +171,11 @@ def _watched(node: PregelNode, name: str, graph: CompiledGraph, workflow: str) -
 
 
 class _Watched(Runnable[Any, Any]):
-    """What a task of the node runs: the node itself, then its writers and routers."""
+    """What a task of the node runs: the node itself, then its writers and routers.
+
+    Streamed, it is invoked as well, as LangChain does with what has no stream of its own: LangGraph
+    drops what a task yields.
+    """
 
     def __init__(
         self,
@@ -225,39 +235,6 @@ class _Watched(Runnable[Any, Any]):
             tasks.ended(step, task)
         return result
 
-    def stream(
-        self,
-        input: Any,  # noqa: A002, ANN401 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: ANN401 - LangChain's
-    ) -> Iterator[Any]:
-        tasks = TASKS.get()
-        if tasks is not None and config is not None:
-            tasks.begin(config, handles=self._is_handler)
-        try:
-            yield from self._inner.stream(input, config, **kwargs)
-        except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config, tasks)
-            raise
-        self._check_writes(config)
-
-    async def astream(
-        self,
-        input: Any,  # noqa: A002, ANN401 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: ANN401 - LangChain's
-    ) -> AsyncIterator[Any]:
-        tasks = TASKS.get()
-        if tasks is not None and config is not None:
-            tasks.begin(config, handles=self._is_handler)
-        try:
-            async for chunk in self._inner.astream(input, config, **kwargs):
-                yield chunk
-        except GraphBubbleUp as bubbled:
-            self._check_bubbled(bubbled, config, tasks)
-            raise
-        self._check_writes(config)
-
     def _is_last_try(self, error: Exception, config: RunnableConfig) -> bool:
         """Tell whether LangGraph has no try in place left: before that, siblings go on anyway.
 
@@ -271,29 +248,22 @@ class _Watched(Runnable[Any, Any]):
         )
         return info is not None and info.node_attempt >= policy.max_attempts
 
-    def _check_writes(self, config: RunnableConfig | None) -> None:
+    def _check_writes(self, config: RunnableConfig) -> None:
         """Refuse what the task wrote if it sends the run to a node that is not there."""
-        send = (config or {}).get("configurable", {}).get("__pregel_send")
+        send = config.get("configurable", {}).get("__pregel_send")
         writes: Iterable[tuple[str, Any]] = getattr(send, "__self__", ())
-        lost = []
-        for channel, value in writes:
-            if channel.startswith(BRANCH) and channel not in self._channels:
-                lost.append(channel.removeprefix(BRANCH))
-            elif channel == SENDS and isinstance(value, Send) and value.node not in self._nodes:
-                lost.append(value.node)
+        lost = lost_targets(writes, nodes=self._nodes, channels=self._channels)
         if lost:
-            raise UnknownNodeError(workflow=self._workflow, targets=tuple(lost))
+            raise UnknownNodeError(workflow=self._workflow, targets=lost)
 
-    def _check_bubbled(
-        self, bubbled: GraphBubbleUp, config: RunnableConfig | None, tasks: Tasks | None
-    ) -> None:
+    def _check_bubbled(self, bubbled: GraphBubbleUp, config: RunnableConfig, tasks: Tasks) -> None:
         """Refuse an interrupt without a question, and a command of a subgraph to no node of ours.
 
         A subgraph's own breakpoint looks like such an interrupt, and is none.
         """
         match bubbled:
             case GraphInterrupt() if not any(bubbled.args):
-                if tasks is not None and not tasks.stopped_within(_namespace(config)):
+                if not tasks.stopped_within(_namespace(config)):
                     raise EmptyInterruptError(self._node) from bubbled
             case ParentCommand(args=(Command() as command, *_)) if self._is_meant(command, config):
                 lost = tuple(name for name in _targets(command) if name not in (END, *self._nodes))
@@ -302,10 +272,9 @@ class _Watched(Runnable[Any, Any]):
             case _:
                 pass
 
-    def _is_meant(self, command: Command[Any], config: RunnableConfig | None) -> bool:
+    def _is_meant(self, command: Command[Any], config: RunnableConfig) -> bool:
         namespace = _namespace(config)
-        plain = _without_ids(namespace)
-        return command.graph in (namespace, plain, self._node)
+        return command.graph in (namespace, _without_ids(namespace), self._node)
 
 
 def _may_match(retry_on: object, error: Exception) -> bool:
@@ -334,8 +303,8 @@ def _step(config: RunnableConfig, *, handles: bool) -> Step:
     return outer, config.get("metadata", {}).get("langgraph_step")
 
 
-def _namespace(config: RunnableConfig | None) -> str:
-    return str((config or {}).get("configurable", {}).get("checkpoint_ns", ""))
+def _namespace(config: RunnableConfig) -> str:
+    return str(config.get("configurable", {}).get("checkpoint_ns", ""))
 
 
 def _without_ids(namespace: str) -> str:
