@@ -16,7 +16,7 @@ from redrive.clock import SYSTEM
 
 __all__ = ["Progress", "watched"]
 
-# LangGraph's own names, in the config: the runtime of every node and subgraph, and the observer of a
+# LangGraph's own names: the runtime of every node and subgraph, and the observer of a
 # node that has an idle timeout of its own (its `heartbeat` is LangGraph's).
 _RUNTIME_KEY, _OBSERVER_KEY = "__pregel_runtime", "__pregel_timed_attempt_observer"
 
