@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
@@ -12,15 +13,24 @@ from confluent_kafka.admin import AdminClient
 from redrive.events import WorkflowEvent
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
-from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Entry, Note, encode
+from redrive.state.offsets import (
+    MAX_ENTRIES,
+    MAX_NOTE_CHARS,
+    Entry,
+    LogIdentity,
+    Note,
+    encode,
+    note_of,
+)
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import Verdict, gather, judge
-from redrive.testing.reading import end_offsets
+from redrive.testing.reading import committed_offsets, end_offsets
 from redrive.testing.stage import Stage, event
 
 BEFORE, AFTER = 20, 10
 NODES = 3
 BROKER_TAKES_CHARS = 4_096
+TOPIC_ID_BYTES = 16
 
 
 @pytest.mark.invariant("P1", "P3", "P4")
@@ -54,6 +64,32 @@ def test_without_the_group_all_is_answered_again_and_nothing_done_again(
     assert verdict.results == {"success": BEFORE + BEFORE + AFTER}
     assert verdict.lost == 0
     assert executions(stage) == (BEFORE + AFTER) * NODES
+
+
+@pytest.mark.invariant("P1", "P3")
+def test_a_note_that_was_copied_to_another_commit_hides_no_event(
+    make_stage: Callable[..., Stage],
+) -> None:
+    # As MirrorMaker does: an earlier offset with the same metadata, or that of another cluster.
+    stage = make_stage(partitions=2)
+    settled = Note(1, 1, finished=0b11110, offset=40)
+    commit(stage, 0, encode(settled), partition=0)
+    elsewhere = replace(settled, offset=0, log=LogIdentity.of("another cluster"))
+    commit(stage, 0, encode(elsewhere), partition=1)
+
+    verdict = live_on(stage, AFTER)
+
+    held = committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
+    told = [line for line in worker_log(stage) if "note_of_another_commit" in line]
+    assert verdict.findings == []
+    assert verdict.results == {"success": 2 * AFTER}
+    assert len(told) == 2
+    # And the notes that were written since say where they belong.
+    for committed in held.values():
+        note = note_of(committed.metadata, offset=AFTER)
+        assert note is not None
+        assert len(note.log.cluster) > 0
+        assert len(note.log.topic_id) == TOPIC_ID_BYTES
 
 
 @pytest.mark.invariant("P1", "P2", "P3")
@@ -137,6 +173,10 @@ def live_on(stage: Stage, events: int) -> Verdict:
         stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
     return judge(gather(stage.bootstrap_servers, stage.topics))
+
+
+def worker_log(stage: Stage) -> list[str]:
+    return [line for path in stage.folder.glob("*.log") for line in path.read_text().splitlines()]
 
 
 def executions(stage: Stage) -> int:

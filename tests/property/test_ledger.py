@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rows import rows
 
 from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import (
@@ -13,10 +14,13 @@ from redrive.state.offsets import (
     MAX_NOTE_CHARS,
     WINDOW,
     Entry,
+    Foreign,
+    LogIdentity,
     Note,
     NotedRest,
     decode,
     encode,
+    note_of,
 )
 
 entries = st.dictionaries(
@@ -24,6 +28,8 @@ entries = st.dictionaries(
     st.builds(Entry, failed=st.integers(0, 127), crashes=st.integers(0, 63), started=st.booleans()),
     max_size=MAX_ENTRIES,
 )
+topic_ids = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
+logs = st.builds(LogIdentity.of, st.one_of(st.none(), st.text(max_size=30)), topic_ids)
 notes = st.builds(
     Note,
     incarnation=st.integers(0, 2**64 - 1),
@@ -31,6 +37,8 @@ notes = st.builds(
     finished=st.integers(0, 2**WINDOW - 1),
     reserved=st.integers(0, WINDOW),
     entries=entries,
+    offset=st.integers(0, 2**62),
+    log=logs,
 )
 
 
@@ -75,20 +83,70 @@ def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
         assert was.until <= rest.until <= was.until + 13
 
 
-@given(notes, waiting, noted_rests)
-def test_the_version_before_passes_by_what_it_does_not_know(
-    note: Note, waits: dict[int, int], rests: list[NotedRest]
+WRITTEN_BEFORE = {
+    "2AAAAAAAAAAcJAQ0QAgABAQUABA": Note(
+        7, 9, 0b1101, 16, {0: Entry(failed=1, started=True), 5: Entry(crashes=2)}
+    ),
+    "2AAAAAAAAAAcJAQ0QAQECAID3xNUGAR4BPDwGYWdlbnRzC2FwaS5leGFtcGxl": Note(
+        7,
+        9,
+        0b1101,
+        16,
+        {1: Entry(failed=2, until=NOW + 30)},
+        at=NOW,
+        rests=(NotedRest("agents", "api.example", NOW + 60, 60),),
+    ),
+}
+"""Notes as the version before has written them: none says to which commit it belongs."""
+
+
+@rows("text, note", WRITTEN_BEFORE.items())
+def test_notes_of_the_version_before_are_read_and_ours_begin_as_they_do(
+    text: str, note: Note
 ) -> None:
-    more = {at: Entry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
-    bare = {at: Entry(failed=1) for at in waits}
-    plain = Note(note.incarnation, note.settle, note.finished, note.reserved, bare)
-    now = Note(note.incarnation, note.settle, note.finished, note.reserved, more, NOW, tuple(rests))
+    ours = encode(replace(note, offset=1_000, log=LogIdentity.of("here", b"t" * 16)))
 
-    old, new = _raw(encode(plain)), _raw(encode(now))
+    # That version reads as far as its own notes go, and passes by what follows.
+    assert _raw(ours).startswith(_raw(text))
+    assert note_of(text, offset=5, log=LogIdentity.of("anywhere", b"x" * 16)) == note
 
-    # That version reads as far as its own notes went, and no further.
-    assert new.startswith(old)
-    assert decode(encode(plain)) == plain
+
+@given(notes, st.binary(max_size=40))
+def test_what_a_later_version_appends_is_passed_by(note: Note, more: bytes) -> None:
+    later = "2" + base64.b64encode(_raw(encode(note)) + more).decode().rstrip("=")
+
+    assert decode(later) == note
+
+
+HERE = LogIdentity.of("here", b"t" * 16)
+
+
+@pytest.mark.invariant("P1", "P3")
+@rows(
+    "offset, log, differs",
+    [
+        (100, HERE, None),
+        (60, HERE, Foreign.OFFSET),
+        (140, HERE, Foreign.OFFSET),
+        (100, LogIdentity.of("there", b"t" * 16), Foreign.CLUSTER),
+        (60, LogIdentity.of("there", b"u" * 16), Foreign.CLUSTER),
+        (100, LogIdentity.of("here", b"u" * 16), Foreign.TOPIC),
+        (60, LogIdentity.of(None, b"u" * 16), Foreign.TOPIC),
+        # What is not known is not compared.
+        (100, LogIdentity.of("here"), None),
+        (100, LogIdentity.of(None, b"t" * 16), None),
+        (100, LogIdentity(), None),
+        (60, LogIdentity(), Foreign.OFFSET),
+        (None, LogIdentity(), Foreign.OFFSET),
+    ],
+)
+def test_a_note_copied_to_another_commit_is_not_taken_for_its_own(
+    offset: int | None, log: LogIdentity, differs: Foreign | None
+) -> None:
+    note = Note(1, 1, 0b10, offset=100, log=HERE)
+
+    assert note.foreign_to(offset, log) is differs
+    assert note_of(encode(note), offset=offset, log=log) == (None if differs else note)
 
 
 def _raw(text: str) -> bytes:
@@ -130,7 +188,8 @@ def test_the_fullest_note_stays_below_its_limit(
     }
     rests = tuple(NotedRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
 
-    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests))
+    log = LogIdentity.of("a cluster", b"t" * 16)
+    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests, 2**62, log))
 
     assert len(text) <= MAX_NOTE_CHARS
     assert text.isascii()
@@ -195,9 +254,8 @@ def test_a_restart_runs_exactly_what_was_not_settled(
     snapshot = first.snapshot()
     text = encode(snapshot.note(incarnation=1, settle=1)) if snapshot else None
 
-    second = PartitionLedger(
-        epoch=2, committed=snapshot.offset if snapshot else None, note=decode(text)
-    )
+    committed = snapshot.offset if snapshot else None
+    second = PartitionLedger(epoch=2, committed=committed, note=note_of(text, offset=committed))
     again = [
         offset
         for offset in offsets

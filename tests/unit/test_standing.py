@@ -51,6 +51,9 @@ class Kafka:
     def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(places, 0)
 
+    def topic_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
+        return dict.fromkeys(topics, b"")
+
     def pause(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in
 
     def resume(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in

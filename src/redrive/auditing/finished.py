@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redrive.kafka.log import Committed
-from redrive.state.offsets import decode
+from redrive.state.offsets import note_of
 
 __all__ = ["Finished"]
 
@@ -27,7 +27,7 @@ class Finished:
     @classmethod
     def of(cls, committed: Committed) -> Finished:
         """Read a commit."""
-        note = decode(committed.metadata)
+        note = note_of(committed.metadata, offset=committed.offset)
         if note is not None:
             return cls(committed.offset, note.finished)
         return cls(committed.offset, readable=committed.offset is None)

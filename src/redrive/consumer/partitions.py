@@ -19,7 +19,7 @@ from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import Entry, Note, decode
+from redrive.state.offsets import Entry, LogIdentity, Note, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
 
@@ -72,6 +72,7 @@ class Partitions:
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
         incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
+        cluster: The id of the Kafka cluster, as far as it is known.
         metrics: Where crashes are counted.
     """
 
@@ -82,8 +83,10 @@ class Partitions:
         session_timeout_s: float,
         incarnation: int,
         clock: Clock,
+        cluster: str | None = None,
         metrics: Metrics | None = None,
     ) -> None:
+        self._cluster = cluster
         self._buffer_bytes = buffer_bytes
         self._session_timeout_s = session_timeout_s
         self.incarnation = incarnation
@@ -227,7 +230,8 @@ class Partitions:
             return Opened()
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
-            notes = {place: decode(committed.metadata) for place, committed in found.items()}
+            logs = self._logs(kafka, found)
+            notes = {place: _note(place, one, logs[place.topic]) for place, one in found.items()}
             cut = [place for place, note in notes.items() if self._is_cut(note)]
             ends = kafka.ends(cut, timeout_s=_READ_S)
         except KafkaException as error:
@@ -239,12 +243,16 @@ class Partitions:
         back = [place for place in found if self._is_back(place, notes[place])]
         lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
         for place, committed in found.items():
-            self._open(place, committed, notes[place], ends.get(place))
+            self._open(place, committed, notes[place], logs[place.topic], end=ends.get(place))
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
         told = [note for note in notes.values() if note and note.rests and not self._is_ours(note)]
         return Opened(lost, back, offsets, told)
+
+    def _logs(self, kafka: Log, places: Iterable[Place]) -> dict[str, LogIdentity]:
+        ids = kafka.topic_ids({place.topic for place in places}, timeout_s=_READ_S)
+        return {topic: LogIdentity.of(self._cluster, topic_id) for topic, topic_id in ids.items()}
 
     def _is_back(self, place: Place, note: Note | None) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
@@ -266,7 +274,15 @@ class Partitions:
             return False
         return note.reserved > 0 or any(entry.started for entry in note.entries.values())
 
-    def _open(self, place: Place, committed: Committed, note: Note | None, end: int | None) -> None:
+    def _open(
+        self,
+        place: Place,
+        committed: Committed,
+        note: Note | None,
+        identity: LogIdentity,
+        *,
+        end: int | None,
+    ) -> None:
         if place in self._held:
             return
         self._forget(place)
@@ -286,6 +302,7 @@ class Partitions:
             committed=committed.offset,
             note=note,
             history=history,
+            log=identity,
         )
         if self._closed:
             ledger.starts.close()
@@ -389,6 +406,22 @@ class Partitions:
             held.ledger.starts.close()
             self._left[place] = held.ledger.starts
             self._bytes -= sum(held.sizes.values())
+
+
+def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | None:
+    """Read a commit's note, and pass by one that was copied from another commit. [P3]."""
+    note = decode(committed.metadata)
+    if note is None or (foreign := note.foreign_to(committed.offset, identity)) is None:
+        return note
+    log.warning(
+        "partition.note_of_another_commit",
+        topic=place.topic,
+        partition=place.partition,
+        offset=committed.offset,
+        note_offset=note.offset,
+        differs=foreign.value,
+    )
+    return None
 
 
 def _seen(place: Place, held: _Held, now: float) -> PartitionStanding:

@@ -8,7 +8,7 @@ call on the Consumer goes through it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Protocol, cast
 
@@ -19,6 +19,7 @@ from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, is_permanent, with_advice
 from redrive.kafka.seat import Seat
+from redrive.kafka.topic_ids import AskTopicIds, not_told
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -79,6 +80,13 @@ class Log(Protocol):
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
         """Read where partitions end now. Raises KafkaException when the broker does not say."""
+        ...
+
+    def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
+        """Read which topics those of these names are now, by id; empty where that is not known.
+
+        Raises KafkaException when the broker does not say.
+        """
         ...
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -165,6 +173,7 @@ class PollThread:
         pulse: Moved once a turn.
         seat: Ours in the group.
         incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
+        topic_ids: Asks for the ids of topics.
         ended: Called once, on this thread, with the error that ended it, or None.
     """
 
@@ -177,6 +186,7 @@ class PollThread:
         pulse: Pulse,
         seat: Seat,
         incremental: bool = False,
+        topic_ids: AskTopicIds = not_told,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._make_consumer = make_consumer
@@ -185,6 +195,7 @@ class PollThread:
         self._pulse = pulse
         self._seat = seat
         self._incremental = incremental
+        self._topic_ids = topic_ids
         self._held: set[Place] = set()
         self._ended = ended
         self._stop = threading.Event()
@@ -224,7 +235,7 @@ class PollThread:
         """Poll until told to stop; say whether to join the group anew."""
         self._fatal = None
         consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
-        kafka = _Log(consumer)
+        kafka = _Log(consumer, self._topic_ids)
         try:
             self._poll(consumer, kafka)
         except _SeatHeldError as error:
@@ -362,8 +373,9 @@ def record_of(message: Message) -> Record:
 
 
 class _Log:
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, topic_ids: AskTopicIds) -> None:
         self._consumer = consumer
+        self.topic_ids = topic_ids
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
         asked = [TopicPartition(*place) for place in places]

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
@@ -26,6 +27,7 @@ from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
 from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
+from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topic_rules import (
     DEFAULT_MAX_BYTES,
     LETTERS_FACTOR,
@@ -45,7 +47,10 @@ __all__ = [
     "verify_topics",
 ]
 
+log = structlog.get_logger("redrive.kafka")
+
 _ADMIN_TIMEOUT_S = 10.0
+_IDS_TIMEOUT_S = 3.0
 _AS_THE_BROKER_SAYS = -1
 _RETRIES_KEPT = timedelta(days=7)
 
@@ -63,6 +68,7 @@ class TopicReport:
     """The topics as they are: what must change, and the limits to work with.
 
     `configs` holds those configurations that could be read; `cluster` is the cluster's own id.
+    `topic_ids` are those of the topics that could be had.
     """
 
     findings: tuple[Finding, ...]
@@ -70,6 +76,7 @@ class TopicReport:
     max_bytes: Mapping[str, int]
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cluster: str | None = None
+    topic_ids: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -143,9 +150,11 @@ def verify_topics(
     existing = [name for name in names if name in there.topics]
     if there.controller_id in there.brokers:
         configs, unread = _read_configs(admin, existing, _policy(settings, clock))
+        ids = _ids(admin, existing)
     else:
         # The broker inside the wheel: it has no controller, and the call would time out.
         configs, unread = {}, {"this broker has no controller to ask": existing}
+        ids = {}
     facts = {
         name: TopicFacts(len(there.topics[name].partitions), configs.get(name)) for name in existing
     }
@@ -158,7 +167,18 @@ def verify_topics(
         },
         configs=configs,
         cluster=there.cluster_id,
+        topic_ids=ids,
     )
+
+
+def _ids(admin: AdminClient, names: Sequence[str]) -> dict[str, bytes]:
+    try:
+        found = topic_ids(admin, names, timeout_s=_IDS_TIMEOUT_S)
+    except KafkaException as error:
+        # Without them a topic is known by its cluster and its name.
+        log.warning("topics.ids_unknown", error=error_of(error).str())
+        return {}
+    return {name: one for name, one in found.items() if one}
 
 
 def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, str]]:

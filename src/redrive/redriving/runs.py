@@ -18,7 +18,7 @@ from redrive.kafka.log import Committed, Place, Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters import LetterStory, find_stories
-from redrive.state.offsets import Entry, decode
+from redrive.state.offsets import Entry, note_of
 
 __all__ = [
     "EventRecord",
@@ -147,7 +147,7 @@ def progress_of(offset: int, committed: Committed) -> Progress:
     ahead = offset - committed.offset
     if ahead < 0:
         return Progress(Standing.ENDED)
-    note = decode(committed.metadata)
+    note = note_of(committed.metadata, offset=committed.offset)
     if note is None:
         return Progress(Standing.WAITING)
     if note.finished >> ahead & 1:

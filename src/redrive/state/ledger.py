@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from redrive.state.offsets import WINDOW, Entry, Note, NotedRest
+from redrive.state.offsets import WINDOW, Entry, LogIdentity, Note, NotedRest
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
@@ -26,6 +26,7 @@ class Snapshot:
     offset: int
     finished: int
     starts: Coverage
+    log: LogIdentity = LogIdentity()  # noqa: RUF009 - frozen
 
     def note(
         self, *, incarnation: int, settle: int, at: int = 0, rests: Iterable[NotedRest] = ()
@@ -46,6 +47,8 @@ class Snapshot:
             entries={each - self.offset: entry for each, entry in self.starts.entries.items()},
             at=at,
             rests=tuple(rests),
+            offset=self.offset,
+            log=self.log,
         )
 
 
@@ -57,6 +60,7 @@ class PartitionLedger:
         committed: The committed offset, or None when the group has none yet.
         note: What the commit said beside it.
         history: What is known of unfinished offsets from earlier attempts.
+        log: The log that the offsets are of, as far as it is known; the notes say it.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class PartitionLedger:
         committed: int | None,
         note: Note | None = None,
         history: Mapping[int, Entry] | None = None,
+        log: LogIdentity = LogIdentity(),  # noqa: B008 - frozen
     ) -> None:
         self.epoch = epoch
+        self.log = log
         self._base = committed
         self._next = committed or 0
         self._done = note.finished if note else 0
@@ -142,7 +148,7 @@ class PartitionLedger:
             return None
         ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
         base, done = self._with(self._base, finished)
-        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead))
+        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead), self.log)
 
     def settle(self, finished: Collection[int]) -> None:
         """Mark offsets as settled: their outcome is stored."""

@@ -9,17 +9,26 @@ A note is versioned text: a digit, then base64 of bytes. Numbers are LEB128 vari
     varint     how many entries, then for each: offset (from the one before), failed attempts,
                twice the crashes, plus 1 if it may have started
 
-and, where something waits (a note of an earlier version ends before):
+then (a note of an earlier version may end before):
 
-    varint     when it was written, in seconds since 1970
+    varint     when it was written, in seconds since 1970; 0 where nothing waits
     varint, n  how many of the entries have a wait, from the first on, then a byte for each: how
                long its event waits from then on (0: it does not), in the steps of `_STEPS_S`
     varint     how many rests, then for each: a byte, how long it lasts, in the same steps; varint,
                for how many seconds it was asked; length and UTF-8 text of the workflow's id; the
                same of the dependency (0: it has none)
 
+then (a note of an earlier version ends before):
+
+    varint     the committed offset that it belongs to
+    varint, n  length of the cluster's digest, then its bytes (0: not known)
+    varint, n  length of the topic's id, then its bytes (0: not known)
+
 What stands behind that is passed by: later versions append there, so that workers of both can
 follow each other on a partition. Another digit is only for what cannot be read so.
+
+A note that was copied to another commit says nothing about it: MirrorMaker translates a group's
+offsets to those of another cluster, or to earlier ones, and leaves their metadata as it is. [P3]
 
 The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096.
 """
@@ -31,6 +40,8 @@ import binascii
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import blake2b
 
 __all__ = [
     "MAX_ENTRIES",
@@ -38,10 +49,13 @@ __all__ = [
     "MAX_RESTS",
     "WINDOW",
     "Entry",
+    "Foreign",
+    "LogIdentity",
     "Note",
     "NotedRest",
     "decode",
     "encode",
+    "note_of",
 ]
 
 WINDOW = 8_192
@@ -55,6 +69,7 @@ MAX_RESTS = 16
 _VERSION = "2"
 _MAX_COUNT = 127
 _INCARNATION_BYTES = 8
+_DIGEST_BYTES = 8
 _MAX_NOTE_BYTES = (MAX_NOTE_CHARS - 1) * 3 // 4
 # Whole seconds up to a minute, then 6 % more at each step, up to two months: a wait is remembered
 # in a byte, and never as a shorter one.
@@ -96,6 +111,31 @@ class NotedRest:
 
 
 @dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Which log offsets are of: a partition's name alone is that of its successors and copies too.
+
+    `cluster` is a digest of the cluster's id, `topic_id` the topic's; empty where it is not known.
+    """
+
+    cluster: bytes = b""
+    topic_id: bytes = b""
+
+    @classmethod
+    def of(cls, cluster_id: str | None, topic_id: bytes = b"") -> LogIdentity:
+        """Return the identity of the logs of a topic in a cluster, each by its id."""
+        digest = blake2b((cluster_id or "").encode(), digest_size=_DIGEST_BYTES).digest()
+        return cls(digest if cluster_id else b"", topic_id)
+
+
+class Foreign(StrEnum):
+    """What shows that a note was written with another commit than the one that bears it."""
+
+    CLUSTER = "cluster"
+    TOPIC = "topic"
+    OFFSET = "offset"
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """What one commit says beside its offset.
 
@@ -103,6 +143,8 @@ class Note:
     from the committed one too. Of the first `reserved` offsets, those that are not finished and
     have no entry may have started. `at` is when it was written, in whole seconds since 1970; waits
     and rests that are over by then are not written. Of the `rests`, the longest ones are that fit.
+    `offset` is the committed one, and `log` the log that it is of; notes of an earlier version do
+    not say.
     """
 
     incarnation: int
@@ -112,6 +154,21 @@ class Note:
     entries: Mapping[int, Entry] = field(default_factory=dict)
     at: int = 0
     rests: tuple[NotedRest, ...] = ()
+    offset: int | None = None
+    log: LogIdentity = LogIdentity()
+
+    def foreign_to(self, offset: int | None, log: LogIdentity) -> Foreign | None:
+        """Say what shows that it belongs to another commit; None where nothing does.
+
+        Args:
+            offset: The offset that is committed where the note was found.
+            log: The log there, as far as it is known: what is not known is not compared.
+        """
+        if self.log.cluster and log.cluster and self.log.cluster != log.cluster:
+            return Foreign.CLUSTER
+        if self.log.topic_id and log.topic_id and self.log.topic_id != log.topic_id:
+            return Foreign.TOPIC
+        return Foreign.OFFSET if self.offset not in (None, offset) else None
 
 
 def encode(note: Note) -> str:
@@ -138,12 +195,34 @@ def encode(note: Note) -> str:
         _put(out, min(entry.failed, _MAX_COUNT))
         _put(out, min(entry.crashes, _MAX_COUNT // 2) << 1 | entry.started)
         last = offset
-    _put_waits(out, note)
+    belonging = _belonging(note)
+    _put_waits(out, note, room=_MAX_NOTE_BYTES - len(belonging))
+    out += belonging
     return _VERSION + base64.b64encode(out).decode("ascii").rstrip("=")
 
 
+def note_of(
+    text: str | None,
+    *,
+    offset: int | None,
+    log: LogIdentity = LogIdentity(),
+) -> Note | None:
+    """Read the note of a commit; None when it has none, or one that belongs to another commit.
+
+    Args:
+        text: The commit's metadata.
+        offset: Its offset.
+        log: The log that it is of, as far as that is known.
+    """
+    note = decode(text)
+    return None if note is None or note.foreign_to(offset, log) else note
+
+
 def decode(text: str | None) -> Note | None:
-    """Read a note; None when there is none, or it is not ours, of another version, or broken."""
+    """Read a note, whichever commit it belongs to.
+
+    None when there is none, or it is not ours, of another version, or broken.
+    """
     if not text or text[0] != _VERSION:
         return None
     body = text[1:]
@@ -169,30 +248,44 @@ def _parse(raw: bytes) -> Note:
         failed, crashes = numbers.take(), numbers.take()
         entries[offset] = Entry(failed, crashes >> 1, bool(crashes & 1))
     at, rests = _take_waits(numbers, entries) if numbers.left else (0, ())
-    note = Note(incarnation, settle, finished, reserved, entries, at, rests)
+    belonging = _take_belonging(numbers) if numbers.left else (None, LogIdentity())
+    note = Note(incarnation, settle, finished, reserved, entries, at, rests, *belonging)
     if not _fits(note):
         raise ValueError("outside the limits")
     return note
 
 
-def _put_waits(out: bytearray, note: Note) -> None:
-    if not (note.rests or any(entry.until for entry in note.entries.values())):
-        return
+def _put_waits(out: bytearray, note: Note, *, room: int) -> None:
     waits = bytes(_step(entry.until - note.at) for _, entry in sorted(note.entries.items()))
     waits = waits.rstrip(b"\0")
     rests = [rest for rest in _longest_first(note.rests) if rest.until > note.at]
-    if not (waits or rests):
-        return
-    _put(out, note.at)
+    _put(out, note.at if waits or rests else 0)
     _put(out, len(waits))
     out += waits
-    room, told = _MAX_NOTE_BYTES - len(out) - 1, list[bytes]()
+    room, told = room - len(out) - 1, list[bytes]()
     for raw in (_rest(rest, note.at) for rest in rests):
         if len(raw) <= room:
             told.append(raw)
             room -= len(raw)
     _put(out, len(told))
     out += b"".join(told)
+
+
+def _belonging(note: Note) -> bytes:
+    if note.offset is None:
+        return b""
+    out = bytearray()
+    _put(out, note.offset)
+    for raw in (note.log.cluster, note.log.topic_id):
+        _put(out, len(raw))
+        out += raw
+    return bytes(out)
+
+
+def _take_belonging(numbers: _Reader) -> tuple[int, LogIdentity]:
+    offset = numbers.take()
+    cluster, topic_id = (numbers.take_bytes(numbers.take()) for _ in range(2))
+    return offset, LogIdentity(cluster, topic_id)
 
 
 def _longest_first(rests: Iterable[NotedRest]) -> list[NotedRest]:

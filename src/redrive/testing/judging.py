@@ -16,7 +16,7 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.log import Committed, Place, Record
-from redrive.state.offsets import MAX_NOTE_CHARS, decode
+from redrive.state.offsets import MAX_NOTE_CHARS, note_of
 from redrive.testing.reading import committed_offsets, end_offsets, read_topic
 from redrive.testing.topics import Topics
 
@@ -102,6 +102,6 @@ def _offsets(evidence: Evidence) -> Iterable[str]:
             yield f"{place} is committed at {committed.offset}, and ends at {end}"
         if len(committed.metadata or "") > MAX_NOTE_CHARS:
             yield f"{place} has {len(committed.metadata or '')} characters of metadata"
-        note = decode(committed.metadata)
+        note = note_of(committed.metadata, offset=committed.offset)
         if note is not None and (note.finished or note.entries):
             yield f"{place} is at its end, and its note still speaks of offsets"

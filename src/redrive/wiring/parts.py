@@ -34,13 +34,14 @@ from redrive.dead_letter.states import STATE_HEADERS
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import Report
-from redrive.kafka.client import consumer_config, producer_config
-from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.client import admin_config, consumer_config, producer_config
+from redrive.kafka.connect import make_admin, make_consumer, make_producer
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
+from redrive.kafka.topic_ids import not_told, topic_ids_by
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
@@ -142,7 +143,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         last_exit=last_exit(),
     )
-    partitions = _partitions(settings, counts, clock)
+    partitions = _partitions(settings, report, counts, clock)
     produce = partial(_producer, settings, report, _transactional_id(settings, seat))
     settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
     intake = Intake(
@@ -158,7 +159,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         remember=settler.remember,
     )
     told = None if metrics is None else link
-    polling = _polling(settings, told, upward, settler, pulse, Seat(clock))
+    polling = _polling(settings, report, told, upward, settler, pulse, Seat(clock))
     sweeping = _sweeping(settings, checkpoints, intake, report, clock)
     return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
 
@@ -184,6 +185,7 @@ def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Del
 
 def _polling(
     settings: Settings,
+    report: TopicReport,
     link: Link | None,
     upward: Upward,
     settler: Settler,
@@ -197,6 +199,10 @@ def _polling(
         pulse=pulse,
         seat=seat,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
+        # A broker that did not tell them at the start is not asked again.
+        topic_ids=topic_ids_by(partial(make_admin, admin_config(settings.kafka)))
+        if report.topic_ids
+        else not_told,
         ended=upward.ended,
     )
 
@@ -222,11 +228,14 @@ def _turns(settings: Settings) -> Turns:
     )
 
 
-def _partitions(settings: Settings, counts: Metrics, clock: Clock) -> Partitions:
+def _partitions(
+    settings: Settings, report: TopicReport, counts: Metrics, clock: Clock
+) -> Partitions:
     return Partitions(
         buffer_bytes=settings.worker.buffer,
         session_timeout_s=settings.kafka.session_timeout.total_seconds(),
         incarnation=randbits(64),
+        cluster=report.cluster,
         clock=clock,
         metrics=counts,
     )
