@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import structlog
 
 from redrive.clock import SystemClock
@@ -15,7 +17,7 @@ from redrive.kafka.topics import verify_topics
 from redrive.testing.broker import LocalBroker
 from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker import WorkerProcess, wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 
@@ -59,6 +61,40 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_ste
     waited = [float(str(step["waited_s"])) for step in steps]
     assert waited == sorted(waited)
     assert "Connection refused" in str(steps[0]["error"])
+
+
+@pytest.mark.invariant("P1", "P12")
+@pytest.mark.parametrize("how", ["asked", "left by its parent"])
+def test_a_worker_that_waits_for_a_broker_ends_at_once(how: str, tmp_path: Path) -> None:
+    shutil.copy(AGENTS / "fates.py", tmp_path)
+    environ = {
+        "REDRIVE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "REDRIVE_KAFKA__STARTUP_TIMEOUT": "10m",
+        "REDRIVE_CHECKPOINTS__URL": "none",
+    }
+    supervised = WorkerProcess(
+        tmp_path, environ=environ, arguments=("--graph", "*=fates:builder"), supervised=True
+    )
+
+    with supervised.running() as worker:
+        worker.wait_for("broker.waiting")
+        child = worker.child_pid
+        if how == "asked":
+            assert worker.stop() == 0
+        else:
+            worker.kill()
+        wait_until(lambda: not is_running(child), timeout_s=20, what="the end of the worker")
+
+    assert len(list(worker.events("worker.stopped"))) == 1
+    assert list(worker.events("worker.nodes_left_behind")) == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
 def test_topics_are_verified_though_the_broker_restarts_in_the_middle(

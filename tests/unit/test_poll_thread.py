@@ -94,6 +94,8 @@ class Idle:
 
     def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None: ...
 
+    def joins_anew(self, *, fenced: bool) -> None: ...
+
     def received(self, records: Sequence[Record]) -> None: ...
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
@@ -191,6 +193,9 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
             del kafka
             told.append((f"revoked {lost=}", [place.partition for place in places]))
 
+        def joins_anew(self, *, fenced: bool) -> None:
+            told.append((f"joins anew {fenced=}", []))
+
     class Holder(Member):
         def subscribe(self, *_: object, **callbacks: Any) -> None:  # noqa: ANN401 - a client's
             self._callbacks = callbacks
@@ -205,7 +210,8 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
     end_of(Holder(FENCED), Holder(FATAL), within_s=5, seat=seat(), listener=Noting())
 
     lost = ("revoked lost=True", [0, 1])
-    assert told == [("assigned", [0, 1]), lost, ("assigned", [0, 1]), lost]
+    anew: tuple[str, list[int]] = ("joins anew fenced=True", [])
+    assert told == [("assigned", [0, 1]), lost, anew, ("assigned", [0, 1]), lost]
 
 
 def test_each_silence_lets_a_member_join_once_more_and_only_soon_after() -> None:

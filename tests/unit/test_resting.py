@@ -404,6 +404,8 @@ class Settling:
 
     def watch(self) -> None: ...
 
+    def renew(self) -> None: ...
+
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         self.told += ["deliver"] * len(deliveries)
 

@@ -452,3 +452,19 @@ def test_a_bug_at_the_start_is_told_at_once(factory: Factory, thread: SettleThre
 
     with pytest.raises(TypeError, match="no such argument"):
         thread.start(timeout_s=60)
+
+
+@pytest.mark.invariant("P1")
+def test_a_thread_whose_producer_was_fenced_settles_again_with_a_new_one(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    factory.scripts = [{"commit_transaction": fails(FENCED)}]
+    assert isinstance(settle(thread, reports), Stopped)
+    reports.clear()
+
+    thread.renew()
+    thread.submit(BATCH)
+    wait_until(lambda: bool(reports), timeout_s=5, what="a report", every_s=0.005)
+
+    assert reports == [Stored(7)]
+    assert len(factory.made) == 2

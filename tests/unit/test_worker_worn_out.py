@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.health import Phase
 from redrive.consumer.sweeping import Sweeping
 from redrive.errors import KafkaLostError
 from redrive.graphs import Checkpoints, CheckpointSettings
@@ -21,13 +23,15 @@ class Thread:
 
     def __init__(self) -> None:
         self.looks = 0
+        self.started = False
 
     @property
     def left_behind(self) -> int:
         self.looks += 1
         return self.looks
 
-    def start(self, **_: float) -> None: ...
+    def start(self, **_: float) -> None:
+        self.started = True
 
     def stop(self) -> None: ...
 
@@ -57,27 +61,70 @@ class Settler:
     def release(self) -> None: ...
 
 
+def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClock) -> Parts:
+    checkpoints = Checkpoints(CheckpointSettings(url="none"))
+    parts: Any = {
+        "intake": intake,
+        "settler": Settler(),
+        "settling": settling,
+        "polling": polling,
+        "checkpoints": checkpoints,
+        "sweeping": Sweeping(checkpoints, open_threads=list, deployment=lambda: None, clock=clock),
+        "partitions": None,
+        "pulse": None,
+        "link": None,
+    }
+    return Parts(**parts)
+
+
+class Waiting(Thread):
+    """A settle thread that waits for a coordinator until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self._closed = threading.Event(), threading.Event()
+
+    def start(self, **_: float) -> None:
+        self.is_asked.set()
+        assert self._closed.wait(20)
+
+    def close(self, **_: float) -> None:
+        self._closed.set()
+
+
+@pytest.mark.invariant("P12")
+@pytest.mark.parametrize("how", ["asked", "given up"])
+async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(how: str) -> None:
+    settling, polling = Waiting(), Thread()
+    worker = Worker(
+        lambda _: parts_of(Intake(), settling, polling, TurnedClock()),
+        startup_s=60.0,
+        grace_s=30.0,
+        clock=TurnedClock(),
+    )
+    starting = asyncio.create_task(worker.start())
+    await asyncio.to_thread(settling.is_asked.wait, 20)
+
+    if how == "asked":
+        worker.request_stop()
+        await starting
+    else:
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    assert worker.phase is Phase.STOPPED
+    assert not polling.started
+
+
 async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
     intake, settling, clock = Intake(), Thread(), TurnedClock(hands_free=True)
-    checkpoints = Checkpoints(CheckpointSettings(url="none"))
-
-    def build(_: Upward) -> Parts:
-        parts: Any = {
-            "intake": intake,
-            "settler": Settler(),
-            "settling": settling,
-            "polling": Thread(),
-            "checkpoints": checkpoints,
-            "sweeping": Sweeping(
-                checkpoints, open_threads=list, deployment=lambda: None, clock=clock
-            ),
-            "partitions": None,
-            "pulse": None,
-            "link": None,
-        }
-        return Parts(**parts)
-
-    worker = Worker(build, startup_s=1.0, grace_s=30.0, clock=clock)
+    worker = Worker(
+        lambda _: parts_of(intake, settling, Thread(), clock),
+        startup_s=1.0,
+        grace_s=30.0,
+        clock=clock,
+    )
 
     with capture_logs() as logs:
         await worker.start()

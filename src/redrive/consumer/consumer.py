@@ -114,7 +114,7 @@ class Worker:
         return self._parts
 
     async def start(self) -> None:
-        """Open everything and join the group.
+        """Open everything and join the group; asked to stop meanwhile, end without having joined.
 
         Raises:
             SettingsError: Something that the settings name cannot work.
@@ -123,7 +123,12 @@ class Worker:
         started = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(started))
         self._life.add_done_callback(self._has_ended)
-        await asyncio.wait((started, self._life), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait((started, self._life), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.request_stop()
+            await asyncio.wait((self._life,))
+            raise
         if not started.done():
             await self._life
 
@@ -181,12 +186,12 @@ class Worker:
         downstream.intake, self._parts = parts.intake, parts
         async with parts.checkpoints:
             try:
-                await asyncio.to_thread(parts.settling.start, timeout_s=self._startup_s)
-                parts.polling.start()
-                log.info("worker.ready")
-                self.phase = Phase.WORKING
-                started.set_result(None)
-                await self._work(parts, ended)
+                if await self._opened(parts.settling):
+                    parts.polling.start()
+                    log.info("worker.ready")
+                    self.phase = Phase.WORKING
+                    started.set_result(None)
+                    await self._work(parts, ended)
             finally:
                 parts.polling.stop()
                 # Leaving the group waits for the broker; a broker that is away is not waited for.
@@ -198,6 +203,21 @@ class Worker:
         if self._worn_out is not None:
             raise self._worn_out
         log.info("worker.stopped", **{e.value: n for e, n in sorted(parts.intake.endings.items())})
+
+    async def _opened(self, settling: SettleThread) -> bool:
+        """Open the first producer; say whether nobody asked to stop meanwhile. [P12]."""
+        opening = asyncio.create_task(
+            asyncio.to_thread(settling.start, timeout_s=self._startup_s), name="open the producer"
+        )
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((opening, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not self._stop.is_set():
+            await opening
+            return True
+        # Its thread ends once the settle thread is closed; what it came to concerns nobody.
+        opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return False
 
     async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:

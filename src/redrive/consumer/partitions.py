@@ -326,6 +326,10 @@ class Partitions:
         for place in self._expected:
             self._pause(kafka, place)
 
+    def resumed_all(self) -> None:
+        """Take note that a new consumer is there, which has paused nothing. [P1]."""
+        self._paused.clear()
+
     def take(self, records: Sequence[Record]) -> list[Delivery]:
         """Take records in; return those that may start now."""
         deliveries: list[Delivery] = []

@@ -165,6 +165,19 @@ class Settler:
         for place in places:
             self._committing.pop(place, None)
 
+    def joins_anew(self, *, fenced: bool) -> None:
+        """Begin anew with a new consumer, which holds nothing and has paused nothing. [P1].
+
+        Who was fenced opens a new producer as well: a fence takes both, and is told once. What the
+        old one had under way is the next owner's, who reads what is committed: maybe we ourselves.
+        """
+        self._partitions.resumed_all()
+        if fenced:
+            self._queue.renew()
+            if self._sent is not None:
+                number = self._sent.batch.number
+                self._refused(self._sent, Refused(number, "the worker joins its group anew"))
+
     def received(self, records: Sequence[Record]) -> None:
         """Hand on what may start."""
         self._deliver(self._partitions.take(records))

@@ -51,3 +51,7 @@ class SettleQueue(Protocol):
     def watch(self) -> None:
         """Abandon a call that has outlived its limit."""
         ...
+
+    def renew(self) -> None:
+        """Open a new producer; what came of the batch under way is not told."""
+        ...

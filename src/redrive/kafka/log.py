@@ -125,6 +125,13 @@ class Listener(Protocol):
         """Partitions go; when `lost` they are gone already."""
         ...
 
+    def joins_anew(self, *, fenced: bool) -> None:
+        """A new consumer takes the place of the old one: nothing that was asked of that one holds.
+
+        When `fenced`, the worker's producer may be another's prey as well.
+        """
+        ...
+
     def received(self, records: Sequence[Record]) -> None:
         """Records have come."""
         ...
@@ -242,13 +249,12 @@ class PollThread:
             if not self._seat.may_wait():
                 raise
             log.warning("kafka.waiting_for_seat", error=str(error))
-            if self._held:
-                self._part(kafka)
+            self._part(kafka, fenced=False)
         except FencedError as error:
             if not self._seat.may_join_again():
                 raise
             log.warning("kafka.joining_again", error=str(error))
-            self._part(kafka)
+            self._part(kafka, fenced=True)
             return True
         else:
             return False
@@ -256,8 +262,10 @@ class PollThread:
             consumer.close()
         return not self._stop.wait(_ASK_AGAIN_S)
 
-    def _part(self, kafka: Log) -> None:
-        self._revoke(kafka, sorted(self._held), lost=True)
+    def _part(self, kafka: Log, *, fenced: bool) -> None:
+        if self._held or fenced:
+            self._revoke(kafka, sorted(self._held), lost=True)
+        self._listener.joins_anew(fenced=fenced)
 
     def _poll(self, consumer: Consumer, kafka: Log) -> None:
         listener = self._listener

@@ -97,10 +97,20 @@ class SettleThread:
         if stuck is None:
             return
         log.error("settle.call_abandoned", call=stuck)
+        self._replace(f"{stuck} did not return within its limit")
+
+    def renew(self) -> None:
+        """Open a new producer, since the one there may be fenced. [P1].
+
+        What it was doing is left to whoever reads the committed offsets after that.
+        """
+        self._replace("the worker has joined its group anew")
+
+    def _replace(self, why: str) -> None:
         old = self._hands
         self._abandoned = [*(hands for hands in self._abandoned if hands.is_alive), old]
         self._hands = self._make()
-        self._hands.start(recover=old.abandon(f"{stuck} did not return within its limit"))
+        self._hands.start(recover=old.abandon(why))
 
     @property
     def left_behind(self) -> int:
@@ -131,3 +141,5 @@ class SettleThread:
         self._inbox.put_nowait(None)
         self._hands.join(timeout_s)
         self._hands.abandon()
+        # Who still waits in `start` is asked to stop.
+        self._hands.ready.set()

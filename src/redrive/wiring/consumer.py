@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
-from redrive.clock import SYSTEM, Clock
+from redrive.clock import SYSTEM, Clock, SystemClock
 from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Phase
 from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
 from redrive.consumer.parent import Handover
 from redrive.consumer.policy import Policy
-from redrive.errors import SettingsError
+from redrive.errors import RedriveError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
@@ -92,6 +93,8 @@ class LangGraphKafkaConsumer:
         self._on_dead_letter = on_dead_letter
         self._telling: Telling | None = None
         self._asked_at: float | None = None
+        self._stop_asked = asyncio.Event()
+        self._stop_waiting = threading.Event()
         self._worker: Worker | None = None
         self._processor: WorkflowProcessor | None = None
         self._policy: Callable[[str], Policy] | None = None
@@ -102,8 +105,15 @@ class LangGraphKafkaConsumer:
         """How many events ended in which way, durably, since the start."""
         return {} if self._worker is None else self._worker.endings
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was started, and not asked to stop before it was."""
+        return self._worker is not None
+
     async def start(self) -> None:
         """Load the graphs, verify the topics, open what the graphs need, join the group.
+
+        Asked to stop meanwhile, it returns at its next step, and has not joined. [P12]
 
         Raises:
             SettingsError: Something that the settings name cannot work.
@@ -112,11 +122,35 @@ class LangGraphKafkaConsumer:
         if self._outside is not None:
             self._outside.open()
         try:
-            await self._start()
+            started = await self._unless_stopped(self._start())
         except BaseException:
             await self._close_graphs()
             self._close_outside()
             raise
+        if not started:
+            log.info("worker.stopped", ready=False)
+            self._worker = None
+            await self._close_graphs()
+            self._close_outside()
+        elif self._worker is not None and self._stop_asked.is_set():
+            self._worker.request_stop()
+
+    async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
+        """Start, and give it up once asked to stop: a broker may be waited for. [P12]."""
+        starting = asyncio.create_task(start)
+        stop = asyncio.create_task(self._stop_asked.wait())
+        try:
+            await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            # Nothing happens to one that is done.
+            starting.cancel()
+            await asyncio.wait((starting,))
+        try:
+            await starting
+        except (asyncio.CancelledError, _StoppedError):
+            return False
+        return True
 
     async def _start(self) -> None:
         settings = self._settings
@@ -128,9 +162,10 @@ class LangGraphKafkaConsumer:
             Telling, settings, self._on_dead_letter, worker=self._name, clock=self._clock
         )
         needs = settings.letters.topic_needs()
-        report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs)
+        clock = _StartClock(self._stop_waiting)
+        report = await asyncio.to_thread(verify_topics, settings.kafka, needs=needs, clock=clock)
         _check(report)
-        kafka = await asyncio.to_thread(within_session, settings.kafka, clock=self._clock)
+        kafka = await asyncio.to_thread(within_session, settings.kafka, clock=clock)
         settings = settings.model_copy(update={"kafka": kafka})
         self._registry = registry
         await registry.open(limit_s=settings.worker.open_timeout.total_seconds())
@@ -209,6 +244,8 @@ class LangGraphKafkaConsumer:
         """Begin to stop."""
         if self._asked_at is None:
             self._asked_at = self._clock.monotonic()
+        self._stop_asked.set()
+        self._stop_waiting.set()
         if self._worker is not None:
             self._worker.request_stop()
 
@@ -252,6 +289,22 @@ class LangGraphKafkaConsumer:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+class _StoppedError(RedriveError):
+    """A start was given up; nobody waits for what this thread was about to do."""
+
+
+class _StartClock(SystemClock):
+    """The clock of a start's threads: their waits end when the worker is to stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def block(self, seconds: float) -> None:
+        """Wait, unless the worker is asked to stop meanwhile."""
+        if self._stop.wait(seconds):
+            raise _StoppedError("asked to stop while waiting for Kafka")
 
 
 def _check(report: TopicReport) -> None:

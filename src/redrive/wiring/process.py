@@ -64,17 +64,21 @@ def run_worker(
         )
         watchdog.start()
         try:
-            runner.run(_run_worker(settings, langgraph_json, parent))
+            started = runner.run(_run_worker(settings, langgraph_json, parent))
         except BaseException as error:
             watchdog.stop()
             _leave_stuck_nodes(runner, threads, error)
             raise
         watchdog.stop()
+        if not started:
+            # Nothing was begun. A thread of the start may ask Kafka for some seconds yet.
+            _end_now(_EXIT_CODES[type(None)])
         _leave_stuck_nodes(runner, threads, None)
     return 0
 
 
-async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: Handover) -> None:
+async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: Handover) -> bool:
+    """Run it to its end; say whether it was ready before it was asked to stop."""
     graphs = None if langgraph_json is None else await asyncio.to_thread(_graphs, langgraph_json)
     loop = asyncio.get_running_loop()
     consumer = LangGraphKafkaConsumer(settings, graphs, parent=parent)
@@ -102,10 +106,8 @@ async def _run_worker(settings: Settings, langgraph_json: Path | None, parent: H
     if pipe.number is not None:
         loop.add_reader(pipe.number, on_parent, pipe.number)
     await consumer.start()
-    if signals or pipe.is_gone:
-        # Asked before there was anything to stop.
-        consumer.request_stop()
     await consumer.wait()
+    return consumer.was_ready
 
 
 def _graphs(langgraph_json: Path) -> Mapping[str, FileGraph]:
