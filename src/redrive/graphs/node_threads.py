@@ -5,12 +5,15 @@ Nothing can end a thread: an attempt that is over may go on in one. Here it can 
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.futures
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["WORK_IN_THREADS", "NodeThreads", "WorkInThreads"]
+__all__ = ["WORK_IN_THREADS", "NodeThreads", "WorkInThreads", "hear_stop_iterations"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,3 +56,28 @@ class NodeThreads(ThreadPoolExecutor):
         if work is not None:
             work.add(future)
         return future
+
+
+def hear_stop_iterations() -> None:
+    """Let who awaits a thread hear of a StopIteration that ended its work: as a RuntimeError.
+
+    Before Python 3.13 asyncio refuses it where nobody listens, in a callback of its loop, and the
+    node that asked for `next(rows)` in a thread waits for ever. It is mended in asyncio itself, as
+    the loop and the pool of threads may be the caller's own. [P1]
+    """
+    if sys.version_info < (3, 13) and asyncio.futures._copy_future_state is _COPY:  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other place
+        asyncio.futures._copy_future_state = _copy_and_hear  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+
+
+def _copy_and_hear(source: Future[Any] | asyncio.Future[Any], waiting: asyncio.Future[Any]) -> None:
+    raised = None if source.cancelled() else source.exception()
+    if isinstance(raised, StopIteration) and not waiting.cancelled():
+        told = RuntimeError("StopIteration was raised in a thread, where nothing iterates")
+        told.__cause__ = raised
+        waiting.set_exception(told)
+    else:
+        _COPY(source, waiting)
+
+
+_COPY: Callable[[Future[Any] | asyncio.Future[Any], asyncio.Future[Any]], None]
+_COPY = asyncio.futures._copy_future_state  # type: ignore[attr-defined]  # noqa: SLF001 - as above

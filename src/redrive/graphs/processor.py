@@ -33,7 +33,7 @@ from redrive.graphs.guard import WRITES_KEY, GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.lifespan import LIFESPAN
 from redrive.graphs.loading import copy_of
-from redrive.graphs.node_threads import WORK_IN_THREADS
+from redrive.graphs.node_threads import WORK_IN_THREADS, hear_stop_iterations
 from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
 from redrive.graphs.reserved_names import TRACE_NAMES
@@ -116,6 +116,7 @@ class WorkflowProcessor:
         self._classifier = classifier
         let_unsaved_subgraphs_run()
         watch_loops()
+        hear_stop_iterations()
 
     @property
     def drainable(self) -> bool:

@@ -19,7 +19,7 @@ from redrive.consumer.watchdog import Watchdog
 from redrive.errors import FencedError, KafkaLostError, SettingsError, StuckNodeError
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
-from redrive.graphs.node_threads import NodeThreads
+from redrive.graphs.node_threads import NodeThreads, hear_stop_iterations
 from redrive.settings import Settings
 from redrive.wiring.consumer import LangGraphKafkaConsumer
 
@@ -57,6 +57,7 @@ def run_worker(
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(threads)
         contain_exits(runner.get_loop())
+        hear_stop_iterations()
         watchdog = Watchdog(
             runner.get_loop(),
             limit_s=settings.worker.loop_timeout.total_seconds(),
