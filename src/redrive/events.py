@@ -35,6 +35,7 @@ __all__ = [
     "TRIGGERED",
     "ErrorInfo",
     "EventHeaders",
+    "EventPlace",
     "Payload",
     "RawHeaders",
     "ResultStatus",
@@ -139,6 +140,14 @@ class RunInfo(_Record):
     resume_verified: bool | None = None
 
 
+class EventPlace(_Record):
+    """Where an event record lies."""
+
+    topic: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+
+
 class ResultStatus(StrEnum):
     """How a run ended: the graph ended, said itself that it failed, or was given up."""
 
@@ -148,7 +157,11 @@ class ResultStatus(StrEnum):
 
 
 class WorkflowResultEvent(_Record):
-    """The one answer to an event: one record of the results topic."""
+    """The one answer to an event record: one record of the results topic.
+
+    `answers` names that record, as an event is sent again by a further try of a task. Workers of
+    earlier versions do not say it.
+    """
 
     correlation_id: str
     workflow_id: str | None
@@ -159,6 +172,7 @@ class WorkflowResultEvent(_Record):
     error: str | None = None
     error_info: ErrorInfo | None = None
     run: RunInfo | None = None
+    answers: EventPlace | None = None
 
     @classmethod
     def from_bytes(cls, value: bytes | None) -> WorkflowResultEvent:

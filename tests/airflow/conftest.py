@@ -54,7 +54,7 @@ def bare_airflow(tmp_path_factory: pytest.TempPathFactory) -> AirflowHome:
             pytest.fail("Airflow is not installed: install redrive[airflow]", pytrace=False)
         pytest.skip("Airflow is not installed: install redrive[airflow]")
     folder = tmp_path_factory.mktemp("airflow")
-    ours = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
+    ours = ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
     env = {name: os.environ[name] for name in ours if name in os.environ}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env |= {

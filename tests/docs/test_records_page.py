@@ -24,6 +24,7 @@ from redrive.dead_letter.states import LetterState
 from redrive.events import (
     ErrorInfo,
     EventHeaders,
+    EventPlace,
     RunInfo,
     WorkflowEvent,
     WorkflowResultEvent,
@@ -35,6 +36,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "result": WorkflowResultEvent,
     "error_info": ErrorInfo,
     "run": RunInfo,
+    "answers": EventPlace,
     "letter": DeadLetter,
     "letter.error": LetterError,
     "letter.context": LetterContext,

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,9 +15,10 @@ from confluent_kafka import Producer
 
 from redrive.airflow.results import shared_reader
 from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
-from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.events import EventPlace, ResultStatus, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import Published
 from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
 from redrive.kafka.results import ResultReader
 from redrive.testing.broker import LocalBroker
@@ -48,6 +50,9 @@ class Answers:
     def give(self, event_id: str, said: object = "done", *, partition: int = -1) -> None:
         self.give_bytes(event_id, result_bytes(event_id, said), partition=partition)
 
+    def give_answer(self, event_id: str, to: Published | None, said: object) -> None:
+        self.give_bytes(event_id, result_bytes(event_id, said, to=to))
+
     def give_bytes(self, event_id: str, value: bytes, *, partition: int = -1) -> None:
         self._producer.produce(self._topic, value, event_id.encode(), partition)
         assert self._producer.flush(10) == 0
@@ -62,7 +67,8 @@ class Answers:
         producer.abort_transaction(20)
 
 
-def result_bytes(event_id: str, said: object) -> bytes:
+def result_bytes(event_id: str, said: object, *, to: Published | None = None) -> bytes:
+    place = None if to is None else EventPlace(**asdict(to))
     return WorkflowResultEvent(
         correlation_id=event_id,
         workflow_id="w",
@@ -70,6 +76,7 @@ def result_bytes(event_id: str, said: object) -> bytes:
         result=said,
         status=ResultStatus.SUCCESS,
         timestamp=datetime.now(UTC),
+        answers=place,
     ).to_bytes()
 
 
@@ -130,6 +137,34 @@ async def test_of_two_results_the_first_one_counts(
     result = await reader.wait_for(event_id, offsets, until())
 
     assert result.result == "first"
+
+
+@pytest.mark.invariant("P2", "P14")
+async def test_the_answer_to_an_earlier_record_of_the_event_is_not_taken(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    first, second = Published("events", 1, 7), Published("events", 1, 9)
+    waits = asyncio.create_task(reader.wait_for(event_id, offsets, until(), second))
+    answers.give_answer(event_id, first, "expired")
+    await reader.wait_for(event_id, offsets, until(), first)  # so the reader is past it
+
+    came_late = asyncio.create_task(reader.wait_for(event_id, offsets, until(), second))
+    answers.give_answer(event_id, second, "done")
+
+    assert [(await waits).result, (await came_late).result] == ["done", "done"]
+    assert (await reader.wait_for(event_id, offsets, until(), first)).result == "expired"
+
+
+async def test_an_answer_that_names_no_record_is_taken(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets = new_id(), end_offsets(settings)
+    answers.give_answer(event_id, None, "by a worker of the version before")
+
+    found = await reader.wait_for(event_id, offsets, until(), Published("events", 0, 0))
+
+    assert found.answers is None
 
 
 @pytest.mark.invariant("P11")

@@ -13,7 +13,7 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
-from redrive.events import EventHeaders, WorkflowResultEvent
+from redrive.events import EventHeaders, EventPlace, WorkflowResultEvent
 from redrive.graphs.runs import Ended
 from redrive.kafka.log import Place, Record
 from redrive.retry.kinds import Failure, Kind, Reason
@@ -57,6 +57,9 @@ def delivery(value: bytes | None, given_headers: list[tuple[str, bytes | None]])
     return Delivery(record, epoch=1)
 
 
+HERE = EventPlace(topic="events", partition=2, offset=5)
+
+
 def run() -> Run:
     asked = event({})
     given = delivery(asked.to_bytes(), [])
@@ -77,6 +80,8 @@ def test_whatever_cannot_be_read_ends_in_a_whole_letter(value: bytes | None) -> 
     outcome = answers().unreadable(delivery(value, [("h", b"\xff")]), RecordError("no"))
 
     assert outcome.ending is Ending.DEAD_LETTERED
+    for record in outcome.records[1:]:
+        assert WorkflowResultEvent.from_bytes(record.value).answers == HERE
     source = letter_of(outcome).source
     assert (source.value, source.key, source.headers) == (value, b"key", [("h", b"\xff")])
 
@@ -90,6 +95,7 @@ def test_a_failure_of_any_text_can_be_told(text: str) -> None:
     result = WorkflowResultEvent.from_bytes(outcome.records[0].value)
     assert result.error_info is not None
     assert result.error_info.dlq_id == letter_of(outcome).dlq_id
+    assert result.answers == HERE
 
 
 @given(any_text)

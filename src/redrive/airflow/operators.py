@@ -16,7 +16,7 @@ from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphRe
 from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.publish import publish_event
+from redrive.kafka.publish import Published, publish_event
 from redrive.units import parse_duration
 
 __all__ = ["LangGraphOperator"]
@@ -158,13 +158,17 @@ class LangGraphOperator(BaseOperator):
             published,
             request.deadline.isoformat(timespec="seconds"),
         )
-        answer = self._wait_here(request, settings, offsets)
+        answer = self._wait_here(request, settings, offsets, published)
         if answer is None:
-            self._defer(request, settings, offsets)
+            self._defer(request, settings, offsets, published)
         return self.execute_complete(context, answer)
 
     def _defer(
-        self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
+        self,
+        request: Request,
+        settings: KafkaSettings,
+        offsets: Mapping[int, int],
+        published: Published,
     ) -> NoReturn:
         now = SYSTEM.now()
         left = request.deadline - now
@@ -176,13 +180,18 @@ class LangGraphOperator(BaseOperator):
                 offsets=sorted(offsets.items()),
                 deadline_ms=request.deadline_ms,
                 fire_after_ms=round((now + NEWS_OF_DEFERRAL).timestamp() * 1000),
+                asked=[published.topic, published.partition, published.offset],
             ),
             method_name="execute_complete",
             timeout=max(left, timedelta()) + ANSWER_GRACE + BACKSTOP,
         )
 
     def _wait_here(
-        self, request: Request, settings: KafkaSettings, offsets: Mapping[int, int]
+        self,
+        request: Request,
+        settings: KafkaSettings,
+        offsets: Mapping[int, int],
+        published: Published,
     ) -> dict[str, object] | None:
         """Wait in the slot; None when the rest of the wait is the triggerer's."""
         if self.deferrable and not self.wait_first:
@@ -190,6 +199,8 @@ class LangGraphOperator(BaseOperator):
         event_id, latest = request.event.event_id, request.deadline + ANSWER_GRACE
         until = min(latest, SYSTEM.now() + self.wait_first) if self.deferrable else latest
         try:
-            return heard(shared_reader(settings).wait_in_thread(event_id, offsets, until))
+            return heard(
+                shared_reader(settings).wait_in_thread(event_id, offsets, until, published)
+            )
         except TimeoutError as error:
             return None if until < latest else not_heard(event_id, str(error))

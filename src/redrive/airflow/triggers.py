@@ -10,6 +10,7 @@ from redrive.airflow.compat import BaseTrigger, TriggerEvent, connection_extra_a
 from redrive.airflow.connection import kafka_settings
 from redrive.airflow.results import shared_reader
 from redrive.clock import SYSTEM
+from redrive.kafka.publish import Published
 
 __all__ = ["ANSWER_GRACE", "NEWS_OF_DEFERRAL", "LangGraphResultTrigger"]
 
@@ -38,6 +39,8 @@ class LangGraphResultTrigger(BaseTrigger):
         fire_after_ms: Epoch milliseconds before which it does not fire, though the answer is
             there: see `NEWS_OF_DEFERRAL`. It costs a run that ends soon after its task deferred up
             to 10 s; never more, also when this host's clock differs from the task's.
+        asked: Topic, partition and offset of the event: another try of the task sends the same
+            event, and its answer is not this one's. None in triggers of earlier versions.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class LangGraphResultTrigger(BaseTrigger):
         offsets: Sequence[Sequence[int]],
         deadline_ms: int,
         fire_after_ms: int = 0,
+        asked: Sequence[str | int] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.kafka_conn_id = kafka_conn_id
@@ -57,6 +61,7 @@ class LangGraphResultTrigger(BaseTrigger):
         self.offsets = [(partition, offset) for partition, offset in offsets]
         self.deadline_ms = deadline_ms
         self.fire_after_ms = fire_after_ms
+        self.asked = None if asked is None else list(asked)
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """Return what it takes to make this trigger again elsewhere."""
@@ -69,6 +74,7 @@ class LangGraphResultTrigger(BaseTrigger):
                 "offsets": [list(pair) for pair in self.offsets],
                 "deadline_ms": self.deadline_ms,
                 "fire_after_ms": self.fire_after_ms,
+                "asked": self.asked,
             },
         )
 
@@ -82,11 +88,19 @@ class LangGraphResultTrigger(BaseTrigger):
         deadline = datetime.fromtimestamp(self.deadline_ms / 1000, UTC) + ANSWER_GRACE
         # After a time without a triggerer the deadline may be over, and the answer there.
         latest = max(deadline, SYSTEM.now() + ANSWER_GRACE)
+        offsets, asked = dict(self.offsets), _published(self.asked)
         try:
-            answer = heard(await reader.wait_for(self.event_id, dict(self.offsets), latest))
+            answer = heard(await reader.wait_for(self.event_id, offsets, latest, asked))
         except TimeoutError as error:
             answer = not_heard(self.event_id, str(error))
         early_s = self.fire_after_ms / 1000 - SYSTEM.now().timestamp()
         if early_s > 0:
             await SYSTEM.sleep(min(early_s, NEWS_OF_DEFERRAL.total_seconds()))
         yield TriggerEvent(answer)  # type: ignore[no-untyped-call]  # Airflow's
+
+
+def _published(asked: Sequence[str | int] | None) -> Published | None:
+    if asked is None:
+        return None
+    topic, partition, offset = asked
+    return Published(str(topic), int(partition), int(offset))

@@ -99,7 +99,7 @@ def _send_and_wait(
             ends = end_offsets(kafka)
             stored = _publish(kafka, event, beside)
             note(f"event {event.event_id} is stored at {stored}; waiting for its result")
-            answer = reader.wait_in_thread(event.event_id, ends, SYSTEM.now() + patience)
+            answer = reader.wait_in_thread(event.event_id, ends, SYSTEM.now() + patience, stored)
     except TimeoutError as error:
         raise CommandError(
             ExitCode.ENDED_BADLY,

@@ -35,6 +35,7 @@ from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
     ErrorInfo,
+    EventPlace,
     ResultStatus,
     RunInfo,
     WorkflowEvent,
@@ -161,6 +162,7 @@ class Answers:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
+                answers=_place_of(delivery),
             )
             records.append(self._result_record(result))
         account = Account(
@@ -252,6 +254,7 @@ class Answers:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
+            answers=_place_of(run.delivery),
         )
         return self._result_record(answer)
 
@@ -340,6 +343,11 @@ def _parsed(value: bytes | None) -> dict[str, Any] | None:
 def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
     found = event.get(name) if event else None
     return found if isinstance(found, str) else None
+
+
+def _place_of(delivery: Delivery) -> EventPlace:
+    topic, partition = delivery.place
+    return EventPlace(topic=topic, partition=partition, offset=delivery.offset)
 
 
 def _source(delivery: Delivery) -> Source:

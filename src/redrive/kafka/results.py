@@ -1,9 +1,10 @@
 """Waiting for the one answer to an event: one reader, any number of waiters.
 
 A waiter says from which offsets on its answer can stand (`redrive.kafka.end_offsets`, taken before
-the event is published), so an answer that comes before the wait begins is found as well. Nothing is
-committed and no group is joined: waiters cannot take each other's answers. Airflow and the command
-line wait here; what they make of the answer is theirs.
+the event is published), so an answer that comes before the wait begins is found as well. It also
+says where its event lies: a task that is tried again sends the same event, and an earlier try's
+answer is not its own. Nothing is committed and no group is joined: waiters cannot take each other's
+answers. Airflow and the command line wait here; what they make of the answer is theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from redrive.events import WorkflowResultEvent
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import Published
 from redrive.kafka.recent import SeenResult
 from redrive.kafka.result_scan import ResultScan
 from redrive.kafka.retrying import BACKOFF
@@ -43,6 +45,7 @@ Answer = Future[WorkflowResultEvent]
 class _Waiter:
     key: bytes
     offsets: Mapping[int, int]
+    asked: Published | None = None
     answer: Answer = field(default_factory=Future)
 
 
@@ -82,9 +85,15 @@ class ResultReader:
         return self._consumers_made
 
     async def wait_for(
-        self, event_id: str, offsets: Mapping[int, int], deadline: datetime
+        self,
+        event_id: str,
+        offsets: Mapping[int, int],
+        deadline: datetime,
+        asked: Published | None = None,
     ) -> WorkflowResultEvent:
         """Return the first result for `event_id` that stands at or after `offsets`.
+
+        Where `asked` says which record the event is, the answer is that record's.
 
         Raises:
             TimeoutError: There was none until `deadline`.
@@ -92,7 +101,7 @@ class ResultReader:
                 are.
             RedriveError: The reader was closed.
         """
-        with self._wait(event_id, offsets) as answer:
+        with self._wait(event_id, offsets, asked) as answer:
             try:
                 async with asyncio.timeout(self._left(deadline)):
                     return await asyncio.wrap_future(answer)
@@ -100,10 +109,14 @@ class ResultReader:
                 raise self._too_late(event_id, deadline) from error
 
     def wait_in_thread(
-        self, event_id: str, offsets: Mapping[int, int], deadline: datetime
+        self,
+        event_id: str,
+        offsets: Mapping[int, int],
+        deadline: datetime,
+        asked: Published | None = None,
     ) -> WorkflowResultEvent:
         """Do what `wait_for` does, and block this thread meanwhile."""
-        with self._wait(event_id, offsets) as answer:
+        with self._wait(event_id, offsets, asked) as answer:
             try:
                 return answer.result(self._left(deadline))
             except TimeoutError as error:
@@ -132,8 +145,10 @@ class ResultReader:
         return RedriveError(f"the reader of {self._settings.results_topic!r} was closed")
 
     @contextmanager
-    def _wait(self, event_id: str, offsets: Mapping[int, int]) -> Iterator[Answer]:
-        waiter = _Waiter(event_id.encode(), dict(offsets))
+    def _wait(
+        self, event_id: str, offsets: Mapping[int, int], asked: Published | None
+    ) -> Iterator[Answer]:
+        waiter = _Waiter(event_id.encode(), dict(offsets), asked)
         self._enter(waiter)
         try:
             yield waiter.answer
@@ -225,7 +240,10 @@ class ResultReader:
         return False
 
     def _answer(self, waiters: list[_Waiter], seen: SeenResult) -> bool:
-        """Hand a result over; return False for one that cannot be read: it is no answer."""
+        """Hand a result to those whose it is; return whether it is anybody's.
+
+        One that cannot be read is no answer, and one to another record is nobody's here.
+        """
         if not waiters:
             return False
         try:
@@ -234,11 +252,12 @@ class ResultReader:
             place = f"{seen.partition}:{seen.offset}"
             log.warning("results.unreadable", place=place, key=repr(seen.key), error=str(error))
             return False
+        theirs = [w for w in waiters if w.asked is None or w.asked.is_answered_by(result)]
         with self._changed:
-            for waiter in waiters:
+            for waiter in theirs:
                 if _is_open(waiter):
                     waiter.answer.set_result(result)
-        return True
+        return bool(theirs)
 
     def _fail_all(self, error: Exception) -> None:
         for same_key in self._waiters.values():
