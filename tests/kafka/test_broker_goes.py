@@ -25,8 +25,12 @@ AGENTS = Path(__file__).parent / "agents"
 @pytest.mark.invariant("P1", "P2", "P3", "P7")
 @pytest.mark.parametrize(
     ("fault", "name"),
-    [("stopped", NAMED), ("killed", NAMED), ("killed", []), ("frozen", NAMED)],
-    ids=["stopped", "killed", "killed-without-a-name", "frozen"],
+    [
+        pytest.param("stopped", NAMED, id="stopped", marks=pytest.mark.nightly),
+        pytest.param("killed", NAMED, id="killed"),
+        pytest.param("killed", [], id="killed-without-a-name", marks=pytest.mark.nightly),
+        pytest.param("frozen", NAMED, id="frozen"),
+    ],
 )
 def test_a_worker_outlives_a_broker_that_is(
     fault: str, name: list[str], broker_tools: None, tmp_path: Path

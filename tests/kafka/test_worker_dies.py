@@ -27,7 +27,7 @@ def test_a_worker_killed_five_times_answers_once_and_redoes_no_finished_node(
     executions = stage.folder / "executions.log"
     fates = ["permanent" if number % 20 == 0 else "success" for number in range(EVENTS)]
     stage.send(event({"fate": fate}) for fate in fates)
-    worker = stage.worker("--worker-id", "w1", "--graph", "*=fates:builder", own_interpreter=True)
+    worker = stage.worker("--worker-id", "w1", "--graph", "*=fates:builder")
 
     try:
         worker.start()

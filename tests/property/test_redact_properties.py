@@ -10,7 +10,7 @@ from tests.rows import rows
 
 from redrive.telemetry.redact import BUILT_IN
 
-LENGTH = 1_000_000
+LENGTH = 250_000
 # Seconds; it takes one or two. Where the time grew with the square, it would take hours.
 PATIENCE_S = 60
 
@@ -80,7 +80,7 @@ def test_masking_twice_is_masking_once(text: str) -> None:
 
 
 @rows("piece", HOSTILE)
-def test_a_hostile_megabyte_is_masked_in_time(piece: str) -> None:
+def test_a_long_hostile_text_is_masked_in_time(piece: str) -> None:
     start = "private key aws token "
     text = (start + piece * (LENGTH // len(piece)))[:LENGTH]
 

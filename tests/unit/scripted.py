@@ -18,13 +18,15 @@ from redrive.testing.worker import wait_until
 WITHIN_S = 20
 
 PARENT = """
-import sys
+import signal, sys
 from redrive.consumer.adopted import become_subreaper
 from redrive.consumer.launcher import Launcher
 from redrive.consumer.supervisor import Supervisor, ToRun
 from redrive.consumer.template import Template
 from redrive.telemetry.logging import configure_logging
 
+# It stays ignored where the tests themselves are run under `nohup`.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 configure_logging(json=True)
 patience_s, size, script, modules = float(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 workers = [ToRun([sys.executable, "-c", script], f"w-{number}") for number in range(size)]
