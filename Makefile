@@ -36,7 +36,7 @@ SEEDS ?= 1-3
 EVENTS ?= 10000
 CHECKPOINTED ?= 700
 AT_ONCE ?= 1
-chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost and doubled must be 0
+chaos: $(STAMP) ## Run workers under faults, SEEDS=1-3,7; lost, doubled, skipped, stuck: 0
 	@SEEDS=$(SEEDS) EVENTS=$(EVENTS) CHECKPOINTED=$(CHECKPOINTED) AT_ONCE=$(AT_ONCE) \
 	  $(BIN)/python -m tests.chaos.run
 

@@ -106,6 +106,9 @@ def check_of(finding: str) -> str:
     """Return the check that a finding comes from, in a word or two."""
     known = {
         "lost:": "lost",
+        "stuck:": "stuck",
+        "skipped:": "skipped",
+        "orphan:": "orphan",
         "doubled:": "doubled",
         "wrong:": "wrong ending",
         "again:": "node done again",

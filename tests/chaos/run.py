@@ -1,7 +1,7 @@
 """`make chaos SEEDS=1-30`: each seed with and without checkpoints, one JSON line for each run.
 
-Exits with 1 if anything was lost or doubled, or anything else was found, or a run did not end. The
-lines, and the logs of runs that went wrong, say where to look.
+Exits with 1 if anything was lost, doubled, skipped or stuck, or anything else was found, or a run
+did not end. The lines, and the logs of runs that went wrong, say where to look.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from tests.chaos.trial import Trial, try_seed
 
 from redrive.testing.chaos import Chaos
+from redrive.testing.faults import ALL_FAULTS
 from redrive.testing.load import mostly_success
 
 KEPT = Path(__file__).parent / "kept_seeds.txt"
@@ -30,25 +32,44 @@ _SETTINGS = {"REDRIVE_WORKER__IN_FLIGHT": "64"}
 _SECONDS, _DRAIN_S = 20.0, 180.0
 
 
+class Kept(NamedTuple):
+    """A seed that failed once.
+
+    Args:
+        seed: The seed.
+        kinds: How many kinds of faults there were then; those of later are left out of its plan.
+    """
+
+    seed: int
+    kinds: int
+
+    def of(self, chaos: Chaos) -> Chaos:
+        """Return a run under the faults that it failed under."""
+        return replace(chaos, kinds=tuple(ALL_FAULTS)[: self.kinds])
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What to run.
 
     Args:
-        seeds: Those that failed once come first, whatever is asked for.
+        seeds: What is asked for.
+        kept: Seeds that failed once: they come first, whatever is asked for.
         events: How many events a run without checkpoints gets; 0 for no such runs.
         checkpointed: The same with checkpoints.
         at_once: How many runs go on at the same time, each with a broker of its own.
     """
 
     seeds: tuple[int, ...]
+    kept: tuple[Kept, ...] = ()
     events: int = EVENTS
     checkpointed: int = CHECKPOINTED
     at_once: int = 1
 
     def runs(self) -> list[Chaos]:
         """Return every run, in order."""
-        return [run for seed in self.seeds for run in self._of_seed(seed)]
+        again = [kept.of(run) for kept in self.kept for run in self._of_seed(kept.seed)]
+        return [*again, *(run for seed in self.seeds for run in self._of_seed(seed))]
 
     def _of_seed(self, seed: int) -> Iterable[Chaos]:
         if self.checkpointed:
@@ -94,19 +115,19 @@ def read_seeds(text: str) -> tuple[int, ...]:
 
 def read_options(environ: Mapping[str, str]) -> Options:
     """Read SEEDS, EVENTS, CHECKPOINTED and AT_ONCE."""
-    asked = read_seeds(environ.get("SEEDS", "1-3"))
     return Options(
-        seeds=tuple(dict.fromkeys([*kept_seeds(), *asked])),
+        seeds=read_seeds(environ.get("SEEDS", "1-3")),
+        kept=tuple(kept_seeds()),
         events=int(environ.get("EVENTS", EVENTS)),
         checkpointed=int(environ.get("CHECKPOINTED", CHECKPOINTED)),
         at_once=int(environ.get("AT_ONCE", 1)),
     )
 
 
-def kept_seeds() -> list[int]:
+def kept_seeds() -> list[Kept]:
     """Return the seeds that failed once."""
-    lines = (line.split("#")[0].strip() for line in KEPT.read_text().splitlines())
-    return [int(line) for line in lines if line]
+    lines = (line.split("#")[0].split() for line in KEPT.read_text().splitlines())
+    return [Kept(*map(int, line)) for line in lines if line]
 
 
 def one(chaos: Chaos) -> Trial | None:
@@ -142,19 +163,24 @@ def summary(trials: list[Trial | None], seconds: float) -> tuple[str, bool]:
     def events(*, checkpoints: bool) -> int:
         return sum(r.events for r in reports if r.chaos.checkpoints is checkpoints)
 
-    lost = sum(report.verdict.lost for report in reports)
-    doubled = sum(report.verdict.doubled for report in reports)
-    other = sum(len(report.verdict.findings) for report in reports) - lost - doubled
+    named = {
+        "lost": sum(report.verdict.lost for report in reports),
+        "doubled": sum(report.verdict.doubled for report in reports),
+        "skipped": sum(report.verdict.skipped for report in reports),
+        "stuck": sum(report.verdict.stuck for report in reports),
+    }
+    other = sum(len(report.verdict.findings) for report in reports) - sum(named.values())
     unfinished = len(trials) - len(ended)
     again = sum(len(trial.set_aside) for trial in ended)
     line = (
         f"{len(reports)} runs of {len({r.chaos.seed for r in reports})} seeds in {seconds:.0f} s: "
         f"{events(checkpoints=False):,} events without checkpoints, "
-        f"{events(checkpoints=True):,} with: lost {lost}, doubled {doubled}, "
+        f"{events(checkpoints=True):,} with: "
+        f"{', '.join(f'{what} {count}' for what, count in named.items())}, "
         f"other findings {other}, runs that did not end {unfinished}, "
         f"run again because their broker dropped the end of a transaction {again}"
     )
-    return line, not (lost or doubled or other or unfinished)
+    return line, not (any(named.values()) or other or unfinished)
 
 
 def quiet() -> None:

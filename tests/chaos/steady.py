@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from redrive.clock import SYSTEM
 from redrive.testing.faults import (
     ALL_FAULTS,
+    CompactLog,
+    CutLog,
     CutWorker,
     Fault,
     HoldWorker,
@@ -20,10 +22,16 @@ from redrive.testing.faults import (
     KillBroker,
     KillWorker,
     LeaveMember,
+    LimitWorker,
     LoseAnswer,
+    LoseLeader,
+    MirrorOffsets,
+    OrphanWorker,
+    RemakeTopic,
     ResetWorker,
     StopBroker,
     TermWorker,
+    TrimLog,
 )
 from redrive.testing.load import any_fate
 from redrive.testing.members import Members
@@ -31,9 +39,21 @@ from redrive.testing.stage import Stage
 
 STEADY, MORTAL = 0, 1
 _DEADLY = (KillWorker, TermWorker)
+# They stop the broker, or kill the worker that is to live, or change what was accepted.
+_LEFT_OUT = (
+    StopBroker,
+    KillBroker,
+    OrphanWorker,
+    RemakeTopic,
+    CutLog,
+    TrimLog,
+    CompactLog,
+    LoseLeader,
+    MirrorOffsets,
+)
 # Each may leave a call behind that hangs for ever, and a worker is to be replaced after many.
-_CUTTING = (CutWorker, HoldWorker, ResetWorker, LoseAnswer)
-_KINDS = [kind for kind in ALL_FAULTS if kind not in (StopBroker, KillBroker)]
+_CUTTING = (CutWorker, HoldWorker, ResetWorker, LoseAnswer, LimitWorker)
+_KINDS = [kind for kind in ALL_FAULTS if kind not in _LEFT_OUT]
 _GAP_S = (3.0, 15.0)
 _FIRST = 200
 

@@ -1,9 +1,11 @@
 """Chaos of every day: two seeds, and those that failed once. `make chaos SEEDS=...` runs more."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
-from tests.chaos.run import Options, kept_seeds, read_options, read_seeds, summary
+from tests.chaos.run import Kept, Options, kept_seeds, read_options, read_seeds, summary
 from tests.chaos.trial import Trial, try_seed
 
 from redrive.testing.broker import LocalBroker
@@ -13,26 +15,47 @@ from redrive.testing.judging import Verdict
 from redrive.testing.load import make_load, mostly_success
 
 EVERY_DAY = [(2, True), (3, False)]
+PROCESSES_AND_LINKS = 13
+"""So many kinds of faults leave what was accepted as it is."""
+PLANNED_OF_5 = [
+    (1.43, "JoinMember(seconds=0.0)"),
+    (3.07, "JoinMember(seconds=0.0)"),
+    (4.78, "LeaveMember(seconds=0.0)"),
+    (6.15, "FreezeWorker(worker=0, seconds=1.04)"),
+    (7.83, "StopBroker(seconds=1.23)"),
+]
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P6")
 @pytest.mark.parametrize(
-    ("seed", "checkpoints"),
+    ("kept", "checkpoints"),
     [
-        *EVERY_DAY,
-        *((seed, True) for seed in kept_seeds()),
-        *(pytest.param(seed, False, marks=pytest.mark.nightly) for seed in kept_seeds()),
+        *((Kept(seed, PROCESSES_AND_LINKS), checkpoints) for seed, checkpoints in EVERY_DAY),
+        *((kept, True) for kept in kept_seeds()),
+        *(pytest.param(kept, False, marks=pytest.mark.nightly) for kept in kept_seeds()),
     ],
+    ids=lambda value: value.seed if isinstance(value, Kept) else value,
 )
 def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
-    breakable: LocalBroker, tmp_path: Path, seed: int, *, checkpoints: bool
+    breakable: LocalBroker, tmp_path: Path, kept: Kept, *, checkpoints: bool
 ) -> None:
-    chaos = Chaos(seed, checkpoints=checkpoints, events=80, seconds=8.0)
+    chaos = kept.of(Chaos(kept.seed, checkpoints=checkpoints, events=80, seconds=8.0))
 
     report = try_seed(chaos, tmp_path, first=breakable).report
 
     assert report.verdict.findings == [], report.to_json()
-    assert sum(report.verdict.results.values()) + report.verdict.letters["unreadable"] == 80
+    assert (
+        sum(report.verdict.results.values()) + report.verdict.letters["unreadable"] == report.events
+    )
+
+
+def test_a_seed_that_was_kept_is_planned_as_when_it_failed() -> None:
+    kept = Kept(5, PROCESSES_AND_LINKS)
+
+    planned = kept.of(Chaos(5, seconds=8.0)).planned
+
+    assert [(one.at_s, str(one.fault)) for one in planned] == PLANNED_OF_5
+    assert planned != Chaos(5, seconds=8.0).planned
 
 
 def test_equal_seeds_plan_equal_things_and_others_others() -> None:
@@ -61,10 +84,14 @@ def test_seeds_are_lists_and_ranges_and_those_that_failed_once_come_first() -> N
     assert read_seeds("4,7-9,2") == (4, 7, 8, 9, 2)
     kept = kept_seeds()
 
-    options = read_options({"SEEDS": f"900-901,{kept[0]}", "EVENTS": "0", "CHECKPOINTED": "9"})
+    options = read_options({"SEEDS": f"900-901,{kept[0].seed}", "EVENTS": "0", "CHECKPOINTED": "9"})
 
-    assert options == Options((*kept, 900, 901), events=0, checkpointed=9)
-    assert [run.checkpoints for run in options.runs()] == [True] * (len(kept) + 2)
+    asked = (900, 901, kept[0].seed)
+    assert options == Options(asked, tuple(kept), events=0, checkpointed=9)
+    assert [(run.seed, run.checkpoints) for run in options.runs()] == [
+        *((one.seed, True) for one in kept),
+        *((seed, True) for seed in asked),
+    ]
 
 
 def test_the_last_line_counts_and_tells_whether_all_is_well() -> None:
@@ -73,13 +100,16 @@ def test_the_last_line_counts_and_tells_whether_all_is_well() -> None:
         return Trial(Report(chaos, Verdict(list(findings)), 1000, 0, 0, (), 1.0), ())
 
     line, well = summary([trial(1), trial(2)], 61.4)
-    wrong, unwell = summary([trial(2, "lost: a", "doubled: b", "wrong: c", "lost: d"), None], 9)
+    bad = trial(2, "lost: a", "doubled: b", "wrong: c", "lost: d", "stuck: e", "skipped: f")
+    wrong, unwell = summary([bad, None], 9)
 
     assert well
     assert line.startswith(
         "2 runs of 2 seeds in 61 s: 1,000 events without checkpoints, 1,000 with"
     )
-    assert "lost 0, doubled 0, other findings 0, runs that did not end 0" in line
+    nothing = "lost 0, doubled 0, skipped 0, stuck 0, other findings 0, runs that did not end 0"
+    assert nothing in line
     assert not unwell
-    assert "lost 2, doubled 1, other findings 1, runs that did not end 1" in wrong
+    assert "lost 2, doubled 1, skipped 1, stuck 1, other findings 1" in wrong
+    assert "runs that did not end 1" in wrong
     assert not summary([None], 1)[1]

@@ -8,6 +8,7 @@ from tests.chaos.leaks import Sample, trend
 from tests.chaos.steady import MORTAL, faults
 
 from redrive.testing.faults import (
+    CutLog,
     JoinMember,
     KillBroker,
     KillWorker,
@@ -88,5 +89,5 @@ def test_the_steady_worker_is_never_killed_and_guests_come_one_at_a_time() -> No
     guests = [type(fault) for fault in given if isinstance(fault, JoinMember | LeaveMember)]
 
     assert set(deadly) == {MORTAL}
-    assert not any(isinstance(fault, KillBroker | StopBroker) for fault in given)
+    assert not any(isinstance(fault, KillBroker | StopBroker | CutLog) for fault in given)
     assert guests == [JoinMember if n % 2 == 0 else LeaveMember for n in range(len(guests))]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redrive.kafka.log import Place
-from redrive.testing.history import Settled, read_settled, settled_twice
+from redrive.testing.history import Settled, last_told, read_settled, settled_twice
 
 EVENTS = Place("events", 0)
 
@@ -40,3 +40,22 @@ def test_a_record_that_two_lives_have_settled_is_found(tmp_path: Path) -> None:
 
     assert finding.startswith("told twice: events 0@2 was settled by w1.1 (succeeded")
     assert " and by w1.2 " in finding
+
+
+def test_an_offset_that_two_records_have_had_may_be_settled_twice(tmp_path: Path) -> None:
+    (tmp_path / "w1.1.log").write_text(f"{settled(1)}\n{settled(2)}\n{settled(1)}\n{settled(2)}\n")
+
+    (finding,) = settled_twice(read_settled(tmp_path.glob("*.log")), but={(EVENTS, 1)})
+
+    assert "events 0@2" in finding
+
+
+def test_the_last_line_of_the_last_life_of_each_is_told(tmp_path: Path) -> None:
+    for life, offset in (("w1.9", 1), ("w1.10", 2), ("w2.1", 3)):
+        at = f"2026-01-31T14:00:0{offset}Z"
+        (tmp_path / f"{life}.log").write_text(f"{settled(offset, at)}\n{settled(7)[:-9]}")
+
+    assert sorted(last_told(tmp_path.glob("*.log"))) == [
+        "w1.10 told event.settled at 2026-01-31T14:00:02Z",
+        "w2.1 told event.settled at 2026-01-31T14:00:03Z",
+    ]

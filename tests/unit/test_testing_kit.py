@@ -10,12 +10,14 @@ import redrive.testing
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
-from redrive.events import EventHeaders
+from redrive.dead_letter.record import DeadLetter
+from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.runs import Ended
 from redrive.kafka.log import Committed, Place, Record
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Note, encode
-from redrive.testing import Evidence, TurnedClock, event, judge
+from redrive.testing import Evidence, TurnedClock, Verdict, event, judge
+from redrive.testing.judging import Gone
 
 EVENTS = Place("events", 0)
 
@@ -81,6 +83,7 @@ def test_the_judge_finds_nothing_where_every_promise_was_kept(evidence: Evidence
         ("events", lambda found: found[:1], "which nobody sent"),
         ("committed", lambda _: {EVENTS: Committed(1, None)}, "is committed at 1"),
         ("committed", lambda _: {}, "is committed at None"),
+        ("committed", lambda _: {EVENTS: Committed(9, None)}, "is committed at 9"),
         ("committed", lambda _: {EVENTS: Committed(2, encode(Note(1, 1, 2)))}, "still speaks"),
         ("committed", lambda _: {EVENTS: Committed(2, "1" * 4000)}, "characters of metadata"),
     ],
@@ -92,10 +95,70 @@ def test_the_judge_catches(field: str, change: object, finding: str, evidence: E
     assert any(finding in found for found in judge(doctored).findings)
 
 
-def test_an_event_that_is_open_at_the_end_of_a_run_is_lost(evidence: Evidence) -> None:
-    nothing = dataclasses.replace(evidence, results=[], letters=[], committed={})
+@pytest.mark.invariant("P1")
+def test_an_event_that_waits_at_the_end_of_a_run_is_stuck_and_not_lost(evidence: Evidence) -> None:
+    committed = {EVENTS: Committed(1, None)}
+    waiting = dataclasses.replace(evidence, results=evidence.results[:1], committed=committed)
 
-    assert judge(nothing).lost == len(evidence.events)
+    verdict = judge(waiting)
+
+    event_id = WorkflowEvent.from_bytes(evidence.events[1].value).event_id
+    assert (verdict.stuck, verdict.lost) == (1, 0)
+    assert any(
+        found.startswith(f"stuck: event {event_id} waits at events 0@1 since 1970-01-01T00:00:00")
+        and found.endswith("the group stands at 1")
+        for found in verdict.findings
+    )
+
+
+def test_an_event_that_went_unfinished_may_be_answered_or_not_and_not_twice(
+    evidence: Evidence,
+) -> None:
+    def without(*, results: int, ended: bool) -> Verdict:
+        first, *others = evidence.events
+        given = [evidence.results[0]] * results + evidence.results[1:]
+        gone = [Gone(first, ended)]
+        return judge(dataclasses.replace(evidence, events=others, results=given, gone=gone))
+
+    assert without(results=0, ended=False).ok
+    assert without(results=1, ended=False).ok
+    assert without(results=2, ended=False).doubled == 1
+    assert without(results=1, ended=True).ok
+    assert without(results=0, ended=True).lost == 1
+
+
+def test_an_event_whose_offset_was_set_back_may_be_answered_once_more(evidence: Evidence) -> None:
+    def answered(times: int) -> Verdict:
+        given = dataclasses.replace(
+            evidence,
+            results=evidence.results * times,
+            letters=evidence.letters * times,
+            again=evidence.events,
+        )
+        return judge(given)
+
+    assert answered(1).ok
+    assert answered(2).ok
+    assert answered(3).doubled == 3
+    assert judge(dataclasses.replace(evidence, again=evidence.events, results=[])).lost == 2
+
+
+def test_an_offset_that_a_new_log_gives_again_has_letters_of_its_own(evidence: Evidence) -> None:
+    of_old, letter_of_old = evidence.events[1], evidence.letters[0]
+    later = 2
+    letter = DeadLetter.model_validate_json(letter_of_old.value or b"")
+    source = letter.source.model_copy(update={"timestamp": later, "value": b"{another"})
+    told = letter.model_copy(update={"source": source})
+    of_new = of_old._replace(timestamp_ms=later, value=b"{another")
+    letter_of_new = letter_of_old._replace(offset=1, value=told.to_bytes())
+    both = dataclasses.replace(
+        evidence,
+        events=[evidence.events[0], of_new],
+        letters=[letter_of_old, letter_of_new],
+        gone=[Gone(of_old, ended=True)],
+    )
+
+    assert judge(both).ok
 
 
 def test_a_double_is_told_once_and_as_what_it_is(evidence: Evidence) -> None:

@@ -160,6 +160,31 @@ def test_a_slow_one_delivers_whole_messages_later(proxy: Proxy) -> None:
     assert time.monotonic() - began >= 2 * 10 * 0.02
 
 
+def test_a_limited_link_is_shared_by_its_connections(proxy: Proxy) -> None:
+    proxy.limit(4_000)
+    with client_of(proxy) as one, client_of(proxy) as other:
+        began = time.monotonic()
+        for client in (one, other):
+            say(client, b"x" * 396)
+        for client in (one, other):
+            assert hear(client) == b"x" * 396
+
+    # Two messages of 400 bytes there, at 4,000 bytes a second.
+    assert time.monotonic() - began >= 0.2
+
+
+def test_a_link_that_is_mended_carries_the_rest_at_once(mirror: Mirror, proxy: Proxy) -> None:
+    proxy.limit(1)
+    with client_of(proxy) as client:
+        say(client, b"waits")
+        assert hear(client, within_s=SOON_S) is None
+        assert mirror.told == []
+
+        proxy.mend()
+
+        assert hear(client) == b"waits"
+
+
 def test_only_the_answer_that_is_to_be_lost_is_lost(mirror: Mirror, proxy: Proxy) -> None:
     # The mirror sends back what it gets, so a request's number is what it begins with.
     other, wanted = (struct.pack(">hhhh", kind, 0, kind, 0) for kind in (PRODUCE, END_TXN))

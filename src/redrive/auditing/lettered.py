@@ -30,7 +30,7 @@ class _Letters:
     place: Place
     offset: int
     count: int = 1
-    met: bool = False
+    met: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Lettered:
     def __init__(self, *, at_least_once: bool) -> None:
         self._at_least_once = at_least_once
         self._named: dict[bytes, _Named] = {}
-        self._letters: dict[tuple[Place, int], _Letters] = {}
+        self._letters: dict[tuple[Place, int, int | None], _Letters] = {}
         self._driven: dict[bytes, _Driven] = {}
         self._states: dict[bytes, State] = {}
         self._found: list[Finding] = []
@@ -103,12 +103,14 @@ class Lettered:
         if ours != letter.dlq_id:
             return False
         at = (Place(source.topic, source.partition), source.offset)
-        there = self._letters.get(at)
+        # A log that begins anew gives an offset again, at another time.
+        record_is = (*at, source.timestamp)
+        there = self._letters.get(record_is)
         if there is not None:
             there.count += 1
         kept = _digest(source.key, source.value, source.headers)
         if there is None:
-            self._letters[at] = _Letters(packed, kept, record.place, record.offset)
+            self._letters[record_is] = _Letters(packed, kept, record.place, record.offset)
         elif there.kept != kept:
             self._found.append(_altered(packed, record, at))
         if record.key != source.key or record.place.partition != source.partition:
@@ -126,10 +128,10 @@ class Lettered:
         if driven is not None:
             self._driven.pop(driven, None)
         at = (record.place, record.offset)
-        there = self._letters.get(at)
+        there = self._letters.get((*at, record.timestamp_ms))
         if there is None:
             return False
-        there.met = True
+        there.met += 1
         if there.kept != _digest(record.key, record.value, record.headers):
             self._found.append(_altered(there.dlq_id, record, at))
         return True
@@ -145,8 +147,8 @@ class Lettered:
             unseen: Is added to.
         """
         yield from self._found
-        for at, letters in self._letters.items():
-            yield from self._of_event(at, letters, seen.starts, unseen)
+        for (of, offset, _), letters in self._letters.items():
+            yield from self._of_event((of, offset), letters, seen.starts, unseen)
         for packed, named in self._named.items():
             if seen.letters.covers(named.at_ms, answered.partition_of(named.key)):
                 letter_id, (event_id, _) = unpack(packed)[0], unpack(named.key)
@@ -169,7 +171,7 @@ class Lettered:
         unseen: Counter[Unseen],
     ) -> Iterator[Finding]:
         place, offset = letters.place, letters.offset
-        if letters.count > 1 and not self._at_least_once:
+        if letters.count > max(1, letters.met) and not self._at_least_once:
             text = f"doubled: {letters.count} letters for the event at {at}"
             yield _of_letter("P2", letters.dlq_id, place, offset, text)
         if letters.met:

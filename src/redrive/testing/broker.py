@@ -28,6 +28,7 @@ from redrive.testing.broker_config import (
     Ports,
     broker_properties,
     free_ports,
+    joined_properties,
     password_properties,
 )
 from redrive.testing.broker_process import BrokerProcess, tail
@@ -123,6 +124,11 @@ class LocalBroker:
         return Path(self._folder.name) / "broker.log"
 
     @property
+    def data(self) -> Path:
+        """Where its logs lie, a folder for each partition."""
+        return self.log_file.parent / "data"
+
+    @property
     def running(self) -> bool:
         """Whether its process lives, frozen or not."""
         return self._process is not None and self._process.alive
@@ -186,6 +192,13 @@ class LocalBroker:
             self._folder.cleanup()
             self._folder = None
 
+    def joined(self) -> LocalBroker:
+        """Return one more broker of this cluster, not started yet; this one stays the controller.
+
+        Its number is 2. What is to lie on it must be assigned to it.
+        """
+        return _JoinedBroker(self, self._ports)
+
     def _living(self) -> BrokerProcess:
         if self._process is None or not self._process.alive:
             raise BrokerError("the local broker is not running")
@@ -199,18 +212,23 @@ class LocalBroker:
     def _java(self, *arguments: str) -> list[str]:
         return [find_tool("java"), *_JVM, "-cp", str(kafka_jars() / "*"), *arguments]
 
-    def _format(self) -> None:
-        folder = self.log_file.parent
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        config = folder / "server.properties"
-        lines = broker_properties(folder / "data", self._ports)
+    def _properties(self, data: Path) -> dict[str, str]:
+        lines = broker_properties(data, self._ports)
         if self._users:
             lines |= password_properties(lines, self._ports, self._users)
-        lines |= self._extra
+        return lines | self._extra
+
+    def _cluster_id(self) -> str:
+        return base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+
+    def _format(self) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)
+        config = self.log_file.parent / "server.properties"
+        lines = self._properties(self.data)
         config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()), encoding="utf-8")
-        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         # An id that begins with a dash would be read as an option.
-        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
+        cluster = f"--cluster-id={self._cluster_id()}"
+        tool = ["kafka.tools.StorageTool", "format", cluster, "-c", str(config)]
         with self.log_file.open("ab") as log:
             done = subprocess.run(  # noqa: S603 - a fixed command, found on the PATH
                 self._java(*tool), stdout=log, stderr=log, timeout=_FORMAT_TIMEOUT_S, check=False
@@ -238,6 +256,22 @@ class LocalBroker:
             f"the local Kafka broker at {self.bootstrap_servers} did not start: {what}. "
             f"The end of its log:\n{tail(self.log_file)}"
         )
+
+
+class _JoinedBroker(LocalBroker):
+    """A second broker of a cluster: what is on it has no leader while it is away."""
+
+    def __init__(self, first: LocalBroker, ports: Ports) -> None:
+        super().__init__()
+        self._first, self._controller = first, ports.controller
+
+    def _properties(self, data: Path) -> dict[str, str]:
+        ports = self._ports._replace(controller=self._controller)
+        return joined_properties(data, ports)
+
+    def _cluster_id(self) -> str:
+        admin = AdminClient({"bootstrap.servers": self._first.bootstrap_servers}, logger=_QUIET)
+        return str(admin.list_topics(timeout=10).cluster_id)
 
 
 def _answers(address: str) -> bool:

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FREEZABLE", "HOST", "Ports", "broker_properties", "free_ports", "password_properties"]
+__all__ = [
+    "FREEZABLE",
+    "HOST",
+    "Ports",
+    "broker_properties",
+    "free_ports",
+    "joined_properties",
+    "password_properties",
+]
 
 HOST = "127.0.0.1"
 
@@ -67,6 +75,20 @@ def broker_properties(data: Path, ports: Ports) -> dict[str, str]:
         # default), and the same broker cannot come back before.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
+        # What is to be compacted is looked for every 15 s by default.
+        "log.cleaner.backoff.ms": "500",
+    }
+
+
+def joined_properties(data: Path, ports: Ports) -> dict[str, str]:
+    """Return server.properties of a second broker; `ports` names the first one's controller."""
+    listener = f"PLAINTEXT://{HOST}:{ports.client}"
+    return broker_properties(data, ports) | {
+        "process.roles": "broker",
+        "node.id": "2",
+        "listeners": listener,
+        "advertised.listeners": listener,
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     }
 
 

@@ -3,6 +3,9 @@
 Real workers reach a real broker through a proxy each. The judge reads the topics and the commits;
 a graph may write a line `<thread> <node>` to `executions.log` for each node that it executes, as
 evidence of what was done again. Checkpoints show who wrote to a thread that was another's.
+
+Once all is healed, each partition gets a last few events, so that one that stands still is seen.
+What then waits for longer than a stated time is stuck, which is judged like lost.
 """
 
 from __future__ import annotations
@@ -11,15 +14,22 @@ import json
 import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
 from redrive.clock import SYSTEM
+from redrive.events import readable_event_id
+from redrive.kafka.log import Place
 from redrive.testing.broker import LocalBroker
-from redrive.testing.faults import Planned, plan
+from redrive.testing.event_log import EventLog, is_filler
+from redrive.testing.faults import ALL_FAULTS, LoseLeader, Planned, plan
 from redrive.testing.forks import forked_threads
-from redrive.testing.history import read_settled, settled_twice
+from redrive.testing.history import last_told, read_settled, settled_twice
 from redrive.testing.journal import (
     Execution,
     left_out,
@@ -28,16 +38,21 @@ from redrive.testing.journal import (
     went_back,
 )
 from redrive.testing.judging import Evidence, Verdict, gather, judge
-from redrive.testing.load import Burst, Make, make_load, wrong_endings
+from redrive.testing.load import Burst, Make, any_fate, make_load, wrong_endings
 from redrive.testing.members import Members
+from redrive.testing.reading import committed_offsets
 from redrive.testing.stage import Stage
-from redrive.testing.topics import create_topics
+from redrive.testing.topics import create_topics, delete_topics
 from redrive.testing.worker import wait_until
 
 __all__ = ["Chaos", "Report", "run_chaos"]
 
 _REACHED_WITHIN_S = 60.0
 _SENT_WITHIN_S = 150.0
+_CALL_S = 30.0
+_PARTITIONS = 4
+_SECOND_BROKER = 2
+_LAST = 2
 _CHECKPOINTS = "checkpoints.db"
 _SETTINGS = {
     "REDRIVE_KAFKA__SESSION_TIMEOUT": "6s",
@@ -63,10 +78,11 @@ class Chaos:
         settings: Further REDRIVE_… variables, for every worker.
         program: What runs instead of `redrive`; see `WorkerProcess`.
         faults: Instead of those of the seed.
+        kinds: The kinds of faults that the seed's are chosen from.
         nodes: The graph's nodes, if they run one after the other: with checkpoints, none is to be
             executed again once the next one was.
         most_tries: How often nodes may be executed for one event, by node.
-        drain_s: How many seconds settling what is left may take.
+        drain_s: No event may wait for more seconds, once all is healed and sent: else it is stuck.
     """
 
     seed: int
@@ -79,6 +95,7 @@ class Chaos:
     settings: Mapping[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ("-m", "redrive")
     faults: tuple[Planned, ...] | None = None
+    kinds: tuple[type, ...] = tuple(ALL_FAULTS)
     nodes: tuple[str, ...] = ()
     most_tries: Mapping[str, int] = field(default_factory=dict)
     drain_s: float = 90.0
@@ -88,7 +105,7 @@ class Chaos:
         """The faults, in the order of their time."""
         if self.faults is not None:
             return self.faults
-        return plan(self.seed, workers=self.workers, seconds=self.seconds)
+        return plan(self.seed, workers=self.workers, seconds=self.seconds, kinds=self.kinds)
 
     @property
     def named(self) -> bool:
@@ -128,6 +145,8 @@ class Report:
             "events": self.events,
             "lost": self.verdict.lost,
             "doubled": self.verdict.doubled,
+            "skipped": self.verdict.skipped,
+            "stuck": self.verdict.stuck,
             "findings": self.verdict.findings,
             "results": dict(self.verdict.results),
             "letters": dict(self.verdict.letters),
@@ -143,40 +162,53 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
     """Do one run; the broker and every worker are left in order.
 
     Args:
-        broker: Started; stopped, killed and frozen as the plan says.
+        broker: Started; stopped, killed and frozen as the plan says. A plan with `LoseLeader` has
+            it joined by a second one for the run.
         folder: Empty but for the graph's modules: where workers run, with their logs.
         chaos: What to do.
     """
     began = SYSTEM.monotonic()
     stage = _stage(broker, folder, chaos)
-    members = Members(stage, broker, graph=chaos.graph, named=chaos.named, program=chaos.program)
     with ExitStack() as closing:
+        second = closing.enter_context(_second(broker, stage)) if _loses_leader(chaos) else None
+        members = Members(
+            stage,
+            broker,
+            graph=chaos.graph,
+            named=chaos.named,
+            program=chaos.program,
+            second=second,
+        )
         closing.callback(members.close)
         for _ in range(chaos.workers):
             members.join()
         members.wait_until_at_work()
         sender = _Sender(
-            stage,
+            members.log,
             make_load(chaos.seed, events=chaos.events, seconds=chaos.seconds, make=chaos.make),
         )
         sender.start()
         _break(members, chaos.planned, folder / "executions.log")
         members.heal()
         sender.finish()
+        sent = chaos.events + _send_last(members.log, chaos)
         drained = _drain(stage, members, chaos.drain_s)
         if drained:
             members.stop()
-    evidence = gather(stage.bootstrap_servers, stage.topics)
-    executed = read_journal(folder / "executions.log")
-    findings = [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
-    findings += _other_findings(chaos, evidence, executed)
+        evidence = members.log.told(gather(stage.bootstrap_servers, stage.topics))
+        executed = read_journal(folder / "executions.log")
+        findings = (
+            [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
+        )
+        findings += members.orphans()
+    findings += _other_findings(chaos, evidence, executed, sent)
     findings += forked_threads(folder / _CHECKPOINTS)
-    findings += settled_twice(read_settled(members.logs))
+    findings += settled_twice(read_settled(members.logs), but=_reused(evidence))
     verdict = judge(evidence)
     return Report(
         chaos=chaos,
         verdict=replace(verdict, findings=[*verdict.findings, *findings]),
-        events=len(evidence.events),
+        events=sent,
         executions=len(executed),
         repeated=len(executed) - len(set(executed)),
         exits=tuple(members.exits),
@@ -185,10 +217,45 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
 
 
 def _stage(broker: LocalBroker, folder: Path, chaos: Chaos) -> Stage:
-    topics = create_topics(broker.bootstrap_servers, partitions=4)
+    topics = create_topics(broker.bootstrap_servers, partitions=_PARTITIONS)
     url = f"sqlite:///{_CHECKPOINTS}" if chaos.checkpoints else "none"
     settings = {**_SETTINGS, "REDRIVE_CHECKPOINTS__URL": url, **chaos.settings}
     return Stage(broker.bootstrap_servers, topics, folder, settings)
+
+
+def _loses_leader(chaos: Chaos) -> bool:
+    return any(isinstance(planned.fault, LoseLeader) for planned in chaos.planned)
+
+
+@contextmanager
+def _second(broker: LocalBroker, stage: Stage) -> Iterator[LocalBroker]:
+    """Let a second broker join, with one more partition of the results topic on it.
+
+    Clients are told its own address: it is not behind the workers' proxies.
+    """
+    results = stage.topics.results
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    # What the broker keeps for itself must lie on the first one, which stays.
+    Producer(
+        {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": stage.topics.group}
+    ).init_transactions(_CALL_S)
+    committed_offsets(broker.bootstrap_servers, stage.topics.events, stage.topics.group)
+    with broker.joined() as second:
+        grown = NewPartitions(results, _PARTITIONS + 1, [[_SECOND_BROKER]])
+        admin.create_partitions([grown])[results].result(_CALL_S)
+        try:
+            yield second
+        finally:
+            delete_topics(broker.bootstrap_servers, [results])
+
+
+def _send_last(log: EventLog, chaos: Chaos) -> int:
+    """Send some events to each partition, and return how many: nothing may stand still."""
+    dice = random.Random(f"last {chaos.seed}")  # noqa: S311 - no secret
+    make = chaos.make or any_fate
+    for partition in log.partitions():
+        log.send([make(dice) for _ in range(_LAST)], partition=partition)
+    return _LAST * len(log.partitions())
 
 
 def _break(members: Members, planned: tuple[Planned, ...], journal: Path) -> None:
@@ -213,24 +280,41 @@ def _block_until(when: float) -> None:
 
 def _drain(stage: Stage, members: Members, limit_s: float) -> bool:
     """Wait until all is settled; say whether it was in time."""
-    deadline = SYSTEM.monotonic() + limit_s
-    while not stage.settled():
-        if SYSTEM.monotonic() > deadline:
-            return False
+
+    def settled() -> bool:
         # As a parent process would.
         members.replace_dead()
-        SYSTEM.block(0.3)
+        return stage.settled()
+
+    try:
+        wait_until(settled, timeout_s=limit_s, what="all events settled", every_s=0.3)
+    except TimeoutError:
+        return False
     return True
 
 
+def _not_settled(chaos: Chaos, members: Members) -> str:
+    told = "; ".join(last_told(members.logs))
+    return f"not all was settled {chaos.drain_s:g} s after all was healed: {told}"
+
+
+def _reused(evidence: Evidence) -> set[tuple[Place, int]]:
+    """Return the offsets that more than one record has had, or that were to run again."""
+    gone = (one.record for one in evidence.gone)
+    return {(record.place, record.offset) for record in (*gone, *evidence.again)}
+
+
 def _other_findings(
-    chaos: Chaos, evidence: Evidence, executed: Sequence[Execution]
+    chaos: Chaos, evidence: Evidence, executed: Sequence[Execution], sent: int
 ) -> Iterator[str]:
     yield from wrong_endings(evidence)
-    if (count := len(evidence.events)) != chaos.events:
-        yield f"the topic has {count} events, and {chaos.events} were stored there"
+    stored = sum(not is_filler(record) for record in evidence.accepted)
+    if stored != sent:
+        yield f"the topic has {stored} events, and {sent} were stored there"
     if chaos.nodes and chaos.checkpoints:
-        yield from went_back(executed, chaos.nodes)
+        again = {readable_event_id(record.value) for record in evidence.again}
+        once = [one for one in executed if one.thread.partition("/")[0] not in again]
+        yield from went_back(once, chaos.nodes)
     yield from left_out(executed, evidence.succeeded, chaos.nodes)
     yield from tried_too_often(executed, chaos.most_tries)
 
@@ -238,8 +322,8 @@ def _other_findings(
 class _Sender:
     """Sends bursts at their times, on a thread: a broker that is away holds it up."""
 
-    def __init__(self, stage: Stage, bursts: tuple[Burst, ...]) -> None:
-        self._stage = stage
+    def __init__(self, log: EventLog, bursts: tuple[Burst, ...]) -> None:
+        self._log = log
         self._bursts = bursts
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -260,6 +344,6 @@ class _Sender:
         try:
             for burst in self._bursts:
                 _block_until(began + burst.at_s)
-                self._stage.send(burst.values)
+                self._log.send(burst.values)
         except BaseException as error:  # noqa: BLE001 - a thread's edge: `finish` raises it
             self._error = error

@@ -1,6 +1,7 @@
 """What can go wrong, as values, and a plan of it from a seed: what, and when, and for how long.
 
-Nothing is done here; `redrive.testing.chaos` does it. Workers are named by their number.
+Nothing is done here; `redrive.testing.members` and `redrive.testing.event_log` do it. Workers are
+named by their number.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from redrive.testing.proxy import END_TXN, PRODUCE, Way
 
 __all__ = [
     "ALL_FAULTS",
+    "AddPartitions",
+    "CompactLog",
+    "CutLog",
     "CutWorker",
     "Fault",
     "FreezeBroker",
@@ -22,12 +26,20 @@ __all__ = [
     "KillBroker",
     "KillWorker",
     "LeaveMember",
+    "LimitProducers",
+    "LimitWorker",
+    "LogFault",
     "LoseAnswer",
+    "LoseLeader",
+    "MirrorOffsets",
+    "OrphanWorker",
     "Planned",
+    "RemakeTopic",
     "ResetWorker",
     "SlowWorker",
     "StopBroker",
     "TermWorker",
+    "TrimLog",
     "plan",
 ]
 
@@ -135,6 +147,97 @@ class LeaveMember:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class RemakeTopic:
+    """The events topic is deleted and made anew, empty: its offsets begin again."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CutLog:
+    """The broker loses the last `records` of each of the events' partitions while it is stopped.
+
+    It comes back `seconds` later, and gives their offsets to what is sent then.
+    """
+
+    seconds: float
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrimLog:
+    """Retention deletes events: all that are finished, and the next `beyond` of each partition."""
+
+    beyond: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompactLog:
+    """For `seconds` the events topic is compacted, so that offsets without a record appear."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddPartitions:
+    """The topics get so many more partitions: those of the events, or that of the results."""
+
+    count: int
+    results: bool
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoseLeader:
+    """A second broker, where one partition of the results lies, is killed; back after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWorker:
+    """For `seconds`, its link carries so many bytes a second each way, all connections together."""
+
+    worker: int
+    seconds: float
+    bytes_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitProducers:
+    """For `seconds`, a quota of the broker lets all workers produce so many bytes a second."""
+
+    seconds: float
+    bytes_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOffsets:
+    """All workers are killed, and the group's offsets go `back`, with the metadata that they had.
+
+    As MirrorMaker copies them to another cluster.
+    """
+
+    back: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanWorker:
+    """A worker waits for a broker that is away when its parent is killed, and another follows it.
+
+    The broker comes back `seconds` later.
+    """
+
+    worker: int
+    seconds: float
+
+
+LogFault = RemakeTopic | TrimLog | CompactLog | AddPartitions
+"""What is done to topics of a broker that runs."""
+
 Fault = (
     KillWorker
     | TermWorker
@@ -149,6 +252,13 @@ Fault = (
     | FreezeBroker
     | JoinMember
     | LeaveMember
+    | LogFault
+    | CutLog
+    | LoseLeader
+    | LimitWorker
+    | LimitProducers
+    | MirrorOffsets
+    | OrphanWorker
 )
 
 _Dice = Callable[[random.Random, int], Fault]
@@ -183,8 +293,28 @@ ALL_FAULTS: dict[type, _Dice] = {
     FreezeBroker: lambda dice, _: FreezeBroker(min(_spell(dice), _SHORT[1])),
     JoinMember: lambda *_: JoinMember(),
     LeaveMember: lambda *_: LeaveMember(),
+    RemakeTopic: lambda *_: RemakeTopic(),
+    CutLog: lambda dice, _: CutLog(round(dice.uniform(*_SHORT), 2), dice.choice((3, 30))),
+    TrimLog: lambda dice, _: TrimLog(dice.choice((0, 0, 5))),
+    CompactLog: lambda dice, _: CompactLog(round(dice.uniform(1.5, 3.0), 2)),
+    AddPartitions: lambda dice, _: AddPartitions(
+        dice.choice((1, 2)), results=dice.choice((False, True))
+    ),
+    # Longer than the controller takes to see that it is gone.
+    LoseLeader: lambda dice, _: LoseLeader(round(dice.uniform(5.0, 9.0), 2)),
+    LimitWorker: lambda dice, worker: LimitWorker(
+        worker, round(dice.uniform(3.0, 9.0), 2), dice.choice((3_000, 10_000, 50_000))
+    ),
+    LimitProducers: lambda dice, _: LimitProducers(
+        round(dice.uniform(3.0, 9.0), 2), dice.choice((2_000, 20_000))
+    ),
+    MirrorOffsets: lambda dice, _: MirrorOffsets(dice.choice((1, 10, 40))),
+    OrphanWorker: lambda dice, worker: OrphanWorker(worker, round(dice.uniform(*_SHORT), 2)),
 }
-"""How each kind of fault gets its numbers from dice, for a worker."""
+"""How each kind of fault gets its numbers from dice, for a worker.
+
+New kinds come last: a seed that is kept is planned with as many as there were when it failed.
+"""
 
 
 @dataclass(frozen=True, slots=True)

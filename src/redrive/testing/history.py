@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from redrive.kafka.log import Place
 
-__all__ = ["Settled", "read_settled", "settled_twice"]
+__all__ = ["Settled", "last_told", "read_settled", "settled_twice"]
 
 
 class Settled(NamedTuple):
@@ -40,16 +40,41 @@ def read_settled(logs: Iterable[Path]) -> list[Settled]:
     return sorted(told for log in logs for told in _read(log))
 
 
-def settled_twice(history: Sequence[Settled]) -> list[str]:
-    """Say which event records were told as settled more than once: each ends once. [P2]."""
+def settled_twice(
+    history: Sequence[Settled], *, but: Collection[tuple[Place, int]] = ()
+) -> list[str]:
+    """Say which event records were told as settled more than once: each ends once. [P2].
+
+    Args:
+        history: What was told.
+        but: Offsets that more than one record has had, or that were to run again.
+    """
     by_record: defaultdict[tuple[Place, int], list[str]] = defaultdict(list)
     for told in history:
         by_record[told.place, told.offset].append(f"{told.life} ({told.ending}, {told.at})")
     return [
         f"told twice: {place.topic} {place.partition}@{offset} was settled by {' and by '.join(by)}"
         for (place, offset), by in by_record.items()
-        if len(by) > 1
+        if len(by) > 1 and (place, offset) not in but
     ]
+
+
+def last_told(logs: Iterable[Path]) -> list[str]:
+    """Say what the last life of each worker told last, and when: where to look when all stands."""
+    newest: dict[str, Path] = {}
+    for log in sorted(logs, key=lambda log: (log.stem.rpartition(".")[0], _life(log))):
+        newest[log.stem.rpartition(".")[0]] = log
+    told = []
+    for log in newest.values():
+        lines = [line for line in log.read_bytes().splitlines() if line[:1] + line[-1:] == b"{}"]
+        if lines:
+            last = json.loads(lines[-1])
+            told.append(f"{log.stem} told {last.get('event')} at {last.get('timestamp')}")
+    return told
+
+
+def _life(log: Path) -> int:
+    return int(log.stem.rpartition(".")[2])
 
 
 def _read(log: Path) -> Iterable[Settled]:

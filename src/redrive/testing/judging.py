@@ -1,8 +1,8 @@
 """The judge at the end of a run: reads the topics and the offsets, never a worker's memory.
 
 It is the judge of `redrive.auditing`, which says what is lost, doubled or altered; at the end of a
-run nothing may be left open either: offsets are at the end, with nothing behind them (P3). An event
-that a producer published twice may be answered once per record.
+run nothing may be left open either: what still waits is stuck (P1), offsets are at the end, with
+nothing behind them (P3). An event that a producer published twice may be answered once per record.
 """
 
 from __future__ import annotations
@@ -10,28 +10,63 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from redrive.auditing.finished import Finished
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
-from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
 from redrive.testing.reading import committed_offsets, end_offsets, read_topic
 from redrive.testing.topics import Topics
 
-__all__ = ["Evidence", "Verdict", "gather", "judge"]
+__all__ = ["Evidence", "Gone", "Verdict", "gather", "judge"]
+
+_EVER = 2**63
+"""An offset that no log reaches."""
+
+
+class Gone(NamedTuple):
+    """An event that was accepted, and that its topic does not hold any more.
+
+    Args:
+        record: The event.
+        ended: Whether the group had finished it when it went; else nobody need have answered it.
+    """
+
+    record: Record
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the topics and the group say at the end of a run."""
+    """What the topics and the group say at the end of a run.
+
+    Args:
+        events: What lies on the events topic.
+        results: What lies on the results topic.
+        letters: What lies on the letters topic.
+        committed: What the group has committed.
+        ends: Where the events' partitions end.
+        gone: Events that were deleted meanwhile.
+        again: Events that may be answered once more, as often as they stand here: the group's
+            offset was set back.
+    """
 
     events: list[Record]
     results: list[Record]
     letters: list[Record]
     committed: Mapping[Place, Committed]
     ends: Mapping[Place, int]
+    gone: list[Gone] = field(default_factory=list)
+    again: list[Record] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> list[Record]:
+        """All events that were ever stored."""
+        return [*self.events, *(gone.record for gone in self.gone)]
 
     @property
     def succeeded(self) -> set[str]:
@@ -56,12 +91,25 @@ class Verdict:
     @property
     def lost(self) -> int:
         """How many events, or letters that a result names, are lost."""
-        return sum(finding.startswith("lost:") for finding in self.findings)
+        return self._count("lost:")
 
     @property
     def doubled(self) -> int:
         """How many events have more endings than records, or more than one letter."""
-        return sum(finding.startswith("doubled:") for finding in self.findings)
+        return self._count("doubled:")
+
+    @property
+    def skipped(self) -> int:
+        """How many events are called a success, and nodes of theirs never ran."""
+        return self._count("skipped:")
+
+    @property
+    def stuck(self) -> int:
+        """How many events still wait at the end of a run."""
+        return self._count("stuck:")
+
+    def _count(self, what: str) -> int:
+        return sum(finding.startswith(what) for finding in self.findings)
 
 
 def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
@@ -77,22 +125,48 @@ def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
 
 def judge(evidence: Evidence) -> Verdict:
     """Check the promises that topics can show: P1, P2, P3, P6, P13, P16."""
-    # At the end of a run all must have ended, whatever the group has committed.
-    ended = {place: Finished(end) for place, end in evidence.ends.items()}
     judge = Judge()
     judge.take_results(evidence.results, Reach())
     judge.take_letters(evidence.letters, Reach())
-    judge.take_events(
-        evidence.events,
-        Reach(),
-        commits=Commits(ended, ended),
-        starts=dict.fromkeys(evidence.ends, 0),
-    )
+    starts = dict.fromkeys(evidence.ends, 0)
+    for records, commits in _asked(evidence):
+        judge.take_events(records, Reach(), commits=commits, starts=starts)
     findings = [finding.text for finding in judge.findings()]
     # All was seen: what could not be judged ought not to be there.
     findings += [f"{count} {what.value}" for what, count in judge.unseen.items()]
+    findings += _stuck(evidence)
     findings += _offsets(evidence)
     return Verdict(findings, results=judge.results, letters=judge.letters)
+
+
+def _asked(evidence: Evidence) -> Iterable[tuple[list[Record], Commits]]:
+    """Yield all events, with what is known of their ends."""
+    yield evidence.events, Commits.of(evidence.committed)
+    for known, ended in ((Finished(_EVER), True), (Finished(None, readable=False), False)):
+        records = [gone.record for gone in evidence.gone if gone.ended is ended]
+        if not ended:
+            records += evidence.again
+        finished = {record.place: known for record in records}
+        yield records, Commits(finished, finished)
+
+
+def _stuck(evidence: Evidence) -> Iterable[str]:
+    """Say which events have not ended: in which partition they wait, and since when. [P1]."""
+    answered = {
+        WorkflowResultEvent.from_bytes(record.value).correlation_id for record in evidence.results
+    }
+    for record in evidence.events:
+        committed = evidence.committed.get(record.place, Committed(None, None))
+        event_id = readable_event_id(record.value)
+        # One that is answered all the same would run again: that is told by the judge.
+        if Finished.of(committed).has(record.offset) or event_id in answered:
+            continue
+        since = datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC)
+        yield (
+            f"stuck: event {event_id or '(unreadable)'} waits at {record.place.topic} "
+            f"{record.place.partition}@{record.offset} since {since.isoformat('T', 'seconds')}; "
+            f"the group stands at {committed.offset}"
+        )
 
 
 def _offsets(evidence: Evidence) -> Iterable[str]:

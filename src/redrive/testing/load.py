@@ -76,7 +76,7 @@ def _of_fates(dice: random.Random, weights: Mapping[str, int]) -> WorkflowEvent 
 
 def wrong_endings(evidence: Evidence) -> list[str]:
     """Say which events of a known fate did not end that way: nobody is given up without reason."""
-    fates = dict(_fate(record.value) for record in evidence.events)
+    fates = dict(_fate(record.value) for record in evidence.accepted)
     findings = []
     for record in evidence.results:
         result = WorkflowResultEvent.from_bytes(record.value)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
 from redrive.testing.broker import LocalBroker
+from redrive.testing.event_log import EventLog
 from redrive.testing.faults import (
+    AddPartitions,
+    CompactLog,
+    CutLog,
     CutWorker,
     Fault,
     FreezeBroker,
@@ -18,13 +25,21 @@ from redrive.testing.faults import (
     KillBroker,
     KillWorker,
     LeaveMember,
+    LimitProducers,
+    LimitWorker,
     LoseAnswer,
+    LoseLeader,
+    MirrorOffsets,
+    OrphanWorker,
+    RemakeTopic,
     ResetWorker,
     SlowWorker,
     StopBroker,
     TermWorker,
+    TrimLog,
 )
 from redrive.testing.proxy import Proxy
+from redrive.testing.quota import limit_producers
 from redrive.testing.stage import Stage
 from redrive.testing.worker import WorkerProcess
 
@@ -32,12 +47,14 @@ __all__ = ["Members"]
 
 _STARTS_WITHIN_S = 120.0
 _STOPS_WITHIN_S = 60.0
+_CLIENT_ID = "redrive"
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
     process: WorkerProcess
     proxy: Proxy
+    arguments: tuple[str, ...] = ()
 
 
 class Members:
@@ -49,6 +66,7 @@ class Members:
         graph: Of all events, as `redrive worker --graph` takes it.
         named: Whether those that are there from the begin have ids.
         program: See `WorkerProcess`.
+        second: A broker that may be lost; `LoseLeader` needs one.
     """
 
     def __init__(
@@ -59,8 +77,12 @@ class Members:
         graph: str,
         named: bool,
         program: tuple[str, ...],
+        second: LocalBroker | None = None,
     ) -> None:
         self._stage = stage
+        self._second = second
+        self.log = EventLog(stage)
+        """Where events are sent, and what is done to it."""
         self._broker = broker
         self._graph = graph
         self._named = named
@@ -68,6 +90,8 @@ class Members:
         self._members: list[_Member] = []
         self._guests: list[_Member] = []
         self._leaving: list[_Member] = []
+        self._parents: list[WorkerProcess] = []
+        self._orphans: dict[int, str] = {}
         self.exits: list[int] = []
         """Exit codes of those that ended by themselves or when asked to."""
 
@@ -91,6 +115,7 @@ class Members:
     def logs(self) -> list[Path]:
         """The logs of all lives of all that ever were here."""
         names = {member.process.name for member in self._everyone()}
+        names |= {parent.name for parent in self._parents}
         return [log for name in sorted(names) for log in self._stage.folder.glob(f"{name}.*.log")]
 
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
@@ -126,22 +151,52 @@ class Members:
                 if self._guests:
                     self._leaving.append(self._guests.pop())
                     self._signal(self._leaving[-1], signal.SIGTERM)
+            case CutLog(records=records):
+                self.log.cut(self._broker, records)
+            case LoseLeader():
+                self._second_broker().kill()
+            case LimitWorker(worker, bytes_per_s=rate):
+                self._members[worker].proxy.limit(rate)
+            case LimitProducers(bytes_per_s=rate):
+                limit_producers(self._broker.bootstrap_servers, _CLIENT_ID, rate)
+            case MirrorOffsets(back):
+                for member in self._everyone():
+                    self._kill(member)
+                self.log.move_back(back)
+            case OrphanWorker(worker):
+                self._orphan(self._members[worker])
+            case RemakeTopic() | TrimLog() | CompactLog() | AddPartitions():
+                self.log.begin(fault)
             case _:
                 assert_never(fault)
 
-    def end(self, fault: Fault) -> None:
+    def end(self, fault: Fault) -> None:  # noqa: C901 - one line for each
         """Let it be over."""
         match fault:
             case KillWorker(worker) | TermWorker(worker):
                 self._start_again(self._members[worker])
             case FreezeWorker(worker):
                 self._signal(self._members[worker], signal.SIGCONT)
-            case CutWorker(worker) | HoldWorker(worker) | SlowWorker(worker) | LoseAnswer(worker):
+            case (
+                CutWorker(worker)
+                | HoldWorker(worker)
+                | SlowWorker(worker)
+                | LoseAnswer(worker)
+                | LimitWorker(worker)
+            ):
                 self._members[worker].proxy.mend()
-            case StopBroker() | KillBroker():
+            case StopBroker() | KillBroker() | CutLog() | OrphanWorker():
                 self._broker.start()
             case FreezeBroker():
                 self._broker.resume()
+            case LoseLeader():
+                self._second_broker().start()
+            case LimitProducers():
+                limit_producers(self._broker.bootstrap_servers, _CLIENT_ID, None)
+            case MirrorOffsets():
+                self.replace_dead()
+            case RemakeTopic() | TrimLog() | CompactLog() | AddPartitions():
+                self.log.end(fault)
             case ResetWorker() | JoinMember() | LeaveMember():
                 pass
             case _:
@@ -150,6 +205,8 @@ class Members:
     def heal(self) -> None:
         """Let everything be well, whatever has happened."""
         self._broker.start()
+        if self._second is not None:
+            self._second.start()
         for member in self._everyone():
             member.proxy.mend()
         self.replace_dead()
@@ -173,13 +230,31 @@ class Members:
         for member in self._everyone():
             member.process.close()
             member.proxy.__exit__()
+        for parent in self._parents:
+            parent.close()
+        for pid in self._orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def orphans(self) -> Iterator[str]:
+        """Say which children of parents that were killed still run."""
+        for pid, name in self._orphans.items():
+            if _runs(pid):
+                yield f"orphan: {name} (process {pid}) still runs, and its parent was killed"
 
     def _everyone(self) -> tuple[_Member, ...]:
         return (*self._members, *self._guests, *self._leaving)
 
     def _started(self, name: str, *arguments: str) -> _Member:
         proxy = Proxy(self._broker.bootstrap_servers).__enter__()
-        process = self._stage.worker(
+        member = _Member(self._worker(name, arguments, proxy), proxy, arguments)
+        member.process.start()
+        return member
+
+    def _worker(
+        self, name: str, arguments: tuple[str, ...], proxy: Proxy, *, supervised: bool = False
+    ) -> WorkerProcess:
+        return self._stage.worker(
             *arguments,
             "--graph",
             self._graph,
@@ -189,9 +264,26 @@ class Members:
             name=name,
             environ={"REDRIVE_KAFKA__BOOTSTRAP_SERVERS": proxy.address},
             program=self._program,
+            supervised=supervised,
         )
-        process.start()
-        return _Member(process, proxy)
+
+    def _orphan(self, member: _Member) -> None:
+        """Leave a child without a parent that waits for the broker, and start its successor."""
+        self._kill(member)
+        self._broker.stop()
+        name = f"{member.process.name}-parent{len(self._parents) + 1}"
+        parent = self._worker(name, member.arguments, member.proxy, supervised=True)
+        self._parents.append(parent)
+        parent.start()
+        parent.wait_for("broker.waiting", timeout_s=_STARTS_WITHIN_S)
+        self._orphans[parent.child_pid] = name
+        parent.kill()
+        member.process.start()
+
+    def _second_broker(self) -> LocalBroker:
+        if self._second is None:
+            raise ValueError("a leader can be lost only where there is a second broker")
+        return self._second
 
     def _start_again(self, member: _Member) -> None:
         code = member.process.wait(timeout_s=_STOPS_WITHIN_S)
@@ -206,3 +298,12 @@ class Members:
     def _signal(self, member: _Member, number: signal.Signals) -> None:
         if member.process.running_now:
             member.process.signal(number)
+
+
+def _runs(pid: int) -> bool:
+    """Say whether a process is there that has not ended: nobody may have asked for its end."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""A proxy between clients and a broker: what passes can be cut, held, slowed, sliced or lost.
+"""A proxy between clients and a broker: what passes can be cut, held, slowed, limited or lost.
 
 Whoever connects to it reaches the broker by it only: where the broker tells clients its own
 address, they are told the proxy's. Connections stay what they are, TCP; nothing is reordered, and
@@ -24,6 +24,8 @@ PRODUCE, END_TXN = 0, 26
 """Kafka's numbers of requests."""
 
 _HEAD = struct.Struct(">i")
+_LINK_BYTES = 512
+"""A limited link takes pieces of its connections in turn."""
 _RESET = struct.pack("ii", 1, 0)
 """Closing sends a reset, and drops what was not sent yet."""
 
@@ -44,6 +46,7 @@ class _Traffic:
     refused: bool = False
     delay_s: float = 0.0
     slice_bytes: int | None = None
+    bytes_per_s: float | None = None
 
 
 class Proxy:
@@ -63,6 +66,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._traffic = _Traffic()
+        self._free_at_s = dict.fromkeys(Way, 0.0)
         self._wanted: tuple[int, bytes] | None = None
         self._armed = False
         self.lost = threading.Event()
@@ -103,6 +107,10 @@ class Proxy:
         """Let each message wait, and arrive in pieces of so many bytes."""
         self._set(replace(self._traffic, delay_s=delay_s, slice_bytes=slice_bytes))
 
+    def limit(self, bytes_per_s: float) -> None:
+        """Let so many bytes pass in a second, each way, of all connections together."""
+        self._set(replace(self._traffic, bytes_per_s=bytes_per_s))
+
     def lose_answer(self, kind: int, *, after: bytes = b"") -> None:
         """Lose the answer to the first request of a kind from the one on that holds these bytes.
 
@@ -114,6 +122,7 @@ class Proxy:
         """Let all pass again."""
         self._wanted, self._armed = None, False
         self.lost.clear()
+        self._free_at_s = dict.fromkeys(Way, 0.0)
         self._set(_Traffic())
 
     def _set(self, traffic: _Traffic) -> None:
@@ -162,15 +171,29 @@ class Proxy:
 
     def _pass(self, end: socket.socket, message: bytes, way: Way) -> None:
         framed = _HEAD.pack(len(message)) + message
-        for piece in _pieces(framed, self._traffic.slice_bytes):
+        size = _LINK_BYTES if self._traffic.bytes_per_s else self._traffic.slice_bytes
+        for piece in _pieces(framed, size):
             if self._traffic.delay_s:
                 SYSTEM.block(self._traffic.delay_s)
+            self._take_its_time(len(piece), way)
             with self._changed:
                 # A connection that was closed meanwhile waits for nothing.
                 self._changed.wait_for(
                     lambda: way not in self._traffic.held or end not in self._open
                 )
             end.sendall(piece)
+
+    def _take_its_time(self, size: int, way: Way) -> None:
+        """Wait until a limited link has carried so many bytes, after those of others."""
+        with self._changed:
+            if self._traffic.bytes_per_s is None:
+                return
+            begins_s = max(self._free_at_s[way], SYSTEM.monotonic())
+            self._free_at_s[way] = ends_s = begins_s + size / self._traffic.bytes_per_s
+            limited = self._traffic
+            # Mended, it carries the rest at once.
+            while self._traffic is limited and (left_s := ends_s - SYSTEM.monotonic()) > 0:
+                self._changed.wait(left_s)
 
     def _is_wanted(self, request: bytes) -> bool:
         if self._wanted is None:
