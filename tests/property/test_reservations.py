@@ -93,6 +93,26 @@ def test_what_was_not_there_at_a_death_is_not_suspected() -> None:
 
 
 @pytest.mark.invariant("P5")
+@given(received=st.integers(1, 300), settled=st.integers(0, 300), later=st.integers(0, 300))
+def test_of_what_came_after_a_death_one_event_is_suspected_at_most(
+    received: int, settled: int, later: int
+) -> None:
+    ledger = PartitionLedger(epoch=1, committed=0)
+    for offset in range(received):
+        ledger.receive(offset)
+    done = range(min(settled, received))
+    ledger.settle(done)
+    snapshot = ledger.snapshot()
+    assert snapshot is not None
+    note = decode(encode(snapshot.note(incarnation=1, settle=1)))
+    assert note is not None
+
+    known = history_after_death(note, snapshot.offset, end=received + later)
+
+    assert sum(offset >= received for offset in known) <= min(later, 1)
+
+
+@pytest.mark.invariant("P5")
 def test_a_clean_stop_leaves_failures_and_no_suspicion() -> None:
     ledger = PartitionLedger(epoch=1, committed=0)
     for offset in range(3):

@@ -636,8 +636,8 @@ def test_a_commit_that_fails_is_sent_again_after_a_while() -> None:
 def test_without_transactions_too_a_busy_partition_is_covered_ahead() -> None:
     client = CommitsLater(Broker())
     settler, queue, loop, clock = settler_over(client, transactional=False)
-    settler.received([_record(PLACES[0], offset) for offset in range(100)])
-    for delivery in list(loop.waiting):
+    settler.received([_record(PLACES[0], offset) for offset in range(400)])
+    for delivery in list(loop.waiting)[:100]:
         settler.finish(_outcome(delivery))
     settler.turn(client, gap_s=0.0)
     assert queue.batch is not None

@@ -16,6 +16,9 @@ __all__ = ["PartitionLedger", "Snapshot"]
 
 # Offsets that may start before anyone asks: at least so many, and twice what a batch settles.
 _AHEAD = 16
+# So many of them may lie beyond what has come in: an idle worker starts the next event at once, and
+# a death leaves no more suspects of what came after it.
+_UNSEEN = 1
 _SLOWING = 0.9
 
 
@@ -141,14 +144,16 @@ class PartitionLedger:
 
         Args:
             finished: Offsets that the same transaction settles.
-            exact: Let only those start that are asked for; else some more may, so that neither an
-                idle nor a busy worker waits for a commit. [P5]
+            exact: Let only those start that are asked for; else some more may, of those that have
+                come in and the next one, so that neither an idle nor a busy worker waits for a
+                commit. [P5]
         """
         if self._base is None:
             return None
         ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
         base, done = self._with(self._base, finished)
-        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead), self.log)
+        limit = max(self._next, base) + _UNSEEN
+        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead, limit=limit), self.log)
 
     def settle(self, finished: Collection[int]) -> None:
         """Mark offsets as settled: their outcome is stored."""

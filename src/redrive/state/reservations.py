@@ -159,13 +159,16 @@ class Reservations:
             self._closed = False
             self._news = True
 
-    def cover(self, base: int, done: int, *, ahead: int) -> Coverage:
+    def cover(
+        self, base: int, done: int, *, ahead: int, limit: int | None = None
+    ) -> Coverage:
         """Return what the next commit says, `ahead` offsets beyond what has started included.
 
         Args:
             base: The offset to be committed.
             done: The bitmap of finished offsets from there.
             ahead: How many offsets that nobody asked for may start as well, once it is durable.
+            limit: None of those lies here or beyond.
         """
         with self._lock:
             self._news = False
@@ -183,6 +186,8 @@ class Reservations:
             for offset in live:
                 taken |= 1 << (offset - base)
             until = base + _free_bit(taken, spare) if spare > 0 else base
+            if limit is not None:
+                until = max(min(until, limit), base)
             entries = {o: e for o, e in live.items() if o >= until or not e.is_new}
             self._sent = Coverage(until, entries)
             return self._sent
