@@ -153,7 +153,9 @@ class PartitionLedger:
         ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
         base, done = self._with(self._base, finished)
         limit = max(self._next, base) + _UNSEEN
-        return Snapshot(base, done, self.starts.cover(base, done, ahead=ahead, limit=limit), self.log)
+        return Snapshot(
+            base, done, self.starts.cover(base, done, ahead=ahead, limit=limit), self.log
+        )
 
     def settle(self, finished: Collection[int]) -> None:
         """Mark offsets as settled: their outcome is stored."""

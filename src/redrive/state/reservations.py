@@ -159,9 +159,7 @@ class Reservations:
             self._closed = False
             self._news = True
 
-    def cover(
-        self, base: int, done: int, *, ahead: int, limit: int | None = None
-    ) -> Coverage:
+    def cover(self, base: int, done: int, *, ahead: int, limit: int | None = None) -> Coverage:
         """Return what the next commit says, `ahead` offsets beyond what has started included.
 
         Args:
