@@ -128,7 +128,8 @@ class Lettered:
         if driven is not None:
             self._driven.pop(driven, None)
         at = (record.place, record.offset)
-        there = self._letters.get((*at, record.timestamp_ms))
+        # Not every letter knows the time of its event.
+        there = self._letters.get((*at, record.timestamp_ms)) or self._letters.get((*at, None))
         if there is None:
             return False
         there.met += 1
