@@ -30,6 +30,7 @@
     ├── AttemptTimeoutError      one attempt took longer than it may
     ├── IdleTimeoutError         no node of an attempt moved for too long
     ├── StuckNodeError           a node goes on after its end: exit code 75
+    ├── StandstillError          a worker waits for what should have come: exit code 75
     ├── ProcessDiedError         the process died each time while this event ran
     └── StaleAttemptError        this attempt has ended, or its partition moved
 
@@ -69,6 +70,7 @@ __all__ = [
     "SettingsError",
     "SkippedNodeError",
     "StaleAttemptError",
+    "StandstillError",
     "StateChangedError",
     "StuckNodeError",
     "ThreadMovedOnError",
@@ -421,6 +423,22 @@ class StuckNodeError(RedriveError):
 
     __redrive_kind__: ClassVar[str] = "timeout"
     __redrive_reason__: ClassVar[str] = "stuck"
+
+
+class StandstillError(RedriveError):
+    """Nothing moves in a worker though Kafka is there; only replacing the process helps.
+
+    Args:
+        waits_for: What it waits for, in words.
+        limit_s: For how long it may, in seconds.
+    """
+
+    def __init__(self, waits_for: str, *, limit_s: float) -> None:
+        super().__init__(
+            f"Kafka is there, and for more than {limit_s:g} s (worker.standstill) the worker has "
+            f"waited for {waits_for}: it ends, so that another takes its place"
+        )
+        self.waits_for = waits_for
 
 
 class ProcessDiedError(RedriveError):

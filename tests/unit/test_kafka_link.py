@@ -7,6 +7,7 @@ import json
 import pytest
 
 from redrive.kafka.link import Link
+from redrive.testing import TurnedClock
 
 
 def statistics(*, state: str = "up", silent_s: float = 0.5) -> str:
@@ -15,7 +16,9 @@ def statistics(*, state: str = "up", silent_s: float = 0.5) -> str:
 
 
 def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
-    assert Link(silent_s=15).problem == "the group's coordinator is not known yet"
+    assert (
+        Link(silent_s=15, clock=TurnedClock()).problem == "the group's coordinator is not known yet"
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,9 +32,36 @@ def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
     ],
 )
 def test_the_last_word_counts(told: str, problem: str | None) -> None:
-    link = Link(silent_s=15)
+    link = Link(silent_s=15, clock=TurnedClock())
     link.take(statistics(state="init"))
 
     link.take(told)
 
     assert link.problem == problem
+
+
+def test_the_time_without_a_coordinator_is_counted_over_reasons_and_begins_with_each_consumer() -> (
+    None
+):
+    clock = TurnedClock()
+    link = Link(silent_s=15, clock=clock)
+    away = []
+
+    for told in (statistics(), statistics(silent_s=20), statistics(state="init")):
+        link.take(told)
+        clock.advance(10)
+        away.append(link.away_s)
+    link.options()
+    away.append(link.away_s)
+
+    assert away == [0.0, 10.0, 20.0, 0.0]
+
+
+def test_what_librdkafka_tells_of_partitions_is_passed_by() -> None:
+    topics = {"t": {"partitions": {"0": {"rxmsgs": 1}}}}
+    link = Link(silent_s=15, clock=TurnedClock())
+    told = {"name": "w", "brokers": {"GroupCoordinator": {"rxidle": 20_000_000}}}
+
+    link.take(json.dumps({**told, "topics": topics, "cgrp": {"state": "up"}, "rx": 1}))
+
+    assert link.problem == "the group's coordinator has said nothing for 20 s"

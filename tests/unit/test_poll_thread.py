@@ -122,6 +122,7 @@ def end_of(
     listener: Idle | None = None,
     incremental: bool = False,
     pulse: Pulse | None = None,
+    away_s: Callable[[], float] = lambda: 0.0,
 ) -> BaseException | None:
     """Run the thread with one consumer after the other; return its error, None if it went on."""
     made = list(consumers)
@@ -144,6 +145,8 @@ def end_of(
         pulse=pulse or Pulse(SYSTEM),
         seat=seat or Seat(SYSTEM),
         incremental=incremental,
+        away_s=away_s,
+        away_limit_s=45.0,
         ended=end,
     )
     thread.start()
@@ -375,3 +378,33 @@ def test_a_gap_is_seen_by_guards_until_the_turn_that_learns_of_it_is_over() -> N
     end_of(Frozen(clock), within_s=5, listener=listener, pulse=pulse)
 
     assert listener.seen == [(0.0, 0.0), (10.0, 10.0), (0.0, 0.0)]
+
+
+@pytest.mark.invariant("P1")
+def test_a_consumer_without_a_coordinator_is_made_anew_after_a_bounded_time() -> None:
+    away = [0.0, 46.0, 46.0, 46.0]
+    told: list[str] = []
+
+    class Noting(Idle):
+        def joins_anew(self, *, fenced: bool) -> None:
+            told.append(f"joins anew {fenced=}")
+
+    class NeverCloses(Member):
+        def close(self) -> None:
+            super().close()
+            never.wait(20)
+
+    never = threading.Event()
+    try:
+        found = end_of(
+            NeverCloses(PASSING, PASSING),
+            Member(FATAL),
+            within_s=5,
+            listener=Noting(),
+            away_s=lambda: away.pop(0) if away else 0.0,
+        )
+    finally:
+        never.set()
+
+    assert isinstance(found, KafkaLostError)
+    assert told == ["joins anew fenced=False"]

@@ -12,9 +12,11 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.health import Phase
+from redrive.consumer.partitions import Partitions
 from redrive.consumer.sweeping import Sweeping
-from redrive.errors import KafkaLostError
+from redrive.errors import KafkaLostError, StandstillError
 from redrive.graphs import Checkpoints, CheckpointSettings
+from redrive.kafka.log import Pulse
 from redrive.testing.clock import TurnedClock
 
 
@@ -37,6 +39,8 @@ class Thread:
 
     def join(self, _: float) -> None: ...
 
+    is_open = True
+
     def close(self, **_: float) -> None: ...
 
 
@@ -55,8 +59,23 @@ class Intake:
         return 0
 
 
+class Beating(Pulse):
+    """A poll thread's that moves all the time."""
+
+    @property
+    def last(self) -> float:
+        return self.look()[0]
+
+
+class Reached:
+    problem = None
+
+
 class Settler:
     idle = True
+    is_member = True
+    moves = 0
+    owes: str | None = None
 
     def release(self) -> None: ...
 
@@ -70,9 +89,11 @@ def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClo
         "polling": polling,
         "checkpoints": checkpoints,
         "sweeping": Sweeping(checkpoints, open_threads=list, deployment=lambda: None, clock=clock),
-        "partitions": None,
-        "pulse": None,
-        "link": None,
+        "partitions": Partitions(
+            buffer_bytes=1, session_timeout_s=30.0, incarnation=1, cluster=None, clock=clock
+        ),
+        "pulse": Beating(clock),
+        "link": Reached(),
     }
     return Parts(**parts)
 
@@ -100,6 +121,8 @@ async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(
         lambda _: parts_of(Intake(), settling, polling, TurnedClock()),
         startup_s=60.0,
         grace_s=30.0,
+        standstill_s=10.0,
+        rebalance_s=300.0,
         clock=TurnedClock(),
     )
     starting = asyncio.create_task(worker.start())
@@ -123,6 +146,8 @@ async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
         lambda _: parts_of(intake, settling, Thread(), clock),
         startup_s=1.0,
         grace_s=30.0,
+        standstill_s=500.0,
+        rebalance_s=300.0,
         clock=clock,
     )
 
@@ -134,3 +159,33 @@ async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
     assert intake.drained
     assert settling.looks == 30
     assert {"calls": 30, "event": "worker.calls_left_behind", "log_level": "error"} in logs
+
+
+@pytest.mark.invariant("P1")
+async def test_one_in_which_nothing_is_settled_says_what_it_waits_for_and_ends_to_be_replaced() -> (
+    None
+):
+    class Fast(Thread):
+        left_behind = 0
+
+    intake, clock = Intake(), TurnedClock(hands_free=True)
+    parts = parts_of(intake, Fast(), Thread(), clock)
+    parts.settler.owes = "batch 3 of 2 outcomes to be stored"
+    worker = Worker(
+        lambda _: parts,
+        startup_s=1.0,
+        grace_s=30.0,
+        standstill_s=60.0,
+        rebalance_s=300.0,
+        clock=clock,
+    )
+
+    with capture_logs() as logs:
+        await worker.start()
+        with pytest.raises(StandstillError, match=r"60 s .* batch 3 of 2 outcomes"):
+            await worker.wait()
+
+    assert intake.drained
+    assert worker.progress.still == "nothing moves: it waits for batch 3 of 2 outcomes to be stored"
+    (line,) = [line for line in logs if line["event"] == "worker.stands_still"]
+    assert line["waits_for"] == "settling"

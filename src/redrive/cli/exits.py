@@ -19,6 +19,7 @@ from redrive.errors import (
     NotStoredError,
     RedriveError,
     SettingsError,
+    StandstillError,
     StuckNodeError,
 )
 
@@ -48,7 +49,7 @@ _MEANINGS = {
     ExitCode.SETTINGS: "bad settings or usage, or no broker within kafka.startup_timeout",
     ExitCode.KAFKA: "Kafka went away later, or a record was not stored",
     ExitCode.FENCED: "another worker of the same identity, or another redrive, took over",
-    ExitCode.STUCK: "a node does not end: replace this process",
+    ExitCode.STUCK: "a node does not end, or nothing moves: replace this process",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -92,7 +93,7 @@ def exit_code(error: RedriveError) -> ExitCode:
             return ExitCode.KAFKA
         case FencedError():
             return ExitCode.FENCED
-        case StuckNodeError():
+        case StuckNodeError() | StandstillError():
             return ExitCode.STUCK
         case _:
             return ExitCode.ENDED_BADLY

@@ -20,10 +20,11 @@ from redrive.consumer.health import Phase
 from redrive.consumer.intake import Intake
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
+from redrive.consumer.progress import Moment, Progress, due
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
 from redrive.consumer.sweeping import Sweeping
-from redrive.errors import KafkaLostError, RedriveError, StuckNodeError
+from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
 from redrive.kafka.log import Place, PollThread, Pulse
@@ -38,6 +39,7 @@ log = structlog.get_logger("redrive.consumer")
 _LEAVE_S = 5.0
 _LOOK_S = 0.01
 _COUNT_EVERY_S = 5.0
+_LOOK_EVERY_S = 1.0
 _MOST_LEFT_BEHIND = 30
 """So many calls may hang in the Kafka client: each holds some five threads and a dozen sockets."""
 
@@ -80,6 +82,8 @@ class Worker:
         build: Builds the parts around the loop's side; called once, on the loop.
         startup_s: How long the broker may take to answer, in seconds.
         grace_s: How long stopping may take, in seconds.
+        standstill_s: How long what should move may stand still, in seconds.
+        rebalance_s: How long the group may wait for members that do not answer, in seconds.
         clock: For deadlines.
     """
 
@@ -89,11 +93,15 @@ class Worker:
         *,
         startup_s: float,
         grace_s: float,
+        standstill_s: float,
+        rebalance_s: float,
         clock: Clock,
     ) -> None:
         self._build = build
         self._startup_s = startup_s
         self._grace_s = grace_s
+        self._standstill_s = standstill_s
+        self._rebalance_s = rebalance_s
         self._clock = clock
         self._parts: Parts | None = None
         self._life: asyncio.Task[None] | None = None
@@ -102,6 +110,8 @@ class Worker:
         self.phase = Phase.STARTING
         """How far it has come; may be read from any thread."""
         self._worn_out: RedriveError | None = None
+        self.progress = Progress(limit_s=standstill_s)
+        """Whether what should move does; may be read from any thread."""
 
     @property
     def endings(self) -> Counter[Ending]:
@@ -173,6 +183,19 @@ class Worker:
         )
         self.request_stop()
 
+    async def _watch_progress(self, parts: Parts) -> None:
+        """Stop, so that this process can be replaced, once nothing moves in it. [P1]."""
+        late, looked = None, self._clock.monotonic()
+        while late is None:
+            await self._clock.sleep(_LOOK_EVERY_S)
+            now = self._clock.monotonic()
+            passed_s, looked = min(now - looked, _LOOK_EVERY_S * 2), now
+            found = due(_moment(parts), rebalance_s=self._rebalance_s)
+            late = self.progress.look(found, passed_s=passed_s)
+        log.error("worker.stands_still", waits_for=late.waits_for.value, what=late.what)
+        self._worn_out = StandstillError(late.what, limit_s=self._standstill_s + late.beyond_s)
+        self.request_stop()
+
     async def _live(self, started: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -224,6 +247,7 @@ class Worker:
             waking = parts.intake.begin(tasks)
             sweeping = tasks.create_task(parts.sweeping.run())
             counting = tasks.create_task(self._count_left_behind(parts.settling))
+            watching = tasks.create_task(self._watch_progress(parts))
             stop = tasks.create_task(self._stop.wait())
             end = tasks.create_task(ended.wait())
             await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
@@ -232,6 +256,7 @@ class Worker:
             waking.cancel()
             sweeping.cancel()
             counting.cancel()
+            watching.cancel()
             log.info("worker.draining", running=parts.intake.running)
             # With the poll thread gone nothing can be settled: runs are cut at once.
             grace_s = 0.0 if ended.is_set() else self._grace_s - _LEAVE_S
@@ -246,6 +271,20 @@ class Worker:
             log.info("worker.drained", cut=cut)
             stop.cancel()
             end.cancel()
+
+
+def _moment(parts: Parts) -> Moment:
+    settler, partitions = parts.settler, parts.partitions
+    return Moment(
+        polled=parts.pulse.last,
+        away=parts.link.problem,
+        can_settle=parts.settling.is_open,
+        unsettled=settler.owes,
+        settled=settler.moves,
+        is_member=settler.is_member,
+        expected=partitions.expected,
+        opened=partitions.opened,
+    )
 
 
 async def _in_thread(call: Callable[[], object]) -> None:

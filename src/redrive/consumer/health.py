@@ -34,6 +34,7 @@ class Facts:
         expected: How many of these it has not read the committed offset of.
         away: Why the group cannot be reached; None when it can.
         can_settle: Whether there is a producer that can take results on.
+        stands_still: What has not moved for longer than `worker.standstill`; None when all moves.
     """
 
     phase: Phase
@@ -44,6 +45,7 @@ class Facts:
     expected: int = 0
     away: str | None = None
     can_settle: bool = False
+    stands_still: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ def is_alive(facts: Facts, *, limit_s: float) -> Check:
         return Check(ok=False, why="the poll thread has ended")
     if facts.poll_still_s is not None and facts.poll_still_s > limit_s:
         return Check(ok=False, why=f"the poll thread stands still for {facts.poll_still_s:.0f} s")
-    if facts.settling is not None:
-        return Check(ok=False, why=facts.settling)
+    if (standing := facts.stands_still or facts.settling) is not None:
+        return Check(ok=False, why=standing)
     return Check(ok=True, why=facts.phase.value)
 
 

@@ -63,6 +63,7 @@ class Lookup:
             expected=parts.partitions.expected,
             away=parts.link.problem,
             can_settle=parts.settling.is_open,
+            stands_still=worker.progress.still,
         )
 
     def readings(self) -> Iterator[Reading]:
@@ -72,6 +73,9 @@ class Lookup:
         if parts is not None and parts.polling.is_running:
             still["poll",] = parts.pulse.gap_s()
         yield Reading(metrics.STILL, still)
+        if self._worker is not None:
+            still_s = self._worker.progress.still_s
+            yield Reading(metrics.WAITS, {(name.value,): s for name, s in still_s.items()})
         yield Reading(metrics.IN_FLIGHT_LIMIT, {(): self._limits.in_flight})
         yield Reading(metrics.BUFFER_LIMIT, {(): self._limits.buffer_bytes})
         if parts is not None:

@@ -52,6 +52,14 @@ class WorkerSettings(BaseModel):
         description="How long a node may block the event loop, and all other runs with it, before "
         "the process is replaced.",
     )
+    standstill: Duration = Field(
+        timedelta(minutes=2),
+        ge=timedelta(seconds=5),
+        description="How long results may wait to be stored, committed offsets to be read, or a "
+        "call of the Kafka client to return, while Kafka is there: then the worker says what it "
+        "waits for, `/livez` says 503, and the process ends with 75, to be replaced. What waits "
+        "for a broker that is away, or for a topic that refuses, is not meant.",
+    )
     delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="exactly_once or at_least_once.")
     processes: int = Field(
         1,

@@ -103,6 +103,8 @@ class Partitions:
         self._paused: set[Place] = set()
         self._read_at = 0.0
         self._bytes = 0
+        self.opened = 0
+        """Of how many the committed offset was read so far; for any thread."""
         self._metrics = metrics or Metrics()
         self._look_at = 0.0
         self.standing = Standing()
@@ -240,6 +242,7 @@ class Partitions:
             log.warning("partition.waiting_for_offsets", error=str(error))
             self._read_at = self._clock.monotonic() + _READ_AGAIN_S
             return Opened()
+        self.opened += len(found)
         back = [place for place in found if self._is_back(place, notes[place])]
         lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
         for place, committed in found.items():

@@ -8,7 +8,7 @@ to decides what happens next: stored, refused (settle again), or in doubt (read 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -23,6 +23,7 @@ from redrive.consumer.waiting import Waiting
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.retrying import is_of_broker
 from redrive.kafka.transaction import TOPIC_ERRORS
 from redrive.state.offsets import NotedRest, decode, encode
 from redrive.telemetry.metrics import Metrics
@@ -100,6 +101,13 @@ class Settler:
         self._doubt = False
         self._quiet = True
         self._releasing = False
+        self.owes: str | None = None
+        """What is to be settled and waits for nothing else, in words; for any thread."""
+        self.moves = 0
+        """Changes when something is settled, or not for a reason of the broker's; for any thread.
+
+        What neither moves nor says why is ended by `redrive.consumer.progress`. [P1]
+        """
         self._next_try = 0.0
         self._number = 0
         self._rests: tuple[NotedRest, ...] = ()
@@ -189,8 +197,10 @@ class Settler:
         )
         self._partitions.committed(ours, stored=error is None)
         if error is None:
+            self.moves += 1
             self._downstream.settled(())
             return
+        self._moved(error)
         self._uncommitted.update(ours)
         self._next_try = self._clock.monotonic() + _READ_AGAIN_S
         log.warning("settle.commit_failed", error=str(error), partitions=len(places))
@@ -260,7 +270,20 @@ class Settler:
             self._send(kafka)
             self._commit_again(kafka)
         open_ = self._waiting or self._sent or self._uncommitted or self._committing
-        self._quiet = not (open_ or self._partitions.news())
+        news = self._partitions.news()
+        self._quiet = not (open_ or news)
+        self.owes = self._owed(news)
+
+    def _owed(self, news: Collection[Place]) -> str | None:
+        if self._sent is not None:
+            batch = f"batch {self._sent.batch.number} of {len(self._sent.outcomes)} outcomes"
+            return f"{batch}, in doubt, to be read back" if self._doubt else f"{batch} to be stored"
+        if self._waiting.has_next:
+            return f"{len(self._waiting)} outcomes to be sent"
+        if self._committing or self._uncommitted or news:
+            places = self._committing.keys() | self._uncommitted | set(news)
+            return f"the offsets of {len(places)} partitions to be committed"
+        return None
 
     def _wait(self, outcome: Outcome) -> None:
         self._waiting.put(outcome)
@@ -313,9 +336,15 @@ class Settler:
             case InDoubt():
                 self._metrics.settles.add("in_doubt")
                 self._doubt = True
+                self._moved(report.error)
+
+    def _moved(self, error: KafkaError | str) -> None:
+        if is_of_broker(error):
+            self.moves += 1
 
     def _stored(self, sent: _Sent, kafka: Log) -> None:
         self._sent, self._doubt = None, False
+        self.moves += 1
         self._metrics.settles.add("stored")
         self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
         if self._overdue is not None:
@@ -332,6 +361,7 @@ class Settler:
 
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False
+        self._moved(report.error)
         self._metrics.settles.add("aborted")
         self._partitions.committed(self._still_kept(sent.epochs), stored=False)
         culprits = {id(sent.owners[index]) for index in report.culprits}

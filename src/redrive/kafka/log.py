@@ -7,6 +7,7 @@ call on the Consumer goes through it.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ _ASK_AGAIN_S = 1.0
 
 class _SeatHeldError(FencedError):
     """Our seat is still another's, who may be dead."""
+
+
+class _AwayError(Exception):
+    """The group's coordinator is away for so long that this consumer may never find it again."""
 
 
 class Place(NamedTuple):
@@ -155,6 +160,11 @@ class Pulse:
         self._clock = clock
         self._last = clock.monotonic()
 
+    @property
+    def last(self) -> float:
+        """When it last moved, in monotonic seconds."""
+        return self._last
+
     def look(self) -> tuple[float, float]:
         """Return now, in monotonic seconds, and the seconds since the last move."""
         now = self._clock.monotonic()
@@ -181,10 +191,13 @@ class PollThread:
         seat: Ours in the group.
         incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
         topic_ids: Asks for the ids of topics.
+        away_s: For how many seconds the group's coordinator is away by now.
+        away_limit_s: After how many of them a new consumer takes the place of the old one; longer
+            than a session, so that there is nothing left to keep.
         ended: Called once, on this thread, with the error that ended it, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a member of a group needs, each by its name
         self,
         make_consumer: Callable[[Mapping[str, object], Callable[[KafkaError], None]], Consumer],
         *,
@@ -194,6 +207,8 @@ class PollThread:
         seat: Seat,
         incremental: bool = False,
         topic_ids: AskTopicIds = not_told,
+        away_s: Callable[[], float] = lambda: 0.0,
+        away_limit_s: float = math.inf,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._make_consumer = make_consumer
@@ -202,6 +217,8 @@ class PollThread:
         self._pulse = pulse
         self._seat = seat
         self._incremental = incremental
+        self._away_s = away_s
+        self._away_limit_s = away_limit_s
         self._topic_ids = topic_ids
         self._held: set[Place] = set()
         self._ended = ended
@@ -256,11 +273,28 @@ class PollThread:
             log.warning("kafka.joining_again", error=str(error))
             self._part(kafka, fenced=True)
             return True
+        except _AwayError:
+            # It goes on with the certificates, addresses and passwords of its first day; a new one
+            # reads them anew, as each new producer does.
+            log.warning("kafka.consumer_replaced", away_s=round(self._away_s(), 1))
+            self._seat.lost()
+            self._part(kafka, fenced=False)
+            return not self._stop.is_set()
         else:
             return False
         finally:
-            consumer.close()
+            self._close(consumer)
         return not self._stop.wait(_ASK_AGAIN_S)
+
+    def _is_away(self) -> bool:
+        return self._away_s() > self._away_limit_s
+
+    def _close(self, consumer: Consumer) -> None:
+        if self._is_away():
+            # It may wait for the coordinator, and has told all that it had to tell.
+            threading.Thread(target=consumer.close, name="redrive-leave", daemon=True).start()
+        else:
+            consumer.close()
 
     def _part(self, kafka: Log, *, fenced: bool) -> None:
         if self._held or fenced:
@@ -281,6 +315,8 @@ class PollThread:
             # Not before that turn: a guard that sees no gap must see what a gap has cost. [P4]
             self._pulse.beat(now)
             first = consumer.poll(wait_s)
+            if self._is_away():
+                raise _AwayError
             if self._fatal is not None:
                 _raise_fatal(self._fatal)
             if first is None:

@@ -37,6 +37,7 @@ __all__ = [
     "advice",
     "ask",
     "error_of",
+    "is_of_broker",
     "is_permanent",
     "refused",
     "step_of",
@@ -117,6 +118,35 @@ def error_of(exception: KafkaException) -> KafkaError:
 def is_permanent(error: KafkaError) -> bool:
     """Say whether asking again cannot help, at least this client."""
     return classify(KafkaException(error)).kind not in RETRYABLE
+
+
+# A generation, an epoch, a state that the broker does not know us by any more.
+_OUR_STANDING = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.INVALID_TXN_STATE,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with a line
+        KafkaError._FATAL,  # noqa: SLF001 - as above
+        KafkaError._STATE,  # noqa: SLF001 - as above
+        KafkaError._PREV_IN_PROGRESS,  # noqa: SLF001 - as above
+        KafkaError._INVALID_ARG,  # noqa: SLF001 - as above
+    }
+)
+
+
+def is_of_broker(error: KafkaError | str) -> bool:
+    """Say whether the broker has a reason of its own, which no new process of ours would change."""
+    return isinstance(error, KafkaError) and error.code() not in _OUR_STANDING
 
 
 class Said:

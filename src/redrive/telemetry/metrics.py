@@ -225,6 +225,16 @@ STILL = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
+WAITS = Figure(
+    "redrive_waits_seconds",
+    _GAUGE,
+    "For how long what this worker waits for has not moved though Kafka is there: `settling`, "
+    "`offsets` (committed ones, to be read), `group`, `polling`, `fetching`. Beyond "
+    "`worker.standstill` the process ends, to be replaced.",
+    labels=("for",),
+    unit="seconds",
+    merge=Merge.MAX,
+)
 OBSERVER_FAILURES = Figure(
     "redrive_observer_failures_total",
     _COUNTER,
@@ -292,6 +302,7 @@ WORKER_FIGURES = (
     STARTED,
     READY,
     STILL,
+    WAITS,
     OBSERVER_FAILURES,
 )
 

@@ -53,6 +53,9 @@ __all__ = ["build_parts", "build_worker"]
 
 log = structlog.get_logger("redrive.worker")
 
+_BEYOND_SESSION_S = 15.0
+"""A coordinator that is away for so much longer than a session is looked for by a new consumer."""
+
 Spooled = Callable[[str | None], None]
 
 
@@ -104,6 +107,8 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         build,
         startup_s=settings.kafka.startup_timeout.total_seconds(),
         grace_s=settings.worker.grace.total_seconds(),
+        standstill_s=settings.worker.standstill.total_seconds(),
+        rebalance_s=settings.kafka.max_poll_interval.total_seconds(),
         clock=clock,
     )
 
@@ -131,7 +136,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse, counts = Pulse(clock), metrics or Metrics()
-    link = Link(silent_s=session_s / 2)
+    link = Link(silent_s=session_s / 2, clock=clock)
     answers = _answers(settings, report, name, clock)
     runner = Runner(
         processor,
@@ -158,8 +163,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
         remember=settler.remember,
     )
-    told = None if metrics is None else link
-    polling = _polling(settings, report, told, upward, settler, pulse, Seat(clock))
+    polling = _polling(settings, report, link, upward, settler, pulse, Seat(clock))
     sweeping = _sweeping(settings, checkpoints, intake, report, clock)
     return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
 
@@ -186,7 +190,7 @@ def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Del
 def _polling(
     settings: Settings,
     report: TopicReport,
-    link: Link | None,
+    link: Link,
     upward: Upward,
     settler: Settler,
     pulse: Pulse,
@@ -203,6 +207,8 @@ def _polling(
         topic_ids=topic_ids_by(partial(make_admin, admin_config(settings.kafka)))
         if report.topic_ids
         else not_told,
+        away_s=lambda: link.away_s,
+        away_limit_s=settings.kafka.session_timeout.total_seconds() + _BEYOND_SESSION_S,
         ended=upward.ended,
     )
 
@@ -326,10 +332,9 @@ def _producer(settings: Settings, report: TopicReport, transactional_id: str | N
 
 def _consumer(
     settings: Settings,
-    link: Link | None,
+    link: Link,
     more: Mapping[str, object],
     on_error: Callable[[KafkaError], None],
 ) -> Consumer:
     config = consumer_config(settings.kafka, member=settings.worker.id)
-    told = {} if link is None else link.options()
-    return make_consumer({**config, **told, **more}, on_error=on_error)
+    return make_consumer({**config, **link.options(), **more}, on_error=on_error)

@@ -16,7 +16,13 @@ import structlog
 
 from redrive.consumer.parent import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
-from redrive.errors import FencedError, KafkaLostError, SettingsError, StuckNodeError
+from redrive.errors import (
+    FencedError,
+    KafkaLostError,
+    SettingsError,
+    StandstillError,
+    StuckNodeError,
+)
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads, hear_stop_iterations
@@ -36,6 +42,7 @@ _EXIT_CODES: Mapping[type, int] = {
     FencedError: 4,
     KafkaLostError: 3,
     StuckNodeError: 75,
+    StandstillError: 75,
 }
 _LAST_CALL_S = 1.0
 
@@ -130,15 +137,22 @@ def _leave_stuck_nodes(
         thread.join(_LAST_CALL_S / len(nodes))
     stuck = sum(thread.is_alive() for thread in nodes)
     deaf = 0 if isinstance(error, KeyboardInterrupt) else runner.run(_still_running())
+    if isinstance(error, StandstillError):
+        # What hangs in the Kafka client may hold up the usual end as well.
+        _say_and_end(error, _EXIT_CODES[StandstillError])
     if stuck or deaf:
         log.warning(
             "worker.nodes_left_behind", threads=stuck, tasks=deaf, error=error and str(error)
         )
         if isinstance(error, SettingsError):
             # A start that is refused says so, although what it waits for cannot be ended.
-            sys.stderr.writelines(f"redrive: {line}\n" for line in str(error).splitlines())
-            _end_now(_REFUSED)
+            _say_and_end(error, _REFUSED)
         _end_now(_EXIT_CODES.get(type(error), 1))
+
+
+def _say_and_end(error: BaseException, code: int) -> None:
+    sys.stderr.writelines(f"redrive: {line}\n" for line in str(error).splitlines())
+    _end_now(code)
 
 
 def _end_now(code: int) -> None:
