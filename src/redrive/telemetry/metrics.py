@@ -229,7 +229,7 @@ WAITS = Figure(
     "redrive_waits_seconds",
     _GAUGE,
     "For how long what this worker waits for has not moved though Kafka is there: `settling`, "
-    "`offsets` (committed ones, to be read), `group`, `polling`, `fetching`. Beyond "
+    "`offsets` (committed ones, to be read), `group`, `polling`. Beyond "
     "`worker.standstill` the process ends, to be replaced.",
     labels=("for",),
     unit="seconds",
