@@ -16,6 +16,7 @@ from confluent_kafka import Producer, TopicPartition
 from redrive.cli import main
 from redrive.consumer import settle
 from redrive.consumer.answers import GivenUp
+from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.intake import Intake
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
@@ -156,6 +157,33 @@ def keeps_its_producer_after_a_doubt() -> None:
     patch(Hands, _renew=keep)
 
 
+def believes_positions() -> None:
+    """Read a commit's note from whatever offset and log it is found at."""
+    patch(Note, foreign_to=lambda _, __, ___: None)
+
+
+def stands_still() -> None:
+    """Settle nothing more, and say nothing, once the producer was replaced."""
+    renew, send = Hands._renew, Settler._send  # noqa: SLF001 - to patch it
+    still = False
+
+    def renew_and_stand(self: Hands, *, first: bool = False) -> None:
+        nonlocal still
+        still = still or not first
+        renew(self, first=first)
+
+    def send_unless_still(self: Settler, kafka: Log) -> None:
+        if not still:
+            send(self, kafka)
+
+    async def look_away(_: Worker, __: Parts) -> None:
+        await asyncio.Event().wait()
+
+    patch(Hands, _renew=renew_and_stand)
+    patch(Settler, _send=send_unless_still)
+    patch(Worker, _watch_progress=look_away)
+
+
 def late_cancelling() -> Callable[[Intake, Mapping[Place, int]], None]:
     """Return a withdrawal whose cancelling comes too late, as it may: runs go on to their end."""
     withdraw = Intake.withdraw
@@ -179,6 +207,8 @@ BAD: Mapping[str, Callable[[], None]] = {
         writes_checkpoints_unguarded,
         commits_for_partitions_of_others,
         keeps_its_producer_after_a_doubt,
+        believes_positions,
+        stands_still,
     )
 }
 

@@ -17,6 +17,7 @@ from redrive.testing.faults import (
     FreezeWorker,
     KillWorker,
     LoseAnswer,
+    MirrorOffsets,
     Planned,
     TermWorker,
 )
@@ -31,6 +32,8 @@ CONTROLS = (
     "swallows_cancellation",
     "writes_checkpoints_unguarded",
     "keeps_its_producer_after_a_doubt",
+    "believes_positions",
+    "stands_still",
 )
 """Where a finding is a matter of how much: the good worker must stay below."""
 
@@ -40,6 +43,12 @@ def of_fate(fate: str, seconds: float = 0.0) -> Make:
         return event({"fate": fate, "seconds": round(seconds * dice.uniform(0.5, 1.0), 2)})
 
     return make
+
+
+def some_slow(dice: random.Random) -> WorkflowEvent:
+    """Return an event that sleeps, or one of four that are done at once."""
+    fate = dice.choice(("sleep", "success", "success", "success", "success"))
+    return event({"fate": fate, "seconds": 8.0})
 
 
 RUNS = 40
@@ -108,6 +117,20 @@ SCENARIOS: Mapping[str, Chaos] = {
         faults=(Planned(2.0, LoseAnswer(0, 12.0, END_TXN)),),
         drain_s=15.0,
     ),
+    "believes_positions": replace(
+        SHORT,
+        events=3 * RUNS,
+        make=some_slow,
+        # What is done is committed past those that sleep, and noted.
+        faults=(Planned(2.0, MirrorOffsets(1), 3 * AT_WORK),),
+    ),
+    "stands_still": replace(
+        SHORT,
+        seconds=4.0,
+        make=of_fate("success"),
+        faults=(Planned(2.0, LoseAnswer(0, 1.0, END_TXN)),),
+        drain_s=15.0,
+    ),
 }
 CAUGHT_AS = {
     "commits_before_it_settles": "lost: event",
@@ -117,7 +140,9 @@ CAUGHT_AS = {
     "swallows_cancellation": "wrong: event",
     "writes_checkpoints_unguarded": "forked: thread",
     "commits_for_partitions_of_others": "Place(",
-    "keeps_its_producer_after_a_doubt": "not all was settled",
+    "keeps_its_producer_after_a_doubt": "stuck: event",
+    "believes_positions": "lost: event",
+    "stands_still": "stuck: event",
 }
 
 

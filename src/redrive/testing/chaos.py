@@ -60,6 +60,8 @@ _SETTINGS = {
     # Kills from outside cannot be told from guilt: innocents would be condemned, and counted.
     "REDRIVE_RETRY__MAX_CRASHES": "1000",
     "REDRIVE_WORKER__IN_FLIGHT": "16",
+    # Well within the time after which what waits is stuck.
+    "REDRIVE_WORKER__STANDSTILL": "30s",
 }
 
 
