@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -49,6 +49,7 @@ __all__ = [
 TRIGGERED = "workflow.triggered"
 CANCELLED = "workflow.cancelled"
 _USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OWN_THREAD = re.compile(rf"(?P<event>{_USUAL_UUID.pattern})/[0-9]+/[0-9]+")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _OURS = "redrive-"
 MAX_ID_CHARS = 200
@@ -226,9 +227,10 @@ def _json(value: bytes) -> object:
 class EventHeaders:
     """Our headers on an event: UTF-8 text, one value each, at most 8 KiB in all.
 
-    `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. `of`, `mode`
-    and `checkpoint` say of a redriven event: which letter, how, and where the letter's run stopped.
-    Field `thread` is header `redrive-thread`, and so on.
+    `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. Of a redriven
+    event, `of`, `mode` and `checkpoint` say which letter, how, and where the letter's run stopped;
+    `event` is the id of the event that was driven. Field `thread` is header `redrive-thread`, and
+    so on.
     """
 
     thread: str | None = None
@@ -237,6 +239,7 @@ class EventHeaders:
     not_before: int | None = None
     deadline: int | None = None
     of: str | None = None
+    event: str | None = None
     count: int = 0
     mode: Literal["resume", "restart"] | None = None
     checkpoint: str | None = None
@@ -248,23 +251,54 @@ class EventHeaders:
     def read(cls, raw: RawHeaders | None) -> EventHeaders:
         """Take ours out of a record's headers; the last value of a name counts.
 
+        Only what a run cannot be right without is insisted on: its thread and its deadline. What
+        else cannot be read is passed by, and all of a redrive's where one of them is no redrive's.
+
         Raises:
-            RecordError: One of ours is not UTF-8, or not what it should be; names the header.
+            RecordError: The thread is not UTF-8, or the deadline no time; names the header.
         """
         given = {
             name: value for name, value in raw or () if name in _BY_HEADER and value is not None
         }
         if not given:
             return _NO_HEADERS
-        return cls(**{_BY_HEADER[name]: _header(name, value) for name, value in given.items()})
+        found = {}
+        for name, value in given.items():
+            try:
+                found[_BY_HEADER[name]] = _header(name, value)
+            except RecordError:
+                if name in _NEEDED:
+                    raise
+        if any(name not in found for name in _NO_REDRIVE if f"{_OURS}{name}" in given):
+            found |= _NO_REDRIVE
+        return cls(**found)
+
+    @classmethod
+    def of_event(cls, raw: RawHeaders | None, event_id: str | None) -> EventHeaders:
+        """Read them, and believe of a redrive's only what fits the event that bears them.
+
+        Producers copy headers from one event to the next. What belongs to the redrive of another
+        event is dropped, and so is a count of redrives without a letter that was driven. Raises
+        what `read` raises.
+        """
+        found = cls.read(raw)
+        if found.event is not None and found.event != event_id:
+            return replace(found, source=None, **_NO_REDRIVE)
+        if found.of is None and found.count:
+            return replace(found, count=0, mode=None, checkpoint=None)
+        return found
 
     def thread_of(self, event_id: str, partition: int) -> str:
         """Return the event's LangGraph thread: the one that is named, else one of its own.
 
         The partition is part of it, so that two records of one event on two partitions never share
-        it.
+        it; and a name that is another event's own thread is nobody else's: its owner is on another
+        partition, where nothing waits for this one. [P9]
         """
-        return self.thread or f"{event_id}/{partition}/{self.generation}"
+        named = self.thread
+        if named and (own := _OWN_THREAD.fullmatch(named)) and own["event"] != event_id:
+            named = None
+        return named or f"{event_id}/{partition}/{self.generation}"
 
     def write(self) -> list[tuple[str, bytes]]:
         """Return them as Kafka takes them; what has no value is left out."""
@@ -325,6 +359,15 @@ _NUMBERS = frozenset(
     f"redrive-{n}" for n in ("generation", "attempt", "not-before", "deadline", "count")
 )
 _MOMENTS = frozenset({"redrive-deadline", "redrive-not-before"})
+_NEEDED = frozenset({"redrive-thread", "redrive-deadline"})
+_NO_REDRIVE: dict[str, Any] = {
+    "generation": 0,
+    "of": None,
+    "event": None,
+    "count": 0,
+    "mode": None,
+    "checkpoint": None,
+}
 _LAST_MS = 253_402_300_799_999
 _VALUES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_BY_HEADER.values())
 _NOTHING = (None, 0)

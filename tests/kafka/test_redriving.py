@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from langgraph.graph import START, StateGraph
 from pytest import raises  # noqa: PT013 - the one name of it that is needed
 
@@ -30,9 +30,10 @@ from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
-from redrive.redriving.letters import StoredLetter, StoredState, stored
+from redrive.redriving.letters import StoredLetter, StoredState, event_id_of, stored
 from redrive.redriving.pace import Pacing
 from redrive.redriving.selection import Selection
+from redrive.redriving.views import read_letters
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
@@ -408,3 +409,72 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
         other.abort_transaction(10)
 
         assert len(list(door.read(0, door.end()))) == 1
+
+
+@pytest.mark.invariant("P13")
+async def test_headers_copied_from_a_redrive_say_nothing_of_its_letter(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(partitions=2), Story("write")
+    follow_up, by_an_older_version = event({}), event({})
+    async with worker(stage, story.graph()):
+        stage.send([event({})], partition=0)
+        await settled(stage)
+        await ends(stage, await drive(stage))  # it fails again, and has a letter of its own
+        bears = next(one for one in records(stage, "events") if EventHeaders.read(one.headers).of)
+        copied = {name: (value or b"").decode() for name, value in bears.headers}
+        story.failing.clear()
+
+        stage.send([follow_up], headers=copied, partition=0)
+        marks = {"redrive-of": letters(stage)[-1].dlq_id, "redrive-count": "1"}
+        stage.send([by_an_older_version], headers=marks, partition=1)
+        stage.send([by_an_older_version], headers=marks, partition=0)
+        await settled(stage)
+        stood = {one.dlq_id: one.state for one in read_letters(stage.kafka_settings()).letters}
+        ended = await ends(stage, await drive(stage))
+
+    assert stood[letters(stage)[-1].dlq_id] is State.OPEN
+    assert [(end.entry.dlq_id, end.succeeded) for end in ended] == [
+        (letters(stage)[-1].dlq_id, True)
+    ]
+    answered = [WorkflowResultEvent.from_bytes(one.value) for one in records(stage, "results")]
+    counts = [one.run and one.run.redrive_count for one in answered if one.status == "success"]
+    assert sorted(count or 0 for count in counts) == [0, 1, 1, 2]
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+@pytest.mark.invariant("P1", "P13")
+async def test_an_event_that_is_replayed_and_fails_again_has_an_open_letter(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(partitions=1), Story("write")
+    kafka = stage.kafka_settings()
+    async with worker(stage, story.graph()):
+        stage.send([event({}), event({})])
+        await settled(stage)
+        resolved, discarded = (letter.dlq_id for letter in letters(stage))
+        await asyncio.to_thread(
+            move, kafka, Selection.of([discarded]), State.DISCARDED, actor="anna"
+        )
+        story.failing.clear()
+        await ends(stage, await drive(stage))
+    over = {one.dlq_id: one.state for one in read_letters(kafka).letters}
+    assert over == {resolved: State.RESOLVED, discarded: State.DISCARDED}
+
+    # The group is set back, and what the runs had stored is gone.
+    (stage.folder / "checkpoints.db").unlink()
+    start = TopicPartition(stage.topics.events, 0, 0)
+    group = ConsumerGroupTopicPartitions(stage.topics.group, [start])
+    admin = make_admin(admin_config(kafka))
+    for moved in admin.alter_consumer_group_offsets([group]).values():
+        moved.result(30)
+    story.failing.add("write")
+    async with worker(stage, story.graph()):
+        await settled(stage)
+        open_ = [one for one in read_letters(kafka).letters if one.state is State.OPEN]
+        story.failing.clear()
+        ended = await ends(stage, await drive(stage, mode="restart"))
+
+    assert {one.event_id for one in open_} == {event_id_of(one) for one in letters(stage)}
+    assert {end.entry.event_id for end in ended} == {one.event_id for one in open_}
+    assert all(end.succeeded for end in ended)

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.kafka.dlq_commands import command, driven, run, told
+from tests.kafka.dlq_commands import command, driven, letters, run, told
 
 from redrive.cli.exits import ExitCode
-from redrive.dead_letter.record import dlq_id
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
@@ -105,7 +104,7 @@ def test_a_dry_run_says_how_many_and_where_and_sends_nothing(stage: Stage) -> No
 
 
 def test_letters_are_discarded_and_set_aside_by_command(stage: Stage) -> None:
-    first = dlq_id(stage.topics.events, 0, 0, count=0)
+    first = letters(stage)[0].dlq_id
     parked, out, _ = run(stage, "park", first, "--why", "the bank is closed")
     refused, _, err = run(stage, "redrive", first, "--yes")
     back, *_ = run(stage, "park", first, "--back")

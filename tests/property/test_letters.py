@@ -63,15 +63,19 @@ def _letter(dlq_id: str, at: datetime) -> DeadLetter:
     )
 
 
-def _last(topic: list[tuple[int, Item]], what: str, dlq_id: str) -> tuple[int, int, Item] | None:
-    """Return partition, offset and item of the last one, the slow and obvious way."""
-    ends = []
-    for partition in PARTITIONS:
-        own = [item for number, item in topic if number == partition]
-        mine = [(i, item) for i, item in enumerate(own) if item[:2] == (what, dlq_id)]
-        if mine:
-            ends.append((partition, *mine[-1]))
-    return max(ends, key=lambda end: (end[2][2], end[0]), default=None)
+def _stands(own: list[Item], dlq_id: str) -> tuple[int, Item, Item | None] | None:
+    """Return offset and item of the last letter, and its last state, the slow and obvious way."""
+    letter: tuple[int, Item] | None = None
+    state: Item | None = None
+    for offset, item in enumerate(own):
+        if item[:2] == ("letter", dlq_id):
+            was_over = state is not None and state[3] in (State.RESOLVED, State.DISCARDED)
+            if letter is not None and was_over and _at(item[2]) > _at(letter[1][2]):
+                state = None
+            letter = offset, item
+        if item[:2] == ("state", dlq_id) and letter is not None:
+            state = item
+    return None if letter is None else (*letter, state)
 
 
 def _records(topic: list[tuple[int, Item]]) -> list[Record]:
@@ -90,14 +94,24 @@ def test_the_view_is_what_the_last_records_say(topic: list[tuple[int, Item]]) ->
     found = {letter.dlq_id: letter for letter in view.letters}
     kinds = Counter(str(item[0]) for _, item in topic)
     for dlq_id in IDS:
-        letter, state = _last(topic, "letter", dlq_id), _last(topic, "state", dlq_id)
-        assert (dlq_id in found) == (letter is not None)
-        if letter is not None:
+        ends = [
+            (_at(end[1][2]), number, end)
+            for number in PARTITIONS
+            if (end := _stands([item for at, item in topic if at == number], dlq_id)) is not None
+        ]
+        assert (dlq_id in found) == bool(ends)
+        if ends:
             shown = found[dlq_id]
-            assert (shown.partition, shown.offset) == letter[:2]
-            assert shown.at == _at(letter[2][2])
-            assert shown.state == (State.OPEN if state is None else state[2][3])
-            assert shown.state_at == (None if state is None else _at(state[2][2]))
+            at, number, (offset, _, _) = max(ends, key=lambda end: end[:2])
+            states = [state for _, _, (_, _, state) in ends if state is not None]
+            assert (shown.partition, shown.offset, shown.at) == (number, offset, at)
+            assert (shown.state_at is None) == (not states)
+            if states:
+                last = max(_at(state[2]) for state in states)
+                assert shown.state_at == last
+                assert shown.state in [state[3] for state in states if _at(state[2]) == last]
+            else:
+                assert shown.state is State.OPEN
     assert view.repeated == kinds["letter"] - len(found)
     assert (view.states, view.unknown) == (kinds["state"], kinds["noise"])
     assert [x.at for x in view.letters] == sorted((x.at for x in view.letters), reverse=True)

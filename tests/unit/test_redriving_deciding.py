@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -196,6 +197,61 @@ def test_the_same_letter_written_twice_stands_where_it_stood() -> None:
     assert told.superseded_by is None
 
 
+def test_a_run_that_is_given_up_again_after_its_letter_was_closed_opens_it() -> None:
+    found = letter(event({}))
+    again = found.model_copy(update={"timestamp": NOW + timedelta(days=1), "node": "later"})
+    closed = (found, state(found, State.REDRIVEN, count=1), state(found, State.RESOLVED, count=1))
+
+    (told,) = fold(*closed, again)
+    (running,) = fold(*closed[:2], again)
+
+    assert (told.state, told.redrive_count, told.node, told.offset) == (State.OPEN, 1, "later", 3)
+    assert (running.state, running.node) == (State.REDRIVEN, "later")
+
+
+def test_an_older_letter_that_fails_again_takes_the_place_of_a_closed_newer_one() -> None:
+    sent = event({})
+    old, new = letter(sent), letter(sent, count=1, offset=77)
+    again = old.model_copy(update={"timestamp": NOW + timedelta(days=1)})
+
+    told = fold(old, state(old, State.REDRIVEN, count=1), new, state(new, State.DISCARDED), again)
+
+    assert {one.dlq_id: (one.state, one.superseded_by) for one in told} == {
+        new.dlq_id: (State.DISCARDED, old.dlq_id),
+        old.dlq_id: (State.OPEN, None),
+    }
+
+
+@pytest.mark.invariant("P13")
+def test_a_state_counts_only_if_its_event_is_the_letters() -> None:
+    found = letter(event({}))
+    copied = LetterState.model_validate_json(state(found, State.RESOLVED))
+    copied = copied.model_copy(update={"event_id": event({}).event_id})
+    own = copied.model_copy(update={"event_id": json.loads(found.source.value or b"")["event_id"]})
+
+    assert [one.state for one in fold(found, copied.to_bytes())] == [State.OPEN]
+    assert [one.state for one in fold(found, own.to_bytes())] == [State.RESOLVED]
+
+
+@pytest.mark.invariant("P13")
+def test_letters_of_two_events_with_one_id_are_two_letters() -> None:
+    """The id of earlier versions was of the position alone, and a topic may begin anew."""
+    one, other = event({}), event({})
+    letters = [letter(sent, headers=[]) for sent in (one, other)]
+    ids = {found.dlq_id for found in letters}
+    assert len(ids) == 1
+    closed = LetterState.model_validate_json(state(letters[0], State.DISCARDED))
+    closed = closed.model_copy(update={"event_id": one.event_id})
+
+    told = fold(*letters, closed.to_bytes())
+
+    assert [(each.event_id, each.state) for each in told] == [
+        (one.event_id, State.DISCARDED),
+        (other.event_id, State.OPEN),
+    ]
+    assert all(each.shares_id for each in told)
+
+
 def test_what_is_neither_letter_nor_state_is_passed_by() -> None:
     found = letter(event({}))
 
@@ -232,6 +288,7 @@ def test_the_event_goes_back_as_it_came_with_headers_of_its_own() -> None:
         thread="chat-7",
         generation=2,
         of=found.dlq_id,
+        event=sent.event_id,
         count=2,
         mode="resume",
         checkpoint="c-1",

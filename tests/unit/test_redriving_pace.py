@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from redrive.redriving.deciding import Send
 from redrive.redriving.facts import Done
 from redrive.redriving.pace import GUARDED_PAGE, Paced
@@ -15,6 +17,7 @@ ENTRY = Entry(
     offset=0,
     dlq_id="d",
     event_id="e",
+    at=datetime(2026, 1, 2, tzinfo=UTC),
     workflow_id="w",
     kind=Kind.PERMANENT,
     reason=Reason.PERMANENT,

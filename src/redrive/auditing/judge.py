@@ -153,7 +153,11 @@ class Judge:
             reach.note(record)
             ended = _finished(commits.before, record.place).has(record.offset)
             asked = _asked(record)
-            has_letter = self._lettered.event(record, driven=asked.driven if asked else None)
+            has_letter = self._lettered.event(
+                record,
+                asked.event_id if asked else None,
+                driven=asked.driven if asked else None,
+            )
             if asked is None:
                 self.events["skipped" if ended else "open"] += 1
                 continue
@@ -230,8 +234,8 @@ def _finished(of: Mapping[Place, Finished], place: Place) -> Finished:
 def _asked(record: Record) -> _Asked | None:
     """Return what an event record asks for; None where nothing is to be done."""
     try:
-        headers = EventHeaders.read(record.headers)
         event = WorkflowEvent.from_bytes(record.value)
+        headers = EventHeaders.of_event(record.headers, event.event_id)
     except RecordError:
         return _Asked(readable_event_id(record.value), readable=False)
     if event.event_type != TRIGGERED:

@@ -11,7 +11,8 @@ from redrive.auditing.answered import Answered
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.reach import Reach
-from redrive.dead_letter.record import DeadLetter, dlq_id
+from redrive.dead_letter.fold import LetterFold, Standing
+from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.dead_letter.states import LetterState, State
 from redrive.events import RawHeaders
 from redrive.kafka.log import Place, Record
@@ -43,11 +44,12 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class _Driven:
-    """That a state record says a letter was driven."""
+    """That a state record says a letter was driven, and its event, where that can be read."""
 
     place: Place
     offset: int
     at_ms: int | None
+    event_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,15 @@ class Lettered:
         self._named: dict[bytes, _Named] = {}
         self._letters: dict[tuple[Place, int, int | None], _Letters] = {}
         self._driven: dict[bytes, _Driven] = {}
-        self._states: dict[bytes, State] = {}
+        self._standing: dict[int, LetterFold[Standing]] = {}
         self._found: list[Finding] = []
         self.reasons = Counter[str]()
 
     @property
     def states(self) -> Counter[str]:
         """How the letters stand, by the last state of each."""
-        moved = Counter(state.value for state in self._states.values())
-        moved[State.OPEN.value] += max(0, self.reasons.total() - moved.total())
-        return moved
+        folds = self._standing.values()
+        return Counter(letter.state.value for letters in folds for letter in letters)
 
     def name(self, letter_id: str, key: bytes, record: Record) -> None:
         """Note that a result names a letter."""
@@ -88,19 +89,25 @@ class Lettered:
 
     def state(self, state: LetterState, record: Record) -> None:
         """Take a state record."""
-        self._states[pack(state.dlq_id)] = state.state
+        moved = self._of_partition(record).state(state)
         if state.state is State.REDRIVEN:
-            driven = _Driven(record.place, record.offset, record.timestamp_ms)
+            event_id = state.event_id or (moved and moved.event_id)
+            driven = _Driven(record.place, record.offset, record.timestamp_ms, event_id)
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven
 
     def letter(self, letter: DeadLetter, record: Record) -> bool:
         """Take a letter; say whether it is a worker's, whose event is named in it."""
         self.reasons[letter.reason.value] += 1
+        self._of_partition(record).letter(Standing.of(letter))
         packed = pack(letter.dlq_id)
         self._named.pop(packed, None)
         source = letter.source
-        ours = dlq_id(source.topic, source.partition, source.offset, count=letter.redrive_count)
-        if ours != letter.dlq_id:
+        place = (source.topic, source.partition, source.offset)
+        ours = {
+            dlq_id(*place, count=letter.redrive_count, event=event_name(source.value)),
+            dlq_id(*place, count=letter.redrive_count),  # by versions before
+        }
+        if letter.dlq_id not in ours:
             return False
         at = (Place(source.topic, source.partition), source.offset)
         # A log that begins anew gives an offset again, at another time.
@@ -118,15 +125,21 @@ class Lettered:
             self._found.append(_of_letter("P6", packed, record.place, record.offset, text))
         return True
 
-    def event(self, record: Record, *, driven: bytes | None) -> bool:
+    def _of_partition(self, record: Record) -> LetterFold[Standing]:
+        return self._standing.setdefault(record.place.partition, LetterFold())
+
+    def event(self, record: Record, event_id: str | None, *, driven: bytes | None) -> bool:
         """Compare an event record with its letter; say whether it has one.
 
         Args:
             record: The event record.
+            event_id: The event's id, where it can be read.
             driven: Packed, the letter that was driven with it.
         """
-        if driven is not None:
-            self._driven.pop(driven, None)
+        sent = None if driven is None else self._driven.get(driven)
+        # An event may bear headers that were copied from the redrive of another.
+        if driven is not None and sent is not None and sent.event_id in (None, event_id):
+            del self._driven[driven]
         at = (record.place, record.offset)
         # Not every letter knows the time of its event.
         there = self._letters.get((*at, record.timestamp_ms)) or self._letters.get((*at, None))

@@ -27,6 +27,7 @@ from redrive.dead_letter.record import (
     Source,
     cause_chain,
     dlq_id,
+    event_name,
     kept_attempts,
     letter_error,
 )
@@ -265,12 +266,12 @@ class Answers:
 
     def _letter(self, delivery: Delivery, given_up: GivenUp, run: Run | None = None) -> DeadLetter:
         original = _parsed(delivery.record.value)
-        place = delivery.place
-        count = run.headers.count if run else redrive_count_of(delivery.record.headers)
+        place, record = delivery.place, delivery.record
+        count = run.headers.count if run else redrive_count_of(record.headers, record.value)
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
         return DeadLetter(
-            dlq_id=dlq_id(place.topic, place.partition, delivery.offset, count=count),
+            dlq_id=dlq_id(*place, delivery.offset, count=count, event=event_name(record.value)),
             timestamp=self._clock.now(),
             original_event=original,
             error=letter_error(given_up.error, self.redactor, traced=kind is not Kind.POISON),

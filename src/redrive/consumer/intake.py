@@ -230,8 +230,8 @@ class Intake:
     def _accept(self, delivery: Delivery) -> None:
         record = delivery.record
         try:
-            headers = EventHeaders.read(record.headers)
             event = WorkflowEvent.from_bytes(record.value)
+            headers = EventHeaders.of_event(record.headers, event.event_id)
         except RecordError as error:
             log.warning(
                 "event.unreadable",

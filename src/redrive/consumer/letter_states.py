@@ -7,7 +7,7 @@ from datetime import datetime
 from redrive.consumer.run import Run
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import RecordError
-from redrive.events import EventHeaders, RawHeaders
+from redrive.events import EventHeaders, RawHeaders, readable_event_id
 from redrive.kafka.batches import OutRecord
 from redrive.retry.kinds import Reason
 
@@ -44,9 +44,9 @@ def states_after(
     return (record,)
 
 
-def redrive_count_of(headers: RawHeaders) -> int:
+def redrive_count_of(headers: RawHeaders, value: bytes | None) -> int:
     """Return how often an event was driven, also where the event itself cannot be read."""
     try:
-        return EventHeaders.read(headers).count
+        return EventHeaders.of_event(headers, readable_event_id(value)).count
     except RecordError:
         return 0

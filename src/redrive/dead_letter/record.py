@@ -7,6 +7,7 @@ its topic allows is in `redrive.dead_letter.shortened`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import traceback
 import uuid
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from redrive.dead_letter.redact import (
     readable,
 )
 from redrive.dead_letter.shortened import shortened
-from redrive.events import UtcTime
+from redrive.events import UtcTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Source",
     "cause_chain",
     "dlq_id",
+    "event_name",
     "kept_attempts",
     "letter_error",
     "readable",
@@ -49,6 +51,7 @@ MAX_NOTES_KEPT = 16
 MAX_NOTE_CHARS = 500
 MAX_TRACEBACK_CHARS = 16_000
 MAX_TRACEBACK_TAIL = 12_000
+_DIGEST_BYTES = 16
 
 _LETTERS = uuid.UUID("6f0d2b2e-6f1c-5d6a-9a55-1f6f0c3b7a11")
 
@@ -173,9 +176,20 @@ class DeadLetter(_Part):
         return [(name, text.encode()) for name, text in pairs.items() if text is not None]
 
 
-def dlq_id(topic: str, partition: int, offset: int, *, count: int) -> str:
-    """Return the letter's id: the same event given up twice is the same letter."""
-    return str(uuid.uuid5(_LETTERS, f"{topic}/{partition}/{offset}/{count}"))
+def dlq_id(topic: str, partition: int, offset: int, *, count: int, event: str | None = None) -> str:
+    """Return the letter's id: the same event given up twice is the same letter.
+
+    `event` is what `event_name` says: a topic that begins anew has the same positions again.
+    Without it, this is the id that earlier versions gave.
+    """
+    place = f"{topic}/{partition}/{offset}/{count}"
+    return str(uuid.uuid5(_LETTERS, place if event is None else f"{place}/{event}"))
+
+
+def event_name(value: bytes | None) -> str:
+    """Return the event's id, or a digest of its bytes where that cannot be read."""
+    digest = hashlib.blake2b(value or b"", digest_size=_DIGEST_BYTES)
+    return readable_event_id(value) or digest.hexdigest()
 
 
 def letter_error(

@@ -30,6 +30,7 @@ class Refusal(StrEnum):
     ALREADY_RUNNING = "already_running"
     CHECKPOINT_GONE = "checkpoint_gone"
     DISCARDED = "discarded"
+    ID_OF_SEVERAL = "id_of_several"
     NOT_PARKED = "not_parked"
     NOT_READABLE = "not_readable"
     NOT_TAKEN = "not_taken"
@@ -131,5 +132,5 @@ def _over(entry: Entry) -> Refuse | None:
 
 
 def _by(entry: Entry) -> str:
-    when = "" if entry.at is None else f" at {entry.at:%Y-%m-%d %H:%M:%S}"
+    when = "" if entry.state_at is None else f" at {entry.state_at:%Y-%m-%d %H:%M:%S}"
     return f"{entry.actor or 'somebody'}{when}"

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.fold import LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.events import readable_event_id
@@ -19,15 +20,21 @@ from redrive.kafka.scan import scan
 
 __all__ = [
     "LetterStory",
+    "Name",
     "StoredLetter",
     "StoredState",
     "event_id_of",
     "find_letters",
     "find_stories",
     "letter_records",
+    "name_of",
     "records_at",
     "stored",
 ]
+
+
+Name = tuple[str, str | None]
+"""A letter's id, and its event's: positions, and with them ids of earlier versions, repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class StoredState:
 
 @dataclass(frozen=True, slots=True)
 class LetterStory:
-    """A letter, and its state records in their order."""
+    """A letter, and its state records since it was given up, in their order."""
 
     stored: StoredLetter
     states: tuple[LetterState, ...] = ()
@@ -82,19 +89,24 @@ def find_stories(
 
     Raises what `find_letters` raises.
     """
-    letters: list[StoredLetter] = []
-    states: list[StoredState] = []
-    ids = {wanted}
+    stories: list[tuple[StoredLetter, list[LetterState]]] = []
+    partitions: dict[int, LetterFold[Standing]] = {}
+    since: dict[tuple[int, Name], list[LetterState]] = {}
     for record in letter_records(settings, clock=clock):
-        found = stored(record)
-        if isinstance(found, StoredLetter) and _is(found.letter, wanted):
-            letters.append(found)
-            ids.add(found.letter.dlq_id)
-        # A letter comes before its states, as both lie on one partition.
-        elif isinstance(found, StoredState) and found.state.dlq_id in ids:
-            states.append(found)
-    letters.sort(key=lambda found: (found.letter.timestamp, found.offset))
-    return [LetterStory(found, _states_of(found, states)) for found in letters]
+        found, number = stored(record), record.place.partition
+        folded = partitions.setdefault(number, LetterFold())
+        if isinstance(found, StoredLetter):
+            folded.letter(Standing.of(found.letter))
+            if _is(found.letter, wanted):
+                name = name_of(found.letter)
+                standing = folded.find(*name)
+                if standing is None or standing.state_at is None:
+                    since[number, name] = []  # a failure of its own
+                stories.append((found, since[number, name]))
+        elif isinstance(found, StoredState) and (moved := folded.state(found.state)) is not None:
+            since.get((number, (moved.dlq_id, moved.event_id)), []).append(found.state)
+    stories.sort(key=lambda story: (story[0].letter.timestamp, story[0].offset))
+    return [LetterStory(found, tuple(states)) for found, states in stories]
 
 
 def letter_records(
@@ -138,6 +150,11 @@ def stored(record: Record) -> StoredLetter | StoredState | None:
             return None
 
 
+def name_of(letter: DeadLetter) -> Name:
+    """Return what tells a letter from all others."""
+    return letter.dlq_id, event_id_of(letter)
+
+
 def event_id_of(letter: DeadLetter) -> str | None:
     """Return the id of the event that ended in this letter, if it can be read."""
     return readable_event_id(letter.source.value)
@@ -145,13 +162,3 @@ def event_id_of(letter: DeadLetter) -> str | None:
 
 def _is(letter: DeadLetter, wanted: str) -> bool:
     return wanted in (letter.dlq_id, event_id_of(letter))
-
-
-def _states_of(found: StoredLetter, states: Iterable[StoredState]) -> tuple[LetterState, ...]:
-    """Return the letter's states in their order: by offset, and between partitions by time."""
-    by_partition: dict[int, list[LetterState]] = {}
-    for one in states:
-        if one.state.dlq_id == found.letter.dlq_id:
-            by_partition.setdefault(one.partition, []).append(one.state)
-    in_order = sorted(by_partition.items(), key=lambda item: (item[1][-1].timestamp, item[0]))
-    return tuple(state for _, its_states in in_order for state in its_states)

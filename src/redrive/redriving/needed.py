@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Self
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError, SettingsError
 from redrive.events import EventHeaders, readable_event_id
@@ -86,46 +88,44 @@ def letters_need(records: Iterable[Record], among: Collection[str]) -> frozenset
         records: Those of the letters topic, each partition in its order.
         among: The threads in question.
     """
-    partitions: dict[int, _Letters] = {}
+    partitions: dict[int, LetterFold[_Letter]] = {}
     for record in records:
         found = read_slimly(record)
-        letters = partitions.setdefault(record.place.partition, _Letters(among, {}, {}))
+        letters = partitions.setdefault(record.place.partition, LetterFold())
         if isinstance(found, LetterState):
-            letters.move(found)
+            letters.state(found)
         elif found is not None:
-            letters.add(found)
-    return frozenset(thread for letters in partitions.values() for thread in letters.needed())
+            letters.letter(_letter(found, among))
+    return frozenset(
+        thread
+        for letters in partitions.values()
+        for letter in letters
+        if letter.superseded_by is None and letter.state in _LIVING
+        for thread in letter.threads
+    )
 
 
-@dataclass(slots=True)
-class _Letters:
-    """The letters of one partition about the threads in question, the newest of each event."""
+class _Letter(NamedTuple):
+    """A letter, with those of the threads in question that it needs."""
 
-    among: Collection[str]
-    newest: dict[str, str]
-    threads: dict[str, tuple[frozenset[str], State]]
+    dlq_id: str
+    event_id: str | None
+    at: datetime
+    threads: frozenset[str]
+    state: State = State.OPEN
+    state_at: datetime | None = None
+    actor: str | None = None
+    redrive_count: int = 0
+    superseded_by: str | None = None
 
-    def add(self, letter: SlimLetter) -> None:
-        name = letter["dlq_id"]
-        if name in self.threads:
-            return  # Given up twice by the same count, it is the same letter.
-        found = frozenset(thread for thread in _threads(letter) if thread in self.among)
-        event = readable_event_id(letter.get("value")) or name
-        # Nothing can be done any more with an older letter of the event.
-        self.threads.pop(self.newest.pop(event, name), None)
-        if found:
-            self.newest[event] = name
-            self.threads[name] = found, State.OPEN
+    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
+        return self._replace(**changes)
 
-    def move(self, told: LetterState) -> None:
-        if told.dlq_id in self.threads:
-            found, _ = self.threads[told.dlq_id]
-            self.threads[told.dlq_id] = found, told.state
 
-    def needed(self) -> Iterator[str]:
-        for found, state in self.threads.values():
-            if state in _LIVING:
-                yield from found
+def _letter(letter: SlimLetter, among: Collection[str]) -> _Letter:
+    found = frozenset(thread for thread in _threads(letter) if thread in among)
+    event_id = readable_event_id(letter.get("value"))
+    return _Letter(letter["dlq_id"], event_id, letter["timestamp"], found)
 
 
 def _threads(letter: SlimLetter) -> Iterator[str]:
@@ -141,9 +141,9 @@ def _threads(letter: SlimLetter) -> Iterator[str]:
 def _thread(
     value: bytes | None, headers: tuple[tuple[str, bytes | None], ...], partition: int
 ) -> str | None:
+    event_id = readable_event_id(value)
     try:
-        ours = EventHeaders.read(headers)
+        ours = EventHeaders.of_event(headers, event_id)
     except RecordError:
         return None  # No worker runs it.
-    event_id = readable_event_id(value)
     return None if event_id is None else ours.thread_of(event_id, partition)

@@ -9,7 +9,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from redrive.dead_letter.states import STATE_HEADERS, State
 from redrive.errors import RecordError
-from redrive.events import EventHeaders
+from redrive.events import EventHeaders, readable_event_id
 from redrive.kafka.batches import OutRecord
 from redrive.redriving.deciding import Mode, Send
 from redrive.redriving.originals import Original
@@ -29,6 +29,7 @@ _OF_ONE_SENDING = frozenset(
         "checkpoint",
         "count",
         "deadline",
+        "event",
         "generation",
         "history",
         "mode",
@@ -63,18 +64,20 @@ def event_record(
         value: Takes the place of the event's bytes.
     """
     restart = send.mode == "restart"
+    sent = original.value if value is None else value
     headers = [(name, text) for name, text in original.headers if name not in _OF_ONE_SENDING]
     if generation := _generation(original) + restart:
         headers.append(("redrive-generation", b"%d" % generation))
     if deadline is not None:
         headers.append(("redrive-deadline", b"%d" % round(deadline.timestamp() * 1000)))
     headers.append(("redrive-of", of.encode()))
+    if (event_id := readable_event_id(sent)) is not None:
+        headers.append(("redrive-event", event_id.encode()))
     headers.append(("redrive-count", b"%d" % send.count))
     headers.append(("redrive-mode", send.mode.encode()))
     if not restart and original.checkpoint_id is not None:
         headers.append(("redrive-checkpoint", original.checkpoint_id.encode()))
     headers.append(("redrive-source", actor[:MAX_ACTOR_CHARS].encode()))
-    sent = original.value if value is None else value
     return OutRecord(topic, original.key, sent, tuple(headers), partition)
 
 
@@ -126,7 +129,8 @@ def _generation(original: Original) -> int:
     if not original.headers:
         return 0
     try:
-        return EventHeaders.read(original.headers).generation
+        event_id = readable_event_id(original.value)
+        return EventHeaders.of_event(original.headers, event_id).generation
     except RecordError:
         return 0
 

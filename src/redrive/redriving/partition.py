@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from sys import intern
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent, readable_event_id
@@ -27,8 +28,9 @@ class Entry(NamedTuple):
 
     `redrive_count` is the highest that any record of it names. `superseded_by` is the newer letter
     of the same event. `can_read` says whether its event can be read, `checkpoint` whether its run
-    left one. `source_partition` is that of its event, or its own where the letter does not say.
-    `actor` and `at` belong to its last state record.
+    left one. `shares_id` says whether its id, of an earlier version, is another event's letter's
+    too. `source_partition` is that of its event, or its own where the letter does not say.
+    `at` is when its run was given up; `actor` and `state_at` belong to its last state record.
     """
 
     # A tuple, as it is made for each letter: a frozen dataclass takes five times as long.
@@ -37,6 +39,7 @@ class Entry(NamedTuple):
     offset: int
     dlq_id: str
     event_id: str | None
+    at: datetime
     workflow_id: str | None
     kind: Kind
     reason: Reason
@@ -49,12 +52,17 @@ class Entry(NamedTuple):
     checkpoint: bool
     state: State = State.OPEN
     actor: str | None = None
-    at: datetime | None = None
+    state_at: datetime | None = None
     superseded_by: str | None = None
+    shares_id: bool = False
+
+    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
+        """Return it with other values."""
+        return self._replace(**changes)
 
 
 class PartitionFold:
-    """Takes the records of one partition in their order; the last state of a letter wins.
+    """Takes the records of one partition in their order, and folds them as `LetterFold` does.
 
     Args:
         means: Which letters' events are kept in `originals` on the way; by default none.
@@ -64,8 +72,7 @@ class PartitionFold:
     def __init__(
         self, means: Callable[[Entry], bool] | None = None, *, keep_bytes: int = MAX_KEPT_BYTES
     ) -> None:
-        self._entries: dict[str, Entry] = {}
-        self._newest: dict[str, str] = {}
+        self._letters = LetterFold[Entry]()
         self._means = means
         self.originals = Originals(keep_bytes)
         self.end = 0
@@ -75,12 +82,16 @@ class PartitionFold:
         self.end = record.offset + 1
         found = read_slimly(record)
         if isinstance(found, LetterState):
-            self._move(found)
-        # Given up twice by the same count, it is the same letter, and stands where it stood.
-        elif found is not None and found["dlq_id"] not in self._entries:
+            moved = self._letters.state(found)
+            if moved is not None:
+                # Most that were moved are not driven now, and others need the room.
+                self.originals.take(moved.offset)
+        elif found is not None:
             entry = _entry(record, found)
-            self._add(entry)
-            if self._means is not None and self._means(entry):
+            gone = self._letters.letter(entry)
+            if gone is not None:
+                self.originals.take(gone.offset)
+            if gone is not entry and self._means is not None and self._means(entry):
                 self.originals.keep(entry.offset, Original.of(record, found))
 
     def has_read_to(self, end: int) -> None:
@@ -89,31 +100,13 @@ class PartitionFold:
 
     def __iter__(self) -> Iterator[Entry]:
         """Return the letters in the order in which they lie there."""
-        return iter(self._entries.values())
+        for entry in self._letters:
+            shared = self._letters.is_shared(entry.dlq_id)
+            yield entry._replace(shares_id=True) if shared else entry
 
-    def find(self, dlq_id: str) -> Entry | None:
-        """Return one letter."""
-        return self._entries.get(dlq_id)
-
-    def _add(self, entry: Entry) -> None:
-        self._entries[entry.dlq_id] = entry
-        event = entry.event_id or entry.dlq_id
-        older = self._newest.get(event)
-        self._newest[event] = entry.dlq_id
-        if older is not None:
-            self._entries[older] = self._entries[older]._replace(superseded_by=entry.dlq_id)
-
-    def _move(self, told: LetterState) -> None:
-        entry = self._entries.get(told.dlq_id)
-        if entry is not None:
-            # Most that were moved are not driven now, and others need the room.
-            self.originals.take(entry.offset)
-            self._entries[told.dlq_id] = entry._replace(
-                state=told.state,
-                actor=told.actor,
-                at=told.timestamp,
-                redrive_count=max(entry.redrive_count, told.redrive_count),
-            )
+    def find(self, entry: Entry) -> Entry | None:
+        """Return a letter as it stands now."""
+        return self._letters.find(entry.dlq_id, entry.event_id)
 
 
 def is_event(value: bytes | None) -> bool:
@@ -133,6 +126,7 @@ def _entry(record: Record, letter: SlimLetter) -> Entry:
         offset=record.offset,
         dlq_id=letter["dlq_id"],
         event_id=readable_event_id(value),
+        at=letter["timestamp"],
         workflow_id=_interned(letter.get("workflow_id")),
         kind=letter["kind"],
         reason=reason,

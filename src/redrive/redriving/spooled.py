@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -29,7 +30,7 @@ from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import NO_ANSWER, TOO_LARGE
 from redrive.kafka.retrying import Said, error_of, with_advice
-from redrive.redriving.letters import StoredLetter, letter_records, stored
+from redrive.redriving.letters import Name, StoredLetter, letter_records, name_of, stored
 
 __all__ = ["SpoolCounts", "publish_spool"]
 
@@ -83,7 +84,7 @@ def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM)
     published = too_large = 0
     with _sink(settings, partitions) as sink:
         # Only now: whoever began before is fenced, and all that it stored is seen.
-        seen = _ids_on_topic(settings, clock)
+        seen = _on_topic(settings, clock)
         for batch in _batches(reading.new_letters(seen)):
             stored_now = _store(sink, batch)
             published += stored_now
@@ -106,32 +107,45 @@ class _Reading:
         if not path.is_file():
             raise SettingsError(f"there is no file {path}")
 
-    def new_letters(self, seen: set[str]) -> Iterator[SpooledLetter]:
+    def new_letters(self, seen: dict[Name, datetime]) -> Iterator[SpooledLetter]:
         try:
             for line in read_spool(self._path):
-                if isinstance(line, Torn) or not _is_whole(line):
+                letter = None if isinstance(line, Torn) else _whole(line)
+                if isinstance(line, Torn) or letter is None:
                     self.torn += 1
-                elif line.dlq_id in seen:
+                elif _is_known(letter, seen):
                     self.already_there += 1
                 else:
-                    seen.add(line.dlq_id)
+                    seen[name_of(letter)] = letter.timestamp
                     yield line
         except OSError as error:
             raise SettingsError(f"{self._path} cannot be read: {error}") from error
 
 
-def _is_whole(line: SpooledLetter) -> bool:
-    """Say whether the record is the letter that the line says it is."""
+def _is_known(letter: DeadLetter, seen: Mapping[Name, datetime]) -> bool:
+    """Say whether it is stored; one that was given up later than what is stored is not."""
+    stored_at = seen.get(name_of(letter))
+    return stored_at is not None and letter.timestamp <= stored_at
+
+
+def _whole(line: SpooledLetter) -> DeadLetter | None:
+    """Return the letter, if the record is the one that the line says it is."""
     try:
-        return DeadLetter.model_validate_json(line.value).dlq_id == line.dlq_id
+        letter = DeadLetter.model_validate_json(line.value)
     except ValidationError:
-        return False
+        return None
+    return letter if letter.dlq_id == line.dlq_id else None
 
 
-def _ids_on_topic(settings: KafkaSettings, clock: Clock) -> set[str]:
+def _on_topic(settings: KafkaSettings, clock: Clock) -> dict[Name, datetime]:
+    """Return the letters that are stored, each with the latest time at which it was given up."""
+    seen: dict[Name, datetime] = {}
     with closing(letter_records(settings, clock=clock)) as records:
-        found = (stored(record) for record in records)
-        return {one.letter.dlq_id for one in found if isinstance(one, StoredLetter)}
+        for record in records:
+            found = stored(record)
+            if isinstance(found, StoredLetter) and not _is_known(found.letter, seen):
+                seen[name_of(found.letter)] = found.letter.timestamp
+    return seen
 
 
 def _batches(letters: Iterable[SpooledLetter]) -> Iterator[list[SpooledLetter]]:

@@ -6,15 +6,16 @@ A letter itself stays on the topic, and is read again by its offset where the wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import intern
-from typing import TypeVar
+from typing import Any
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.states import LetterState, State
 from redrive.events import readable_event_id
@@ -39,7 +40,8 @@ class LetterSummary:
 
     Texts are cut: `message` is the first line of the error's, masked, at most 160 characters, names
     at most 200. `actor` and `state_at` are of the last state record, None while there is none.
-    `graph_version` is that of the graph that failed, where one ran.
+    `graph_version` is that of the graph that failed, where one ran. `superseded_by` is the newer
+    letter of the same event, on the same partition.
     """
 
     dlq_id: str
@@ -59,6 +61,11 @@ class LetterSummary:
     state_at: datetime | None = None
     actor: str | None = None
     graph_version: str | None = None
+    superseded_by: str | None = None
+
+    def changed(self, **changes: Any) -> LetterSummary:  # noqa: ANN401 - values of these fields
+        """Return it with other values; its count stays that of the letter itself."""
+        return replace(self, **changes | {"redrive_count": self.redrive_count})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ class LettersView:
     """The letters of a topic, newest first, and what else lies there.
 
     Attributes:
-        letters: One summary for each `dlq_id`.
-        repeated: Letters beside those whose `dlq_id` lies there again; the last one counts.
+        letters: One summary for each letter.
+        repeated: Further records of letters that lie there again; the last one counts.
         states: State records, also of letters that are gone already.
         unknown: Records that are neither a letter nor a state.
     """
@@ -94,62 +101,58 @@ def read_letters(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> LettersVi
 def fold(records: Iterable[Record]) -> LettersView:
     """Return the view of these records, each partition in its order.
 
-    A letter is in the state of the last of its state records; a letter that lies there twice is
-    shown as, and where, it lies last. Last is by offset within a partition, by time between two.
+    Where a letter stands, `LetterFold` says. One that lies there twice is shown as, and where, it
+    lies last: by offset within a partition, by time between two.
     """
-    letters: _ByPartition[LetterSummary] = {}
-    states: _ByPartition[_LastState] = {}
+    partitions: dict[int, LetterFold[LetterSummary]] = {}
     letter_records = state_records = unknown = 0
     for record in records:
-        partition = record.place.partition
+        letters = partitions.setdefault(record.place.partition, LetterFold())
         found = read_slimly(record)
         if found is None:
             unknown += 1
         elif isinstance(found, LetterState):
             state_records += 1
-            states.setdefault(partition, {})[found.dlq_id] = _LastState.of(found)
+            letters.state(_interned_state(found))
         else:
             letter_records += 1
-            letters.setdefault(partition, {})[found["dlq_id"]] = _summary(record, found)
-    kept, last_states = _latest(letters), _latest(states)
-    whole = (_with_state(letter, last_states.get(key)) for key, letter in kept.items())
+            letters.letter(_summary(record, found))
+    kept = _merged(partitions)
     return LettersView(
-        letters=tuple(sorted(whole, key=lambda letter: (letter.at, letter.dlq_id), reverse=True)),
+        letters=tuple(sorted(kept, key=lambda letter: (letter.at, letter.dlq_id), reverse=True)),
         repeated=letter_records - len(kept),
         states=state_records,
         unknown=unknown,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _LastState:
-    state: State
-    at: datetime
-    actor: str
+def _merged(partitions: Mapping[int, LetterFold[LetterSummary]]) -> Collection[LetterSummary]:
+    """Return the letters of all partitions, one that lies on two of them once.
 
-    @classmethod
-    def of(cls, record: LetterState) -> _LastState:
-        return cls(record.state, _utc(record.timestamp), intern(_short(record.actor)))
-
-
-_Dated = TypeVar("_Dated", LetterSummary, _LastState)
-_ByPartition = dict[int, dict[str, _Dated]]
-
-
-def _latest(found: _ByPartition[_Dated]) -> dict[str, _Dated]:
-    merged: dict[str, _Dated] = {}
-    for _, of_partition in sorted(found.items()):
-        for key, item in of_partition.items():
-            before = merged.get(key)
-            if before is None or before.at <= item.at:
-                merged[key] = item
-    return merged
+    An import may have put it on another when the topic had fewer: it stands where it was moved.
+    """
+    found: dict[tuple[str, str | None], LetterSummary] = {}
+    for _, letters in sorted(partitions.items()):
+        for letter in letters:
+            name = (letter.dlq_id, letter.event_id)
+            other = found.get(name)
+            found[name] = letter if other is None else _one_of(other, letter)
+    return found.values()
 
 
-def _with_state(letter: LetterSummary, last: _LastState | None) -> LetterSummary:
-    if last is None:
-        return letter
-    return replace(letter, state=last.state, state_at=last.at, actor=last.actor)
+def _one_of(one: LetterSummary, other: LetterSummary) -> LetterSummary:
+    last = other if one.at <= other.at else one
+    moved = [letter for letter in (one, other) if letter.state_at is not None]
+    if not moved:
+        return last
+    stands = max(moved, key=lambda letter: letter.state_at or letter.at)
+    return last.changed(state=stands.state, state_at=stands.state_at, actor=stands.actor)
+
+
+def _interned_state(told: LetterState) -> LetterState:
+    """Return it as it is kept with its letter: texts that come often once, times in UTC."""
+    at, actor = _utc(told.timestamp), intern(_short(told.actor))
+    return told.model_copy(update={"timestamp": at, "actor": actor})
 
 
 def _summary(record: Record, letter: SlimLetter) -> LetterSummary:

@@ -16,12 +16,13 @@ from typing import Protocol
 from redrive.clock import Clock
 from redrive.dead_letter.states import LetterState
 from redrive.errors import KafkaUnavailableError
-from redrive.redriving.deciding import Refusal, Refuse
+from redrive.redriving.deciding import Decision, Refusal, Refuse
 from redrive.redriving.door import Door, InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Done, Refused, Step, TakenOver
 from redrive.redriving.jobs import Job
+from redrive.redriving.letters import Name
 from redrive.redriving.pages import Chosen, Page, Pages
-from redrive.redriving.partition import PartitionFold
+from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.slim import read_slimly
 
 __all__ = ["Pace", "has_work", "look", "read_on", "work"]
@@ -58,7 +59,7 @@ def read_on(door: Door, fold: PartitionFold) -> None:
 def has_work(fold: PartitionFold, job: Job) -> bool:
     """Say whether anything would be done with a partition's letters."""
     chosen = filter(job.selection.means, fold)
-    return any(not isinstance(job.decide(entry), Refuse) for entry in chosen)
+    return any(not isinstance(_decide(job, entry), Refuse) for entry in chosen)
 
 
 def look(fold: PartitionFold, partition: int, job: Job) -> Step:
@@ -116,9 +117,9 @@ class _Worker:
         self._fold = fold
         self._pace = pace
         self._clock = clock
-        self._told: set[str] = set()
-        self._written: set[str] = set()
-        self._doubtful: dict[str, Done] = {}
+        self._told: set[Name] = set()
+        self._written: set[Name] = set()
+        self._doubtful: dict[Name, Done] = {}
         self._at: datetime | None = None
 
     def go(self) -> Generator[Step, None, bool]:
@@ -128,7 +129,7 @@ class _Worker:
         read_on(self._door, self._fold)
         found = self._settle_doubt()
         chosen, refused = _choose(self._fold, self._job, without=self._told)
-        self._told.update(each.entry.dlq_id for each in refused)
+        self._told.update(_name(each.entry) for each in refused)
         yield Step(self._partition, found, refused)
         pages = Pages(self._door, self._fold.originals, self._job, chosen)
         while pages.follow and (most := self._pace.most()) > 0:
@@ -151,10 +152,11 @@ class _Worker:
                 state = read_slimly(record)
                 if not isinstance(state, LetterState) or _by_worker(state):
                     continue
-                if state.dlq_id in self._written:
+                name = (state.dlq_id, state.event_id)
+                if name in self._written:
                     continue
                 # Who took over may have found our last transaction stored, and ended it.
-                doubtful = self._doubtful.get(state.dlq_id)
+                doubtful = self._doubtful.get(name)
                 if doubtful is not None and self._is_ours(state.timestamp, state.actor):
                     found.append(doubtful)
                     self._went([doubtful])
@@ -169,9 +171,9 @@ class _Worker:
     def _settle_doubt(self) -> list[Done]:
         """Return what a commit in doubt turns out to have done."""
         found = []
-        for dlq_id, done in self._doubtful.items():
-            entry = self._fold.find(dlq_id)
-            if entry is not None and self._is_ours(entry.at, entry.actor):
+        for done in self._doubtful.values():
+            entry = self._fold.find(done.entry)
+            if entry is not None and self._is_ours(entry.state_at, entry.actor):
                 found.append(done)
         self._doubtful.clear()
         self._went(found)
@@ -179,13 +181,13 @@ class _Worker:
 
     def _gone(self, chosen: list[Chosen]) -> list[Refused]:
         """Return what the topic's retention has deleted in the meantime."""
-        gone = [entry for entry, _ in chosen if entry.dlq_id not in self._told]
-        self._told.update(entry.dlq_id for entry in gone)
+        gone = [entry for entry, _ in chosen if _name(entry) not in self._told]
+        self._told.update(map(_name, gone))
         return [Refused(entry, Refusal.NOT_TAKEN, "the letter is there no more") for entry in gone]
 
     def _write(self, page: Page) -> Step:
         self._at = page.at
-        self._doubtful = {each.entry.dlq_id: each for each in page.done}
+        self._doubtful = {_name(each.entry): each for each in page.done}
         done, refused = page.done, list[Refused]()
         try:
             self._door.commit(page.records())
@@ -194,7 +196,7 @@ class _Worker:
             done, refused = [], page.drop(error)
         self._doubtful.clear()
         self._went(done)
-        self._told.update(each.entry.dlq_id for each in refused)
+        self._told.update(_name(each.entry) for each in refused)
         return Step(self._partition, done, refused)
 
     def _is_ours(self, at: datetime | None, actor: str | None) -> bool:
@@ -202,7 +204,7 @@ class _Worker:
         return (at, actor) == (self._at, self._job.actor)
 
     def _went(self, done: list[Done]) -> None:
-        ids = [each.entry.dlq_id for each in done]
+        ids = [_name(each.entry) for each in done]
         self._told.update(ids)
         self._written.update(ids)
         if done:
@@ -210,19 +212,30 @@ class _Worker:
 
 
 def _choose(
-    fold: PartitionFold, job: Job, *, without: set[str]
+    fold: PartitionFold, job: Job, *, without: set[Name]
 ) -> tuple[list[Chosen], list[Refused]]:
     chosen: list[Chosen] = []
     refused: list[Refused] = []
     for entry in fold:
-        if entry.dlq_id in without or not job.selection.means(entry):
+        if _name(entry) in without or not job.selection.means(entry):
             continue
-        decision = job.decide(entry)
+        decision = _decide(job, entry)
         if isinstance(decision, Refuse):
             refused.append(Refused.of(entry, decision))
         else:
             chosen.append((entry, decision))
     return chosen, refused
+
+
+def _name(entry: Entry) -> Name:
+    return entry.dlq_id, entry.event_id
+
+
+def _decide(job: Job, entry: Entry) -> Decision:
+    if entry.shares_id and job.selection.named(entry) == entry.dlq_id:
+        text = f"letters of several events have this id: name its event, {entry.event_id}"
+        return Refuse(Refusal.ID_OF_SEVERAL, text)
+    return job.decide(entry)
 
 
 def _by_worker(state: LetterState) -> bool:

@@ -6,7 +6,14 @@ import json
 from collections.abc import Iterable
 
 from redrive.clock import SYSTEM
-from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source, dlq_id
+from redrive.dead_letter.record import (
+    DeadLetter,
+    LetterContext,
+    LetterError,
+    Source,
+    dlq_id,
+    event_name,
+)
 from redrive.events import WorkflowEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
@@ -34,7 +41,7 @@ def dead_letter(
     """
     value = sent.to_bytes()
     letter = DeadLetter(
-        dlq_id=dlq_id(topic, partition, offset, count=0),
+        dlq_id=dlq_id(topic, partition, offset, count=0, event=event_name(value)),
         timestamp=SYSTEM.now(),
         original_event=json.loads(value),
         error=LetterError(type="ValueError", message="no"),
