@@ -9,10 +9,13 @@ import asyncio
 import random
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["SYSTEM", "Clock", "SystemClock"]
+__all__ = ["SYSTEM", "Clock", "SystemClock", "later", "moment"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -72,3 +75,20 @@ class SystemClock:
 
 
 SYSTEM = SystemClock()
+
+
+def moment(epoch_ms: float) -> datetime:
+    """Return a time that was counted in milliseconds since 1970, whatever was counted.
+
+    Producers have written microseconds, and times before 1 or after 9999 are none that a date can
+    hold: of these it is the first or the last one.
+    """
+    return later(_EPOCH, epoch_ms / 1000)
+
+
+def later(at: datetime, seconds: float) -> datetime:
+    """Return the time so long after another, within the years 1 to 9999."""
+    try:
+        return min(max(at + timedelta(seconds=seconds), _FIRST), _LAST)
+    except (OverflowError, ValueError):
+        return _FIRST if seconds < 0 else _LAST

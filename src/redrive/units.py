@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = ["Duration", "Size", "format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = [
+    "LONGEST",
+    "Duration",
+    "Size",
+    "format_duration",
+    "format_size",
+    "named_duration",
+    "parse_duration",
+    "parse_size",
+]
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {
@@ -20,6 +30,11 @@ _BYTES = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
+LONGEST = timedelta(days=36_500)
+"""No duration is longer: a time that is so far ahead must still be a date."""
+
+_SHOWN_CHARS = 80
+_LARGEST = 2.0**63
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*")
 
@@ -28,26 +43,56 @@ def parse_duration(value: object) -> timedelta:
     """Read `30s`, `1m 30s`, `250ms`, `2h` or `7d`; a bare number counts seconds.
 
     Raises:
-        ValueError: It is not a duration, or below zero.
+        ValueError: It is not a duration, below zero, or longer than `LONGEST`.
     """
     if isinstance(value, timedelta):
-        return _not_negative(value)
+        return _within_limits(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _not_negative(timedelta(seconds=value))
+        return _from_seconds(value, given=value)
     if isinstance(value, str):
         text = value.strip()
         if re.fullmatch(r"\d+(\.\d+)?", text):
-            return timedelta(seconds=float(text))
+            return _from_seconds(float(text), given=value)
         if text and not _DURATION.sub("", text).strip():
             parts = _DURATION.findall(text)
-            return timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in parts))
-    raise ValueError(f"{value!r} is not a duration: write it as 250ms, 30s, 5m, 2h or 7d")
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+            return _from_seconds(seconds, given=value)
+    raise ValueError(f"{_shown(value)} is not a duration: write it as 250ms, 30s, 5m, 2h or 7d")
 
 
-def _not_negative(value: timedelta) -> timedelta:
-    if value < timedelta(0):
-        raise ValueError(f"{value!r} is below zero: a duration cannot be")
+def named_duration(name: str, value: object) -> timedelta:
+    """Read an argument as `parse_duration` does.
+
+    Raises:
+        ValueError: It cannot be one; names the argument.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _from_seconds(seconds: float, *, given: object) -> timedelta:
+    # Of a whole number of any length there is no telling: it may be too long for a float.
+    if not isinstance(seconds, int) and math.isnan(seconds):
+        raise ValueError(f"{_shown(given)} is not a number, and so not a duration")
+    if seconds < 0:
+        raise ValueError(f"{_shown(given)} is below zero: a duration cannot be")
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{_shown(given)} is longer than {LONGEST.days} days: no duration may be")
+    return timedelta(seconds=seconds)
+
+
+def _within_limits(value: timedelta) -> timedelta:
+    _from_seconds(value.total_seconds(), given=value)
     return value
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:_SHOWN_CHARS]
+    except ValueError:  # Python does not write a whole number of thousands of digits.
+        return f"this {type(value).__name__}"
 
 
 def format_duration(value: timedelta) -> str:
@@ -71,9 +116,9 @@ def parse_size(value: object) -> int:
         if value.strip().isdecimal():
             return int(value)
         match = _SIZE.fullmatch(value)
-        if match:
-            return int(float(match[1]) * _BYTES[match[2]])
-    raise ValueError(f"{value!r} is not a size: write it as 512B, 900kB or 64MiB")
+        if match and (size := float(match[1]) * _BYTES[match[2]]) < _LARGEST:
+            return int(size)
+    raise ValueError(f"{_shown(value)} is not a size: write it as 512B, 900kB or 64MiB")
 
 
 def format_size(value_bytes: int) -> str:

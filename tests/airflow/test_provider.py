@@ -57,6 +57,52 @@ def test_a_trigger_is_made_again_from_what_it_serialized(bare_airflow: AirflowHo
     bare_airflow.run(sys.executable, "-c", script)
 
 
+def test_mapped_tasks_have_no_retries_but_those_that_are_asked_for(
+    bare_airflow: AirflowHome,
+) -> None:
+    script = (
+        "import os\n"
+        "os.environ['AIRFLOW__CORE__DEFAULT_TASK_RETRIES'] = '7'\n"
+        "from airflow.sdk import DAG\n"
+        "from redrive.airflow import (\n"
+        "    LangGraphOperator, langgraph_task, trigger_langgraph_workflow)\n"
+        "@langgraph_task(workflow_id='w')\n"
+        "def ask(number): return {'number': number}\n"
+        "two = LangGraphOperator.partial\n"
+        "for given, wanted in (({}, 0), ({'retries': 5}, 5)):\n"
+        "    with DAG('d', default_args=given):\n"
+        "        found = [\n"
+        "            ask(1).operator.retries,\n"
+        "            ask.expand(number=[1, 2]).operator.retries,\n"
+        "            ask.expand_kwargs([{'number': 1}]).operator.retries,\n"
+        "            trigger_langgraph_workflow.partial(workflow_id='w')\n"
+        "                .expand(task_data=[{}, {}]).operator.retries,\n"
+        "            two(task_id='p', workflow_id='w').expand(data=[{}, {}]).retries,\n"
+        "        ]\n"
+        "        assert found == [wanted] * 5, (given, found)\n"
+        "        own = ask.override(task_id='own', retries=3).expand(number=[1])\n"
+        "        assert own.operator.retries == 3\n"
+    )
+
+    bare_airflow.run(sys.executable, "-c", script)
+
+
+def test_an_absurd_timeout_is_refused_by_name(bare_airflow: AirflowHome) -> None:
+    script = (
+        "from redrive.airflow import LangGraphOperator\n"
+        "for absurd in (-1, float('nan'), float('inf'), '1' + '0' * 30 + 'd'):\n"
+        "    for name in ('timeout', 'wait_first'):\n"
+        "        try:\n"
+        "            LangGraphOperator(task_id='t', workflow_id='w', data={}, **{name: absurd})\n"
+        "        except ValueError as error:\n"
+        "            assert str(error).startswith(name + ': '), error\n"
+        "        else:\n"
+        "            raise AssertionError((name, absurd))\n"
+    )
+
+    bare_airflow.run(sys.executable, "-c", script)
+
+
 def test_without_airflow_the_error_names_the_extra() -> None:
     script = (
         "import sys\n"

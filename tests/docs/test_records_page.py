@@ -91,6 +91,7 @@ def test_every_header_has_its_line() -> None:
         not_before=1,
         deadline=1,
         of="o",
+        event="e",
         count=1,
         mode="resume",
         checkpoint="c",

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, cast
 
 from airflow.sdk import BaseOperator, Connection, Context, XComArg
 from airflow.sdk.bases.decorator import (
     DecoratedOperator,
     Task,
     TaskDecorator,
-    task_decorator_factory,
+    _TaskDecorator,
 )
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -40,8 +43,46 @@ __all__ = [
     "XComArg",
     "connection_extra",
     "connection_extra_async",
-    "task_decorator_factory",
+    "task_decorator",
 ]
+
+
+class _MappedAlike(_TaskDecorator[Any, Any, Any]):
+    """A decorator whose mapped tasks keep the default that its operator gives `retries`.
+
+    `.expand()` knows Airflow's own defaults alone, and leaves `retries` to them where neither the
+    task nor any `default_args` sets it.
+    """
+
+    def _expand(self, *args: Any, **options: Any) -> XComArg:  # noqa: ANN401 - Airflow's own
+        mapped: XComArg = super()._expand(*args, **options)
+        default = signature(self.operator_class.__init__).parameters["retries"].default
+        mapped.operator.partial_kwargs.setdefault("retries", default)  # type: ignore[attr-defined]  # every XComArg of a mapped task has it
+        return mapped
+
+
+def task_decorator(
+    python_callable: Callable[..., object] | None,
+    *,
+    multiple_outputs: bool,
+    operator: type[BaseOperator],
+    arguments: dict[str, Any],
+) -> TaskDecorator:
+    """Return what makes tasks of functions, or the task of this one.
+
+    Does what Airflow's `task_decorator_factory` does, and keeps the operator's default retries.
+    """
+
+    def decorate(function: Callable[..., object]) -> _MappedAlike:
+        return _MappedAlike(
+            function=function,
+            multiple_outputs=multiple_outputs,
+            operator_class=operator,
+            kwargs=arguments,
+        )
+
+    made = decorate if python_callable is None else decorate(python_callable)
+    return cast("TaskDecorator", made)
 
 
 def connection_extra(conn_id: str) -> dict[str, object]:

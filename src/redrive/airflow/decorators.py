@@ -12,10 +12,10 @@ from redrive.airflow.compat import (
     DecoratedOperator,
     TaskDecorator,
     XComArg,
-    task_decorator_factory,
+    task_decorator,
 )
-from redrive.airflow.operators import LangGraphOperator
-from redrive.units import parse_duration
+from redrive.airflow.operators import NO_RETRIES, LangGraphOperator
+from redrive.units import named_duration
 
 __all__ = ["langgraph_task", "trigger_langgraph_workflow"]
 
@@ -43,9 +43,10 @@ class _LangGraphDecoratedOperator(DecoratedOperator, LangGraphOperator):
         self,
         *,
         workflow_id: str | None = None,
+        retries: int = NO_RETRIES,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
     ) -> None:
-        super().__init__(workflow_id=workflow_id, data={}, **kwargs)
+        super().__init__(workflow_id=workflow_id, data={}, retries=retries, **kwargs)
 
     def execute(self, context: Context) -> object:
         """Call the function, send the event and wait for its result."""
@@ -74,11 +75,11 @@ def langgraph_task(
     """
     # `multiple_outputs` would be guessed from the function's annotation, but what the function
     # returns goes into the graph; what comes out is the graph's.
-    return task_decorator_factory(
-        python_callable=python_callable,
+    return task_decorator(
+        python_callable,
         multiple_outputs=multiple_outputs,
-        decorated_operator_class=_LangGraphDecoratedOperator,
-        **kwargs,
+        operator=_LangGraphDecoratedOperator,
+        arguments=kwargs,
     )
 
 
@@ -93,4 +94,4 @@ def trigger_langgraph_workflow(
     `workflow_id` is the DAG's id by default. For other settings:
     `trigger_langgraph_workflow.override(kafka_conn_id="other", deferrable=False)(...)`.
     """
-    return _Call(task_data, workflow_id, parse_duration(timeout))  # type: ignore[return-value]  # what callers of the task get is the graph's result
+    return _Call(task_data, workflow_id, named_duration("timeout", timeout))  # type: ignore[return-value]  # what callers of the task get is the graph's result

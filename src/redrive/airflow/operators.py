@@ -17,9 +17,12 @@ from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
-from redrive.units import parse_duration
+from redrive.units import named_duration
 
 __all__ = ["LangGraphOperator"]
+
+NO_RETRIES = 0
+"""The worker retries by itself, from the node that failed."""
 
 BACKSTOP = timedelta(minutes=2)
 """Past the trigger's own deadline: only a triggerer that is gone leaves it to Airflow."""
@@ -87,16 +90,16 @@ class LangGraphOperator(BaseOperator):
         config: Mapping[str, Any] | XComArg | str | None = None,
         events_topic: str | None = None,
         results_topic: str | None = None,
-        retries: int = 0,
+        retries: int = NO_RETRIES,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
     ) -> None:
         super().__init__(retries=retries, **kwargs)
         self.workflow_id = workflow_id
         self.data = data
-        self.timeout = parse_duration(timeout)
+        self.timeout = named_duration("timeout", timeout)
         self.kafka_conn_id = kafka_conn_id
         self.deferrable = deferrable
-        self.wait_first = parse_duration(wait_first)
+        self.wait_first = named_duration("wait_first", wait_first)
         self.thread = thread
         self.metadata = metadata
         self.headers = headers

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from redrive.airflow.answers import heard, not_heard
 from redrive.airflow.compat import BaseTrigger, TriggerEvent, connection_extra_async
 from redrive.airflow.connection import kafka_settings
 from redrive.airflow.results import shared_reader
-from redrive.clock import SYSTEM
+from redrive.clock import SYSTEM, moment
 from redrive.kafka.publish import Published
 
 __all__ = ["ANSWER_GRACE", "NEWS_OF_DEFERRAL", "LangGraphResultTrigger"]
@@ -85,7 +85,7 @@ class LangGraphResultTrigger(BaseTrigger):
             extra, conn_id=self.kafka_conn_id, results_topic=self.results_topic
         )
         reader = shared_reader(settings)
-        deadline = datetime.fromtimestamp(self.deadline_ms / 1000, UTC) + ANSWER_GRACE
+        deadline = moment(self.deadline_ms) + ANSWER_GRACE
         # After a time without a triggerer the deadline may be over, and the answer there.
         latest = max(deadline, SYSTEM.now() + ANSWER_GRACE)
         offsets, asked = dict(self.offsets), _published(self.asked)

@@ -6,12 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from redrive.auditing.audit import Audit
 from redrive.auditing.findings import Finding
 from redrive.auditing.topic_part import TopicRead
 from redrive.cli.output import print_table, visible
+from redrive.clock import moment
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["Told", "audit_json", "audit_page", "told_of"]
@@ -164,4 +165,4 @@ def _unseen(audit: Audit, since: datetime | None) -> Iterator[str]:
 def _text(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
-    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()
+    return moment(at_ms // 1000 * 1000).isoformat()

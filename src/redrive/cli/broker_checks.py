@@ -26,7 +26,7 @@ from redrive.redriving.backlog import backlog_of
 from redrive.redriving.figures import letter_alarms, letter_figures
 from redrive.redriving.views import read_letters
 from redrive.settings import Settings
-from redrive.units import format_duration
+from redrive.units import LONGEST, format_duration
 from redrive.wiring.graphs import policy_of
 
 __all__ = ["BROKER_CHECKS", "look_at_broker"]
@@ -211,7 +211,9 @@ def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
 
 def _retention(broker: Broker, topic: str) -> timedelta | None:
     kept_ms = int(broker.report.configs.get(topic, {}).get("retention.ms", -1))
-    return None if kept_ms < 0 else timedelta(milliseconds=kept_ms)
+    # Some say "for ever" by the largest number there is.
+    for_ever = kept_ms < 0 or kept_ms > LONGEST / timedelta(milliseconds=1)
+    return None if for_ever else timedelta(milliseconds=kept_ms)
 
 
 def _missing(topic: str) -> Finding:

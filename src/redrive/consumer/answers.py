@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
 
-from redrive.clock import Clock
+from redrive.clock import Clock, moment
 from redrive.consumer.letter_states import redrive_count_of, states_after
 from redrive.consumer.outcome import Account, Delivery, Ending, Outcome
 from redrive.consumer.run import Run
@@ -381,4 +381,4 @@ def _graph(graph: GraphVersion | None) -> GraphRef | None:
 def _deadline(run: Run | None) -> datetime | None:
     if run is None or run.headers.deadline is None:
         return None
-    return datetime.fromtimestamp(run.headers.deadline / 1000, UTC)
+    return moment(run.headers.deadline)

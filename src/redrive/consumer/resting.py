@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 
 import structlog
 
-from redrive.clock import Clock
+from redrive.clock import Clock, later
 from redrive.consumer.run import Run
 from redrive.errors import RestExpiredError
 from redrive.state.offsets import MAX_RESTS, Note, NotedRest
@@ -128,7 +127,7 @@ def expired_in(rest: Rest, clock: Clock) -> RestExpiredError:
         workflow_id=rest.workflow_id,
         event_id=rest.event_id,
         asked_s=rest.asked_s,
-        until=clock.now() + timedelta(seconds=rest.until - clock.monotonic()),
+        until=later(clock.now(), rest.until - clock.monotonic()),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from redrive.clock import moment
 from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Kept, Mark, StoredThread
@@ -370,7 +371,7 @@ def _span(seconds: float | None) -> timedelta | None:
 
 
 def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return moment(seconds * 1000)
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

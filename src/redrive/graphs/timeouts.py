@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
-from redrive.clock import SYSTEM
+from redrive.clock import SYSTEM, later
 from redrive.errors import AttemptTimeoutError, DeadlineError, IdleTimeoutError
 
 __all__ = ["NO_LIMITS", "Limit", "Limits", "hold"]
@@ -53,10 +53,7 @@ class Limits:
         """Return the deadline as a time of day, from `now` on; the last one there is at most."""
         if self.deadline_s is None:
             return None
-        try:
-            return now + timedelta(seconds=self.deadline_s)
-        except OverflowError:
-            return datetime.max.replace(tzinfo=now.tzinfo)
+        return later(now, self.deadline_s)
 
 
 NO_LIMITS = Limits()

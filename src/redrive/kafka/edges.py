@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
@@ -13,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     OffsetSpec,
 )
 
-from redrive.clock import SYSTEM, Clock
+from redrive.clock import SYSTEM, Clock, moment
 from redrive.kafka.log import Place
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
@@ -59,11 +59,7 @@ def newest_times(
     """
     latest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # as above
     found = _listed(settings, admin, list(places), latest, IsolationLevel.READ_COMMITTED, clock)
-    return {
-        place: datetime.fromtimestamp(info.timestamp / 1000, UTC)
-        for place, info in found.items()
-        if info.timestamp >= 0
-    }
+    return {place: moment(info.timestamp) for place, info in found.items() if info.timestamp >= 0}
 
 
 def offsets_since(
@@ -78,7 +74,7 @@ def offsets_since(
 
     Raises what `edges` raises.
     """
-    at = OffsetSpec.for_timestamp(round(since.timestamp() * 1000))
+    at = OffsetSpec.for_timestamp(max(round(since.timestamp() * 1000), 0))
     found = _listed(settings, admin, list(places), at, IsolationLevel.READ_UNCOMMITTED, clock)
     return {place: info.offset if info.offset >= 0 else None for place, info in found.items()}
 

@@ -86,7 +86,8 @@ def _starts(
     *,
     clock: Clock,
 ) -> dict[int, int]:
-    at_ms = round(since.timestamp() * 1000)
+    # Before 1970 are numbers that mean something else.
+    at_ms = max(round(since.timestamp() * 1000), 0)
     asked = [TopicPartition(topic, number, at_ms) for number in numbers]
     policy = until(
         settings.startup_timeout.total_seconds(), asking="which offset bears a time", clock=clock

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from confluent_kafka.admin import AdminClient
 
-from redrive.clock import SYSTEM, Clock
+from redrive.clock import SYSTEM, Clock, moment
 from redrive.kafka.committed import committed_by_group, members_of_group
 from redrive.kafka.edges import Edges, edges
 from redrive.kafka.log import Committed, Place
@@ -104,5 +104,5 @@ def _looked_at(
             if progress_of(record.offset, committed[number]).standing is not Standing.ENDED:
                 counts[number] = counts.get(number, 0) + 1
                 times += [] if record.timestamp_ms is None else [record.timestamp_ms]
-    oldest = datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
+    oldest = moment(min(times)) if times else None
     return counts, oldest

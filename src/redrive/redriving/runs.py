@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from redrive.clock import SYSTEM, Clock
+from redrive.clock import SYSTEM, Clock, moment
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
 from redrive.kafka.committed import committed_by_group
@@ -209,7 +209,7 @@ def _event(record: Record, committed: Committed) -> EventRecord:
         count = None
     at = None
     if record.timestamp_ms is not None:
-        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        at = moment(record.timestamp_ms)
     return EventRecord(
         record.place, record.offset, at, count, progress_of(record.offset, committed)
     )
