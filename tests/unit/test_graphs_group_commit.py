@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from redrive.errors import StaleAttemptError
+from redrive.graphs import group_commit
 from redrive.graphs.group_commit import GroupCommit, Statement
+from redrive.graphs.lease import Lease, LeaseAwayError
 from redrive.testing.worker import wait_until
 
 INSERT = "INSERT INTO t (n) VALUES (?)"
@@ -72,17 +76,74 @@ async def test_a_write_that_fails_leaves_nothing_and_spares_the_others(
     assert numbers(other) == [1, 3, 7]
 
 
-async def test_while_another_process_writes_too_long_all_are_told(
-    group: GroupCommit, other: sqlite3.Connection
+@pytest.mark.invariant("P1")
+async def test_while_another_process_holds_the_file_writes_wait_and_are_not_told(
+    group: GroupCommit, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(group_commit, "_TELL_LOCKED_S", 0.0)
     other.execute("BEGIN IMMEDIATE")
 
-    ends = await asyncio.gather(*(group.write(insert(n)) for n in range(3)), return_exceptions=True)
-    other.execute("ROLLBACK")
-    await group.write(insert(9))
+    with capture_logs() as logs:
+        writes = [asyncio.create_task(group.write(insert(n))) for n in range(3)]
+        gone = asyncio.create_task(group.write(insert(7)))
+        await asyncio.to_thread(wait_until, lambda: logs, timeout_s=60, what="the lock is told")
+        waiting, gone_cancelled = group.waiting, gone.cancel()
+        assert await group.read(lambda: "read meanwhile") == "read meanwhile"
+        assert not any(write.done() for write in writes)
+        other.execute("ROLLBACK")
+        await asyncio.wait_for(asyncio.gather(*writes), 60)
 
-    assert [str(end) for end in ends] == ["database is locked"] * 3
-    assert numbers(other) == [9]
+    assert (waiting > 0, gone_cancelled, group.waiting) == (True, True, 0)
+    assert numbers(other) == [0, 1, 2]
+    assert [log["event"] for log in logs] == ["checkpoints.locked", "checkpoints.unlocked"]
+
+
+@pytest.mark.invariant("P4")
+@pytest.mark.parametrize(
+    ("end", "raised"),
+    [(Lease.end, StaleAttemptError), (Lease.part, LeaseAwayError)],
+    ids=["gone", "away"],
+)
+async def test_what_waited_for_a_lock_asks_its_lease_again(
+    group: GroupCommit,
+    other: sqlite3.Connection,
+    end: Callable[[Lease], None],
+    raised: type[Exception],
+) -> None:
+    lease = Lease()
+    other.execute("BEGIN IMMEDIATE")
+    ended = asyncio.create_task(group.write(insert(1), lease=lease))
+    held = asyncio.create_task(group.write(insert(2), lease=Lease()))
+    await asyncio.to_thread(wait_until, lambda: group.waiting, timeout_s=60, what="both wait")
+
+    end(lease)
+    other.execute("ROLLBACK")
+    ends = await asyncio.wait_for(asyncio.gather(ended, held, return_exceptions=True), 60)
+
+    assert [type(end) for end in ends] == [raised, type(None)]
+    assert numbers(other) == [2]
+
+
+@pytest.mark.invariant("P7")
+@pytest.mark.parametrize("on_thread", [False, True], ids=["on the loop", "on a thread"])
+async def test_a_lock_keeps_no_event_loop_waiting_for_ever(
+    group: GroupCommit,
+    other: sqlite3.Connection,
+    on_thread: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    lease = Lease()
+    other.execute("BEGIN IMMEDIATE")
+
+    def write() -> None:
+        group.write_now(insert(1), lease=lease)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(StaleAttemptError, match="event loop"):
+        # As LangGraph's `invoke()` does: it writes on a thread, and waits for it where it is.
+        pool.submit(write).result() if on_thread else write()
+
+    other.execute("ROLLBACK")
+    await group.write(insert(2))
+    assert numbers(other) == [2]
 
 
 async def test_a_read_that_fails_is_told_and_the_next_one_works(group: GroupCommit) -> None:

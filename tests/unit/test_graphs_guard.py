@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -129,6 +130,17 @@ async def test_what_would_block_the_event_loop_is_refused_while_the_partition_is
 
     with pytest.raises(StaleAttemptError, match="between two assignments"):
         lease.check()
+
+
+@pytest.mark.invariant("P7")
+async def test_a_thread_that_waits_lets_an_event_loop_go_that_waits_for_it() -> None:
+    lease = Lease()
+    lease.part()
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(StaleAttemptError, match="blocks the loop"):
+        pool.submit(lease.check).result()
+
+    assert lease.state is LeaseState.STALE
 
 
 @pytest.mark.invariant("P4")

@@ -203,6 +203,27 @@ class Hasty(Waiter):
         return Step(Left()) if self.begun == 1 else step
 
 
+@pytest.mark.invariant("P1")
+async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins_again() -> None:
+    finished, runner, clock = list[Outcome](), Hasty(), TurnedClock()
+    intake = intake_of(answers_of(Answers), runner, finished.append, clock=clock)
+    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+
+    async with asyncio.TaskGroup() as tasks:
+        waking = intake.begin(tasks)
+        intake.accept([Delivery(record, 1, covered())])
+        await _until(lambda: runner.begun == 1)
+        intake.part({PLACE: 1})
+        intake.back([PLACE])
+        runner.may_end.set()
+        await _until(lambda: intake.running == 0)
+        clock.advance(1.0)
+        await _until(lambda: finished)
+        waking.cancel()
+
+    assert runner.begun == 2
+
+
 @pytest.mark.invariant("P4")
 async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
     finished, runner, other = list[Outcome](), Waiter(), Place("events", 1)

@@ -26,7 +26,7 @@ from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
-from redrive.graphs.lease import Lease
+from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.kafka.log import Place
 from redrive.retry.kinds import Reason
@@ -36,6 +36,9 @@ from redrive.telemetry.detail import is_detailed
 __all__ = ["Intake"]
 
 log = structlog.get_logger("redrive.consumer")
+
+_LEFT_AGAIN_S = 0.2
+"""After so long a run begins again that was left by us: what ended it may not be told here yet."""
 
 
 @dataclass(slots=True)
@@ -319,7 +322,9 @@ class Intake:
         run = live.run
         try:
             self._resting.blame(run)
-            if self._turns.is_condemned(run):
+            if live.lease.state is LeaseState.STALE:
+                step = Step(Left())
+            elif self._turns.is_condemned(run):
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
                 step = await self._runner.attempt(run, lease=live.lease, control=live.control)
@@ -361,11 +366,15 @@ class Intake:
                 run.delivery.starts.failed(run.delivery.offset, until=until)
                 run.due = now + after_s
                 self._turns.hold(run, until=run.due)
+            case Left() if self._draining:
+                pass
             case Left() if run.delivery.place in self._away:
                 # It could not wait to write: it is tried again when its partition is back.
                 self._cut.add(run)
             case Left():
-                pass
+                # Cut while its partition was away, and back before it had unwound; or its lease saw
+                # a gap that cost nothing. The event is still ours, and nobody else will run it.
+                self._turns.hold(run, until=now + _LEFT_AGAIN_S)
 
     async def _wake_held(self) -> None:
         while not self._draining:

@@ -36,6 +36,7 @@ from redrive.graphs.checkpoint_file import (
 from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.foreign_saver import ForeignThreads
 from redrive.graphs.group_commit import Statement
+from redrive.graphs.lease import Lease
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Mark, StoredThread, free_at, longest
 from redrive.graphs.serializers import serializer_of
@@ -138,6 +139,16 @@ class Checkpoints:
         if self._path is not None and self._sqlite is None:
             raise SettingsError("the checkpoints are not open: use `async with checkpoints:`")
         return self._sqlite or (None if self._foreign is None else self._foreign.saver)
+
+    def saver_under(self, lease: Lease) -> BaseCheckpointSaver[Any] | None:
+        """Return the same for one attempt: of ours, one that asks its lease under the lock."""
+        return self.saver if self._sqlite is None else self._sqlite.under(lease)
+
+    @property
+    def waiting(self) -> int:
+        """How many reads and writes wait for room or a lock; may be read from any thread."""
+        sqlite = self._sqlite
+        return 0 if sqlite is None else sqlite.group.waiting
 
     @property
     def kept(self) -> bool:

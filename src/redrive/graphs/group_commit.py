@@ -4,8 +4,9 @@ What a commit costs (a thread hop, a transaction) is paid once for all who wait 
 once for each. A caller gets its answer after the commit, never before. Nothing here knows what the
 statements mean.
 
-A write that finds the disk full waits until there is room: that is no failure of the run which
-writes, and it passes for all at once. [P1]
+What finds the disk full, or the file locked by somebody else, waits until that is over: it is no
+failure of the run which reads or writes, and it passes for all at once. [P1] A lease is asked under
+the file's lock, as that may take long to get: what has gone stale meanwhile is not written. [P4]
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 import structlog
 
 from redrive.clock import SYSTEM, Clock
+from redrive.errors import StaleAttemptError
+from redrive.graphs.lease import Lease, LeaseAwayError
 
 __all__ = ["GroupCommit", "Statement"]
 
@@ -33,8 +37,15 @@ T = TypeVar("T")
 
 log = structlog.get_logger("redrive.checkpoints")
 
-_AGAIN_S = 1.0
+_FULL_AGAIN_S = 1.0
 """How often it is looked whether a full disk has room."""
+_LOCKED_AGAIN_S = 0.05
+_LOCK_MS = 1_000
+"""For so long one try waits for a lock: what only reads waits behind it."""
+_TELL_LOCKED_S = 5.0
+_LOOP_WAITS_S = 2.0
+"""For so long a call of a graph may keep the event loop waiting for the file."""
+_LOOK_S = 0.05
 # Readers behind a group wait for its commit: a bound keeps that short.
 _MAX_GROUP = 256
 
@@ -42,7 +53,7 @@ _MAX_GROUP = 256
 class _Job(Generic[T]):
     """Work that someone waits for: statements to write, or something to read."""
 
-    __slots__ = ("error", "future", "loop", "read", "result", "statements")
+    __slots__ = ("error", "future", "lease", "loop", "read", "result", "statements")
 
     def __init__(
         self,
@@ -50,8 +61,10 @@ class _Job(Generic[T]):
         statements: Sequence[Statement] = (),
         read: Callable[[], T] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.statements = statements
+        self.lease = lease
         self.read = read
         self.loop = loop
         # One of two kinds of future, by who waits; both take an answer in the same way.
@@ -60,12 +73,12 @@ class _Job(Generic[T]):
         self.error: BaseException | None = None
 
     def answer(self) -> None:
-        if self.future.done():
-            return  # The caller was cancelled and waits no more.
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+        # The caller was cancelled, or waits no more; from another thread it may do so any time.
+        with contextlib.suppress(asyncio.InvalidStateError, futures.InvalidStateError):
+            if self.error is not None:
+                self.future.set_exception(self.error)
+            else:
+                self.future.set_result(self.result)
 
 
 class GroupCommit:
@@ -77,19 +90,27 @@ class GroupCommit:
 
     def __init__(self, connection: sqlite3.Connection, *, clock: Clock = SYSTEM) -> None:
         self.connection = connection
+        connection.execute(f"PRAGMA busy_timeout = {_LOCK_MS}")
         self._room = _Room(clock)
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="redrive-checkpoints", daemon=True)
         self._closed = False
         self._thread.start()
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many reads and writes wait for room or for a lock; may be read from any thread."""
+        return self._room.held
+
+    async def write(self, statements: Sequence[Statement], *, lease: Lease | None = None) -> None:
         """Return when the statements are committed.
 
         Raises:
             sqlite3.Error: They are not; nothing of them is.
+            StaleAttemptError: As above: `lease` had ended when the file's lock was got.
+            LeaseAwayError: As above: its partition was away.
         """
-        job = _Job[None](statements=statements, loop=asyncio.get_running_loop())
+        job = _Job[None](statements=statements, loop=asyncio.get_running_loop(), lease=lease)
         self._give(job)
         await job.future
 
@@ -100,17 +121,28 @@ class GroupCommit:
         found: T = await job.future
         return found
 
-    def write_now(self, statements: Sequence[Statement]) -> None:
-        """Block this thread until the statements are committed."""
-        job = _Job[None](statements=statements)
-        self._give(job)
-        job.future.result()
+    def write_now(self, statements: Sequence[Statement], *, lease: Lease | None = None) -> None:
+        """Block this thread until the statements are committed.
 
-    def read_now(self, work: Callable[[], T]) -> T:
-        """Block this thread until `work` has read."""
-        job = _Job(read=work)
+        Raises:
+            sqlite3.Error: They are not; nothing of them is.
+            StaleAttemptError: As above: `lease` had ended when the file's lock was got; or that
+                took too long, and blocks the event loop of the attempt.
+            LeaseAwayError: They are not: its partition was away.
+        """
+        job = _Job[None](statements=statements, lease=lease)
         self._give(job)
-        found: T = job.future.result()
+        _wait(job)
+
+    def read_now(self, work: Callable[[], T], *, lease: Lease | None = None) -> T:
+        """Block this thread until `work` has read.
+
+        Raises:
+            StaleAttemptError: That took too long, and blocks the event loop of the attempt.
+        """
+        job = _Job(read=work, lease=lease)
+        self._give(job)
+        found: T = _wait(job)
         return found
 
     def close(self) -> None:
@@ -131,16 +163,13 @@ class GroupCommit:
             taken = self._take()
             open_for_jobs = None not in taken
             group = [job for job in taken if job is not None]
-            reads = [job for job in group if job.read is not None]
-            writes = [job for job in group if job.read is None]
             # At the end, once more at once: who still waits then is told.
-            writes = self._room.due(at_once=not open_for_jobs) + writes
-            self._commit(writes)
-            for job in reads:
-                _read(job)
+            group = self._room.due(at_once=not open_for_jobs) + group
+            self._commit([job for job in group if job.read is None])
+            self._read([job for job in group if job.read is not None])
             if open_for_jobs:
-                writes = self._room.without_full(writes)
-            _answer(reads + writes)
+                group = self._room.without_waiting(group)
+            _answer(group)
         self.connection.close()
 
     def _take(self) -> list[_Job[Any] | None]:
@@ -168,6 +197,19 @@ class GroupCommit:
             for job in jobs:
                 self._commit([job])
 
+    def _read(self, jobs: Sequence[_Job[Any]]) -> None:
+        locked: BaseException | None = None
+        for job in jobs:
+            # One try waits for a lock: all others would find the same.
+            if locked is None and job.read is not None:
+                try:
+                    job.result = job.read()
+                except Exception as error:  # noqa: BLE001 - data for the caller, as in a commit
+                    job.error = error
+                    locked = error if _is_locked(error) else None
+            else:
+                job.error = locked
+
     def _transaction(self, jobs: Sequence[_Job[Any]]) -> None:
         connection = self.connection
         try:
@@ -177,8 +219,9 @@ class GroupCommit:
             raise _NotBegunError from error
         try:
             for job in jobs:
-                for sql, rows in job.statements:
-                    connection.executemany(sql, rows)
+                if _may_write(job):
+                    for sql, rows in job.statements:
+                        connection.executemany(sql, rows)
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -190,14 +233,34 @@ class _NotBegunError(Exception):
     """The transaction could not begin: no job is to blame, and none would fare better alone."""
 
 
+def _may_write(job: _Job[Any]) -> bool:
+    """Say whether a job is to be written, now that the lock is there; if not, it is told why."""
+    job.error = None
+    if job.future.done():
+        return False  # Who waits no more may have lost its thread to another worker. [P2]
+    if job.lease is not None:
+        try:
+            job.lease.check_now()
+        except (StaleAttemptError, LeaseAwayError) as error:
+            job.error = error
+    return job.error is None
+
+
 class _Room:
-    """The writes that found the disk full, until they are tried again."""
+    """What found the disk full or the file locked, until it is tried again."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._held: list[_Job[Any]] = []
         self._again = 0.0
-        self._told = False
+        self._told_full = False
+        self._told_locked = False
+        self._locked_since: float | None = None
+
+    @property
+    def held(self) -> int:
+        """How many wait."""
+        return len(self._held)
 
     @property
     def wait_s(self) -> float | None:
@@ -214,24 +277,39 @@ class _Room:
             job.error = None
         return held
 
-    def without_full(self, writes: list[_Job[Any]]) -> list[_Job[Any]]:
-        """Keep the writes that found the disk full; return the others."""
-        full = [job for job in writes if _is_full(job.error)]
-        if full:
-            if not self._held:
-                self._again = self._clock.monotonic() + _AGAIN_S
-            self._held += full
-            self._tell(str(full[0].error))
-        elif writes and not self._held:
-            self._tell(None)
-        return [job for job in writes if not _is_full(job.error)]
+    def without_waiting(self, group: list[_Job[Any]]) -> list[_Job[Any]]:
+        """Keep what found the disk full or the file locked; return the others."""
+        full = [job for job in group if _is_full(job.error)]
+        locked = [job for job in group if _is_locked(job.error)]
+        if full or locked:
+            again_s = _LOCKED_AGAIN_S if locked else _FULL_AGAIN_S
+            if not self._held or locked:
+                self._again = self._clock.monotonic() + again_s
+            self._held += full + locked
+        wrote = any(job.read is None and not job.error for job in group)
+        self._tell_full(full, room=wrote and not self._held)
+        self._tell_locked(locked, free=wrote)
+        return [job for job in group if not (_is_full(job.error) or _is_locked(job.error))]
 
-    def _tell(self, error: str | None) -> None:
-        if error is not None and not self._told:
-            log.error("checkpoints.disk_full", error=error)
-        elif error is None and self._told:
+    def _tell_full(self, full: Sequence[_Job[Any]], *, room: bool) -> None:
+        if full and not self._told_full:
+            log.error("checkpoints.disk_full", error=str(full[0].error))
+            self._told_full = True
+        elif room and self._told_full:
             log.info("checkpoints.disk_has_room")
-        self._told = error is not None
+            self._told_full = False
+
+    def _tell_locked(self, locked: Sequence[_Job[Any]], *, free: bool) -> None:
+        now = self._clock.monotonic()
+        if locked:
+            since = self._locked_since = self._locked_since or now
+            if now - since >= _TELL_LOCKED_S and not self._told_locked:
+                log.error("checkpoints.locked", waiting=self.held, error=str(locked[0].error))
+                self._told_locked = True
+        elif free:
+            if self._told_locked:
+                log.info("checkpoints.unlocked")
+            self._told_locked, self._locked_since = False, None
 
 
 def _is_full(error: BaseException | None) -> bool:
@@ -239,12 +317,27 @@ def _is_full(error: BaseException | None) -> bool:
     return isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_FULL
 
 
-def _read(job: _Job[Any]) -> None:
-    if job.read is not None:
-        try:
-            job.result = job.read()
-        except Exception as error:  # noqa: BLE001 - data for the caller, who waits in another thread
-            job.error = error
+def _is_locked(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
+
+
+def _wait(job: _Job[Any]) -> Any:  # noqa: ANN401 - what the job's caller asked for
+    """Block this thread until a job is answered, but not an event loop for long."""
+    if job.lease is None:
+        return job.future.result()
+    probe, waited_s = job.lease.probe(), 0.0
+    while True:
+        done, _ = futures.wait([job.future], timeout=_LOOK_S)
+        if done:
+            return job.future.result()
+        waited_s += _LOOK_S
+        is_blocked = probe.is_blocked(_LOOP_WAITS_S)
+        if is_blocked and waited_s >= _LOOP_WAITS_S and job.future.cancel():
+            raise StaleAttemptError(
+                f"the checkpoints could not be reached for {_LOOP_WAITS_S:g} s, and a graph's "
+                "synchronous call keeps the event loop waiting: the attempt is to begin again"
+            )
 
 
 def _answer(group: Sequence[_Job[Any]]) -> None:

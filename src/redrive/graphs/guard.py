@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Iterator,
     Mapping,
     Sequence,
 )
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -30,13 +32,15 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
-from redrive.errors import StateChangedError
+from redrive.errors import StaleAttemptError, StateChangedError
 from redrive.graphs.fidelity import StateVerifier
-from redrive.graphs.lease import Lease
+from redrive.graphs.lease import Lease, LeaseAwayError
 from redrive.graphs.schedule import RAN_KEY, Schedule, control_writes_only
 from redrive.graphs.unstorable import explain_unstorable, writer_of
 
 __all__ = ["WRITES_KEY", "GuardedSaver"]
+
+_T = TypeVar("_T")
 
 WRITES_KEY = "redrive_writes"
 """Metadata of each checkpoint: beside it, a failed task has its error and nothing else."""
@@ -45,7 +49,8 @@ WRITES_KEY = "redrive_writes"
 class GuardedSaver(BaseCheckpointSaver[Any]):
     """Any checkpointer, seen by one attempt: each write asks the attempt's lease first.
 
-    While the attempt's partition is away, a write waits. The lease is asked again after an awaited
+    While the attempt's partition is away, a write waits. A checkpointer of ours asks the lease once
+    more when it has the file's lock: that may take long. The lease is asked again after an awaited
     write, so that an attempt that went stale meanwhile (a frozen process, a slow disk) starts no
     further node.
 
@@ -104,7 +109,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
-        return self._found(config, self._saver.get_tuple(config))
+        return self._found(config, self._call(partial(self._saver.get_tuple, config)))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read as the checkpointer does."""
@@ -136,7 +141,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Read as the checkpointer does."""
-        return self._saver.get_delta_channel_history(config=config, channels=channels)
+        read = self._saver.get_delta_channel_history
+        return self._call(partial(read, config=config, channels=channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -153,9 +159,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         """Store a checkpoint, if the lease is held."""
         metadata = self._check_step(config, checkpoint, metadata)
-        self._lease.check()
+        put = partial(self._saver.put, self._storable(config), checkpoint, metadata, new_versions)
         try:
-            stored = self._saver.put(self._storable(config), checkpoint, metadata, new_versions)
+            stored = self._held(put)
+        except StaleAttemptError:
+            raise
         except Exception as error:
             values = checkpoint["channel_values"].items()
             explain_unstorable(error, values, self._saver.serde, writers=self._writers)
@@ -174,10 +182,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         """Store a checkpoint, if the lease is held."""
         # First, while nothing else of the run can come between.
         metadata = self._check_step(config, checkpoint, metadata)
-        await self._lease.admit()
-        storable = self._storable(config)
+        put = partial(self._saver.aput, self._storable(config), checkpoint, metadata, new_versions)
         try:
-            stored = await self._saver.aput(storable, checkpoint, metadata, new_versions)
+            stored = await self._aheld(put)
+        except StaleAttemptError:
+            raise
         except Exception as error:
             values = checkpoint["channel_values"].items()
             explain_unstorable(error, values, self._saver.serde, writers=self._writers)
@@ -195,9 +204,10 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Store what a node wrote, if the lease is held."""
         writes = self._check_task(config, writes, task_id, task_path)
-        self._lease.check()
         try:
-            self._saver.put_writes(config, writes, task_id, task_path)
+            self._held(partial(self._saver.put_writes, config, writes, task_id, task_path))
+        except StaleAttemptError:
+            raise
         except Exception as error:
             self._explain_writes(error, config, writes, task_path)
             raise
@@ -212,9 +222,10 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Store what a node wrote, if the lease is held."""
         writes = self._check_task(config, writes, task_id, task_path)
-        await self._lease.admit()
         try:
-            await self._saver.aput_writes(config, writes, task_id, task_path)
+            await self._aheld(partial(self._saver.aput_writes, config, writes, task_id, task_path))
+        except StaleAttemptError:
+            raise
         except Exception as error:
             self._explain_writes(error, config, writes, task_path)
             raise
@@ -222,13 +233,36 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, if the lease is held."""
-        self._lease.check()
-        self._saver.delete_thread(thread_id)
+        self._held(partial(self._saver.delete_thread, thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread, if the lease is held."""
-        await self._lease.admit()
-        await self._saver.adelete_thread(thread_id)
+        await self._aheld(partial(self._saver.adelete_thread, thread_id))
+
+    def _held(self, write: Callable[[], _T]) -> _T:
+        """Write as soon as the lease is held, and while it is."""
+        while True:
+            self._lease.check()
+            try:
+                return self._call(write)
+            except LeaseAwayError:
+                continue
+
+    def _call(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except StaleAttemptError as error:
+            # Whatever the graph makes of that, this attempt is over.
+            self._lease.end(str(error))
+            raise
+
+    async def _aheld(self, write: Callable[[], Awaitable[_T]]) -> _T:
+        while True:
+            await self._lease.admit()
+            try:
+                return await write()
+            except LeaseAwayError:
+                continue
 
     def _check_step(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
 
 from redrive.errors import StaleAttemptError
 
-__all__ = ["Lease", "LeaseState"]
+__all__ = ["Lease", "LeaseAwayError", "LeaseState", "LoopProbe"]
 
 _LOOK_S = 0.05
+_LOOP_ANSWERS_S = 0.5
+"""An event loop that takes longer to answer is blocked: by the call that waits, as it seems."""
+
+
+class LeaseAwayError(Exception):
+    """The partition is away: the write is to wait. Never leaves the guard."""
 
 
 class LeaseState(StrEnum):
@@ -32,7 +39,8 @@ class Lease:
     timeout: then the partition may have gone without our knowing. The poll thread is asked itself:
     what it tells the event loop comes later.
 
-    Safe from any thread.
+    Safe from any thread. It belongs to the event loop on which it was made, if it was on one: a
+    thread that waits must not keep that loop from hearing what would end its waiting.
 
     Args:
         gap_s: Seconds since the poll thread last polled; None where no partition is held.
@@ -41,7 +49,7 @@ class Lease:
         limit_s: The session timeout, in seconds.
     """
 
-    __slots__ = ("_changed", "_gap_s", "_kept", "_limit_s", "_why")
+    __slots__ = ("_changed", "_gap_s", "_kept", "_limit_s", "_loop", "_why")
 
     def __init__(
         self,
@@ -56,6 +64,7 @@ class Lease:
         self._why: str | None = None
         # Set by what ends the time away; None while held.
         self._changed: threading.Event | None = None
+        self._loop = _running_loop()
 
     def part(self) -> None:
         """Let writes wait."""
@@ -93,18 +102,41 @@ class Lease:
     def check(self) -> None:
         """Return while the attempt may write; a thread waits here until it may.
 
+        A graph's `invoke()` in async code blocks the event loop for as long as its writes wait, on
+        whatever thread they do: such an attempt is ended, and tried again later.
+
         Raises:
             StaleAttemptError: It may not; the message says why. Also while it is away, where
                 waiting would block an event loop.
         """
+        probe: LoopProbe | None = None
         while (state := self.state) is LeaseState.AWAY:
-            if _on_event_loop():
-                raise StaleAttemptError(f"{_NOTHING}: its partition is between two assignments")
+            probe = probe or self.probe()
+            if probe.is_blocked(_LOOP_ANSWERS_S):
+                self.end("its partition is between two assignments, and waiting blocks the loop")
+                continue
             changed = self._changed
             if changed is not None:
                 changed.wait(_LOOK_S)
         if state is LeaseState.STALE:
             raise StaleAttemptError(f"{_NOTHING}: {self._why}")
+
+    def check_now(self) -> None:
+        """Return if the attempt may write at this moment; never wait.
+
+        Raises:
+            StaleAttemptError: It never may again.
+            LeaseAwayError: Its partition is away.
+        """
+        state = self.state
+        if state is LeaseState.AWAY:
+            raise LeaseAwayError
+        if state is LeaseState.STALE:
+            raise StaleAttemptError(f"{_NOTHING}: {self._why}")
+
+    def probe(self) -> LoopProbe:
+        """Return what finds out whether a thread that waits for this attempt blocks its loop."""
+        return LoopProbe(self._loop)
 
     async def admit(self) -> None:
         """Return as soon as the attempt may write.
@@ -129,9 +161,42 @@ class Lease:
 _NOTHING = "nothing of this attempt may be written"
 
 
-def _on_event_loop() -> bool:
+class LoopProbe:
+    """Finds out, for a thread that waits, whether an event loop still moves meanwhile.
+
+    Args:
+        loop: The loop; None for no loop but that of the thread itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._asked_at: float | None = None
+        self._answered = threading.Event()
+
+    def is_blocked(self, patience_s: float) -> bool:
+        """Say whether this thread runs a loop, or the loop has not answered for so many seconds.
+
+        Ask it again and again while waiting: the first time says nothing about the loop yet.
+        """
+        if _running_loop() is not None:
+            return True
+        # A loop's patience is real time, whatever clock the worker has.
+        now = time.monotonic()
+        if self._loop is None:
+            return False
+        if self._asked_at is None or self._answered.is_set():
+            self._answered.clear()
+            self._asked_at = now
+            try:
+                self._loop.call_soon_threadsafe(self._answered.set)
+            except RuntimeError:  # It was closed: nobody waits on it.
+                self._answered.set()
+            return False
+        return now - self._asked_at > patience_s
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None

@@ -277,7 +277,7 @@ class WorkflowProcessor:
         event, run = told.event, f"{told.event_id}/{generation}"
         loaded = self._graphs.find(event.workflow_id)
         kept = self._checkpoints
-        opened = None if kept is None else kept.saver
+        opened = None if kept is None else kept.saver_under(lease)
         config: RunnableConfig = {
             "run_name": event.workflow_id,
             "configurable": {"thread_id": told.thread_id},

@@ -28,6 +28,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from redrive.graphs.group_commit import GroupCommit, Statement
+from redrive.graphs.lease import Lease
 
 __all__ = ["GroupedSqliteSaver"]
 
@@ -89,6 +90,13 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
         self._saver = _Recording(connection, serializer)
         super().__init__(serde=self._saver.serde)
         self.group = GroupCommit(connection)
+        self._lease: Lease | None = None
+
+    def under(self, lease: Lease) -> GroupedSqliteSaver:
+        """Return one on the same file that writes only while `lease` is held."""
+        clone = copy.copy(self)
+        clone._lease = lease  # noqa: SLF001 - a copy of ourselves
+        return clone
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GroupedSqliteSaver:
         """Return one on the same file with a longer list of types it may read."""
@@ -103,7 +111,7 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that `config` names, or the thread's latest."""
-        return self.group.read_now(partial(self._saver.get_tuple, config))
+        return self.group.read_now(partial(self._saver.get_tuple, config), lease=self._lease)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that `config` names, or the thread's latest."""
@@ -118,7 +126,9 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first."""
-        yield from self.group.read_now(self._listing(config, filter, before, limit))
+        yield from self.group.read_now(
+            self._listing(config, filter, before, limit), lease=self._lease
+        )
 
     async def alist(
         self,
@@ -147,7 +157,9 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Read the writes behind channels that are stored as differences."""
         read = self._saver.get_delta_channel_history
-        return self.group.read_now(partial(read, config=config, channels=channels))
+        return self.group.read_now(
+            partial(read, config=config, channels=channels), lease=self._lease
+        )
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -165,7 +177,7 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Store a checkpoint."""
         stored = self._saver.put(config, checkpoint, metadata, new_versions)
-        self.group.write_now(self._saver.take())
+        self.group.write_now(self._saver.take(), lease=self._lease)
         return stored
 
     async def aput(
@@ -177,7 +189,7 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Store a checkpoint."""
         stored = self._saver.put(config, checkpoint, metadata, new_versions)
-        await self.group.write(self._saver.take())
+        await self.group.write(self._saver.take(), lease=self._lease)
         return stored
 
     def put_writes(
@@ -189,7 +201,7 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Store what a node wrote."""
         self._saver.put_writes(config, writes, task_id, task_path)
-        self.group.write_now(self._saver.take())
+        self.group.write_now(self._saver.take(), lease=self._lease)
 
     async def aput_writes(
         self,
@@ -200,14 +212,14 @@ class GroupedSqliteSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Store what a node wrote."""
         self._saver.put_writes(config, writes, task_id, task_path)
-        await self.group.write(self._saver.take())
+        await self.group.write(self._saver.take(), lease=self._lease)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread with all that it wrote."""
         self._saver.delete_thread(thread_id)
-        self.group.write_now(self._saver.take())
+        self.group.write_now(self._saver.take(), lease=self._lease)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread with all that it wrote."""
         self._saver.delete_thread(thread_id)
-        await self.group.write(self._saver.take())
+        await self.group.write(self._saver.take(), lease=self._lease)
