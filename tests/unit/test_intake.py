@@ -218,7 +218,7 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
         runner.may_end.set()
         await _until(lambda: intake.running == 0)
         clock.advance(1.0)
-        await _until(lambda: finished)
+        await _until(lambda: bool(finished))
         waking.cancel()
 
     assert runner.begun == 2

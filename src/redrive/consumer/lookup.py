@@ -91,6 +91,7 @@ class Lookup:
         yield Reading(metrics.RESTING, {(): turns.resting})
         yield Reading(metrics.RESTS, {(): len(turns.rests)})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
+        yield Reading(metrics.STORE_WAITING, {(): parts.checkpoints.waiting})
 
     def _of_partitions(self, parts: Parts) -> Iterator[Reading]:
         standing, now = parts.partitions.standing, self._clock.monotonic()

@@ -162,6 +162,11 @@ SETTLE_TIME = Figure(
     bounds=_QUICK,
 )
 SETTLING = Figure("redrive_settles_waiting", _GAUGE, "Endings that are not durable yet.")
+STORE_WAITING = Figure(
+    "redrive_checkpoints_waiting",
+    _GAUGE,
+    "Reads and writes of checkpoints that wait for room on the disk, or for the file's lock.",
+)
 PRODUCERS = Figure(
     "redrive_producer_replacements_total",
     _COUNTER,
@@ -293,6 +298,7 @@ WORKER_FIGURES = (
     SETTLES,
     SETTLE_TIME,
     SETTLING,
+    STORE_WAITING,
     PRODUCERS,
     REBALANCES,
     CRASHES,
