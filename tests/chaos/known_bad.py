@@ -40,11 +40,13 @@ def commits_before_it_settles() -> None:
         seen.update({record.place: record.offset + 1 for record in records})
         received(self, records)
 
-    def early(self: Settler, finished: Mapping[Place, Sequence[int]]) -> tuple[Any, ...]:
-        return tuple(
-            TopicPartition(p.topic, p.partition, seen.get(Place(p.topic, p.partition), p.offset))
-            for p in offsets(self, finished)
-        )
+    def early(
+        self: Settler, places: Iterable[Place], finished: Mapping[Place, Sequence[int]]
+    ) -> dict[Place, TopicPartition]:
+        return {
+            place: TopicPartition(*place, seen.get(place, p.offset))
+            for place, p in offsets(self, places, finished).items()
+        }
 
     patch(Settler, received=note, _offsets=early)
 

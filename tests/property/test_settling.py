@@ -17,6 +17,7 @@ import pytest
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from redrive.consumer import commit_size
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
@@ -393,6 +394,11 @@ class Story:
         for place, committed in self.broker.committed.items():
             passed = range(committed.offset or 0)
             assert all(self.broker.results[place, offset] for offset in passed)
+        # What is counted as it changes is what a look at all would find.
+        held = {p: self.partitions.ledger(p) for p in PLACES if self.partitions.owns(p)}
+        assert self.partitions.unsettled == sum(ledger.unsettled for ledger in held.values())
+        assert set(self.partitions.news()) == {p for p, one in held.items() if one.has_news}
+        assert self.partitions.suspicious == any(one.is_suspicious for one in held.values())
 
     def heal(self) -> None:
         """Let everything that is left end."""
@@ -491,6 +497,16 @@ def test_each_event_is_answered_once_whatever_the_broker_does(*, incremental: bo
         except AssertionError as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+@pytest.mark.invariant("P1", "P2", "P3", "P11")
+def test_each_event_is_answered_once_where_a_commit_holds_one_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commit_size, "MAX_COMMIT_BYTES", 1)
+
+    for seed in SEEDS[:40]:
+        Story(seed).tell(STEPS)
 
 
 @pytest.mark.parametrize(

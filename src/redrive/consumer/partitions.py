@@ -2,6 +2,9 @@
 
 Back pressure lives here: a partition whose records fill its share, or reach past the ledger's
 window, is paused until there is room again. Belongs to the poll thread. [P3, P11]
+
+A turn looks at what has changed since the last one, never at all partitions: of thousands that are
+held, most are idle.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
@@ -18,7 +22,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
-from redrive.state.ledger import PartitionLedger
+from redrive.state.ledger import PartitionLedger, Snapshot
 from redrive.state.offsets import Entry, LogIdentity, Note, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
@@ -41,6 +45,7 @@ class _Held:
     ledger: PartitionLedger
     lowest: int | None = None
     since: float = 0.0
+    unsettled: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
     seen: int = 0
@@ -107,6 +112,16 @@ class Partitions:
         """Of how many the committed offset was read so far; for any thread."""
         self._metrics = metrics or Metrics()
         self._look_at = 0.0
+        # Those with something to commit, first come first; and who has told so from other threads.
+        self._news: dict[Place, None] = {}
+        self._told: deque[Place] = deque()
+        # What was received or settled since `refill`, and since `look`.
+        self._to_refill: set[Place] = set()
+        self._to_look_at: set[Place] = set()
+        self._seen: dict[Place, PartitionStanding] = {}
+        self._with_suspects: set[Place] = set()
+        self._unsettled = 0
+        self._was_full = False
         self.standing = Standing()
         """Replaced as a whole: any thread may read it."""
 
@@ -118,16 +133,42 @@ class Partitions:
     @property
     def unsettled(self) -> int:
         """How many records are taken in and not settled, over all partitions."""
-        return sum(held.ledger.unsettled for held in self._held.values())
+        return self._unsettled
 
     @property
     def suspicious(self) -> bool:
         """Whether an event that was running when a process died is taken in and not settled."""
-        return any(held.ledger.is_suspicious for held in self._held.values())
+        held = [self._held[place] for place in self._with_suspects if place in self._held]
+        return any(one.ledger.is_suspicious for one in held)
 
-    def news(self) -> set[Place]:
-        """Return the partitions with something to commit, whatever is settled meanwhile."""
-        return {place for place, held in self._held.items() if held.ledger.has_news}
+    def news(self) -> list[Place]:
+        """Return the partitions with something to commit, whatever is settled meanwhile.
+
+        Who has waited for longest comes first.
+        """
+        while self._told:
+            self._news[self._told.popleft()] = None
+        for place in [place for place in self._news if not self._has_news(place)]:
+            del self._news[place]
+        return [place for place in self._news if place in self._held]
+
+    def _has_news(self, place: Place) -> bool:
+        kept = self._held.get(place) or self._away.get(place)
+        return kept is not None and kept.ledger.has_news
+
+    def ledger(self, place: Place) -> PartitionLedger:
+        """Return the ledger of a partition that is held."""
+        return self._held[place].ledger
+
+    def snapshot(
+        self, place: Place, finished: Iterable[int] = (), *, exact: bool = False
+    ) -> Snapshot | None:
+        """Return what to commit for a partition; see `PartitionLedger.snapshot`.
+
+        If something of it comes to wait afterwards, it waits behind all others.
+        """
+        self._news.pop(place, None)
+        return self.ledger(place).snapshot(finished, exact=exact)
 
     def close_starts(self, places: Iterable[Place] | None = None) -> None:
         """Let nothing start any more; the next commit takes back what was allowed.
@@ -138,10 +179,6 @@ class Partitions:
         for place in self._held.keys() if places is None else places:
             if place in self._held:
                 self._held[place].ledger.starts.close()
-
-    def ledger(self, place: Place) -> PartitionLedger:
-        """Return the ledger of a partition that is held."""
-        return self._held[place].ledger
 
     def owns(self, place: Place) -> bool:
         """Say whether the partition is held now."""
@@ -189,13 +226,15 @@ class Partitions:
             if held is not None:
                 held.away_since = self._clock.monotonic()
                 self._away[place] = held
+                self._unsettled -= held.unsettled
+                self._to_look_at.add(place)
                 # Last: other threads are to find it here or there. [P4]
                 del self._held[place]
                 log.info("partition.away", topic=place.topic, partition=place.partition)
 
     def given_away(self, places: Collection[Place]) -> dict[Place, int]:
         """Forget what is away and not among `places`, which are all of ours; return the epochs."""
-        return self.lose([place for place in self._away if place not in places])
+        return self.lose(self._away.keys() - set(places))
 
     def away_too_long(self) -> dict[Place, int]:
         """Forget what is away for longer than a session lasts; return the epochs."""
@@ -234,24 +273,44 @@ class Partitions:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
             logs = self._logs(kafka, found)
             notes = {place: _note(place, one, logs[place.topic]) for place, one in found.items()}
-            cut = [place for place, note in notes.items() if self._is_cut(note)]
-            ends = kafka.ends(cut, timeout_s=_READ_S)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
                 raise FencedError("another worker with this worker.id has joined") from error
-            log.warning("partition.waiting_for_offsets", error=str(error))
-            self._read_at = self._clock.monotonic() + _READ_AGAIN_S
+            self._read_again(error)
             return Opened()
+        ends = self._ends_of_cut(kafka, notes)
+        found = {place: one for place, one in found.items() if place in ends}
         self.opened += len(found)
         back = [place for place in found if self._is_back(place, notes[place])]
         lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
         for place, committed in found.items():
-            self._open(place, committed, notes[place], logs[place.topic], end=ends.get(place))
+            self._open(place, committed, notes[place], logs[place.topic], end=ends[place])
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
-        told = [note for note in notes.values() if note and note.rests and not self._is_ours(note)]
+        read = [notes[place] for place in found]
+        told = [note for note in read if note and note.rests and not self._is_ours(note)]
         return Opened(lost, back, offsets, told)
+
+    def _ends_of_cut(self, kafka: Log, notes: Mapping[Place, Note | None]) -> dict[Place, int]:
+        """Return where partitions end that a death has left; 0 for the others, whose end is moot.
+
+        Those whose end is not told are missing: what may have run there is not known yet.
+        """
+        cut = [place for place, note in notes.items() if self._is_cut(note)]
+        ends = dict.fromkeys(notes.keys() - set(cut), 0)
+        try:
+            ends |= kafka.ends(cut, timeout_s=_READ_S) if cut else {}
+        except KafkaException as error:
+            self._read_again(error)
+            return ends
+        if len(ends) < len(notes):
+            self._read_again("a partition has no leader")
+        return ends
+
+    def _read_again(self, error: object) -> None:
+        log.warning("partition.waiting_for_offsets", error=str(error))
+        self._read_at = self._clock.monotonic() + _READ_AGAIN_S
 
     def _logs(self, kafka: Log, places: Iterable[Place]) -> dict[str, LogIdentity]:
         ids = kafka.topic_ids({place.topic for place in places}, timeout_s=_READ_S)
@@ -263,6 +322,8 @@ class Partitions:
             return False
         held = self._held[place] = self._away[place]
         del self._away[place]
+        self._unsettled += held.unsettled
+        self._changed(place)
         if not self._closed:
             held.ledger.starts.reopen()
         log.info("partition.back", topic=place.topic, partition=place.partition)
@@ -284,7 +345,7 @@ class Partitions:
         note: Note | None,
         identity: LogIdentity,
         *,
-        end: int | None,
+        end: int,
     ) -> None:
         if place in self._held:
             return
@@ -296,7 +357,7 @@ class Partitions:
             history = left.carried() if left else {}
         elif note is not None and committed.offset is not None:
             history = history_after_death(
-                note, committed.offset, end=end or 0, now=self._clock.now().timestamp()
+                note, committed.offset, end=end, now=self._clock.now().timestamp()
             )
             self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
         epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
@@ -306,10 +367,15 @@ class Partitions:
             note=note,
             history=history,
             log=identity,
+            tell=partial(self._told.append, place),
         )
         if self._closed:
             ledger.starts.close()
         self._held[place] = _Held(ledger)
+        self._news[place] = None
+        self._changed(place)
+        if ledger.starts.suspects:
+            self._with_suspects.add(place)
         log.info(
             "partition.assigned",
             topic=place.topic,
@@ -326,8 +392,7 @@ class Partitions:
         Not before it is known that the offsets cannot be read at once: a pause and its end cost a
         second in librdkafka.
         """
-        for place in self._expected:
-            self._pause(kafka, place)
+        self._pause(kafka, self._expected)
 
     def resumed_all(self) -> None:
         """Take note that a new consumer is there, which has paused nothing. [P1]."""
@@ -336,30 +401,42 @@ class Partitions:
     def take(self, records: Sequence[Record]) -> list[Delivery]:
         """Take records in; return those that may start now."""
         deliveries: list[Delivery] = []
+        taken: set[Place] = set()
         for record in records:
             held = self._held.get(record.place)
             # What comes back is fetched anew from the committed offset on.
             if held is None or record.offset < held.seen:
                 continue
+            taken.add(record.place)
             held.seen = record.offset + 1
             if held.outside or not held.ledger.has_room(record.offset):
                 held.outside.append(record)
             else:
                 self._receive(held, record, deliveries)
+        for place in taken:
+            self._count(place)
         return deliveries
 
     def refill(self, kafka: Log) -> list[Delivery]:
         """Let in what waited outside the window; pause and resume by how full each partition is."""
         deliveries: list[Delivery] = []
         full = self._bytes >= self._buffer_bytes
-        for place, held in self._held.items():
+        places = self._to_refill if full == self._was_full else self._held.keys()
+        self._was_full = full
+        to_pause, to_resume = list[Place](), list[Place]()
+        for place in places & self._held.keys():
+            held = self._held[place]
             while held.outside and held.ledger.has_room(held.outside[0].offset):
                 self._receive(held, held.outside.popleft(), deliveries)
-            taken = held.ledger.unsettled + len(held.outside)
+                self._count(place)
+            taken = held.unsettled + len(held.outside)
             if taken >= HIGH or full or held.outside:
-                self._pause(kafka, place)
+                to_pause.append(place)
             elif taken <= LOW:
-                self._resume(kafka, [place])
+                to_resume.append(place)
+        self._to_refill.clear()
+        self._pause(kafka, to_pause)
+        self._resume(kafka, to_resume)
         return deliveries
 
     def look(self) -> None:
@@ -368,8 +445,14 @@ class Partitions:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
-        seen = tuple(_seen(place, held, now) for place, held in self._held.items())
-        self.standing = Standing(seen, self.unsettled, self._bytes)
+        for place in self._to_look_at:
+            held = self._held.get(place)
+            if held is None:
+                self._seen.pop(place, None)
+            else:
+                self._seen[place] = _seen(place, held, now)
+        self._to_look_at.clear()
+        self.standing = Standing(tuple(self._seen.values()), self._unsettled, self._bytes)
 
     def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
@@ -377,6 +460,9 @@ class Partitions:
             held = self._kept(place)
             held.ledger.settle(offsets)
             self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
+            self._count(place)
+            if not held.ledger.starts.suspects:
+                self._with_suspects.discard(place)
 
     def committed(self, places: Iterable[Place], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
@@ -387,10 +473,23 @@ class Partitions:
             else:
                 starts.refused()
 
-    def _pause(self, kafka: Log, place: Place) -> None:
-        if place not in self._paused:
-            self._paused.add(place)
-            kafka.pause([place])
+    def _count(self, place: Place) -> None:
+        """Take note that something of a partition was received or settled."""
+        held = self._kept(place)
+        before, held.unsettled = held.unsettled, held.ledger.unsettled
+        if place in self._held:
+            self._unsettled += held.unsettled - before
+            self._changed(place)
+
+    def _changed(self, place: Place) -> None:
+        self._to_refill.add(place)
+        self._to_look_at.add(place)
+
+    def _pause(self, kafka: Log, places: Iterable[Place]) -> None:
+        flowing = set(places) - self._paused
+        if flowing:
+            self._paused |= flowing
+            kafka.pause(flowing)
 
     def _resume(self, kafka: Log, places: Iterable[Place]) -> None:
         paused = self._paused.intersection(places)
@@ -399,20 +498,27 @@ class Partitions:
             kafka.resume(paused)
 
     def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
+        starts_there = held.ledger.committable is None
         if held.ledger.receive(record.offset):
             held.sizes[record.offset] = record.size_bytes
             self._bytes += record.size_bytes
             deliveries.append(Delivery(record, held.ledger.epoch, held.ledger.starts))
+        if starts_there:
+            self._news[record.place] = None
 
     def _kept(self, place: Place) -> _Held:
         return self._held.get(place) or self._away[place]
 
     def _forget(self, place: Place) -> None:
+        if place in self._held:
+            self._unsettled -= self._held[place].unsettled
         held = self._held.pop(place, None) or self._away.pop(place, None)
         if held is not None:
             held.ledger.starts.close()
             self._left[place] = held.ledger.starts
             self._bytes -= sum(held.sizes.values())
+            self._with_suspects.discard(place)
+            self._to_look_at.add(place)
 
 
 def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | None:

@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import Clock
+from redrive.consumer.commit_size import TOO_LARGE, CommitSize, commit_bytes, in_turns
 from redrive.consumer.outcome import Delivery, Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
@@ -95,7 +96,7 @@ class Settler:
         self._inbox: deque[Outcome] = deque()
         self._reports: deque[Report] = deque()
         self._waiting = Waiting(holds=partitions.holds, keeps=partitions.keeps)
-        self._uncommitted: set[Place] = set()
+        self._uncommitted: dict[Place, None] = {}
         self._committing: dict[Place, int] = {}
         self._sent: _Sent | None = None
         self._doubt = False
@@ -110,6 +111,7 @@ class Settler:
         """
         self._next_try = 0.0
         self._number = 0
+        self._commit_size = CommitSize()
         self._rests: tuple[NotedRest, ...] = ()
 
     def finish(self, outcome: Outcome) -> None:
@@ -172,6 +174,7 @@ class Settler:
                 self._partitions.part(places)
         for place in places:
             self._committing.pop(place, None)
+            self._uncommitted.pop(place, None)
 
     def joins_anew(self, *, fenced: bool) -> None:
         """Begin anew with a new consumer, which holds nothing and has paused nothing. [P1].
@@ -198,10 +201,12 @@ class Settler:
         self._partitions.committed(ours, stored=error is None)
         if error is None:
             self.moves += 1
+            self._commit_size.stored()
             self._downstream.settled(())
             return
         self._moved(error)
-        self._uncommitted.update(ours)
+        self._make_smaller([TopicPartition(*place) for place in places], error)
+        self._uncommitted.update(dict.fromkeys(ours))
         self._next_try = self._clock.monotonic() + _READ_AGAIN_S
         log.warning("settle.commit_failed", error=str(error), partitions=len(places))
 
@@ -249,7 +254,7 @@ class Settler:
 
     def _can_move(self) -> bool:
         """Say whether waiting here helps: what commits came to is told only after a rebalance."""
-        commits = (self._uncommitted | self._partitions.news()) - self._committing.keys()
+        commits = {*self._uncommitted, *self._partitions.news()} - self._committing.keys()
         return bool(self._inbox or self._waiting.has_next or self._sent or commits)
 
     def _advance(self, kafka: Log) -> None:
@@ -281,7 +286,7 @@ class Settler:
         if self._waiting.has_next:
             return f"{len(self._waiting)} outcomes to be sent"
         if self._committing or self._uncommitted or news:
-            places = self._committing.keys() | self._uncommitted | set(news)
+            places = {*self._committing, *self._uncommitted, *news}
             return f"the offsets of {len(places)} partitions to be committed"
         return None
 
@@ -293,34 +298,52 @@ class Settler:
     def _send(self, kafka: Log) -> None:
         outcomes = self._waiting.take(self._clock.monotonic())
         finished = _by_place(outcomes)
-        places = (finished.keys() | self._partitions.news()) if self._transactional else set()
-        if not outcomes and not places:
+        news = self._partitions.news() if self._transactional else []
+        if not outcomes and not news:
             return
         self._number += 1
+        offsets: dict[Place, TopicPartition] = {}
+        if self._transactional:
+            offsets = self._offsets(in_turns(finished, news), finished)
+            outcomes = self._put_back_others(outcomes, offsets)
         owners = [outcome for outcome in outcomes for _ in outcome.records]
         batch = Batch(
             number=self._number,
             records=tuple(record for outcome in outcomes for record in outcome.records),
-            offsets=self._offsets({place: finished.get(place, ()) for place in places}),
+            offsets=tuple(offsets.values()),
             group=kafka.group() if self._transactional else None,
         )
         now = self._clock.monotonic()
-        self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(places), now)
+        self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(offsets), now)
         self._queue.submit(batch)
 
-    def _offsets(self, finished: Mapping[Place, Sequence[int]]) -> tuple[TopicPartition, ...]:
-        out = []
+    def _put_back_others(self, outcomes: list[Outcome], places: Collection[Place]) -> list[Outcome]:
+        """Let outcomes wait whose offsets are not in the batch; return those that go with it."""
+        for outcome in reversed(outcomes):
+            if outcome.delivery.place not in places:
+                self._waiting.put_back(outcome)
+        return [outcome for outcome in outcomes if outcome.delivery.place in places]
+
+    def _offsets(
+        self, places: Iterable[Place], finished: Mapping[Place, Sequence[int]]
+    ) -> dict[Place, TopicPartition]:
+        """Return what to commit for as many of these partitions, in order, as one commit takes."""
+        offsets: dict[Place, TopicPartition] = {}
         # After a death only what really starts is noted, so that suspicion does not spread. [P5]
         exact = self._partitions.suspicious
         at = int(self._clock.now().timestamp())
-        for place, offsets in finished.items():
-            snapshot = self._partitions.ledger(place).snapshot(offsets, exact=exact)
+        left_bytes = self._commit_size.limit_bytes
+        for place in places:
+            if left_bytes <= 0:
+                break
+            snapshot = self._partitions.snapshot(place, finished.get(place, ()), exact=exact)
             if snapshot is not None:
                 note = snapshot.note(
                     incarnation=self._incarnation, settle=self._number, at=at, rests=self._rests
                 )
-                out.append(TopicPartition(*place, snapshot.offset, encode(note)))
-        return tuple(out)
+                offsets[place] = TopicPartition(*place, snapshot.offset, encode(note))
+                left_bytes -= commit_bytes([offsets[place]])
+        return offsets
 
     def _take_report(self, report: Report, kafka: Log) -> None:
         sent = self._sent
@@ -345,6 +368,7 @@ class Settler:
     def _stored(self, sent: _Sent, kafka: Log) -> None:
         self._sent, self._doubt = None, False
         self.moves += 1
+        self._commit_size.stored()
         self._metrics.settles.add("stored")
         self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
         if self._overdue is not None:
@@ -354,7 +378,7 @@ class Settler:
         self._partitions.settle(finished)
         self._partitions.committed(self._still_kept(sent.epochs), stored=True)
         if not self._transactional:
-            self._uncommitted.update(finished)
+            self._uncommitted.update(dict.fromkeys(finished))
             self._commit_again(kafka)
         # Also what is of a partition that has gone meanwhile: it counts. [P14]
         self._downstream.settled(sent.outcomes)
@@ -378,6 +402,12 @@ class Settler:
                 self._wait_alone(outcome, first=not single)
         if not culprits:
             self._next_try = self._clock.monotonic() + _SEND_AGAIN_S
+            self._make_smaller(sent.batch.offsets, report.error)
+
+    def _make_smaller(self, offsets: Sequence[TopicPartition], error: KafkaError | str) -> None:
+        """Ask for less with the next commit, where this one may have been too large."""
+        if isinstance(error, KafkaError) and error.code() in TOO_LARGE:
+            self._commit_size.refused(offsets)
 
     def _wait_alone(self, outcome: Outcome, *, first: bool) -> None:
         wait_s = 0.0 if first else _REFUSED_AGAIN_S
@@ -406,12 +436,16 @@ class Settler:
         """Send the offsets that no transaction carries; one at a time for each partition."""
         if self._transactional:
             return
-        wanted = self._uncommitted | self._partitions.news()
-        places = [p for p in wanted if self._partitions.owns(p) and p not in self._committing]
-        self._uncommitted = {p for p in wanted if p in self._committing}
+        # What comes back is committed anew.
+        self._uncommitted = {p: None for p in self._uncommitted if self._partitions.owns(p)}
+        wanted = in_turns(self._uncommitted, self._partitions.news())
+        places = [place for place in wanted if place not in self._committing]
         if places:
-            self._committing.update(self._partitions.epochs(places))
-            kafka.commit(self._offsets(dict.fromkeys(places, ())))
+            offsets = self._offsets(places, {})
+            for place in offsets:
+                self._uncommitted.pop(place, None)
+            self._committing.update(self._partitions.epochs(offsets))
+            kafka.commit(list(offsets.values()))
 
     def _still_kept(self, epochs: Mapping[Place, int]) -> list[Place]:
         return [

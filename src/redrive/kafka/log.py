@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Protocol, cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
@@ -34,6 +41,7 @@ _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 _TOO_OLD_TEXT = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 _ASK_AGAIN_S = 1.0
+_NO_LEADER = -1
 
 
 class _SeatHeldError(FencedError):
@@ -84,7 +92,10 @@ class Log(Protocol):
         ...
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
-        """Read where partitions end now. Raises KafkaException when the broker does not say."""
+        """Read where partitions end now; those that have no leader are left out.
+
+        Raises KafkaException when the brokers do not say.
+        """
         ...
 
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
@@ -374,8 +385,13 @@ class PollThread:
             self._fatal = error
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        ended: dict[int | None, tuple[KafkaError | None, list[TopicPartition]]] = {}
         for part in partitions:
-            self._listener.commit_ended(_places([part]), error or part.error)
+            why = error or part.error
+            code = None if why is None else why.code()
+            ended.setdefault(code, (why, []))[1].append(part)
+        for why, parts in ended.values():
+            self._listener.commit_ended(_places(parts), why)
 
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
@@ -432,13 +448,36 @@ class _Log:
         return found
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
+        asked = list(places)
+        try:
+            return self._ends(asked, timeout_s)
+        except KafkaException:
+            # One partition without a leader makes the client wait, for all of them.
+            led = self._led(asked, timeout_s)
+            if len(led) == len(asked):
+                raise
+            return self._ends(led, timeout_s)
+
+    def _ends(self, places: list[Place], timeout_s: float) -> dict[Place, int]:
+        if not places:
+            return {}
+        # One request to each broker. Asked one by one, each would wait for the fetch under way.
+        asked = [TopicPartition(*place, OFFSET_END) for place in places]
         found: dict[Place, int] = {}
-        for place in places:
-            bounds = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)
-            if bounds is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"end of {place}"))  # noqa: SLF001
-            found[place] = bounds[1]
+        for part in self._consumer.offsets_for_times(asked, timeout=timeout_s):
+            if part.error is not None:
+                raise KafkaException(part.error)
+            found[Place(part.topic, part.partition)] = part.offset
         return found
+
+    def _led(self, places: list[Place], timeout_s: float) -> list[Place]:
+        topics = self._consumer.list_topics(timeout=timeout_s).topics
+        leaders = {
+            Place(topic.topic, one.id): one.leader
+            for topic in topics.values()
+            for one in topic.partitions.values()
+        }
+        return [place for place in places if leaders.get(place, _NO_LEADER) != _NO_LEADER]
 
     def pause(self, places: Iterable[Place]) -> None:
         self._consumer.pause([TopicPartition(*place) for place in places])

@@ -6,7 +6,7 @@ nothing about events and knows no Kafka: offsets in, a committable offset and a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from redrive.state.offsets import WINDOW, Entry, LogIdentity, Note, NotedRest
@@ -64,6 +64,7 @@ class PartitionLedger:
         note: What the commit said beside it.
         history: What is known of unfinished offsets from earlier attempts.
         log: The log that the offsets are of, as far as it is known; the notes say it.
+        tell: Called when something begins to wait for the next commit; from any thread.
     """
 
     def __init__(
@@ -74,13 +75,14 @@ class PartitionLedger:
         note: Note | None = None,
         history: Mapping[int, Entry] | None = None,
         log: LogIdentity = LogIdentity(),  # noqa: B008 - frozen
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.epoch = epoch
         self.log = log
         self._base = committed
         self._next = committed or 0
         self._done = note.finished if note else 0
-        self.starts = Reservations(history)
+        self.starts = Reservations(history, tell=tell)
         self._received = 0
         self._pace = 0.0
 

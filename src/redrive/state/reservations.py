@@ -8,7 +8,7 @@ durable. So a death leaves behind which events may have caused it. [P5]
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note
@@ -70,14 +70,22 @@ class Reservations:
 
     Args:
         history: What earlier attempts left: failures and crashes.
+        tell: Called when something begins to wait for the next commit; from any thread, and under
+            the lock.
     """
 
-    def __init__(self, history: Mapping[int, Entry] | None = None) -> None:
+    def __init__(
+        self,
+        history: Mapping[int, Entry] | None = None,
+        *,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
         self._lock = threading.Lock()
         self._entries = dict(history or {})
         self._suspects = {offset for offset, entry in self._entries.items() if entry.crashes}
         self._durable = Coverage()
         self._sent: Coverage | None = None
+        self._tell = tell
         self._news = True
         self._closed = False
 
@@ -132,7 +140,7 @@ class Reservations:
                 self._sent is None or self._sent.covers(offset, entry)
             ):
                 return True
-            self._news = True
+            self._wait_for_commit()
             return False
 
     def failed(self, offset: int, *, until: int = 0) -> None:
@@ -145,19 +153,24 @@ class Reservations:
         with self._lock:
             before = self._entries.get(offset, _NEW)
             self._entries[offset] = Entry(before.failed + 1, before.crashes, until=until)
-            self._news = True
+            self._wait_for_commit()
 
     def close(self) -> None:
         """Take all starts back, and allow no more: what still runs is being ended by us."""
         with self._lock:
             self._closed = True
-            self._news = True
+            self._wait_for_commit()
 
     def reopen(self) -> None:
         """Go on as before `close`: what ran then may still be running."""
         with self._lock:
             self._closed = False
+            self._wait_for_commit()
+
+    def _wait_for_commit(self) -> None:
+        if not self._news:
             self._news = True
+            self._tell()
 
     def cover(self, base: int, done: int, *, ahead: int, limit: int | None = None) -> Coverage:
         """Return what the next commit says, `ahead` offsets beyond what has started included.
@@ -200,7 +213,7 @@ class Reservations:
         """Take note that the last coverage is not durable, and never will be."""
         with self._lock:
             self._sent = None
-            self._news = True
+            self._wait_for_commit()
 
     def finish(self, base: int, done: int) -> None:
         """Forget offsets that are settled: those below `base`, and those in the bitmap from it."""
