@@ -81,14 +81,16 @@ def moment(epoch_ms: float) -> datetime:
     """Return a time that was counted in milliseconds since 1970, whatever was counted.
 
     Producers have written microseconds, and times before 1 or after 9999 are none that a date can
-    hold: of these it is the first or the last one.
+    hold: of these it is the first or the last one, but for a day, so that one can reckon with it.
     """
-    return later(_EPOCH, epoch_ms / 1000)
+    return min(max(later(_EPOCH, epoch_ms / 1000), _FIRST), _LAST)
 
 
 def later(at: datetime, seconds: float) -> datetime:
-    """Return the time so long after another, within the years 1 to 9999."""
+    """Return the time so long after another; the first or the last one that there is at most."""
     try:
-        return min(max(at + timedelta(seconds=seconds), _FIRST), _LAST)
+        return at + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
-        return _FIRST if seconds < 0 else _LAST
+        if seconds < 0:
+            return datetime.min.replace(tzinfo=at.tzinfo)
+        return datetime.max.replace(tzinfo=at.tzinfo)

@@ -10,7 +10,7 @@ import redrive.testing
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
-from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.runs import Ended
 from redrive.kafka.log import Committed, Place, Record
@@ -148,7 +148,9 @@ def test_an_offset_that_a_new_log_gives_again_has_letters_of_its_own(evidence: E
     later = 2
     letter = DeadLetter.model_validate_json(letter_of_old.value or b"")
     source = letter.source.model_copy(update={"timestamp": later, "value": b"{another"})
-    told = letter.model_copy(update={"source": source})
+    place = (source.topic, source.partition, source.offset)
+    new_id = dlq_id(*place, count=0, event=event_name(source.value))
+    told = letter.model_copy(update={"source": source, "dlq_id": new_id})
     of_new = of_old._replace(timestamp_ms=later, value=b"{another")
     letter_of_new = letter_of_old._replace(offset=1, value=told.to_bytes())
     both = dataclasses.replace(

@@ -420,8 +420,7 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
 def record_of(message: Message) -> Record:
     """Copy a message, so that it outlives the client."""
     kind, timestamp = message.timestamp()
-    # The client's types allow text, which only who deserializes gets.
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    headers = _headers(message)
     return Record(
         Place(message.topic() or "", message.partition() or 0),
         message.offset() or 0,
@@ -430,6 +429,22 @@ def record_of(message: Message) -> Record:
         tuple(headers) if headers else (),
         timestamp if kind else None,
     )
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]] | None:
+    try:
+        # The client's types allow text, which only who deserializes gets.
+        return cast("list[tuple[str, bytes | None]] | None", message.headers())
+    except SystemError as error:
+        # So the client says that one of their names is not UTF-8; it gives none of them then.
+        log.warning(
+            "record.headers_unreadable",
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            error=str(error.__cause__ or error),
+        )
+        return None
 
 
 class _Log:
