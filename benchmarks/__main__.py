@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIMIT_S = 20 * 60.0
-ONE_LIMIT_S = 5 * 60.0
+ONE_LIMIT_S = 8 * 60.0
 
 
 def machine() -> dict[str, object]:

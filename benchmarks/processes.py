@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 from redrive.events import WorkflowResultEvent
@@ -65,11 +65,13 @@ def rate(servers: str, folder: Path, *, processes: int, events: int) -> float:
 
 def held(worker: WorkerProcess) -> list[int]:
     """Return how many partitions each worker of this parent has."""
-    counts: Counter[object] = Counter()
+    partitions: defaultdict[object, set[object]] = defaultdict(set)
     for line in worker.events():
-        if line["event"] in {"partition.assigned", "partition.gone"}:
-            counts[line.get("worker")] += 1 if line["event"] == "partition.assigned" else -1
-    return list(counts.values())
+        if line["event"] == "partition.assigned":
+            partitions[line.get("worker")].add(line["partition"])
+        elif line["event"] in {"partition.away", "partition.gone"}:
+            partitions[line.get("worker")].discard(line["partition"])
+    return [len(those) for those in partitions.values()]
 
 
 def ended(value: bytes | None) -> float:

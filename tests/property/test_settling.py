@@ -85,7 +85,12 @@ class Client:
     def resume(self, places: Iterable[Place]) -> None:
         self.paused.difference_update(places)
 
-    def seek(self, place: Place, offset: int) -> None:
+    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+        del topics, at_once
+        return {}
+
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+        del leader_epoch
         self.positions[place] = max(offset, 0)
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:

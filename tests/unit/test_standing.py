@@ -51,6 +51,10 @@ class Kafka:
     def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(places, 0)
 
+    def changed_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
+        del topics
+        return {}
+
     def topic_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(topics, b"")
 

@@ -38,6 +38,7 @@ LOW = 1_000
 _READ_S = 2.0
 _READ_AGAIN_S = 0.5
 _LOOK_EVERY_S = 0.5
+_NOTHING = Committed(None, None)
 
 
 @dataclass(slots=True)
@@ -49,6 +50,11 @@ class _Held:
     sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
     seen: int = 0
+    # Where the client reads on. It goes back by itself only where the log does.
+    next: int = 0
+    committed: Committed = _NOTHING
+    # The newest that was read, also before the commit.
+    leader_epoch: int | None = None
     away_since: float = 0.0
 
 
@@ -106,6 +112,12 @@ class Partitions:
         # Over assignments: a partition that was paused when it went is paused when it comes back,
         # and would be silent for ever.
         self._paused: set[Place] = set()
+        self._topics: set[str] = set()
+        # What is held and whose log is another one, or ends before what we have read of it.
+        self._anew: set[Place] = set()
+        self._cut: dict[Place, int] = {}
+        self._unchecked: set[Place] = set()
+        self._doubtful = False
         self._read_at = 0.0
         self._bytes = 0
         self.opened = 0
@@ -222,6 +234,7 @@ class Partitions:
         """Put partitions aside that are between two assignments; they may come back to us."""
         for place in places:
             self._expected.pop(place, None)
+            self._believe_again(place)
             held = self._held.get(place)
             if held is not None:
                 held.away_since = self._clock.monotonic()
@@ -246,6 +259,7 @@ class Partitions:
         lost = {}
         for place in places:
             self._expected.pop(place, None)
+            self._believe_again(place)
             held = self._held.get(place) or self._away.get(place)
             if held is not None:
                 lost[place] = held.ledger.epoch
@@ -272,7 +286,8 @@ class Partitions:
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
             logs = self._logs(kafka, found)
-            notes = {place: _note(place, one, logs[place.topic]) for place, one in found.items()}
+            found = {p: self._still_there(p, one, logs[p.topic]) for p, one in found.items()}
+            notes = {p: self._note(p, one, logs[p.topic]) for p, one in found.items()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
                 raise FencedError("another worker with this worker.id has joined") from error
@@ -281,10 +296,11 @@ class Partitions:
         ends = self._ends_of_cut(kafka, notes)
         found = {place: one for place, one in found.items() if place in ends}
         self.opened += len(found)
-        back = [place for place in found if self._is_back(place, notes[place])]
+        back = [place for place, one in found.items() if self._is_back(place, notes[place], one)]
         lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
         for place, committed in found.items():
             self._open(place, committed, notes[place], logs[place.topic], end=ends[place])
+            self._believe_again(place)
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
@@ -316,11 +332,29 @@ class Partitions:
         ids = kafka.topic_ids({place.topic for place in places}, timeout_s=_READ_S)
         return {topic: LogIdentity.of(self._cluster, topic_id) for topic, topic_id in ids.items()}
 
-    def _is_back(self, place: Place, note: Note | None) -> bool:
+    def _still_there(self, place: Place, committed: Committed, identity: LogIdentity) -> Committed:
+        """Return what is left of a commit whose log is gone, or was cut back. [P1]."""
+        note, end = decode(committed.metadata), self._cut.get(place)
+        if place in self._anew or (note and note.is_of_a_log_before(committed.offset, identity)):
+            if place not in self._anew:
+                self._tell_anew(place, unsettled=None)
+            return _NOTHING
+        if end is not None and committed.offset is not None and committed.offset > end:
+            return Committed(end, None, committed.leader_epoch)
+        return committed
+
+    def _note(self, place: Place, committed: Committed, identity: LogIdentity) -> Note | None:
+        note, end = _note(place, committed, identity), self._cut.get(place)
+        if note is None or end is None or committed.offset is None:
+            return note
+        return note.until(end - committed.offset)
+
+    def _is_back(self, place: Place, note: Note | None, committed: Committed) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
         if place not in self._away or not self._is_ours(note):
             return False
         held = self._held[place] = self._away[place]
+        held.next = committed.offset or 0
         del self._away[place]
         self._unsettled += held.unsettled
         self._changed(place)
@@ -371,7 +405,15 @@ class Partitions:
         )
         if self._closed:
             ledger.starts.close()
-        self._held[place] = _Held(ledger)
+        self._topics.add(place.topic)
+        self._held[place] = _Held(
+            ledger,
+            next=committed.offset or 0,
+            committed=committed,
+            leader_epoch=committed.leader_epoch,
+        )
+        if committed.leader_epoch is not None:
+            self._unchecked.add(place)
         self._news[place] = None
         self._changed(place)
         if ledger.starts.suspects:
@@ -404,8 +446,10 @@ class Partitions:
         taken: set[Place] = set()
         for record in records:
             held = self._held.get(record.place)
+            if held is None or not self._is_log_we_read(held, record):
+                continue
             # What comes back is fetched anew from the committed offset on.
-            if held is None or record.offset < held.seen:
+            if record.offset < held.seen:
                 continue
             taken.add(record.place)
             held.seen = record.offset + 1
@@ -416,6 +460,99 @@ class Partitions:
         for place in taken:
             self._count(place)
         return deliveries
+
+    def _is_log_we_read(self, held: _Held, record: Record) -> bool:
+        """Say whether a record is of the log that was read so far; note what speaks against it.
+
+        Each new leader raises the epoch, so whatever was written after a log was cut back bears a
+        newer one than all that was read before. [P1, P3]
+        """
+        if record.place in self._cut:
+            return False  # it is read again from there
+        committed, epoch = held.committed, record.leader_epoch
+        before = record.offset < (committed.offset or 0)
+        known = committed.leader_epoch if before else held.leader_epoch
+        is_newer = known is not None and epoch is not None and epoch > known
+        read_to = max(held.seen, held.ledger.committable or 0)
+        if record.offset < held.next or (is_newer and record.offset < read_to):
+            if is_newer or known is None or epoch is None:
+                self._cut[record.place] = record.offset
+            else:
+                # The client was sent back to the beginning: of this log, or of another one?
+                held.next = record.offset + 1
+                self._doubtful = True
+            return False
+        if is_newer:
+            # The note has spoken of what stood there before.
+            held.ledger.forget_from(record.offset)
+        if epoch is not None:
+            held.leader_epoch = max(epoch, held.leader_epoch or 0)
+        held.next = record.offset + 1
+        return True
+
+    def check_logs(self, kafka: Log) -> dict[Place, int]:
+        """Give up what is held of a log that is gone, or that was cut back; return the epochs.
+
+        It is read again from where the log goes on; what its runs come to is not settled. [P1]
+        """
+        ids = kafka.changed_ids(self._topics, at_once=self._doubtful)
+        self._doubtful = False
+        gone = [place for place in self._held if ids and self._is_gone(place, ids)]
+        for place in gone:
+            self._anew.add(place)
+            self._tell_anew(place, unsettled=self._held[place].ledger.unsettled)
+        cut = [place for place in self._cut if place in self._held and place not in gone]
+        for place in cut:
+            held = self._held[place]
+            log.error(
+                "partition.log_cut_back",
+                topic=place.topic,
+                partition=place.partition,
+                end=self._cut[place],
+                read_to=held.next,
+            )
+        self._check_epochs(kafka)
+        lost = self.epochs([*gone, *cut])
+        if lost:
+            self.expect(lost, seek=True)
+        for place in lost:
+            # What is known of attempts is of records that are gone.
+            self._left[place].forget(from_=self._cut.get(place, 0) if place in cut else 0)
+        return lost
+
+    def _is_gone(self, place: Place, ids: Mapping[str, bytes]) -> bool:
+        known, now = self._held[place].ledger.log.topic_id, ids.get(place.topic)
+        return bool(known and now and known != now)
+
+    def _check_epochs(self, kafka: Log) -> None:
+        """Have the client ask whether the log still holds all that is committed.
+
+        It does so by itself where it has read, and not where a partition was assigned.
+        """
+        for place in [place for place in self._unchecked if place in self._held]:
+            held = self._held[place]
+            at = held.committed.offset
+            if at is None or place in self._cut:
+                continue
+            kafka.seek(place, at, leader_epoch=held.committed.leader_epoch)
+            held.next = at
+        self._unchecked.clear()
+
+    def _believe_again(self, place: Place) -> None:
+        self._anew.discard(place)
+        self._cut.pop(place, None)
+
+    def _tell_anew(self, place: Place, *, unsettled: int | None) -> None:
+        log.error(
+            "partition.log_began_anew",
+            topic=place.topic,
+            partition=place.partition,
+            unsettled=unsettled,
+        )
+
+    def leader_epoch(self, place: Place) -> int | None:
+        """Return the newest leader epoch that was read of a partition that is held."""
+        return self._held[place].leader_epoch
 
     def refill(self, kafka: Log) -> list[Delivery]:
         """Let in what waited outside the window; pause and resume by how full each partition is."""

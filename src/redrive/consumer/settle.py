@@ -214,6 +214,7 @@ class Settler:
         """Move everything that can move; return how long the poll may wait, in seconds."""
         self._give_up(self._partitions.overslept(gap_s))
         self._give_up(self._partitions.away_too_long())
+        self._give_up(self._partitions.check_logs(kafka))
         # What is under way may yet be committed, under the generation that we still have.
         if self._sent is None or not self._partitions.expects(self._sent.epochs):
             self._read_committed(kafka)
@@ -341,7 +342,12 @@ class Settler:
                 note = snapshot.note(
                     incarnation=self._incarnation, settle=self._number, at=at, rests=self._rests
                 )
-                offsets[place] = TopicPartition(*place, snapshot.offset, encode(note))
+                offsets[place] = TopicPartition(
+                    *place,
+                    snapshot.offset,
+                    encode(note),
+                    leader_epoch=_number(self._partitions.leader_epoch(place)),
+                )
                 left_bytes -= commit_bytes([offsets[place]])
         return offsets
 
@@ -458,6 +464,10 @@ def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:
     for outcome in outcomes:
         finished[outcome.delivery.place].append(outcome.delivery.offset)
     return finished
+
+
+def _number(leader_epoch: int | None) -> int:
+    return -1 if leader_epoch is None else leader_epoch
 
 
 def _is_of_topic(error: KafkaError | str) -> bool:

@@ -96,7 +96,11 @@ def admin_config(settings: KafkaSettings) -> ClientConfig:
     Raises:
         SettingsError: `kafka.config` holds an option that is refused.
     """
-    return {**_CLIENT, **_from_user(settings), "bootstrap.servers": settings.bootstrap_servers}
+    return {
+        **_client(settings),
+        **_from_user(settings),
+        "bootstrap.servers": settings.bootstrap_servers,
+    }
 
 
 def consumer_config(
@@ -129,7 +133,7 @@ def consumer_config(
         fixed["group.remote.assignor"] = "range"
     if member is not None:
         fixed["group.instance.id"] = member
-    return {**_CLIENT, **ours, **_from_user(settings), **fixed}
+    return {**_client(settings), **ours, **_from_user(settings), **fixed}
 
 
 def reader_config(settings: KafkaSettings, *, partition_eof: bool = False) -> ClientConfig:
@@ -149,7 +153,7 @@ def reader_config(settings: KafkaSettings, *, partition_eof: bool = False) -> Cl
         "enable.partition.eof": partition_eof,
     }
     return {
-        **_CLIENT,
+        **_client(settings),
         "auto.offset.reset": "earliest",
         **_FETCH,
         **_from_user(settings),
@@ -205,7 +209,17 @@ def producer_config(
         ours["retry.backoff.ms"] = 1
         fixed["transactional.id"] = transactional_id
         fixed["transaction.timeout.ms"] = _ms(settings.transaction_timeout)
-    return {**_CLIENT, **ours, **_from_user(settings), **fixed}
+    return {**_client(settings), **ours, **_from_user(settings), **fixed}
+
+
+def _client(settings: KafkaSettings) -> ClientConfig:
+    age_ms = _ms(settings.metadata_max_age)
+    return {
+        **_CLIENT,
+        # 5 minutes by default: new partitions would be neither read nor waited for.
+        "topic.metadata.refresh.interval.ms": age_ms,
+        "metadata.max.age.ms": 3 * age_ms,
+    }
 
 
 def _group(settings: KafkaSettings, *, read_committed: bool) -> ClientConfig:

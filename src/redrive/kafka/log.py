@@ -27,7 +27,7 @@ from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, is_permanent, with_advice
 from redrive.kafka.seat import Seat
-from redrive.kafka.topic_ids import AskTopicIds, not_told
+from redrive.kafka.topic_ids import NOT_TOLD, TopicIds
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -69,6 +69,8 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int | None
+    leader_epoch: int | None = None
+    """How many leaders the partition has had when it was written; None where that is not told."""
 
     @property
     def size_bytes(self) -> int:
@@ -78,10 +80,14 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What the group has committed for a partition; no offset when nothing yet."""
+    """What the group has committed for a partition; no offset when nothing yet.
+
+    `leader_epoch` is the newest that was read when it was committed, as far as that is told.
+    """
 
     offset: int | None
     metadata: str | None
+    leader_epoch: int | None = None
 
 
 class Log(Protocol):
@@ -105,6 +111,10 @@ class Log(Protocol):
         """
         ...
 
+    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+        """Return ids of topics that were asked for in the background, if they have come."""
+        ...
+
     def pause(self, places: Iterable[Place]) -> None:
         """Stop fetching from partitions."""
         ...
@@ -113,8 +123,8 @@ class Log(Protocol):
         """Fetch again."""
         ...
 
-    def seek(self, place: Place, offset: int) -> None:
-        """Go on from `offset`."""
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+        """Go on from `offset`; from where the log was cut back, if it is no longer that epoch's."""
         ...
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
@@ -201,7 +211,7 @@ class PollThread:
         pulse: Moved once a turn.
         seat: Ours in the group.
         incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
-        topic_ids: Asks for the ids of topics.
+        topic_ids: Tells the ids of topics.
         away_s: For how many seconds the group's coordinator is away by now.
         away_limit_s: After how many of them a new consumer takes the place of the old one; longer
             than a session, so that there is nothing left to keep.
@@ -217,7 +227,7 @@ class PollThread:
         pulse: Pulse,
         seat: Seat,
         incremental: bool = False,
-        topic_ids: AskTopicIds = not_told,
+        topic_ids: TopicIds = NOT_TOLD,
         away_s: Callable[[], float] = lambda: 0.0,
         away_limit_s: float = math.inf,
         ended: Callable[[BaseException | None], None],
@@ -428,6 +438,7 @@ def record_of(message: Message) -> Record:
         message.value(),
         tuple(headers) if headers else (),
         timestamp if kind else None,
+        message.leader_epoch(),
     )
 
 
@@ -448,9 +459,10 @@ def _headers(message: Message) -> list[tuple[str, bytes | None]] | None:
 
 
 class _Log:
-    def __init__(self, consumer: Consumer, topic_ids: AskTopicIds) -> None:
+    def __init__(self, consumer: Consumer, topic_ids: TopicIds) -> None:
         self._consumer = consumer
-        self.topic_ids = topic_ids
+        self.topic_ids = topic_ids.ask
+        self.changed_ids = topic_ids.look
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
         asked = [TopicPartition(*place) for place in places]
@@ -459,7 +471,9 @@ class _Log:
             if part.error is not None:
                 raise KafkaException(part.error)
             offset = part.offset if part.offset >= 0 else None
-            found[Place(part.topic, part.partition)] = Committed(offset, part.metadata)
+            found[Place(part.topic, part.partition)] = Committed(
+                offset, part.metadata, part.leader_epoch
+            )
         return found
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
@@ -500,8 +514,11 @@ class _Log:
     def resume(self, places: Iterable[Place]) -> None:
         self._consumer.resume([TopicPartition(*place) for place in places])
 
-    def seek(self, place: Place, offset: int) -> None:
-        self._consumer.seek(TopicPartition(place.topic, place.partition, offset))
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+        if leader_epoch is None:
+            self._consumer.seek(TopicPartition(*place, offset))
+        else:
+            self._consumer.seek(TopicPartition(*place, offset, leader_epoch=leader_epoch))
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
         self._consumer.commit(offsets=list(offsets), asynchronous=True)

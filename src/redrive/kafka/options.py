@@ -52,6 +52,11 @@ class KafkaSettings(BaseModel):
     transaction_timeout: Duration = Field(
         timedelta(seconds=10), description="How long an open transaction may hold readers back."
     )
+    metadata_max_age: Duration = Field(
+        timedelta(seconds=10),
+        description="How old what clients know of topics may be: new partitions, another leader, a "
+        "topic that was deleted and made anew.",
+    )
     config: dict[str, str] = Field(
         default_factory=dict,
         description="Any librdkafka option, for every client: SASL, TLS, timeouts.",

@@ -131,6 +131,12 @@ class PartitionLedger:
         self._next = max(self._next, offset + 1)
         return not self._done >> (offset - self._base) & 1
 
+    def forget_from(self, offset: int) -> None:
+        """Drop what a note has said of `offset` and later ones: other records stand there now."""
+        if self._base is not None:
+            self._done &= (1 << max(offset - self._base, 0)) - 1
+        self.starts.forget(from_=offset)
+
     @property
     def is_suspicious(self) -> bool:
         """Whether an event that was running at a death is among what is received and unfinished."""

@@ -170,6 +170,19 @@ class Note:
             return Foreign.TOPIC
         return Foreign.OFFSET if self.offset not in (None, offset) else None
 
+    def is_of_a_log_before(self, offset: int | None, log: LogIdentity) -> bool:
+        """Say whether its commit is of a topic that was deleted, and made anew under its name."""
+        return self.offset in (None, offset) and self.foreign_to(offset, log) is Foreign.TOPIC
+
+    def until(self, count: int) -> Note:
+        """Return what it says of the first `count` offsets: the others are not there any more."""
+        return replace(
+            self,
+            finished=self.finished & ((1 << count) - 1),
+            reserved=min(self.reserved, count),
+            entries={at: entry for at, entry in self.entries.items() if at < count},
+        )
+
 
 def encode(note: Note) -> str:
     """Return the text to commit.

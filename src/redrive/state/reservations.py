@@ -223,11 +223,12 @@ class Reservations:
                 del self._entries[offset]
                 self._suspects.discard(offset)
 
-    def forget(self) -> None:
-        """Drop the history: the log was made anew, and its offsets are others."""
+    def forget(self, *, from_: int = 0) -> None:
+        """Drop the history of these offsets: the log was made anew, or cut back."""
         with self._lock:
-            self._entries.clear()
-            self._suspects.clear()
+            for offset in [offset for offset in self._entries if offset >= from_]:
+                del self._entries[offset]
+            self._suspects -= {offset for offset in self._suspects if offset >= from_}
 
 
 _NEW = Entry()

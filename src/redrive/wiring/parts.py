@@ -41,7 +41,7 @@ from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
-from redrive.kafka.topic_ids import not_told, topic_ids_by
+from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits
 from redrive.settings import Settings
@@ -204,9 +204,13 @@ def _polling(
         seat=seat,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         # A broker that did not tell them at the start is not asked again.
-        topic_ids=topic_ids_by(partial(make_admin, admin_config(settings.kafka)))
+        topic_ids=BrokersTopicIds(
+            partial(make_admin, admin_config(settings.kafka)),
+            every_s=settings.kafka.metadata_max_age.total_seconds(),
+            clock=SYSTEM,
+        )
         if report.topic_ids
-        else not_told,
+        else NOT_TOLD,
         away_s=lambda: link.away_s,
         away_limit_s=settings.kafka.session_timeout.total_seconds() + _BEYOND_SESSION_S,
         ended=upward.ended,

@@ -1,0 +1,136 @@
+"""The events topic is deleted and made anew, or loses its end: what is sent then is answered."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    NewTopic,
+)
+from tests.kafka.conftest import AGENTS, MakeStage
+
+from redrive.events import WorkflowEvent, WorkflowResultEvent
+from redrive.kafka.log import Place
+from redrive.testing.broker import LocalBroker
+from redrive.testing.log_file import cut_log
+from redrive.testing.reading import read_topic
+from redrive.testing.stage import Stage, event
+from redrive.testing.topics import create_topics, delete_topics
+from redrive.testing.worker import WorkerProcess, wait_until
+
+GRAPH = ("--graph", "*=fates:quick")
+SETTINGS = {"REDRIVE_CHECKPOINTS__URL": "none", "REDRIVE_KAFKA__METADATA_MAX_AGE": "1s"}
+
+
+def sent(stage: Stage, count: int, *, partition: int = 0) -> list[WorkflowEvent]:
+    events = [event({"fate": "success"}) for _ in range(count)]
+    stage.send(events, partition=partition)
+    return events
+
+
+def answers(stage: Stage) -> Counter[str]:
+    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+    return Counter(WorkflowResultEvent.from_bytes(one.value).correlation_id for one in records)
+
+
+def wait_answered(stage: Stage, events: Sequence[WorkflowEvent]) -> None:
+    wait_until(
+        lambda: {one.event_id for one in events} <= answers(stage).keys(),
+        timeout_s=60,
+        every_s=0.3,
+        what=f"{len(events)} answers",
+        progress=lambda: answers(stage).total(),
+    )
+
+
+def make_anew(stage: Stage) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    delete_topics(stage.bootstrap_servers, [stage.topics.events])
+
+    def is_made() -> bool:
+        try:
+            admin.create_topics([NewTopic(stage.topics.events, 1)])[stage.topics.events].result(20)
+        except KafkaException:
+            return False  # it is not quite gone yet
+        return True
+
+    wait_until(is_made, timeout_s=30, what="the topic made anew")
+
+
+def logged(worker: WorkerProcess, name: str) -> int:
+    return sum(line["event"] == name for line in worker.events())
+
+
+@pytest.mark.invariant("P1", "P2", "P3")
+def test_a_topic_that_is_made_anew_is_read_from_its_beginning(make_stage: MakeStage) -> None:
+    stage = make_stage(partitions=1, **SETTINGS)
+    with stage.worker("--worker-id", "w1", *GRAPH).running() as worker:
+        wait_answered(stage, sent(stage, 20))
+
+        make_anew(stage)
+        fewer = sent(stage, 10)
+        wait_answered(stage, fewer)
+        make_anew(stage)
+        more = sent(stage, 30)
+        wait_answered(stage, more)
+
+        wait_until(stage.settled, timeout_s=30, what="all of it settled")
+        assert logged(worker, "partition.log_began_anew") == 2
+        assert worker.stop() == 0
+    with stage.worker("--worker-id", "w1", *GRAPH).running() as worker:
+        later = sent(stage, 3)
+        wait_answered(stage, later)
+        assert worker.stop() == 0
+
+    told = answers(stage)
+    # The first of the longer log may be read and answered before it is known to be another one.
+    assert all(told[one.event_id] == 1 for one in (*fewer, *later))
+    assert all(1 <= told[one.event_id] <= 2 for one in more)
+
+
+@pytest.mark.invariant("P1", "P2", "P3")
+def test_a_log_that_has_lost_its_end_is_read_from_where_it_goes_on(
+    broker_tools: None, tmp_path: Path
+) -> None:
+    del broker_tools  # they are there
+    shutil.copy(AGENTS / "fates.py", tmp_path)
+    with LocalBroker() as broker:
+        servers = broker.bootstrap_servers
+        stage = Stage(servers, create_topics(servers, partitions=2), tmp_path, SETTINGS)
+        worker = stage.worker("--worker-id", "w1", *GRAPH)
+
+        def lose_end() -> None:
+            broker.stop()
+            for partition in (0, 1):
+                cut_log(broker.data, Place(stage.topics.events, partition), from_offset=12)
+            broker.start()
+
+        with worker.running():
+            for partition in (0, 1):
+                for _ in range(20):  # each in a batch of its own
+                    sent(stage, 1, partition=partition)
+            wait_until(stage.settled, timeout_s=60, what="all settled")
+            lose_end()
+            # One log stays shorter than what was read of it, the other one gets longer.
+            while_running = [*sent(stage, 4), *sent(stage, 15, partition=1)]
+            wait_answered(stage, while_running)
+            assert logged(worker, "partition.log_cut_back") == 2
+            wait_until(stage.settled, timeout_s=60, what="all settled")
+            assert worker.stop() == 0
+        lose_end()
+        while_away = [*sent(stage, 2), *sent(stage, 25, partition=1)]
+        with worker.running():
+            wait_answered(stage, while_away)
+            wait_until(stage.settled, timeout_s=60, what="all settled")
+            assert worker.stop() == 0
+
+        told = answers(stage)
+
+    assert [told[one.event_id] for one in while_running] == [1] * len(while_running)
+    assert {told[one.event_id] for one in while_away} <= {1, 2}

@@ -1,0 +1,183 @@
+"""Whatever happens to a log, all that it holds in the end was handed over and settled: a model.
+
+The model's client does what librdkafka does (measured, confluent-kafka 2.16): it notices by the
+leader's epoch that a log which it reads was cut back, and goes on from there; where its position is
+beyond the end, it goes on from the beginning; of a topic's id it tells nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from redrive.clock import SYSTEM
+from redrive.consumer.partitions import Partitions
+from redrive.kafka.log import Committed, Place, Record
+from redrive.state.offsets import encode
+
+PLACE = Place("events", 0)
+SEEDS = range(400)
+STEPS = 60
+
+
+@dataclass(slots=True)
+class Topic:
+    """One partition: what it holds, each with the epoch of the leader that wrote it."""
+
+    id: bytes = b"\0" * 15 + b"\1"
+    epoch: int = 0
+    records: list[tuple[int, int]] = field(default_factory=list)
+    written: int = 0
+    made: int = 1
+
+    def append(self, count: int) -> None:
+        for _ in range(count):
+            self.written += 1
+            self.records.append((self.written, self.epoch))
+
+    def cut(self, end: int) -> None:
+        del self.records[end:]
+        self.epoch += 1
+
+    def make_anew(self) -> None:
+        self.made += 1
+        self.id, self.epoch, self.records = self.made.to_bytes(16, "big"), 0, []
+
+    def end_of(self, epoch: int) -> int:
+        return sum(written <= epoch for _, written in self.records)
+
+
+class Client:
+    """What a worker reads through, and commits with."""
+
+    def __init__(self, topic: Topic, committed: Committed) -> None:
+        self.topic = topic
+        self.committed_now = committed
+        self.asks_ids = False
+        self.position = 0
+        self.read_epoch: int | None = None
+
+    def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
+        del timeout_s
+        return dict.fromkeys(places, self.committed_now)
+
+    def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
+        del timeout_s
+        return dict.fromkeys(places, len(self.topic.records))
+
+    def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
+        del timeout_s
+        return dict.fromkeys(topics, self.topic.id)
+
+    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+        return dict.fromkeys(topics, self.topic.id) if at_once or self.asks_ids else {}
+
+    def pause(self, _: Iterable[Place]) -> None: ...
+
+    def resume(self, _: Iterable[Place]) -> None: ...
+
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+        del place
+        self.position, self.read_epoch = max(offset, 0), leader_epoch
+
+    def commit(self, offsets: object) -> None: ...
+
+    def group(self) -> object: ...
+
+    def read(self, count: int) -> list[Record]:
+        topic = self.topic
+        if self.read_epoch is not None and self.read_epoch < topic.epoch:
+            self.position = min(self.position, topic.end_of(self.read_epoch))
+        if self.position > len(topic.records):
+            self.position = 0
+        found = topic.records[self.position : self.position + count]
+        first, self.position = self.position, self.position + len(found)
+        if found:
+            self.read_epoch = found[-1][1]
+        return [
+            Record(PLACE, first + n, None, str(value).encode(), (), None, epoch)
+            for n, (value, epoch) in enumerate(found)
+        ]
+
+
+class Worker:
+    """Takes records in and settles them, some late, some never; then another one takes over."""
+
+    def __init__(self, topic: Topic, committed: Committed, dice: random.Random) -> None:
+        self.client = Client(topic, committed)
+        self.dice = dice
+        self.running: list[Any] = []
+        self.settles = 0
+        self.partitions = Partitions(
+            buffer_bytes=10**9,
+            session_timeout_s=30,
+            incarnation=dice.getrandbits(64),
+            clock=SYSTEM,
+            cluster="one",
+        )
+        self.partitions.expect([PLACE])
+        opened = self.partitions.read_committed(self.client)
+        self.client.position = max(opened.offsets.get(PLACE, 0), 0)
+
+    def turn(self, *, most: int, share: float) -> list[bytes]:
+        """Read, settle some, commit; return what was settled for good."""
+        partitions, client = self.partitions, self.client
+        partitions.check_logs(client)
+        partitions.read_committed(client)
+        self.running += partitions.take(client.read(most))
+        self.running = [one for one in self.running if partitions.holds(one)]
+        done = [one for one in self.running if self.dice.random() < share]
+        self.running = [one for one in self.running if one not in done]
+        if not done or not partitions.owns(PLACE):
+            return []
+        offsets = [one.offset for one in done]
+        snapshot = partitions.ledger(PLACE).snapshot(offsets)
+        assert snapshot is not None
+        self.settles += 1
+        note = snapshot.note(incarnation=partitions.incarnation, settle=self.settles)
+        epoch = partitions.leader_epoch(PLACE)
+        client.committed_now = Committed(snapshot.offset, encode(note), epoch)
+        partitions.settle({PLACE: offsets})
+        return [one.record.value for one in done]
+
+
+def play(seed: int, steps: int = STEPS) -> tuple[set[bytes], set[bytes]]:
+    """Return what the log holds in the end, and of which of it nobody has settled anything."""
+    dice = random.Random(seed)
+    topic = Topic()
+    worker = Worker(topic, Committed(None, None), dice)
+    settled: set[bytes] = set()
+    for _ in range(steps):
+        match dice.choices(
+            ("append", "turn", "cut", "anew", "restart", "ids"), (30, 40, 6, 3, 6, 10)
+        )[0]:
+            case "append":
+                topic.append(dice.randint(1, 6))
+            case "cut":
+                topic.cut(dice.randint(0, len(topic.records)))
+            case "anew":
+                topic.make_anew()
+            case "restart":
+                worker = Worker(topic, worker.client.committed_now, dice)
+            case "ids":
+                worker.client.asks_ids = not worker.client.asks_ids
+            case _:
+                settled.update(worker.turn(most=dice.randint(1, 8), share=dice.random()))
+    # All is healed: one more event arrives, and everything that is there ends.
+    topic.append(1)
+    worker.client.asks_ids = True
+    for _ in range(12):
+        settled.update(worker.turn(most=1_000, share=1.0))
+    held = {str(value).encode() for value, _ in topic.records}
+    return held, held - settled
+
+
+@pytest.mark.invariant("P1", "P3")
+def test_all_that_a_log_holds_in_the_end_is_settled_whatever_it_went_through() -> None:
+    lost = {seed: missing for seed in SEEDS if (missing := play(seed)[1])}
+
+    assert lost == {}
