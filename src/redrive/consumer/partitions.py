@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
@@ -22,6 +23,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
 from redrive.state.offsets import Entry, LogIdentity, Note, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
@@ -37,8 +39,20 @@ LOW = 1_000
 """Unsettled records of one partition at which it is fetched again."""
 _READ_S = 2.0
 _READ_AGAIN_S = 0.5
+_ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
 _NOTHING = Committed(None, None)
+_HEARD_S = 5.0
+"""Who lives joins its group again within so many seconds of the end of its session."""
+_SEAT_BITS = 32
+
+
+class Members(Protocol):
+    """Tells who is in the group, without being waited for."""
+
+    def ask(self, about: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
+        """Ask about incarnations; return whom the last question was about, and who is there."""
+        ...
 
 
 @dataclass(slots=True)
@@ -83,6 +97,8 @@ class Partitions:
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
         incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
+        has_seat: Whether the upper half of `incarnation` is that of all lives of this worker.
+        members: Who is in the group; None where nobody tells: then who lost its work has died.
         cluster: The id of the Kafka cluster, as far as it is known.
         metrics: Where crashes are counted.
     """
@@ -94,10 +110,15 @@ class Partitions:
         session_timeout_s: float,
         incarnation: int,
         clock: Clock,
+        has_seat: bool = False,
+        members: Members | None = None,
         cluster: str | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._cluster = cluster
+        self._has_seat = has_seat
+        self._members = members
+        self._doubts = Doubts(patience_s=_HEARD_S)
         self._buffer_bytes = buffer_bytes
         self._session_timeout_s = session_timeout_s
         self.incarnation = incarnation
@@ -293,11 +314,19 @@ class Partitions:
                 raise FencedError("another worker with this worker.id has joined") from error
             self._read_again(error)
             return Opened()
+        waits = self._in_doubt(
+            {p: note for p, note in notes.items() if note and self._is_cut(note)}
+        )
+        early = {p: self._away[p].ledger.epoch for p in waits if p in self._away}
+        for place in early:
+            self._forget(place)
         ends = self._ends_of_cut(kafka, notes)
-        found = {place: one for place, one in found.items() if place in ends}
+        found = {place: one for place, one in found.items() if place in ends.keys() - waits}
         self.opened += len(found)
         back = [place for place, one in found.items() if self._is_back(place, notes[place], one)]
-        lost = {place: self._away[place].ledger.epoch for place in found if place in self._away}
+        lost = early | {
+            place: self._away[place].ledger.epoch for place in found if place in self._away
+        }
         for place, committed in found.items():
             self._open(place, committed, notes[place], logs[place.topic], end=ends[place])
             self._believe_again(place)
@@ -306,6 +335,8 @@ class Partitions:
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
         read = [notes[place] for place in found]
         told = [note for note in read if note and note.rests and not self._is_ours(note)]
+        if len(found) == len(notes):
+            self._doubts.keep(())
         return Opened(lost, back, offsets, told)
 
     def _ends_of_cut(self, kafka: Log, notes: Mapping[Place, Note | None]) -> dict[Place, int]:
@@ -327,6 +358,33 @@ class Partitions:
     def _read_again(self, error: object) -> None:
         log.warning("partition.waiting_for_offsets", error=str(error))
         self._read_at = self._clock.monotonic() + _READ_AGAIN_S
+
+    def _in_doubt(self, cut: Mapping[Place, Note]) -> set[Place]:
+        """Return those whose last owner may be alive: not opened, nor signed, before it is known.
+
+        So whoever they go to next, and the owner itself, finds them as they were left.
+        """
+        if self._members is None or not cut:
+            return set()
+        now = self._clock.monotonic()
+        asked = {place: note.incarnation for place, note in cut.items() if not self._is_seat(note)}
+        for incarnation in asked.values():
+            self._doubts.fate(incarnation, now)
+        said = self._members.ask(self._doubts.open)
+        if said is not None:
+            self._doubts.heard(*said)
+        waits = {
+            place
+            for place, incarnation in asked.items()
+            if self._doubts.fate(incarnation, now) is Fate.OPEN
+        }
+        if waits:
+            self._read_at = now + _ASK_AGAIN_S
+        return waits
+
+    def _is_seat(self, note: Note) -> bool:
+        """Say whether an earlier life of this worker wrote it: that one is over for sure."""
+        return self._has_seat and note.incarnation >> _SEAT_BITS == self.incarnation >> _SEAT_BITS
 
     def _logs(self, kafka: Log, places: Iterable[Place]) -> dict[str, LogIdentity]:
         ids = kafka.topic_ids({place.topic for place in places}, timeout_s=_READ_S)
@@ -390,8 +448,19 @@ class Partitions:
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
         elif note is not None and committed.offset is not None:
+            lives = self._doubts.is_living(note.incarnation)
+            if lives:
+                log.info(
+                    "partition.owner_lives",
+                    topic=place.topic,
+                    partition=place.partition,
+                )
             history = history_after_death(
-                note, committed.offset, end=end, now=self._clock.now().timestamp()
+                note,
+                committed.offset,
+                end=end,
+                now=self._clock.now().timestamp(),
+                died=not lives,
             )
             self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
         epoch = self._epochs[place] = self._epochs.get(place, 0) + 1

@@ -33,9 +33,11 @@ class Coverage:
 
 
 def history_after_death(
-    note: Note, committed: int, *, end: int, now: float | None = None
+    note: Note, committed: int, *, end: int, now: float | None = None, died: bool = True
 ) -> dict[int, Entry]:
     """Return what a process that died left: one more crash for each offset that may have run.
+
+    Of one that lives on, and has only lost its partition, it is what it knew.
 
     Args:
         note: What its last commit said.
@@ -43,15 +45,18 @@ def history_after_death(
         end: Where the log ends now: what comes later cannot have run.
         now: The wall time in seconds since 1970. A note from later than that is of a clock that is
             ahead of ours: its waits are not made longer by that.
+        died: Whether it died.
     """
     ahead = 0 if now is None else max(note.at - int(now), 0)
     history = {
         committed + at: Entry(
-            entry.failed, entry.crashes + entry.started, until=max(entry.until - ahead, 0)
+            entry.failed,
+            entry.crashes + (died and entry.started),
+            until=max(entry.until - ahead, 0),
         )
         for at, entry in note.entries.items()
     }
-    for offset in range(committed, min(committed + note.reserved, end)):
+    for offset in range(committed, min(committed + note.reserved, end) if died else committed):
         if not note.finished >> (offset - committed) & 1:
             history.setdefault(offset, Entry(crashes=1))
     return {offset: entry for offset, entry in history.items() if not entry.is_new}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import randbits, token_hex
+from hashlib import blake2b
+from secrets import token_bytes, token_hex
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, Producer
@@ -38,6 +39,7 @@ from redrive.kafka.client import admin_config, consumer_config, producer_config
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
+from redrive.kafka.membership import GroupMembers, client_id_of
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
@@ -148,7 +150,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         last_exit=last_exit(),
     )
-    partitions = _partitions(settings, report, counts, clock)
+    partitions = _partitions(settings, report, counts, clock, seat=settings.worker.id or seat)
     produce = partial(_producer, settings, report, _transactional_id(settings, seat))
     settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
     intake = Intake(
@@ -163,7 +165,9 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
         remember=settler.remember,
     )
-    polling = _polling(settings, report, link, upward, settler, pulse, Seat(clock))
+    polling = _polling(
+        settings, report, link, upward, settler, pulse, Seat(clock), partitions.incarnation
+    )
     sweeping = _sweeping(settings, checkpoints, intake, report, clock)
     return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
 
@@ -195,9 +199,10 @@ def _polling(
     settler: Settler,
     pulse: Pulse,
     seat: Seat,
+    incarnation: int,
 ) -> PollThread:
     return PollThread(
-        partial(_consumer, settings, link),
+        partial(_consumer, settings, link, incarnation),
         topics=[settings.kafka.events_topic],
         listener=settler,
         pulse=pulse,
@@ -239,16 +244,28 @@ def _turns(settings: Settings) -> Turns:
 
 
 def _partitions(
-    settings: Settings, report: TopicReport, counts: Metrics, clock: Clock
+    settings: Settings, report: TopicReport, counts: Metrics, clock: Clock, *, seat: str | None
 ) -> Partitions:
+    ask = partial(make_admin, admin_config(settings.kafka))
     return Partitions(
         buffer_bytes=settings.worker.buffer,
         session_timeout_s=settings.kafka.session_timeout.total_seconds(),
-        incarnation=randbits(64),
+        incarnation=incarnation_of(seat),
+        has_seat=seat is not None,
+        members=GroupMembers(ask, settings.kafka.group_id),
         cluster=report.cluster,
         clock=clock,
         metrics=counts,
     )
+
+
+def incarnation_of(seat: str | None) -> int:
+    """Return the number of a new life; all lives in one seat have its upper half in common."""
+    half = 4
+    common = (
+        token_bytes(half) if seat is None else blake2b(seat.encode(), digest_size=half).digest()
+    )
+    return int.from_bytes(common + token_bytes(half), "big")
 
 
 def _settler(
@@ -337,8 +354,12 @@ def _producer(settings: Settings, report: TopicReport, transactional_id: str | N
 def _consumer(
     settings: Settings,
     link: Link,
+    incarnation: int,
     more: Mapping[str, object],
     on_error: Callable[[KafkaError], None],
 ) -> Consumer:
     config = consumer_config(settings.kafka, member=settings.worker.id)
+    # A name that the user gives stands for quotas, and stays; then nobody hears that we live.
+    if "client.id" not in settings.kafka.config:
+        config["client.id"] = client_id_of(str(config["client.id"]), incarnation)
     return make_consumer({**config, **link.options(), **more}, on_error=on_error)
