@@ -325,6 +325,18 @@ MACHINERY = Row(
             Query(of(m.BUFFERED_BYTES), "{{instance}}"),
             Query(of(m.BUFFER_LIMIT), "{{instance}} limit"),
         ),
+        lines(
+            "Nothing starts for want of memory",
+            m.BUFFER_FULL,
+            SECONDS,
+            Query(of(m.BUFFER_FULL), "{{instance}}"),
+        ),
+        lines(
+            "Events that wait without their bytes",
+            m.LET_GO,
+            COUNT,
+            Query(of(m.LET_GO), "{{instance}}"),
+        ),
     ),
 )
 

@@ -18,6 +18,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.consumer import commit_size
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
@@ -210,7 +211,7 @@ class Story:
         self.queue = Queue(self._answer)
         self.loop = Loop(self.owed, self.cuts, self.told)
         self.partitions = self.partitions_class(
-            buffer_bytes=2**20,
+            buffer=Buffer(2**20),
             session_timeout_s=SESSION_S,
             incarnation=self.lives,
             clock=self.clock,
@@ -552,7 +553,9 @@ def settler_over(
     client: Client, *, transactional: bool
 ) -> tuple[Settler, Queue, Loop, TurnedClock]:
     clock, queue, loop = TurnedClock(), Queue(lambda _: None), Loop(Counter(), 0, Counter())
-    partitions = Partitions(buffer_bytes=2**20, session_timeout_s=30.0, incarnation=1, clock=clock)
+    partitions = Partitions(
+        buffer=Buffer(2**20), session_timeout_s=30.0, incarnation=1, clock=clock
+    )
     settler = Settler(
         queue, loop, partitions, incarnation=1, transactional=transactional, clock=clock
     )

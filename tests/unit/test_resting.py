@@ -20,6 +20,7 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
@@ -391,7 +392,7 @@ class Settling:
         self.told: list[str] = []
         self.recalled: list[Note] = []
         partitions = Partitions(
-            buffer_bytes=2**20, session_timeout_s=30, incarnation=incarnation, clock=clock
+            buffer=Buffer(2**20), session_timeout_s=30, incarnation=incarnation, clock=clock
         )
         self.settler = Settler(
             self, self, partitions, incarnation=incarnation, transactional=True, clock=clock

@@ -9,6 +9,7 @@ from typing import Any
 from tests.unit.test_intake import answers_of, covered, intake_of
 
 from redrive.consumer.answers import Answers
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
@@ -65,7 +66,7 @@ class Kafka:
 
 def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one() -> None:
     clock, kafka = TurnedClock(), Kafka()
-    partitions = Partitions(buffer_bytes=2**20, session_timeout_s=30, incarnation=1, clock=clock)
+    partitions = Partitions(buffer=Buffer(2**20), session_timeout_s=30, incarnation=1, clock=clock)
     log: Any = kafka
     partitions.expect([PLACE])
     partitions.read_committed(log)

@@ -57,7 +57,7 @@ def build(settings: Settings, *, seat: str | None = None) -> Parts:
         settings,
         processor,
         checkpoints,
-        Upward(downstream, lambda _: None, lambda _: None),
+        Upward(downstream, lambda _: None, lambda _: None, lambda _: None),
         report=report,
         policy=lambda _: Policy(),
         name="w",

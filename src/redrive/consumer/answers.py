@@ -177,6 +177,33 @@ class Answers:
         )
         return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records), account)
 
+    def gone(self, run: Run, error: RecordError) -> Outcome:
+        """Its record is no more: an error for who waits, and a letter without its bytes."""
+        given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
+        letter = self._letter(run.delivery, given_up, run=run)
+        info = _error_info(letter, given_up.failure, attempts=run.attempts)
+        result = WorkflowResultEvent(
+            correlation_id=run.event_id,
+            workflow_id=run.workflow_id,
+            workflow_run_id=None,
+            status=ResultStatus.ERROR,
+            timestamp=self._clock.now(),
+            error=_text(letter),
+            error_info=info,
+        )
+        account = Account(
+            run.delivery.place,
+            run.delivery.offset,
+            Ending.DEAD_LETTERED,
+            workflow_id=run.workflow_id,
+            event_id=run.event_id,
+            attempts=run.attempts,
+            redrive_count=run.headers.count,
+            error=info,
+        )
+        records = (self._result_record(result), self._letter_record(run.delivery, letter))
+        return Outcome(run.delivery, Ending.DEAD_LETTERED, records, account)
+
     def skipped(self, delivery: Delivery, event: WorkflowEvent) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
         account = Account(

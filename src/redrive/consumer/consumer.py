@@ -28,6 +28,7 @@ from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckN
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
 from redrive.kafka.log import Place, PollThread, Pulse
+from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
 from redrive.state.offsets import Note
 from redrive.telemetry.redact import BUILT_IN
@@ -52,11 +53,13 @@ class Upward:
         downstream: The event loop's side of the settler.
         ended: The poll thread has ended; called on it, with the error that ended it, or None.
         stuck: A node does not end; called on the loop.
+        read_again: Events were read again whose bytes had been let go; for any thread.
     """
 
     downstream: Downstream
     ended: Callable[[BaseException | None], None]
     stuck: Callable[[StuckNodeError], None]
+    read_again: Callable[[Found], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ class Worker:
             loop.call_soon_threadsafe(ended.set)
 
         downstream = _ToLoop(loop)
-        parts = self._build(Upward(downstream, poll_ended, self._stuck))
+        parts = self._build(Upward(downstream, poll_ended, self._stuck, downstream.read_again))
         downstream.intake, self._parts = parts.intake, parts
         async with parts.checkpoints:
             try:
@@ -314,6 +317,9 @@ class _ToLoop:
 
     def withdraw(self, places: Mapping[Place, int]) -> None:
         self._call(self.intake.withdraw, places)
+
+    def read_again(self, found: Found) -> None:
+        self._call(self.intake.read_again, found)
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
         self._call(self.intake.settled, outcomes)

@@ -28,7 +28,8 @@ from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
-from redrive.kafka.log import Place
+from redrive.kafka.log import Place, Record
+from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Reason
 from redrive.state.offsets import Entry, Note, NotedRest
 from redrive.telemetry.detail import is_detailed
@@ -63,6 +64,7 @@ class Intake:
         clock: For deadlines and held retries.
         observers: Told of attempts that ended, and of endings that are durable.
         remember: Takes the rests that go on, to be noted with commits; safe from this thread.
+        reader: Reads events again whose bytes were let go; answers by `read_again`.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by its name
@@ -78,7 +80,9 @@ class Intake:
         clock: Clock,
         observers: Observers | None = None,
         remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
+        reader: RecordReader | None = None,
     ) -> None:
+        self._reader = reader
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
         self._answers = answers
@@ -91,6 +95,8 @@ class Intake:
         self._turns = turns
         self._resting = Resting(turns.rests, remember=remember, clock=clock)
         self._asked: dict[Run, None] = {}
+        # Their turn has come, and their bytes were let go.
+        self._loading: dict[tuple[Place, int], Run] = {}
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[Place, int], Run] = {}
         self._gone: dict[Place, int] = {}
@@ -118,7 +124,7 @@ class Intake:
         run = self._open.get((place, offset))
         if run is None:
             return None
-        rests = self._turns.rests_until(run.event.workflow_id)
+        rests = self._turns.rests_until(run.workflow_id)
         return max(run.moved, run.due or 0.0, rests or 0.0)
 
     @property
@@ -136,6 +142,18 @@ class Intake:
         for delivery in deliveries:
             if delivery.epoch > self._gone.get(delivery.place, 0):
                 self._accept_alone(delivery)
+        self._go_on()
+
+    def read_again(self, found: Found) -> None:
+        """Take events that were read again, or None where there is no such record any more."""
+        for at, record in found.items():
+            run = self._loading.pop(at, None)
+            if run is None or self._tasks is None or self._draining:
+                continue
+            if record is not None and self._restore(run, record):
+                self._start(run, self._tasks)
+            else:
+                self._lose(run)
         self._go_on()
 
     def recall(self, notes: Sequence[Note]) -> None:
@@ -172,6 +190,11 @@ class Intake:
         for run in [run for run in self._asked if self._is_gone(run)]:
             del self._asked[run]
             self._turns.ended(run)
+        for at, run in [(at, run) for at, run in self._loading.items() if self._is_gone(run)]:
+            del self._loading[at]
+            self._turns.ended(run)
+        if self._reader is not None:
+            self._reader.forget(places)
         self._open = {at: run for at, run in self._open.items() if not self._is_gone(run)}
         for live in list(self._live.values()):
             if self._is_gone(live.run):
@@ -206,6 +229,8 @@ class Intake:
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
         self._draining = True
+        if self._reader is not None:
+            self._reader.close()
         self._leftovers.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for live in self._live.values():
@@ -241,10 +266,10 @@ class Intake:
                 **_place_of(delivery),
                 error=self._answers.redactor.mask(str(error)),
             )
-            self._finish(self._answers.unreadable(delivery, error))
+            self._settle(self._answers.unreadable(delivery, error))
             return
         if event.event_type != TRIGGERED:
-            self._finish(self._answers.skipped(delivery, event))
+            self._settle(self._answers.skipped(delivery, event))
             return
         history = delivery.starts.history(record.offset)
         run = Run(
@@ -277,10 +302,44 @@ class Intake:
             return
         self._resting.end(self._turns.end_rests(self._clock.monotonic()))
         while (run := self._turns.take(self._clock.monotonic())) is not None:
-            if self._may_start(run):
-                self._launch(run, self._tasks)
+            if run.is_let_go and self._reader is not None:
+                at = (run.delivery.place, run.delivery.offset)
+                self._loading[at] = run
+                self._reader.ask(*at)
             else:
-                self._asked[run] = None
+                self._start(run, self._tasks)
+
+    def _start(self, run: Run, tasks: asyncio.TaskGroup) -> None:
+        if self._may_start(run):
+            self._launch(run, tasks)
+        else:
+            self._asked[run] = None
+
+    def _restore(self, run: Run, record: Record) -> bool:
+        """Give a run its event back, if what lies at its position is that event still."""
+        try:
+            event = WorkflowEvent.from_bytes(record.value)
+        except RecordError:
+            return False
+        if (event.event_id, event.workflow_id) != (run.event_id, run.workflow_id):
+            return False
+        run.restore(record, event)
+        return True
+
+    def _lose(self, run: Run) -> None:
+        """End a run whose event is no more: its log was cut, or has begun anew."""
+        log.error("event.gone", **_place_of(run.delivery), event_id=run.event_id)
+        error = RecordError(
+            "its record is not on its topic any more: it was deleted while the event waited, or "
+            "another one has taken its place. See the retention of the topic"
+        )
+        self._turns.ended(run)
+        self._settle(self._answers.gone(run, error))
+
+    def _settle(self, outcome: Outcome) -> None:
+        delivery = outcome.delivery
+        delivery.share.end(delivery.offset, outcome.size_bytes)
+        self._finish(outcome)
 
     def _note(self, threads: list[str], mark: Mark) -> None:
         """Note it beside what goes on; where nothing does any more, they end unmarked."""
@@ -360,7 +419,7 @@ class Intake:
                 if run.is_alone_on_thread and outcome.ending is Ending.DEAD_LETTERED:
                     # Before it is settled: a death right after that must not leave it unmarked.
                     self._note([run.thread_id], Mark.RUNNING)
-                self._finish(outcome)
+                self._settle(outcome)
             case Again(after_s):
                 until = math.ceil(self._clock.now().timestamp() + after_s)
                 run.delivery.starts.failed(run.delivery.offset, until=until)

@@ -41,7 +41,7 @@ class Leftovers:
             return
         self._stuck(
             StuckNodeError(
-                f"a node of event {run.event.event_id} (workflow {run.event.workflow_id!r}) goes "
+                f"a node of event {run.event_id} (workflow {run.workflow_id!r}) goes "
                 f"on {self._grace_s:g} s after its attempt was ended: only a new process is rid "
                 "of it"
             )

@@ -97,6 +97,9 @@ class Lookup:
         standing, now = parts.partitions.standing, self._clock.monotonic()
         yield Reading(metrics.BUFFERED, {(): standing.events})
         yield Reading(metrics.BUFFERED_BYTES, {(): standing.size_bytes})
+        yield Reading(metrics.LET_GO, {(): standing.let_go})
+        full_s = 0.0 if standing.full_since is None else now - standing.full_since
+        yield Reading(metrics.BUFFER_FULL, {(): full_s})
         yield Reading(metrics.PARTITIONS, {(): len(standing.partitions)})
         window: dict[tuple[str, ...], float] = {}
         unfinished: dict[tuple[str, ...], float] = {}

@@ -35,7 +35,10 @@ class WorkerSettings(BaseModel):
     buffer: Size = Field(
         64 * 2**20,
         ge=2**20,
-        description="Bytes of events that wait in memory, over all partitions.",
+        description="Bytes that events and their outcomes may hold in memory, over all partitions: "
+        "as they came, parsed, and as results and letters that are not durable yet. At half of it "
+        "fetching pauses, at all of it nothing more starts; of what waits for its time a quarter "
+        "is kept, and the rest is read again.",
     )
     grace: Duration = Field(
         timedelta(seconds=25), description="How long a worker that is told to stop may take."

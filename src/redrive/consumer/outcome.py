@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from redrive.consumer.buffer import Share, unlimited
 from redrive.events import ErrorInfo
 from redrive.graphs.runs import GraphVersion
 from redrive.kafka.batches import OutRecord
@@ -33,12 +34,14 @@ class Ending(StrEnum):
 class Delivery:
     """A record handed to the event loop, and the assignment under which it came.
 
-    `starts` says whether it may start, and what is known of it from earlier attempts.
+    `starts` says whether it may start, and what is known of it from earlier attempts; `share`
+    counts what it holds in memory.
     """
 
     record: Record
     epoch: int
     starts: Reservations = field(default_factory=Reservations, repr=False, compare=False)
+    share: Share = field(default_factory=unlimited, repr=False, compare=False)
 
     @property
     def place(self) -> Place:

@@ -19,6 +19,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 
 from redrive.clock import Clock
+from redrive.consumer.buffer import Buffer, Share, event_bytes
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
@@ -42,6 +43,8 @@ _READ_AGAIN_S = 0.5
 _ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
 _NOTHING = Committed(None, None)
+FULL_S = 10.0
+"""How long nothing may start for want of memory before the log says so."""
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
 _SEAT_BITS = 32
@@ -58,10 +61,10 @@ class Members(Protocol):
 @dataclass(slots=True)
 class _Held:
     ledger: PartitionLedger
+    share: Share
     lowest: int | None = None
     since: float = 0.0
     unsettled: int = 0
-    sizes: dict[int, int] = field(default_factory=dict)
     outside: deque[Record] = field(default_factory=deque)
     seen: int = 0
     # Where the client reads on. It goes back by itself only where the log does.
@@ -93,7 +96,7 @@ class Partitions:
     """What is held, and what is expected: assigned, but its committed offset is not read yet.
 
     Args:
-        buffer_bytes: How much of all partitions may be in memory, unsettled.
+        buffer: What all partitions hold in memory.
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
         incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
@@ -106,7 +109,7 @@ class Partitions:
     def __init__(
         self,
         *,
-        buffer_bytes: int,
+        buffer: Buffer,
         session_timeout_s: float,
         incarnation: int,
         clock: Clock,
@@ -119,7 +122,7 @@ class Partitions:
         self._has_seat = has_seat
         self._members = members
         self._doubts = Doubts(patience_s=_HEARD_S)
-        self._buffer_bytes = buffer_bytes
+        self._buffer = buffer
         self._session_timeout_s = session_timeout_s
         self.incarnation = incarnation
         self._clock = clock
@@ -140,7 +143,6 @@ class Partitions:
         self._unchecked: set[Place] = set()
         self._doubtful = False
         self._read_at = 0.0
-        self._bytes = 0
         self.opened = 0
         """Of how many the committed offset was read so far; for any thread."""
         self._metrics = metrics or Metrics()
@@ -154,7 +156,10 @@ class Partitions:
         self._seen: dict[Place, PartitionStanding] = {}
         self._with_suspects: set[Place] = set()
         self._unsettled = 0
-        self._was_full = False
+        # Paused for want of memory, which others may give back.
+        self._short: set[Place] = set()
+        self._full_since: float | None = None
+        self._full_told = False
         self.standing = Standing()
         """Replaced as a whole: any thread may read it."""
 
@@ -477,6 +482,7 @@ class Partitions:
         self._topics.add(place.topic)
         self._held[place] = _Held(
             ledger,
+            self._buffer.share(),
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
@@ -522,6 +528,7 @@ class Partitions:
                 continue
             taken.add(record.place)
             held.seen = record.offset + 1
+            held.share.take(record.offset, event_bytes(record))
             if held.outside or not held.ledger.has_room(record.offset):
                 held.outside.append(record)
             else:
@@ -626,17 +633,19 @@ class Partitions:
     def refill(self, kafka: Log) -> list[Delivery]:
         """Let in what waited outside the window; pause and resume by how full each partition is."""
         deliveries: list[Delivery] = []
-        full = self._bytes >= self._buffer_bytes
-        places = self._to_refill if full == self._was_full else self._held.keys()
-        self._was_full = full
         to_pause, to_resume = list[Place](), list[Place]()
-        for place in places & self._held.keys():
+        for place in (self._to_refill | self._short) & self._held.keys():
             held = self._held[place]
             while held.outside and held.ledger.has_room(held.outside[0].offset):
                 self._receive(held, held.outside.popleft(), deliveries)
                 self._count(place)
             taken = held.unsettled + len(held.outside)
-            if taken >= HIGH or full or held.outside:
+            has_memory = held.share.may_fetch(again=place in self._paused)
+            if has_memory:
+                self._short.discard(place)
+            else:
+                self._short.add(place)
+            if taken >= HIGH or held.outside or not has_memory:
                 to_pause.append(place)
             elif taken <= LOW:
                 to_resume.append(place)
@@ -658,14 +667,37 @@ class Partitions:
             else:
                 self._seen[place] = _seen(place, held, now)
         self._to_look_at.clear()
-        self.standing = Standing(tuple(self._seen.values()), self._unsettled, self._bytes)
+        self._look_whether_full(now)
+        self.standing = Standing(
+            tuple(self._seen.values()),
+            self._unsettled,
+            self._buffer.size_bytes,
+            self._buffer.let_go,
+            self._full_since,
+        )
+
+    def _look_whether_full(self, now: float) -> None:
+        if self._buffer.is_full:
+            self._full_since = now if self._full_since is None else self._full_since
+            if now - self._full_since >= FULL_S and not self._full_told:
+                self._full_told = True
+                log.warning(
+                    "worker.buffer_full",
+                    size_bytes=self._buffer.size_bytes,
+                    limit_bytes=self._buffer.limit_bytes,
+                    for_s=round(now - self._full_since, 1),
+                )
+            return
+        if self._full_told and self._full_since is not None:
+            log.info("worker.buffer_has_room", full_s=round(now - self._full_since, 1))
+        self._full_since, self._full_told = None, False
 
     def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
         for place, offsets in finished.items():
             held = self._kept(place)
             held.ledger.settle(offsets)
-            self._bytes -= sum(held.sizes.pop(offset, 0) for offset in offsets)
+            held.share.drop(offsets)
             self._count(place)
             if not held.ledger.starts.suspects:
                 self._with_suspects.discard(place)
@@ -706,9 +738,10 @@ class Partitions:
     def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
         starts_there = held.ledger.committable is None
         if held.ledger.receive(record.offset):
-            held.sizes[record.offset] = record.size_bytes
-            self._bytes += record.size_bytes
-            deliveries.append(Delivery(record, held.ledger.epoch, held.ledger.starts))
+            starts = held.ledger.starts
+            deliveries.append(Delivery(record, held.ledger.epoch, starts, held.share))
+        else:
+            held.share.drop([record.offset])
         if starts_there:
             self._news[record.place] = None
 
@@ -722,9 +755,10 @@ class Partitions:
         if held is not None:
             held.ledger.starts.close()
             self._left[place] = held.ledger.starts
-            self._bytes -= sum(held.sizes.values())
+            held.share.close()
             self._with_suspects.discard(place)
             self._to_look_at.add(place)
+            self._short.discard(place)
 
 
 def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | None:

@@ -45,7 +45,7 @@ class Resting:
             dependency: The service that the failure names, if it names one.
             asked_s: For how long the service wants to be left alone, in seconds, if it said so.
         """
-        workflow_id, now = run.event.workflow_id, self._clock.monotonic()
+        workflow_id, now = run.workflow_id, self._clock.monotonic()
         if dependency is not None:
             self._rests.calls(workflow_id, dependency)
         if asked_s is not None:
@@ -55,7 +55,7 @@ class Resting:
                 since=now,
                 until=now + asked_s,
                 asked_s=asked_s,
-                event_id=run.event.event_id,
+                event_id=run.event_id,
             )
             self._begin(asked, now)
         if len(self._rests) and (dependency is not None or asked_s is not None):
@@ -92,7 +92,7 @@ class Resting:
     def blame(self, run: Run) -> None:
         """Note on a run that comes too late in which rest its deadline passed, if in one."""
         if run.deadline is not None and run.deadline <= self._clock.monotonic():
-            run.rest = self._rests.at(run.event.workflow_id, run.deadline)
+            run.rest = self._rests.at(run.workflow_id, run.deadline)
 
     def _begin(self, asked: Rest, now: float) -> None:
         rest = self._rests.begin(asked, now=now)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from redrive.consumer.outcome import Delivery
 from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.kafka.log import Record
 from redrive.state.rests import Rest
 
 __all__ = ["Run"]
@@ -24,6 +25,8 @@ class Run:
     that the event brought. `verified` says of a redriven run whether its resume did what it should.
     `moved` is when something of it last happened, `due` until when it waits as planned, both in
     monotonic seconds; any thread may read them. `rest` is the one in which its deadline passed.
+    `is_let_go` says that its bytes are to be read again before it may go on: `event` is not there
+    meanwhile, so that nothing can run without it.
     """
 
     delivery: Delivery
@@ -44,11 +47,31 @@ class Run:
     moved: float = 0.0
     due: float | None = None
     rest: Rest | None = None
+    event_id: str = field(init=False)
+    workflow_id: str = field(init=False)
+    is_let_go: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        """Keep what must be known of it without its event."""
+        self.event_id, self.workflow_id = self.event.event_id, self.event.workflow_id
+
+    def let_go(self) -> None:
+        """Let go of the event's bytes; its position says where they are."""
+        self.is_let_go = True
+        record = self.delivery.record._replace(value=None, headers=())
+        self.delivery = replace(self.delivery, record=record)
+        del self.event
+
+    def restore(self, record: Record, event: WorkflowEvent) -> None:
+        """Take the event back, as it was read again."""
+        self.delivery = replace(self.delivery, record=record)
+        self.event = event
+        self.is_let_go = False
 
     @property
     def is_alone_on_thread(self) -> bool:
         """Whether the thread is its event's own, and not one that a producer named."""
-        return self.thread_id.startswith(f"{self.event.event_id}/")
+        return self.thread_id.startswith(f"{self.event_id}/")
 
     @property
     def attempts(self) -> int:

@@ -402,7 +402,9 @@ class Settler:
             if id(outcome) not in culprits:
                 self._waiting.put_back(outcome)
             elif outcome.fallback is not None and single and not _is_of_topic(report.error):
-                self._wait(outcome.fallback(str(report.error)))
+                other = outcome.fallback(str(report.error))
+                other.delivery.share.end(other.delivery.offset, other.size_bytes)
+                self._wait(other)
             else:
                 # A record that its topic does not take must not abort everyone's batch.
                 self._wait_alone(outcome, first=not single)

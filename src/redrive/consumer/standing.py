@@ -48,3 +48,5 @@ class Standing:
     partitions: tuple[PartitionStanding, ...] = ()
     events: int = 0
     size_bytes: int = 0
+    let_go: int = 0
+    full_since: float | None = None

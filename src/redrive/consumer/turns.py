@@ -1,4 +1,4 @@
-"""Whose turn it is: what is due, in order, not resting, and not under suspicion.
+"""Whose turn it is: what is due, in order, not resting, not under suspicion, and has room.
 
 Pure bookkeeping of the event loop; times are the caller's monotonic seconds. A run that was running
 when a process died is suspected: few of them run at the same time, and one on its last chance runs
@@ -6,13 +6,19 @@ alone in its process, so that only the guilty one is condemned. [P5]
 
 A run's own wait (`Run.due`) and the rests that others have caused hold it back alike; only the
 rests are bounded by `longest_rest_s`.
+
+What waits for its time, or for another one of its thread, keeps its bytes only while there are few
+of them; then they are let go, and whoever takes it reads it again. What only waits for room keeps
+them: they stop the fetching. At the limit of the memory nothing starts. [P11]
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.run import Run
 from redrive.kafka.log import Place
 from redrive.state.dues import Dues
@@ -33,6 +39,7 @@ class Turns:
         max_crashes: A run with so many is condemned: it is told so, and never runs.
         suspects_at_once: How many suspected runs may run beside each other.
         longest_rest_s: For how long a rate limit may hold back other runs, in seconds.
+        buffer: Counts what they hold in memory; by default that has no limit.
     """
 
     def __init__(
@@ -42,7 +49,9 @@ class Turns:
         max_crashes: int,
         suspects_at_once: int,
         longest_rest_s: float = 120.0,
+        buffer: Buffer | None = None,
     ) -> None:
+        self._buffer = buffer or Buffer(sys.maxsize)
         self._in_flight = in_flight
         self._max_crashes = max_crashes
         self._suspects_at_once = suspects_at_once
@@ -61,13 +70,17 @@ class Turns:
         self._suspects = 0
         self._alone = False
         self._full = False
+        # Workflows that have much in memory already, and of which more is parked.
+        self._crowded: set[str] = set()
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
-        self._lanes.put(run.delivery.place, run.thread_id, run)
+        if not self._lanes.put(run.delivery.place, run.thread_id, run):
+            _block(run)
 
     def hold(self, run: Run, *, until: float) -> None:
         """Let a run wait for its next attempt."""
+        _block(run)
         self._held.put(until, run)
 
     def end_rests(self, now: float) -> list[Rest]:
@@ -113,12 +126,8 @@ class Turns:
 
     def take(self, now: float) -> Run | None:
         """Return the next run to start, or None; it counts as running until `ended`."""
-        self.end_rests(now)
-        while (late := self._deadlines.take(now)) is not None:
-            key, group = late
-            del self._parked[key][group]
-            self._lanes.let_go(group)
-        while not self._alone and len(self._taken) < self._in_flight:
+        self._let_go_on(now)
+        while not (self._alone or self._buffer.is_full) and len(self._taken) < self._in_flight:
             if self._lonely:
                 # It waits until nothing runs, and nothing starts before it.
                 if self._taken:
@@ -164,12 +173,24 @@ class Turns:
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
 
+    def _let_go_on(self, now: float) -> None:
+        """Let what was parked have its turn again: its rest is over, it is late, it has room."""
+        self.end_rests(now)
+        while (late := self._deadlines.take(now)) is not None:
+            key, group = late
+            del self._parked[key][group]
+            self._lanes.let_go(group)
+        for workflow in [w for w in self._crowded if not self._buffer.is_crowded(w)]:
+            self._crowded.discard(workflow)
+            self._lanes.let_go(_crowd_of(workflow))
+
     def _took(self, run: Run, now: float) -> Run:
         self._taken.add(run)
+        run.delivery.share.start(run.delivery.offset, run.workflow_id)
         self._resting.discard(run)
         # One that is only told that it comes too late learns nothing of the service.
         if not (self.is_condemned(run) or (run.deadline is not None and run.deadline <= now)):
-            self.rests.started(run.event.workflow_id)
+            self.rests.started(run.workflow_id)
         return run
 
     def _candidate(self, now: float) -> Run | None:
@@ -181,6 +202,7 @@ class Turns:
             until = self._waits_until(run, now)
             if until is None:
                 return run
+            _block(run)
             self._held.put(until, run)
 
     def _suspect(self) -> Run | None:
@@ -198,10 +220,14 @@ class Turns:
         if not run.delivery.starts.has_room(run.delivery.offset):
             self._full = True
             return _FULL
-        rest = self.rests.holds(run.event.workflow_id)
+        if self._buffer.is_crowded(run.workflow_id):
+            self._crowded.add(run.workflow_id)
+            return _crowd_of(run.workflow_id)
+        rest = self.rests.holds(run.workflow_id)
         if rest is None or (run.deadline is not None and run.deadline <= now):
             return None
         self._resting.add(run)
+        _block(run)
         group, groups = f"{rest.key} {run.deadline}", self._parked.setdefault(rest.key, {})
         if group not in groups and run.deadline is not None:
             self._deadlines.put(run.deadline, (rest.key, group))
@@ -211,7 +237,7 @@ class Turns:
     def _waits_until(self, run: Run, now: float) -> float | None:
         """Return when it may start, or comes too late; None when it may start now."""
         until = run.due or now
-        rest = self.rests.holds(run.event.workflow_id)
+        rest = self.rests.holds(run.workflow_id)
         if rest is None:
             self._resting.discard(run)
         else:
@@ -220,3 +246,13 @@ class Turns:
         if run.deadline is not None:
             until = min(until, run.deadline)
         return until if until > now else None
+
+
+def _block(run: Run) -> None:
+    """Let a run wait for its time: without its bytes, when too many wait so."""
+    if not (run.is_let_go or run.delivery.share.block(run.delivery.offset)):
+        run.let_go()
+
+
+def _crowd_of(workflow: str) -> str:
+    return f"\0crowd {workflow}"

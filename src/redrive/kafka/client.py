@@ -21,6 +21,7 @@ __all__ = [
     "consumer_config",
     "producer_config",
     "reader_config",
+    "rereader_config",
 ]
 
 ClientConfig = dict[str, str | int | bool]
@@ -158,6 +159,28 @@ def reader_config(settings: KafkaSettings, *, partition_eof: bool = False) -> Cl
         **_FETCH,
         **_from_user(settings),
         **fixed,
+    }
+
+
+def rereader_config(settings: KafkaSettings) -> ClientConfig:
+    """Return the options of a reader of single records, each at a position that is known.
+
+    Args:
+        settings: How to reach Kafka.
+
+    Raises:
+        SettingsError: `kafka.config` holds an option that is refused.
+    """
+    return {
+        **reader_config(settings, partition_eof=True),
+        # A position that is not there is told, and not replaced by another one.
+        "auto.offset.reset": "error",
+        # It seeks: what is read beyond a record that was asked for is thrown away.
+        "max.partition.fetch.bytes": 256 * 1024,
+        "queued.max.messages.kbytes": 4 * 1024,
+        "fetch.queue.backoff.ms": 10,
+        # A seek waits for the fetch under way.
+        "fetch.wait.max.ms": 10,
     }
 
 

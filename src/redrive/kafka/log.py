@@ -34,6 +34,7 @@ __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Reco
 log = structlog.get_logger("redrive.kafka")
 
 _BATCH = 500
+_BATCH_BYTES = 4 * 2**20
 _FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a line
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -71,11 +72,6 @@ class Record(NamedTuple):
     timestamp_ms: int | None
     leader_epoch: int | None = None
     """How many leaders the partition has had when it was written; None where that is not told."""
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes that it holds in memory, about."""
-        return len(self.key or b"") + len(self.value or b"") + 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +340,7 @@ class PollThread:
                 continue
             records = [
                 record_of(message)
-                for message in (first, *consumer.consume(_BATCH - 1, 0))
+                for message in (first, *consumer.consume(_more_than(first), 0))
                 if self._is_record(message)
             ]
             if records:
@@ -406,6 +402,12 @@ class PollThread:
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
     return [Place(p.topic, p.partition) for p in partitions]
+
+
+def _more_than(first: Message) -> int:
+    """Return how many to take with the first: large ones are few, as a turn must come between."""
+    size_bytes = 0 if first.error() is not None else len(first.value() or b"")
+    return min(_BATCH - 1, _BATCH_BYTES // (1 + size_bytes))
 
 
 def _is_fatal(error: KafkaError) -> bool:

@@ -22,7 +22,8 @@ Item = TypeVar("Item")
 class _Partition(Generic[Item]):
     ready: deque[tuple[str, Item]] = field(default_factory=deque)
     parked: dict[str, deque[tuple[str, Item]]] = field(default_factory=dict)
-    lanes: dict[str, deque[Item]] = field(default_factory=dict)
+    # None: nothing waits behind the first one of the thread, as for nearly all of them.
+    lanes: dict[str, deque[Item] | None] = field(default_factory=dict)
     open: int = 0
 
 
@@ -42,18 +43,22 @@ class Lanes(Generic[Item]):
         """Return how many items wait to start."""
         return sum(1 for _ in self._waiting())
 
-    def put(self, partition: Hashable, thread: str, item: Item) -> None:
-        """Let `item` wait for its turn, behind those of its thread that came before."""
+    def put(self, partition: Hashable, thread: str, item: Item) -> bool:
+        """Let `item` wait for its turn; False if that is behind another one of its thread."""
         home = self._partitions.get(partition)
         if home is None:
             home = self._partitions[partition] = _Partition()
             self._turns.append(partition)
-        lane = home.lanes.get(thread)
-        if lane is None:
-            home.lanes[thread] = deque()
+        if thread not in home.lanes:
+            home.lanes[thread] = None
             home.ready.append((thread, item))
+            return True
+        lane = home.lanes[thread]
+        if lane is None:
+            home.lanes[thread] = deque((item,))
         else:
             lane.append(item)
+        return False
 
     def take(self, parks: Callable[[Item], str | None] = lambda _: None) -> Item | None:
         """Return the next item that may start, or None; partitions take turns.
@@ -100,4 +105,4 @@ class Lanes(Generic[Item]):
             for waiting in (home.ready, *home.parked.values()):
                 yield from (item for _, item in waiting)
             for lane in home.lanes.values():
-                yield from lane
+                yield from lane or ()

@@ -109,13 +109,29 @@ RESTS = Figure(
 )
 BUFFERED = Figure("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
 BUFFERED_BYTES = Figure(
-    "redrive_buffered_bytes", _GAUGE, "What they hold in memory, about.", unit="bytes"
+    "redrive_buffered_bytes",
+    _GAUGE,
+    "What they hold in memory, about: as bytes, parsed, and as outcomes that are not durable yet.",
+    unit="bytes",
 )
 BUFFER_LIMIT = Figure(
     "redrive_buffer_limit_bytes",
     _GAUGE,
-    "Where fetching pauses (`worker.buffer`).",
+    "Where nothing more starts; at half of it fetching pauses (`worker.buffer`).",
     unit="bytes",
+)
+BUFFER_FULL = Figure(
+    "redrive_buffer_full_seconds",
+    _GAUGE,
+    "For how long nothing could start since `worker.buffer` is full; 0 when it is not.",
+    unit="seconds",
+    merge=Merge.MAX,
+)
+LET_GO = Figure(
+    "redrive_events_let_go",
+    _GAUGE,
+    "Events that wait, and whose bytes are not in memory: they are read again when it is their "
+    "turn.",
 )
 PARTITIONS = Figure("redrive_partitions_held", _GAUGE, "Partitions that this worker works on.")
 WINDOW_USED = Figure(
@@ -291,6 +307,8 @@ WORKER_FIGURES = (
     BUFFERED,
     BUFFERED_BYTES,
     BUFFER_LIMIT,
+    BUFFER_FULL,
+    LET_GO,
     PARTITIONS,
     WINDOW_USED,
     UNFINISHED,

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.answers import Answers
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.figures import EndFigures
 from redrive.consumer.intake import Intake
@@ -35,12 +36,18 @@ from redrive.dead_letter.states import STATE_HEADERS
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import Report
-from redrive.kafka.client import admin_config, consumer_config, producer_config
+from redrive.kafka.client import (
+    admin_config,
+    consumer_config,
+    producer_config,
+    rereader_config,
+)
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.membership import GroupMembers, client_id_of
 from redrive.kafka.options import GroupProtocol
+from redrive.kafka.rereading import RecordReader
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds
@@ -150,13 +157,21 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         last_exit=last_exit(),
     )
-    partitions = _partitions(settings, report, counts, clock, seat=settings.worker.id or seat)
+    buffer = Buffer(settings.worker.buffer)
+    partitions = _partitions(
+        settings, report, buffer, counts, clock, seat=settings.worker.id or seat
+    )
+    reader = RecordReader(
+        lambda: make_consumer(rereader_config(settings.kafka)),
+        found=upward.read_again,
+        clock=clock,
+    )
     produce = partial(_producer, settings, report, _transactional_id(settings, seat))
     settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
     intake = Intake(
         runner,
         answers,
-        _turns(settings),
+        _turns(settings, buffer),
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
@@ -164,6 +179,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
         remember=settler.remember,
+        reader=reader,
     )
     polling = _polling(
         settings, report, link, upward, settler, pulse, Seat(clock), partitions.incarnation
@@ -233,22 +249,29 @@ def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -
     )
 
 
-def _turns(settings: Settings) -> Turns:
+def _turns(settings: Settings, buffer: Buffer) -> Turns:
     return Turns(
         in_flight=settings.worker.in_flight,
         max_crashes=settings.retry.max_crashes,
         # As many groups as members of a group: the guilty one is found soonest.
         suspects_at_once=math.isqrt(settings.worker.in_flight),
         longest_rest_s=settings.retry.longest_rest.total_seconds(),
+        buffer=buffer,
     )
 
 
 def _partitions(
-    settings: Settings, report: TopicReport, counts: Metrics, clock: Clock, *, seat: str | None
+    settings: Settings,
+    report: TopicReport,
+    buffer: Buffer,
+    counts: Metrics,
+    clock: Clock,
+    *,
+    seat: str | None,
 ) -> Partitions:
     ask = partial(make_admin, admin_config(settings.kafka))
     return Partitions(
-        buffer_bytes=settings.worker.buffer,
+        buffer=buffer,
         session_timeout_s=settings.kafka.session_timeout.total_seconds(),
         incarnation=incarnation_of(seat),
         has_seat=seat is not None,

@@ -1,0 +1,208 @@
+"""Reads single records again by their positions: what was let go from memory while it waited.
+
+It has a thread and a consumer of its own, which belongs to no group, moves nobody's position, and
+is there only while there is something to read. What cannot be read now is read later, with a new
+consumer each time; only a record that its log has passed by is told to be gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from redrive.clock import Clock
+from redrive.kafka.log import Place, Record, record_of
+
+__all__ = ["Found", "RecordReader"]
+
+log = structlog.get_logger("redrive.kafka")
+
+Found = Mapping[tuple[Place, int], Record | None]
+"""Records by their positions; None where the log has none any more."""
+
+_BATCH = 100
+_POLL_S = 0.1
+_NO_NEWS_S = 10.0
+_IDLE_S = 30.0
+_AGAIN_S = 1.0
+_EDGES_S = 3.0
+_SEEK_PAST = 1_000
+"""So many records are read and thrown away rather than another fetch begun."""
+_CLOSE_S = 2.0
+_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - its name
+_OUT_OF_RANGE = (
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - as above
+)
+
+
+class _Wanted(NamedTuple):
+    place: Place
+    offsets: list[int]
+    """From the last to the first."""
+
+
+class RecordReader:
+    """Reads records again; `ask`, `forget` and `close` may be called from any thread.
+
+    Args:
+        make_consumer: Builds a consumer that is assigned by hand, tells the end of a partition,
+            and resets no position by itself; called on the reader's thread.
+        found: Takes what was read, on the reader's thread.
+        clock: For waits and limits.
+    """
+
+    def __init__(
+        self,
+        make_consumer: Callable[[], Consumer],
+        *,
+        found: Callable[[Found], None],
+        clock: Clock,
+    ) -> None:
+        self._make_consumer = make_consumer
+        self._found = found
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._wanted: dict[Place, set[int]] = {}
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._failing = False
+
+    def ask(self, place: Place, offset: int) -> None:
+        """Read a record, as soon as that can be."""
+        with self._changed:
+            if self._closed:
+                return
+            self._wanted.setdefault(place, set()).add(offset)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="redrive-reread", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """Read nothing more of these partitions."""
+        with self._changed:
+            for place in places:
+                self._wanted.pop(place, None)
+
+    def close(self) -> None:
+        """Read nothing more at all; the thread ends by itself."""
+        with self._changed:
+            self._closed = True
+            self._wanted.clear()
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait until its thread has ended, for two seconds at most."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while self._wait_for_work(None):
+            try:
+                consumer = self._make_consumer()
+                try:
+                    while self._wait_for_work(_IDLE_S):
+                        self._read(consumer)
+                finally:
+                    consumer.close()
+            except Exception as error:  # noqa: BLE001 - a thread's edge: it is told, and tried again
+                self._has_failed(error)
+                self._clock.block(_AGAIN_S)
+
+    def _wait_for_work(self, limit_s: float | None) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._wanted) or self._closed, limit_s)
+            return bool(self._wanted) and not self._closed
+
+    def _read(self, consumer: Consumer) -> None:
+        """Read what is wanted now: one assignment, each partition from its first one on."""
+        with self._changed:
+            wanted = {
+                place: _Wanted(place, sorted(offsets, reverse=True))
+                for place, offsets in self._wanted.items()
+            }
+        consumer.assign([TopicPartition(*place, one.offsets[-1]) for place, one in wanted.items()])
+        news, failed = False, None
+        patience = self._clock.monotonic() + _NO_NEWS_S
+        while wanted and not self._closed:
+            first = consumer.poll(_POLL_S)
+            found: dict[tuple[Place, int], Record | None] = {}
+            for message in () if first is None else (first, *consumer.consume(_BATCH - 1, 0)):
+                failed = self._take(consumer, message, wanted, found) or failed
+            if found:
+                self._tell(found)
+                news = True
+                patience = self._clock.monotonic() + _NO_NEWS_S
+            elif self._clock.monotonic() > patience:
+                raise TimeoutError(f"{len(wanted)} partition(s) gave nothing for {_NO_NEWS_S:g} s")
+        if failed is not None and not news:
+            raise KafkaException(failed)
+
+    def _take(
+        self,
+        consumer: Consumer,
+        message: Message,
+        wanted: dict[Place, _Wanted],
+        found: dict[tuple[Place, int], Record | None],
+    ) -> KafkaError | None:
+        """Take a message; return why its partition is left for the next time, if it is."""
+        one = wanted.get(Place(message.topic() or "", message.partition() or 0))
+        if one is None:
+            return None
+        part = TopicPartition(*one.place)
+        error = message.error()
+        if error is None:
+            self._pass_by(one, message.offset() or 0, found)
+            if one.offsets and one.offsets[-1] == message.offset():
+                found[one.place, one.offsets.pop()] = record_of(message)
+        elif error.code() == _EOF:
+            self._pass_by(one, message.offset() or 0, found)
+        elif error.code() in _OUT_OF_RANGE:
+            edges = consumer.get_watermark_offsets(part, timeout=_EDGES_S)
+            if edges is not None:
+                self._pass_by(one, edges[0], found)
+        # What lies beyond its end is there again when the leaders agree, or its owner learns that
+        # the log has begun anew.
+        failed = error if one.offsets and error is not None else None
+        if failed is not None or not one.offsets:
+            del wanted[one.place]
+            consumer.incremental_unassign([part])
+        elif one.offsets[-1] > (message.offset() or 0) + _SEEK_PAST:
+            consumer.seek(TopicPartition(*one.place, one.offsets[-1]))
+        return failed
+
+    def _pass_by(
+        self, one: _Wanted, at: int, found: dict[tuple[Place, int], Record | None]
+    ) -> None:
+        """Tell what lies before the position at which the log goes on: it is gone."""
+        while one.offsets and one.offsets[-1] < at:
+            found[one.place, one.offsets.pop()] = None
+
+    def _tell(self, found: Found) -> None:
+        with self._changed:
+            for place, offset in found:
+                offsets = self._wanted.get(place)
+                if offsets is not None:
+                    offsets.discard(offset)
+                    if not offsets:
+                        del self._wanted[place]
+        if self._failing:
+            self._failing = False
+            log.info("events.read_again", events=len(found))
+        self._found(found)
+
+    def _has_failed(self, error: Exception) -> None:
+        """Say so once, until something was read again."""
+        if not self._failing:
+            self._failing = True
+            with self._changed:
+                waiting = sum(map(len, self._wanted.values()))
+            log.warning("events.not_read_again", error=str(error), waiting=waiting)
