@@ -125,8 +125,13 @@ def test_outcomes_that_are_not_durable_keep_others_from_starting() -> None:
     share.end(0, LIMIT)
 
     assert buffer.is_full
-    assert not buffer.share().may_fetch()
-    share.drop([0])
+    assert buffer.is_crowded("w")
+    share.take(1, 1)
+    assert not share.may_fetch()
+    # Whoever has nothing may always take one.
+    assert buffer.share().may_fetch()
+    assert not buffer.is_crowded("another")
+    share.drop([0, 1])
     assert not buffer.is_full
     assert buffer.size_bytes == 0
 

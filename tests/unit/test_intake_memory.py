@@ -237,7 +237,8 @@ async def test_nothing_starts_while_outcomes_that_are_not_durable_fill_the_memor
 
     # At first nobody knows how large they will be: as many as may run end beside each other.
     assert max(sizes) <= 6 + 4
-    assert max(sizes[1:]) <= 6
+    # Each of the three workflows may have one beyond the limit.
+    assert max(sizes[1:]) <= 6 + 3
     for number in range(3):
         ran = [offset for offset, _, _ in world.runner.ran if offset % 3 == number]
         assert ran == sorted(ran)

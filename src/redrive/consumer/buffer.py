@@ -14,8 +14,9 @@
 Everything that waits has half of the buffer, and what runs with its outcomes the rest, so that
 neither can stop the other for good. Whoever takes much leaves room: a partition is fetched, and a
 workflow starts, while it has less than three times what is free, so that a newcomer always finds
-a part free (dynamic thresholds, Choudhury and Hahne, 1998). Three threads of control ask; one lock
-is held for a few additions. [P7, P11]
+a part free (dynamic thresholds, Choudhury and Hahne, 1998); and whoever has nothing may always take
+one, though another's outcomes that cannot be stored fill everything. Three threads of control ask;
+one lock is held for a few additions. [P7, P11]
 """
 
 from __future__ import annotations
@@ -116,8 +117,7 @@ class _Sums:
 
     @property
     def free_to_wait_bytes(self) -> int:
-        waiting = sum(self.by_use[: _Use.BUSY])
-        return min(self.limit_bytes // WAITING_PART - waiting, self.free_bytes)
+        return self.limit_bytes // WAITING_PART - sum(self.by_use[: _Use.BUSY])
 
     def add_busy(self, workflow: str | None, more: int) -> None:
         busy = self.busy.pop(workflow, 0) + more
@@ -159,11 +159,11 @@ class Buffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more may start: what runs, or waits to be durable, has to end first."""
+        """Whether only who has nothing in memory may start: others wait for what is to end."""
         return self._sums.by_use[_Use.BUSY] > 0 and self._sums.free_bytes <= 0
 
     def is_crowded(self, workflow: str) -> bool:
-        """Say whether a workflow has so much running, or not durable, that others come first."""
+        """Say whether a workflow has so much running, or not durable, that it has to wait."""
         busy = self._sums.busy.get(workflow, 0)
         return busy > 0 and busy >= LEAVES_FREE * self._sums.free_bytes
 
@@ -190,9 +190,10 @@ class Share:
             again: Whether that was denied before: then there must be twice the room, so that
                 fetching, which takes a round trip to begin, does not begin for every event.
         """
-        free = self._sums.free_to_wait_bytes
+        free_to_wait = self._sums.free_to_wait_bytes
+        free = min(free_to_wait, self._sums.free_bytes)
         own = 2 * self._ready_bytes if again else self._ready_bytes
-        return free > 0 and own < LEAVES_FREE * free
+        return free_to_wait > 0 and (not own or own < LEAVES_FREE * free)
 
     def take(self, offset: int, size_bytes: int) -> None:
         """Count an event that was taken in, and waits for its turn."""

@@ -9,7 +9,7 @@ rests are bounded by `longest_rest_s`.
 
 What waits for its time, or for another one of its thread, keeps its bytes only while there are few
 of them; then they are let go, and whoever takes it reads it again. What only waits for room keeps
-them: they stop the fetching. At the limit of the memory nothing starts. [P11]
+them: they stop the fetching. At the limit of the memory hardly anything starts. [P11]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = ["Turns"]
 
 # No rest's key: what waits for room among the offsets that a commit can speak of.
 _FULL = "\0full"
+_ROOM_AGAIN_S = 0.5
 
 
 class Turns:
@@ -127,7 +128,7 @@ class Turns:
     def take(self, now: float) -> Run | None:
         """Return the next run to start, or None; it counts as running until `ended`."""
         self._let_go_on(now)
-        while not (self._alone or self._buffer.is_full) and len(self._taken) < self._in_flight:
+        while not self._alone and len(self._taken) < self._in_flight:
             if self._lonely:
                 # It waits until nothing runs, and nothing starts before it.
                 if self._taken:
@@ -243,6 +244,8 @@ class Turns:
         else:
             until = max(until, rest.until)
             self._resting.add(run)
+        if self._buffer.is_crowded(run.workflow_id):
+            until = max(until, now + _ROOM_AGAIN_S)
         if run.deadline is not None:
             until = min(until, run.deadline)
         return until if until > now else None
