@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.health import Phase
 from redrive.consumer.partitions import Partitions
@@ -90,7 +91,7 @@ def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClo
         "checkpoints": checkpoints,
         "sweeping": Sweeping(checkpoints, open_threads=list, deployment=lambda: None, clock=clock),
         "partitions": Partitions(
-            buffer_bytes=1, session_timeout_s=30.0, incarnation=1, cluster=None, clock=clock
+            buffer=Buffer(1), session_timeout_s=30.0, incarnation=1, cluster=None, clock=clock
         ),
         "pulse": Beating(clock),
         "link": Reached(),
