@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from tests.property.test_settling import Broker, Client, Loop, Queue, _outcome, _record
 
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.commit_size import MAX_COMMIT_BYTES, commit_bytes
 from redrive.consumer.partitions import HIGH, Partitions
 from redrive.consumer.settle import Settler
@@ -32,7 +33,7 @@ class Kit:
         self.clock, self.queue = TurnedClock(), Queue(lambda _: None)
         self.loop = Loop(Counter(), 0, Counter())
         self.partitions = Partitions(
-            buffer_bytes=2**20, session_timeout_s=30.0, incarnation=1, clock=self.clock
+            buffer=Buffer(2**20), session_timeout_s=30.0, incarnation=1, clock=self.clock
         )
         self.settler = Settler(
             self.queue,
