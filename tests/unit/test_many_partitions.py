@@ -33,7 +33,7 @@ class Kit:
         self.clock, self.queue = TurnedClock(), Queue(lambda _: None)
         self.loop = Loop(Counter(), 0, Counter())
         self.partitions = Partitions(
-            buffer=Buffer(2**20), session_timeout_s=30.0, incarnation=1, clock=self.clock
+            buffer=Buffer(2**26), session_timeout_s=30.0, incarnation=1, clock=self.clock
         )
         self.settler = Settler(
             self.queue,
