@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from redrive.clock import SYSTEM
+from redrive.consumer.buffer import Buffer
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import encode
@@ -113,7 +114,7 @@ class Worker:
         self.running: list[Any] = []
         self.settles = 0
         self.partitions = Partitions(
-            buffer_bytes=10**9,
+            buffer=Buffer(10**9),
             session_timeout_s=30,
             incarnation=dice.getrandbits(64),
             clock=SYSTEM,
