@@ -325,15 +325,18 @@ class Partitions:
         early = {p: self._away[p].ledger.epoch for p in waits if p in self._away}
         for place in early:
             self._forget(place)
-        ends = self._ends_of_cut(kafka, notes)
+        ends = self._ends(kafka, found, notes)
         found = {place: one for place, one in found.items() if place in ends.keys() - waits}
+        for place, one in found.items():
+            found[place], notes[place] = self._up_to(place, one, notes[place], ends[place])
         self.opened += len(found)
         back = [place for place, one in found.items() if self._is_back(place, notes[place], one)]
         lost = early | {
             place: self._away[place].ledger.epoch for place in found if place in self._away
         }
         for place, committed in found.items():
-            self._open(place, committed, notes[place], logs[place.topic], end=ends[place])
+            end = ends[place]
+            self._open(place, committed, notes[place], logs[place.topic], end=end or 0)
             self._believe_again(place)
             if self._expected.pop(place):
                 kafka.seek(place, -2 if committed.offset is None else committed.offset)
@@ -344,21 +347,42 @@ class Partitions:
             self._doubts.keep(())
         return Opened(lost, back, offsets, told)
 
-    def _ends_of_cut(self, kafka: Log, notes: Mapping[Place, Note | None]) -> dict[Place, int]:
-        """Return where partitions end that a death has left; 0 for the others, whose end is moot.
+    def _ends(
+        self, kafka: Log, found: Mapping[Place, Committed], notes: Mapping[Place, Note | None]
+    ) -> dict[Place, int | None]:
+        """Return where partitions end, which is to be known of those that a death has left.
 
-        Those whose end is not told are missing: what may have run there is not known yet.
+        Of these, those whose end is not told are missing: what may have run there is not known yet.
         """
-        cut = [place for place, note in notes.items() if self._is_cut(note)]
-        ends = dict.fromkeys(notes.keys() - set(cut), 0)
+        left = {place for place, note in notes.items() if self._is_cut(note)}
+        asked = [place for place, one in found.items() if one.offset is not None]
+        ends: dict[Place, int | None] = dict.fromkeys(notes.keys() - left)
         try:
-            ends |= kafka.ends(cut, timeout_s=_READ_S) if cut else {}
+            ends |= kafka.ends(asked, timeout_s=_READ_S) if asked else {}
         except KafkaException as error:
             self._read_again(error)
             return ends
         if len(ends) < len(notes):
             self._read_again("a partition has no leader")
         return ends
+
+    def _up_to(
+        self, place: Place, committed: Committed, note: Note | None, end: int | None
+    ) -> tuple[Committed, Note | None]:
+        """Return what is left of a commit beyond the end of its log. [P1].
+
+        A client that fetches there is sent to the beginning, and all would be run again.
+        """
+        if end is None or committed.offset is None or committed.offset <= end:
+            return committed, note
+        log.error(
+            "partition.log_cut_back",
+            topic=place.topic,
+            partition=place.partition,
+            end=end,
+            read_to=committed.offset,
+        )
+        return Committed(end, None, committed.leader_epoch), None
 
     def _read_again(self, error: object) -> None:
         log.warning("partition.waiting_for_offsets", error=str(error))
