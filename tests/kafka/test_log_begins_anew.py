@@ -8,11 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
-    AdminClient,
-    NewTopic,
-)
 from tests.kafka.conftest import AGENTS, MakeStage
 
 from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -21,7 +16,7 @@ from redrive.testing.broker import LocalBroker
 from redrive.testing.log_file import cut_log
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
-from redrive.testing.topics import create_topics, delete_topics
+from redrive.testing.topics import create_topics, remake_topic
 from redrive.testing.worker import WorkerProcess, wait_until
 
 GRAPH = ("--graph", "*=fates:quick")
@@ -49,20 +44,6 @@ def wait_answered(stage: Stage, events: Sequence[WorkflowEvent]) -> None:
     )
 
 
-def make_anew(stage: Stage) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    delete_topics(stage.bootstrap_servers, [stage.topics.events])
-
-    def is_made() -> bool:
-        try:
-            admin.create_topics([NewTopic(stage.topics.events, 1)])[stage.topics.events].result(20)
-        except KafkaException:
-            return False  # it is not quite gone yet
-        return True
-
-    wait_until(is_made, timeout_s=30, what="the topic made anew")
-
-
 def logged(worker: WorkerProcess, name: str) -> int:
     return sum(line["event"] == name for line in worker.events())
 
@@ -73,10 +54,10 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(make_stage: MakeSt
     with stage.worker("--worker-id", "w1", *GRAPH).running() as worker:
         wait_answered(stage, sent(stage, 20))
 
-        make_anew(stage)
+        remake_topic(stage.bootstrap_servers, stage.topics.events)
         fewer = sent(stage, 10)
         wait_answered(stage, fewer)
-        make_anew(stage)
+        remake_topic(stage.bootstrap_servers, stage.topics.events)
         more = sent(stage, 30)
         wait_answered(stage, more)
 

@@ -12,6 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    NewPartitions,
+)
 
 from redrive.airflow.results import shared_reader
 from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
@@ -22,7 +26,7 @@ from redrive.kafka.publish import Published
 from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
 from redrive.kafka.results import ResultReader
 from redrive.testing.broker import LocalBroker
-from redrive.testing.topics import Kafka, Topics, create_topics
+from redrive.testing.topics import Kafka, Topics, create_topics, remake_topic
 
 SOON = timedelta(seconds=20)
 
@@ -82,6 +86,22 @@ def result_bytes(event_id: str, said: object, *, to: Published | None = None) ->
 
 def new_id() -> str:
     return str(uuid.uuid4())
+
+
+def own_results(kafka: Kafka) -> KafkaSettings:
+    """Return topics of one partition each, and clients that soon notice what becomes of them."""
+    made = create_topics(kafka.bootstrap_servers, partitions=1)
+    return KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        results_topic=made.results,
+        metadata_max_age=timedelta(milliseconds=300),
+    )
+
+
+def grow(settings: KafkaSettings, partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    wanted = NewPartitions(settings.results_topic, partitions)
+    admin.create_partitions([wanted])[settings.results_topic].result(20)
 
 
 @pytest.fixture
@@ -269,6 +289,45 @@ async def test_a_broker_that_was_away_is_read_on_by_the_same_consumer(
 
         assert (await waiting).result == "after"
         assert reader.consumers_made == 1
+
+
+@pytest.mark.invariant("P1")
+async def test_an_answer_on_a_partition_that_came_later_is_heard(kafka: Kafka) -> None:
+    settings = own_results(kafka)
+    answers = Answers(kafka.bootstrap_servers, settings.results_topic)
+    early, late = new_id(), new_id()
+    offsets = end_offsets(settings)
+    with contextlib.closing(ResultReader(settings)) as reader:
+        waiting = asyncio.create_task(reader.wait_for(early, offsets, until()))
+        await eventually(lambda: reader.waiting == 1)
+
+        grow(settings, 3)
+        await asyncio.to_thread(answers.give, early, "early", partition=2)
+        await asyncio.to_thread(answers.give, late, "late", partition=1)
+
+        assert (await waiting).result == "early"
+        assert (await reader.wait_for(late, offsets, until())).result == "late"
+
+
+@pytest.mark.invariant("P1")
+async def test_an_answer_on_a_topic_that_was_made_anew_is_heard(kafka: Kafka) -> None:
+    settings = own_results(kafka)
+    answers = Answers(kafka.bootstrap_servers, settings.results_topic)
+    for _ in range(5):
+        answers.give(new_id())
+    early, late = new_id(), new_id()
+    offsets = end_offsets(settings)
+    with contextlib.closing(ResultReader(settings)) as reader:
+        waiting = asyncio.create_task(reader.wait_for(early, offsets, until()))
+        await eventually(lambda: reader.waiting == 1)
+
+        await asyncio.to_thread(remake_topic, kafka.bootstrap_servers, settings.results_topic)
+        again = Answers(kafka.bootstrap_servers, settings.results_topic)
+        await asyncio.to_thread(again.give, early, "early")
+        await asyncio.to_thread(again.give, late, "late")
+
+        assert (await waiting).result == "early"
+        assert (await reader.wait_for(late, offsets, until())).result == "late"
 
 
 def test_what_falls_out_of_memory_is_no_longer_covered() -> None:

@@ -25,9 +25,11 @@ class SeenResult:
     value: bytes | None
 
     def is_for(self, offsets: Mapping[int, int]) -> bool:
-        """Return whether someone who waits from `offsets` on waits for this record too."""
-        start = offsets.get(self.partition)
-        return start is not None and self.offset >= start
+        """Return whether someone who waits from `offsets` on waits for this record too.
+
+        A partition that they do not name was not there yet when they were taken.
+        """
+        return self.offset >= offsets.get(self.partition, 0)
 
     @property
     def weight_bytes(self) -> int:

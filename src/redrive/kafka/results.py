@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from redrive.errors import RecordError, RedriveError, SettingsError
 from redrive.events import WorkflowResultEvent
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.growth import Growth
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published
 from redrive.kafka.recent import SeenResult
@@ -44,7 +45,7 @@ Answer = Future[WorkflowResultEvent]
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     key: bytes
-    offsets: Mapping[int, int]
+    offsets: dict[int, int]
     asked: Published | None = None
     answer: Answer = field(default_factory=Future)
 
@@ -219,7 +220,10 @@ class ResultReader:
         self._consumers_made += 1
         with self._changed:
             self._joining = [w for same_key in self._waiters.values() for w in same_key]
-        scan = ResultScan(consumer, self._settings.results_topic)
+        topic = self._settings.results_topic
+        every_s = self._settings.metadata_max_age.total_seconds()
+        growth = Growth(consumer, topic, every_s=every_s, clock=self._clock)
+        scan = ResultScan(consumer, topic, growth=growth)
         return scan
 
     def _turn(self, scan: ResultScan) -> bool:
@@ -230,10 +234,18 @@ class ResultReader:
                 scan.rest()
                 return True
         for waiter in joining:
+            _count_anew(waiter, [p for p, at in waiter.offsets.items() if scan.beyond(p, at)])
             known = scan.known(waiter.key, waiter.offsets)
             if not any(self._answer([waiter], seen) for seen in known):
                 scan.need(waiter.offsets)
-        for seen in scan.read(POLL):
+        found, anew = scan.read(POLL), scan.began_anew()
+        if anew:
+            with self._changed:
+                everybody = [w for same_key in self._waiters.values() for w in same_key]
+            for waiter in everybody:
+                _count_anew(waiter, anew)
+            scan.need(dict.fromkeys(anew, 0))
+        for seen in found:
             with self._changed:
                 waiters = list(self._waiters.get(seen.key, ()))
             self._answer([w for w in waiters if seen.is_for(w.offsets)], seen)
@@ -270,6 +282,11 @@ class ResultReader:
 def _close(scan: ResultScan | None) -> None:
     if scan is not None:
         scan.close()
+
+
+def _count_anew(waiter: _Waiter, partitions: Iterable[int]) -> None:
+    """Count from the beginning of these partitions: the log that was counted from is gone."""
+    waiter.offsets.update(dict.fromkeys(partitions, 0))
 
 
 def _is_open(waiter: _Waiter) -> bool:

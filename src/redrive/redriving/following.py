@@ -15,6 +15,7 @@ from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.growth import Growth
 from redrive.kafka.log import record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.deciding import Send
@@ -55,15 +56,25 @@ class Follower:
 
     Args:
         settings: How to reach Kafka.
-        start: From where each partition of the results is read.
+        start: From where each partition of the results is read; those that come later, from their
+            beginning.
+        clock: For looking for those.
     """
 
-    def __init__(self, settings: KafkaSettings, start: Mapping[int, int]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, start: Mapping[int, int], *, clock: Clock = SYSTEM
+    ) -> None:
         self._waiting: dict[str, Done] = {}
+        self._topic = settings.results_topic
         self._consumer: Consumer = make_consumer(reader_config(settings))
-        self._consumer.assign(
-            [TopicPartition(settings.results_topic, p, offset) for p, offset in start.items()]
+        self._next = dict(start)
+        self._growth = Growth(
+            self._consumer,
+            self._topic,
+            every_s=settings.metadata_max_age.total_seconds(),
+            clock=clock,
         )
+        self._assign()
 
     @property
     def waiting(self) -> int:
@@ -78,6 +89,9 @@ class Follower:
 
     def endings(self, timeout_s: float) -> list[RunEnding]:
         """Return what has ended, once something is read or `timeout_s` is over."""
+        if new := self._growth.look(self._next):
+            self._next.update(dict.fromkeys(new, 0))
+            self._assign()
         first = self._consumer.poll(timeout_s)
         messages = [*([first] if first else ()), *self._consumer.consume(_BATCH, 0)]
         return [end for message in messages if (end := self._ending(message)) is not None]
@@ -97,7 +111,14 @@ class Follower:
     ) -> None:
         self.close()
 
+    def _assign(self) -> None:
+        self._consumer.assign(
+            [TopicPartition(self._topic, number, offset) for number, offset in self._next.items()]
+        )
+
     def _ending(self, message: Message) -> RunEnding | None:
+        if message.error() is None:
+            self._next[message.partition() or 0] = (message.offset() or 0) + 1
         event_id = (record_of(message).key or b"").decode("utf-8", "replace")
         done = self._waiting.get(event_id)
         if done is None or message.error() is not None:

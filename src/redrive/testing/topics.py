@@ -13,13 +13,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    NewTopic,
+)
 
 from redrive.clock import SYSTEM
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import create_topics as make
 
-__all__ = ["Kafka", "MakeTopics", "NamedBroker", "Topics", "create_topics", "delete_topics"]
+__all__ = [
+    "Kafka",
+    "MakeTopics",
+    "NamedBroker",
+    "Topics",
+    "create_topics",
+    "delete_topics",
+    "remake_topic",
+]
 
 _TIMEOUT_S = 30.0
 _LOOK_S = 0.05
@@ -84,6 +95,23 @@ def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
     )
     make(settings, partitions=partitions)
     return topics
+
+
+def remake_topic(bootstrap_servers: str, name: str, *, partitions: int = 1) -> None:
+    """Delete a topic, and make another one under its name."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    delete_topics(bootstrap_servers, [name])
+    deadline = SYSTEM.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            admin.create_topics([NewTopic(name, partitions)])[name].result(_TIMEOUT_S)
+        except KafkaException:
+            # It is not quite gone yet.
+            if SYSTEM.monotonic() > deadline:
+                raise
+            SYSTEM.block(_LOOK_S)
+        else:
+            return
 
 
 def delete_topics(bootstrap_servers: str, names: Iterable[str]) -> None:
