@@ -114,6 +114,39 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     assert (told["offset"], told["log_level"]) == (1, "error")
 
 
+@pytest.mark.invariant("P1", "P8")
+async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain() -> None:
+    clock, turns, finished = (
+        TurnedClock(),
+        Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        list[Outcome](),
+    )
+    intake = intake_of(
+        answers_of(Answers), BuggyRunner(), finished.append, turns=turns, clock=clock
+    )
+    now = clock.monotonic()
+    turns.rests.begin(Rest("fates", None, since=now, until=now + 5, asked_s=5))
+    take = turns.take
+
+    def slowly(now: float) -> Run | None:
+        # A busy machine: it becomes due after the look at what is due, and before the next step.
+        taken = take(now)
+        if taken is None and clock.monotonic() == now < 5:
+            clock.advance(5.1)
+        return taken
+
+    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+    async with asyncio.TaskGroup() as tasks:
+        turns.take = slowly  # type: ignore[method-assign]  # slower
+        intake.accept([Delivery(record, 1, covered())])
+        waking = intake.begin(tasks)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        waking.cancel()
+
+    assert [outcome.delivery.offset for outcome in finished] == [0]
+
+
 @pytest.mark.invariant("P8")
 async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late() -> None:
     clock, turns, finished = (

@@ -438,14 +438,15 @@ class Intake:
     async def _wake_held(self) -> None:
         while not self._draining:
             self._changed.clear()
+            looked_at = self._clock.monotonic()
             self._fill()
             due = self._turns.next_due()
-            wait_s = None if due is None else due - self._clock.monotonic()
-            if wait_s is None or wait_s <= 0:
-                # What is due and not taken waits for a slot.
+            if due is None or due <= looked_at:
+                # What was due and not taken waits for a slot. What has become due since then was
+                # not looked at: on a busy machine, nothing else might ever change.
                 await self._changed.wait()
             else:
-                await self._sleep_or_change(wait_s)
+                await self._sleep_or_change(max(due - self._clock.monotonic(), 0.0))
 
     async def _sleep_or_change(self, wait_s: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(wait_s))
