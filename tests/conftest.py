@@ -13,6 +13,7 @@ from tests.scheduling import LongestFirst, order
 from tests.shared_broker import shared_broker
 from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist has no types
 
+from redrive.telemetry.repeats import REPEATS
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_jars import missing_tool
 from redrive.testing.topics import (
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put long tests first, where several processes run them."""
     if hasattr(config, "workerinput"):
         order(items)
+
+
+@pytest.fixture(autouse=True)
+def _said_nothing_yet() -> None:
+    """Let each test see what its clients log, whatever those of others have logged."""
+    REPEATS.forget()
 
 
 @pytest.fixture

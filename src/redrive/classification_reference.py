@@ -185,7 +185,8 @@ _INTROS = {
     ),
     "Kafka": (
         "The protocol's error codes, of confluent-kafka and aiokafka; those below zero are "
-        "librdkafka's own. `kafka:fatal` is an error that ends its client."
+        "librdkafka's own. `kafka:fatal` is an error that ends its client, "
+        "`kafka:tls_alert` a TLS alert of a broker that refuses this client's certificate."
     ),
     "Python and the operating system": (
         "An `OSError` is judged by its class, then by its errno; without one it is unknown."
@@ -224,7 +225,8 @@ def rules_of(retry: RetrySettings) -> list[RuleLine]:
 
 def _meaning(what: str) -> str:
     form, _, name = what.partition(":")
-    return KafkaError(int(name)).name() if form == "kafka" and name != "fatal" else ""
+    is_code = form == "kafka" and name.lstrip("-").isdigit()
+    return KafkaError(int(name)).name() if is_code else ""
 
 
 def classification_reference() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,8 @@ from redrive.airflow.connection import kafka_settings
 from redrive.airflow.requests import EventExtras, event_id_of, request_of
 from redrive.errors import SettingsError
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.kafka.client import admin_config
+from redrive.kafka.end_offsets import end_offsets
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -161,6 +165,57 @@ def test_a_connection_without_brokers_is_named(extra: dict[str, object]) -> None
         kafka_settings(extra, conn_id="my_kafka")
 
 
-def test_a_token_function_cannot_be_used_and_that_is_said() -> None:
-    with pytest.raises(SettingsError, match="oauth_cb"):
+def test_a_token_function_that_airflow_does_not_allow_is_refused_with_the_providers_words() -> None:
+    with pytest.raises(SettingsError, match=r"'c': the Kafka provider .* oauth_cb='a.b'"):
         kafka_settings({"bootstrap.servers": "a:1", "oauth_cb": "a.b"}, conn_id="c")
+
+
+def test_a_token_function_that_airflow_allows_gives_every_client_its_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = f"{__name__}.token_of_ours"
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[token_of_ours.__module__])
+    monkeypatch.setenv("AIRFLOW__APACHE_KAFKA__CALLBACK_ALLOWLIST", path)
+    extra = {
+        "bootstrap.servers": "a:1",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.config": "its own",
+        "oauth_cb": path,
+    }
+
+    settings = kafka_settings(extra, conn_id="allowed")
+
+    config = admin_config(settings)
+    give = config["oauth_cb"]
+    assert callable(give)
+    assert give(config["sasl.oauthbearer.config"]) == ("of its own", 7)
+
+
+def token_of_ours(config: str) -> tuple[str, float]:
+    return f"of {config}", 7
+
+
+def test_a_connection_to_msk_with_iam_gets_the_providers_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signer = ModuleType("aws_msk_iam_sasl_signer")
+    signer.MSKAuthTokenProvider = SimpleNamespace(  # type: ignore[attr-defined]  # a stand-in
+        generate_auth_token=lambda region: (f"signed for {region}", 9_000)
+    )
+    monkeypatch.setitem(sys.modules, signer.__name__, signer)
+    servers = "b-1.demo.abcde1.c2.kafka.us-east-1.amazonaws.com:9098"
+    extra = {"bootstrap.servers": servers, "sasl.mechanism": "OAUTHBEARER"}
+
+    config = admin_config(kafka_settings(extra, conn_id="msk"))
+
+    give = config["oauth_cb"]
+    assert callable(give)
+    assert give(config["sasl.oauthbearer.config"]) == ("signed for us-east-1", 9.0)
+
+
+def test_a_connection_that_lacks_a_token_says_so_before_anything_is_asked() -> None:
+    extra = {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism": "OAUTHBEARER"}
+    settings = kafka_settings(extra, conn_id="c")
+
+    with pytest.raises(SettingsError, match=r"nothing gives a token: set kafka\.oauth"):
+        end_offsets(settings)

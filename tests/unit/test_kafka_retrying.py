@@ -146,3 +146,30 @@ def test_where_waiting_is_all_there_is_no_advice_is_given() -> None:
     assert advice(DOWN) is None
     assert with_advice(DOWN) == "connection refused"
     assert not is_permanent(DOWN)
+
+
+ALERT = (
+    "Receive failed: error:0A000416:SSL routines::ssl/tls alert {}: SSL alert number {} (after 2ms)"
+)
+
+
+@rows(
+    ("name", "number", "refuses"),
+    [
+        ("certificate unknown", 46, True),
+        ("certificate expired", 45, True),
+        ("unknown ca", 48, True),
+        ("certificate required", 116, True),
+        ("internal error", 80, False),
+        ("bad record mac", 20, False),
+    ],
+)
+def test_a_tls_alert_that_refuses_a_certificate_is_no_cut_connection(
+    name: str,
+    number: int,
+    refuses: bool,  # noqa: FBT001 - a row's
+) -> None:
+    error = KafkaError(KafkaError._TRANSPORT, ALERT.format(name, number))  # noqa: SLF001
+
+    assert is_permanent(error) == refuses
+    assert ("ssl.certificate.location" in with_advice(error)) == refuses

@@ -73,6 +73,8 @@ def _grpc(name: str) -> BaseException:
 def _kafka(name: str) -> BaseException:
     if name == "fatal":
         return KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT, "told", fatal=True))
+    if name == "tls_alert":
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, "SSL alert number 45"))  # noqa: SLF001
     return KafkaException(KafkaError(int(name), "told"))
 
 
@@ -178,8 +180,9 @@ def test_a_line_says_what_the_classifier_does(line: TableLine) -> None:
 
 def test_every_entry_of_every_table_has_its_line() -> None:
     # By hand: three groups of statuses, two words of a server, one of a driver, two of proxies, a
-    # key that is missing, google-auth's attribute, three attributes and headers with two values.
-    assert len(LINES) == sum(map(len, TABLES)) + 3 + 2 + 1 + 2 + 1 + 1 + 6
+    # key that is missing, google-auth's attribute, a TLS alert, three attributes and headers with
+    # two values.
+    assert len(LINES) == sum(map(len, TABLES)) + 3 + 2 + 1 + 2 + 1 + 1 + 1 + 6
 
 
 def test_no_line_is_there_twice() -> None:

@@ -1,4 +1,6 @@
-"""From an Airflow connection of type `kafka` to our settings. No Airflow in here.
+"""From an Airflow connection of type `kafka` to our settings.
+
+Airflow itself is asked only where a connection wants tokens (`redrive.airflow.tokens`).
 
 The Kafka provider keeps librdkafka's options in the connection's extra field. What concerns one
 kind of client alone (groups, offsets, partitioner, transactions) is ours to set, and dropped.
@@ -9,9 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from redrive.airflow.tokens import TOKEN_OF_CONNECTION, has_token
 from redrive.errors import SettingsError
 from redrive.kafka.client import REFUSED
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.tokens import lacks_token
 
 __all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "kafka_settings"]
 
@@ -59,19 +63,32 @@ def kafka_settings(
         "events_topic": events_topic or os.environ.get(EVENTS_TOPIC_VARIABLE),
         "results_topic": results_topic or os.environ.get(RESULTS_TOPIC_VARIABLE),
     }
-    config = {k: _text(k, v, conn_id) for k, v in extra.items() if k not in _DROPPED}
+    token = _token(extra, conn_id)
+    config = {k: _text(k, v, conn_id) for k, v in extra.items() if k not in _DROPPED} | token
     named = {field: name for field, name in topics.items() if name}
     group = extra.get("group.id")
     if isinstance(group, str) and group:
         # No group is joined, but librdkafka wants a name, and the rights may be bound to it.
         named["group_id"] = group
+    if token:
+        named["oauth"] = TOKEN_OF_CONNECTION
     return KafkaSettings.model_validate({"bootstrap_servers": servers, "config": config, **named})
 
 
+def _token(extra: Mapping[str, object], conn_id: str) -> dict[str, str]:
+    """Return what a client is given to get tokens as the provider does; nothing where none are.
+
+    A connection that lacks them is refused by name when the first client is made.
+    """
+    wanted = extra.get("oauth_cb") or lacks_token(extra)
+    if wanted and has_token(extra, conn_id=conn_id):
+        return {"sasl.oauthbearer.config": conn_id}
+    return {}
+
+
 def _text(option: str, value: object, conn_id: str) -> str:
-    if option == "oauth_cb" or not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float):
         raise SettingsError(
-            f"connection {conn_id!r}: option {option!r} cannot be used here, only text and "
-            "numbers; for OAuth, librdkafka's own `sasl.oauthbearer.method` works"
+            f"connection {conn_id!r}: option {option!r} cannot be used here, only text and numbers"
         )
     return str(value).lower() if isinstance(value, bool) else str(value)

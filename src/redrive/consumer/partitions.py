@@ -29,6 +29,7 @@ from redrive.state.ledger import PartitionLedger, Snapshot
 from redrive.state.offsets import Entry, LogIdentity, Note, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
+from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["Partitions"]
 
@@ -385,7 +386,9 @@ class Partitions:
         return Committed(end, None, committed.leader_epoch), None
 
     def _read_again(self, error: object) -> None:
-        log.warning("partition.waiting_for_offsets", error=str(error))
+        times = REPEATS.to_log("partition.waiting_for_offsets", error)
+        if times is not None:
+            log.warning("partition.waiting_for_offsets", error=str(error), **times)
         self._read_at = self._clock.monotonic() + _READ_AGAIN_S
 
     def _in_doubt(self, cut: Mapping[Place, Note]) -> set[Place]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from redrive.errors import SettingsError
 from redrive.kafka.options import GroupProtocol, KafkaSettings
+from redrive.kafka.tokens import lacks_token, token_function
 
 __all__ = [
     "ALIASES",
@@ -24,7 +25,7 @@ __all__ = [
     "rereader_config",
 ]
 
-ClientConfig = dict[str, str | int | bool]
+ClientConfig = dict[str, object]
 
 _OFFSETS_ONLY_BY_SETTLE = "offsets move only when their outcomes are stored"
 _ONE_OWNER = "one worker must own the same partition of events and retries"
@@ -41,6 +42,7 @@ REFUSED: Mapping[str, str] = {
     "group.instance.id": "set worker.id",
     "group.protocol": "set kafka.group_protocol",
     "group.remote.assignor": _ONE_OWNER,
+    "oauth_cb": "set kafka.oauth",
     "isolation.level": "results of aborted transactions would be read",
     "max.poll.interval.ms": "set kafka.max_poll_interval",
     "partition.assignment.strategy": _ONE_OWNER,
@@ -263,6 +265,14 @@ def _from_user(settings: KafkaSettings) -> ClientConfig:
         if name in REFUSED:
             raise SettingsError(f"kafka.config may not hold {option!r}: {REFUSED[name]}")
         given[name] = value
+    if settings.oauth is not None:
+        given["oauth_cb"] = token_function(settings.oauth)
+    elif lacks_token(given):
+        raise SettingsError(
+            "kafka.config says sasl.mechanism = OAUTHBEARER, and nothing gives a token: set "
+            "kafka.oauth to a function of yours (module:function) or to "
+            "redrive.kafka.tokens:msk_iam, or sasl.oauthbearer.method to oidc in kafka.config"
+        )
     return given
 
 

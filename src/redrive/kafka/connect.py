@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from redrive.errors import SettingsError
 from redrive.kafka.client import ALIASES
 from redrive.kafka.retrying import advice, is_permanent
+from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["OnError", "make_admin", "make_consumer", "make_producer"]
 
@@ -71,10 +72,11 @@ def make_admin(config: Mapping[str, object], *, on_error: OnError | None = None)
 def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError | None) -> _Client:
     def report(error: KafkaError) -> None:
         facts = {"code": error.name(), "error": error.str(), "advice": advice(error)}
-        if is_permanent(error):
-            _log.error("kafka.client_refused", **facts)
-        else:
-            _log.warning("kafka.client_error", **facts)
+        times = REPEATS.to_log(kind.__name__, error.code(), error.str())
+        if times is not None and is_permanent(error):
+            _log.error("kafka.client_refused", **facts, **times)
+        elif times is not None:
+            _log.warning("kafka.client_error", **facts, **times)
         if on_error is not None:
             on_error(error)
 
@@ -82,6 +84,9 @@ def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError |
     try:
         return kind(options)
     except KafkaException as refused:
+        if refused.args[0].code() == KafkaError.SASL_AUTHENTICATION_FAILED:
+            # No token came in time; whoever gives them may be away.
+            raise
         raise SettingsError(f"kafka.config: {_both_names(refused.args[0].str())}") from refused
     # A value of the wrong type, such as text for a callback.
     except (AttributeError, TypeError, ValueError) as refused:
@@ -96,12 +101,17 @@ def _both_names(text: str) -> str:
 
 def _librdkafka_log() -> logging.Logger:
     log = logging.getLogger("redrive.kafka.librdkafka")
-    log.addFilter(_not_about_foreign_options)
+    log.addFilter(_is_news)
     return log
 
 
-def _not_about_foreign_options(record: logging.LogRecord) -> bool:
+def _is_news(record: logging.LogRecord) -> bool:
     # `kafka.config` goes to every client: that a producer has no use for an option of
     # consumers is no news.
     text = record.getMessage()
-    return not ("CONFWARN" in text and "property and will be ignored by this" in text)
+    if "CONFWARN" in text and "property and will be ignored by this" in text:
+        return False
+    times = REPEATS.to_log(text)
+    if times:
+        record.msg, record.args = f"{text} ({times['times']} times)", None
+    return times is not None

@@ -28,6 +28,7 @@ from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, is_permanent, with_advice
 from redrive.kafka.seat import Seat
 from redrive.kafka.topic_ids import NOT_TOLD, TopicIds
+from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
 
@@ -275,7 +276,12 @@ class PollThread:
     def _be_a_member(self) -> bool:
         """Poll until told to stop; say whether to join the group anew."""
         self._fatal = None
-        consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
+        try:
+            consumer = self._make_consumer({"on_commit": self._on_commit}, self._on_error)
+        except KafkaException as error:
+            # Only for want of a token.
+            log.error("kafka.consumer_refused", error=str(error), advice=advice(error.args[0]))  # noqa: TRY400 - no bug
+            return not self._stop.wait(_ASK_AGAIN_S)
         kafka = _Log(consumer, self._topic_ids)
         try:
             self._poll(consumer, kafka)
@@ -379,10 +385,11 @@ class PollThread:
         # A member whose rights are taken away goes on: what it has in flight is not thrown away.
         if error.code() in _NO_RIGHT and not self._seat.was_taken:
             raise SettingsError(f"Kafka refuses the worker's consumer: {with_advice(error)}")
-        if is_permanent(error):
-            log.error("kafka.consumer_refused", error=str(error), advice=advice(error))
-        else:
-            log.warning("kafka.consumer_error", error=str(error))
+        times = REPEATS.to_log("kafka.consumer_error", error.code(), error.str())
+        if times is not None and is_permanent(error):
+            log.error("kafka.consumer_refused", error=str(error), advice=advice(error), **times)
+        elif times is not None:
+            log.warning("kafka.consumer_error", error=str(error), **times)
         return False
 
     def _on_error(self, error: KafkaError) -> None:

@@ -57,6 +57,13 @@ class KafkaSettings(BaseModel):
         description="How old what clients know of topics may be: new partitions, another leader, a "
         "topic that was deleted and made anew.",
     )
+    oauth: str | None = Field(
+        None,
+        description="The function that gives tokens for `sasl.mechanism = OAUTHBEARER`, as "
+        "`module:function`, for every client: it gets `sasl.oauthbearer.config` and returns the "
+        "token and when it runs out, in seconds since 1970. `redrive.kafka.tokens:msk_iam` is one "
+        "for Amazon MSK with IAM.",
+    )
     config: dict[str, str] = Field(
         default_factory=dict,
         description="Any librdkafka option, for every client: SASL, TLS, timeouts.",

@@ -40,7 +40,10 @@ def reach(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> tuple[AdminClien
             we say we are: this is raised at once, since waiting does not help.
     """
     said = Said(settings.bootstrap_servers)
-    admin = make_admin(admin_config(settings), on_error=said)
+    try:
+        admin = make_admin(admin_config(settings), on_error=said)
+    except KafkaException as silent:
+        raise _unavailable(settings, silent) from silent
     limit_s = settings.startup_timeout.total_seconds()
     start = clock.monotonic()
     step_s = _FIRST_STEP_S

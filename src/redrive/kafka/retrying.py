@@ -30,6 +30,7 @@ from redrive.retry import (
     retry,
 )
 from redrive.retry.config import RETRYABLE
+from redrive.retry.rules.kafka import is_tls_refusal
 
 __all__ = [
     "BACKOFF",
@@ -249,7 +250,8 @@ def with_advice(error: KafkaError) -> str:
 
 def advice(error: KafkaError) -> str | None:
     """Return what to do about an error; None when waiting is all there is, or nobody knows."""
-    return _ADVICE.get(error.code())
+    code = KafkaError._SSL if is_tls_refusal(error.str()) else error.code()  # noqa: SLF001 - librdkafka's
+    return _ADVICE.get(code)
 
 
 _LOG_IN = (
@@ -275,7 +277,8 @@ _ADVICE: dict[int, str] = {
     KafkaError._SSL: (  # noqa: SLF001 - as above
         "check ssl.ca.location in kafka.config (who signed the broker's certificate), the host "
         "name in kafka.bootstrap_servers (the certificate must bear it), and "
-        "ssl.certificate.location and ssl.key.location if the broker asks for a certificate"
+        "ssl.certificate.location and ssl.key.location if the broker asks for a certificate, and "
+        "until when that is valid (a file that is renewed is read anew)"
     ),
     KafkaError._RESOLVE: "check the host names in kafka.bootstrap_servers",  # noqa: SLF001 - as above
     KafkaError._BAD_MSG: (  # noqa: SLF001 - as above

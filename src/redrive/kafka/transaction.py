@@ -24,6 +24,7 @@ from redrive.clock import Clock
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 from redrive.telemetry.instruments import Count
+from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["RECORD_ERRORS", "TOPIC_ERRORS", "CallLimits", "Hands", "broken_by"]
 
@@ -338,10 +339,11 @@ class Hands:
     def _wait_for_broker(self, error: KafkaError, failures: int) -> None:
         wait_s = BACKOFF.delay(failures, self._clock.random())
         step = {"error": str(error), "attempt": failures, "after_s": round(wait_s, 2)}
-        if _is_refusal(error):
-            log.error("settle.producer_refused", **step, advice=advice(error))
-        else:
-            log.warning("settle.waiting_for_broker", **step)
+        times = REPEATS.to_log("settle.waiting_for_broker", error.code(), error.str())
+        if times is not None and _is_refusal(error):
+            log.error("settle.producer_refused", **step, **times, advice=advice(error))
+        elif times is not None:
+            log.warning("settle.waiting_for_broker", **step, **times)
         self._clock.block(wait_s)
         self._check()
 

@@ -82,6 +82,7 @@ def _families() -> dict[str, dict[str, Kind]]:
         "Remote services": _of_services(),
         "Kafka": {
             "kafka:fatal": Kind.PERMANENT,
+            "kafka:tls_alert": Kind.PERMANENT,
             **_named("kafka", dict(sorted(kafka.CODES.items()))),
             **_named("class", kafka.CLASSES),
             **_yes_and_no("attribute:retriable", "True", "False"),

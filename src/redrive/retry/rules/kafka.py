@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import Verdict, ask, class_names, look_int, short_name
 
-__all__ = ["CLASSES", "CODES", "ERRORS", "read_kafka"]
+__all__ = ["CLASSES", "CODES", "ERRORS", "is_tls_refusal", "read_kafka"]
 
 ERRORS = frozenset(
     {"aiokafka.KafkaError", "cimpl.KafkaException", "confluent_kafka.KafkaException"}
@@ -142,10 +144,22 @@ CODES: dict[int, Kind] = {
     ),
 }
 
+_TRANSPORT = -195
+# Of a TLS alert that comes after the handshake, as with TLS 1.3 what refuses a client's certificate
+# does, librdkafka tells as of a connection that was cut. These are refusals: handshake_failure,
+# those of certificates, of access, of versions, of names.
+_ALERT = re.compile(r"SSL alert number (\d+)")
+_REFUSALS = frozenset({40, *range(42, 47), 48, 49, 70, 71, 112, 113, 116})
 _AUTHENTICATION = -169
 # Two things that librdkafka calls a failed authentication though nobody was refused: a connection
 # that broke in the middle of it, and a service of tokens that cannot be reached.
 _NOBODY_REFUSED = ("handshake failed: Local: ", "Failed to acquire SASL OAUTHBEARER token")
+
+
+def is_tls_refusal(text: str) -> bool:
+    """Say whether this is about a TLS alert that refuses who we are, or how we speak."""
+    alert = _ALERT.search(text)
+    return alert is not None and int(alert[1]) in _REFUSALS
 
 
 def read_kafka(exc: BaseException) -> Verdict | None:
@@ -168,6 +182,9 @@ def _read_confluent(exc: BaseException) -> Verdict | None:
     if code == _AUTHENTICATION and any(part in str(ask(error, "str")) for part in _NOBODY_REFUSED):
         why = f"Kafka error {title} in which nobody was refused"
         return Verdict(Kind.TRANSIENT, "kafka:not_asked", why)
+    if code == _TRANSPORT and is_tls_refusal(str(ask(error, "str"))):
+        why = "the TLS alert of a broker that refuses this client"
+        return Verdict(Kind.PERMANENT, "kafka:tls_alert", why)
     verdict = _by_code(code, title)
     if verdict is None and (
         ask(error, "retriable") is True or ask(error, "txn_requires_abort") is True
