@@ -81,7 +81,7 @@ def test_the_batch_after_one_that_was_given_up_is_stored_whole(
 ) -> None:
     reports: list[Report] = []
     thread = SettleThread(
-        lambda: CutOffProducer(proxy, kafka.bootstrap_servers, topics),  # type: ignore[arg-type, return-value]  # stands in for a Producer
+        lambda _: CutOffProducer(proxy, kafka.bootstrap_servers, topics),  # type: ignore[arg-type, return-value]  # stands in for a Producer
         transactional=True,
         report=reports.append,
         clock=SYSTEM,

@@ -161,7 +161,7 @@ async def test_a_result_that_is_forbidden_waits_and_stays_what_it_is(
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
             forbid(guarded, "full", AclOperation.WRITE, stage.topics.results)
             stage.send([asked])
-            await asyncio.to_thread(_wait_for, "settle.record_refused", logs, 2)
+            await asyncio.to_thread(_wait_for, "settle.outcomes_wait", logs, 1)
             forbid_no_more(guarded, "full", AclOperation.WRITE, stage.topics.results)
             await asyncio.to_thread(stage.wait_settled, timeout_s=30)
 

@@ -11,7 +11,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import structlog
@@ -23,8 +23,9 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.errors import FencedError
-from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored
+from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored, Tried
 from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.kafka.sending import target
 from redrive.state.offsets import Note, decode
 from redrive.state.reservations import Coverage
 from redrive.testing.clock import TurnedClock
@@ -32,6 +33,9 @@ from redrive.testing.clock import TurnedClock
 PLACES = (Place("events", 0), Place("events", 1))
 EVENTS = 12
 SESSION_S = 30.0
+ALLOWED_S = 10.0
+FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +111,7 @@ class Queue:
     def __init__(self, answer: Callable[[str], None]) -> None:
         self.batch: Batch | None = None
         self.is_fenced = False
+        self.trial: Batch | None = None
         self.answer = answer
         self.is_waited_for = False
 
@@ -120,9 +125,119 @@ class Queue:
             self.answer("unheard")
         self.is_fenced = False
 
+    def try_out(self, batch: Batch) -> None:
+        assert self.trial is None
+        assert not batch.offsets
+        self.trial = batch
+
     def watch(self) -> None:
         if self.is_waited_for and self.batch is not None:
             self.answer("stored")
+
+
+class Topics:
+    """The partitions of the results and letters topics, and what is wrong with them.
+
+    It answers batches as the settle thread does: what it learns of each record is exact, or not, as
+    the dice say.
+    """
+
+    PARTITIONS: ClassVar = {"results": 4, "letters": 4}
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.leaderless: set[Place] = set()
+        self.silent: set[Place] = set()
+        self.refusing: set[str] = set()
+        self.rate: float | None = None
+
+    def heal(self) -> None:
+        self.leaderless, self.silent, self.refusing, self.rate = set(), set(), set(), None
+
+    def harm(self) -> None:
+        """Let one more thing go wrong, or one be well again."""
+        topic = self.dice.choice(list(self.PARTITIONS))
+        place = Place(topic, self.dice.randrange(self.PARTITIONS[topic]))
+        match self.dice.randrange(6):
+            case 0:
+                self.leaderless ^= {place}
+            case 1:
+                self.silent ^= {place}
+            case 2:
+                self.refusing ^= {topic}
+            case 3:
+                self.rate = self.dice.choice([None, 20_000.0, 100_000.0])
+            case _:
+                self.heal()
+
+    def place(self, record: OutRecord) -> Place:
+        place = target(record, self.PARTITIONS)
+        assert place is not None
+        return place
+
+    def is_well(self, outcome: Outcome) -> bool:
+        """Say whether nothing is wrong with where an outcome goes."""
+        places = {self.place(record) for record in outcome.records}
+        return not (
+            places & (self.leaderless | self.silent) or {p.topic for p in places} & self.refusing
+        )
+
+    def takes_s(self, batch: Batch) -> float:
+        """Return how long the link needs for a batch, in seconds."""
+        return batch.size_bytes / self.rate if self.rate else 0.01
+
+    def refusal(self, batch: Batch) -> Refused | None:
+        """Return what becomes of a batch that cannot be stored; None if it can be."""
+        records = list(enumerate(batch.records))
+        refused = frozenset(n for n, record in records if record.topic in self.refusing)
+        if refused:
+            # Behind an error of the whole transaction, nobody tells which topic it was.
+            culprits = frozenset(range(len(records))) if self.dice.random() < 0.3 else refused
+            return Refused(batch.number, FORBIDDEN, culprits)
+        places = {n: self.place(record) for n, record in records}
+        allowed_s = max(ALLOWED_S, batch.allowed_s)
+        dead = {n for n, place in places.items() if place in self.leaderless | self.silent}
+        late = self.takes_s(batch) > allowed_s
+        if not dead and not late:
+            return None
+        share = allowed_s / self.takes_s(batch) if late else 1.0
+        through = {n for n, _ in records if n not in dead and n < share * len(records) - 1}
+        hopeless = self.leaderless & set(places.values())
+        if hopeless:
+            # Given up at once: what the others came to is chance.
+            through = {n for n in through if self.dice.random() < 0.5}
+        unsent = {n: place for n, place in places.items() if n not in through}
+        if self.dice.random() < 0.1:
+            # A call that had to be abandoned tells nothing.
+            return Refused(batch.number, "abandoned", late=True)
+        return Refused(
+            batch.number,
+            "its time was over",
+            unsent=unsent,
+            leaderless=frozenset(hopeless),
+            delivered=frozenset(through),
+            late=not hopeless,
+            partitions=self.PARTITIONS,
+        )
+
+    def trial(self, batch: Batch) -> Tried:
+        """Return what a trial comes to."""
+        if self.dice.random() < 0.1:
+            return Tried(batch.number, error="no coordinator")
+        late = self.takes_s(batch) > max(ALLOWED_S, batch.allowed_s)
+        failed = {}
+        for n, record in enumerate(batch.records):
+            if record.topic in self.refusing:
+                failed[n] = FORBIDDEN
+            elif late or self.place(record) in self.leaderless | self.silent:
+                failed[n] = TIMED_OUT
+        places = {self.place(record) for record in batch.records}
+        return Tried(
+            batch.number,
+            failed,
+            took_s=self.takes_s(batch),
+            leaderless=frozenset(self.leaderless & places),
+        )
 
 
 class Loop:
@@ -182,6 +297,7 @@ class Story:
         self.dice = random.Random(seed)
         self.settler_class, self.partitions_class = settler, partitions
         self.broker = Broker()
+        self.topics = Topics(self.dice)
         self.lives = 0
         self.cuts = 0
         self.owed: Counter[tuple[Place, int]] = Counter()
@@ -195,10 +311,18 @@ class Story:
         """Take random steps, heal, and judge."""
         for _ in range(steps):
             kinds = [self.turn, self.fetch, self.start, self.finish, self.answer, self.fail]
-            rare = [self.broker_goes_or_comes, self.rebalance, self.hand_over, self.oversleep]
+            kinds.append(self.answer_trial)
+            rare = [
+                self.topics.harm,
+                self.broker_goes_or_comes,
+                self.rebalance,
+                self.hand_over,
+                self.oversleep,
+            ]
             go = self.one_goes_and_comes if self.incremental else self.go_and_come_back
             choices = [*kinds, *rare, self.kill, go, self.fenced]
-            step = self.dice.choices(choices, [30, 20, 30, 30, 30, 4, 4, 2, 2, 1, 2, 3, 1])[0]
+            weights = [30, 20, 30, 30, 30, 4, 15, 3, 4, 2, 2, 1, 2, 3, 1]
+            step = self.dice.choices(choices, weights)[0]
             step()
             self.judge()
         self.heal()
@@ -273,9 +397,19 @@ class Story:
         if self.queue.batch is not None and not self.queue.is_fenced:
             self._answer(self.dice.choice(["stored", "stored", "refused", "in doubt"]))
 
+    def answer_trial(self) -> None:
+        if self.queue.trial is not None:
+            trial, self.queue.trial = self.queue.trial, None
+            self.settler.report(self.topics.trial(trial))
+
     def _answer(self, answer: str) -> None:
         batch, self.queue.batch = self.queue.batch, None
         assert batch is not None
+        refusal = self.topics.refusal(batch)
+        if refusal is not None:
+            if answer != "unheard":
+                self.settler.report(refusal)
+            return
         doubtful = answer in ("in doubt", "unheard")
         if answer == "stored" or (doubtful and self.dice.random() < 0.5):
             self._commit(batch)
@@ -386,8 +520,9 @@ class Story:
 
     def kill(self) -> None:
         # The transaction under way is stored or not; the next producer's init ends it either way.
-        if self.queue.batch is not None and self.dice.random() < 0.5:
-            self._commit(self.queue.batch)
+        batch = self.queue.batch
+        if batch is not None and not self.topics.refusal(batch) and self.dice.random() < 0.5:
+            self._commit(batch)
         for delivery in self.loop.running:
             if self.partitions.holds(delivery) and delivery.place not in self.unsigned:
                 self.owed[delivery.place, delivery.offset] += 1
@@ -409,8 +544,10 @@ class Story:
     def heal(self) -> None:
         """Let everything that is left end."""
         self.client.away = False
+        self.topics.heal()
         for _ in range(20 * EVENTS):
             self.turn()
+            self.answer_trial()
             self.fetch()
             self.start()
             self.finish()
@@ -427,10 +564,10 @@ def _record(place: Place, offset: int) -> Record:
     return Record(place, offset, b"key", b"{}", (), None)
 
 
-def _outcome(delivery: Delivery) -> Outcome:
+def _outcome(delivery: Delivery, value: bytes = b"{}") -> Outcome:
     place = delivery.place
     key = f"{place.topic}/{place.partition}/{delivery.offset}".encode()
-    return Outcome(delivery, Ending.SUCCEEDED, (OutRecord("results", key, b"{}"),))
+    return Outcome(delivery, Ending.SUCCEEDED, (OutRecord("results", key, value),))
 
 
 class BlindToEpochs(Partitions):
@@ -674,3 +811,90 @@ def test_without_transactions_too_a_busy_partition_is_covered_ahead() -> None:
     note = decode(client.commits[-1][0].metadata)
     assert note is not None
     assert note.reserved >= 200
+
+
+class Flood:
+    """Outcomes of all sizes for topics of which some partitions are unwell, and time that passes.
+
+    A batch takes as long as the link needs for it, and a trial goes on beside the batches.
+    """
+
+    OUTCOMES = 60
+
+    def __init__(self, seed: int, *, transactional: bool) -> None:
+        self.dice = random.Random(seed)
+        self.client = CommitsLater(Broker())
+        self.transactional = transactional
+        self.settler, self.queue, self.loop, self.clock = settler_over(
+            self.client, transactional=transactional
+        )
+        self.topics = Topics(self.dice)
+        self.stored: Counter[int] = Counter()
+        self.batches = 0
+        self.settler.received([_record(PLACES[0], offset) for offset in range(self.OUTCOMES)])
+        self.outcomes = [self._outcome(delivery) for delivery in self.loop.waiting]
+
+    def _outcome(self, delivery: Delivery) -> Outcome:
+        size = self.dice.choice([10, 10, 10, 40_000, 400_000])
+        topics = self.dice.choice([["results"], ["results"], ["letters", "results"]])
+        key = f"event {delivery.offset} {self.dice.random()}".encode()
+        ending = Ending.DEAD_LETTERED if len(topics) > 1 else Ending.SUCCEEDED
+        records = [OutRecord(topic, key, bytes(size)) for topic in topics]
+        return Outcome(delivery, ending, tuple(records))
+
+    def finish(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self.settler.finish(outcome)
+
+    def turn(self) -> None:
+        self.clock.advance(0.05)
+        self.settler.turn(self.client, gap_s=0.0)
+        if self.queue.trial is not None and self.dice.random() < 0.2:
+            trial, self.queue.trial = self.queue.trial, None
+            self.settler.report(self.topics.trial(trial))
+        batch, self.queue.batch = self.queue.batch, None
+        if batch is None:
+            return
+        self.batches += bool(batch.records)
+        refusal = self.topics.refusal(batch)
+        self.clock.advance(min(self.topics.takes_s(batch), max(ALLOWED_S, batch.allowed_s)))
+        if refusal is None:
+            self.settler.report(Stored(batch.number, self.topics.takes_s(batch)))
+        else:
+            self.settler.report(refusal)
+
+    def settled(self, outcome: Outcome) -> bool:
+        return self.loop.told[outcome.delivery.place, outcome.delivery.offset] == 1
+
+    def until(self, outcomes: Collection[Outcome], *, within_s: float) -> None:
+        ends = self.clock.monotonic() + within_s
+        while not all(self.settled(outcome) for outcome in outcomes):
+            assert self.clock.monotonic() < ends, "an outcome waits for ever"
+            self.turn()
+
+
+ROUNDS = 60
+HEALED_WITHIN_S = 150.0
+
+
+@pytest.mark.invariant("P1", "P2", "P7")
+@pytest.mark.parametrize("transactional", [True, False], ids=["exactly once", "at least once"])
+def test_the_healthy_are_settled_whatever_the_others_wait_for_and_all_once_it_heals(
+    *, transactional: bool
+) -> None:
+    for seed in range(150):
+        flood = Flood(seed, transactional=transactional)
+        for _ in range(flood.dice.randrange(6)):
+            flood.topics.harm()
+        flood.finish(flood.outcomes)
+        try:
+            healthy = [each for each in flood.outcomes if flood.topics.is_well(each)]
+            flood.until(healthy, within_s=3_600.0)
+            slowly = len(healthy) if flood.topics.rate else 0
+            assert flood.batches <= ROUNDS + slowly
+            flood.topics.heal()
+            flood.until(flood.outcomes, within_s=HEALED_WITHIN_S)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+        assert set(flood.loop.told.values()) == {1}

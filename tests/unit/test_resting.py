@@ -403,6 +403,9 @@ class Settling:
         self.broker.commit(batch)
         self.settler.report(Stored(batch.number))
 
+    def try_out(self, batch: Batch) -> None:
+        raise AssertionError(f"{batch} is stored, and nothing waits apart")
+
     def watch(self) -> None: ...
 
     def renew(self) -> None: ...

@@ -73,8 +73,10 @@ class Factory:
         self.scripts: list[dict[str, Callable[[], object]]] = []
         self.refused: Mapping[int, KafkaError] = {}
         self.made: list[ScriptedProducer] = []
+        self.timeouts_s: list[float] = []
 
-    def __call__(self) -> Any:  # noqa: ANN401 - stands in for a Producer
+    def __call__(self, timeout_s: float) -> Any:  # noqa: ANN401 - stands in for a Producer
+        self.timeouts_s.append(timeout_s)
         script = self.scripts.pop(0) if self.scripts else {}
         self.made.append(ScriptedProducer(script, self.refused))
         return self.made[-1]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redrive.clock import Clock
+from redrive.consumer.apart import Cause
 from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.health import Facts, Phase
 from redrive.consumer.loop_pulse import LoopPulse
@@ -92,6 +93,20 @@ class Lookup:
         yield Reading(metrics.RESTS, {(): len(turns.rests)})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
         yield Reading(metrics.STORE_WAITING, {(): parts.checkpoints.waiting})
+        yield from self._of_obstacles(parts)
+
+    def _of_obstacles(self, parts: Parts) -> Iterator[Reading]:
+        apart: dict[tuple[str, ...], float] = {(cause.value,): 0 for cause in Cause}
+        lasting: dict[tuple[str, ...], float] = {}
+        now = self._clock.monotonic()
+        for seen in parts.settler.apart.standing:
+            apart[(seen.cause.value,)] += seen.waiting
+            number = seen.obstacle.partition
+            labels = (seen.obstacle.topic, "" if number is None else str(number), seen.cause.value)
+            lasting[labels] = max(now - seen.since, lasting.get(labels, 0.0))
+        yield Reading(metrics.APART, apart)
+        yield Reading(metrics.APART_FOR, lasting)
+        yield Reading(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
 
     def _of_partitions(self, parts: Parts) -> Iterator[Reading]:
         standing, now = parts.partitions.standing, self._clock.monotonic()

@@ -8,13 +8,15 @@ to decides what happens next: stored, refused (settle again), or in doubt (read 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import Clock
+from redrive.consumer.apart import Apart, Cause, Obstacle
+from redrive.consumer.batch_limits import BatchLimits
 from redrive.consumer.commit_size import TOO_LARGE, CommitSize, commit_bytes, in_turns
 from redrive.consumer.outcome import Delivery, Outcome
 from redrive.consumer.overdue import Overdue
@@ -22,10 +24,10 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
 from redrive.consumer.waiting import Waiting
 from redrive.errors import FencedError
-from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
+from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored, Tried
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.retrying import is_of_broker
-from redrive.kafka.transaction import TOPIC_ERRORS
+from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS, target
 from redrive.state.offsets import NotedRest, decode, encode
 from redrive.telemetry.metrics import Metrics
 
@@ -36,8 +38,8 @@ log = structlog.get_logger("redrive.consumer")
 _FLUSH_S = 5.0
 _READ_BACK_S = 2.0
 _READ_AGAIN_S = 0.5
-_REFUSED_AGAIN_S = 2.0
 _SEND_AGAIN_S = 0.05
+_SILENT_TIMES = 2
 _BUSY_WAIT_S = 0.004
 _IDLE_WAIT_S = 0.1
 
@@ -49,6 +51,14 @@ class _Sent:
     owners: list[Outcome]
     epochs: dict[Place, int]
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    number: int
+    tried: list[tuple[Obstacle, Outcome]]
+    owners: list[int]
+    size_bytes: int
 
 
 class Settler:
@@ -95,7 +105,12 @@ class Settler:
         """Whether the group has said which partitions are ours; may be read from any thread."""
         self._inbox: deque[Outcome] = deque()
         self._reports: deque[Report] = deque()
-        self._waiting = Waiting(holds=partitions.holds, keeps=partitions.keeps)
+        self.limits = BatchLimits()
+        self.apart = Apart(holds=partitions.holds, keeps=partitions.keeps, clock=clock)
+        self._waiting = Waiting(holds=partitions.holds, keeps=partitions.keeps, apart=self.apart)
+        self._trial: _Trial | None = None
+        self._trials = 0
+        self._silent = 0
         self._uncommitted: dict[Place, None] = {}
         self._committing: dict[Place, int] = {}
         self._sent: _Sent | None = None
@@ -275,6 +290,8 @@ class Settler:
         if self._sent is None and now >= self._next_try:
             self._send(kafka)
             self._commit_again(kafka)
+        self._try_apart()
+        self.apart.look()
         open_ = self._waiting or self._sent or self._uncommitted or self._committing
         news = self._partitions.news()
         self._quiet = not (open_ or news)
@@ -297,7 +314,7 @@ class Settler:
             self._overdue.waits(outcome)
 
     def _send(self, kafka: Log) -> None:
-        outcomes = self._waiting.take(self._clock.monotonic())
+        outcomes = self._waiting.take(self.limits.max_bytes)
         finished = _by_place(outcomes)
         news = self._partitions.news() if self._transactional else []
         if not outcomes and not news:
@@ -313,6 +330,7 @@ class Settler:
             records=tuple(record for outcome in outcomes for record in outcome.records),
             offsets=tuple(offsets.values()),
             group=kafka.group() if self._transactional else None,
+            allowed_s=self.limits.allowed_s(sum(outcome.size_bytes for outcome in outcomes)),
         )
         now = self._clock.monotonic()
         self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(offsets), now)
@@ -355,10 +373,15 @@ class Settler:
         sent = self._sent
         if isinstance(report, Stopped):
             raise FencedError(f"another producer with this worker.id took over: {report.error}")
+        if isinstance(report, Tried):
+            self._tried(report)
+            return
         if sent is None or report.number != sent.batch.number:
             return
         match report:
             case Stored():
+                self._silent = 0
+                self.limits.confirmed(sent.batch.size_bytes, report.took_s)
                 self._stored(sent, kafka)
             case Refused():
                 self._refused(sent, report)
@@ -377,38 +400,43 @@ class Settler:
         self._commit_size.stored()
         self._metrics.settles.add("stored")
         self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
-        if self._overdue is not None:
-            self._overdue.stored(sent.outcomes)
-        kept = (outcome for outcome in sent.outcomes if self._partitions.keeps(outcome.delivery))
-        finished = _by_place(kept)
-        self._partitions.settle(finished)
+        self._finish(sent.outcomes)
         self._partitions.committed(self._still_kept(sent.epochs), stored=True)
-        if not self._transactional:
-            self._uncommitted.update(dict.fromkeys(finished))
-            self._commit_again(kafka)
+        self._commit_again(kafka)
         # Also what is of a partition that has gone meanwhile: it counts. [P14]
         self._downstream.settled(sent.outcomes)
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        if self._overdue is not None:
+            self._overdue.stored(outcomes)
+        finished = _by_place(o for o in outcomes if self._partitions.keeps(o.delivery))
+        self._partitions.settle(finished)
+        if not self._transactional:
+            self._uncommitted.update(dict.fromkeys(finished))
 
     def _refused(self, sent: _Sent, report: Refused) -> None:
         self._sent, self._doubt = None, False
         self._moved(report.error)
+        # What some partitions took, or a smaller batch will be, is on its way.
+        self.moves += bool(report.delivered or report.leaderless)
         self._metrics.settles.add("aborted")
         self._partitions.committed(self._still_kept(sent.epochs), stored=False)
-        culprits = {id(sent.owners[index]) for index in report.culprits}
-        single = len(sent.outcomes) == 1
-        log_as = "settle.record_refused" if culprits else "settle.refused"
+        self.apart.learn(report.partitions)
+        log_as = "settle.record_refused" if report.culprits else "settle.refused"
         log.warning(log_as, error=str(report.error), outcomes=len(sent.outcomes))
+        obstacles = self._obstacles(sent, report)
+        behind = {id(sent.owners[index]): at for index, at in reversed(obstacles.items())}
+        durable = self._durable(sent, report)
         for outcome in reversed(sent.outcomes):
-            if id(outcome) not in culprits:
+            if id(outcome) in behind:
+                self._wait_apart(outcome, *behind[id(outcome)], sent, report)
+            elif id(outcome) not in durable:
                 self._waiting.put_back(outcome)
-            elif outcome.fallback is not None and single and not _is_of_topic(report.error):
-                other = outcome.fallback(str(report.error))
-                other.delivery.share.end(other.delivery.offset, other.size_bytes)
-                self._wait(other)
-            else:
-                # A record that its topic does not take must not abort everyone's batch.
-                self._wait_alone(outcome, first=not single)
-        if not culprits:
+        if durable:
+            outcomes = [outcome for outcome in sent.outcomes if id(outcome) in durable]
+            self._finish(outcomes)
+            self._downstream.settled(outcomes)
+        if not obstacles:
             self._next_try = self._clock.monotonic() + _SEND_AGAIN_S
             self._make_smaller(sent.batch.offsets, report.error)
 
@@ -417,9 +445,133 @@ class Settler:
         if isinstance(error, KafkaError) and error.code() in TOO_LARGE:
             self._commit_size.refused(offsets)
 
-    def _wait_alone(self, outcome: Outcome, *, first: bool) -> None:
-        wait_s = 0.0 if first else _REFUSED_AGAIN_S
-        self._waiting.put_alone(outcome, due=self._clock.monotonic() + wait_s)
+    def _durable(self, sent: _Sent, report: Refused) -> set[int]:
+        """Return the outcomes of which all records are stored; in a transaction none is."""
+        if self._transactional or not report.delivered:
+            return set()
+        missing = {id(o) for n, o in enumerate(sent.owners) if n not in report.delivered}
+        return {id(outcome) for outcome in sent.owners} - missing
+
+    def _wait_apart(
+        self, outcome: Outcome, obstacle: Obstacle, cause: Cause, sent: _Sent, report: Refused
+    ) -> None:
+        single = len(sent.outcomes) == 1
+        if cause is Cause.RECORD_REFUSED and single and outcome.fallback is not None:
+            self._wait(_instead(outcome.fallback, report.error))
+        else:
+            # A record that its topic does not take must not abort everyone's batch.
+            self.apart.hold(outcome, obstacle, cause, _said(cause, report.error))
+
+    def _obstacles(self, sent: _Sent, report: Refused) -> dict[int, tuple[Obstacle, Cause]]:
+        """Return what stands in the way of which record, by its index."""
+        found: dict[int, tuple[Obstacle, Cause]] = {}
+        records = sent.batch.records
+        for index in sorted(report.culprits):
+            topic = records[index].topic
+            if _is_of_topic(report.error):
+                found[index] = (Obstacle(topic), Cause.TOPIC_REFUSED)
+            else:
+                alone = Obstacle(topic, outcome=id(sent.owners[index]))
+                found[index] = (alone, Cause.RECORD_REFUSED)
+        for index, place in report.unsent.items():
+            if place in report.leaderless:
+                found[index] = (Obstacle(*place), Cause.NO_LEADER)
+        if report.late and not found:
+            for index in self._not_confirmed(sent, report):
+                place = report.unsent.get(index) or Place(records[index].topic, -1)
+                # Where nobody knows the partition, the outcome waits by itself.
+                alone = Obstacle(place.topic, outcome=id(sent.owners[index]))
+                known = Obstacle(*place) if place.partition >= 0 else alone
+                found[index] = (known, Cause.NOT_CONFIRMED)
+        return found
+
+    def _not_confirmed(self, sent: _Sent, report: Refused) -> list[int]:
+        """Learn from a batch that was late; return the records whose partition is to blame.
+
+        The link is to blame as long as it has not shown that it carries so much: then the next
+        batch is smaller. Else it is those partitions that took nothing while others did, or all
+        that were asked, when nobody takes anything time and again.
+        """
+        batch, delivered = sent.batch, report.delivered
+        fitted = self.limits.fits(batch.size_bytes)
+        took = {target(batch.records[index], report.partitions) for index in delivered}
+        dead = [index for index, place in report.unsent.items() if place not in took]
+        if delivered and fitted and dead:
+            self._silent = 0
+            return dead
+        self.limits.late(
+            batch.size_bytes,
+            delivered_bytes=sum(batch.records[index].size_bytes for index in delivered),
+            took_s=self._clock.monotonic() - sent.at,
+        )
+        self._silent = 0 if delivered else self._silent + 1
+        single = len(sent.outcomes) == 1
+        if (single and not fitted) or ((single or fitted) and self._silent >= _SILENT_TIMES):
+            return [index for index in range(len(batch.records)) if index not in delivered]
+        return []
+
+    def _try_apart(self) -> None:
+        """Try what waits apart, aside, when that is due."""
+        if self._trial is not None or not (tried := self.apart.due()):
+            return
+        records, owners = list[OutRecord](), list[int]()
+        for number, (obstacle, outcome) in enumerate(tried):
+            parts = self.apart.records(obstacle, outcome)
+            records += parts
+            owners += [number] * len(parts)
+        self._trials += 1
+        batch = Batch(self._trials, tuple(records), (), None)
+        batch = replace(batch, allowed_s=self.limits.trial_s(batch.size_bytes))
+        self._trial = _Trial(self._trials, tried, owners, batch.size_bytes)
+        self._queue.try_out(batch)
+
+    def _tried(self, report: Tried) -> None:
+        trial = self._trial
+        if trial is None or report.number != trial.number:
+            return
+        self._trial = None
+        if report.error is None and not report.failed:
+            self.limits.confirmed(trial.size_bytes, report.took_s)
+        freed = list[Outcome]()
+        for number, (obstacle, outcome) in enumerate(trial.tried):
+            errors = [report.failed[n] for n in report.failed if trial.owners[n] == number]
+            if report.error is not None:
+                passed = self.apart.undecided(obstacle, report.error)
+            elif errors:
+                passed = self._not_passed(obstacle, outcome, errors[0], report)
+            else:
+                passed = True
+            if passed:
+                freed += self.apart.passed(obstacle)
+        stored = self._stored_by(trial, report)
+        for outcome in reversed(freed):
+            if outcome not in stored:
+                self._waiting.put_back(outcome)
+        if stored:
+            self._finish(stored)
+            self._downstream.settled(stored)
+
+    def _not_passed(
+        self, obstacle: Obstacle, outcome: Outcome, error: KafkaError, report: Tried
+    ) -> bool:
+        """Let the next trial follow; say whether another outcome takes this one's place."""
+        if outcome.fallback is None or obstacle.outcome is None or not _is_of_record(error):
+            cause = _cause(obstacle, error, report)
+            self.apart.failed(obstacle, cause, _said(cause, error))
+            return False
+        self.apart.replace(obstacle, _instead(outcome.fallback, error))
+        return True
+
+    def _stored_by(self, trial: _Trial, report: Tried) -> list[Outcome]:
+        """Return the outcomes that a trial has made durable: those that it wrote whole."""
+        if self._transactional or report.error is not None:
+            return []
+        lost = {trial.owners[index] for index in report.failed}
+        return [
+            outcome
+            for number, (_, outcome) in enumerate(trial.tried)
+            if number not in lost and trial.owners.count(number) == len(outcome.records)
+        ]
 
     def _read_back(self, kafka: Log) -> None:
         """Learn from the committed notes whether the batch in doubt was stored."""
@@ -475,6 +627,36 @@ def _number(leader_epoch: int | None) -> int:
 def _is_of_topic(error: KafkaError | str) -> bool:
     """Say whether the topic takes nothing at all: what takes a record's place would wait too."""
     return isinstance(error, KafkaError) and error.code() in TOPIC_ERRORS
+
+
+def _is_of_record(error: KafkaError) -> bool:
+    return error.code() in RECORD_ERRORS - TOPIC_ERRORS
+
+
+def _cause(obstacle: Obstacle, error: KafkaError, report: Tried) -> Cause:
+    if obstacle.is_partition and obstacle[:2] in report.leaderless:
+        return Cause.NO_LEADER
+    if _is_of_topic(error):
+        return Cause.TOPIC_REFUSED
+    return Cause.RECORD_REFUSED if _is_of_record(error) else Cause.NOT_CONFIRMED
+
+
+def _instead(fallback: Callable[[str], Outcome], error: KafkaError | str) -> Outcome:
+    """Return the outcome that takes another one's place, counted as what it holds in memory."""
+    other = fallback(str(error))
+    other.delivery.share.end(other.delivery.offset, other.size_bytes)
+    return other
+
+
+def _said(cause: Cause, error: KafkaError | str) -> KafkaError | str:
+    """Return what to say of an error: that records were given up tells nobody why."""
+    match cause:
+        case Cause.NO_LEADER:
+            return "the partition has no leader: bring the brokers with its replicas back"
+        case Cause.NOT_CONFIRMED:
+            return "nobody confirms its records: look at its brokers and its replicas in sync"
+        case Cause.TOPIC_REFUSED | Cause.RECORD_REFUSED:
+            return error
 
 
 def _raise_if_fenced(error: KafkaException) -> None:

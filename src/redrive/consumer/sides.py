@@ -48,6 +48,10 @@ class SettleQueue(Protocol):
         """Make a batch durable."""
         ...
 
+    def try_out(self, batch: Batch) -> None:
+        """Find out whether records could be stored by now, aside; one trial at a time."""
+        ...
+
     def watch(self) -> None:
         """Abandon a call that has outlived its limit."""
         ...

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, TopicPartition
 
-__all__ = ["Batch", "InDoubt", "OutRecord", "Refused", "Report", "Stopped", "Stored"]
+from redrive.kafka.log import Place
+
+__all__ = ["Batch", "InDoubt", "OutRecord", "Refused", "Report", "Stopped", "Stored", "Tried"]
 
 
 class OutRecord(NamedTuple):
@@ -35,31 +38,56 @@ class Batch:
     """Records and offsets that become durable together, or not at all.
 
     `group` is the consumer's `consumer_group_metadata()`, taken in the same step as the offsets.
+    `allowed_s` is how long its records may take where that is longer than usual: on a slow link.
     """
 
     number: int
     records: tuple[OutRecord, ...]
     offsets: tuple[TopicPartition, ...]
     group: object
+    allowed_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """What its records add to a transaction."""
+        return sum(record.size_bytes for record in self.records)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Everything of the batch is durable; at least once: its records, offsets are not sent."""
+    """Everything of the batch is durable; at least once: its records, offsets are not sent.
+
+    `took_s` is how long its records took to be confirmed.
+    """
 
     number: int
+    took_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing of the batch is durable; it may be settled again.
+    """The batch as a whole is not durable; it may be settled again, or parts of it.
 
-    `culprits` are the indices of records that the broker refused for what they are.
+    Args:
+        number: The batch's.
+        error: Why.
+        culprits: Indices of the records that are refused for what they are, or for their topic.
+        unsent: Where the records were to go that nobody confirmed, by index.
+        leaderless: Which of these partitions have no leader.
+        delivered: Indices of the records that were confirmed. In a transaction they are not
+            durable all the same.
+        late: Whether the batch's time was over.
+        partitions: How many partitions the topics have, where that was looked at.
     """
 
     number: int
     error: KafkaError | str
     culprits: frozenset[int] = frozenset()
+    unsent: Mapping[int, Place] = field(default_factory=dict)
+    leaderless: frozenset[Place] = frozenset()
+    delivered: frozenset[int] = field(default=frozenset(), compare=False)
+    late: bool = False
+    partitions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +105,20 @@ class Stopped:
     error: KafkaError | str
 
 
-Report = Stored | Refused | InDoubt | Stopped
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a trial came to: which records could not be stored, by index, and why.
+
+    With transactions nothing of it is durable, at least once the others are. `error` says why it
+    could not be made; then nothing is known.
+    """
+
+    number: int
+    failed: Mapping[int, KafkaError] = field(default_factory=dict)
+    error: KafkaError | str | None = None
+    took_s: float = 0.0
+    leaderless: frozenset[Place] = frozenset()
+
+
+Report = Stored | Refused | InDoubt | Stopped | Tried
+"""How a batch ended, or a trial."""

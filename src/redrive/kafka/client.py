@@ -91,6 +91,9 @@ A short queue with the backoff's default, 1 s, would mean a second for each 16 M
 """
 
 _HEARTBEAT = timedelta(seconds=3)
+_SOCKET = timedelta(seconds=60)
+"""librdkafka's own default of `socket.timeout.ms`."""
+_LONGEST_SOCKET_MS = 300_000
 
 
 def admin_config(settings: KafkaSettings) -> ClientConfig:
@@ -190,6 +193,7 @@ def producer_config(
     settings: KafkaSettings,
     *,
     transactional_id: str | None = None,
+    timeout: timedelta | None = None,
     max_message_bytes: int | None = None,
     max_batch_bytes: int | None = None,
 ) -> ClientConfig:
@@ -198,6 +202,8 @@ def producer_config(
     Args:
         settings: How to reach Kafka.
         transactional_id: Makes it transactional.
+        timeout: How long a transaction may take, or a record without one, where that is longer
+            than usual: on a slow link.
         max_message_bytes: The largest record that any of its topics takes.
         max_batch_bytes: The smallest `max.message.bytes` of its topics: the broker measures
             whole batches with it, so that many small records could be refused together.
@@ -226,14 +232,18 @@ def producer_config(
         "enable.idempotence": True,
         "acks": "all",
     }
+    timeout = timeout or timedelta(0)
+    if timeout > _SOCKET:
+        # A request that takes longer would be given up, and its connection with it.
+        ours["socket.timeout.ms"] = min(_ms(timeout) - 100, _LONGEST_SOCKET_MS)
     if transactional_id is None:
         # 5 minutes by default: somebody waits for the answer.
-        ours["message.timeout.ms"] = 30_000
+        ours["message.timeout.ms"] = max(30_000, _ms(timeout))
     else:
         # The next transaction meets the end of the last one and waits so long (R18).
         ours["retry.backoff.ms"] = 1
         fixed["transactional.id"] = transactional_id
-        fixed["transaction.timeout.ms"] = _ms(settings.transaction_timeout)
+        fixed["transaction.timeout.ms"] = _ms(max(settings.transaction_timeout, timeout))
     return {**_client(settings), **ours, **_from_user(settings), **fixed}
 
 

@@ -10,13 +10,13 @@ from functools import partial
 from queue import Queue
 
 import structlog
-from confluent_kafka import Producer
 
 from redrive.clock import Clock
 from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, Report
 from redrive.kafka.retrying import with_advice
-from redrive.kafka.transaction import CallLimits, Hands
+from redrive.kafka.transaction import CallLimits, Hands, MakeProducer
+from redrive.kafka.trial import Trial
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.metrics import PRODUCERS
 
@@ -30,6 +30,7 @@ class SettleThread:
 
     Args:
         make_producer: Builds a producer; called again after every doubt.
+        make_trial_producer: Builds the producer of a trial, which has an identity of its own.
         transactional: False leaves the offsets to the caller (at least once).
         report: Called on a settle thread with what came of each batch; must not block.
         clock: For limits.
@@ -39,8 +40,9 @@ class SettleThread:
 
     def __init__(
         self,
-        make_producer: Callable[[], Producer],
+        make_producer: MakeProducer,
         *,
+        make_trial_producer: MakeProducer | None = None,
         transactional: bool,
         report: Callable[[Report], None],
         clock: Clock,
@@ -59,7 +61,16 @@ class SettleThread:
             replaced or Count(PRODUCERS),
         )
         self._hands = self._make()
-        self._abandoned: list[Hands] = []
+        self._abandoned: list[Hands | Trial] = []
+        self._trial: Trial | None = None
+        self._make_trial = partial(
+            Trial,
+            make_producer=make_trial_producer or make_producer,
+            transactional=transactional,
+            report=report,
+            clock=clock,
+            limits=limits or CallLimits(),
+        )
 
     def start(self, *, timeout_s: float) -> None:
         """Open the first producer, ending what an earlier life of this worker left open.
@@ -87,8 +98,17 @@ class SettleThread:
         """Take on one batch; the next may follow once its report has come."""
         self._inbox.put_nowait(batch)
 
+    def try_out(self, batch: Batch) -> None:
+        """Find out whether records could be stored; the next trial may follow upon its report."""
+        if self._trial is not None and self._trial.is_alive:
+            self._abandoned = [*(each for each in self._abandoned if each.is_alive), self._trial]
+        self._trial = self._make_trial(batch)
+        self._trial.start()
+
     def watch(self) -> None:
         """Abandon a call that has outlived its limit; to be called often, from another thread."""
+        if self._trial is not None:
+            self._trial.watch()
         if self._hands.died is not None:
             raise KafkaLostError(
                 f"the settle thread has died of {self._hands.died!r}"
@@ -108,7 +128,7 @@ class SettleThread:
 
     def _replace(self, why: str) -> None:
         old = self._hands
-        self._abandoned = [*(hands for hands in self._abandoned if hands.is_alive), old]
+        self._abandoned = [*(each for each in self._abandoned if each.is_alive), old]
         self._hands = self._make()
         self._hands.start(recover=old.abandon(why))
 
@@ -118,7 +138,7 @@ class SettleThread:
 
         Nothing in this process can end them. May be read from any thread.
         """
-        return sum(hands.is_alive for hands in self._abandoned)
+        return sum(each.is_alive for each in self._abandoned)
 
     @property
     def is_open(self) -> bool:

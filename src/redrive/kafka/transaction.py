@@ -11,47 +11,36 @@ thread. [P1, P2, P7]
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from queue import Queue
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from redrive.clock import Clock
-from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
+from redrive.kafka.sending import TOPIC_ERRORS, Sending
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.repeats import REPEATS
 
-__all__ = ["RECORD_ERRORS", "TOPIC_ERRORS", "CallLimits", "Hands", "broken_by"]
+__all__ = ["CallLimits", "Hands", "MakeProducer", "broken_by"]
 
 log = structlog.get_logger("redrive.kafka")
 
-TOPIC_ERRORS = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin with a line
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
-    }
-)
-"""Any record would be refused there, until the topic or the rights on it are mended."""
-RECORD_ERRORS = TOPIC_ERRORS | {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_MSG_SIZE,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-}
-_ANY_PARTITION = -1
 _FENCED = KafkaError._FENCED  # noqa: SLF001 - as above
 _STATE = KafkaError._STATE  # noqa: SLF001 - as above
 _TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - as above
 _RESUMED = frozenset({_TIMED_OUT, KafkaError.CONCURRENT_TRANSACTIONS})
 _INIT_STEPS_S = (0.05, 0.05, 0.05, 0.1, 0.25, 0.5)
+_ENDING_S = 5.0
+_LONGER_FOR_S = 60.0
+
+MakeProducer = Callable[[float], Producer]
+"""Makes a producer of which a transaction, or a record, may take so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +67,7 @@ class Hands:
     def __init__(
         self,
         inbox: Queue[Batch | None],
-        make_producer: Callable[[], Producer],
+        make_producer: MakeProducer,
         transactional: bool,  # noqa: FBT001 - built in one place, just above
         report: Callable[[Report], None],
         clock: Clock,
@@ -104,7 +93,10 @@ class Hands:
         self._handing_over = threading.Lock()
         """Held where a batch is taken on or given back: either this thread has it, or its heir."""
         self.died: Exception | None = None
-        self._failed: dict[int, KafkaError] = {}
+        self._sending: Sending | None = None
+        self._timeout_s = limits.transaction
+        self._longest_s = math.inf
+        self._needed_at = 0.0
         self._thread: threading.Thread | None = None
 
     def start(self, *, recover: Report | None, first: bool = False) -> None:
@@ -175,85 +167,81 @@ class Hands:
             self._report(report)
 
     def _settle(self, batch: Batch) -> Report:
-        self._failed.clear()
+        self._sending = None
+        self._make_time(batch)
         try:
             if self._transactional:
-                self._in_transaction(batch)
+                sending = self._in_transaction(batch)
             else:
-                self._deliver(batch)
+                sending = self._send(batch)
+                sending.confirm()
         except KafkaException as exception:
             return self._after(exception.args[0], batch)
-        if self._failed:
-            return self._refuse(batch)
-        return Stored(batch.number)
+        return Stored(batch.number, sending.took_s) if sending.confirmed else self._refuse(batch)
 
-    def _in_transaction(self, batch: Batch) -> None:
+    def _in_transaction(self, batch: Batch) -> Sending:
         producer, limits = self._open(), self._limits
         self._began = self._clock.monotonic()
         producer.begin_transaction()
-        self._produce(batch)
-        if self._failed:
-            return
+        sending = self._send(batch)
+        if sending.failed:
+            return sending
         if batch.offsets:
+            limit_s = max(limits.send_offsets, batch.allowed_s)
             self._bounded(
                 "send_offsets_to_transaction",
-                limits.send_offsets,
+                limit_s,
                 producer.send_offsets_to_transaction,
                 list(batch.offsets),
                 batch.group,
-                limits.send_offsets,
+                limit_s,
             )
-        self._bounded("flush", limits.flush, producer.flush, limits.flush)
-        if self._failed:
-            return
-        self._committing = True
-        self._bounded("commit", limits.commit, producer.commit_transaction, limits.commit)
+        sending.confirm()
+        if sending.confirmed:
+            self._committing = True
+            self._bounded("commit", limits.commit, producer.commit_transaction, limits.commit)
+        return sending
 
-    def _deliver(self, batch: Batch) -> None:
-        self._produce(batch)
-        limit = self._limits.flush
-        if self._bounded("flush", limit, self._open().flush, limit):
-            raise KafkaException(KafkaError(_TIMED_OUT, f"not delivered within {limit:g} s"))
-
-    def _produce(self, batch: Batch) -> None:
-        producer = self._open()
-        for index, record in enumerate(batch.records):
-            while True:
-                try:
-                    self._produce_one(producer, index, record)
-                    break
-                except KafkaException as exception:
-                    # What the client itself refuses, such as a topic that it knows to be gone.
-                    if exception.args[0].code() not in RECORD_ERRORS:
-                        raise
-                    self._failed[index] = exception.args[0]
-                    break
-                except BufferError:
-                    self._bounded("poll", self._limits.flush, producer.poll, 0.1)
-
-    def _produce_one(self, producer: Producer, index: int, record: OutRecord) -> None:
-        producer.produce(
-            record.topic,
-            value=record.value,
-            key=record.key,
-            headers=list(record.headers),
-            partition=_ANY_PARTITION if record.partition is None else record.partition,
-            on_delivery=partial(self._delivered, index),
+    def _send(self, batch: Batch) -> Sending:
+        self._sending = Sending(
+            self._open(),
+            batch.records,
+            allowed_s=max(self._limits.flush, min(batch.allowed_s, self._longest_s)),
+            together=self._transactional,
+            bounded=self._bounded,
+            clock=self._clock,
         )
+        self._sending.produce()
+        return self._sending
 
-    def _delivered(self, index: int, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._failed[index] = error
+    def _make_time(self, batch: Batch) -> None:
+        """Have a producer whose transactions may last as long as the batch may need.
+
+        No longer than that, for long: what a worker that dies leaves open holds readers back. (R18)
+        """
+        usual_s, now = self._limits.transaction, self._clock.monotonic()
+        needed_s = usual_s
+        if batch.allowed_s > self._limits.flush:
+            needed_s = min(batch.allowed_s + _ENDING_S, self._longest_s)
+            self._needed_at = now
+        over = self._timeout_s > usual_s and now - self._needed_at > _LONGER_FOR_S
+        if needed_s > self._timeout_s or (needed_s == usual_s and over):
+            # Twice as long at least, so that not every other batch needs another producer.
+            grown_s = min(max(needed_s, 2 * self._timeout_s), self._longest_s)
+            self._timeout_s = usual_s if needed_s == usual_s else grown_s
+            log.info("settle.transaction_timeout", timeout_s=round(self._timeout_s, 1))
+            self._renew()
 
     def _after(self, error: KafkaError, batch: Batch) -> Report:
         """Choose what a failed call means for the batch, and mend the producer."""
-        if self._failed or (self._transactional and error.txn_requires_abort()):
+        failed = self._sending is not None and self._sending.failed
+        if failed or (self._transactional and error.txn_requires_abort()):
             return self._refuse(batch, error)
         # After any other error, a timeout say, no further call is safe.
         broken = self._broken_by() if error.code() == _STATE and not self._committing else None
         if broken is not None:
             return self._refuse(batch, broken)
-        expired = self._clock.monotonic() - self._began >= self._limits.transaction
+        expired = self._clock.monotonic() - self._began >= self._timeout_s
         # A transaction that outlived the broker's limit is fenced by the broker itself.
         if error.code() == _FENCED and not expired:
             return Stopped(error)
@@ -263,16 +251,28 @@ class Hands:
         return (InDoubt if in_doubt else Refused)(batch.number, error)
 
     def _refuse(self, batch: Batch, error: KafkaError | None = None) -> Report:
-        culprits = frozenset(i for i, e in self._failed.items() if e.code() in RECORD_ERRORS)
-        why = next(iter(self._failed.values()), error)
-        if not culprits:
+        sending = self._sending
+        failed = {} if sending is None else sending.failed
+        culprits = frozenset[int]() if sending is None else sending.culprits
+        why = next((failed[index] for index in culprits or failed), error)
+        if not culprits and not (sending and sending.leaderless):
             broken = error if error and error.txn_requires_abort() else self._broken_by()
             if broken is not None and broken.code() in TOPIC_ERRORS:
                 # Which topic it was, nobody tells: each of them may be the one.
                 why, culprits = broken, frozenset(range(len(batch.records)))
-        if self._transactional:
-            self._renew()
-        return Refused(batch.number, why or "aborted", culprits)
+        self._renew()
+        if sending is None:
+            return Refused(batch.number, why or "aborted", culprits)
+        return Refused(
+            batch.number,
+            why or ("its time was over" if sending.late else "aborted"),
+            culprits,
+            unsent={i: place for i, place in sending.unsent.items() if i not in culprits},
+            leaderless=sending.leaderless,
+            delivered=sending.delivered,
+            late=sending.late,
+            partitions=sending.partitions,
+        )
 
     def _broken_by(self) -> KafkaError | None:
         if not self._transactional:
@@ -296,6 +296,8 @@ class Hands:
             except KafkaException as exception:
                 self.last_error = error_of(exception)
                 failures += 1
+                if self._is_too_long(self.last_error):
+                    continue
             else:
                 self.ready.set()
                 return
@@ -305,8 +307,23 @@ class Hands:
                 raise _AbandonedError
             self._wait_for_broker(self.last_error, failures)
 
+    def _is_too_long(self, error: KafkaError) -> bool:
+        """Go back to the usual time where the broker does not grant a longer one."""
+        usual_s = self._limits.transaction
+        if error.code() != KafkaError.INVALID_TRANSACTION_TIMEOUT or self._timeout_s <= usual_s:
+            return False
+        refused_s, self._longest_s = self._timeout_s, max(self._timeout_s / 2, usual_s)
+        self._timeout_s = self._longest_s
+        log.warning(
+            "settle.transaction_timeout_refused",
+            refused_s=round(refused_s, 1),
+            timeout_s=round(self._timeout_s, 1),
+            advice="raise transaction.max.timeout.ms of the broker",
+        )
+        return True
+
     def _initialised(self) -> Producer:
-        producer = self._make_producer()
+        producer = self._make_producer(self._timeout_s)
         if self._transactional:
             limit = self._limits.init
             try:

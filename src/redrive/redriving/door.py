@@ -32,7 +32,8 @@ from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
-from redrive.kafka.transaction import RECORD_ERRORS, TOPIC_ERRORS, broken_by
+from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS
+from redrive.kafka.transaction import broken_by
 
 __all__ = [
     "Door",

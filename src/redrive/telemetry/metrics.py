@@ -183,6 +183,30 @@ STORE_WAITING = Figure(
     _GAUGE,
     "Reads and writes of checkpoints that wait for room on the disk, or for the file's lock.",
 )
+APART = Figure(
+    "redrive_settles_apart",
+    _GAUGE,
+    "Of these endings, those that wait apart, by why: their partition has no leader (`no_leader`), "
+    "their topic takes nothing (`topic_refused`), or not this record (`record_refused`), or nobody "
+    "confirms what is sent to their partition (`not_confirmed`).",
+    labels=("cause",),
+)
+APART_FOR = Figure(
+    "redrive_settle_obstacle_seconds",
+    _GAUGE,
+    "For how long endings have waited for this partition, or for the topic where `partition` is "
+    "empty.",
+    labels=("topic", "partition", "cause"),
+    unit="seconds",
+    merge=Merge.MAX,
+)
+BATCH_LIMIT = Figure(
+    "redrive_settle_batch_limit_bytes",
+    _GAUGE,
+    "How large a batch may be now: 4 MiB, less on a link that did not carry that in time.",
+    unit="bytes",
+    merge=Merge.MIN,
+)
 PRODUCERS = Figure(
     "redrive_producer_replacements_total",
     _COUNTER,
@@ -317,6 +341,9 @@ WORKER_FIGURES = (
     SETTLE_TIME,
     SETTLING,
     STORE_WAITING,
+    APART,
+    APART_FOR,
+    BATCH_LIMIT,
     PRODUCERS,
     REBALANCES,
     CRASHES,

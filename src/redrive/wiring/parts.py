@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
 from secrets import token_bytes, token_hex
@@ -52,7 +53,7 @@ from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds
 from redrive.kafka.topics import TopicReport
-from redrive.kafka.transaction import CallLimits
+from redrive.kafka.transaction import CallLimits, MakeProducer
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
@@ -166,8 +167,13 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         found=upward.read_again,
         clock=clock,
     )
-    produce = partial(_producer, settings, report, _transactional_id(settings, seat))
-    settler, settling = _settler(settings, produce, upward, partitions, spooled, counts, clock)
+    identity = _transactional_id(settings, seat)
+    produce = partial(_producer, settings, report, identity)
+    try_out = partial(
+        _producer, settings, report, None if identity is None else f"{identity}.trial"
+    )
+    settling_of = partial(_settle_thread, settings, produce, try_out, counts, clock)
+    settler, settling = _settler(settings, settling_of, upward, partitions, spooled, counts, clock)
     intake = Intake(
         runner,
         answers,
@@ -293,7 +299,7 @@ def incarnation_of(seat: str | None) -> int:
 
 def _settler(
     settings: Settings,
-    open_producer: Callable[[], Producer],
+    settling_of: Callable[[Callable[[Report], None]], SettleThread],
     upward: Upward,
     partitions: Partitions,
     spooled: Spooled,
@@ -302,7 +308,7 @@ def _settler(
 ) -> tuple[Settler, SettleThread]:
     # The settler comes just below: the two know each other.
     tell: Callable[[Report], None] = lambda told: settler.report(told)  # noqa: PLW0108, E731
-    settling = _settle_thread(settings, open_producer, tell, counts, clock)
+    settling = settling_of(tell)
     settler = Settler(
         settling,
         upward.downstream,
@@ -337,13 +343,15 @@ def _overdue(settings: Settings, spooled: Spooled, clock: Clock) -> Overdue | No
 
 def _settle_thread(
     settings: Settings,
-    open_producer: Callable[[], Producer],
-    tell: Callable[[Report], None],
+    open_producer: MakeProducer,
+    open_trial_producer: MakeProducer,
     counts: Metrics,
     clock: Clock,
+    tell: Callable[[Report], None],
 ) -> SettleThread:
     return SettleThread(
         open_producer,
+        make_trial_producer=open_trial_producer,
         transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
         report=tell,
         clock=clock,
@@ -362,12 +370,15 @@ def _transactional_id(settings: Settings, seat: str | None) -> str | None:
     return f"redrive.{settings.kafka.group_id}.{settings.worker.id or seat or token_hex(8)}"
 
 
-def _producer(settings: Settings, report: TopicReport, transactional_id: str | None) -> Producer:
+def _producer(
+    settings: Settings, report: TopicReport, transactional_id: str | None, timeout_s: float
+) -> Producer:
     limits = [report.max_bytes[settings.kafka.results_topic]]
     limits.append(report.max_bytes[settings.kafka.dlq_topic])
     config = producer_config(
         settings.kafka,
         transactional_id=transactional_id,
+        timeout=timedelta(seconds=timeout_s),
         max_message_bytes=max(limits),
         max_batch_bytes=min(limits),
     )

@@ -1,0 +1,61 @@
+"""A link that carries 200 kB a second: batches shrink to what goes through, and nothing waits."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+from structlog.testing import capture_logs
+
+from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.graphs.options import CheckpointSettings
+from redrive.settings import Settings
+from redrive.testing.judging import gather, judge
+from redrive.testing.proxy import Proxy
+from redrive.testing.stage import Stage, event
+from redrive.wiring import LangGraphKafkaConsumer
+
+SLICE_BYTES, DELAY_S = 20_000, 0.1
+RESULTS, RESULT_BYTES = 60, 60_000
+
+
+class State(TypedDict, total=False):
+    text: str
+
+
+async def work(_: State) -> State:
+    return {"text": "x" * RESULT_BYTES}
+
+
+BUILDER = StateGraph(State)
+BUILDER.add_node("work", work)
+BUILDER.add_edge(START, "work")
+BUILDER.add_edge("work", END)
+
+
+@pytest.mark.nightly
+@pytest.mark.invariant("P1", "P2")
+@pytest.mark.parametrize("delivery", list(Delivery))
+async def test_a_batch_that_the_link_does_not_carry_in_time_comes_back_smaller(
+    delivery: Delivery, make_stage: Callable[..., Stage]
+) -> None:
+    stage = make_stage()
+    with Proxy(stage.bootstrap_servers) as proxy, capture_logs() as logs:
+        kafka = stage.kafka_settings().model_copy(update={"bootstrap_servers": proxy.address})
+        settings = Settings(
+            kafka=kafka,
+            checkpoints=CheckpointSettings(url="none"),
+            worker=WorkerSettings(delivery=delivery),
+        )
+        async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
+            proxy.slow(delay_s=DELAY_S, slice_bytes=SLICE_BYTES)
+            stage.send([event({}) for _ in range(RESULTS)])
+            await asyncio.to_thread(stage.wait_settled, timeout_s=120)
+            proxy.mend()
+
+    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    assert verdict.results["success"] >= RESULTS
+    if delivery is Delivery.EXACTLY_ONCE:
+        assert verdict.findings == []
+    assert any(log["event"] == "settle.batches_smaller" for log in logs)
