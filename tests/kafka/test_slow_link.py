@@ -24,8 +24,8 @@ class State(TypedDict, total=False):
     text: str
 
 
-async def work(_: State) -> State:
-    return {"text": "x" * RESULT_BYTES}
+async def work(state: State) -> State:
+    return {**state, "text": "x" * RESULT_BYTES}
 
 
 BUILDER = StateGraph(State)
