@@ -77,7 +77,8 @@ class BatchLimits:
 
     def _limit(self, max_bytes: int, size_bytes: int, took_s: float) -> None:
         was, self.max_bytes = self.max_bytes, max_bytes
-        if max_bytes < was:
+        # Told once: until batches are whole again, their size follows the link up and down.
+        if max_bytes < was == MAX_BATCH_BYTES:
             log.warning(
                 "settle.batches_smaller",
                 max_bytes=max_bytes,
