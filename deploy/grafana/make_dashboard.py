@@ -332,6 +332,36 @@ MACHINERY = Row(
             Query(of(m.BUFFER_FULL), "{{instance}}"),
         ),
         lines(
+            "Checkpoints that wait for their file",
+            m.STORE_WAITING,
+            COUNT,
+            Query(of(m.STORE_WAITING), "{{instance}}"),
+        ),
+        lines(
+            "Outcomes that wait apart",
+            m.APART,
+            COUNT,
+            Query(f"sum by (cause) ({of(m.APART)})", "{{cause}}"),
+        ),
+        lines(
+            "For how long what stands in their way has been there",
+            m.APART_FOR,
+            SECONDS,
+            Query(of(m.APART_FOR), "{{topic}} {{partition}} {{cause}}"),
+        ),
+        lines(
+            "Most that a batch may hold",
+            m.BATCH_LIMIT,
+            BYTES,
+            Query(of(m.BATCH_LIMIT), "{{instance}}"),
+        ),
+        lines(
+            "For how long nothing has moved",
+            m.WAITS,
+            SECONDS,
+            Query(of(m.WAITS), "{{instance}}"),
+        ),
+        lines(
             "Events that wait without their bytes",
             m.LET_GO,
             COUNT,

@@ -58,6 +58,8 @@ def test_a_client_that_reaches_nobody_says_so_in_a_few_lines() -> None:
     handler.emit = records.append  # type: ignore[method-assign,assignment]  # all that it does
     log = logging.getLogger("redrive.kafka.librdkafka")
     log.addHandler(handler)
+    level_before = log.level
+    log.setLevel(logging.DEBUG)
     REPEATS.forget()
     config = {"bootstrap.servers": "127.0.0.1:1", "reconnect.backoff.ms": 0}
     try:
@@ -67,6 +69,7 @@ def test_a_client_that_reaches_nobody_says_so_in_a_few_lines() -> None:
                 client.poll(1.0)
     finally:
         log.removeHandler(handler)
+        log.setLevel(level_before)
 
     assert 0 < len(records) < 6
     assert 0 < len([line for line in logs if line["event"] == "kafka.client_error"]) < 6

@@ -376,6 +376,9 @@ class Partitions:
         """
         if end is None or committed.offset is None or committed.offset <= end:
             return committed, note
+        if committed.leader_epoch is None:
+            # Where the log was cut back cannot be told: all that it holds is read. [P1]
+            return committed, note
         log.error(
             "partition.log_cut_back",
             topic=place.topic,

@@ -118,7 +118,7 @@ class Stage:
         return Child("-m", "redrive.demo.airflow_process", env=env, log=self.airflow_log)
 
     def _settings(self) -> Mapping[str, str]:
-        kafka = self.kafka.model_dump(mode="json")
+        kafka = self.kafka.model_dump(mode="json", exclude_none=True)
         return {f"REDRIVE_KAFKA__{name.upper()}": _text(kafka[name]) for name in kafka}
 
 

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import NamedTuple, NoReturn, Protocol, cast
 
 import structlog
@@ -43,6 +44,9 @@ _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 _TOO_OLD_TEXT = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 _ASK_AGAIN_S = 1.0
+# The client returns a result although it has failed; called in another way, Python 3.11 would see
+# that only at some later call.
+_READ_HEADERS = methodcaller("headers")
 _NO_LEADER = -1
 
 
@@ -454,7 +458,7 @@ def record_of(message: Message) -> Record:
 def _headers(message: Message) -> list[tuple[str, bytes | None]] | None:
     try:
         # The client's types allow text, which only who deserializes gets.
-        return cast("list[tuple[str, bytes | None]] | None", message.headers())
+        return cast("list[tuple[str, bytes | None]] | None", _READ_HEADERS(message))
     except SystemError as error:
         # So the client says that one of their names is not UTF-8; it gives none of them then.
         log.warning(
