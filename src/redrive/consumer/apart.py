@@ -121,6 +121,8 @@ class Apart:
         self._keeps = keeps
         self._clock = clock
         self._lines: dict[Obstacle, _Line] = {}
+        # Of outcomes that wait for one topic after the other: which of them are well.
+        self._tried: dict[int, set[str]] = {}
         # An obstacle that is back at once goes on where it was, else each return would cost others.
         self._passed: dict[Obstacle, tuple[float, int]] = {}
         self._partitions: dict[str, int] = {}
@@ -202,7 +204,30 @@ class Apart:
             outcomes=len(line.waiting),
             waited_s=round(now - line.since, 1),
         )
-        return list(line.waiting)
+        return [
+            outcome for outcome in line.waiting if not self._waits_for_more(outcome, obstacle, line)
+        ]
+
+    def _waits_for_more(self, outcome: Outcome, passed: Obstacle, line: _Line) -> bool:
+        """Let an outcome wait for its next topic; say whether it does.
+
+        A transaction does not tell which of its topics has refused it: until each has been tried by
+        itself, the outcome would break everybody's batch again. [P7]
+        """
+        if (
+            line.cause is not Cause.TOPIC_REFUSED
+            or passed.is_partition
+            or passed.outcome is not None
+        ):
+            return False
+        tried = self._tried.setdefault(id(outcome), set())
+        tried.add(passed.topic)
+        topic = next((r.topic for r in outcome.records if r.topic not in tried), None)
+        if topic is None:
+            del self._tried[id(outcome)]
+            return False
+        self.hold(outcome, Obstacle(topic), line.cause, line.error)
+        return True
 
     def replace(self, obstacle: Obstacle, outcome: Outcome) -> None:
         """Let another outcome take the place of the one that waits by itself."""
