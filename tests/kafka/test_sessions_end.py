@@ -1,12 +1,12 @@
 """Sessions end because the broker stood still: nobody died, so nobody is suspected of a death."""
 
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
@@ -61,7 +61,7 @@ def test_a_broker_that_stands_still_condemns_nobody(
                 before = _assigned(workers)
                 broker.pause()
                 # Real time: the broker's own clock ends the sessions.
-                time.sleep(2 * SESSION_S)
+                SYSTEM.block(2 * SESSION_S)
                 broker.resume()
                 wait_until(
                     partial(_are_dealt, workers, before + 2),

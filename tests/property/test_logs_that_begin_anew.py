@@ -81,9 +81,10 @@ class Client:
 
     def resume(self, _: Iterable[Place]) -> None: ...
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
         del place
         self.position, self.read_epoch = max(offset, 0), leader_epoch
+        return True
 
     def commit(self, offsets: object) -> None: ...
 

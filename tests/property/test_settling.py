@@ -94,9 +94,10 @@ class Client:
         del topics, at_once
         return {}
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
         del leader_epoch
         self.positions[place] = max(offset, 0)
+        return True
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
         raise AssertionError(f"{offsets} are to travel in the transaction")

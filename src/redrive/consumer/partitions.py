@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer, Share, event_bytes
@@ -336,11 +336,14 @@ class Partitions:
             place: self._away[place].ledger.epoch for place in found if place in self._away
         }
         for place, committed in found.items():
+            start = OFFSET_BEGINNING if committed.offset is None else committed.offset
+            if self._expected[place] and not kafka.seek(place, start):
+                self._read_again("the client has not begun with the partition")
+                continue
             end = ends[place]
             self._open(place, committed, notes[place], logs[place.topic], end=end or 0)
             self._believe_again(place)
-            if self._expected.pop(place):
-                kafka.seek(place, -2 if committed.offset is None else committed.offset)
+            del self._expected[place]
         offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
         read = [notes[place] for place in found]
         told = [note for note in read if note and note.rests and not self._is_ours(note)]
@@ -635,14 +638,14 @@ class Partitions:
 
         It does so by itself where it has read, and not where a partition was assigned.
         """
-        for place in [place for place in self._unchecked if place in self._held]:
-            held = self._held[place]
-            at = held.committed.offset
-            if at is None or place in self._cut:
-                continue
-            kafka.seek(place, at, leader_epoch=held.committed.leader_epoch)
-            held.next = at
-        self._unchecked.clear()
+        for place in list(self._unchecked):
+            held = self._held.get(place)
+            at = None if held is None else held.committed.offset
+            if held is None or at is None or place in self._cut:
+                self._unchecked.discard(place)
+            elif kafka.seek(place, at, leader_epoch=held.committed.leader_epoch):
+                held.next = at
+                self._unchecked.discard(place)
 
     def _believe_again(self, place: Place) -> None:
         self._anew.discard(place)

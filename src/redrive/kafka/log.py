@@ -26,7 +26,7 @@ from confluent_kafka import (
 
 from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
-from redrive.kafka.retrying import advice, is_permanent, with_advice
+from redrive.kafka.retrying import advice, error_of, is_permanent, with_advice
 from redrive.kafka.seat import Seat
 from redrive.kafka.topic_ids import NOT_TOLD, TopicIds
 from redrive.telemetry.repeats import REPEATS
@@ -124,8 +124,11 @@ class Log(Protocol):
         """Fetch again."""
         ...
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
-        """Go on from `offset`; from where the log was cut back, if it is no longer that epoch's."""
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
+        """Go on from `offset`; from where the log was cut back, if it is no longer that epoch's.
+
+        False when the client cannot yet: it is just beginning, or ending, with the partition.
+        """
         ...
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
@@ -527,11 +530,15 @@ class _Log:
     def resume(self, places: Iterable[Place]) -> None:
         self._consumer.resume([TopicPartition(*place) for place in places])
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> None:
-        if leader_epoch is None:
-            self._consumer.seek(TopicPartition(*place, offset))
-        else:
-            self._consumer.seek(TopicPartition(*place, offset, leader_epoch=leader_epoch))
+    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
+        epoch = -1 if leader_epoch is None else leader_epoch
+        try:
+            self._consumer.seek(TopicPartition(*place, offset, leader_epoch=epoch))
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError._STATE:  # noqa: SLF001 - librdkafka's own
+                raise
+            return False
+        return True
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
         self._consumer.commit(offsets=list(offsets), asynchronous=True)
