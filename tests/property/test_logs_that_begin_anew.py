@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 
-from redrive.clock import SYSTEM
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import encode
+from redrive.testing import TurnedClock
 
 PLACE = Place("events", 0)
 SEEDS = range(400)
 STEPS = 60
+SEEKS_REFUSED = 0.3
+"""A client that is beginning with a partition cannot seek yet."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,8 @@ class Topic:
 class Client:
     """What a worker reads through, and commits with."""
 
-    def __init__(self, topic: Topic, committed: Committed) -> None:
+    def __init__(self, topic: Topic, committed: Committed, dice: random.Random) -> None:
+        self.dice = dice
         self.topic = topic
         self.committed_now = committed
         self.asks_ids = False
@@ -83,6 +86,8 @@ class Client:
 
     def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
         del place
+        if self.dice.random() < SEEKS_REFUSED:
+            return False
         self.position, self.read_epoch = max(offset, 0), leader_epoch
         return True
 
@@ -110,15 +115,16 @@ class Worker:
     """Takes records in and settles them, some late, some never; then another one takes over."""
 
     def __init__(self, topic: Topic, committed: Committed, dice: random.Random) -> None:
-        self.client = Client(topic, committed)
+        self.client = Client(topic, committed, dice)
         self.dice = dice
         self.running: list[Any] = []
         self.settles = 0
+        self.clock = TurnedClock()
         self.partitions = Partitions(
             buffer=Buffer(10**9),
             session_timeout_s=30,
             incarnation=dice.getrandbits(64),
-            clock=SYSTEM,
+            clock=self.clock,
             cluster="one",
         )
         self.partitions.expect([PLACE])
@@ -128,6 +134,7 @@ class Worker:
     def turn(self, *, most: int, share: float) -> list[bytes]:
         """Read, settle some, commit; return what was settled for good."""
         partitions, client = self.partitions, self.client
+        self.clock.advance(1.0)
         partitions.check_logs(client)
         partitions.read_committed(client)
         self.running += partitions.take(client.read(most))
@@ -172,7 +179,7 @@ def play(seed: int, steps: int = STEPS) -> tuple[set[bytes], set[bytes]]:
     # All is healed: one more event arrives, and everything that is there ends.
     topic.append(1)
     worker.client.asks_ids = True
-    for _ in range(12):
+    for _ in range(40):
         settled.update(worker.turn(most=1_000, share=1.0))
     held = {str(value).encode() for value, _ in topic.records}
     return held, held - settled

@@ -576,8 +576,8 @@ class Partitions:
         Each new leader raises the epoch, so whatever was written after a log was cut back bears a
         newer one than all that was read before. [P1, P3]
         """
-        if record.place in self._cut:
-            return False  # it is read again from there
+        if record.place in self._cut or record.place in self._unchecked:
+            return False  # it is read again from there, or once the client has checked
         committed, epoch = held.committed, record.leader_epoch
         before = record.offset < (committed.offset or 0)
         known = committed.leader_epoch if before else held.leader_epoch
@@ -782,6 +782,7 @@ class Partitions:
         return self._held.get(place) or self._away[place]
 
     def _forget(self, place: Place) -> None:
+        self._unchecked.discard(place)
         if place in self._held:
             self._unsettled -= self._held[place].unsettled
         held = self._held.pop(place, None) or self._away.pop(place, None)
