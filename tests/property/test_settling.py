@@ -858,7 +858,9 @@ class Flood:
             return
         self.batches += bool(batch.records)
         refusal = self.topics.refusal(batch)
-        self.clock.advance(min(self.topics.takes_s(batch), max(ALLOWED_S, batch.allowed_s)))
+        allowed_s = max(ALLOWED_S, batch.allowed_s)
+        late = refusal is not None and refusal.late
+        self.clock.advance(allowed_s if late else min(self.topics.takes_s(batch), allowed_s))
         if refusal is None:
             self.settler.report(Stored(batch.number, self.topics.takes_s(batch)))
         else:

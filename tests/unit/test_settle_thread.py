@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from queue import Queue
 from typing import Any
@@ -162,7 +163,8 @@ def test_a_failure_before_the_commit_replaces_the_producer_and_nothing_is_stored
 ) -> None:
     factory.scripts = [{call: fails(TIMED_OUT)}]
 
-    assert settle(thread, reports) == Refused(7, TIMED_OUT)
+    # The offsets, or whatever it was, may have waited behind too large a batch.
+    assert settle(thread, reports) == Refused(7, TIMED_OUT, late=True)
 
     old, new = factory.made
     # A second call on the old one can hang for ever, whatever its limit.
@@ -471,3 +473,29 @@ def test_a_thread_whose_producer_was_fenced_settles_again_with_a_new_one(
 
     assert reports == [Stored(7)]
     assert len(factory.made) == 2
+
+
+@pytest.mark.invariant("P1")
+def test_offsets_that_wait_too_long_behind_records_make_the_batch_late(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    # On a connection that a quota holds back, what the client says is abortable.
+    behind = KafkaError(KafkaError._TIMED_OUT, txn_requires_abort=True)  # noqa: SLF001 - as above
+    factory.scripts = [{"send_offsets_to_transaction": fails(behind)}]
+
+    assert settle(thread, reports) == Refused(7, behind, late=True)
+
+
+@pytest.mark.invariant("P1")
+def test_a_batch_that_needs_longer_gets_a_producer_whose_transactions_last_longer(
+    factory: Factory, thread: SettleThread, reports: list[Report]
+) -> None:
+    thread.start(timeout_s=5)
+    thread.submit(replace(BATCH, allowed_s=60.0))
+
+    wait_until(lambda: bool(reports), timeout_s=5, what="a report", every_s=0.005)
+
+    assert reports == [Stored(7)]
+    usual_s, longer_s = factory.timeouts_s
+    assert usual_s == SHORT.transaction
+    assert longer_s > 60.0

@@ -24,8 +24,9 @@ _TARGET_S = 1.0
 _LEAST_S = 10.0
 _MARGIN = 4.0
 _MEASURED_SHARE = 0.5
-_GROWTH = 2.0
+_GROWTH = 1.1
 _SHRINK = 4.0
+_LEAST_SHRINK = 2.0
 
 
 class BatchLimits:
@@ -47,36 +48,53 @@ class BatchLimits:
         return min(max(_LEAST_S, size_bytes / SLOWEST_BYTES_S), LONGEST_S)
 
     def fits(self, size_bytes: int) -> bool:
-        """Say whether the link has shown that it carries so much well within its time."""
+        """Say whether the link is known to carry so much well within its time.
+
+        What it carried before it failed for the first time says little: a quota lets bursts pass.
+        """
         if size_bytes <= SMALL_BYTES:
             return True
-        return self._rate is not None and _MARGIN * size_bytes <= self._rate * _LEAST_S
+        rate = self._rate if self._is_limited else None
+        return rate is not None and _MARGIN * size_bytes <= rate * _LEAST_S
 
     def confirmed(self, size_bytes: int, took_s: float) -> None:
         """Learn from records that were confirmed."""
         if not size_bytes or took_s <= 0:
             return
-        rate = size_bytes / took_s
+        rate, known = size_bytes / took_s, self._rate or 0.0
+        if self._is_limited:
+            # A quota lets bursts through: what a link has failed at is believed for a while.
+            rate = min(rate, known * _GROWTH)
         # A small batch shows how quickly the broker answers, not what the link can carry.
-        if size_bytes < min(self.max_bytes * _MEASURED_SHARE, MAX_BATCH_BYTES / _GROWTH):
-            self._rate = max(rate, self._rate or 0.0)
-            return
-        self._rate = rate
-        fits = min(rate * _TARGET_S, self.max_bytes * _GROWTH, MAX_BATCH_BYTES)
-        self._limit(max(int(fits), 1), size_bytes, took_s)
+        is_measure = size_bytes >= self.max_bytes * _MEASURED_SHARE
+        self._rate = rate if is_measure else max(rate, known)
+        if is_measure or self._is_limited:
+            self._limit(size_bytes, took_s)
+
+    def tried(self, size_bytes: int, took_s: float) -> None:
+        """Learn from a trial that passed: by itself it may have been quicker than others are."""
+        if size_bytes and took_s > 0 and (self._rate is None or size_bytes / took_s < self._rate):
+            self._rate = max(size_bytes / took_s, SLOWEST_BYTES_S)
 
     def late(self, size_bytes: int, *, delivered_bytes: int, took_s: float) -> None:
         """Learn from a batch that was not confirmed in its time."""
-        fits = size_bytes / _SHRINK
-        if delivered_bytes and took_s > 0:
-            self._rate = delivered_bytes / took_s
-            fits = min(fits, self._rate * _TARGET_S)
-        elif self._rate is not None and took_s > 0:
-            self._rate = min(self._rate, size_bytes / took_s)
-        self._limit(max(int(fits), 1), size_bytes, took_s)
+        if not size_bytes or took_s <= 0:
+            return
+        rate = (delivered_bytes or size_bytes / _SHRINK) / took_s
+        # The next batch is smaller in any case.
+        rate = min(rate, size_bytes / _TARGET_S / _LEAST_SHRINK)
+        if self._is_limited and self._rate is not None:
+            rate = min(rate, self._rate)
+        self._rate = max(rate, SLOWEST_BYTES_S)
+        self._limit(size_bytes, took_s)
 
-    def _limit(self, max_bytes: int, size_bytes: int, took_s: float) -> None:
-        was, self.max_bytes = self.max_bytes, max_bytes
+    @property
+    def _is_limited(self) -> bool:
+        return self.max_bytes < MAX_BATCH_BYTES
+
+    def _limit(self, size_bytes: int, took_s: float) -> None:
+        was, rate = self.max_bytes, self._rate or MAX_BATCH_BYTES / _TARGET_S
+        self.max_bytes = max_bytes = int(min(rate * _TARGET_S, MAX_BATCH_BYTES))
         # Told once: until batches are whole again, their size follows the link up and down.
         if max_bytes < was == MAX_BATCH_BYTES:
             log.warning(

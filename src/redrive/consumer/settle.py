@@ -506,6 +506,8 @@ class Settler:
         )
         self._silent = 0 if delivered else self._silent + 1
         single = len(sent.outcomes) == 1
+        if not report.unsent:
+            return []
         if (single and not fitted) or ((single or fitted) and self._silent >= _SILENT_TIMES):
             return [index for index in range(len(batch.records)) if index not in delivered]
         return []
@@ -531,7 +533,7 @@ class Settler:
             return
         self._trial = None
         if report.error is None and not report.failed:
-            self.limits.confirmed(trial.size_bytes, report.took_s)
+            self.limits.tried(trial.size_bytes, report.took_s)
         freed = list[Outcome]()
         for number, (obstacle, outcome) in enumerate(trial.tried):
             errors = [report.failed[n] for n in report.failed if trial.owners[n] == number]

@@ -188,6 +188,9 @@ class Hands:
             return sending
         if batch.offsets:
             limit_s = max(limits.send_offsets, batch.allowed_s)
+            if self._timeout_s > limits.transaction:
+                # The client asks for that long, whatever it is told.
+                limit_s = max(limit_s, self._timeout_s)
             self._bounded(
                 "send_offsets_to_transaction",
                 limit_s,
@@ -248,7 +251,9 @@ class Hands:
         in_doubt = self._committing
         log.warning("settle.producer_replaced", error=str(error), in_doubt=in_doubt)
         self._renew()
-        return (InDoubt if in_doubt else Refused)(batch.number, error)
+        if in_doubt:
+            return InDoubt(batch.number, error)
+        return Refused(batch.number, error, late=error.code() == _TIMED_OUT)
 
     def _refuse(self, batch: Batch, error: KafkaError | None = None) -> Report:
         sending = self._sending
@@ -270,7 +275,8 @@ class Hands:
             unsent={i: place for i, place in sending.unsent.items() if i not in culprits},
             leaderless=sending.leaderless,
             delivered=sending.delivered,
-            late=sending.late,
+            # Offsets may wait behind records on their way: then it is these that take too long.
+            late=sending.late or (error is not None and error.code() == _TIMED_OUT),
             partitions=sending.partitions,
         )
 
