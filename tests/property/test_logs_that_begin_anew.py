@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.partitions import Partitions
@@ -23,6 +24,7 @@ from redrive.testing import TurnedClock
 PLACE = Place("events", 0)
 SEEDS = range(400)
 STEPS = 60
+OFFSETS_NOT_TOLD = 0.2
 SEEKS_REFUSED = 0.3
 """A client that is beginning with a partition cannot seek yet."""
 
@@ -59,6 +61,7 @@ class Client:
 
     def __init__(self, topic: Topic, committed: Committed, dice: random.Random) -> None:
         self.dice = dice
+        self.is_paused = False
         self.topic = topic
         self.committed_now = committed
         self.asks_ids = False
@@ -67,6 +70,8 @@ class Client:
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
         del timeout_s
+        if self.dice.random() < OFFSETS_NOT_TOLD:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - librdkafka's own
         return dict.fromkeys(places, self.committed_now)
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
@@ -80,9 +85,11 @@ class Client:
     def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
         return dict.fromkeys(topics, self.topic.id) if at_once or self.asks_ids else {}
 
-    def pause(self, _: Iterable[Place]) -> None: ...
+    def pause(self, _: Iterable[Place]) -> None:
+        self.is_paused = True
 
-    def resume(self, _: Iterable[Place]) -> None: ...
+    def resume(self, _: Iterable[Place]) -> None:
+        self.is_paused = False
 
     def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
         del place
@@ -97,6 +104,8 @@ class Client:
 
     def read(self, count: int) -> list[Record]:
         topic = self.topic
+        if self.is_paused:
+            return []
         if self.read_epoch is not None and self.read_epoch < topic.epoch:
             self.position = min(self.position, topic.end_of(self.read_epoch))
         if self.position > len(topic.records):
@@ -128,8 +137,10 @@ class Worker:
             cluster="one",
         )
         self.partitions.expect([PLACE])
-        opened = self.partitions.read_committed(self.client)
-        self.client.position = max(opened.offsets.get(PLACE, 0), 0)
+        opened = self.partitions.read_committed(self.client, assigning=True)
+        self.partitions.hold_back(self.client)
+        # The client asks for itself where it is not told where to begin.
+        self.client.position = max(opened.offsets.get(PLACE, committed.offset or 0), 0)
 
     def turn(self, *, most: int, share: float) -> list[bytes]:
         """Read, settle some, commit; return what was settled for good."""
@@ -137,6 +148,7 @@ class Worker:
         self.clock.advance(1.0)
         partitions.check_logs(client)
         partitions.read_committed(client)
+        self.running += partitions.refill(client)
         self.running += partitions.take(client.read(most))
         self.running = [one for one in self.running if partitions.holds(one)]
         done = [one for one in self.running if self.dice.random() < share]

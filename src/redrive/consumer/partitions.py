@@ -306,12 +306,20 @@ class Partitions:
         self.expect(lost, seek=True)
         return lost
 
-    def read_committed(self, kafka: Log) -> Opened:
-        """Open the ledgers of what is expected, once the broker says where they stand."""
+    def read_committed(self, kafka: Log, *, assigning: bool = False) -> Opened:
+        """Open the ledgers of what is expected, once the broker says where they stand.
+
+        Args:
+            kafka: Whom to ask.
+            assigning: Whether the client is told where to begin by what this returns. Later it has
+                begun by itself, where the group has committed: which may be an offset of a log that
+                is gone.
+        """
         if not self._expected or self._clock.monotonic() < self._read_at:
             return Opened()
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
+            of_group = {place for place, one in found.items() if one.offset is not None}
             logs = self._logs(kafka, found)
             found = {p: self._still_there(p, one, logs[p.topic]) for p, one in found.items()}
             notes = {p: self._note(p, one, logs[p.topic]) for p, one in found.items()}
@@ -336,15 +344,16 @@ class Partitions:
             place: self._away[place].ledger.epoch for place in found if place in self._away
         }
         for place, committed in found.items():
-            start = OFFSET_BEGINNING if committed.offset is None else committed.offset
-            if self._expected[place] and not kafka.seek(place, start):
+            must_seek = self._expected[place] or (place in of_group and not assigning)
+            if must_seek and not kafka.seek(place, _start(committed)):
                 self._read_again("the client has not begun with the partition")
                 continue
             end = ends[place]
             self._open(place, committed, notes[place], logs[place.topic], end=end or 0)
             self._believe_again(place)
             del self._expected[place]
-        offsets = {place: at for place, one in found.items() if (at := one.offset) is not None}
+        # Where the group has committed nothing, the client begins as it was set up to.
+        offsets = {place: _start(one) for place, one in found.items() if place in of_group}
         read = [notes[place] for place in found]
         told = [note for note in read if note and note.rests and not self._is_ours(note)]
         if len(found) == len(notes):
@@ -793,6 +802,10 @@ class Partitions:
             self._with_suspects.discard(place)
             self._to_look_at.add(place)
             self._short.discard(place)
+
+
+def _start(committed: Committed) -> int:
+    return OFFSET_BEGINNING if committed.offset is None else committed.offset
 
 
 def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | None:

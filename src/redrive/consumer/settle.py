@@ -163,7 +163,7 @@ class Settler:
         self._metrics.rebalances.add("assigned")
         self._give_up(self._partitions.given_away(places))
         self._partitions.expect(places)
-        return self._read_committed(kafka)
+        return self._read_committed(kafka, assigning=True)
 
     def fetching(self, kafka: Log) -> None:
         """Fetch nothing of what may not start yet."""
@@ -241,8 +241,8 @@ class Settler:
         self._partitions.look()
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
 
-    def _read_committed(self, kafka: Log) -> Mapping[Place, int]:
-        opened = self._partitions.read_committed(kafka)
+    def _read_committed(self, kafka: Log, *, assigning: bool = False) -> Mapping[Place, int]:
+        opened = self._partitions.read_committed(kafka, assigning=assigning)
         self._give_up(opened.lost)
         if opened.notes:
             self._downstream.recall(opened.notes)

@@ -24,7 +24,7 @@ from redrive.testing.journal import read_journal
 from redrive.wiring import parts
 
 BY = os.environ.get("CUT_BY", "SIGKILL")
-EXECUTIONS = Path("executions.log")
+EXECUTIONS, FROZEN = Path("executions.log"), Path("frozen")
 NEVER = ("never", 0)
 _DIE_WITH_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
@@ -77,14 +77,13 @@ class CutProducer:
         return getattr(self._producer, name)
 
     def _cut_at(self, step: str) -> None:
-        if BY == "SIGSTOP" and not self._about:
+        # Once only: a frozen one is woken, and may open another producer.
+        if BY == "SIGSTOP" and (not self._about or FROZEN.exists()):
             return
         if step == self._step and self._batch >= self._from:
-            # Once only: a frozen one is woken.
-            self._step, _ = NEVER
             begun = len(read_journal(EXECUTIONS))
             self._proof.write_text("\n".join([str(begun), *self._about]))
-            Path("frozen").write_text(str(os.getpid()))
+            FROZEN.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.Signals[BY])
 
 
