@@ -19,11 +19,20 @@ from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
+from structlog.testing import capture_logs
 
 from redrive.errors import SettingsError
 from redrive.events import WorkflowEvent
-from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Lease, WorkflowProcessor
+from redrive.graphs import (
+    Checkpoints,
+    CheckpointSettings,
+    Ended,
+    Lease,
+    WorkflowProcessor,
+    checkpoint_file,
+)
 from redrive.testing.clock import TurnedClock
+from redrive.testing.worker import wait_until
 
 
 class Log(TypedDict):
@@ -368,3 +377,26 @@ async def test_a_put_that_returned_outlives_kill_9(tmp_path: Path) -> None:
 
     assert len(found) >= 84
     assert None not in found
+
+
+async def test_a_file_that_another_process_has_locked_is_waited_for_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_file, "_BUSY_TIMEOUT_S", 0.05)
+    async with Checkpoints(settings(tmp_path)):
+        pass
+    other = sqlite3.connect(tmp_path / "checkpoints.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with capture_logs() as logs:
+        checkpoints = Checkpoints(settings(tmp_path))
+        opening = asyncio.create_task(checkpoints.open())
+        await asyncio.to_thread(wait_until, lambda: logs, timeout_s=60, what="the lock is told")
+        was_open = opening.done()
+        other.execute("ROLLBACK")
+        await asyncio.wait_for(opening, 60)
+        await checkpoints.close()
+    other.close()
+
+    assert not was_open
+    assert [log["event"] for log in logs] == ["checkpoints.locked", "checkpoints.unlocked"]

@@ -199,6 +199,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises:
         SettingsError: It cannot be opened or written; names the path.
+        sqlite3.OperationalError: Another process holds its lock; see `is_locked`.
     """
     connection: sqlite3.Connection | None = None
     try:
@@ -218,8 +219,16 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
+        if is_locked(error):
+            raise
         raise _cannot_write(path, error) from error
     return connection
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Say whether an error tells that another process holds the lock: it passes by itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 
 
 def read_only(path: Path) -> sqlite3.Connection:

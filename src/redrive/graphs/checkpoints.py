@@ -27,6 +27,7 @@ from redrive.graphs.checkpoint_file import (
     Space,
     connect,
     deployments,
+    is_locked,
     path_of,
     read_only,
     space_of,
@@ -45,6 +46,8 @@ from redrive.graphs.sqlite_saver import GroupedSqliteSaver
 __all__ = ["Checkpoints"]
 
 log = structlog.get_logger("redrive.checkpoints")
+
+_LOCKED_AGAIN_S = 0.5
 
 _Item = TypeVar("_Item")
 
@@ -156,15 +159,33 @@ class Checkpoints:
         return self._path is not None or self._foreign is not None
 
     async def open(self) -> None:
-        """Open the file, and make its tables where they are missing.
+        """Open the file, and make its tables where they are missing; waits while it is locked.
 
         Raises:
             SettingsError: It cannot be opened or written; names the path.
         """
         if self._path is not None and self._sqlite is None:
-            self._sqlite = await asyncio.to_thread(_open, self._path, self._serializer)
+            self._sqlite = await self._opened(self._path)
         if self._foreign is not None:
             log.warning("checkpoints.foreign", **self._foreign.limits())
+
+    async def _opened(self, path: Path) -> GroupedSqliteSaver:
+        is_told = False
+        while True:
+            try:
+                opened = await asyncio.to_thread(_open, path, self._serializer)
+            except sqlite3.OperationalError as error:
+                if not is_locked(error):
+                    raise
+                if not is_told:
+                    # No trace: what happened is known.
+                    log.error("checkpoints.locked", waiting=0, error=str(error))  # noqa: TRY400
+                is_told = True
+                await self._clock.sleep(_LOCKED_AGAIN_S)
+            else:
+                if is_told:
+                    log.info("checkpoints.unlocked")
+                return opened
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and close the file."""
@@ -332,6 +353,8 @@ def _open(path: Path, serializer: SerializerProtocol | None) -> GroupedSqliteSav
         return GroupedSqliteSaver(connection, serializer)
     except sqlite3.Error as error:
         connection.close()
+        if is_locked(error):
+            raise
         raise SettingsError(
             f"checkpoints.url: cannot write {str(path.absolute())!r} ({error}): "
             "name a file in a folder that exists and that this user may write"

@@ -26,6 +26,7 @@ import structlog
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import StaleAttemptError
+from redrive.graphs.checkpoint_file import is_locked
 from redrive.graphs.lease import Lease, LeaseAwayError
 
 __all__ = ["GroupCommit", "Statement"]
@@ -206,7 +207,7 @@ class GroupCommit:
                     job.result = job.read()
                 except Exception as error:  # noqa: BLE001 - data for the caller, as in a commit
                     job.error = error
-                    locked = error if _is_locked(error) else None
+                    locked = error if is_locked(error) else None
             else:
                 job.error = locked
 
@@ -280,7 +281,7 @@ class _Room:
     def without_waiting(self, group: list[_Job[Any]]) -> list[_Job[Any]]:
         """Keep what found the disk full or the file locked; return the others."""
         full = [job for job in group if _is_full(job.error)]
-        locked = [job for job in group if _is_locked(job.error)]
+        locked = [job for job in group if is_locked(job.error)]
         if full or locked:
             again_s = _LOCKED_AGAIN_S if locked else _FULL_AGAIN_S
             if not self._held or locked:
@@ -289,7 +290,7 @@ class _Room:
         wrote = any(job.read is None and not job.error for job in group)
         self._tell_full(full, room=wrote and not self._held)
         self._tell_locked(locked, free=wrote)
-        return [job for job in group if not (_is_full(job.error) or _is_locked(job.error))]
+        return [job for job in group if not (_is_full(job.error) or is_locked(job.error))]
 
     def _tell_full(self, full: Sequence[_Job[Any]], *, room: bool) -> None:
         if full and not self._told_full:
@@ -315,11 +316,6 @@ class _Room:
 def _is_full(error: BaseException | None) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_FULL
-
-
-def _is_locked(error: BaseException | None) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 
 
 def _wait(job: _Job[Any]) -> Any:  # noqa: ANN401 - what the job's caller asked for

@@ -10,9 +10,11 @@ its own, forked off this one, which has loaded all there is.
 import ctypes
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from redrive.wiring import parts
 
 BY = os.environ.get("CUT_BY", "SIGKILL")
 EXECUTIONS, FROZEN = Path("executions.log"), Path("frozen")
+CHECKPOINTS = Path("checkpoints.db")
 NEVER = ("never", 0)
 _DIE_WITH_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
@@ -83,8 +86,18 @@ class CutProducer:
         if step == self._step and self._batch >= self._from:
             begun = len(read_journal(EXECUTIONS))
             self._proof.write_text("\n".join([str(begun), *self._about]))
+            if BY == "SIGSTOP":
+                _let_go_of_checkpoints()
             FROZEN.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.Signals[BY])
+
+
+def _let_go_of_checkpoints() -> None:
+    """Wait until nobody writes: who is frozen with the file's lock keeps everybody from it."""
+    if CHECKPOINTS.exists():
+        with closing(sqlite3.connect(CHECKPOINTS, timeout=30, isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            file.execute("ROLLBACK")
 
 
 def lives() -> Iterator[tuple[str, int]]:
