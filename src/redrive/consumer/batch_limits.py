@@ -38,8 +38,12 @@ class BatchLimits:
         self._rate: float | None = None
 
     def allowed_s(self, size_bytes: int) -> float:
-        """Return how long a batch may take on a link as slow as this one, in seconds."""
-        if self._rate is None:
+        """Return how long a batch may take on a link as slow as this one, in seconds.
+
+        Nothing longer than usual is asked for without need: while a worker's transaction is open,
+        whoever takes over from it waits. (R18)
+        """
+        if self._rate is None or size_bytes <= SMALL_BYTES:
             return 0.0
         return min(_MARGIN * size_bytes / self._rate, LONGEST_S)
 
@@ -67,7 +71,8 @@ class BatchLimits:
             rate = min(rate, known * _GROWTH)
         # A small batch shows how quickly the broker answers, not what the link can carry.
         is_measure = size_bytes >= self.max_bytes * _MEASURED_SHARE
-        self._rate = rate if is_measure else max(rate, known)
+        if is_measure or known:
+            self._rate = rate if is_measure else max(rate, known)
         if is_measure or self._is_limited:
             self._limit(size_bytes, took_s)
 
