@@ -68,6 +68,9 @@ class Client:
         self.position = 0
         self.read_epoch: int | None = None
 
+    def assignment(self) -> list[Place]:
+        return []
+
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
         del timeout_s
         if self.dice.random() < OFFSETS_NOT_TOLD:

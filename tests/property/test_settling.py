@@ -69,6 +69,10 @@ class Client:
         self.away = False
         self.positions: dict[Place, int] = {}
         self.paused: set[Place] = set()
+        self.assigned: Collection[Place] = ()
+
+    def assignment(self) -> Collection[Place]:
+        return self.assigned
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
         del timeout_s
@@ -473,7 +477,16 @@ class Story:
         if self.dice.random() < 0.5:
             self._work_of_another()
         late = self.clock.monotonic() - began > SESSION_S
+        # A transaction of whoever had it may be open for longer than a session. [P1]
+        turns = self.dice.choices([0, 1, 4 * int(SESSION_S)], [6, 1, 1])[0]
+        self.client.away = turns > 0
         self.assign()
+        for _ in range(turns):
+            self.dice.choice([self.turn, self.finish])()
+            self.judge()
+        self.client.away = False
+        self.clock.advance(1.0)
+        self.settler.turn(self.client, gap_s=0.0)
         self.unsigned.update(delivery.place for delivery in mine)
         for delivery in mine:
             untouched = signs[delivery.place] == self.broker.committed[delivery.place]
@@ -536,6 +549,8 @@ class Story:
         for place, committed in self.broker.committed.items():
             passed = range(committed.offset or 0)
             assert all(self.broker.results[place, offset] for offset in passed)
+        # What the group has given us is held, or its committed offset is asked for. [P1]
+        assert all(self.partitions.owns(p) or self.partitions.expects([p]) for p in PLACES)
         # What is counted as it changes is what a look at all would find.
         held = {p: self.partitions.ledger(p) for p in PLACES if self.partitions.owns(p)}
         assert self.partitions.unsettled == sum(ledger.unsettled for ledger in held.values())
@@ -718,6 +733,24 @@ def test_a_new_consumer_is_asked_again_to_fetch_nothing_of_what_may_not_start_ye
 
     # Else what it fetches is dropped, and its position is past it for good.
     assert successor.paused == set(PLACES)
+
+
+@pytest.mark.invariant("P1")
+def test_a_partition_that_the_client_holds_and_nobody_knows_of_is_read_again() -> None:
+    client = Client(Broker())
+    settler, _, loop, clock = settler_over(client, transactional=True)
+    client.assigned = PLACES
+    settler.received([_record(PLACES[0], 0)])
+    client.broker.committed[PLACES[0]] = Committed(7, None)
+
+    settler._partitions.lose([PLACES[0]])  # noqa: SLF001 - what no fault may lead to
+    loop.waiting.clear()
+    clock.advance(20.0)
+    settler.turn(client, gap_s=0.0)
+    settler.received([_record(PLACES[0], 7)])
+
+    assert client.positions == {PLACES[0]: 7}
+    assert [delivery.offset for delivery in loop.waiting] == [7]
 
 
 @pytest.mark.invariant("P7")

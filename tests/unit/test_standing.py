@@ -49,6 +49,9 @@ class Kafka:
     def committed(self, places: Any, **_: object) -> dict[Place, Committed]:  # noqa: ANN401
         return dict.fromkeys(places, Committed(None, None))
 
+    def assignment(self) -> list[Place]:
+        return []
+
     def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(places, 0)
 

@@ -43,6 +43,7 @@ _READ_S = 2.0
 _READ_AGAIN_S = 0.5
 _ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
+_COMPARE_EVERY_S = 10.0
 _NOTHING = Committed(None, None)
 FULL_S = 10.0
 """How long nothing may start for want of memory before the log says so."""
@@ -148,6 +149,7 @@ class Partitions:
         """Of how many the committed offset was read so far; for any thread."""
         self._metrics = metrics or Metrics()
         self._look_at = 0.0
+        self._compare_at = 0.0
         # Those with something to commit, first come first; and who has told so from other threads.
         self._news: dict[Place, None] = {}
         self._told: deque[Place] = deque()
@@ -279,7 +281,27 @@ class Partitions:
     def away_too_long(self) -> dict[Place, int]:
         """Forget what is away for longer than a session lasts; return the epochs."""
         before = self._clock.monotonic() - self._session_timeout_s
-        return self.lose([place for place, held in self._away.items() if held.away_since < before])
+        # What is expected is ours again, however long its committed offset is not to be had. [P1]
+        away = {place: self._away[place] for place in self._away.keys() - self._expected.keys()}
+        return self.lose([place for place, held in away.items() if held.away_since < before])
+
+    def find_forgotten(self, kafka: Log) -> None:
+        """Expect what the client was assigned and nobody here knows of. [P1].
+
+        There is no such partition as long as all is right here; it would be silent for ever.
+        """
+        now = self._clock.monotonic()
+        if now < self._compare_at:
+            return
+        self._compare_at = now + _COMPARE_EVERY_S
+        known = self._held.keys() | self._expected.keys()
+        forgotten = [place for place in kafka.assignment() if place not in known]
+        if forgotten:
+            log.error(
+                "partition.forgotten",
+                partitions=[f"{topic}/{number}" for topic, number in forgotten],
+            )
+            self.expect(forgotten, seek=True)
 
     def lose(self, places: Iterable[Place]) -> dict[Place, int]:
         """Forget partitions that are ours no longer; return the epochs of those that were."""

@@ -229,6 +229,7 @@ class Settler:
         """Move everything that can move; return how long the poll may wait, in seconds."""
         self._give_up(self._partitions.overslept(gap_s))
         self._give_up(self._partitions.away_too_long())
+        self._partitions.find_forgotten(kafka)
         self._give_up(self._partitions.check_logs(kafka))
         # What is under way may yet be committed, under the generation that we still have.
         if self._sent is None or not self._partitions.expects(self._sent.epochs):

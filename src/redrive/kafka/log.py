@@ -94,6 +94,10 @@ class Committed:
 class Log(Protocol):
     """What a listener may ask of the Consumer; only from within its own calls."""
 
+    def assignment(self) -> Collection[Place]:
+        """Return what the client was told to fetch from."""
+        ...
+
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
         """Read what the group has committed. Raises KafkaException when the broker does not say."""
         ...
@@ -479,6 +483,9 @@ class _Log:
         self._consumer = consumer
         self.topic_ids = topic_ids.ask
         self.changed_ids = topic_ids.look
+
+    def assignment(self) -> list[Place]:
+        return _places(self._consumer.assignment())
 
     def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
         asked = [TopicPartition(*place) for place in places]
