@@ -187,10 +187,16 @@ SLOW = Row(
             Query(f"max by (topic, partition) ({of(m.UNFINISHED)}) > 0", "{{topic}}/{{partition}}"),
         ),
         lines(
-            "Retries that wait",
-            m.HELD,
+            "What waits, and for what",
+            m.WAITING,
             COUNT,
-            Query(of(m.HELD), "{{instance}}"),
+            Query(f"sum by (for) ({of(m.WAITING)}) > 0", "{{for}}"),
+        ),
+        lines(
+            "For how long it has waited",
+            m.WAITING_FOR,
+            SECONDS,
+            Query(f"max by (for) ({of(m.WAITING_FOR)}) > 10", "{{for}}"),
         ),
         lines(
             "Until the next retry",
@@ -199,17 +205,11 @@ SLOW = Row(
             Query(of(m.NEXT_DUE), "{{instance}}"),
         ),
         lines(
-            "Runs that rest",
-            m.RESTING,
-            COUNT,
-            Query(of(m.RESTING), "{{instance}}"),
-            more="The log names the service: `workflow.rests`.",
-        ),
-        lines(
             "Rests",
             m.RESTS,
             COUNT,
             Query(of(m.RESTS), "{{instance}}"),
+            more="The log names the service: `workflow.rests`.",
         ),
         lines(
             "Threads that stand still",
@@ -326,24 +326,6 @@ MACHINERY = Row(
             Query(of(m.BUFFER_LIMIT), "{{instance}} limit"),
         ),
         lines(
-            "Nothing starts for want of memory",
-            m.BUFFER_FULL,
-            SECONDS,
-            Query(of(m.BUFFER_FULL), "{{instance}}"),
-        ),
-        lines(
-            "Checkpoints that wait for their file",
-            m.STORE_WAITING,
-            COUNT,
-            Query(of(m.STORE_WAITING), "{{instance}}"),
-        ),
-        lines(
-            "Outcomes that wait apart",
-            m.APART,
-            COUNT,
-            Query(f"sum by (cause) ({of(m.APART)})", "{{cause}}"),
-        ),
-        lines(
             "For how long what stands in their way has been there",
             m.APART_FOR,
             SECONDS,
@@ -357,9 +339,9 @@ MACHINERY = Row(
         ),
         lines(
             "For how long nothing has moved",
-            m.WAITS,
+            m.STANDSTILL,
             SECONDS,
-            Query(of(m.WAITS), "{{instance}}"),
+            Query(of(m.STANDSTILL), "{{instance}} {{for}}"),
         ),
         lines(
             "Events that wait without their bytes",

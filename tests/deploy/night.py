@@ -23,7 +23,7 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 MINUTE_S = 4
-# Limits that a quick test cannot reach. The buffer and the runs given up keep theirs.
+# Limits that a quick test cannot reach. The memory and the runs given up keep theirs.
 LIMITS = {
     "stuck_seconds": 3,
     "still_seconds": 2,
@@ -37,7 +37,7 @@ LIMITS = {
 def quicker(rules: str) -> str:
     """Let alerts wait a second, a minute of a range be four seconds, and some limits be lower."""
     rules = re.sub(r"\bfor: \d+m", "for: 1s", rules)
-    rules = re.sub(r"(?<=\[|\s)(\d+)m\b", lambda found: f"{int(found[1]) * MINUTE_S}s", rules)
+    rules = re.sub(r"(?<=\[|\s|:)(\d+)m\b", lambda found: f"{int(found[1]) * MINUTE_S}s", rules)
     for name, limit in LIMITS.items():
         one = rf"(record: redrive:limit:{name}\n\s+expr: )vector\(.*\)"
         rules, changed = re.subn(one, rf"\1vector({limit})", rules)

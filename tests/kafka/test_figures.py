@@ -84,7 +84,6 @@ def test_the_figures_agree_with_the_topics(
 
 AT_REST = (
     "redrive_attempts_in_flight",
-    "redrive_retries_held",
     "redrive_buffered_events",
     "redrive_buffered_bytes",
     "redrive_settles_waiting",
@@ -153,11 +152,13 @@ def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
         worker.wait_for("run.retry_scheduled")
         old = lambda: outside.figure("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
         wait_until(old, timeout_s=60, what="the run is old")
-        held = outside.figure("redrive_retries_held")
+        waiting = outside.figures("redrive_waiting", "for")
+        waited_s = outside.figures("redrive_waiting_seconds", "for")
         due_s = outside.figure("redrive_retry_next_due_seconds")
         stuck_s = outside.figure("redrive_stuck_seconds")
 
-    assert held == 1
+    assert {wait: count for wait, count in waiting.items() if count} == {("retry",): 1}
+    assert 0 < waited_s["retry",] < 50
     assert 30 < due_s < 50
     assert stuck_s == 0
 

@@ -18,6 +18,7 @@ from redrive.testing.worker import wait_until
 
 WORKING = Check(ok=True, why="working")
 RUNS = ("report", "succeeded")
+RETRY = ("retry",)
 
 
 def said(
@@ -26,7 +27,7 @@ def said(
     """Return the line of a worker that stands so."""
     readings = (
         Reading(figures.RUNS, {RUNS: runs}),
-        Reading(figures.HELD, {(): held}),
+        Reading(figures.WAITING, {RETRY: held}),
         Reading(figures.READY, {(str(number),): int(ready.ok)}),
     )
     return Report(alive, ready, readings).to_line()
@@ -117,13 +118,13 @@ def test_a_single_worker_speaks_for_itself(clock: TurnedClock) -> None:
 def test_what_a_worker_has_counted_outlives_it_and_how_it_stood_does_not(family: Family) -> None:
     family.heard(0, said(0, runs=5, held=2))
     family.heard(1, said(1, runs=7, held=3))
-    both = values(family, figures.RUNS)[RUNS], values(family, figures.HELD)[()]
+    both = values(family, figures.RUNS)[RUNS], values(family, figures.WAITING)[RETRY]
 
     family.ended(1, "exit code 75: starts again")
-    one_dead = values(family, figures.RUNS)[RUNS], values(family, figures.HELD)[()]
+    one_dead = values(family, figures.RUNS)[RUNS], values(family, figures.WAITING)[RETRY]
     family.started(1, "w-1")
     family.heard(1, said(1, runs=1, held=0))
-    replaced = values(family, figures.RUNS)[RUNS], values(family, figures.HELD)[()]
+    replaced = values(family, figures.RUNS)[RUNS], values(family, figures.WAITING)[RETRY]
 
     assert (both, one_dead, replaced) == ((12, 5), (12, 2), (13, 2))
 

@@ -208,11 +208,11 @@ def test_a_source_is_looked_up_whenever_somebody_asks() -> None:
 
     def source() -> Iterator[Reading]:
         asked[0] += 1
-        yield Reading(figures.HELD, {(): asked[0]})
+        yield Reading(figures.RESTS, {(): asked[0]})
 
     metrics.add_source(source)
 
-    assert [of(metrics, figures.HELD).values for _ in range(2)] == [{(): 1}, {(): 2}]
+    assert [of(metrics, figures.RESTS).values for _ in range(2)] == [{(): 1}, {(): 2}]
 
 
 def test_reading_while_another_thread_counts_new_labels_raises_nothing_and_loses_nothing() -> None:

@@ -24,12 +24,14 @@ from redrive.consumer.progress import Moment, Progress, due
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
 from redrive.consumer.sweeping import Sweeping
+from redrive.consumer.waits import Amount, Wait, Waits
 from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
 from redrive.kafka.log import Place, PollThread, Pulse
 from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
+from redrive.kafka.topic_ids import TopicIds
 from redrive.state.offsets import Note
 from redrive.telemetry.redact import BUILT_IN
 
@@ -76,6 +78,8 @@ class Parts:
     pulse: Pulse
     """Moved by the poll thread."""
     link: Link
+    topics: TopicIds
+    """What the broker says of the topics that are consumed."""
 
 
 class Worker:
@@ -115,6 +119,8 @@ class Worker:
         self._worn_out: RedriveError | None = None
         self.progress = Progress(limit_s=standstill_s)
         """Whether what should move does; may be read from any thread."""
+        self.waits = Waits(clock)
+        """What is waited for; may be read from any thread."""
 
     @property
     def endings(self) -> Counter[Ending]:
@@ -199,6 +205,11 @@ class Worker:
         self._worn_out = StandstillError(late.what, limit_s=self._standstill_s + late.beyond_s)
         self.request_stop()
 
+    async def _look_at_waits(self, parts: Parts) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_EVERY_S)
+            self.waits.look(_waiting(parts))
+
     async def _live(self, started: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -251,6 +262,7 @@ class Worker:
             sweeping = tasks.create_task(parts.sweeping.run())
             counting = tasks.create_task(self._count_left_behind(parts.settling))
             watching = tasks.create_task(self._watch_progress(parts))
+            looking = tasks.create_task(self._look_at_waits(parts))
             stop = tasks.create_task(self._stop.wait())
             end = tasks.create_task(ended.wait())
             await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
@@ -272,6 +284,7 @@ class Worker:
                     break
                 await self._clock.sleep(_LOOK_S)
             log.info("worker.drained", cut=cut)
+            looking.cancel()
             stop.cancel()
             end.cancel()
 
@@ -288,6 +301,28 @@ def _moment(parts: Parts) -> Moment:
         expected=partitions.expected,
         opened=partitions.opened,
     )
+
+
+def _waiting(parts: Parts) -> dict[Wait, Amount]:
+    standing, absent = parts.partitions.standing, parts.topics.absent
+    outside = sum(seen.outside for seen in standing.partitions)
+    leaderless = sum(seen.place in absent.leaders for seen in standing.partitions)
+    found = parts.intake.waiting()
+    found[Wait.WINDOW] = Amount(found[Wait.WINDOW].count + outside)
+    return {
+        **found,
+        **parts.settler.counted(),
+        Wait.CHECKPOINTS: Amount(parts.checkpoints.waiting),
+        Wait.OFFSETS: Amount(parts.partitions.expected),
+        Wait.LOG_CHECK: Amount(standing.unchecked),
+        Wait.REBALANCE: Amount(standing.away),
+        Wait.PAUSED: Amount(standing.paused),
+        Wait.LEADER: Amount(leaderless),
+        Wait.TOPIC: Amount(len(absent.topics)),
+        Wait.GROUP: Amount(not parts.settler.is_member),
+        Wait.COORDINATOR: Amount(parts.link.problem is not None),
+        Wait.PRODUCER: Amount(not parts.settling.is_open),
+    }
 
 
 async def _in_thread(call: Callable[[], object]) -> None:

@@ -24,6 +24,7 @@ from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
+from redrive.consumer.waits import Amount, Wait
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease, LeaseState
@@ -115,6 +116,14 @@ class Intake:
     def turns(self) -> Turns:
         """Whose turn it is."""
         return self._turns
+
+    def waiting(self) -> dict[Wait, Amount]:
+        """Return what of the events taken in waits to start, and for what."""
+        return {
+            **self._turns.waiting(),
+            Wait.RESERVATION: Amount(len(self._asked)),
+            Wait.RECORD: Amount(len(self._loading)),
+        }
 
     def moved(self, place: Place, offset: int) -> float | None:
         """Return when a run last moved, or until when it waits as planned, whichever is later.

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redrive.clock import Clock
-from redrive.consumer.apart import Cause
 from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.health import Facts, Phase
 from redrive.consumer.loop_pulse import LoopPulse
@@ -76,7 +75,10 @@ class Lookup:
         yield Reading(metrics.STILL, still)
         if self._worker is not None:
             still_s = self._worker.progress.still_s
-            yield Reading(metrics.WAITS, {(name.value,): s for name, s in still_s.items()})
+            yield Reading(metrics.STANDSTILL, {(name.value,): s for name, s in still_s.items()})
+            waits = self._worker.waits
+            yield Reading(metrics.WAITING, {(w.value,): n for w, n in waits.counts.items()})
+            yield Reading(metrics.WAITING_FOR, {(w.value,): s for w, s in waits.lasting_s.items()})
         yield Reading(metrics.IN_FLIGHT_LIMIT, {(): self._limits.in_flight})
         yield Reading(metrics.BUFFER_LIMIT, {(): self._limits.buffer_bytes})
         if parts is not None:
@@ -86,25 +88,19 @@ class Lookup:
     def _of_runs(self, parts: Parts) -> Iterator[Reading]:
         turns, due = parts.intake.turns, parts.intake.turns.next_held
         yield Reading(metrics.IN_FLIGHT, {(): parts.intake.running})
-        yield Reading(metrics.HELD, {(): turns.held})
         if due is not None:
             yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
-        yield Reading(metrics.RESTING, {(): turns.resting})
         yield Reading(metrics.RESTS, {(): len(turns.rests)})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
-        yield Reading(metrics.STORE_WAITING, {(): parts.checkpoints.waiting})
         yield from self._of_obstacles(parts)
 
     def _of_obstacles(self, parts: Parts) -> Iterator[Reading]:
-        apart: dict[tuple[str, ...], float] = {(cause.value,): 0 for cause in Cause}
         lasting: dict[tuple[str, ...], float] = {}
         now = self._clock.monotonic()
         for seen in parts.settler.apart.standing:
-            apart[(seen.cause.value,)] += seen.waiting
             number = seen.obstacle.partition
             labels = (seen.obstacle.topic, "" if number is None else str(number), seen.cause.value)
             lasting[labels] = max(now - seen.since, lasting.get(labels, 0.0))
-        yield Reading(metrics.APART, apart)
         yield Reading(metrics.APART_FOR, lasting)
         yield Reading(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
 
@@ -113,8 +109,6 @@ class Lookup:
         yield Reading(metrics.BUFFERED, {(): standing.events})
         yield Reading(metrics.BUFFERED_BYTES, {(): standing.size_bytes})
         yield Reading(metrics.LET_GO, {(): standing.let_go})
-        full_s = 0.0 if standing.full_since is None else now - standing.full_since
-        yield Reading(metrics.BUFFER_FULL, {(): full_s})
         yield Reading(metrics.PARTITIONS, {(): len(standing.partitions)})
         window: dict[tuple[str, ...], float] = {}
         unfinished: dict[tuple[str, ...], float] = {}

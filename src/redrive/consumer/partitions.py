@@ -45,8 +45,6 @@ _ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
 _COMPARE_EVERY_S = 10.0
 _NOTHING = Committed(None, None)
-FULL_S = 10.0
-"""How long nothing may start for want of memory before the log says so."""
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
 _SEAT_BITS = 32
@@ -161,8 +159,6 @@ class Partitions:
         self._unsettled = 0
         # Paused for want of memory, which others may give back.
         self._short: set[Place] = set()
-        self._full_since: float | None = None
-        self._full_told = False
         self.standing = Standing()
         """Replaced as a whole: any thread may read it."""
 
@@ -731,30 +727,15 @@ class Partitions:
             else:
                 self._seen[place] = _seen(place, held, now)
         self._to_look_at.clear()
-        self._look_whether_full(now)
         self.standing = Standing(
             tuple(self._seen.values()),
             self._unsettled,
             self._buffer.size_bytes,
             self._buffer.let_go,
-            self._full_since,
+            away=len(self._away),
+            paused=sum(place in self._held for place in self._paused),
+            unchecked=len(self._unchecked),
         )
-
-    def _look_whether_full(self, now: float) -> None:
-        if self._buffer.is_full:
-            self._full_since = now if self._full_since is None else self._full_since
-            if now - self._full_since >= FULL_S and not self._full_told:
-                self._full_told = True
-                log.warning(
-                    "worker.buffer_full",
-                    size_bytes=self._buffer.size_bytes,
-                    limit_bytes=self._buffer.limit_bytes,
-                    for_s=round(now - self._full_since, 1),
-                )
-            return
-        if self._full_told and self._full_since is not None:
-            log.info("worker.buffer_has_room", full_s=round(now - self._full_since, 1))
-        self._full_since, self._full_told = None, False
 
     def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
@@ -850,4 +831,6 @@ def _seen(place: Place, held: _Held, now: float) -> PartitionStanding:
     lowest = held.ledger.lowest_unsettled
     if lowest != held.lowest:
         held.lowest, held.since = lowest, now
-    return PartitionStanding(place, lowest, held.since, held.ledger.window_used)
+    return PartitionStanding(
+        place, lowest, held.since, held.ledger.window_used, outside=len(held.outside)
+    )

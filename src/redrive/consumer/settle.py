@@ -7,7 +7,7 @@ to decides what happens next: stored, refused (settle again), or in doubt (read 
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,7 @@ from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
 from redrive.consumer.waiting import Waiting
+from redrive.consumer.waits import Amount, Wait
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored, Tried
 from redrive.kafka.log import Log, Place, Record
@@ -124,6 +125,7 @@ class Settler:
 
         What neither moves nor says why is ended by `redrive.consumer.progress`. [P1]
         """
+        self._to_commit = 0
         self._next_try = 0.0
         self._number = 0
         self._commit_size = CommitSize()
@@ -156,6 +158,21 @@ class Settler:
         sent = self._sent
         under_way = 0 if sent is None else len(sent.outcomes)
         return len(self._inbox) + len(self._waiting) + under_way
+
+    def counted(self) -> dict[Wait, Amount]:
+        """Return what waits to be settled, and for what; may be called from any thread."""
+        sent, line = self._sent, len(self._inbox) + self._waiting.line
+        under_way = 0 if sent is None else len(sent.outcomes)
+        doubt = under_way if self._doubt else 0
+        apart = Counter[Wait]()
+        for seen in self.apart.standing:
+            apart[Wait(seen.cause.value)] += seen.waiting
+        return {
+            Wait.BATCH: Amount(line + under_way - doubt, self.moves),
+            Wait.DOUBT: Amount(doubt),
+            Wait.COMMIT: Amount(self._to_commit, self.moves),
+            **{wait: Amount(count) for wait, count in apart.items()},
+        }
 
     def assigned(self, kafka: Log, places: Sequence[Place]) -> Mapping[Place, int]:
         """Learn what the group has committed before anything of these partitions starts."""
@@ -295,6 +312,7 @@ class Settler:
         self.apart.look()
         open_ = self._waiting or self._sent or self._uncommitted or self._committing
         news = self._partitions.news()
+        self._to_commit = len({*news, *self._uncommitted, *self._committing})
         self._quiet = not (open_ or news)
         self.owes = self._owed(news)
 

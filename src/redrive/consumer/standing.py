@@ -18,12 +18,14 @@ class PartitionStanding:
         lowest: Its lowest unfinished offset, or None.
         since: Since when that has been so, in monotonic seconds.
         window_used: How much of the ledger's window is taken, 0 to 1.
+        outside: How many records are taken in that lie beyond it.
     """
 
     place: Place
     lowest: int | None
     since: float
     window_used: float
+    outside: int = 0
 
     def unfinished_s(self, now: float) -> float:
         """Return for how long the lowest unfinished offset has been this one; 0 without any."""
@@ -43,10 +45,22 @@ class PartitionStanding:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How all partitions stood when the poll thread last looked; for any thread to read."""
+    """How all partitions stood when the poll thread last looked; for any thread to read.
+
+    Args:
+        partitions: Those that are held.
+        events: How many are taken in and not settled.
+        size_bytes: What they hold in memory.
+        let_go: How many of them wait without their bytes.
+        away: How many partitions are between two assignments.
+        paused: How many are not fetched, since enough of them is taken in.
+        unchecked: Of how many the client has yet to check that their log was not cut back.
+    """
 
     partitions: tuple[PartitionStanding, ...] = ()
     events: int = 0
     size_bytes: int = 0
     let_go: int = 0
-    full_since: float | None = None
+    away: int = 0
+    paused: int = 0
+    unchecked: int = 0

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.run import Run
+from redrive.consumer.waits import Amount, Wait
 from redrive.kafka.log import Place
 from redrive.state.dues import Dues
 from redrive.state.lanes import Lanes
@@ -73,6 +74,8 @@ class Turns:
         self._full = False
         # Workflows that have much in memory already, and of which more is parked.
         self._crowded: set[str] = set()
+        self._cramped: set[Run] = set()
+        self._started = 0
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
@@ -111,10 +114,23 @@ class Turns:
         """How many runs were to start, and wait for a rest; may be read from any thread."""
         return len(self._resting)
 
-    @property
-    def held(self) -> int:
-        """How many runs wait for their time; may be read from any thread."""
-        return len(self._held)
+    def waiting(self) -> dict[Wait, Amount]:
+        """Return what waits, and for what."""
+        ready, barred = self._lanes.ready
+        crowded = sum(self._lanes.parked(_crowd_of(workflow)) for workflow in self._crowded)
+        # What is ready and has a slot is taken at once, unless one runs alone, or is to.
+        is_full = len(self._taken) >= self._in_flight
+        alone = 0 if is_full else len(self._lonely) + (ready if self._alone or self._lonely else 0)
+        return {
+            # Where slots are free again and again, nothing stands still.
+            Wait.SLOT: Amount(ready if is_full else 0, self._started),
+            Wait.THREAD: Amount(self._lanes.behind),
+            Wait.RETRY: Amount(len(self._held)),
+            Wait.REST: Amount(self.resting),
+            Wait.MEMORY: Amount(crowded + len(self._cramped)),
+            Wait.WINDOW: Amount(barred + self._lanes.parked(_FULL)),
+            Wait.SUSPICION: Amount(len(self._aside) + alone),
+        }
 
     @property
     def next_held(self) -> float | None:
@@ -171,6 +187,7 @@ class Turns:
         self._lanes.drop(place)
         self._held.drop(gone)
         self._resting = {run for run in self._resting if not gone(run)}
+        self._cramped = {run for run in self._cramped if not gone(run)}
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
 
@@ -187,8 +204,10 @@ class Turns:
 
     def _took(self, run: Run, now: float) -> Run:
         self._taken.add(run)
+        self._started += 1
         run.delivery.share.start(run.delivery.offset, run.workflow_id)
         self._resting.discard(run)
+        self._cramped.discard(run)
         # One that is only told that it comes too late learns nothing of the service.
         if not (self.is_condemned(run) or (run.deadline is not None and run.deadline <= now)):
             self.rests.started(run.workflow_id)
@@ -246,6 +265,9 @@ class Turns:
             self._resting.add(run)
         if self._buffer.is_crowded(run.workflow_id):
             until = max(until, now + _ROOM_AGAIN_S)
+            self._cramped.add(run)
+        else:
+            self._cramped.discard(run)
         if run.deadline is not None:
             until = min(until, run.deadline)
         return until if until > now else None

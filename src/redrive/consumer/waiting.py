@@ -45,6 +45,11 @@ class Waiting:
         return len(self._line) + len(self._away) + len(self._apart)
 
     @property
+    def line(self) -> int:
+        """How many wait for nothing but a batch; may be read from any thread."""
+        return len(self._line)
+
+    @property
     def has_next(self) -> bool:
         """Whether an outcome waits for nothing but the next batch."""
         return bool(self._line)

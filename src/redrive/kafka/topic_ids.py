@@ -1,17 +1,27 @@
 """Asks for the ids of topics: a topic that is made anew has another one, and so has a copy of it.
 
+With them comes which topics are not there, and which partitions have no leader: nothing else tells
+that to a consumer, which then just gets no records.
+
 Brokers know them since Kafka 2.8. Asking for a topic's id does not create the topic.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
+from confluent_kafka import (
+    KafkaError,
+    KafkaException,
+    Node,
+    TopicCollection,
+    TopicPartitionInfo,
+    Uuid,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     TopicDescription,
@@ -20,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from redrive.clock import Clock
 from redrive.kafka.retrying import error_of
 
-__all__ = ["NOT_TOLD", "BrokersTopicIds", "TopicIds", "topic_ids"]
+__all__ = ["NOT_TOLD", "Absent", "BrokersTopicIds", "TopicIds", "topic_ids"]
 
 _WATCHED_WITHIN_S = 5.0
 _NOT_TOLD = (
@@ -28,6 +38,19 @@ _NOT_TOLD = (
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - librdkafka's own codes begin with a line
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """What a broker said that it has not; for any thread.
+
+    Args:
+        topics: The names of topics that are not there.
+        leaders: Partitions of the others, by topic and number, that have no leader.
+    """
+
+    topics: frozenset[str] = frozenset()
+    leaders: frozenset[tuple[str, int]] = frozenset()
 
 
 class TopicIds(Protocol):
@@ -39,6 +62,11 @@ class TopicIds(Protocol):
 
     def look(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
         """Return the ids that have come since, asked for now and then; empty for nothing new."""
+        ...
+
+    @property
+    def absent(self) -> Absent:
+        """What is not there of the topics that were looked at last."""
         ...
 
 
@@ -83,6 +111,8 @@ class BrokersTopicIds:
         self._due = clock.monotonic() + every_s
         self._admin: AdminClient | None = None
         self._asked: Mapping[str, Future[TopicDescription]] = {}
+        self.absent = Absent()
+        """Replaced as a whole: any thread may read it."""
 
     def ask(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         """Return the id of each topic. Raises KafkaException when the broker does not say."""
@@ -102,7 +132,7 @@ class BrokersTopicIds:
             if not all(future.done() for future in self._asked.values()):
                 return {}
             self._admin = None
-            return dict(self._answers())
+            return self._answers()
         if topics and self._clock.monotonic() >= self._due:
             self._due = self._clock.monotonic() + self._every_s
             self._admin = self._make_admin()
@@ -111,15 +141,33 @@ class BrokersTopicIds:
             )
         return {}
 
-    def _answers(self) -> Iterator[tuple[str, bytes]]:
+    def _answers(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        topics, leaders = set[str](), set[tuple[str, int]]()
         for topic, future in self._asked.items():
-            # A topic that is away for a moment, or a broker, is not another topic.
-            with suppress(KafkaException):
-                if found := _bytes_of(future.result().topic_id):
-                    yield topic, found
+            try:
+                told = future.result()
+            except KafkaException as error:
+                # A topic that is away for a moment, or a broker, is not another topic.
+                if error_of(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    topics.add(topic)
+                continue
+            leaders.update((topic, part.id) for part in told.partitions if not _has_leader(part))
+            if topic_id := _bytes_of(told.topic_id):
+                found[topic] = topic_id
+        self.absent = Absent(frozenset(topics), frozenset(leaders))
+        return found
+
+
+def _has_leader(partition: TopicPartitionInfo) -> bool:
+    """Say whether a partition has a leader, as it was described."""
+    leader: Node | None = partition.leader  # the client's types know only those that have one
+    return leader is not None and leader.id >= 0
 
 
 class _NotTold:
+    absent = Absent()
+
     def ask(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         del timeout_s
         return dict.fromkeys(topics, b"")

@@ -6,7 +6,7 @@ partitions (`worker.in_flight`) is the caller's; the limit per partition is here
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -38,6 +38,21 @@ class Lanes(Generic[Item]):
         self._max_open = max_open
         self._partitions: dict[Hashable, _Partition[Item]] = {}
         self._turns: deque[Hashable] = deque()
+        self._parked = Counter[str]()
+        self.behind = 0
+        """How many items wait behind another one of their thread."""
+
+    @property
+    def ready(self) -> tuple[int, int]:
+        """How many items wait for their turn; of how many more the partition has enough open."""
+        counts = [0, 0]
+        for home in self._partitions.values():
+            counts[home.open >= self._max_open] += len(home.ready)
+        return counts[0], counts[1]
+
+    def parked(self, group: str) -> int:
+        """Return how many items are parked in a group."""
+        return self._parked[group]
 
     def __len__(self) -> int:
         """Return how many items wait to start."""
@@ -53,6 +68,7 @@ class Lanes(Generic[Item]):
             home.lanes[thread] = None
             home.ready.append((thread, item))
             return True
+        self.behind += 1
         lane = home.lanes[thread]
         if lane is None:
             home.lanes[thread] = deque((item,))
@@ -75,10 +91,12 @@ class Lanes(Generic[Item]):
                     home.open += 1
                     return item
                 home.parked.setdefault(group, deque()).append((thread, item))
+                self._parked[group] += 1
         return None
 
     def let_go(self, group: str) -> None:
         """Let the parked items of a group have their turn again, before those that came later."""
+        self._parked.pop(group, None)
         for home in self._partitions.values():
             home.ready.extendleft(reversed(home.parked.pop(group, ())))
 
@@ -92,12 +110,16 @@ class Lanes(Generic[Item]):
         if lane:
             # Older offsets first: they are what holds the commit back.
             home.ready.appendleft((thread, lane.popleft()))
+            self.behind -= 1
         else:
             del home.lanes[thread]
 
     def drop(self, partition: Hashable) -> None:
         """Forget everything of a partition that is no longer ours."""
-        if self._partitions.pop(partition, None) is not None:
+        home = self._partitions.pop(partition, None)
+        if home is not None:
+            self._parked -= Counter({group: len(items) for group, items in home.parked.items()})
+            self.behind -= sum(len(lane or ()) for lane in home.lanes.values())
             self._turns.remove(partition)
 
     def _waiting(self) -> Iterator[Item]:

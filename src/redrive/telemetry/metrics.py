@@ -87,20 +87,28 @@ IN_FLIGHT = Figure("redrive_attempts_in_flight", _GAUGE, "Attempts that run now.
 IN_FLIGHT_LIMIT = Figure(
     "redrive_attempts_in_flight_limit", _GAUGE, "How many may run at the same time."
 )
-HELD = Figure("redrive_retries_held", _GAUGE, "Runs that wait in memory for their time to start.")
+WAITING = Figure(
+    "redrive_waiting",
+    _GAUGE,
+    "How much waits, by [what it waits for](running-a-worker.md#what-a-worker-waits-for).",
+    labels=("for",),
+)
+WAITING_FOR = Figure(
+    "redrive_waiting_seconds",
+    _GAUGE,
+    "For how long something has waited for this without a break; 0 where nothing does. Of what "
+    "comes and goes all the time (`slot`, `batch`, `commit`), for how long none of it has gone on.",
+    labels=("for",),
+    unit="seconds",
+    merge=Merge.MAX,
+)
 NEXT_DUE = Figure(
     "redrive_retry_next_due_seconds",
     _GAUGE,
-    "How long until the first of them is due; below zero, how long it waits for a slot. Not there "
-    "when nothing waits.",
+    "How long until the first run that waits for its time (`retry`) is due; below zero, how long "
+    "it waits for a slot. Not there when none does.",
     unit="seconds",
     merge=Merge.MIN,
-)
-RESTING = Figure(
-    "redrive_runs_resting",
-    _GAUGE,
-    "Runs whose turn had come, and that wait since a service limits the rate: for others of their "
-    "workflow, or for a dependency that their workflow calls.",
 )
 RESTS = Figure(
     "redrive_rests",
@@ -119,13 +127,6 @@ BUFFER_LIMIT = Figure(
     _GAUGE,
     "Where nothing more starts; at half of it fetching pauses (`worker.buffer`).",
     unit="bytes",
-)
-BUFFER_FULL = Figure(
-    "redrive_buffer_full_seconds",
-    _GAUGE,
-    "For how long nothing could start since `worker.buffer` is full; 0 when it is not.",
-    unit="seconds",
-    merge=Merge.MAX,
 )
 LET_GO = Figure(
     "redrive_events_let_go",
@@ -178,19 +179,6 @@ SETTLE_TIME = Figure(
     bounds=_QUICK,
 )
 SETTLING = Figure("redrive_settles_waiting", _GAUGE, "Endings that are not durable yet.")
-STORE_WAITING = Figure(
-    "redrive_checkpoints_waiting",
-    _GAUGE,
-    "Reads and writes of checkpoints that wait for room on the disk, or for the file's lock.",
-)
-APART = Figure(
-    "redrive_settles_apart",
-    _GAUGE,
-    "Of these endings, those that wait apart, by why: their partition has no leader (`no_leader`), "
-    "their topic takes nothing (`topic_refused`), or not this record (`record_refused`), or nobody "
-    "confirms what is sent to their partition (`not_confirmed`).",
-    labels=("cause",),
-)
 APART_FOR = Figure(
     "redrive_settle_obstacle_seconds",
     _GAUGE,
@@ -270,8 +258,8 @@ STILL = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-WAITS = Figure(
-    "redrive_waits_seconds",
+STANDSTILL = Figure(
+    "redrive_standstill_seconds",
     _GAUGE,
     "For how long what this worker waits for has not moved though Kafka is there: `settling`, "
     "`offsets` (committed ones, to be read), `group`, `polling`. Beyond "
@@ -324,14 +312,13 @@ WORKER_FIGURES = (
     ATTEMPT_TIME,
     IN_FLIGHT,
     IN_FLIGHT_LIMIT,
-    HELD,
+    WAITING,
+    WAITING_FOR,
     NEXT_DUE,
-    RESTING,
     RESTS,
     BUFFERED,
     BUFFERED_BYTES,
     BUFFER_LIMIT,
-    BUFFER_FULL,
     LET_GO,
     PARTITIONS,
     WINDOW_USED,
@@ -340,8 +327,6 @@ WORKER_FIGURES = (
     SETTLES,
     SETTLE_TIME,
     SETTLING,
-    STORE_WAITING,
-    APART,
     APART_FOR,
     BATCH_LIMIT,
     PRODUCERS,
@@ -353,7 +338,7 @@ WORKER_FIGURES = (
     STARTED,
     READY,
     STILL,
-    WAITS,
+    STANDSTILL,
     OBSERVER_FAILURES,
 )
 

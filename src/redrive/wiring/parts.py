@@ -51,7 +51,7 @@ from redrive.kafka.options import GroupProtocol
 from redrive.kafka.rereading import RecordReader
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
-from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds
+from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits, MakeProducer
 from redrive.settings import Settings
@@ -187,11 +187,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         remember=settler.remember,
         reader=reader,
     )
+    topics = _topic_ids(settings, report)
     polling = _polling(
-        settings, report, link, upward, settler, pulse, Seat(clock), partitions.incarnation
+        settings, topics, link, upward, settler, pulse, Seat(clock), partitions.incarnation
     )
     sweeping = _sweeping(settings, checkpoints, intake, report, clock)
-    return Parts(intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link)
+    return Parts(
+        intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link, topics
+    )
 
 
 def _sweeping(
@@ -213,9 +216,20 @@ def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Del
     return Lease(gap_s=pulse.gap_s, kept=lambda: partitions.keeps(delivery), limit_s=session_s)
 
 
+def _topic_ids(settings: Settings, report: TopicReport) -> TopicIds:
+    # A broker that did not tell them at the start is not asked again.
+    if not report.topic_ids:
+        return NOT_TOLD
+    return BrokersTopicIds(
+        partial(make_admin, admin_config(settings.kafka)),
+        every_s=settings.kafka.metadata_max_age.total_seconds(),
+        clock=SYSTEM,
+    )
+
+
 def _polling(
     settings: Settings,
-    report: TopicReport,
+    topic_ids: TopicIds,
     link: Link,
     upward: Upward,
     settler: Settler,
@@ -230,14 +244,7 @@ def _polling(
         pulse=pulse,
         seat=seat,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
-        # A broker that did not tell them at the start is not asked again.
-        topic_ids=BrokersTopicIds(
-            partial(make_admin, admin_config(settings.kafka)),
-            every_s=settings.kafka.metadata_max_age.total_seconds(),
-            clock=SYSTEM,
-        )
-        if report.topic_ids
-        else NOT_TOLD,
+        topic_ids=topic_ids,
         away_s=lambda: link.away_s,
         away_limit_s=settings.kafka.session_timeout.total_seconds() + _BEYOND_SESSION_S,
         ended=upward.ended,

@@ -1,0 +1,174 @@
+"""Each way to wait is counted, told once it lasts, told each minute, and told when it is over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from tests.unit.test_turns import PLACE, rest, run, taken, turns
+
+from redrive.consumer.apart import Cause
+from redrive.consumer.buffer import Buffer
+from redrive.consumer.turns import Turns
+from redrive.consumer.waits import KINDS, Amount, Wait, Waits
+from redrive.state.lanes import Lanes
+from redrive.state.offsets import MAX_ENTRIES, Entry
+from redrive.state.reservations import Reservations
+from redrive.testing.clock import TurnedClock
+
+
+def looked(
+    found: Mapping[Wait, Amount], *, clock: TurnedClock, waits: Waits, seconds: int
+) -> list[MutableMapping[str, Any]]:
+    """Look once a second, as a worker does; return what was logged."""
+    with capture_logs() as logs:
+        for _ in range(seconds):
+            waits.look(found)
+            clock.advance(1.0)
+    return logs
+
+
+@pytest.mark.invariant("P1")
+def test_every_way_to_wait_is_told_once_then_each_minute_and_when_it_is_over() -> None:
+    for wait, kind in KINDS.items():
+        clock = TurnedClock()
+        waits = Waits(clock)
+        found = {wait: Amount(3)}
+
+        begun = looked(found, clock=clock, waits=waits, seconds=10)
+        first = looked(found, clock=clock, waits=waits, seconds=60)
+        more = looked(found, clock=clock, waits=waits, seconds=120)
+        over = looked({wait: Amount(0)}, clock=clock, waits=waits, seconds=5)
+
+        told = [(line["event"], line["waits_for"]) for line in (*begun, *first, *more, *over)]
+        if kind.is_told:
+            assert told == [], wait
+            continue
+        assert begun == [], wait
+        assert told == [
+            ("worker.waits", wait.value),
+            *[("worker.still_waits", wait.value)] * 2,
+            ("worker.waits_no_more", wait.value),
+        ], wait
+        assert (first[0]["count"], first[0]["since_s"]) == (3, 10.0)
+        assert first[0]["log_level"] == ("info" if kind.is_planned else "warning")
+
+
+def test_it_is_counted_and_timed_from_when_it_began() -> None:
+    clock = TurnedClock()
+    waits = Waits(clock)
+
+    looked({Wait.MEMORY: Amount(2)}, clock=clock, waits=waits, seconds=7)
+    waits.look({Wait.MEMORY: Amount(5)})
+
+    assert waits.counts == {**dict.fromkeys(Wait, 0), Wait.MEMORY: 5}
+    assert waits.lasting_s == {**dict.fromkeys(Wait, 0.0), Wait.MEMORY: 7.0}
+
+
+def test_what_goes_on_all_the_time_does_not_stand_still() -> None:
+    clock = TurnedClock()
+    waits = Waits(clock)
+
+    with capture_logs() as logs:
+        for second in range(100):
+            waits.look({Wait.BATCH: Amount(9, mark=second // 5)})
+            clock.advance(1.0)
+
+    assert logs == []
+    assert waits.counts[Wait.BATCH] == 9
+
+
+def test_an_obstacle_is_a_way_to_wait_and_tells_itself() -> None:
+    assert {Wait(cause.value) for cause in Cause} == {
+        w for w, kind in KINDS.items() if kind.is_told
+    }
+    assert KINDS.keys() == set(Wait)
+
+
+def test_lanes_count_what_waits_behind_others_what_is_parked_and_what_has_no_room() -> None:
+    lanes: Lanes[int] = Lanes(max_open=1)
+    for item, (partition, thread) in enumerate([(0, "a"), (0, "a"), (0, "b"), (1, "c"), (1, "c")]):
+        lanes.put(partition, thread, item)
+    told = [(lanes.ready, lanes.behind, lanes.parked("rest"))]
+
+    lanes.take()
+    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
+    lanes.take(lambda _: "rest")
+    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
+    lanes.release(0, "a")
+    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
+    lanes.drop(1)
+    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
+
+    assert told == [((3, 0), 2, 0), ((1, 1), 2, 0), ((0, 1), 2, 1), ((2, 0), 1, 1), ((2, 0), 0, 0)]
+
+
+def waiting_for(waiting: Turns) -> dict[Wait, int]:
+    return {wait: amount.count for wait, amount in waiting.waiting().items() if amount.count}
+
+
+def test_runs_that_wait_for_their_turn_are_counted_by_what_they_wait_for() -> None:
+    slots, thread, suspects, alone, resting, held = turns(in_flight=1), *(turns() for _ in range(5))
+    for offset in range(3):
+        slots.put(run(offset))
+        suspects.put(run(offset, crashes=1))
+        alone.put(run(offset, crashes=2))
+        resting.put(run(offset))
+        held.put(run(offset, due=60.0))
+        one = run(offset)
+        one.thread_id = "the same"
+        thread.put(one)
+    suspects.put(run(3, crashes=1))
+    rest(resting, "a", until=60.0)
+    for each in (slots, thread, suspects, alone, resting, held):
+        taken(each)
+
+    assert waiting_for(slots) == {Wait.SLOT: 2}
+    assert waiting_for(thread) == {Wait.THREAD: 2}
+    assert waiting_for(suspects) == {Wait.SUSPICION: 2}
+    assert waiting_for(alone) == {Wait.SUSPICION: 2}
+    assert waiting_for(resting) == {Wait.REST: 3}
+    assert waiting_for(held) == {Wait.RETRY: 3}
+
+
+def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
+    buffer = Buffer(1_000)
+    share = buffer.share()
+    cramped = Turns(in_flight=9, max_crashes=3, suspects_at_once=2, buffer=buffer)
+    for offset in range(4):
+        share.take(offset, 800)
+        one = run(offset)
+        cramped.put(replace(one, delivery=replace(one.delivery, share=share)))
+    starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
+    barred = turns()
+    barred.put(run(0, starts=starts))
+    taken(cramped)
+    taken(barred)
+
+    assert waiting_for(barred) == {Wait.WINDOW: 1}
+    assert waiting_for(cramped) == {Wait.MEMORY: 3}
+    cramped.drop(PLACE, lambda _: True)
+    assert waiting_for(cramped) == {}
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "running-a-worker.md"
+
+
+def test_the_page_lists_every_way_to_wait_and_each_of_its_log_events() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    table = page.partition("## What a worker waits for")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+    named = set(re.findall(r"`((?:[a-z]+)\.[a-z_]+)`", table))
+    events = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", page, flags=re.MULTILINE))
+
+    assert listed == ["for", *(wait.value for wait in Wait)]
+    assert {name for name in named if not is_setting(name)} - events == set()
+
+
+def is_setting(name: str) -> bool:
+    return f"| `{name}` |" in PAGE.with_name("settings.md").read_text(encoding="utf-8")
