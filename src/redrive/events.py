@@ -52,7 +52,13 @@ _USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OWN_THREAD = re.compile(rf"(?P<event>{_USUAL_UUID.pattern})/[0-9]+/[0-9]+")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _OURS = "redrive-"
+MAX_EVENT_BYTES = 64 * 2**20
+"""A larger event is not read: compressed, a hundred times as much passes a topic's limit. [P11]"""
 MAX_ID_CHARS = 200
+MAX_NAME_CHARS = 1_024
+"""Of names that are told again: of a workflow, a run of it, a thread."""
+MAX_HEADER_CHARS = 1_024
+MAX_HISTORY_CHARS = 4_096
 MAX_DIGITS = 18
 
 _T = TypeVar("_T", bound=BaseModel)
@@ -73,8 +79,9 @@ def _uuid_text(value: str) -> str:
     return value
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-UuidText = Annotated[str, AfterValidator(_uuid_text)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS)]
+RunName = Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
+UuidText = Annotated[str, StringConstraints(max_length=MAX_ID_CHARS), AfterValidator(_uuid_text)]
 UtcTime = Annotated[datetime, AfterValidator(_utc)]
 
 
@@ -96,7 +103,7 @@ class WorkflowEvent(_Record):
     timestamp: UtcTime
     source: str = "unknown"
     workflow_id: Name
-    workflow_run_id: str
+    workflow_run_id: RunName
     payload: Payload
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -192,6 +199,8 @@ class WorkflowResultEvent(_Record):
 def _read(model: type[_T], value: bytes | None) -> _T:
     if value is None:
         raise RecordError("the record has no value", field=None)
+    if len(value) > MAX_EVENT_BYTES:
+        raise RecordError(f"it has {len(value)} bytes, more than the {MAX_EVENT_BYTES} of any")
     try:
         return model.model_validate_json(value)
     except ValidationError as error:
@@ -203,8 +212,10 @@ def _read(model: type[_T], value: bytes | None) -> _T:
 
 def readable_event_id(value: bytes | None) -> str | None:
     """Return the `event_id` of a record that is otherwise broken, or None when it has none."""
+    if value is None or len(value) > MAX_EVENT_BYTES:
+        return None
     try:
-        parsed = _json(value or b"")
+        parsed = _json(value)
     except (ValueError, RecursionError):
         return None
     found = parsed.get("event_id") if isinstance(parsed, dict) else None
@@ -255,7 +266,8 @@ class EventHeaders:
         else cannot be read is passed by, and all of a redrive's where one of them is no redrive's.
 
         Raises:
-            RecordError: The thread is not UTF-8, or the deadline no time; names the header.
+            RecordError: The thread is not UTF-8 or too long, or the deadline no time; names the
+                header.
         """
         given = {
             name: value for name, value in raw or () if name in _BY_HEADER and value is not None
@@ -337,6 +349,11 @@ def _header(name: str, value: bytes) -> Any:  # noqa: ANN401 - text, a number or
     if name == "redrive-mode" and text not in ("resume", "restart"):
         raise RecordError(
             f"header {name!r}: {text[:40]!r} is neither resume nor restart", field=name
+        )
+    limit = MAX_HISTORY_CHARS if name == "redrive-history" else MAX_HEADER_CHARS
+    if len(text) > limit:
+        raise RecordError(
+            f"header {name!r} has {len(text)} characters, more than {limit}", field=name
         )
     return text
 

@@ -20,6 +20,7 @@ from redrive.dead_letter.record import (
     LetterError,
     Source,
 )
+from redrive.dead_letter.source import LeftOut
 from redrive.dead_letter.states import LetterState
 from redrive.events import (
     ErrorInfo,
@@ -43,6 +44,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "letter.cause_chain[]": Cause,
     "letter.attempts[]": Attempt,
     "letter.source": Source,
+    "letter.left_out": LeftOut,
     "letter.checkpoint": CheckpointRef,
     "letter.graph": GraphRef,
     "state": LetterState,

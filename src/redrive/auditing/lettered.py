@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +11,12 @@ from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.reach import Reach
 from redrive.dead_letter.fold import LetterFold, Standing
-from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
+from redrive.dead_letter.record import DeadLetter, dlq_id
+from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
-from redrive.events import RawHeaders
 from redrive.kafka.log import Place, Record
 
 __all__ = ["Lettered", "Seen"]
-
-_DIGEST_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -104,7 +101,7 @@ class Lettered:
         source = letter.source
         place = (source.topic, source.partition, source.offset)
         ours = {
-            dlq_id(*place, count=letter.redrive_count, event=event_name(source.value)),
+            dlq_id(*place, count=letter.redrive_count, event=source.event_name),
             dlq_id(*place, count=letter.redrive_count),  # by versions before
         }
         if letter.dlq_id not in ours:
@@ -115,7 +112,7 @@ class Lettered:
         there = self._letters.get(record_is)
         if there is not None:
             there.count += 1
-        kept = _digest(source.key, source.value, source.headers)
+        kept = bytes.fromhex(source.digest)
         if there is None:
             self._letters[record_is] = _Letters(packed, kept, record.place, record.offset)
         elif there.kept != kept:
@@ -146,7 +143,7 @@ class Lettered:
         if there is None:
             return False
         there.met += 1
-        if there.kept != _digest(record.key, record.value, record.headers):
+        if there.kept.hex() != source_digest(record.key, record.value, record.headers):
             self._found.append(_altered(there.dlq_id, record, at))
         return True
 
@@ -207,8 +204,3 @@ def _altered(packed: bytes, record: Record, at: tuple[Place, int]) -> Finding:
 
 def _of_letter(promise: str, packed: bytes, place: Place, offset: int, text: str) -> Finding:
     return Finding(promise, text, dlq_id=unpack(packed)[0], place=place, offset=offset)
-
-
-def _digest(key: bytes | None, value: bytes | None, headers: RawHeaders) -> bytes:
-    whole = repr((key, value, [(name, text) for name, text in headers])).encode()
-    return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()

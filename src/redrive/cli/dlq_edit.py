@@ -194,10 +194,9 @@ def _typed(draft: Draft, shown: str, letter: DeadLetter) -> str:
 
 
 def _check(text: str, letter: DeadLetter) -> None:
-    from redrive.events import readable_event_id  # noqa: PLC0415 - keeps `--help` fast
     from redrive.redriving.editing import check_event  # noqa: PLC0415 - as above
 
-    check_event(text, event_id=readable_event_id(letter.source.value))
+    check_event(text, event_id=letter.event_id)
 
 
 def _not_sent(error: RecordError, *, remedy: str = "") -> CommandError:

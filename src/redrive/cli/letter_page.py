@@ -122,8 +122,16 @@ def _traceback(letter: DeadLetter) -> Iterator[str]:
 
 
 def _event(whole: DeadLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
-    size = len(whole.source.value or b"")
-    if not reveal:
+    size, left_out = len(whole.source.value or b""), whole.source.left_out
+    if left_out is not None:
+        source = whole.source
+        yield (
+            f"{left_out.value_bytes} bytes, {left_out.headers} header(s): too large for a letter. "
+            f"It lies at {source.topic}/{source.partition}@{source.offset}, "
+            "for as long as its topic keeps it"
+        )
+        yield f"it begins: {left_out.excerpt!r}" if reveal else "--reveal shows how it begins"
+    elif not reveal:
         yield f"{size} bytes, masked: --reveal shows them"
     elif letter.original_event is not None:
         yield from json.dumps(letter.original_event, ensure_ascii=False, indent=2).splitlines()
@@ -189,6 +197,7 @@ def _masked(letter: DeadLetter) -> DeadLetter:
             "value": None,
             "key": source.key if source.key == own_key else None,
             "headers": [(n, v if n.startswith(_OURS) else None) for n, v in source.headers],
+            "left_out": source.left_out and source.left_out.model_copy(update={"excerpt": b""}),
         }
     )
     event = letter.original_event

@@ -1,13 +1,15 @@
 """From what a run came to, to the records that say so: results and letters.
 
 Sizes are checked here, before anything is produced: one record over its topic's limit would abort
-everyone's batch.
+everyone's batch. Whatever an event holds, what is told of its end fits: an answer goes without its
+texts, a letter at last without the event that it cannot hold. A topic that takes less than it said
+gets ever smaller ones. [P1]
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +18,7 @@ from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
 from redrive.consumer.letter_states import redrive_count_of, states_after
-from redrive.consumer.outcome import Account, Delivery, Ending, Outcome
+from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.fingerprint import fingerprint
 from redrive.dead_letter.record import (
@@ -31,10 +33,13 @@ from redrive.dead_letter.record import (
     kept_attempts,
     letter_error,
 )
-from redrive.dead_letter.redact import BUILT_IN, Redactor, masked
+from redrive.dead_letter.redact import BUILT_IN, Redactor, masked, readable
+from redrive.dead_letter.shortened import MAX_KEPT_KEY_BYTES
 from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
+    MAX_EVENT_BYTES,
+    MAX_NAME_CHARS,
     ErrorInfo,
     EventPlace,
     ResultStatus,
@@ -105,7 +110,8 @@ class Answers:
                 exhausted=False,
             )
         status = ResultStatus.SUCCESS if ended.reason is None else ResultStatus.FAILURE
-        record = self._result(run, status, result=ended.result, error=told, info=info)
+        answer = self._result(run, status, result=ended.result, error=told, info=info)
+        record = self._result_record(answer)
         limit = self._max_bytes[self._results_topic]
         if record.size_bytes > limit:
             text = f"the result has {record.size_bytes} bytes, {self._results_topic} takes {limit}"
@@ -116,20 +122,16 @@ class Answers:
             ending,
             (record, *self._states(run, State.RESOLVED, ended.reason)),
             self._account(run, ending, attempts=run.attempts + 1, error=info, graph=ended.graph),
-            fallback=lambda text: self._unpublishable(run, text, Reason.RESULT_REFUSED),
+            fallback=lambda no: self._unpublishable(run, no.error, Reason.RESULT_REFUSED),
         )
 
     def given_up(self, run: Run, given_up: GivenUp) -> Outcome:
         """Stop trying: an error for who waits, and a letter."""
         letter = self._letter(run.delivery, given_up, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
-        record = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
-        return Outcome(
-            run.delivery,
-            Ending.DEAD_LETTERED,
-            (record, self._letter_record(run.delivery, letter)),
-            self._account(run, Ending.DEAD_LETTERED, error=info, graph=given_up.graph),
-        )
+        answer = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
+        account = self._account(run, Ending.DEAD_LETTERED, error=info, graph=given_up.graph)
+        return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
 
     def expired(self, run: Run) -> Outcome:
         """Its deadline passed before any attempt: an error for who waits, and no letter."""
@@ -141,21 +143,21 @@ class Answers:
             attempts=0,
             exhausted=False,
         )
-        record = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
+        answer = self._result(run, ResultStatus.ERROR, error=info.message, info=info)
         # It ends without a letter of its own: the one that it came from stays to be worked on.
         states = self._states(run, State.OPEN, Reason.EXPIRED)
         account = self._account(run, Ending.EXPIRED, error=info)
-        return Outcome(run.delivery, Ending.EXPIRED, (record, *states), account)
+        told = _Told(run.delivery, account, answer, states=states)
+        return self._told(told, self._max_bytes)
 
     def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is."""
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
         letter = self._letter(delivery, given_up)
         info = _error_info(letter, given_up.failure, attempts=0)
-        records = [self._letter_record(delivery, letter)]
-        event_id = readable_event_id(delivery.record.value)
+        event_id, answer = readable_event_id(delivery.record.value), None
         if event_id is not None:
-            result = WorkflowResultEvent(
+            answer = WorkflowResultEvent(
                 correlation_id=event_id,
                 workflow_id=letter.context.workflow_id,
                 workflow_run_id=letter.context.workflow_run_id,
@@ -165,7 +167,6 @@ class Answers:
                 error_info=info,
                 answers=_place_of(delivery),
             )
-            records.append(self._result_record(result))
         account = Account(
             delivery.place,
             delivery.offset,
@@ -175,14 +176,14 @@ class Answers:
             redrive_count=letter.redrive_count,
             error=info,
         )
-        return Outcome(delivery, Ending.DEAD_LETTERED, tuple(records), account)
+        return self._told(_Told(delivery, account, answer, letter), self._max_bytes)
 
     def gone(self, run: Run, error: RecordError) -> Outcome:
         """Its record is no more: an error for who waits, and a letter without its bytes."""
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
         letter = self._letter(run.delivery, given_up, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
-        result = WorkflowResultEvent(
+        answer = WorkflowResultEvent(
             correlation_id=run.event_id,
             workflow_id=run.workflow_id,
             workflow_run_id=None,
@@ -201,8 +202,7 @@ class Answers:
             redrive_count=run.headers.count,
             error=info,
         )
-        records = (self._result_record(result), self._letter_record(run.delivery, letter))
-        return Outcome(run.delivery, Ending.DEAD_LETTERED, records, account)
+        return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
 
     def skipped(self, delivery: Delivery, event: WorkflowEvent) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
@@ -254,6 +254,33 @@ class Answers:
         error = ResultError(text, reason=reason.value)
         return self.given_up(run, GivenUp(error, Failure(Kind.PERMANENT), reason))
 
+    def _told(self, told: _Told, limits: Mapping[str, int]) -> Outcome:
+        records = list(told.states)
+        if told.answer is not None:
+            records.insert(0, self._fitting(told.answer, limits[self._results_topic]))
+        if told.letter is not None:
+            records.append(self._letter_record(told.delivery, told.letter, limits[self._dlq_topic]))
+
+        def smaller(no: NotTaken) -> Outcome | None:
+            size = max(record.size_bytes for record in records if record.topic == no.topic)
+            if not no.is_too_large:
+                return None
+            other = self._told(told, {**limits, no.topic: size - 1})
+            # As small as it gets: then the topic must take more.
+            fits = all(r.size_bytes < size for r in other.records if r.topic == no.topic)
+            return other if fits else None
+
+        ending = told.account.ending
+        return Outcome(told.delivery, ending, tuple(records), told.account, fallback=smaller)
+
+    def _fitting(self, answer: WorkflowResultEvent, limit: int) -> OutRecord:
+        record = self._result_record(answer)
+        for shorter in _shortened(answer):
+            if record.size_bytes <= limit:
+                break
+            record = self._result_record(shorter)
+        return record
+
     def _result(
         self,
         run: Run,
@@ -262,9 +289,9 @@ class Answers:
         result: object = None,
         error: str | None = None,
         info: ErrorInfo | None = None,
-    ) -> OutRecord:
+    ) -> WorkflowResultEvent:
         attempts = run.attempts + (1 if status is not ResultStatus.ERROR else 0)
-        answer = WorkflowResultEvent(
+        return WorkflowResultEvent(
             correlation_id=run.event.event_id,
             workflow_id=run.event.workflow_id,
             workflow_run_id=run.event.workflow_run_id,
@@ -284,7 +311,6 @@ class Answers:
             ),
             answers=_place_of(run.delivery),
         )
-        return self._result_record(answer)
 
     def _result_record(self, answer: WorkflowResultEvent) -> OutRecord:
         return OutRecord(
@@ -326,16 +352,40 @@ class Answers:
             redrive_count=count,
         )
 
-    def _letter_record(self, delivery: Delivery, letter: DeadLetter) -> OutRecord:
-        headers = letter.headers()
-        overhead = OutRecord(self._dlq_topic, delivery.record.key, None, tuple(headers)).size_bytes
+    def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> OutRecord:
+        key, headers = delivery.record.key, tuple(letter.headers())
+        overhead = OutRecord(self._dlq_topic, key, None, headers).size_bytes
+        value = letter.to_bytes(limit=limit - overhead)
+        if len(value) + overhead > limit:
+            # Its place and its digest say where the event is: a letter that its topic does not take
+            # would keep its partition from ever going on. [P1]
+            value = letter.to_bytes(limit=limit - overhead, whole=False)
+            key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
         return OutRecord(
-            topic=self._dlq_topic,
-            key=delivery.record.key,
-            value=letter.to_bytes(limit=self._max_bytes[self._dlq_topic] - overhead),
-            headers=tuple(headers),
-            partition=delivery.place.partition,
+            self._dlq_topic, key, value, headers=headers, partition=delivery.place.partition
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of an ending, before it is made to fit its topics."""
+
+    delivery: Delivery
+    account: Account
+    answer: WorkflowResultEvent | None = None
+    letter: DeadLetter | None = None
+    states: tuple[OutRecord, ...] = ()
+
+
+def _shortened(answer: WorkflowResultEvent) -> Iterator[WorkflowResultEvent]:
+    """Yield the answer without its texts, then without the names that are not ours as well."""
+    info = answer.error_info
+    if info is not None:
+        info = info.model_copy(update={"message": "", "type": "", "node": None})
+    error = None if info is None else info.reason.value
+    answer = answer.model_copy(update={"error": error, "error_info": info, "run": None})
+    yield answer
+    yield answer.model_copy(update={"workflow_id": None, "workflow_run_id": None})
 
 
 def _error_info(letter: DeadLetter, failure: Failure, *, attempts: int) -> ErrorInfo:
@@ -360,8 +410,10 @@ def _text(letter: DeadLetter) -> str:
 
 def _parsed(value: bytes | None) -> dict[str, Any] | None:
     """Return the event as JSON that can be written again; the source keeps its bytes anyway."""
+    if value is None or len(value) > MAX_EVENT_BYTES:
+        return None
     try:
-        parsed = json.loads(value or b"")
+        parsed = json.loads(value)
         to_json(parsed)
     except (ValueError, RecursionError):
         return None
@@ -370,7 +422,7 @@ def _parsed(value: bytes | None) -> dict[str, Any] | None:
 
 def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
     found = event.get(name) if event else None
-    return found if isinstance(found, str) else None
+    return readable(found, limit=MAX_NAME_CHARS) if isinstance(found, str) else None
 
 
 def _place_of(delivery: Delivery) -> EventPlace:

@@ -17,7 +17,7 @@ from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Place, Record
 from redrive.state.reservations import Reservations
 
-__all__ = ["Account", "Delivery", "Ending", "Outcome"]
+__all__ = ["Account", "Delivery", "Ending", "NotTaken", "Outcome"]
 
 
 class Ending(StrEnum):
@@ -91,19 +91,34 @@ class Account(NamedTuple):
         return next((line for line in text.splitlines() if line.strip()), "")
 
 
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A topic refuses a record of an outcome for what it is.
+
+    Args:
+        topic: Which.
+        error: What the broker says, or the client.
+        is_too_large: Whether a smaller record would be taken.
+    """
+
+    topic: str
+    error: str
+    is_too_large: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """An event's ending and the records that make it known.
 
     `fallback` builds the outcome to settle instead when the broker refuses one of the records for
-    what it is; without it the same outcome is tried again, and its partition waits. [P6]
+    what it is; where it knows none, the same outcome is tried again, and its offset waits. [P6]
     """
 
     delivery: Delivery
     ending: Ending
     records: tuple[OutRecord, ...] = ()
     account: Account | None = None
-    fallback: Callable[[str], Outcome] | None = field(default=None, repr=False)
+    fallback: Callable[[NotTaken], Outcome | None] | None = field(default=None, repr=False)
 
     @property
     def size_bytes(self) -> int:

@@ -8,7 +8,7 @@ to decides what happens next: stored, refused (settle again), or in doubt (read 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -18,7 +18,7 @@ from redrive.clock import Clock
 from redrive.consumer.apart import Apart, Cause, Obstacle
 from redrive.consumer.batch_limits import BatchLimits
 from redrive.consumer.commit_size import TOO_LARGE, CommitSize, commit_bytes, in_turns
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Delivery, NotTaken, Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
@@ -28,7 +28,7 @@ from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored, Tried
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.retrying import is_of_broker
-from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS, target
+from redrive.kafka.sending import RECORD_ERRORS, SIZE_ERRORS, TOPIC_ERRORS, target
 from redrive.state.offsets import NotedRest, decode, encode
 from redrive.telemetry.metrics import Metrics
 
@@ -475,11 +475,13 @@ class Settler:
         self, outcome: Outcome, obstacle: Obstacle, cause: Cause, sent: _Sent, report: Refused
     ) -> None:
         single = len(sent.outcomes) == 1
-        if cause is Cause.RECORD_REFUSED and single and outcome.fallback is not None:
-            self._wait(_instead(outcome.fallback, report.error))
-        else:
-            # A record that its topic does not take must not abort everyone's batch.
-            self.apart.hold(outcome, obstacle, cause, _said(cause, report.error))
+        if cause is Cause.RECORD_REFUSED and single:
+            other = _instead(outcome, obstacle, report.error)
+            if other is not None:
+                self._wait(other)
+                return
+        # A record that its topic does not take must not abort everyone's batch.
+        self.apart.hold(outcome, obstacle, cause, _said(cause, report.error))
 
     def _obstacles(self, sent: _Sent, report: Refused) -> dict[int, tuple[Obstacle, Cause]]:
         """Return what stands in the way of which record, by its index."""
@@ -576,11 +578,14 @@ class Settler:
         self, obstacle: Obstacle, outcome: Outcome, error: KafkaError, report: Tried
     ) -> bool:
         """Let the next trial follow; say whether another outcome takes this one's place."""
-        if outcome.fallback is None or obstacle.outcome is None or not _is_of_record(error):
+        other = None
+        if obstacle.outcome is not None and _is_of_record(error):
+            other = _instead(outcome, obstacle, error)
+        if other is None:
             cause = _cause(obstacle, error, report)
             self.apart.failed(obstacle, cause, _said(cause, error))
             return False
-        self.apart.replace(obstacle, _instead(outcome.fallback, error))
+        self.apart.replace(obstacle, other)
         return True
 
     def _stored_by(self, trial: _Trial, report: Tried) -> list[Outcome]:
@@ -662,10 +667,17 @@ def _cause(obstacle: Obstacle, error: KafkaError, report: Tried) -> Cause:
     return Cause.RECORD_REFUSED if _is_of_record(error) else Cause.NOT_CONFIRMED
 
 
-def _instead(fallback: Callable[[str], Outcome], error: KafkaError | str) -> Outcome:
-    """Return the outcome that takes another one's place, counted as what it holds in memory."""
-    other = fallback(str(error))
-    other.delivery.share.end(other.delivery.offset, other.size_bytes)
+def _instead(outcome: Outcome, obstacle: Obstacle, error: KafkaError | str) -> Outcome | None:
+    """Return what takes an outcome's place, if anything does; counted as what it holds in memory.
+
+    What was refused is the obstacle's topic's.
+    """
+    if outcome.fallback is None:
+        return None
+    too_large = isinstance(error, KafkaError) and error.code() in SIZE_ERRORS
+    other = outcome.fallback(NotTaken(obstacle.topic, str(error), too_large))
+    if other is not None:
+        other.delivery.share.end(other.delivery.offset, other.size_bytes)
     return other
 
 

@@ -12,7 +12,6 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
-from redrive.events import readable_event_id
 
 __all__ = ["FoldedLetter", "LetterFold", "Standing"]
 
@@ -82,8 +81,8 @@ class Standing(NamedTuple):
     @classmethod
     def of(cls, letter: DeadLetter) -> Self:
         """Return how a letter stands that was just written."""
-        event_id = readable_event_id(letter.source.value)
-        return cls(letter.dlq_id, event_id, letter.timestamp, redrive_count=letter.redrive_count)
+        count = letter.redrive_count
+        return cls(letter.dlq_id, letter.event_id, letter.timestamp, redrive_count=count)
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
         """Return it with other values."""

@@ -1,19 +1,17 @@
 """The dead letter: a run that was given up, whole, with why and where to go on.
 
-Source bytes are kept as base64, byte-exact. What is left out of a letter that would be larger than
-its topic allows is in `redrive.dead_letter.shortened`.
+The event's bytes are in `redrive.dead_letter.source`. What is left out of a letter that would be
+larger than its topic allows is in `redrive.dead_letter.shortened`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import traceback
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from redrive.dead_letter.redact import (
     BUILT_IN,
@@ -23,7 +21,8 @@ from redrive.dead_letter.redact import (
     qualified,
     readable,
 )
-from redrive.dead_letter.shortened import shortened
+from redrive.dead_letter.shortened import excerpted, shortened
+from redrive.dead_letter.source import Source, event_name
 from redrive.events import UtcTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
 
@@ -51,20 +50,8 @@ MAX_NOTES_KEPT = 16
 MAX_NOTE_CHARS = 500
 MAX_TRACEBACK_CHARS = 16_000
 MAX_TRACEBACK_TAIL = 12_000
-_DIGEST_BYTES = 16
 
 _LETTERS = uuid.UUID("6f0d2b2e-6f1c-5d6a-9a55-1f6f0c3b7a11")
-
-
-def _from_base64(value: object) -> object:
-    return base64.b64decode(value, validate=True) if isinstance(value, str) else value
-
-
-Base64Bytes = Annotated[
-    bytes,
-    BeforeValidator(_from_base64),
-    PlainSerializer(lambda value: base64.b64encode(value).decode("ascii"), when_used="json"),
-]
 
 
 class _Part(BaseModel):
@@ -98,18 +85,6 @@ class Attempt(_Part):
     message: str
     delay_s: float | None = None
     worker: str
-
-
-class Source(_Part):
-    """The event's record as it lay on its topic, byte for byte."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int | None = None
-    key: Base64Bytes | None = None
-    headers: list[tuple[str, Base64Bytes | None]] = Field(default_factory=list)
-    value: Base64Bytes | None = None
 
 
 class CheckpointRef(_Part):
@@ -156,15 +131,29 @@ class DeadLetter(_Part):
     deadline: AwareDatetime | None = None
     redrive_count: int = Field(0, ge=0)
 
-    def to_bytes(self, *, limit: int | None = None) -> bytes:
-        """Return the JSON; over `limit` bytes, without as much as it takes, the source excepted."""
+    @property
+    def event_id(self) -> str | None:
+        """The id of the event that ended in this letter, if it can be read."""
+        left_out = self.source.left_out
+        return readable_event_id(self.source.value) if left_out is None else left_out.event_id
+
+    def to_bytes(self, *, limit: int | None = None, whole: bool = True) -> bytes:
+        """Return the JSON; over `limit` bytes, without as much as it takes.
+
+        The source is never left out, unless `whole` is False and nothing else helps.
+        """
         value = self.model_dump_json().encode()
-        if limit is not None and len(value) > limit:
-            for letter in shortened(self):
-                value = letter.model_dump_json().encode()
-                if len(value) <= limit:
-                    break
-        return value
+        if limit is None or len(value) <= limit:
+            return value
+        least = self
+        for least in shortened(self):
+            value = least.model_dump_json().encode()
+            if len(value) <= limit:
+                return value
+        if whole:
+            return value
+        # Of a short event an excerpt would be no shorter.
+        return min(value, excerpted(least, self).model_dump_json().encode(), key=len)
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the headers that let a reader filter letters without parsing them."""
@@ -184,12 +173,6 @@ def dlq_id(topic: str, partition: int, offset: int, *, count: int, event: str | 
     """
     place = f"{topic}/{partition}/{offset}/{count}"
     return str(uuid.uuid5(_LETTERS, place if event is None else f"{place}/{event}"))
-
-
-def event_name(value: bytes | None) -> str:
-    """Return the event's id, or a digest of its bytes where that cannot be read."""
-    digest = hashlib.blake2b(value or b"", digest_size=_DIGEST_BYTES)
-    return readable_event_id(value) or digest.hexdigest()
 
 
 def letter_error(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from redrive.dead_letter.record import Base64Bytes
+from redrive.dead_letter.source import Base64Bytes
 
 __all__ = ["Appended", "Spool", "SpooledLetter", "Torn", "read_spool"]
 

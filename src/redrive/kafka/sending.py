@@ -18,7 +18,7 @@ from redrive.kafka.batches import OutRecord
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.log import Place
 
-__all__ = ["RECORD_ERRORS", "TOPIC_ERRORS", "UNSENT", "Bounded", "Sending", "target"]
+__all__ = ["RECORD_ERRORS", "SIZE_ERRORS", "TOPIC_ERRORS", "UNSENT", "Bounded", "Sending", "target"]
 
 TOPIC_ERRORS = frozenset(
     {
@@ -29,13 +29,17 @@ TOPIC_ERRORS = frozenset(
     }
 )
 """Any record would be refused there, until the topic or the rights on it are mended."""
-RECORD_ERRORS = TOPIC_ERRORS | {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_MSG_SIZE,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-}
+SIZE_ERRORS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+"""A smaller record would be taken."""
+RECORD_ERRORS = (
+    TOPIC_ERRORS
+    | SIZE_ERRORS
+    | {
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
 UNSENT = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above

@@ -15,6 +15,8 @@ from redrive.units import format_duration
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "LEAST_ANSWER_BYTES",
+    "LEAST_LETTER_BYTES",
     "LETTERS_FACTOR",
     "Finding",
     "Severity",
@@ -33,6 +35,10 @@ _CLEANING = timedelta(days=1)
 _FOR_EVER = timedelta(days=100 * 365)
 
 LETTERS_FACTOR = 3
+LEAST_ANSWER_BYTES = 16 * 2**10
+"""So much an error has at most when its texts are left out."""
+LEAST_LETTER_BYTES = 64 * 2**10
+"""So much a letter has at most that does not hold its event."""
 """A letter holds the event in base64 and parsed, and the story of its attempts (R4)."""
 
 
@@ -169,6 +175,7 @@ def _configs(
     )
     least_bytes = needs.letters_retention_bytes
     yield from _retention_bytes(settings, settings.dlq_topic, found, least=least_bytes)
+    yield from _answer_size(settings, found)
     yield from _letter_size(settings, found)
 
 
@@ -219,13 +226,28 @@ def _retention_bytes(
         )
 
 
+def _answer_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+    results = found.get(settings.results_topic)
+    if results is not None and results.max_bytes < LEAST_ANSWER_BYTES:
+        yield _wrong(
+            settings,
+            settings.results_topic,
+            "max.message.bytes",
+            str(results.max_bytes),
+            f"{LEAST_ANSWER_BYTES} or more, for an error without its texts",
+            value=str(LEAST_ANSWER_BYTES),
+        )
+
+
 def _letter_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
     events, letters = found.get(settings.events_topic), found.get(settings.dlq_topic)
     if letters is None or letters.config is None or events is None:
         return
-    least = LETTERS_FACTOR * events.max_bytes
+    least = max(LETTERS_FACTOR * events.max_bytes, LEAST_LETTER_BYTES)
     if letters.max_bytes < least:
         wanted = f"{least} or more, {LETTERS_FACTOR} times that of {settings.events_topic!r}"
+        if least == LEAST_LETTER_BYTES:
+            wanted = f"{least} or more"
         yield _wrong(
             settings,
             settings.dlq_topic,

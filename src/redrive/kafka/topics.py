@@ -30,6 +30,7 @@ from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
 from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topic_rules import (
     DEFAULT_MAX_BYTES,
+    LEAST_LETTER_BYTES,
     LETTERS_FACTOR,
     Finding,
     Severity,
@@ -123,7 +124,7 @@ def create_topics(
             if name == settings.dlq_topic:
                 # Only now the events topic is sure to exist.
                 limit = _events_limit(admin, settings, _policy(settings, clock))
-                config["max.message.bytes"] = str(LETTERS_FACTOR * limit)
+                config["max.message.bytes"] = str(max(LETTERS_FACTOR * limit, LEAST_LETTER_BYTES))
             count = max(counts, default=partitions) if name in equal else partitions
             replicas = replication_factor or _AS_THE_BROKER_SAYS
             wanted = NewTopic(name, count, replicas, config=config)

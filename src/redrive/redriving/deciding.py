@@ -30,6 +30,7 @@ class Refusal(StrEnum):
     ALREADY_RUNNING = "already_running"
     CHECKPOINT_GONE = "checkpoint_gone"
     DISCARDED = "discarded"
+    EVENT_GONE = "event_gone"
     ID_OF_SEVERAL = "id_of_several"
     NOT_PARKED = "not_parked"
     NOT_READABLE = "not_readable"

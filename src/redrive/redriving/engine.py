@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 
 from redrive.clock import SYSTEM, Clock
+from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import State
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics
 from redrive.redriving.door import KafkaDoor, door_consumer
 from redrive.redriving.facts import Report, Step
@@ -27,7 +31,7 @@ from redrive.redriving.following import Follower, Watch
 from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
 from redrive.redriving.pace import Paced, Pacing
-from redrive.redriving.partition import PartitionFold
+from redrive.redriving.partition import LeftAt, PartitionFold
 from redrive.redriving.selection import Selection
 from redrive.redriving.working import has_work, look, read_on, work
 
@@ -138,7 +142,20 @@ def _driving(
         most=order.max_redrives,
         deadline=None if order.deadline is None else clock.now() + order.deadline,
         replace=order.replace,
+        find=partial(_find, settings, clock),
     )
+
+
+def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> Record | None:
+    """Return an event from its place on the events topic, if it is the one that lay there."""
+    if at.place.topic != settings.events_topic:
+        return None  # A letter may name any topic: what lies elsewhere is not ours to send.
+    span = {at.place.partition: (at.offset, at.offset + 1)}
+    with closing(scan(settings, at.place.topic, spans=span, clock=clock)) as records:
+        for record in records:
+            if source_digest(record.key, record.value, record.headers) == at.digest:
+                return record
+    return None
 
 
 def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:

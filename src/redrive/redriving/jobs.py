@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from redrive.dead_letter.states import State
 from redrive.events import readable_event_id
 from redrive.kafka.batches import OutRecord
+from redrive.kafka.log import Record
 from redrive.redriving.deciding import (
     Decision,
     Mode,
@@ -22,7 +23,7 @@ from redrive.redriving.deciding import (
 )
 from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import STATE_BYTES, event_record, state_record
-from redrive.redriving.partition import Entry, is_event
+from redrive.redriving.partition import Entry, LeftAt, is_event
 from redrive.redriving.selection import Selection
 
 __all__ = ["Driving", "Job", "Moving", "Order"]
@@ -43,6 +44,10 @@ class Job(Protocol):
 
     def decide(self, entry: Entry) -> Decision:
         """Choose what is done with one letter."""
+        ...
+
+    def whole(self, original: Original, entry: Entry) -> Original | None:
+        """Return what the letter's event is, also where the letter does not hold it, or None."""
         ...
 
     def records(
@@ -80,7 +85,7 @@ class Driving:
     """Letters are driven again.
 
     `partitions` are those of the events topic; `replace` are new payloads, by dlq_id; `deadline` is
-    until when the results are wanted.
+    until when the results are wanted; `find` looks for an event that a letter does not hold.
     """
 
     selection: Selection
@@ -92,6 +97,7 @@ class Driving:
     most: int = 3
     deadline: datetime | None = None
     replace: Mapping[str, bytes] = field(default_factory=dict)
+    find: Callable[[LeftAt], Record | None] = lambda _: None
 
     def decide(self, entry: Entry) -> Send | Refuse:
         """Choose whether a letter's event is sent back."""
@@ -112,7 +118,35 @@ class Driving:
                 f"the letter lies on partition {entry.partition}, its event came from "
                 f"{entry.source_partition}",
             )
-        return decide_redrive(entry, mode=self.mode, most=self.most, edited=value is not None)
+        edited = value is not None
+        if entry.left_at is None or edited:
+            return decide_redrive(entry, mode=self.mode, most=self.most, edited=edited)
+        return self._decide_left_out(entry, entry.left_at)
+
+    def _decide_left_out(self, entry: Entry, at: LeftAt) -> Send | Refuse:
+        """Choose what is done with a letter that does not hold its event."""
+        decided = decide_redrive(entry.changed(can_read=True), mode=self.mode, most=self.most)
+        if isinstance(decided, Refuse):
+            return decided
+        found = self.find(at)
+        if found is None:
+            return Refuse(
+                Refusal.EVENT_GONE,
+                "the letter does not hold its event, which was too large, and the event is not at "
+                f"{at.place.topic}/{at.place.partition}@{at.offset} any more: send it again",
+            )
+        return decide_redrive(
+            entry.changed(can_read=is_event(found.value)), mode=self.mode, most=self.most
+        )
+
+    def whole(self, original: Original, entry: Entry) -> Original | None:
+        """Return the letter's event; where that is left out, as it lies on its topic."""
+        if entry.left_at is None or entry.dlq_id in self.replace:
+            return original
+        found = self.find(entry.left_at)
+        if found is None:
+            return None
+        return original._replace(key=found.key, headers=tuple(found.headers), value=found.value)
 
     def records(
         self, original: Original, entry: Entry, what: Send | Move, at: datetime
@@ -160,6 +194,11 @@ class Moving:
     def decide(self, entry: Entry) -> Move | Refuse:
         """Choose whether a letter is moved."""
         return decide_state(entry, self.wanted)
+
+    def whole(self, original: Original, entry: Entry) -> Original:
+        """Return what there is: the event is not needed."""
+        del entry
+        return original
 
     def records(
         self, original: Original, entry: Entry, what: Send | Move, at: datetime

@@ -13,7 +13,6 @@ from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
-from redrive.events import readable_event_id
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
@@ -157,7 +156,7 @@ def name_of(letter: DeadLetter) -> Name:
 
 def event_id_of(letter: DeadLetter) -> str | None:
     """Return the id of the event that ended in this letter, if it can be read."""
-    return readable_event_id(letter.source.value)
+    return letter.event_id
 
 
 def _is(letter: DeadLetter, wanted: str) -> bool:

@@ -22,7 +22,7 @@ from redrive.kafka.scan import scan
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.letters import letter_records
 from redrive.redriving.runs import Standing, progress_of
-from redrive.redriving.slim import SlimLetter, read_slimly
+from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 
 __all__ = ["letters_need", "read_needed", "runs_need"]
 
@@ -124,8 +124,7 @@ class _Letter(NamedTuple):
 
 def _letter(letter: SlimLetter, among: Collection[str]) -> _Letter:
     found = frozenset(thread for thread in _threads(letter) if thread in among)
-    event_id = readable_event_id(letter.get("value"))
-    return _Letter(letter["dlq_id"], event_id, letter["timestamp"], found)
+    return _Letter(letter["dlq_id"], event_id_in(letter), letter["timestamp"], found)
 
 
 def _threads(letter: SlimLetter) -> Iterator[str]:

@@ -112,9 +112,9 @@ class Pages:
             original = self._originals.take(entry.offset)
             if original is None and following is not None and following[0] == entry.offset:
                 original, following = following[1], next(again, None)
-            # Else the topic's retention has deleted it in the meantime.
-            if original is not None:
-                yield original, entry, what
+            # Else the topic's retention has deleted it in the meantime, or its event.
+            if original is not None and (whole := self._job.whole(original, entry)) is not None:
+                yield whole, entry, what
 
     def _read_again(self, offsets: set[int]) -> Iterator[tuple[int, Original]]:
         if not offsets:

@@ -12,15 +12,24 @@ from sys import intern
 from typing import Any, NamedTuple, Self
 
 from redrive.dead_letter.fold import LetterFold
+from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError
-from redrive.events import TRIGGERED, WorkflowEvent, readable_event_id
-from redrive.kafka.log import Record
+from redrive.events import TRIGGERED, WorkflowEvent
+from redrive.kafka.log import Place, Record
 from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
-from redrive.redriving.slim import SlimLetter, read_slimly
+from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
 
-__all__ = ["Entry", "PartitionFold", "is_event"]
+__all__ = ["Entry", "LeftAt", "PartitionFold", "is_event"]
+
+
+class LeftAt(NamedTuple):
+    """Where an event lay that its letter does not hold, and its digest."""
+
+    place: Place
+    offset: int
+    digest: str
 
 
 class Entry(NamedTuple):
@@ -30,6 +39,7 @@ class Entry(NamedTuple):
     of the same event. `can_read` says whether its event can be read, `checkpoint` whether its run
     left one. `shares_id` says whether its id, of an earlier version, is another event's letter's
     too. `source_partition` is that of its event, or its own where the letter does not say.
+    `left_at` says where the event lay that was too large for the letter.
     `at` is when its run was given up; `actor` and `state_at` belong to its last state record.
     """
 
@@ -55,6 +65,7 @@ class Entry(NamedTuple):
     state_at: datetime | None = None
     superseded_by: str | None = None
     shares_id: bool = False
+    left_at: LeftAt | None = None
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
         """Return it with other values."""
@@ -125,7 +136,7 @@ def _entry(record: Record, letter: SlimLetter) -> Entry:
         partition=own,
         offset=record.offset,
         dlq_id=letter["dlq_id"],
-        event_id=readable_event_id(value),
+        event_id=event_id_in(letter),
         at=letter["timestamp"],
         workflow_id=_interned(letter.get("workflow_id")),
         kind=letter["kind"],
@@ -137,7 +148,13 @@ def _entry(record: Record, letter: SlimLetter) -> Entry:
         redrive_count=letter.get("redrive_count", 0),
         can_read=value is not None and (was_read or is_event(value)),
         checkpoint=letter.get("checkpoint_id") is not None,
+        left_at=_left_at(record) if "left_digest" in letter else None,
     )
+
+
+def _left_at(record: Record) -> LeftAt:
+    source = DeadLetter.model_validate_json(record.value or b"").source
+    return LeftAt(Place(source.topic, source.partition), source.offset, source.digest)
 
 
 def _interned(text: str | None) -> str | None:

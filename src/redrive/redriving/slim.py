@@ -22,11 +22,13 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.source import unpacked
 from redrive.dead_letter.states import RECORD_HEADER, LetterState
+from redrive.events import readable_event_id
 from redrive.kafka.log import Record
 from redrive.retry.kinds import Kind, Reason
 
-__all__ = ["SlimLetter", "read_slimly"]
+__all__ = ["SlimLetter", "event_id_in", "read_slimly"]
 
 _T = TypeVar("_T", bound=BaseModel)
 # What `DeadLetter.headers` always writes.
@@ -49,7 +51,8 @@ class SlimLetter(TypedDict):
     """Some fields of a `DeadLetter`, those of its parts beside its own.
 
     `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
-    `source`, byte for byte; `workflow_id` is of `context`, `thread_id` and `checkpoint_id` of
+    `source`, byte for byte. Where that is left out, `left_event` is the event's id, and
+    `left_digest` its digest. `workflow_id` is of `context`, `thread_id` and `checkpoint_id` of
     `checkpoint`, `graph_version` of `graph`.
     """
 
@@ -68,6 +71,9 @@ class SlimLetter(TypedDict):
     key: NotRequired[Annotated[bytes | None, _at("source", "key")]]
     headers: NotRequired[Annotated[list[tuple[str, bytes | None]], _at("source", "headers")]]
     value: NotRequired[Annotated[bytes | None, _at("source", "value")]]
+    packed: NotRequired[Annotated[bytes | None, _at("source", "packed")]]
+    left_event: NotRequired[Annotated[str | None, _at("source", "left_out", "event_id")]]
+    left_digest: NotRequired[Annotated[str, _at("source", "left_out", "digest")]]
     thread_id: NotRequired[Annotated[str | None, _at("checkpoint", "thread_id")]]
     checkpoint_id: NotRequired[Annotated[str | None, _at("checkpoint", "checkpoint_id")]]
     graph_version: NotRequired[Annotated[str | None, _at("graph", "version")]]
@@ -86,12 +92,21 @@ def read_slimly(record: Record) -> SlimLetter | LetterState | None:
     return _read(LetterState, record.value or b"") if kind == b"state" else None
 
 
+def event_id_in(letter: SlimLetter) -> str | None:
+    """Return the id of the event that ended in a letter, if it can be read."""
+    if "left_digest" in letter:
+        return letter.get("left_event")
+    return readable_event_id(letter.get("value"))
+
+
 def _letter(value: bytes, *, ours: bool) -> SlimLetter | None:
     if ours:
         # Whoever wrote these headers had checked the whole letter.
         try:
             found: SlimLetter = _LETTER.validate_json(value)
-        except ValidationError:
+            if packed := found.pop("packed", None):
+                found["value"] = unpacked(packed)
+        except ValueError:
             pass  # only the whole reading refuses a letter
         else:
             return found

@@ -18,11 +18,10 @@ from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.states import LetterState, State
-from redrive.events import readable_event_id
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.letters import letter_records
-from redrive.redriving.slim import SlimLetter, read_slimly
+from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
 
 __all__ = ["LETTER_BYTES", "LetterSummary", "LettersView", "fold", "read_letters"]
@@ -158,7 +157,7 @@ def _interned_state(told: LetterState) -> LetterState:
 def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
     return LetterSummary(
         dlq_id=letter["dlq_id"],
-        event_id=readable_event_id(letter.get("value")),
+        event_id=event_id_in(letter),
         workflow=_interned(letter.get("workflow_id")),
         kind=letter["kind"],
         reason=letter["reason"],

@@ -183,7 +183,10 @@ class _Worker:
         """Return what the topic's retention has deleted in the meantime."""
         gone = [entry for entry, _ in chosen if _name(entry) not in self._told]
         self._told.update(map(_name, gone))
-        return [Refused(entry, Refusal.NOT_TAKEN, "the letter is there no more") for entry in gone]
+        return [
+            Refused(entry, Refusal.NOT_TAKEN, "the letter is there no more, or its event")
+            for entry in gone
+        ]
 
     def _write(self, page: Page) -> Step:
         self._at = page.at

@@ -1,0 +1,103 @@
+"""Events whose answer, or whose letter, is too large for its topic: each ends, and stops nobody."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from redrive.dead_letter.record import DeadLetter
+from redrive.redriving.deciding import Refusal
+from redrive.redriving.engine import redrive
+from redrive.redriving.jobs import Order
+from redrive.redriving.selection import Selection
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+
+TEN_MB = 10 * 2**20
+
+
+def failing(**changes: object) -> bytes:
+    whole = json.loads(event({"fate": "permanent"}).to_bytes())
+    return json.dumps(whole | changes).encode()
+
+
+@pytest.mark.invariant("P1", "P6", "P7")
+def test_what_is_too_large_for_its_topic_ends_with_a_letter_and_stops_nobody(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    # Compressed, this fits its topic; in a letter as it is, it does not.
+    packed = failing(metadata={"text": "the same again, " * (TEN_MB // 16)})
+    hostile = failing(workflow_run_id="\0" * 1_000_000)
+    producer = Producer(
+        {
+            "bootstrap.servers": stage.bootstrap_servers,
+            "compression.type": "zstd",
+            "message.max.bytes": 2 * TEN_MB,
+        }
+    )
+    producer.produce(stage.topics.events, packed, b"packed", 0)
+    producer.produce(stage.topics.events, hostile, b"hostile", 0)
+    # A name of a header is text: one byte there, and six in JSON.
+    named = [("\1" * 300_000 + str(number), b"x") for number in range(3)]
+    producer.produce(stage.topics.events, failing(), b"headers", 0, headers=named)
+    assert producer.flush(30) == 0
+    stage.send([event({"fate": "success"}) for _ in range(20)])
+
+    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+
+    evidence = gather(stage.bootstrap_servers, stage.topics)
+    verdict = judge(evidence)
+    assert verdict.findings == []
+    assert verdict.results["success"] == 20
+    letters = {
+        letter.source.key: letter
+        for record in evidence.letters
+        if (letter := DeadLetter.model_validate_json(record.value or b""))
+    }
+    assert letters[b"packed"].source.value == packed
+    assert letters[b"hostile"].reason == "unreadable"
+    left_out = letters[b"headers"].source.left_out
+    assert left_out is not None
+    assert left_out.headers == 3
+
+
+@pytest.mark.invariant("P6", "P13")
+def test_an_event_that_its_letter_does_not_hold_is_driven_from_its_topic_or_refused(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    named = [("\1" * 300_000 + str(number), b"x") for number in range(3)]
+    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    sent = failing()
+    producer.produce(stage.topics.events, sent, b"there", 0, headers=named)
+    assert producer.flush(30) == 0
+    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+    settings = stage.kafka_settings()
+
+    driven = redrive(settings, Selection(), Order(mode="restart"), actor="anna")
+
+    assert len(driven.done) == 1
+    assert driven.refused == []
+    records = gather(stage.bootstrap_servers, stage.topics).events
+    assert [record.value for record in records] == [sent, sent]
+    assert [name for name, _ in records[1].headers][:3] == [name for name, _ in named]
+
+    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+    end = TopicPartition(stage.topics.events, 0, 2)
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    admin.delete_records([end])[end].result(30)
+
+    again = redrive(settings, Selection(), Order(mode="restart"), actor="anna")
+
+    assert again.done == []
+    assert [no.refusal for no in again.refused] == [Refusal.EVENT_GONE]
+    assert f"{stage.topics.events}/0@1" in again.refused[0].why
