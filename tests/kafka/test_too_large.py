@@ -18,6 +18,11 @@ from redrive.testing.stage import Stage, event
 TEN_MB = 10 * 2**20
 
 
+def long_names() -> list[tuple[str, str | bytes | None]]:
+    """Give names of headers: text, whose control characters are one byte there, and six in JSON."""
+    return [("\1" * 300_000 + str(number), b"x") for number in range(3)]
+
+
 def failing(**changes: object) -> bytes:
     whole = json.loads(event({"fate": "permanent"}).to_bytes())
     return json.dumps(whole | changes).encode()
@@ -40,8 +45,7 @@ def test_what_is_too_large_for_its_topic_ends_with_a_letter_and_stops_nobody(
     )
     producer.produce(stage.topics.events, packed, b"packed", 0)
     producer.produce(stage.topics.events, hostile, b"hostile", 0)
-    # A name of a header is text: one byte there, and six in JSON.
-    named = [("\1" * 300_000 + str(number), b"x") for number in range(3)]
+    named = long_names()
     producer.produce(stage.topics.events, failing(), b"headers", 0, headers=named)
     assert producer.flush(30) == 0
     stage.send([event({"fate": "success"}) for _ in range(20)])
@@ -54,11 +58,8 @@ def test_what_is_too_large_for_its_topic_ends_with_a_letter_and_stops_nobody(
     verdict = judge(evidence)
     assert verdict.findings == []
     assert verdict.results["success"] == 20
-    letters = {
-        letter.source.key: letter
-        for record in evidence.letters
-        if (letter := DeadLetter.model_validate_json(record.value or b""))
-    }
+    found = [DeadLetter.model_validate_json(record.value or b"") for record in evidence.letters]
+    letters = {letter.source.key: letter for letter in found}
     assert letters[b"packed"].source.value == packed
     assert letters[b"hostile"].reason == "unreadable"
     left_out = letters[b"headers"].source.left_out
@@ -71,7 +72,7 @@ def test_an_event_that_its_letter_does_not_hold_is_driven_from_its_topic_or_refu
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
-    named = [("\1" * 300_000 + str(number), b"x") for number in range(3)]
+    named = long_names()
     producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
     sent = failing()
     producer.produce(stage.topics.events, sent, b"there", 0, headers=named)
