@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge, not_heard
 from redrive.errors import RecordError
@@ -55,6 +57,41 @@ def judged(of: WorkflowResultEvent) -> SucceededRun | FailedRun:
 @pytest.mark.parametrize("said", [{"a": [1, None]}, "text", 0, None])
 def test_a_success_hands_the_result_over_as_it_is(said: object) -> None:
     assert judged(result(ResultStatus.SUCCESS, said=said)) == SucceededRun(said)
+
+
+results = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["__type", "__var", "__classname__", "__id__", "a"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.invariant("P7")
+@given(results)
+def test_a_result_is_handed_on_as_it_is_or_refused_in_words(said: object) -> None:
+    answer = heard(result(ResultStatus.SUCCESS, said=said))
+
+    # What goes through the triggerer is text alone.
+    assert {type(value) for value in answer.values()} == {str}
+    run = judge(answer)
+    if isinstance(run, FailedRun):
+        assert run.final
+        assert "cannot be handed on" in run.text
+    else:
+        assert run == SucceededRun(said)
+
+
+def test_an_answer_of_a_trigger_of_the_version_before_is_read() -> None:
+    record = result(ResultStatus.SUCCESS, said={"a": 1}).model_dump(mode="json")
+
+    run = judge({"status": "success", "event_id": EVENT, "record": record})
+
+    assert run == SucceededRun({"a": 1})
 
 
 @pytest.mark.parametrize(

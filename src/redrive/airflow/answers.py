@@ -2,11 +2,16 @@
 
 `heard` and `not_heard` are said by whoever waits (the trigger, or the task itself); `judge` is the
 task's part, and the one place that decides whether a further try can help.
+
+A result goes through the triggerer as text: a whole number that its messages cannot carry would end
+the process, with all that waits in it, and some keys mean something to Airflow's serialisers. [P7]
+What the task itself could not hand on is refused in words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from redrive.errors import RecordError
@@ -18,6 +23,12 @@ __all__ = ["Answer", "FailedRun", "SucceededRun", "heard", "judge", "not_heard"]
 Answer = dict[str, object]
 
 _TIMEOUT = "timeout"
+LEAST_INT, LARGEST_INT = -(2**63), 2**64 - 1
+"""What the messages between Airflow's processes carry (msgpack)."""
+# Airflow's serialisers refuse these keys, and take a pair of keys for a value of theirs.
+_REFUSED_KEYS = frozenset({"__classname__", "__id__"})
+_OLD_PAIR = frozenset({"__type", "__var"})
+_MAX_PATH_CHARS = 200
 
 # Kinds that can end otherwise next time. The worker has used up its own retries by then, so this
 # matters only to a task that was given retries of its own.
@@ -50,7 +61,7 @@ def heard(result: WorkflowResultEvent) -> Answer:
     return {
         "status": result.status.value,
         "event_id": result.correlation_id,
-        "record": result.model_dump(mode="json"),
+        "record": result.model_dump_json(),
     }
 
 
@@ -79,7 +90,15 @@ def judge(answer: Mapping[str, object]) -> SucceededRun | FailedRun:
     result = _record(answer)
     match result.status:
         case ResultStatus.SUCCESS:
-            return SucceededRun(result.result)
+            problem = next(_problems(result.result), None)
+            if problem is None:
+                return SucceededRun(result.result)
+            text = (
+                f"workflow {result.workflow_id!r} ended well, and its result cannot be handed on "
+                f"by Airflow: {problem}. It lies on the results topic (event_id={event_id}): let "
+                "the graph's output say it otherwise, as text"
+            )
+            return FailedRun(text, final=True, event_id=event_id)
         case ResultStatus.FAILURE:
             return _failed(result, event_id, said="said itself that it failed", final=True)
         case ResultStatus.ERROR:
@@ -89,10 +108,44 @@ def judge(answer: Mapping[str, object]) -> SucceededRun | FailedRun:
 
 
 def _record(answer: Mapping[str, object]) -> WorkflowResultEvent:
+    record = answer.get("record")
     try:
-        return WorkflowResultEvent.model_validate(answer.get("record"))
-    except ValueError as error:
+        if isinstance(record, str):
+            return WorkflowResultEvent.from_bytes(record.encode())
+        # A trigger of the version before.
+        return WorkflowResultEvent.model_validate(record)
+    except (RecordError, ValueError) as error:
         raise RecordError(f"the trigger's event holds no result: {error}") from error
+
+
+def _problems(result: object) -> Iterator[str]:
+    """Yield, in words, what in a result Airflow cannot hand on as it is."""
+    waiting: list[tuple[str, object]] = [("result", result)]
+    while waiting:
+        path, value = waiting.pop()
+        match value:
+            case bool():
+                pass
+            case int() if not LEAST_INT <= value <= LARGEST_INT:
+                yield f"{path} is a whole number of more than 64 bits"
+            case float() if not math.isfinite(value):
+                yield f"{path} is {value}, which is no JSON"
+            case dict():
+                keys = value.keys()
+                reserved = sorted(keys & _REFUSED_KEYS)
+                if keys >= _OLD_PAIR:
+                    reserved += sorted(_OLD_PAIR)
+                if reserved:
+                    yield f"{path} has keys that mean something to it: {', '.join(reserved)}"
+                waiting += [(_path(path, key), inner) for key, inner in value.items()]
+            case list():
+                waiting += [(_path(path, number), inner) for number, inner in enumerate(value)]
+            case _:
+                pass
+
+
+def _path(path: str, step: object) -> str:
+    return f"{path}.{step}"[:_MAX_PATH_CHARS]
 
 
 def _failed(result: WorkflowResultEvent, event_id: str, *, said: str, final: bool) -> FailedRun:
