@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -232,6 +233,20 @@ def test_an_export_is_byte_exact_and_holds_what_was_chosen(kafka: Kafka, topics:
         headers = [(name, base64.b64decode(value)) for name, value in line["headers"]]
         assert tuple(headers) == record.headers
         assert line["source"]["topic"] == "workflow-events"
+
+
+def test_an_export_into_a_file_is_its_owners_only_and_replaces_nothing(
+    kafka: Kafka, topics: Topics, tmp_path: Path
+) -> None:
+    store_letters(_settings(kafka, topics), [_letter(1, _event())])
+    file = tmp_path / "letters.jsonl"
+
+    _ran("dlq", "export", "--output", str(file))
+    again = _run("dlq", "export", "--output", str(file))
+
+    assert len(file.read_bytes().splitlines()) == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert again.exit_code == ExitCode.SETTINGS
 
 
 def test_a_letter_with_the_same_id_is_shown_once_and_counted(kafka: Kafka, topics: Topics) -> None:

@@ -86,7 +86,7 @@ def edited(stage: Stage, *changes: tuple[str, str], answers: str = "") -> tuple[
 
 
 def drafts(stage: Stage) -> list[Path]:
-    return list((stage.folder / "drafts").iterdir())
+    return list((stage.folder / "drafts").glob("*/*"))
 
 
 def kept_command(told: str) -> list[str]:

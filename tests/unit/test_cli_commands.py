@@ -260,7 +260,7 @@ def test_whole_letters_are_not_written_to_a_terminal() -> None:
         os.close(theirs)
 
     assert ran.returncode == ExitCode.SETTINGS
-    assert "redrive dlq export > letters.jsonl" in ran.stderr
+    assert "redrive dlq export --output letters.jsonl" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import stat
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
@@ -20,14 +27,29 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 __all__ = ["export"]
 
 
+_OTHERS_READ = 0o044
+
+
 @grouped
-def export(causes: Causes, standing: Standing, broker: Broker, *, ids: Ids = None) -> None:
-    """Write whole letters to stdout, a JSON line each, with nothing masked: into a file."""
-    if sys.stdout.isatty():
+def export(
+    causes: Causes,
+    standing: Standing,
+    broker: Broker,
+    *,
+    ids: Ids = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A new file, which only its owner can read; else stdout."
+        ),
+    ] = None,
+) -> None:
+    """Write whole letters, a JSON line each, with nothing masked: into a file."""
+    if output is None and sys.stdout.isatty():
         raise CommandError(
             ExitCode.SETTINGS,
-            "this writes whole letters with nothing masked: send them into a file, as in "
-            "`redrive dlq export > letters.jsonl`",
+            "this writes whole letters with nothing masked: write them into a file, as in "
+            "`redrive dlq export --output letters.jsonl`",
         )
     kafka = broker.settings().kafka
 
@@ -39,17 +61,43 @@ def export(causes: Causes, standing: Standing, broker: Broker, *, ids: Ids = Non
     query = query_of(causes, standing, ids, SYSTEM.now())
     wanted = choose(read_letters(kafka).letters, query)
     written = 0
-    for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):
-        found = stored(record)
-        if isinstance(found, StoredLetter):
-            sys.stdout.write(_line(record, found) + "\n")
-            written += 1
+    with _opened(output) as out:
+        for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):
+            found = stored(record)
+            if isinstance(found, StoredLetter):
+                out.write(_line(record, found) + "\n")
+                written += 1
     note(f"{written} letter(s)")
     if written < len(wanted):
         raise CommandError(
             ExitCode.ENDED_BADLY,
             f"{len(wanted) - written} letter(s) were deleted from the topic meanwhile",
         )
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        _warn_of_readers()
+        yield sys.stdout
+        return
+    from redrive.private_files import open_private  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        file = open_private(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot be made: {error}", param_hint="--output") from error
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+        yield out
+
+
+def _warn_of_readers() -> None:
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):
+        return  # no file of the system's: a test's, say
+    if stat.S_ISREG(mode) and mode & _OTHERS_READ:
+        note("others can read the file that this goes to: --output FILE makes one for its owner")
 
 
 def _line(record: Record, found: StoredLetter) -> str:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from redrive.cli.exits import CommandError, ExitCode
+from redrive.private_files import open_private
 
 __all__ = ["Draft"]
 
@@ -20,10 +21,12 @@ class Draft:
     """A file that only this person can read, with a text in it, to be changed in an editor."""
 
     def __init__(self, text: str) -> None:
-        handle, name = tempfile.mkstemp(prefix="redrive-event-", suffix=".json")
-        self.path = Path(name)
+        # In a folder of its own: editors put copies beside the file, with modes of their own.
+        self._folder = Path(tempfile.mkdtemp(prefix="redrive-event-"))
+        self.path = self._folder / "event.json"
         self._first = text.encode()
-        with os.fdopen(handle, "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(open_private(self.path, flags), "wb") as file:
             file.write(self._first)
 
     @property
@@ -50,8 +53,8 @@ class Draft:
         return typed
 
     def drop(self) -> None:
-        """Remove the file."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file, and what the editor left beside it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _found() -> str:

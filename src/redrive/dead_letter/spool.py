@@ -18,11 +18,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redrive.dead_letter.source import Base64Bytes
+from redrive.private_files import check_private, open_private, warn_of_open_folder
 
 __all__ = ["Appended", "Spool", "SpooledLetter", "Torn", "read_spool"]
 
-_OWNER_ONLY = 0o600
-_OTHERS = 0o077
 _CHUNK_BYTES = 2**20
 
 
@@ -105,6 +104,11 @@ class Spool:
 
     def problem(self) -> str | None:
         """Say why nothing could be appended now, or None when all looks well."""
+        try:
+            check_private(self.path)
+        except OSError as error:
+            return str(error)
+        warn_of_open_folder(self.path)
         place = self.path if self.path.exists() else self.path.parent
         if not place.exists():
             return f"there is no folder {place}"
@@ -135,11 +139,8 @@ class Spool:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        file = os.open(self.path, flags, _OWNER_ONLY)
+        file = open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
-            if os.fstat(file).st_mode & _OTHERS:
-                os.fchmod(file, _OWNER_ONLY)
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from redrive.private_files import check_private
+
 __all__ = ["SpoolCount"]
 
 _CHUNK_BYTES = 2**20
@@ -31,14 +33,14 @@ class SpoolCount:
             OSError: It is there and cannot be read.
         """
         with self._lock:
-            try:
-                self._catch_up()
-            except FileNotFoundError:
-                self._begin(-1)
+            self._catch_up()
             return self._letters, self._read_to
 
     def _catch_up(self) -> None:
-        found = self._path.stat()
+        found = check_private(self._path)
+        if found is None:
+            self._begin(-1)
+            return
         if found.st_ino != self._inode or found.st_size < self._read_to:
             self._begin(found.st_ino)
         if found.st_size == self._read_to:

@@ -18,6 +18,7 @@ from redrive.clock import moment
 from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Kept, Mark, StoredThread
+from redrive.private_files import check_private, make_private, warn_of_open_folder
 
 __all__ = [
     "PIECE_PAGES",
@@ -44,6 +45,10 @@ _PREFIX = "sqlite:///"
 _BUSY_TIMEOUT_S = 10.0
 _ALONE_TIMEOUT_S = 0.2
 _THREADS_AT_ONCE = 500
+# What is deleted is overwritten: a state is not to be found in the file after its thread is gone.
+_NOTHING_REMAINS = "PRAGMA secure_delete=ON"
+# SQLite gives the files beside it the mode that the file itself has; it makes the first two.
+_BESIDE = ("-wal", "-shm", "-journal")
 _UUID_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 _SORTABLE_BY_TIME = 6
 
@@ -180,7 +185,11 @@ def look_at(settings: CheckpointSettings) -> CheckpointFile | None:
     if path is None:
         return None
     path = path.absolute()
-    if not path.exists():
+    try:
+        there = check_private(path) is not None
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not there:
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
             raise _cannot_write(path, "its folder is missing, or may not be written to")
         return CheckpointFile(path, there=False)
@@ -203,6 +212,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     connection: sqlite3.Connection | None = None
     try:
+        _close_to_others(path)
         connection = sqlite3.connect(
             path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -210,13 +220,14 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(_NOTHING_REMAINS)
         for table in _TABLES.values():
             connection.execute(table.format(temp=""))
         connection.execute(_INDEX)
         # A file that can be read but not written would fail at the first run, not at start.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
         if is_locked(error):
@@ -241,6 +252,7 @@ def read_only(path: Path) -> sqlite3.Connection:
     """
     connection: sqlite3.Connection | None = None
     try:
+        check_private(path)
         connection = _existing(path.absolute())
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         there = {name for (name,) in rows}
@@ -249,7 +261,7 @@ def read_only(path: Path) -> sqlite3.Connection:
         for name in _TABLES.keys() - there:
             connection.execute(_TABLES[name].format(temp="TEMP"))
         connection.execute("PRAGMA query_only=ON")
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
         raise SettingsError(
@@ -335,6 +347,7 @@ def compact(path: Path) -> bool:
             return False
         try:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute(_NOTHING_REMAINS)
             connection.execute("VACUUM")
         finally:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -385,6 +398,15 @@ def _time(seconds: float) -> datetime:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _close_to_others(path: Path) -> None:
+    warn_of_open_folder(path)
+    make_private(path)
+    for suffix in _BESIDE:
+        beside = path.with_name(path.name + suffix)
+        if check_private(beside) is not None:
+            make_private(beside)
 
 
 def _existing(path: Path, *, timeout_s: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
