@@ -22,6 +22,7 @@
     │   ├── FalsyError           a node raised an error that counts as false
     │   ├── SkippedNodeError     the run came to its end with nodes left out
     │   ├── StateChangedError    what a node wrote would not come back as it was
+    │   ├── StateTypeError       a state holds a type that no checkpoint may become
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
     │   ├── NotInNodeError       what only a node can ask was asked elsewhere
     │   └── ResultError          the graph's result is not JSON, or too large
@@ -72,6 +73,7 @@ __all__ = [
     "StaleAttemptError",
     "StandstillError",
     "StateChangedError",
+    "StateTypeError",
     "StuckNodeError",
     "ThreadMovedOnError",
     "TransientError",
@@ -307,6 +309,36 @@ class StateChangedError(PermanentError):
         self.place = place
         self.was = was
         self.becomes = becomes
+
+
+class StateTypeError(PermanentError):
+    """A state holds a type that a checkpoint may not become.
+
+    Args:
+        types: Which ones, as `module.Class`.
+        place: Where in the state, as `state['invoice']`.
+        node: Which node wrote it; None where nobody knows.
+        stored: Whether it is in a checkpoint; else it was to be stored, and nothing was.
+    """
+
+    def __init__(
+        self,
+        types: tuple[str, ...],
+        *,
+        place: str | None = None,
+        node: str | None = None,
+        stored: bool = False,
+    ) -> None:
+        where = (place or "a value") + (f" of node {node!r}" if node else "")
+        holds = f"in a checkpoint {where} is" if stored else f"{where} cannot be stored: it is"
+        named = " and ".join(types)
+        super().__init__(
+            f"{holds} of type {named}, which no checkpoint may become; name it in the schema of "
+            f"the graph's state, or in checkpoints.allowed_types = {list(types)}"
+        )
+        self.types = types
+        self.place = place
+        self.node = node
 
 
 class NodeExitError(PermanentError):

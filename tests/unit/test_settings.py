@@ -207,7 +207,8 @@ def test_what_kubernetes_and_our_own_tools_set_is_no_unknown_key(name: str) -> N
             "[checkpoints]\nfrobnicate = 1",
             (
                 "unknown key checkpoints.frobnicate in redrive.toml: known in checkpoints: "
-                "url, ttl, verify, serializer, encryption_key"
+                "url, ttl, verify, serializer, allowed_types, encryption_key, "
+                "old_encryption_keys"
             ),
         ),
         (

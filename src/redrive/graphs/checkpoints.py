@@ -42,6 +42,7 @@ from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Mark, StoredThread, free_at, longest
 from redrive.graphs.serializers import serializer_of
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver
+from redrive.graphs.state_types import AllowedTypes, GraphTypes
 
 __all__ = ["Checkpoints"]
 
@@ -119,7 +120,10 @@ class Checkpoints:
         self._settings = settings or CheckpointSettings()
         self._clock = clock
         self._path = path_of(self._settings)
-        self._serializer = None if self._path is None else serializer_of(self._settings)
+        self._allowed = AllowedTypes(self._settings.allowed_types)
+        self._serializer = (
+            None if self._path is None else serializer_of(self._settings, self._allowed)
+        )
         self._sqlite: GroupedSqliteSaver | None = None
         self._foreign: ForeignThreads | None = None
         self.verifier = StateVerifier(self._settings.verify)
@@ -146,6 +150,13 @@ class Checkpoints:
     def saver_under(self, lease: Lease) -> BaseCheckpointSaver[Any] | None:
         """Return the same for one attempt: of ours, one that asks its lease under the lock."""
         return self.saver if self._sqlite is None else self._sqlite.under(lease)
+
+    def allow(self, types: GraphTypes) -> None:
+        """Let checkpoints hold what a graph may keep in its state; of ours, not of a foreign one.
+
+        Before anything of that graph is read or written.
+        """
+        self._allowed.add(types)
 
     @property
     def waiting(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -184,6 +185,17 @@ class GraphMaker:
             found = factory_of(found, what=what, target=target, lifespan=lifespan)
         return cls(found, what, target)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of the modules that it is made in, as far as they can be told."""
+        if isinstance(self.found, Factory):
+            return (str(getattr(_inner(self.found.function), "__module__", "")),)
+        attribute = self.target.rpartition(":")[2].partition(".")[0]
+        if not attribute.isidentifier():
+            return ()  # it was given as an object
+        modules = list(sys.modules.items())
+        return tuple(name for name, module in modules if _vars(module).get(attribute) is self.found)
+
     def make_now(self) -> CompiledGraph | None:
         """Return the compiled graph, or None where it has to be made on the event loop.
 
@@ -232,6 +244,11 @@ class GraphMaker:
         raise SettingsError(
             f"{self.what}: {self.target} is a {type(built).__name__}, not a graph: {advice}"
         )
+
+
+def _vars(module: object) -> Mapping[str, object]:
+    found = getattr(module, "__dict__", None)
+    return found if isinstance(found, dict) else {}
 
 
 _COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -20,6 +20,7 @@ from redrive.graphs.loading import CompiledGraph, Factory, GraphMaker, called, c
 from redrive.graphs.options import GraphSettings
 from redrive.graphs.recursion import recursion_limit
 from redrive.graphs.runs import GraphVersion
+from redrive.graphs.state_types import NO_TYPES, GraphTypes, types_of
 from redrive.graphs.stores import StoreSource
 from redrive.graphs.versions import version_of
 from redrive.graphs.watched_nodes import watch_nodes
@@ -45,6 +46,7 @@ class LoadedGraph:
     recursion_limit: int = 100
     settings: GraphSettings | None = None
     lifespan: object = None
+    state_types: GraphTypes = NO_TYPES
 
     @property
     def named(self) -> GraphVersion:
@@ -121,6 +123,7 @@ class Registered:
             ),
             settings=settings,
             lifespan=lifespan,
+            state_types=types_of(compiled, made_in=self.maker.modules),
         )
 
 

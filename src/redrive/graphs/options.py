@@ -154,10 +154,26 @@ class CheckpointSettings(BaseModel):
     serializer: str | None = Field(
         None,
         description="Import path of a serializer, or of what makes one; default: LangGraph's "
-        "JsonPlusSerializer.",
+        "JsonPlusSerializer, which makes no type that is not allowed.",
+    )
+    allowed_types: tuple[str, ...] = Field(
+        (),
+        description="Types that a state may hold beside those of the graphs' schemas and of the "
+        "packages that the graphs are in: `module.Class`, or `package.*` for all models, "
+        "dataclasses, enums and named tuples of one.",
     )
     encryption_key: SecretStr | None = Field(
         None,
         description="16, 24 or 32 bytes: checkpoints are encrypted with AES. Give it by its "
         "variable, not in a file. Needs `redrive[encryption]`.",
     )
+    old_encryption_keys: tuple[SecretStr, ...] = Field(
+        (),
+        description="Keys that are still read with, and not written with any more.",
+    )
+
+    @field_validator("allowed_types", "old_encryption_keys", mode="before")
+    @classmethod
+    def _is_a_list(cls, given: object) -> object:
+        """Take them with spaces or commas between them, as the environment gives them."""
+        return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given

@@ -277,6 +277,8 @@ class WorkflowProcessor:
         event, run = told.event, f"{told.event_id}/{generation}"
         loaded = self._graphs.find(event.workflow_id)
         kept = self._checkpoints
+        if kept is not None:
+            kept.allow(loaded.state_types)
         opened = None if kept is None else kept.saver_under(lease)
         config: RunnableConfig = {
             "run_name": event.workflow_id,

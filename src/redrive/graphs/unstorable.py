@@ -15,6 +15,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.types import Send
 from pydantic import BaseModel
 
+from redrive.errors import StateTypeError
+
 __all__ = ["explain_unstorable", "writer_of"]
 
 _MOST_DEPTH = 50
@@ -40,19 +42,26 @@ def explain_unstorable(
     *,
     writers: Mapping[str, str],
 ) -> None:
-    """Raise a TypeError that names the place, if one of `values` is what cannot be stored.
+    """Raise an error that names the place, if one of `values` is what cannot be stored.
 
     Args:
         error: What storing them raised.
         values: By the name of their channel.
         serde: What could not serialise them.
         writers: The node that wrote a channel, where that is known.
+
+    Raises:
+        TypeError: The serialiser cannot store it.
+        StateTypeError: It could not be read again.
     """
     for channel, value in values:
-        if _refusal(value, serde) is None:
+        if (why := _refused(value, serde)) is None:
             continue
         place, what = _deepest(value, _PLACES.get(channel, f"state[{channel!r}]"), serde)
         node = writers.get(channel)
+        if isinstance(why, StateTypeError):
+            of_type = StateTypeError(why.types, place=place, node=node)
+            raise _noted(of_type, node) from error
         writer = f" of node {node!r}" if node else ""
         kind = f"{type(what).__module__}.{type(what).__qualname__}".removeprefix("builtins.")
         refused = TypeError(
@@ -60,10 +69,7 @@ def explain_unstorable(
             f"({_refusal(what, serde)}); make it in the node that needs it, or declare its key as "
             "an UntrackedValue"
         )
-        if node:
-            # As LangGraph notes a node that raises.
-            refused.add_note(f"During task with name '{node}' and id ''")
-        raise refused from error
+        raise _noted(refused, node) from error
 
 
 def writer_of(task_path: str, sends: Sequence[object]) -> str | None:
@@ -82,12 +88,24 @@ def writer_of(task_path: str, sends: Sequence[object]) -> str | None:
     return send.node if isinstance(send, Send) else None
 
 
-def _refusal(value: object, serde: SerializerProtocol) -> str | None:
+def _noted(error: Exception, node: str | None) -> Exception:
+    if node:
+        # As LangGraph notes a node that raises.
+        error.add_note(f"During task with name '{node}' and id ''")
+    return error
+
+
+def _refused(value: object, serde: SerializerProtocol) -> Exception | None:
     try:
         serde.dumps_typed(value)
     except Exception as error:  # noqa: BLE001 - data: why it cannot be stored
-        return f"{type(error).__name__}: {error}"
+        return error
     return None
+
+
+def _refusal(value: object, serde: SerializerProtocol) -> str | None:
+    error = _refused(value, serde)
+    return None if error is None else f"{type(error).__name__}: {error}"
 
 
 def _deepest(value: object, place: str, serde: SerializerProtocol) -> tuple[str, object]:
