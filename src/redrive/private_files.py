@@ -7,13 +7,15 @@ closed to them, and a link that somebody has put in its place is refused. [P15]
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from pathlib import Path
 
 import structlog
 
-__all__ = ["check_private", "make_private", "open_private", "warn_of_open_folder"]
+__all__ = ["check_private", "distrust", "make_private", "open_private", "warn_of_open_folder"]
 
 log = structlog.get_logger("redrive.files")
 
@@ -91,6 +93,41 @@ def warn_of_open_folder(path: Path) -> None:
     if mode & _OTHERS_WRITE and str(folder) not in _warned:
         _warned.add(str(folder))
         log.warning("file.folder_open_to_others", folder=str(folder), mode=_mode(mode))
+
+
+def distrust(path: Path) -> str | None:
+    """Say why a file that nobody has named is not to be believed; None: it is ours alone.
+
+    It is, if it belongs to this user or to root, and nobody else can write to it. A link counts as
+    what it leads to, if it belongs to one of them as well.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid not in (os.geteuid(), 0):
+            return f"it belongs to the user {_user(found.st_uid)}"
+    mode = path.stat().st_mode
+    by_group = mode & stat.S_IWGRP and not _is_own_group(path.stat().st_gid)
+    if mode & stat.S_IWOTH or by_group:
+        return f"others can write to it (mode {_mode(mode)})"
+    return None
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _is_own_group(gid: int) -> bool:
+    """Say whether a group is that of this user alone, as many systems make one for each."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and not group.gr_mem
 
 
 def _check_kind(path: Path, mode: int) -> None:

@@ -21,6 +21,7 @@ from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
 from redrive.kafka.options import KafkaSettings
 from redrive.notify.options import NotifySettings
+from redrive.private_files import distrust
 from redrive.redriving.options import RedriveSettings
 from redrive.retry.config import RetryConfig
 from redrive.retry_settings import RetrySettings
@@ -102,6 +103,8 @@ class Loaded:
 
     settings: Settings
     origins: Mapping[Key, str]
+    found_file: Path | None = None
+    """The file that was read though nobody had named it: redrive.toml of the working directory."""
 
 
 def load_settings(
@@ -113,7 +116,8 @@ def load_settings(
 
     Args:
         config_file: A TOML file; else the one that REDRIVE_CONFIG names, else redrive.toml if the
-            working directory has one.
+            working directory has one that belongs to this user, or to root, and that nobody else
+            can write to.
         overrides: Values by dotted key (`kafka.group_id`), above all other sources.
         environ: The environment variables.
 
@@ -145,7 +149,9 @@ def load_with_origins(
         raise SettingsError("\n".join(problems)) from error
     if problems:
         raise SettingsError("\n".join(problems))
-    return Loaded(settings, {path: item.origin for path, item in given.items()})
+    was_named = config_file is not None or bool(environ.get(CONFIG_VARIABLE))
+    origins = {path: item.origin for path, item in given.items()}
+    return Loaded(settings, origins, None if was_named else file)
 
 
 def _file(named: Path | str | None, environ: Mapping[str, str]) -> Path | None:
@@ -153,7 +159,25 @@ def _file(named: Path | str | None, environ: Mapping[str, str]) -> Path | None:
         return Path(named)
     if environ.get(CONFIG_VARIABLE):
         return Path(environ[CONFIG_VARIABLE])
-    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+    return DEFAULT_FILE if _is_ours(DEFAULT_FILE) else None
+
+
+def _is_ours(file: Path) -> bool:
+    """Say whether there is a file to be read; whoever can write it chooses what code is run.
+
+    Raises:
+        SettingsError: There is one, and it may be another's.
+    """
+    try:
+        why = distrust(file) if file.is_file() else None
+    except OSError as error:
+        why = f"it cannot be looked at: {error.strerror}"
+    if why is not None:
+        raise SettingsError(
+            f"settings file ./{file} is not taken: {why}; if it is yours, make it so (chown, chmod "
+            f"go-w), or name it: --config {file}, or {CONFIG_VARIABLE}={file}"
+        )
+    return file.is_file()
 
 
 def _tree(given: Iterable[Given]) -> dict[str, object]:

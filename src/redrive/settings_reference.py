@@ -22,8 +22,9 @@ _HEAD = """\
 
 Order, the later wins: defaults, the file, the environment, flags.
 
-* The file is `redrive.toml` in the working directory, or the one that `--config` or
-  `REDRIVE_CONFIG` names. `kafka.group_id` is `group_id` in the table `[kafka]`; a graph is a table
+* The file is the one that `--config` or `REDRIVE_CONFIG` names, else `redrive.toml` in the working
+  directory: if it belongs to you or to root, and nobody else can write to it. That it was taken is
+  said on stderr. `kafka.group_id` is `group_id` in the table `[kafka]`; a graph is a table
   `[graphs.ID]`.
 * In the environment, `kafka.group_id` is `REDRIVE_KAFKA__GROUP_ID`; an empty variable counts as
   unset. A table may be given whole, as JSON:
@@ -35,6 +36,9 @@ Order, the later wins: defaults, the file, the environment, flags.
 * Options of librdkafka: `"sasl.username" = "me"` in `[kafka.config]`, or
   `REDRIVE_KAFKA__CONFIG__SASL_USERNAME`.
 * Durations are written as `250ms`, `30s`, `5m`, `2h`, `7d`; sizes as `512B`, `900kB`, `64MiB`.
+* Where a name says that the value is a secret (a password, a token, a key, a channel's URL), it may
+  say where that lies: `file:/run/secrets/kafka` or `env:NAME`, read when it is needed. See
+  [Security](security.md#secrets).
 * A key that is not in this table is refused, in the file as in the environment.
 * `redrive config show` says what holds, and where each value was given; `--given` shows only
   what somebody gave.

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
+from redrive.secret_values import is_reference, is_secret_name
 from redrive.settings import Loaded
 from redrive.settings_sources import Key
 from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.secrets import mark
 from redrive.units import format_duration, parse_size
 
 __all__ = ["DEFAULT", "Holding", "holding", "written_as"]
@@ -39,7 +41,7 @@ class Holding:
 def holding(loaded: Loaded) -> list[Holding]:
     """Return every key that holds a value, in the order of docs/settings.md."""
     return [
-        Holding(".".join(path), _masked(path, value), _origin(path, loaded.origins))
+        Holding(".".join(path), value, _origin(path, loaded.origins))
         for path, value in _walk(loaded.settings, ())
     ]
 
@@ -70,7 +72,7 @@ def _walk(model: BaseModel, path: Key) -> Iterator[tuple[Key, str | None]]:
             tables = [table.model_dump(mode="json", exclude_unset=True) for table in value]
             yield here, json.dumps(tables, ensure_ascii=False)
         else:
-            yield here, written_as(field, value)
+            yield here, _masked(here, written_as(field, value), value)
 
 
 def _entries(
@@ -81,15 +83,18 @@ def _entries(
         if isinstance(value, BaseModel):
             yield from _walk(value, here)
         else:
-            yield here, written_as(field, value)
+            yield here, _masked(here, written_as(field, value), value)
 
 
-def _masked(path: Key, value: str | None) -> str | None:
-    if value is None:
+def _masked(path: Key, written: str | None, value: object) -> str | None:
+    """Mask what a value holds of secrets; the whole of it, where its name or its type says so."""
+    if written is None:
         return None
-    # What a value is called tells as much as how it looks.
-    named = f"{path[-1]}={value}"
-    return BUILT_IN.mask(named).partition("=")[2]
+    held = value.get_secret_value() if isinstance(value, SecretStr) else written
+    if isinstance(value, SecretStr) or is_secret_name(path[-1]):
+        # Where a secret lies is none.
+        return held if is_reference(held) else mark("secret")
+    return BUILT_IN.mask(f"{path[-1]}={written}").partition("=")[2]
 
 
 def _origin(path: Key, origins: Mapping[Key, str]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from redrive.cli.app import app
+from redrive.cli.exits import ExitCode
 from redrive.testing.webhook import Webhook
 
 SECRET = "hunter2hunter2"  # noqa: S105 - a canary
@@ -74,12 +75,18 @@ def test_one_that_hangs_is_waited_for_no_longer_than_it_may(webhook: Webhook) ->
     assert "no answer within 0.3 s" in ran.stdout
 
 
-def test_a_url_of_a_flag_is_tried_alone(webhook: Webhook) -> None:
+def test_a_url_that_a_flag_refers_to_is_tried_alone(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     channels(team="json://127.0.0.1:9/nobody")
+    monkeypatch.setenv("HOOK", webhook.url)
 
-    ran = CliRunner().invoke(app, ["notify", "test", "--url", webhook.url])
+    ran = CliRunner().invoke(app, ["notify", "test", "--url", "env:HOOK"])
+    on_the_line = CliRunner().invoke(app, ["notify", "test", "--url", webhook.url])
 
     assert ran.exit_code == 0
+    assert on_the_line.exit_code == ExitCode.SETTINGS
+    assert "env:NAME" in on_the_line.output
     assert len(webhook.received) == 1
 
 

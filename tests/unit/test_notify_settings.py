@@ -107,7 +107,7 @@ def test_no_url_is_shown_where_settings_are_printed() -> None:
     (held,) = [
         one for one in holding(load_with_origins(environ=environ)) if one.key == "notify.urls.team"
     ]
-    assert held.value == "**********"
+    assert held.value == "[redacted:secret]"
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "TIiajkdnlazkcOXrIdevi7FQ" not in shown
         assert "T1JJ3T3L2" not in shown

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from redrive.airflow.tokens import TOKEN_OF_CONNECTION, has_token
 from redrive.errors import SettingsError
 from redrive.kafka.client import REFUSED
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.options import KafkaSettings, runs_code
 from redrive.kafka.tokens import lacks_token
+from redrive.secret_values import is_reference, is_secret_name
 
 __all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "kafka_settings"]
 
@@ -59,6 +60,7 @@ def kafka_settings(
             f"connection {conn_id!r} names no brokers: put "
             '{"bootstrap.servers": "host:9092"} into its extra field'
         )
+    _check(extra, conn_id)
     topics = {
         "events_topic": events_topic or os.environ.get(EVENTS_TOPIC_VARIABLE),
         "results_topic": results_topic or os.environ.get(RESULTS_TOPIC_VARIABLE),
@@ -73,6 +75,20 @@ def kafka_settings(
     if token:
         named["oauth"] = TOKEN_OF_CONNECTION
     return KafkaSettings.model_validate({"bootstrap_servers": servers, "config": config, **named})
+
+
+def _check(extra: Mapping[str, object], conn_id: str) -> None:
+    """Refuse what whoever edits connections need not be trusted with on this host."""
+    if (why := runs_code(extra)) is not None:
+        raise SettingsError(f"connection {conn_id!r}: {why}")
+    for option, value in extra.items():
+        # It would send any file of this host to a broker of the connection's choice.
+        if is_secret_name(option) and is_reference(str(value)):
+            raise SettingsError(
+                f"connection {conn_id!r}: {option!r} refers to a file or a variable of this host, "
+                "which is not read for a connection: keep connections in a secrets backend of "
+                "Airflow"
+            )
 
 
 def _token(extra: Mapping[str, object], conn_id: str) -> dict[str, str]:

@@ -26,7 +26,11 @@ from redrive.errors import RedriveError
 
 __all__ = ["app", "main"]
 
-_EPILOG = "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + "."
+_EPILOG = (
+    "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + ". "
+    "No flag takes a secret: give it by its REDRIVE_… variable, or say in the settings where it "
+    "lies, as file:/run/secrets/kafka or env:NAME."
+)
 
 
 class _Commands(TyperGroup):

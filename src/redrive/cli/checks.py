@@ -107,9 +107,9 @@ def _retries(examined: Examined) -> Iterator[Finding]:
 
 def _notify(examined: Examined) -> Iterator[Finding]:
     settings = examined.settings.notify
-    for name, url in settings.urls.items():
+    for name in settings.urls:
         try:
-            AppriseChannel(name, url.get_secret_value())
+            AppriseChannel(name, settings.url(name))
         except SettingsError as error:
             advice = f"{_NO_START}; then try: redrive notify test"
             yield Finding(Level.ERROR, str(error), advice)

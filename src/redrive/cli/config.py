@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redrive.cli.options import Config, Json
+from redrive.cli.options import Config, Json, tell_of_file
 from redrive.cli.output import print_json, print_lines, visible
 
 __all__ = ["app"]
@@ -35,9 +35,12 @@ def show(
     from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
     from redrive.settings_report import DEFAULT, holding  # noqa: PLC0415 - as above
 
+    loaded = load_with_origins(config)
+    if loaded.found_file is not None:
+        tell_of_file(loaded.found_file)
     found = [
         one
-        for one in holding(load_with_origins(config))
+        for one in holding(loaded)
         if not (given and one.origin == DEFAULT)
         and (prefix is None or one.key == prefix or one.key.startswith(f"{prefix}."))
     ]

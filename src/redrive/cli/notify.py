@@ -23,7 +23,11 @@ app = typer.Typer(help="Tell people of dead letters.", no_args_is_help=True)
 def try_all(
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Only to this channel, whatever the settings name."),
+        typer.Option(
+            metavar="WHERE",
+            help="Only to this channel: `env:NAME` or `file:/path`, where its URL is. A URL is a "
+            "secret, and everybody on the host sees a command line.",
+        ),
     ] = None,
     as_json: Json = False,
     config: Config = None,
@@ -31,9 +35,16 @@ def try_all(
     """Send a test message to each channel; end with 1 when one did not take it."""
     settings = start(config, {})
     from redrive.notify.trial import try_channels  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.secret_values import is_reference, revealed  # noqa: PLC0415 - as above
 
-    named = {name: secret.get_secret_value() for name, secret in settings.notify.urls.items()}
-    urls: Mapping[str, str] = named if url is None else {"--url": url}
+    if url is not None and not is_reference(url):
+        raise typer.BadParameter(
+            "a URL is a secret, and everybody on the host sees a command line: put it into a "
+            "variable or a file, and say env:NAME or file:/path",
+            param_hint="--url",
+        )
+    named = {name: settings.notify.url(name) for name in settings.notify.urls}
+    urls: Mapping[str, str] = named if url is None else {"--url": revealed(url, key="--url")}
     if not urls:
         raise CommandError(
             ExitCode.SETTINGS, "there is no channel: name one in notify.urls, or give --url"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redrive.cli.output import note
+
 if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
     from redrive.settings import Settings
 
@@ -22,6 +24,7 @@ __all__ = [
     "RecursionLimit",
     "graph_settings",
     "start",
+    "tell_of_file",
 ]
 
 Config = Annotated[
@@ -52,6 +55,9 @@ RecursionLimit = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+_QUIET = "CRITICAL"
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Which broker a command works with."""
@@ -69,21 +75,36 @@ def start(
     flags: Mapping[str, object | None],
     *,
     log_json: bool | None = None,
-    log_level: str = "CRITICAL",
+    log_level: str = _QUIET,
 ) -> Settings:
     """Set up the logs and load the settings; a flag that was not given (None) changes nothing.
 
-    A short command logs next to nothing: what went wrong, its last line says.
+    A short command logs next to nothing: what went wrong, its last line says. That a file was taken
+    which nobody has named is told on stderr, or logged where there is a log.
 
     Raises:
         SettingsError: One line per problem.
     """
-    from redrive.settings import load_settings  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
     from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - as above
 
     configure_logging(json=log_json, level=log_level)
 
-    return load_settings(config, {key: value for key, value in flags.items() if value is not None})
+    given = {key: value for key, value in flags.items() if value is not None}
+    loaded = load_with_origins(config, given)
+    if loaded.found_file is not None and log_level == _QUIET:
+        tell_of_file(loaded.found_file)
+    elif loaded.found_file is not None:
+        import structlog  # noqa: PLC0415 - keeps `--help` fast
+
+        log = structlog.get_logger("redrive.settings")
+        log.info("settings.file_found", file=str(loaded.found_file.absolute()))
+    return loaded.settings
+
+
+def tell_of_file(file: Path) -> None:
+    """Say on stderr which file was taken that nobody has named."""
+    note(f"settings: {file.absolute()}")
 
 
 def graph_settings(

@@ -30,6 +30,7 @@ from langgraph.checkpoint.serde.jsonplus import (
 from redrive.errors import MissingExtraError, PermanentError, SettingsError, StateTypeError
 from redrive.graphs.import_paths import first_line, import_target
 from redrive.graphs.state_types import AllowedTypes, GraphTypes, TypeName
+from redrive.secret_values import revealed
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -213,7 +214,7 @@ class _Keys(CipherProtocol):
 
 
 def _cipher(name: str, secret: SecretStr) -> CipherProtocol:
-    key = secret.get_secret_value().encode()
+    key = revealed(secret.get_secret_value(), key=name).encode()
     if len(key) not in _KEY_BYTES:
         raise SettingsError(f"{name} has {len(key)} bytes: AES takes 16, 24 or 32")
     try:

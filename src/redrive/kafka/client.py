@@ -12,6 +12,7 @@ from datetime import timedelta
 from redrive.errors import SettingsError
 from redrive.kafka.options import GroupProtocol, KafkaSettings
 from redrive.kafka.tokens import lacks_token, token_function
+from redrive.secret_values import is_secret_name, revealed
 
 __all__ = [
     "ALIASES",
@@ -274,7 +275,9 @@ def _from_user(settings: KafkaSettings) -> ClientConfig:
         name = ALIASES.get(option, option)
         if name in REFUSED:
             raise SettingsError(f"kafka.config may not hold {option!r}: {REFUSED[name]}")
-        given[name] = value
+        given[name] = (
+            revealed(value, key=f"kafka.config.{option}") if is_secret_name(option) else value
+        )
     if settings.oauth is not None:
         given["oauth_cb"] = token_function(settings.oauth)
     elif lacks_token(given):

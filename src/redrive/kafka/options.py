@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from redrive.units import Duration
 
-__all__ = ["GroupProtocol", "KafkaSettings"]
+__all__ = ["GroupProtocol", "KafkaSettings", "runs_code"]
+
+_RUN_CODE = {
+    "plugin.library.paths": "it loads libraries into this process",
+    "sasl.kerberos.kinit.cmd": "it is a command that librdkafka runs; run kinit beside the worker, "
+    "and set sasl.kerberos.min.time.before.relogin to 0",
+    "ssl.engine.id": "it loads a library into this process",
+    "ssl.engine.location": "it loads a library into this process",
+    "ssl.providers": "it loads libraries into this process",
+}
+# librdkafka writes these into a command of the shell.
+_IN_COMMAND = ("sasl.kerberos.keytab", "sasl.kerberos.principal", "sasl.kerberos.service.name")
+_HARMLESS = re.compile(r"[A-Za-z0-9_@./:+=,-]*")
+
+
+def runs_code(config: Mapping[str, object]) -> str | None:
+    """Say which option of librdkafka would run code that nobody here has chosen; None: none does.
+
+    Whoever may write settings, or an Airflow connection, need not be trusted with that.
+    """
+    for option, value in config.items():
+        name = option.strip().lower()
+        if name in _RUN_CODE:
+            return f"{option!r} is refused: {_RUN_CODE[name]}"
+        if name in _IN_COMMAND and not _HARMLESS.fullmatch(str(value)):
+            return (
+                f"{option!r} is refused: librdkafka writes it into a command, so it may hold "
+                "letters, digits and _@./:+=,- alone"
+            )
+    return None
 
 
 class GroupProtocol(StrEnum):
@@ -66,8 +97,17 @@ class KafkaSettings(BaseModel):
     )
     config: dict[str, str] = Field(
         default_factory=dict,
-        description="Any librdkafka option, for every client: SASL, TLS, timeouts.",
+        repr=False,  # it holds passwords
+        description="Any librdkafka option, for every client: SASL, TLS, timeouts; none that loads "
+        "libraries or runs commands.",
     )
+
+    @field_validator("config")
+    @classmethod
+    def _runs_no_code(cls, config: dict[str, str]) -> dict[str, str]:
+        if (why := runs_code(config)) is not None:
+            raise ValueError(why)
+        return config
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

@@ -58,7 +58,7 @@ def build_notifier(
 
 def _sinks(settings: NotifySettings, *, lazy: bool) -> dict[str, Sink]:
     kind = _Lazy if lazy else AppriseChannel
-    return {name: kind(name, url.get_secret_value()) for name, url in settings.urls.items()}
+    return {name: kind(name, settings.url(name)) for name in settings.urls}
 
 
 class _Lazy:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from redrive.notify.rules import Routing, Rule
+from redrive.secret_values import is_reference, revealed
 from redrive.units import Duration
 
 __all__ = ["NotifyRuleSettings", "NotifySettings"]
@@ -92,7 +93,8 @@ class NotifySettings(BaseModel):
     def _are_urls(cls, urls: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, url in urls.items():
             # Never the URL itself: it is a secret. [P15]
-            if "://" not in url.get_secret_value():
+            given = url.get_secret_value()
+            if "://" not in given and not is_reference(given):
                 raise ValueError(f"{name} is not a URL: write it as service://…")
         return urls
 
@@ -107,6 +109,14 @@ class NotifySettings(BaseModel):
                 f"one; known: {known}"
             )
         return self
+
+    def url(self, name: str) -> str:
+        """Return a channel's URL, a secret, from where it lies.
+
+        Raises:
+            SettingsError: It lies in a file or a variable that is not to be had.
+        """
+        return revealed(self.urls[name].get_secret_value(), key=f"notify.urls.{name}")
 
     def routing(self) -> Routing:
         """Return who is told of which failures."""
