@@ -59,8 +59,8 @@ PASSWORDS = [
     "naïve", "é" * 20, "🔑", "🔑 key", "\u202epass", "a\u200bb", "a\tb", "a\nb", "a\r\nb",
     "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "MIIEvQIBADANBg", "1e10",
     "0x1F", "1.5", "-1", "NaN", "yes", "no", "on", "2026-01-01", "12:30", "10m", "64MiB",
-    "localhost:9092", "[1,2]", '{"a":1}', "a" * 300, "a b c d e f", "pass # comment", "env:", "env:1ABC", "file:",
-    "file:relative", "FILE:/run/x", "ENV:X", "env :X", "env:A-B",
+    "localhost:9092", "[1,2]", '{"a":1}', "a" * 300, "a b c d e f", "pass # comment", "env:",
+    "env:1ABC", "file:", "file:relative", "FILE:/run/x", "ENV:X", "env :X", "env:A-B",
 ]  # fmt: skip
 
 
