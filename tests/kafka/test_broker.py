@@ -53,7 +53,7 @@ def _reachable(address: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=pytest.mark.nightly)])
 def test_data_and_address_survive_an_end(broker: LocalBroker, end: str) -> None:
     topic = create_topics(broker.bootstrap_servers, partitions=1).events
     address = broker.bootstrap_servers

@@ -29,7 +29,7 @@ AGENTS = Path(__file__).parent / "agents"
         pytest.param("stopped", NAMED, id="stopped", marks=pytest.mark.nightly),
         pytest.param("killed", NAMED, id="killed"),
         pytest.param("killed", [], id="killed-without-a-name", marks=pytest.mark.nightly),
-        pytest.param("frozen", NAMED, id="frozen"),
+        pytest.param("frozen", NAMED, id="frozen", marks=pytest.mark.nightly),
     ],
 )
 def test_a_worker_outlives_a_broker_that_is(

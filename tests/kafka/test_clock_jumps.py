@@ -33,7 +33,13 @@ HELD = {
 
 
 @pytest.mark.invariant("P8")
-@pytest.mark.parametrize("jump_s", [HOUR_S, -HOUR_S], ids=["ahead", "back"])
+@pytest.mark.parametrize(
+    "jump_s",
+    [
+        pytest.param(HOUR_S, id="ahead"),
+        pytest.param(-HOUR_S, id="back", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_jump_of_the_wall_clock_touches_only_events_that_are_read_after_it(
     jump_s: int, make_stage: Callable[..., Stage]
 ) -> None:

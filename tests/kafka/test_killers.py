@@ -106,6 +106,7 @@ def test_only_killers_are_condemned_when_nothing_else_kills(stage: Stage, seed: 
     assert innocents == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.invariant("P1", "P2", "P4", "P5")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_each_run_ends_once_under_random_kills_and_killers(stage: Stage, seed: int) -> None:

@@ -75,6 +75,7 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(make_stage: MakeSt
     assert all(1 <= told[one.event_id] <= 2 for one in more)
 
 
+@pytest.mark.nightly
 @pytest.mark.invariant("P1", "P2", "P3")
 def test_a_log_that_has_lost_its_end_is_read_from_where_it_goes_on(
     broker_tools: None, tmp_path: Path

@@ -9,7 +9,9 @@ from redrive.testing.stage import Stage, event
 
 
 @pytest.mark.invariant("P7")
-@pytest.mark.parametrize(("fate", "seconds"), [("sleep", 30.0), ("block", 15.0)])
+@pytest.mark.parametrize(
+    ("fate", "seconds"), [pytest.param("sleep", 30.0, marks=pytest.mark.nightly), ("block", 15.0)]
+)
 def test_long_work_keeps_its_partition(
     fate: str, seconds: float, make_stage: Callable[..., Stage]
 ) -> None:

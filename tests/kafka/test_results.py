@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     NewPartitions,
@@ -25,8 +25,10 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published
 from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
 from redrive.kafka.results import ResultReader
+from redrive.kafka.retrying import error_of
 from redrive.testing.broker import LocalBroker
 from redrive.testing.topics import Kafka, Topics, create_topics, remake_topic
+from redrive.testing.worker import wait_until
 
 SOON = timedelta(seconds=20)
 
@@ -58,8 +60,20 @@ class Answers:
         self.give_bytes(event_id, result_bytes(event_id, said, to=to))
 
     def give_bytes(self, event_id: str, value: bytes, *, partition: int = -1) -> None:
-        self._producer.produce(self._topic, value, event_id.encode(), partition)
+        # Of a partition that has just come the client may hear a moment later.
+        taken = lambda: self._is_taken(event_id, value, partition)  # noqa: E731
+        wait_until(taken, timeout_s=30, what=f"partition {partition} is known")
         assert self._producer.flush(10) == 0
+
+    def _is_taken(self, event_id: str, value: bytes, partition: int) -> bool:
+        try:
+            self._producer.produce(self._topic, value, event_id.encode(), partition)
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
+                raise
+            self._producer.list_topics(self._topic, timeout=10)
+            return False
+        return True
 
     def give_and_abort(self, event_id: str, said: object) -> None:
         name = f"t-{uuid.uuid4()}"

@@ -109,6 +109,12 @@ def test_unequal_partition_counts_are_an_error_with_the_command_that_mends_them(
     grown = NewPartitions(settings.events_topic, 3)
     admin.create_partitions([grown])[settings.events_topic].result(timeout=30)
 
+    # A broker may list them a moment later.
+    def listed() -> bool:
+        return len(admin.list_topics(timeout=10).topics[settings.events_topic].partitions) == 3
+
+    wait_until(listed, timeout_s=30, what="3 partitions are listed")
+
     report = verify_topics(settings)
 
     assert {f.topic for f in report.errors} == {settings.retry_topic, settings.dlq_topic}

@@ -31,7 +31,12 @@ SLOW_S = 3.0
 SETTLES_WITHIN_S = 60
 
 
-@pytest.fixture(params=[*GroupProtocol])
+@pytest.fixture(
+    params=[
+        GroupProtocol.CLASSIC,
+        pytest.param(GroupProtocol.CONSUMER, marks=pytest.mark.nightly),
+    ]
+)
 def stage(make_stage: Callable[..., Stage], request: pytest.FixtureRequest) -> Stage:
     stage = make_stage(
         partitions=1,
