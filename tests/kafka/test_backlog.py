@@ -50,7 +50,7 @@ def commit(settings: KafkaSettings, offset: int, metadata: str = "") -> None:
 
 
 def backlog(settings: KafkaSettings) -> Backlog:
-    return backlog_of(settings, reach(settings)[0], partitions=1)
+    return backlog_of(settings, reach(settings)[0], partitions=[0])
 
 
 def test_a_group_that_never_committed_has_all_before_it(settings: KafkaSettings) -> None:

@@ -30,7 +30,17 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics, delete_topics
 
 GRAPH = ("--graph", "*=fates:builder")
-ASK_BROKER = {"topics", "sizes", "delays", "letters", "group", "lag", "clock"}
+ASK_BROKER = {
+    "topics",
+    "leaders",
+    "standstill",
+    "sizes",
+    "delays",
+    "letters",
+    "group",
+    "lag",
+    "clock",
+}
 AT_ONCE_S = 10.0
 Findings = dict[str, list[dict[str, str]]]
 
@@ -67,7 +77,7 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: 
 
     assert result.exit_code == ExitCode.OK
     levels = [line.split()[0] for line in result.stdout.splitlines()]
-    assert levels == ["ok"] * 13 + ["skipped"]
+    assert levels == ["ok"] * 16 + ["skipped"]
     assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
     assert "1 broker, controller " in result.stdout
     assert f"{stage.topics.events} (4 partitions)" in result.stdout
@@ -252,7 +262,7 @@ def test_a_missing_right_costs_only_what_it_hides(
     exit_code, told = doctor("--bootstrap-servers", guarded.servers_with_passwords)
 
     assert exit_code == ExitCode.ENDED_BADLY
-    assert bad(told).keys() == {"group", "lag"}
+    assert bad(told).keys() == {"group", "lag", "standstill"}
     (session,), (found,) = bad(told)["group"], bad(told)["lag"]
     assert "may not be read" in session["what"]
     assert f"who is in group '{stage.topics.group}'" in found["what"]

@@ -69,7 +69,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    checked, left_out = result.stdout.splitlines()[:6], result.stdout.splitlines()[6:]
+    checked, left_out = result.stdout.splitlines()[:7], result.stdout.splitlines()[7:]
     assert checked == [
         "ok       settings",
         "ok       graphs",
@@ -77,6 +77,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
         "ok       notify",
         f"ok       checkpoints: '{made}' is not there yet, and can be made",
         "ok       spool",
+        "ok       worker: none is asked: metrics.port is not set",
     ]
     assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
     assert all("left out (--offline)" in line for line in left_out)

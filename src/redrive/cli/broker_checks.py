@@ -13,6 +13,7 @@ import confluent_kafka
 
 from redrive.cli.broker_findings import age, judge_backlog, judge_clock, judge_delays
 from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBroker
+from redrive.cli.standstill_findings import Leaders, judge_leaders, judge_standstill
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.edges import newest_times
@@ -24,6 +25,7 @@ from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
 from redrive.redriving.backlog import backlog_of
 from redrive.redriving.figures import letter_alarms, letter_figures
+from redrive.redriving.standstill import look_for_standstill
 from redrive.redriving.views import read_letters
 from redrive.settings import Settings
 from redrive.units import LONGEST, format_duration
@@ -104,6 +106,10 @@ def _topics(_: Examined, broker: Broker) -> Iterator[Finding]:
         yield Finding(Level.OK, f"as they must be: {told}")
 
 
+def _leaders(_: Examined, broker: Broker) -> Iterator[Finding]:
+    yield from judge_leaders(_described(broker, topic) for topic in broker.report.partitions)
+
+
 def _sizes(examined: Examined, broker: Broker) -> Iterator[Finding]:
     kafka, report = examined.settings.kafka, broker.report
     limits = {topic: report.max_bytes[topic] for topic in report.configs}
@@ -138,6 +144,10 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
     topic = broker.settings.dlq_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
+        return
+    if leaderless := _described(broker, topic).leaderless:
+        what = f"not looked at: {len(leaderless)} partition(s) of {topic!r} without a leader"
+        yield Finding(Level.SKIPPED, what)
         return
     limits, kept = examined.settings.letters, _retention(broker, topic)
     least = limits.retention if kept is None else min(kept, limits.retention)
@@ -184,7 +194,8 @@ def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     if topic not in broker.report.partitions:
         yield _missing(topic)
         return
-    backlog = backlog_of(settings, broker.admin, partitions=broker.report.partitions[topic])
+    numbers = [place.partition for place in _readable(broker) if place.topic == topic]
+    backlog = backlog_of(settings, broker.admin, partitions=numbers)
     yield from judge_backlog(
         backlog,
         topic=topic,
@@ -194,11 +205,23 @@ def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     )
 
 
+def _standstill(_: Examined, broker: Broker) -> Iterator[Finding]:
+    settings, topic = broker.settings, broker.settings.events_topic
+    if topic not in broker.report.partitions:
+        yield _missing(topic)
+        return
+    yield from judge_standstill(
+        look_for_standstill(settings, broker.admin, _readable(broker)),
+        topic=topic,
+        group=settings.group_id,
+        servers=settings.bootstrap_servers,
+        now=SYSTEM.now(),
+    )
+
+
 def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
-    counts = broker.report.partitions
-    places = [Place(topic, number) for topic in counts for number in range(counts[topic])]
     newest: dict[str, datetime] = {}
-    for place, at in newest_times(broker.settings, broker.admin, places).items():
+    for place, at in newest_times(broker.settings, broker.admin, _readable(broker)).items():
         newest[place.topic] = max(at, newest.get(place.topic, at))
     stamping = {
         topic
@@ -207,6 +230,27 @@ def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
     }
     # Read after the broker has answered: what is later than this, a clock ahead of ours has said.
     yield from judge_clock(newest, stamping, now=SYSTEM.now())
+
+
+def _described(broker: Broker, topic: str) -> Leaders:
+    config = broker.report.configs.get(topic, {})
+    parts = broker.report.described.get(topic, {})
+    return Leaders(
+        topic,
+        {n: len(part.isrs) if part.leader >= 0 else None for n, part in parts.items()},
+        least_in_sync=int(config.get("min.insync.replicas", 1)),
+        is_written=topic in (broker.settings.results_topic, broker.settings.dlq_topic),
+    )
+
+
+def _readable(broker: Broker) -> list[Place]:
+    """Return the partitions that can be read: those that have a leader."""
+    return [
+        Place(topic, number)
+        for topic in broker.report.partitions
+        for number, in_sync in _described(broker, topic).in_sync.items()
+        if in_sync is not None
+    ]
 
 
 def _retention(broker: Broker, topic: str) -> timedelta | None:
@@ -223,11 +267,13 @@ def _missing(topic: str) -> Finding:
 BROKER_CHECKS: Mapping[str, Check] = {
     "broker": _broker,
     "topics": _asks(_topics),
+    "leaders": _asks(_leaders),
     "sizes": _asks(_sizes),
     "delays": _asks(_delays),
     "letters": _asks(_letters),
     "group": _asks(_group),
     "lag": _asks(_lag),
+    "standstill": _asks(_standstill),
     "clock": _asks(_clock),
 }
 """The checks that need a broker, by the name that is printed."""

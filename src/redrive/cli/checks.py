@@ -10,10 +10,15 @@ import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from redrive.cli.broker_checks import BROKER_CHECKS, look_at_broker
 from redrive.cli.findings import Check, Examined, Finding, Level, NoBroker
+from redrive.cli.standstill_findings import judge_waits
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spool_count import SpoolCount
 from redrive.errors import SettingsError
@@ -25,10 +30,12 @@ from redrive.graphs.stacking import stacked_retries
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
+from redrive.telemetry.metrics import WAITING, WAITING_FOR
 from redrive.wiring.graphs import graph_sources, policy_of
 
 __all__ = ["CHECKS", "examine"]
 
+_ANSWERS_WITHIN_S = 3.0
 _NO_START = "a worker does not start until this is mended"
 
 
@@ -156,12 +163,60 @@ def _spool(examined: Examined) -> Iterator[Finding]:
         yield Finding(Level.WARNING, f"{count} letters lie in {str(path)!r}", advice)
 
 
+def _worker(examined: Examined) -> Iterator[Finding]:
+    """Ask the worker of these settings, if one runs on this host, what it waits for."""
+    metrics = examined.settings.metrics
+    if not metrics.port:
+        yield Finding(Level.OK, "none is asked: metrics.port is not set")
+        return
+    # A worker that listens on all addresses is asked on this host.
+    host = "127.0.0.1" if metrics.host in ("0.0.0.0", "::", "") else metrics.host  # noqa: S104 - compared
+    page = f"http://{host}:{metrics.port}"
+    try:
+        status, said = _get(host, metrics.port, "/readyz")
+        counts, lasting_s = _waits_in(_get(host, metrics.port, "/metrics")[1])
+    except (OSError, HTTPException, ValueError) as error:
+        yield Finding(Level.SKIPPED, f"no worker answers at {page} (metrics.port): {error}")
+        return
+    if status != HTTPStatus.OK:
+        yield Finding(
+            Level.WARNING,
+            f"the worker at {page} is not ready: {said.strip()}",
+            "its log says why; docs/alerts.md has what to do: RedriveNoWorkerReady",
+        )
+    waiting = list(judge_waits(counts, lasting_s))
+    yield from waiting
+    if status == HTTPStatus.OK and not waiting:
+        yield Finding(Level.OK, f"the worker at {page} is ready, and nothing waits unplanned")
+
+
+def _get(host: str, port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection(host, port, timeout=_ANSWERS_WITHIN_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def _waits_in(page: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how much waits for what, and for how long, by a page of figures."""
+    found: dict[str, dict[str, float]] = {WAITING.name: {}, WAITING_FOR.name: {}}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name in found:
+                found[sample.name][sample.labels.get("for", "")] = sample.value
+    return found[WAITING.name], found[WAITING_FOR.name]
+
+
 CHECKS: Mapping[str, Check] = {
     "graphs": _graphs,
     "retries": _retries,
     "notify": _notify,
     "checkpoints": _checkpoints,
     "spool": _spool,
+    "worker": _worker,
     **BROKER_CHECKS,
 }
 """All checks, by the name that is printed."""

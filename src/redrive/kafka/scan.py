@@ -19,17 +19,18 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Record, record_of
+from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
 from redrive.retry import retry
 from redrive.units import format_duration
 
-__all__ = ["scan"]
+__all__ = ["first_records", "scan"]
 
 BATCH = 500
 POLL_S = 0.5
 _CALL_S = 3.0
+_FIRSTS_S = 5.0
 _UNKNOWN = 2**63
 
 
@@ -74,6 +75,34 @@ def scan(
         raise _silent(settings, topic, with_advice(error_of(error))) from error
     finally:
         consumer.close()
+
+
+def first_records(
+    settings: KafkaSettings, at: Mapping[Place, int], *, clock: Clock = SYSTEM
+) -> dict[Place, Record]:
+    """Return the first record from these offsets on, whether or not it is committed.
+
+    A partition that gives none within a few seconds is left out.
+    """
+    if not at:
+        return {}
+    config = {
+        **reader_config(settings, partition_eof=True),
+        "isolation.level": "read_uncommitted",
+    }
+    consumer = make_consumer(config, on_error=Said(settings.bootstrap_servers))
+    found: dict[Place, Record] = {}
+    deadline = clock.monotonic() + _FIRSTS_S
+    try:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in at.items()])
+        while len(found) < len(at) and clock.monotonic() < deadline:
+            message = consumer.poll(POLL_S)
+            if message is not None and message.error() is None:
+                record = record_of(message)
+                found.setdefault(record.place, record)
+    finally:
+        consumer.close()
+    return found
 
 
 def _starts(

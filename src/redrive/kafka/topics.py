@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     AdminClient,
     ConfigEntry,
     ConfigResource,
+    PartitionMetadata,
     ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic
@@ -69,7 +70,8 @@ class TopicReport:
     """The topics as they are: what must change, and the limits to work with.
 
     `configs` holds those configurations that could be read; `cluster` is the cluster's own id.
-    `topic_ids` are those of the topics that could be had.
+    `topic_ids` are those of the topics that could be had; `described` are the topics' partitions as
+    the cluster lists them.
     """
 
     findings: tuple[Finding, ...]
@@ -78,6 +80,7 @@ class TopicReport:
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cluster: str | None = None
     topic_ids: Mapping[str, bytes] = field(default_factory=dict)
+    described: Mapping[str, Mapping[int, PartitionMetadata]] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -169,6 +172,7 @@ def verify_topics(
         configs=configs,
         cluster=there.cluster_id,
         topic_ids=ids,
+        described={name: there.topics[name].partitions for name in existing},
     )
 
 

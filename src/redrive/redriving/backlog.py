@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,8 @@ from datetime import datetime
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock, moment
-from redrive.kafka.committed import committed_by_group, members_of_group
+from redrive.group_commits import group_commits
+from redrive.kafka.committed import group_now
 from redrive.kafka.edges import Edges, edges
 from redrive.kafka.log import Committed, Place
 from redrive.kafka.options import KafkaSettings
@@ -42,9 +43,13 @@ class Backlog:
 
 
 def backlog_of(
-    settings: KafkaSettings, admin: AdminClient, *, partitions: int, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    admin: AdminClient,
+    *,
+    partitions: Collection[int],
+    clock: Clock = SYSTEM,
 ) -> Backlog:
-    """Return how far `kafka.group_id` is behind on the events topic, of so many partitions.
+    """Return how far `kafka.group_id` is behind on these partitions of the events topic.
 
     Raises:
         KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
@@ -52,9 +57,9 @@ def backlog_of(
     """
     topic = settings.events_topic
     # First: where the right to the group lacks, this says so at once, and the next one times out.
-    members = members_of_group(settings, admin, clock=clock)
-    committed = committed_by_group(settings, topic, range(partitions), clock=clock)
-    where = edges(settings, admin, [Place(topic, n) for n in range(partitions)], clock=clock)
+    members = group_now(settings, admin, clock=clock).members
+    committed = group_commits(settings, topic, partitions, clock=clock).now
+    where = edges(settings, admin, [Place(topic, n) for n in partitions], clock=clock)
     spans = unfinished_spans(committed, where)
     seen, oldest = _looked_at(settings, spans, committed, clock)
     return Backlog(

@@ -13,7 +13,7 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError, SettingsError
 from redrive.events import EventHeaders, readable_event_id
 from redrive.graphs.retention import Needed
-from redrive.kafka.committed import committed_by_group
+from redrive.group_commits import group_commits
 from redrive.kafka.edges import edges
 from redrive.kafka.log import Committed, Place, Record
 from redrive.kafka.options import KafkaSettings
@@ -57,7 +57,7 @@ def read_needed(
             "name the broker and the topics of the workers"
         )
     partitions = there.topics[topic].partitions
-    committed = committed_by_group(settings, topic, partitions, clock=clock)
+    committed = group_commits(settings, topic, partitions, clock=clock).now
     where = edges(settings, admin, [Place(topic, number) for number in partitions], clock=clock)
     runs: frozenset[str] = frozenset()
     if spans := unfinished_spans(committed, where):

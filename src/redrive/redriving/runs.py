@@ -5,7 +5,7 @@ All of it is read from the topics and from the group's commits; no worker is ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,7 +13,7 @@ from enum import StrEnum
 from redrive.clock import SYSTEM, Clock, moment
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
-from redrive.kafka.committed import committed_by_group
+from redrive.group_commits import group_commits
 from redrive.kafka.log import Committed, Place, Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
@@ -127,9 +127,9 @@ def find_run(
     ]
     results, unreadable = _results(settings, event_id, since=since - _SKEW, told=told, clock=clock)
     numbers = {record.place.partition for record in records}
-    committed: dict[int, Committed] = {}
+    committed: Mapping[int, Committed] = {}
     if numbers:
-        committed = committed_by_group(settings, settings.events_topic, numbers, clock=clock)
+        committed = group_commits(settings, settings.events_topic, numbers, clock=clock).now
     events = (_event(record, committed[record.place.partition]) for record in records)
     return RunStory(
         event_id=event_id,
