@@ -1,6 +1,7 @@
 """The ledger against a naive model, and its note against its limits."""
 
 import base64
+import random
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from tests.rows import rows
 
 from redrive.state.ledger import PartitionLedger
+from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import (
     MAX_ENTRIES,
     MAX_NOTE_CHARS,
+    MIN_NOTE_CHARS,
     WINDOW,
     Entry,
     Foreign,
@@ -195,6 +198,115 @@ def test_the_fullest_note_stays_below_its_limit(
     assert text.isascii()
 
 
+@pytest.mark.invariant("P3", "P11")
+def test_a_note_with_all_that_its_room_allows_fits_at_every_size() -> None:
+    for chars in (*range(MIN_NOTE_CHARS, 500), *range(500, MAX_NOTE_CHARS, 13), MAX_NOTE_CHARS):
+        room = NoteRoom(chars)
+        most, window = room.entries, room.window
+        spread = window // most
+        known = {i * spread: Entry(99, 9, started=True, until=NOW + 86_400) for i in range(most)}
+        note = Note(
+            2**64 - 1,
+            2**60,
+            1 << (window - 1),
+            window,
+            known,
+            NOW,
+            (NotedRest("workflow", "api.example", NOW + 120, 86_400),),
+            2**62,
+            LogIdentity.of("a cluster", b"t" * 16),
+        )
+
+        text = encode(note, chars=chars)
+
+        found = decode(text)
+        assert most > 0
+        assert len(text) <= chars
+        assert found is not None
+        assert (found.finished, found.entries.keys()) == (note.finished, known.keys())
+        assert (found.offset, found.log) == (note.offset, note.log)
+    assert NoteRoom(MIN_NOTE_CHARS - 1).entries == 0
+
+
+@pytest.mark.invariant("P3", "P11")
+@given(
+    chars=st.integers(MIN_NOTE_CHARS, MAX_NOTE_CHARS),
+    ended=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 900)), max_size=12),
+    scattered=st.sets(st.integers(1, WINDOW - 1), max_size=2_000),
+)
+def test_what_ended_when_there_was_more_room_is_noted_as_far_as_it_fits_and_nothing_else(
+    chars: int, ended: list[tuple[int, int]], scattered: set[int]
+) -> None:
+    runs, at = 0, 1
+    for gap, count in ended:
+        at += gap + 1
+        runs |= ((1 << count) - 1) << at
+        at += count
+    runs &= (1 << WINDOW) - 2
+    room = NoteRoom(chars)
+
+    for finished in (runs, sum(1 << offset for offset in scattered)):
+        text = encode(Note(1, 2**31, finished, offset=2**40), chars=chars)
+        found = decode(text)
+
+        assert found is not None
+        assert len(text) <= chars
+        # Nothing is made up, and what lies in the window is never left out.
+        assert found.finished & ~finished == 0
+        assert found.finished % (1 << room.window) == finished % (1 << room.window)
+    # Events that ended one after the other take hardly any room.
+    if chars >= MIN_NOTE_CHARS + 80:
+        assert decode(encode(Note(1, 2**31, runs, offset=2**40), chars=chars)) == Note(
+            1, 2**31, runs, offset=2**40
+        )
+
+
+@pytest.mark.invariant("P3", "P5")
+@pytest.mark.parametrize("seed", range(60))
+def test_with_notes_that_get_shorter_no_ending_is_lost_and_the_oldest_go_on(seed: int) -> None:
+    dice = random.Random(seed)
+    limit = dice.randint(MIN_NOTE_CHARS, 300)
+    room = NoteRoom(dice.choice([None, limit]))
+    ledger = PartitionLedger(epoch=1, committed=0, room=room)
+    waiting, running, settled, next_ = list[int](), set[int](), set[int](), 0
+    for round_ in range(1_000):
+        slow = {0} if round_ < 150 else set[int]()
+        while round_ < 150 and len(waiting) < 20 and ledger.has_room(next_):
+            ledger.receive(next_)
+            waiting.append(next_)
+            next_ += 1
+        for offset in dice.sample(waiting, min(len(waiting), 5)):
+            if ledger.starts.start(offset):
+                waiting.remove(offset)
+                running.add(offset)
+        ready = sorted(running - slow)
+        ended = dice.sample(ready, min(len(ready), 3))
+        ended = [offset for offset in ended if offset not in ledger.beyond_note(ended)]
+        snapshot = ledger.snapshot(ended)
+        assert snapshot is not None
+        text = encode(snapshot.note(incarnation=1, settle=1), chars=room.chars)
+        if len(text) > limit:
+            ledger.starts.refused()
+            assert room.refused(len(text))
+            continue
+        room.took(len(text))
+        ledger.starts.stored()
+        ledger.settle(ended)
+        running.difference_update(ended)
+        settled.update(ended)
+        note = note_of(text, offset=snapshot.offset)
+        assert note is not None
+        told = {
+            snapshot.offset + at
+            for at in range(note.finished.bit_length())
+            if note.finished >> at & 1
+        }
+        assert told | set(range(snapshot.offset)) == settled
+
+    assert settled == set(range(next_))
+    assert next_ > 20
+
+
 @given(st.one_of(st.none(), st.text(), st.text("2ABCDEFabc+/=", max_size=80)))
 def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
     found = decode(text)
@@ -205,7 +317,8 @@ def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
 @given(notes, st.data())
 def test_a_note_cut_short_is_no_note(note: Note, data: st.DataObject) -> None:
     text = encode(note)
-    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+    # Without its last byte it says the same: that no run lies past the bitmap.
+    cut = text[: data.draw(st.integers(0, len(text) - 3))]
 
     assert decode(cut) != note
 

@@ -11,6 +11,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -26,7 +27,9 @@ from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored, Tried
 from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.kafka.sending import target
-from redrive.state.offsets import Note, decode
+from redrive.state import note_room, offsets
+from redrive.state.note_room import NoteRoom
+from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
 from redrive.state.reservations import Coverage
 from redrive.testing.clock import TurnedClock
 
@@ -36,6 +39,7 @@ SESSION_S = 30.0
 ALLOWED_S = 10.0
 FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
+NOTE_TOO_LARGE = KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +55,13 @@ class Broker:
     def __init__(self) -> None:
         self.committed: dict[Place, Committed] = {}
         self.results: Counter[tuple[Place, int]] = Counter()
+        self.note_limit = MAX_NOTE_CHARS
+
+    def refuses_notes(self, batch: Batch) -> bool:
+        return any(len(part.metadata or "") > self.note_limit for part in batch.offsets)
 
     def commit(self, batch: Batch) -> None:
+        assert not self.refuses_notes(batch)
         for part in batch.offsets:
             place = Place(part.topic, part.partition)
             self.committed[place] = Committed(part.offset, part.metadata)
@@ -297,11 +306,18 @@ class Story:
         settler: type[Settler] = Settler,
         partitions: type[Partitions] = Partitions,
         incremental: bool = False,
+        note_limit: Callable[[random.Random], int] | None = None,
+        told: bool = True,
     ) -> None:
         self.incremental = incremental
         self.dice = random.Random(seed)
-        self.settler_class, self.partitions_class = settler, partitions
+        # Whether workers are told of the limit, and it stays as it is.
+        self.told_limit = told
         self.broker = Broker()
+        if note_limit is not None:
+            self.broker.note_limit = note_limit(self.dice)
+        self.limit_notes = note_limit
+        self.settler_class, self.partitions_class = settler, partitions
         self.topics = Topics(self.dice)
         self.lives = 0
         self.cuts = 0
@@ -325,8 +341,8 @@ class Story:
                 self.oversleep,
             ]
             go = self.one_goes_and_comes if self.incremental else self.go_and_come_back
-            choices = [*kinds, *rare, self.kill, go, self.fenced]
-            weights = [30, 20, 30, 30, 30, 4, 15, 3, 4, 2, 2, 1, 2, 3, 1]
+            choices = [*kinds, *rare, self.kill, go, self.fenced, self.another_note_limit]
+            weights = [30, 20, 30, 30, 30, 4, 15, 3, 4, 2, 2, 1, 2, 3, 1, 1]
             step = self.dice.choices(choices, weights)[0]
             step()
             self.judge()
@@ -338,12 +354,16 @@ class Story:
         self.clock = TurnedClock()
         self.client = Client(self.broker)
         self.queue = Queue(self._answer)
-        self.loop = Loop(self.owed, self.cuts, self.told)
+        # What was noted before there was less room for it may be forgotten.
+        owed = self.owed if self.told_limit else Counter[tuple[Place, int]]()
+        self.loop = Loop(owed, self.cuts, self.told)
         self.partitions = self.partitions_class(
             buffer=Buffer(2**20),
             session_timeout_s=SESSION_S,
             incarnation=self.lives,
             clock=self.clock,
+            # Who has no right to ask for it is told by refusals.
+            room=NoteRoom(self.broker.note_limit if self.told_limit else None),
         )
         self.settler = self.settler_class(
             self.queue,
@@ -389,7 +409,8 @@ class Story:
         if mine:
             delivery = self.dice.choice(mine)
             delivery.starts.failed(delivery.offset)
-            self.owed[delivery.place, delivery.offset] += 1
+            if delivery.place not in self.unsigned:
+                self.owed[delivery.place, delivery.offset] += 1
             self.loop.running.remove(delivery)
             self.loop.waiting.append(delivery)
 
@@ -411,6 +432,8 @@ class Story:
         batch, self.queue.batch = self.queue.batch, None
         assert batch is not None
         refusal = self.topics.refusal(batch)
+        if refusal is None and self.broker.refuses_notes(batch):
+            refusal = Refused(batch.number, NOTE_TOO_LARGE)
         if refusal is not None:
             if answer != "unheard":
                 self.settler.report(refusal)
@@ -430,6 +453,11 @@ class Story:
     def _commit(self, batch: Batch) -> None:
         self.broker.commit(batch)
         self.unsigned -= {Place(part.topic, part.partition) for part in batch.offsets}
+
+    def another_note_limit(self) -> None:
+        """Let the broker be started with another `offset.metadata.max.bytes`."""
+        if self.limit_notes is not None and not self.told_limit:
+            self.broker.note_limit = self.limit_notes(self.dice)
 
     def broker_goes_or_comes(self) -> None:
         self.client.away = not self.client.away
@@ -535,7 +563,11 @@ class Story:
     def kill(self) -> None:
         # The transaction under way is stored or not; the next producer's init ends it either way.
         batch = self.queue.batch
-        if batch is not None and not self.topics.refusal(batch) and self.dice.random() < 0.5:
+        if (
+            batch is not None
+            and not (self.topics.refusal(batch) or self.broker.refuses_notes(batch))
+            and self.dice.random() < 0.5
+        ):
             self._commit(batch)
         for delivery in self.loop.running:
             if self.partitions.holds(delivery) and delivery.place not in self.unsigned:
@@ -561,7 +593,7 @@ class Story:
         """Let everything that is left end."""
         self.client.away = False
         self.topics.heal()
-        for _ in range(20 * EVENTS):
+        for _ in range(40 * EVENTS):
             self.turn()
             self.answer_trial()
             self.fetch()
@@ -643,8 +675,27 @@ class LeavesStartsBehind(Settler):
         del lost
 
 
+class WritesOn(Settler):
+    """Known to be bad: tries a note that was refused again as it is."""
+
+    def _shorten_notes(self, refused_chars: int) -> None: ...
+
+
+class CutsNotes(Settler):
+    """Known to be bad: settles what no note can tell of."""
+
+    def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
+        return outcomes
+
+    def _text(self, place: Place, note: Note) -> str:
+        del place
+        kept = (1 << self._room.window) - 1
+        return encode(replace(note, finished=note.finished & kept), chars=self._room.chars)
+
+
 SEEDS = range(400)
 STEPS = 150
+SMALLEST_NOTE = 44
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P5", "P14")
@@ -666,6 +717,46 @@ def test_each_event_is_answered_once_where_a_commit_holds_one_partition(
 
     for seed in SEEDS[:40]:
         Story(seed).tell(STEPS)
+
+
+@pytest.fixture
+def _small_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let notes of the few events of a story be as large as those of many, by another formula.
+
+    Here nothing is known of the log, and all numbers are small.
+    """
+    monkeypatch.setattr(offsets, "_FIXED_BYTES", 23)
+    monkeypatch.setattr(offsets, "_ENTRY_WINDOW", 2)
+    monkeypatch.setattr(note_room, "MIN_NOTE_CHARS", SMALLEST_NOTE)
+
+
+def _small_limit(dice: random.Random) -> int:
+    return dice.randint(SMALLEST_NOTE, 70)
+
+
+@pytest.mark.usefixtures("_small_notes")
+@pytest.mark.invariant("P1", "P2", "P3", "P5", "P11")
+@pytest.mark.parametrize("told", [True, False], ids=["told", "learned, and changed"])
+def test_each_event_is_answered_once_where_brokers_take_short_notes_only(*, told: bool) -> None:
+    for seed in SEEDS[: len(SEEDS) // 2]:
+        try:
+            Story(seed, note_limit=_small_limit, told=told).tell(STEPS)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+@pytest.mark.usefixtures("_small_notes")
+@pytest.mark.parametrize("bad", [WritesOn, CutsNotes])
+def test_a_settler_that_is_bad_at_short_notes_is_caught(bad: type[Settler]) -> None:
+    def caught(seed: int) -> bool:
+        try:
+            Story(seed, settler=bad, note_limit=_small_limit, told=False).tell(STEPS)
+        except AssertionError:
+            return True
+        return False
+
+    assert any(caught(seed) for seed in SEEDS)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.rows import rows
 from typer.testing import CliRunner, Result
 
 from redrive.cli import checks
 from redrive.cli.app import app
-from redrive.cli.broker_findings import judge_backlog, judge_clock, judge_delays
+from redrive.cli.broker_findings import (
+    judge_backlog,
+    judge_clock,
+    judge_delays,
+    judge_note_limit,
+)
 from redrive.cli.exits import ExitCode
 from redrive.cli.findings import NoBroker
 from redrive.consumer.policy import Policy
@@ -197,6 +203,27 @@ def test_only_a_clock_that_is_ahead_can_be_seen(
 
     assert [one.level for one in found] == levels
     assert words in found[0].what
+
+
+@rows(
+    "limit, level, words",
+    [
+        (None, "ok", "may not be read"),
+        (4_096, "ok", "fits beside each offset"),
+        (3_100, "ok", "fits beside each offset"),
+        (3_099, "warning", "256 events"),
+        (500, "warning", "37 events may run or wait for a retry at once, not 256"),
+        (500, "warning", "lets the next 1184 end before it, not 8192"),
+        (102, "error", "must be 103 or more: no worker starts"),
+    ],
+)
+def test_what_a_small_limit_on_notes_costs_is_told(
+    limit: int | None, level: str, words: str
+) -> None:
+    (found,) = judge_note_limit(limit)
+
+    assert found.level == level
+    assert words in found.what
 
 
 def test_a_warning_says_what_to_do_and_ends_with_0(module: str) -> None:

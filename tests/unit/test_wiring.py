@@ -24,8 +24,21 @@ from redrive.retry import Kind
 from redrive.settings import Settings
 from redrive.testing.clock import TurnedClock
 from redrive.wiring import LangGraphKafkaConsumer
+from redrive.wiring import consumer as wiring_consumer
 from redrive.wiring import parts as wiring_parts
 from redrive.wiring.graphs import policies, warn_of_stacked_retries
+
+
+async def test_a_worker_does_not_start_where_nothing_can_be_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = TopicReport(findings=(), partitions={}, max_bytes={}, note_limit=102)
+    monkeypatch.setattr(wiring_consumer, "verify_topics", lambda *_, **__: report)
+    graph: Any = StateGraph(dict)
+    graph.add_node("work", lambda _: {}).add_edge(START, "work")
+
+    with pytest.raises(SettingsError, match=r"offset\.metadata\.max\.bytes .* is 102, must be 103"):
+        await LangGraphKafkaConsumer(Settings(), {"*": graph}).start()
 
 
 class Asked(Exception):  # noqa: N818 - it ends the making of a client, and is no error

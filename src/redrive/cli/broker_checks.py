@@ -11,7 +11,13 @@ from datetime import datetime, timedelta
 
 import confluent_kafka
 
-from redrive.cli.broker_findings import age, judge_backlog, judge_clock, judge_delays
+from redrive.cli.broker_findings import (
+    age,
+    judge_backlog,
+    judge_clock,
+    judge_delays,
+    judge_note_limit,
+)
 from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBroker
 from redrive.cli.standstill_findings import Leaders, judge_leaders, judge_standstill
 from redrive.clock import SYSTEM
@@ -128,6 +134,10 @@ def _sizes(examined: Examined, broker: Broker) -> Iterator[Finding]:
         return
     told = ", ".join(f"{topic} {limit}" for topic, limit in limits.items())
     yield Finding(Level.OK, f"the largest records, in bytes: {told}")
+
+
+def _notes(_: Examined, broker: Broker) -> Iterator[Finding]:
+    yield from judge_note_limit(broker.report.note_limit)
 
 
 def _delays(examined: Examined, broker: Broker) -> Iterator[Finding]:
@@ -269,6 +279,7 @@ BROKER_CHECKS: Mapping[str, Check] = {
     "topics": _asks(_topics),
     "leaders": _asks(_leaders),
     "sizes": _asks(_sizes),
+    "notes": _asks(_notes),
     "delays": _asks(_delays),
     "letters": _asks(_letters),
     "group": _asks(_group),

@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 
 from redrive.cli.findings import Finding, Level
 from redrive.consumer.policy import Policy
+from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
 from redrive.redriving.backlog import Backlog
+from redrive.state.note_room import NoteRoom
+from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, MIN_NOTE_CHARS, WINDOW
 from redrive.units import format_duration
 
-__all__ = ["age", "judge_backlog", "judge_clock", "judge_delays"]
+__all__ = ["age", "judge_backlog", "judge_clock", "judge_delays", "judge_note_limit"]
 
 _NEAR_RETENTION = 0.8
 _NOTABLE = timedelta(seconds=1)
@@ -66,6 +69,34 @@ def judge_delays(
         )
     else:
         yield Finding(Level.OK, f"{told}; {topic!r} keeps events {kept}")
+
+
+def judge_note_limit(limit_chars: int | None) -> Iterator[Finding]:
+    """Say what it costs where brokers take little beside an offset; None is a limit not told."""
+    if limit_chars is None:
+        yield Finding(
+            Level.OK,
+            f"{NOTE_LIMIT_OPTION} of the brokers may not be read: taken to be 4096, as it is by "
+            "default; where it is smaller, a worker learns it from the first refusal",
+        )
+        return
+    room = NoteRoom(limit_chars)
+    told = f"{NOTE_LIMIT_OPTION} of the brokers is {limit_chars}"
+    mend = f"leave {NOTE_LIMIT_OPTION} out of server.properties: it is 4096 then"
+    if not room.entries:
+        yield Finding(
+            Level.ERROR, f"{told}, must be {MIN_NOTE_CHARS} or more: no worker starts", mend
+        )
+    elif limit_chars < MAX_NOTE_CHARS:
+        yield Finding(
+            Level.WARNING,
+            f"{told}: of each partition {room.entries} events may run or wait for a retry at once, "
+            f"not {MAX_ENTRIES}, and one that takes long lets the next {room.window} end before "
+            f"it, not {WINDOW}",
+            mend,
+        )
+    else:
+        yield Finding(Level.OK, f"{told}: what has started and ended fits beside each offset")
 
 
 def _longest_wait(policy: Policy) -> timedelta:

@@ -26,6 +26,7 @@ from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
+from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import Entry, LogIdentity, Note, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
@@ -103,10 +104,11 @@ class Partitions:
         has_seat: Whether the upper half of `incarnation` is that of all lives of this worker.
         members: Who is in the group; None where nobody tells: then who lost its work has died.
         cluster: The id of the Kafka cluster, as far as it is known.
+        room: How much a commit's note may hold; by default as much as most brokers take.
         metrics: Where crashes are counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what partitions know, each by its name
         self,
         *,
         buffer: Buffer,
@@ -116,8 +118,10 @@ class Partitions:
         has_seat: bool = False,
         members: Members | None = None,
         cluster: str | None = None,
+        room: NoteRoom | None = None,
         metrics: Metrics | None = None,
     ) -> None:
+        self.room = room or NoteRoom()
         self._cluster = cluster
         self._has_seat = has_seat
         self._members = members
@@ -206,6 +210,11 @@ class Partitions:
         """
         self._news.pop(place, None)
         return self.ledger(place).snapshot(finished, exact=exact)
+
+    def beyond_note(self, finished: Mapping[Place, Collection[int]]) -> dict[Place, set[int]]:
+        """Return those of `finished` that no note could tell of; see `PartitionLedger`."""
+        beyond = {place: self.ledger(place).beyond_note(done) for place, done in finished.items()}
+        return {place: set(offsets) for place, offsets in beyond.items() if offsets}
 
     def close_starts(self, places: Iterable[Place] | None = None) -> None:
         """Let nothing start any more; the next commit takes back what was allowed.
@@ -535,6 +544,7 @@ class Partitions:
             note=note,
             history=history,
             log=identity,
+            room=self.room,
             tell=partial(self._told.append, place),
         )
         if self._closed:

@@ -29,8 +29,9 @@ from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, St
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.retrying import is_of_broker
 from redrive.kafka.sending import RECORD_ERRORS, SIZE_ERRORS, TOPIC_ERRORS, target
-from redrive.state.offsets import NotedRest, decode, encode
+from redrive.state.offsets import MIN_NOTE_CHARS, Note, NotedRest, decode, encode
 from redrive.telemetry.metrics import Metrics
+from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["Settler"]
 
@@ -113,7 +114,8 @@ class Settler:
         self._trials = 0
         self._silent = 0
         self._uncommitted: dict[Place, None] = {}
-        self._committing: dict[Place, int] = {}
+        # With the offsets that were sent, and the epoch.
+        self._committing: dict[Place, tuple[int, TopicPartition]] = {}
         self._sent: _Sent | None = None
         self._doubt = False
         self._quiet = True
@@ -129,6 +131,7 @@ class Settler:
         self._next_try = 0.0
         self._number = 0
         self._commit_size = CommitSize()
+        self._room = partitions.room
         self._rests: tuple[NotedRest, ...] = ()
 
     def finish(self, outcome: Outcome) -> None:
@@ -227,17 +230,17 @@ class Settler:
 
     def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
         """Take what came of offsets that were sent; what failed is sent with the next turn."""
-        ours = self._still_kept(
-            {p: self._committing.pop(p) for p in places if p in self._committing}
-        )
+        sent = {p: self._committing.pop(p) for p in places if p in self._committing}
+        offsets = [part for _, part in sent.values()]
+        ours = self._still_kept({place: epoch for place, (epoch, _) in sent.items()})
         self._partitions.committed(ours, stored=error is None)
         if error is None:
             self.moves += 1
-            self._commit_size.stored()
+            self._committed(offsets)
             self._downstream.settled(())
             return
         self._moved(error)
-        self._make_smaller([TopicPartition(*place) for place in places], error)
+        self._make_smaller(offsets, error)
         self._uncommitted.update(dict.fromkeys(ours))
         self._next_try = self._clock.monotonic() + _READ_AGAIN_S
         log.warning("settle.commit_failed", error=str(error), partitions=len(places))
@@ -333,7 +336,7 @@ class Settler:
             self._overdue.waits(outcome)
 
     def _send(self, kafka: Log) -> None:
-        outcomes = self._waiting.take(self.limits.max_bytes)
+        outcomes = self._told_of(self._waiting.take(self.limits.max_bytes))
         finished = _by_place(outcomes)
         news = self._partitions.news() if self._transactional else []
         if not outcomes and not news:
@@ -354,6 +357,19 @@ class Settler:
         now = self._clock.monotonic()
         self._sent = _Sent(batch, outcomes, owners, self._partitions.epochs(offsets), now)
         self._queue.submit(batch)
+
+    def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Let outcomes wait that no note could tell of; return the others. [P3]."""
+        beyond = self._partitions.beyond_note(_by_place(outcomes))
+        if not beyond:
+            return outcomes
+        told = list[Outcome]()
+        for outcome in outcomes:
+            if outcome.delivery.offset in beyond.get(outcome.delivery.place, ()):
+                self._waiting.put_beyond(outcome)
+            else:
+                told.append(outcome)
+        return told
 
     def _put_back_others(self, outcomes: list[Outcome], places: Collection[Place]) -> list[Outcome]:
         """Let outcomes wait whose offsets are not in the batch; return those that go with it."""
@@ -382,11 +398,27 @@ class Settler:
                 offsets[place] = TopicPartition(
                     *place,
                     snapshot.offset,
-                    encode(note),
+                    self._text(place, note),
                     leader_epoch=_number(self._partitions.leader_epoch(place)),
                 )
                 left_bytes -= commit_bytes([offsets[place]])
         return offsets
+
+    def _text(self, place: Place, note: Note) -> str:
+        text = encode(note, chars=self._room.chars)
+        # Only where a note was longer, before the broker's limit was lowered.
+        if note.finished.bit_length() > self._room.window:
+            said = decode(text)
+            untold = note.finished & ~(said.finished if said else 0)
+            if untold and REPEATS.to_log("settle.note_cut", str(place)) is not None:
+                log.error(
+                    "settle.note_cut",
+                    topic=place.topic,
+                    partition=place.partition,
+                    finished_untold=untold.bit_count(),
+                    advice="raise offset.metadata.max.bytes of the brokers again",
+                )
+        return text
 
     def _take_report(self, report: Report, kafka: Log) -> None:
         sent = self._sent
@@ -416,7 +448,7 @@ class Settler:
     def _stored(self, sent: _Sent, kafka: Log) -> None:
         self._sent, self._doubt = None, False
         self.moves += 1
-        self._commit_size.stored()
+        self._committed(sent.batch.offsets)
         self._metrics.settles.add("stored")
         self._metrics.settle_time.observe(self._clock.monotonic() - sent.at)
         self._finish(sent.outcomes)
@@ -430,6 +462,7 @@ class Settler:
             self._overdue.stored(outcomes)
         finished = _by_place(o for o in outcomes if self._partitions.keeps(o.delivery))
         self._partitions.settle(finished)
+        self._waiting.settled(finished)
         if not self._transactional:
             self._uncommitted.update(dict.fromkeys(finished))
 
@@ -459,10 +492,36 @@ class Settler:
             self._next_try = self._clock.monotonic() + _SEND_AGAIN_S
             self._make_smaller(sent.batch.offsets, report.error)
 
+    def _committed(self, offsets: Sequence[TopicPartition]) -> None:
+        self._commit_size.stored()
+        self._room.took(_longest_note(offsets))
+
     def _make_smaller(self, offsets: Sequence[TopicPartition], error: KafkaError | str) -> None:
         """Ask for less with the next commit, where this one may have been too large."""
-        if isinstance(error, KafkaError) and error.code() in TOO_LARGE:
+        if not isinstance(error, KafkaError):
+            return
+        if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+            self._shorten_notes(_longest_note(offsets))
+        elif error.code() in TOO_LARGE:
             self._commit_size.refused(offsets)
+
+    def _shorten_notes(self, refused_chars: int) -> None:
+        shorter = self._room.refused(refused_chars)
+        at_once = {"entries": self._room.entries, "window": self._room.window}
+        if shorter:
+            log.warning(
+                "settle.note_too_large", chars=refused_chars, next_chars=self._room.chars, **at_once
+            )
+            return
+        times = REPEATS.to_log("settle.note_refused", refused_chars)
+        if times is not None:
+            log.error(
+                "settle.note_refused",
+                chars=refused_chars,
+                advice="raise offset.metadata.max.bytes of the brokers",
+                least=MIN_NOTE_CHARS,
+                **times,
+            )
 
     def _durable(self, sent: _Sent, report: Refused) -> set[int]:
         """Return the outcomes of which all records are stored; in a transaction none is."""
@@ -630,7 +689,8 @@ class Settler:
             offsets = self._offsets(places, {})
             for place in offsets:
                 self._uncommitted.pop(place, None)
-            self._committing.update(self._partitions.epochs(offsets))
+            epochs = self._partitions.epochs(offsets)
+            self._committing.update({place: (epochs[place], offsets[place]) for place in epochs})
             kafka.commit(list(offsets.values()))
 
     def _still_kept(self, epochs: Mapping[Place, int]) -> list[Place]:
@@ -644,6 +704,10 @@ def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:
     for outcome in outcomes:
         finished[outcome.delivery.place].append(outcome.delivery.offset)
     return finished
+
+
+def _longest_note(offsets: Iterable[TopicPartition]) -> int:
+    return max((len(part.metadata or "") for part in offsets), default=0)
 
 
 def _number(leader_epoch: int | None) -> int:

@@ -2,13 +2,13 @@
 
 Belongs to the poll thread. What cannot be stored now waits apart (`consumer/apart.py`), so that it
 aborts nobody else's batch; what belongs to a partition that is away waits until it is back, or has
-gone. [P2, P7]
+gone; and what no note could tell of waits for the events before it. [P2, P3, P7]
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from redrive.consumer.apart import Apart
 from redrive.consumer.outcome import Delivery, Outcome
@@ -40,9 +40,11 @@ class Waiting:
         self._apart = apart
         self._line: deque[Outcome] = deque()
         self._away: list[Outcome] = []
+        self._beyond: dict[Place, list[Outcome]] = {}
 
     def __len__(self) -> int:
-        return len(self._line) + len(self._away) + len(self._apart)
+        beyond = sum(map(len, tuple(self._beyond.values())))
+        return len(self._line) + len(self._away) + len(self._apart) + beyond
 
     @property
     def line(self) -> int:
@@ -62,8 +64,18 @@ class Waiting:
         """Let an outcome wait before the others."""
         self._line.appendleft(outcome)
 
+    def put_beyond(self, outcome: Outcome) -> None:
+        """Let an outcome wait for those of its partition that come before it."""
+        self._beyond.setdefault(outcome.delivery.place, []).append(outcome)
+
+    def settled(self, places: Iterable[Place]) -> None:
+        """Let go on what waited for others of these partitions: some of them are settled."""
+        for place in places:
+            self._line.extendleft(reversed(self._beyond.pop(place, ())))
+
     def back(self, places: Collection[Place]) -> None:
         """Let go on what waited for partitions that were away: they are back, or have gone."""
+        self.settled(places)
         for outcome in reversed(self._away):
             if outcome.delivery.place in places:
                 self._line.appendleft(outcome)

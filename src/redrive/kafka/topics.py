@@ -25,6 +25,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
+from redrive.kafka.note_limit import note_limit
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
 from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
@@ -71,7 +72,8 @@ class TopicReport:
 
     `configs` holds those configurations that could be read; `cluster` is the cluster's own id.
     `topic_ids` are those of the topics that could be had; `described` are the topics' partitions as
-    the cluster lists them.
+    the cluster lists them. `note_limit` is how many characters brokers take beside a committed
+    offset; None where they do not tell.
     """
 
     findings: tuple[Finding, ...]
@@ -81,6 +83,7 @@ class TopicReport:
     cluster: str | None = None
     topic_ids: Mapping[str, bytes] = field(default_factory=dict)
     described: Mapping[str, Mapping[int, PartitionMetadata]] = field(default_factory=dict)
+    note_limit: int | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -155,10 +158,11 @@ def verify_topics(
     if there.controller_id in there.brokers:
         configs, unread = _read_configs(admin, existing, _policy(settings, clock))
         ids = _ids(admin, existing)
+        limit = note_limit(admin, there)
     else:
         # The broker inside the wheel: it has no controller, and the call would time out.
         configs, unread = {}, {"this broker has no controller to ask": existing}
-        ids = {}
+        ids, limit = {}, None
     facts = {
         name: TopicFacts(len(there.topics[name].partitions), configs.get(name)) for name in existing
     }
@@ -173,6 +177,7 @@ def verify_topics(
         cluster=there.cluster_id,
         topic_ids=ids,
         described={name: there.topics[name].partitions for name in existing},
+        note_limit=limit,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from redrive.state.offsets import WINDOW, Entry, LogIdentity, Note, NotedRest
+from redrive.state.note_room import NoteRoom
+from redrive.state.offsets import Entry, LogIdentity, Note, NotedRest
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
@@ -64,6 +65,7 @@ class PartitionLedger:
         note: What the commit said beside it.
         history: What is known of unfinished offsets from earlier attempts.
         log: The log that the offsets are of, as far as it is known; the notes say it.
+        room: How much a note may hold; by default as much as most brokers take.
         tell: Called when something begins to wait for the next commit; from any thread.
     """
 
@@ -75,14 +77,19 @@ class PartitionLedger:
         note: Note | None = None,
         history: Mapping[int, Entry] | None = None,
         log: LogIdentity = LogIdentity(),  # noqa: B008 - frozen
+        room: NoteRoom | None = None,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.epoch = epoch
+        self._room = room or NoteRoom()
         self.log = log
         self._base = committed
         self._next = committed or 0
         self._done = note.finished if note else 0
-        self.starts = Reservations(history, tell=tell)
+        self.starts = Reservations(history, room=self._room, tell=tell)
+        if committed is not None:
+            # What was settled while the partition was away has no history any more.
+            self.starts.finish(committed, self._done)
         self._received = 0
         self._pace = 0.0
 
@@ -107,11 +114,25 @@ class PartitionLedger:
     @property
     def window_used(self) -> float:
         """How much of the window past the committed offset is taken: 0 to 1, about."""
-        return 0.0 if self._base is None else (self._next - self._base) / WINDOW
+        return 0.0 if self._base is None else (self._next - self._base) / self._room.window
 
     def has_room(self, offset: int) -> bool:
         """Say whether `offset` may start: it lies in the window past the committed one [P3]."""
-        return self._base is None or offset < self._base + WINDOW or not self.unsettled
+        return self._base is None or self._is_within(self._base, offset) or not self.unsettled
+
+    def beyond_note(self, finished: Collection[int]) -> list[int]:
+        """Return those of `finished` that no note could tell of, were all of them settled now.
+
+        There are none, except where there is less room than when they started: these wait for the
+        ones before them.
+        """
+        if self._base is None:
+            return []
+        base, _ = self._with(self._base, finished)
+        return [offset for offset in finished if not self._is_within(base, offset)]
+
+    def _is_within(self, base: int, offset: int) -> bool:
+        return offset < base + self._room.window
 
     def receive(self, offset: int) -> bool:
         """Take note of a record; False when it is settled already and must not run again.

@@ -24,13 +24,21 @@ then (a note of an earlier version ends before):
     varint, n  length of the cluster's digest, then its bytes (0: not known)
     varint, n  length of the topic's id, then its bytes (0: not known)
 
+then (a note of an earlier version ends before):
+
+    varint     how many runs of finished offsets lie past the bitmap, then for each: how many
+               others lie before it, from the bitmap or the last run on, and its length
+
 What stands behind that is passed by: later versions append there, so that workers of both can
 follow each other on a partition. Another digit is only for what cannot be read so.
 
 A note that was copied to another commit says nothing about it: MirrorMaker translates a group's
 offsets to those of another cluster, or to earlier ones, and leaves their metadata as it is. [P3]
 
-The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096.
+The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096,
+unless they are told otherwise. In a note that must be shorter there is room for fewer entries, and
+for a narrower window, each by a formula. What is finished past that window, since there was more
+room when it ended, goes into runs.
 """
 
 from __future__ import annotations
@@ -47,6 +55,7 @@ __all__ = [
     "MAX_ENTRIES",
     "MAX_NOTE_CHARS",
     "MAX_RESTS",
+    "MIN_NOTE_CHARS",
     "WINDOW",
     "Entry",
     "Foreign",
@@ -55,7 +64,9 @@ __all__ = [
     "NotedRest",
     "decode",
     "encode",
+    "entries_within",
     "note_of",
+    "window_within",
 ]
 
 WINDOW = 8_192
@@ -63,6 +74,8 @@ WINDOW = 8_192
 MAX_ENTRIES = 256
 """Offsets of one partition that may have started, or have a history, and are not finished."""
 MAX_NOTE_CHARS = 3_100
+MIN_NOTE_CHARS = 103
+"""The shortest limit on a note with which events can start, one by one."""
 MAX_RESTS = 16
 """Rests that a note tells of, where there is room for them."""
 
@@ -70,7 +83,12 @@ _VERSION = "2"
 _MAX_COUNT = 127
 _INCARNATION_BYTES = 8
 _DIGEST_BYTES = 8
-_MAX_NOTE_BYTES = (MAX_NOTE_CHARS - 1) * 3 // 4
+# What a note takes beside its bitmap and its entries, at most; and what each entry takes with its
+# share of the window, in quarters of a byte: 32 bits of it, three numbers, a wait, and of every
+# fourth distance between two a second byte.
+_FIXED_BYTES = 67
+_ENTRY_QUARTERS = 33
+_ENTRY_WINDOW = 32
 # Whole seconds up to a minute, then 6 % more at each step, up to two months: a wait is remembered
 # in a byte, and never as a shorter one.
 _STEPS_S = (*range(61), *(round(60 * 1.06**step) for step in range(1, 196)))
@@ -184,33 +202,54 @@ class Note:
         )
 
 
-def encode(note: Note) -> str:
+def entries_within(chars: int) -> int:
+    """Return how many entries a note of so many characters has room for, whatever else it says."""
+    return min(max(_bytes_within(chars) - _FIXED_BYTES, 0) * 4 // _ENTRY_QUARTERS, MAX_ENTRIES)
+
+
+def window_within(chars: int) -> int:
+    """Return how wide the window of its bitmap may be."""
+    return entries_within(chars) * _ENTRY_WINDOW
+
+
+def encode(note: Note, *, chars: int = MAX_NOTE_CHARS) -> str:
     """Return the text to commit.
+
+    Of what is finished past the window of such a note, as much is told as fits.
+
+    Args:
+        note: What it says.
+        chars: How long it may be.
 
     Raises:
         ValueError: The note is outside the stated limits.
     """
-    if not _fits(note):
+    window, most = window_within(chars), entries_within(chars)
+    if not _fits(note) or _spread(note) > window or len(note.entries) > most:
         raise ValueError(
             f"a note over {note.finished.bit_length()} offsets, {note.reserved} reserved, with "
-            f"{len(note.entries)} entries does not fit: the limits are {WINDOW} and {MAX_ENTRIES}"
+            f"{len(note.entries)} entries does not fit: the limits are {window} and {most}"
         )
-    bitmap = note.finished.to_bytes((note.finished.bit_length() + 7) // 8, "little")
-    out = bytearray(note.incarnation.to_bytes(_INCARNATION_BYTES, "big"))
-    _put(out, note.settle)
-    _put(out, len(bitmap))
-    out += bitmap
-    _put(out, note.reserved)
-    _put(out, len(note.entries))
-    last = 0
-    for offset, entry in sorted(note.entries.items()):
-        _put(out, offset - last)
-        _put(out, min(entry.failed, _MAX_COUNT))
-        _put(out, min(entry.crashes, _MAX_COUNT // 2) << 1 | entry.started)
-        last = offset
-    belonging = _belonging(note)
-    _put_waits(out, note, room=_MAX_NOTE_BYTES - len(belonging))
-    out += belonging
+    head, entries, belonging = _signature(note), _entries(note), _belonging(note)
+    waits, rests = _waits(note)
+    room = _bytes_within(chars) - len(head) - len(entries) - len(waits) - len(belonging)
+    # Two bytes for the length of the bitmap, one for the number of rests, one for that of runs.
+    room -= 4
+    width, past = (note.finished.bit_length() + 7) // 8, 0
+    if width > room:
+        width = window // 8
+        past = note.finished >> (8 * width)
+    bitmap = (note.finished & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
+    runs = _as_many_as_fit(_runs(past), room - width)
+    told = _as_many_as_fit(rests, room - width - sum(map(len, runs)))
+    out = bytearray(head)
+    _put(out, width)
+    out += bitmap + entries + waits
+    _put(out, len(told))
+    out += b"".join(told) + belonging
+    if belonging:
+        _put(out, len(runs))
+        out += b"".join(runs)
     return _VERSION + base64.b64encode(out).decode("ascii").rstrip("=")
 
 
@@ -252,7 +291,8 @@ def _parse(raw: bytes) -> Note:
     incarnation = int.from_bytes(raw[:_INCARNATION_BYTES], "big")
     numbers = _Reader(raw, _INCARNATION_BYTES)
     settle = numbers.take()
-    finished = int.from_bytes(numbers.take_bytes(numbers.take()), "little")
+    bitmap = numbers.take_bytes(numbers.take())
+    finished, bitmap_bits = int.from_bytes(bitmap, "little"), 8 * len(bitmap)
     reserved = numbers.take()
     entries: dict[int, Entry] = {}
     offset = 0
@@ -262,26 +302,78 @@ def _parse(raw: bytes) -> Note:
         entries[offset] = Entry(failed, crashes >> 1, bool(crashes & 1))
     at, rests = _take_waits(numbers, entries) if numbers.left else (0, ())
     belonging = _take_belonging(numbers) if numbers.left else (None, LogIdentity())
+    if numbers.left:
+        finished |= _take_runs(numbers) << bitmap_bits
     note = Note(incarnation, settle, finished, reserved, entries, at, rests, *belonging)
     if not _fits(note):
         raise ValueError("outside the limits")
     return note
 
 
-def _put_waits(out: bytearray, note: Note, *, room: int) -> None:
+def _bytes_within(chars: int) -> int:
+    return (chars - 1) * 3 // 4
+
+
+def _signature(note: Note) -> bytes:
+    out = bytearray(note.incarnation.to_bytes(_INCARNATION_BYTES, "big"))
+    _put(out, note.settle)
+    return bytes(out)
+
+
+def _entries(note: Note) -> bytes:
+    out = bytearray()
+    _put(out, note.reserved)
+    _put(out, len(note.entries))
+    last = 0
+    for offset, entry in sorted(note.entries.items()):
+        _put(out, offset - last)
+        _put(out, min(entry.failed, _MAX_COUNT))
+        _put(out, min(entry.crashes, _MAX_COUNT // 2) << 1 | entry.started)
+        last = offset
+    return bytes(out)
+
+
+def _waits(note: Note) -> tuple[bytes, list[bytes]]:
+    """Return the waits of entries, and the rests that go on, the longest first."""
     waits = bytes(_step(entry.until - note.at) for _, entry in sorted(note.entries.items()))
     waits = waits.rstrip(b"\0")
     rests = [rest for rest in _longest_first(note.rests) if rest.until > note.at]
+    out = bytearray()
     _put(out, note.at if waits or rests else 0)
     _put(out, len(waits))
-    out += waits
-    room, told = room - len(out) - 1, list[bytes]()
-    for raw in (_rest(rest, note.at) for rest in rests):
+    return bytes(out) + waits, [_rest(rest, note.at) for rest in rests]
+
+
+def _runs(finished: int) -> Iterator[bytes]:
+    while finished:
+        gap = (finished & -finished).bit_length() - 1
+        finished >>= gap
+        count = (finished ^ (finished + 1)).bit_length() - 1
+        finished >>= count
+        out = bytearray()
+        _put(out, gap)
+        _put(out, count)
+        yield bytes(out)
+
+
+def _take_runs(numbers: _Reader) -> int:
+    finished = at = 0
+    for _ in range(numbers.take()):
+        gap, count = numbers.take(), numbers.take()
+        if at + gap + count > WINDOW:
+            raise ValueError("outside the limits")
+        finished |= ((1 << count) - 1) << (at + gap)
+        at += gap + count
+    return finished
+
+
+def _as_many_as_fit(parts: Iterable[bytes], room: int) -> list[bytes]:
+    fitting = list[bytes]()
+    for raw in parts:
         if len(raw) <= room:
-            told.append(raw)
+            fitting.append(raw)
             room -= len(raw)
-    _put(out, len(told))
-    out += b"".join(told)
+    return fitting
 
 
 def _belonging(note: Note) -> bytes:
@@ -336,9 +428,13 @@ def _take_waits(numbers: _Reader, entries: dict[int, Entry]) -> tuple[int, tuple
 
 
 def _fits(note: Note) -> bool:
-    spread = max(note.entries, default=0)
-    size = max(note.finished.bit_length(), note.reserved, spread + 1)
+    size = max(note.finished.bit_length(), _spread(note))
     return size <= WINDOW and len(note.entries) <= MAX_ENTRIES
+
+
+def _spread(note: Note) -> int:
+    """Return how many offsets it says something of that is not the end of one."""
+    return max(note.reserved, max(note.entries, default=-1) + 1)
 
 
 def _put(out: bytearray, number: int) -> None:

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note
+from redrive.state.note_room import NoteRoom
+from redrive.state.offsets import Entry, Note
 
 __all__ = ["Coverage", "Reservations", "crashes_since", "history_after_death"]
 
@@ -75,6 +76,7 @@ class Reservations:
 
     Args:
         history: What earlier attempts left: failures and crashes.
+        room: How much a note may hold; by default as much as most brokers take.
         tell: Called when something begins to wait for the next commit; from any thread, and under
             the lock.
     """
@@ -83,10 +85,13 @@ class Reservations:
         self,
         history: Mapping[int, Entry] | None = None,
         *,
+        room: NoteRoom | None = None,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
+        self._room = room or NoteRoom()
         self._lock = threading.Lock()
         self._entries = dict(history or {})
+        self._base = min(self._entries, default=0)
         self._suspects = {offset for offset, entry in self._entries.items() if entry.crashes}
         self._durable = Coverage()
         self._sent: Coverage | None = None
@@ -120,20 +125,29 @@ class Reservations:
             return any(suspect < offset for suspect in self._suspects)
 
     def has_room(self, offset: int) -> bool:
-        """Say whether a commit can speak of `offset` too: 256 others are the limit."""
-        return offset in self._entries or len(self._entries) < MAX_ENTRIES
+        """Say whether a commit can speak of `offset` too: 256 others are the limit, or fewer."""
+        return offset in self._entries or not self._is_full()
+
+    def _is_full(self) -> bool:
+        """Say whether the next note has no room for another offset."""
+        most = self._room.entries
+        if len(self._entries) < most:
+            return False
+        # What lies beyond a window that has become narrower is in no note before its time.
+        end = self._base + self._room.window
+        return sum(offset < end for offset in tuple(self._entries)) >= most
 
     def start(self, offset: int) -> bool:
         """Say whether `offset` may start now; if not, the next commit asks for it: try again then.
 
-        False as well while 256 offsets have started or have a history.
+        False as well while as many offsets as a note has room for have started or have a history.
         """
         with self._lock:
             if self._closed:
                 return False
             entry = self._entries.get(offset)
             if entry is None:
-                if len(self._entries) >= MAX_ENTRIES:
+                if self._is_full():
                     return False
                 entry = _STARTED
                 self._entries[offset] = entry
@@ -180,28 +194,34 @@ class Reservations:
     def cover(self, base: int, done: int, *, ahead: int, limit: int | None = None) -> Coverage:
         """Return what the next commit says, `ahead` offsets beyond what has started included.
 
+        Where there is less room than before, it speaks of the oldest: the others start later, and
+        of those that run already a death is not counted.
+
         Args:
             base: The offset to be committed.
             done: The bitmap of finished offsets from there.
             ahead: How many offsets that nobody asked for may start as well, once it is durable.
             limit: None of those lies here or beyond.
         """
+        most, window = self._room.entries, self._room.window
         with self._lock:
-            self._news = False
+            self._news, self._base = False, base
             live = {
                 offset: entry
                 for offset, entry in self._entries.items()
-                if offset >= base and not done >> (offset - base) & 1
+                if base <= offset < base + window and not done >> (offset - base) & 1
             }
+            if len(live) > most:
+                live = {offset: live[offset] for offset in sorted(live)[:most]}
             if self._closed:
                 kept = {o: replace(e, started=False) for o, e in live.items() if not e.is_new}
                 self._sent = Coverage(0, kept)
                 return self._sent
-            spare = min(ahead, MAX_ENTRIES - len(live))
+            spare = min(ahead, most - len(live))
             taken = done
             for offset in live:
                 taken |= 1 << (offset - base)
-            until = base + _free_bit(taken, spare) if spare > 0 else base
+            until = base + _free_bit(taken, spare, window) if spare > 0 else base
             if limit is not None:
                 until = max(min(until, limit), base)
             entries = {o: e for o, e in live.items() if o >= until or not e.is_new}
@@ -223,6 +243,7 @@ class Reservations:
     def finish(self, base: int, done: int) -> None:
         """Forget offsets that are settled: those below `base`, and those in the bitmap from it."""
         with self._lock:
+            self._base = base
             finished = [o for o in self._entries if o < base or done >> (o - base) & 1]
             for offset in finished:
                 del self._entries[offset]
@@ -240,13 +261,13 @@ _NEW = Entry()
 _STARTED = Entry(started=True)
 
 
-def _free_bit(taken: int, count: int) -> int:
+def _free_bit(taken: int, count: int, window: int) -> int:
     """Return the position past the `count`-th bit that is not set, within the window."""
-    free = ~taken & ((1 << WINDOW) - 1)
+    free = ~taken & ((1 << window) - 1)
     position = 0
     for _ in range(count):
         if not free:
-            return WINDOW
+            return window
         lowest = free & -free
         position = lowest.bit_length()
         free ^= lowest

@@ -23,9 +23,11 @@ from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.registry import GraphSource
 from redrive.kafka.group_session import within_session
+from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.settings import Settings
+from redrive.state.offsets import MIN_NOTE_CHARS
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import (
     policies,
@@ -310,5 +312,12 @@ class _StartClock(SystemClock):
 def _check(report: TopicReport) -> None:
     for finding in report.warnings:
         log.warning("topics.finding", topic=finding.topic, finding=str(finding))
-    if report.errors:
-        raise SettingsError("\n".join(str(finding) for finding in report.errors))
+    errors = [str(finding) for finding in report.errors]
+    if (limit := report.note_limit) is not None and limit < MIN_NOTE_CHARS:
+        errors.append(
+            f"{NOTE_LIMIT_OPTION} of the brokers is {limit}, must be {MIN_NOTE_CHARS} or more: "
+            "what has started and ended could not be noted with the offsets; leave it out of "
+            "server.properties (it is 4096 then), and restart them"
+        )
+    if errors:
+        raise SettingsError("\n".join(errors))

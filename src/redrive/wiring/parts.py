@@ -55,6 +55,7 @@ from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits, MakeProducer
 from redrive.settings import Settings
+from redrive.state.note_room import NoteRoom
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
 from redrive.wiring.retention import retention_of
@@ -290,6 +291,7 @@ def _partitions(
         has_seat=seat is not None,
         members=GroupMembers(ask, settings.kafka.group_id),
         cluster=report.cluster,
+        room=NoteRoom(report.note_limit),
         clock=clock,
         metrics=counts,
     )
