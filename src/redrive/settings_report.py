@@ -94,7 +94,7 @@ def _masked(path: Key, written: str | None, value: object) -> str | None:
     if isinstance(value, SecretStr) or is_secret_name(path[-1]):
         # Where a secret lies is none.
         return held if is_reference(held) else mark("secret")
-    return BUILT_IN.mask(f"{path[-1]}={written}").partition("=")[2]
+    return str(BUILT_IN.named(path[-1], written))
 
 
 def _origin(path: Key, origins: Mapping[Key, str]) -> str:

@@ -127,8 +127,8 @@ def test_within_data_a_name_tells_of_a_secret() -> None:
     told = {"password": "hunter2", "n": [{"api_key": "a b"}], "dlq_id": "7f0c5f0e-2a53", "x": "y"}
 
     assert BUILT_IN.within(told) == {
-        "password": "[redacted:secret]",
-        "n": [{"api_key": "[redacted:secret]"}],
+        "password": "[redacted:password]",
+        "n": [{"api_key": "[redacted:api-key]"}],
         "dlq_id": "7f0c5f0e-2a53",
         "x": "y",
     }

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.rows import rows
 from typer.testing import CliRunner
 
 from redrive.cli.app import app
@@ -80,6 +81,29 @@ def test_secrets_are_masked(file: Path) -> None:
     assert found["kafka.config.sasl.username"].value == "me"
     assert "correct-horse" not in str(found)
     assert "tr0ub4dor" not in str(found)
+
+
+# None is a secret of anybody: they are odd, as those of people and of generators are.
+ODD = [
+    "a", "1234", "hunter2", "correct horse battery", "a;b;c", "a&b=c", 'say "no"', "it's", "a\\nb",
+    "p@ss:w/rd", "[redacted:x] and more", "100%25", "{a: b}", "a, b", "x=y", "\\u0022",
+    "None of it", "<b>", " blanks ", "ünï",
+]  # fmt: skip
+
+
+@pytest.mark.invariant("P15")
+@rows("password", ODD)
+def test_of_a_secret_by_name_no_part_is_shown(password: str) -> None:
+    given = {
+        "kafka.config": {"sasl.password": password, "ssl.key.password": password},
+        "kafka.group_id": "g",
+    }
+
+    found = {one.key: one.value for one in holding(load_with_origins(None, given, {}))}
+
+    assert found["kafka.config.sasl.password"] == "[redacted:secret]"
+    assert found["kafka.config.ssl.key.password"] == "[redacted:secret]"
+    assert found["kafka.group_id"] == "g"
 
 
 def test_every_key_is_there(file: Path) -> None:

@@ -88,17 +88,15 @@ def _renderers(*, as_json: bool) -> list[Processor]:
 
 
 def _mask(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    return {name: _masked(value) for name, value in event_dict.items()}
+    return BUILT_IN.within({str(name): _plain(value) for name, value in event_dict.items()})
 
 
-def _masked(value: object) -> object:
+def _plain(value: object) -> object:
     match value:
-        case None | bool() | int() | float():
+        case None | bool() | int() | float() | str():
             return value
-        case str():
-            return BUILT_IN.mask(value)
         case dict():
-            return {name: _masked(inner) for name, inner in value.items()}
+            return {str(name): _plain(inner) for name, inner in value.items()}
         case list() | tuple():
-            return [_masked(inner) for inner in value]
-    return BUILT_IN.mask(repr(value))
+            return [_plain(inner) for inner in value]
+    return repr(value)

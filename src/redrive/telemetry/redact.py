@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from string import ascii_lowercase, ascii_uppercase
+from collections.abc import Iterable, Mapping
 
-from redrive.telemetry.secrets import FORMS, Form, mark
+from redrive.telemetry.escapes import unescaped
+from redrive.telemetry.secret_keys import Span
+from redrive.telemetry.secrets import mark, secret_named, secrets_in
 
 __all__ = ["BUILT_IN", "Redactor"]
 
@@ -32,15 +33,22 @@ class Redactor:
             text = pattern.sub(_CUSTOM, text)
         # A mark can lay bare the next secret: two keys without a gap, say.
         for _ in range(_MOST_PASSES):
-            masked = _masked_once(text)
-            if masked == text:
+            spans = _found(text)
+            if not spans:
                 break
-            text = masked
+            text = _with_marks(text, spans)
         return text
 
     def within(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return JSON data with the secrets in its texts masked, also those that a name tells."""
-        return {self.mask(name): self._named(name, value) for name, value in fields.items()}
+        # {"name": "password", "value": "…"}: a name beside its value.
+        called = next((fields[key] for key in _NAMES if isinstance(fields.get(key), str)), None)
+        return {
+            self.mask(name): self.named(
+                str(called) if called is not None and name in _VALUES else name, value
+            )
+            for name, value in fields.items()
+        }
 
     def excerpt(self, text: str, limit: int, *, tail: int = 0) -> str:
         """Return at most `limit` characters of the masked text, the last `tail` among them.
@@ -55,12 +63,11 @@ class Redactor:
         whole = self.mask(text)
         return whole if len(whole) <= limit else _shortened(whole, whole, limit, tail)
 
-    def _named(self, name: str, value: object) -> object:
-        found = self._inner(value)
-        if not isinstance(found, str):
-            return found
-        pair = json.dumps({name: found}, ensure_ascii=False)
-        return found if self.mask(pair) == pair else mark("secret")
+    def named(self, name: str, value: object) -> object:
+        """Return the value of this name, masked: all of it where the name says that it is one."""
+        told = value if isinstance(value, str) else json.dumps(value) if _is_number(value) else None
+        what = None if told is None else secret_named(name, told)
+        return self._inner(value) if what is None else mark(what)
 
     def _inner(self, value: object) -> object:
         match value:
@@ -72,6 +79,14 @@ class Redactor:
                 return [self._inner(inner) for inner in value]
             case _:
                 return value
+
+
+_NAMES = ("name", "key", "field", "param", "parameter", "property", "header")
+_VALUES = frozenset({"value", "Value", "default"})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _CUSTOM = mark("custom")
@@ -97,49 +112,30 @@ def _shortened(head: str, end: str, limit: int, tail: int) -> str:
     return head[: limit - tail - len(_GAP)] + _GAP + end[-tail:]
 
 
-def _masked_once(text: str) -> str:
-    lower = _lower(text)
-    for form in FORMS:
-        for hint in form.hints:
-            if hint in lower:
-                masked = _at_hints(form, text, lower) if form.begins else _anywhere(form, text)
-                if masked != text:
-                    text, lower = masked, _lower(masked)
-                break
-    return text
+_MOST_LEVELS = 3
 
 
-def _lower(text: str) -> str:
-    lower = text.lower()
-    # A few letters become two, and places would no longer be the same.
-    return lower if len(lower) == len(text) else text.translate(_ASCII_LOWER)
+def _found(text: str, level: int = 0) -> list[Span]:
+    """Return all secrets, also those that are seen only where escapes are resolved."""
+    spans = list(secrets_in(text))
+    view = unescaped(text) if level < _MOST_LEVELS else None
+    if view is not None:
+        spans += [
+            (view.place(begins), view.place(ends), what)
+            for begins, ends, what in _found(view.text, level + 1)
+        ]
+    return spans
 
 
-_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
-
-
-def _anywhere(form: Form, text: str) -> str:
-    return form.pattern.sub(form.replace, text)
-
-
-def _at_hints(form: Form, text: str, lower: str) -> str:
+def _with_marks(text: str, spans: list[Span]) -> str:
+    """Put a mark in the place of each; of those that overlap, the first one names it."""
     parts, done = [], 0
-    for start in sorted(start for hint in form.hints for start in _places(hint, lower)):
-        found = form.pattern.match(text, start) if start >= done else None
-        if found is not None:
-            new = (
-                found.expand(form.replace) if isinstance(form.replace, str) else form.replace(found)
-            )
-            parts += [text[done:start], new]
-            done = found.end()
+    # Of equal ones the first that was found stays first: a form says more than a name.
+    for begins, ends, what in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if begins >= done:
+            parts += [text[done:begins], mark(what)]
+        done = max(done, ends)
     return "".join([*parts, text[done:]])
-
-
-def _places(hint: str, lower: str) -> Iterator[int]:
-    start = lower.find(hint)
-    while start >= 0:
-        yield start
-        start = lower.find(hint, start + 1)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

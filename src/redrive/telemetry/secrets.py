@@ -1,6 +1,8 @@
-"""How secrets look: each form by a pattern, and by a text without which it cannot be there.
+"""Where secrets are in a text: by their form, by what a name says, by what stands around them.
 
-Every pattern takes linear time: a repetition has a limit, or begins only where no other can.
+Each finder takes linear time, and shows why: it begins at a hint or where a run of characters
+begins; a repetition has a limit, or takes a whole run and cannot fail behind it; and what was
+taken for a value is not looked at again, unless it holds no further name.
 """
 
 from __future__ import annotations
@@ -8,38 +10,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["FORMS", "Form", "mark"]
+from redrive.telemetry.secret_keys import KEY_PATTERNS, Span, found_in, keys_in
+from redrive.telemetry.secret_names import Named, Says, said_by
+
+__all__ = ["PATTERNS", "is_told", "mark", "secret_named", "secrets_in"]
 
 # Below: no key is shorter, and words of a text are seldom so mixed.
-_LEAST_CHARS, _LEAST_BITS = 16, 3.0
-_NAME_CHARS = 60
-_OPENS_PAIR = re.compile(r"(?:\(\s?b?|--)[\"']?(?:--)?[\w.-]*\Z")
-_IS_MARK = re.compile(r"\[redacted:[\w-]+\]")
+_LEAST_CHARS, _LEAST_BITS = 16, 2.8
+_IS_MARK = re.compile(r"\[redacted:[\w-]{1,40}\]")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_ONE_WORD = re.compile(r"[\w.~+/=%-]+")
-_NO_SECRETS = frozenset({"none", "null", "nil", "true", "false", "undefined", ""})
-
-Replace = str | Callable[[re.Match[str]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One form of secrets.
-
-    Args:
-        hints: Lower-case texts; a text without any of them, in lower case, has no such secret.
-        pattern: Where the secret is, and what must stay around it.
-        replace: What is written instead, as `re.sub` takes it.
-        begins: Whether each match begins with a hint; then it is looked for there only.
-    """
-
-    hints: tuple[str, ...]
-    pattern: re.Pattern[str]
-    replace: Replace
-    begins: bool = True
+_HASH = re.compile(r"(?:sha\d{1,3}[-:])?[0-9a-f]{7,128}", re.IGNORECASE)
+_ONE_WORD = re.compile(r"[\w.~+/=%*$!^-]+")
 
 
 def mark(what: str) -> str:
@@ -47,182 +31,601 @@ def mark(what: str) -> str:
     return f"[redacted:{what}]"
 
 
-# A key stands alone: not inside a word, but right behind an escape (`\n`, `%3D`).
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+def secrets_in(text: str) -> Iterator[Span]:
+    """Find every secret; spans may lie in each other."""
+    lower = text.lower()
+    yield from keys_in(text)
+    for form in _FORMS:
+        for hint in form.hints:
+            if hint in lower:
+                yield from form.find(text, form)
+                break
+    yield from _named(text)
 
 
-def _key(what: str, pattern: str, *hints: str) -> Form:
-    return Form(hints, re.compile(_START + pattern), mark(what))
+def secret_named(name: str, value: str) -> str | None:
+    """Return what the value of this name is, where that is a secret; else None.
+
+    A value that stands alone is no word of a program: only a reference stays, as `env:NAME`.
+    """
+    said = said_by(name)
+    if said is None or not value or _IS_MARK.fullmatch(value):
+        return None
+    if said.says is Says.SURE:
+        return None if _REFERENCE.fullmatch(value) else said.what
+    return said.what if is_told(said, value) else None
 
 
-_PROVIDERS = (
-    _key("anthropic-key", r"sk-ant-[\w*-]{8,}", "sk-ant-"),
-    _key("openrouter-key", r"sk-or-[\w*-]{8,}", "sk-or-"),
-    # `*`: the message of a refused key shows a part of it.
-    _key("openai-key", r"(?:sk|sess)-[\w*-]{16,}", "sk-", "sess-"),
-    _key("google-key", r"AIza[\w-]{30,}", "aiza"),
-    _key("google-token", r"(?:ya29\.[\w.-]{16,}|GOCSPX-[\w-]{16,})", "ya29.", "gocspx-"),
-    _key("aws-key-id", r"A(?:KI|SI|BI|CC)A[A-Z0-9]{12,}", "akia", "asia", "abia", "acca"),
-    _key("github-token", r"(?:gh[oprsu]_|github_pat_)\w{16,}", "gho_", "ghp_", "ghr_", "ghs_",
-         "ghu_", "github_pat_"),
-    _key("gitlab-token", r"gl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{16,}", "glpat-", "gldt-", "glrt-",
-         "glcbt-", "glptt-", "glsoat-"),
-    _key("slack-token", r"(?:xox[a-z](?:\.xox[a-z])?|xapp|xwfp)-[\w-]{8,}", "xox", "xapp-",
-         "xwfp-"),
-    _key("stripe-key", r"(?:[rsp]k_(?:live|test|org)_|whsec_)\w{8,}", "sk_", "rk_", "pk_",
-         "whsec_"),
-    _key("huggingface-token", r"(?:hf|api_org)_[A-Za-z0-9]{16,}", "hf_", "api_org_"),
-    _key("model-provider-key", r"(?:gsk_|r8_|xai-|pplx-|tvly-|nvapi-|fw_|lsv2_[a-z]{2}_|csk-)"
-         r"[\w-]{16,}", "gsk_", "r8_", "xai-", "pplx-", "tvly-", "nvapi-", "fw_", "lsv2_", "csk-"),
-    _key("sendgrid-key", r"SG\.[\w-]{16,}\.[\w-]{16,}", "sg."),
-    _key("twilio-key", r"(?:SK|AC)[0-9a-f]{32}(?![0-9a-f])", "sk", "ac"),
-    _key("package-token", r"(?:npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|dckr_pat_[\w-]{16,})",
-         "npm_", "pypi-", "dckr_pat_"),
-    _key("cloud-token", r"(?:do[opr]_v1_|dapi|hv[bs]\.|shp(?:at|ca|pa|ss)_|NRAK-|AGE-SECRET-KEY-"
-         r"|ntn_|lin_api_|figd_|PMAK-)[\w-]{16,}", "doo_v1_", "dop_v1_", "dor_v1_", "dapi", "hvb.",
-         "hvs.", "shpat_", "shpca_", "shppa_", "shpss_", "nrak-", "age-secret-key-", "ntn_",
-         "lin_api_", "figd_", "pmak-"),
-    _key("jwt", r"eyJ[\w-]{6,}\.[\w-]{2,}(?:\.[\w-]*){0,3}", "eyj"),
-    Form((":aa",), re.compile(_START + r"\d{8,10}:[\w-]{35}(?![\w-])"), mark("telegram-token"),
-         begins=False),
-)  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Where a secret is by what stands around it.
+
+    Args:
+        what: What it is; the name beside it says so where this is empty.
+        hints: Lower-case texts; without any of them, in lower case, it is not there.
+        pattern: The secret is its group `value`, or all of it.
+        find: How matches become spans.
+    """
+
+    what: str
+    hints: tuple[str, ...]
+    pattern: re.Pattern[str]
+    find: Callable[[str, _Form], Iterator[Span]]
+
+
+def _whole(text: str, form: _Form) -> Iterator[Span]:
+    yield from found_in(text, form.pattern, form.what)
+
+
+def _value(text: str, form: _Form) -> Iterator[Span]:
+    """Mask the group `value`, or one that begins with it."""
+    for found in form.pattern.finditer(text):
+        group = found.lastgroup or "value"
+        if not _IS_MARK.fullmatch(found[group]):
+            yield *found.span(group), form.what
+
+
+def _if_random(text: str, form: _Form) -> Iterator[Span]:
+    for found in form.pattern.finditer(text):
+        group = found.lastgroup or "value"
+        if "*" in found[group] or looks_random(found[group], least=12):
+            yield *found.span(group), form.what
+
+
+def _by_name(text: str, form: _Form) -> Iterator[Span]:
+    """Mask the value if the group `name` says that it is a secret."""
+    for found in form.pattern.finditer(text):
+        group = next(g for g, v in found.groupdict().items() if g.startswith("value") and v)
+        said = said_by(found["name"])
+        if said is not None and is_told(said, found[group]):
+            yield *found.span(group), said.what
+
+
+_OPENS_PAIR = re.compile(r"(?:\(\s?b?|--)[\"']?(?:--)?[\w.-]*\Z")
+_PAIR_CHARS = 60
+
+
+def _is_pair(text: str, at: int) -> bool:
+    """Say whether a comma parts a name from its value: ("name", "value"), "--name", "value"."""
+    return _OPENS_PAIR.search(text[max(at - _PAIR_CHARS, 0) : at]) is not None
+
+
+def _headers(text: str, form: _Form) -> Iterator[Span]:
+    for found in form.pattern.finditer(text):
+        if found["comma"] and not _is_pair(text, found.start("name")):
+            continue
+        begins, ends = found.span("value")
+        if found["quoting"]:
+            quote = (found["quote"] or ("" if found["closes"] else found["opens"]))[-1:]
+            ends = _end_of_line(text, begins, quote)
+        yield begins, ends, found["name"].lower().rstrip("2")
+
+
+_MOST_HEADER_CHARS = 8_192
+
+
+def _end_of_line(text: str, begins: int, quote: str) -> int:
+    most = min(begins + _MOST_HEADER_CHARS, len(text))
+    ends = [text.find(stop, begins, most) for stop in ("\n", quote) if stop]
+    return min((end for end in ends if end >= 0), default=most)
+
+
+_DATA = re.compile(r"\b(?:data|stringData):[ \t]{0,4}\n")
+_ENTRY = re.compile(r"[ \t]{1,20}[\w.-]{1,100}:[ \t]{0,4}(?P<value>[^\s\[][^\n]{0,8192})\n?")
+
+
+def _manifest(text: str, form: _Form) -> Iterator[Span]:
+    at = 0
+    for found in form.pattern.finditer(text):
+        begins = _DATA.search(text, max(at, found.end()))
+        if begins is None:
+            return
+        at = begins.end()
+        while (entry := _ENTRY.match(text, at)) is not None:
+            yield *entry.span("value"), form.what
+            at = entry.end()
+
+
+def _if_mixed(text: str, form: _Form) -> Iterator[Span]:
+    return (span for span in _value(text, form) if _is_mixed(text[span[0] : span[1]]))
+
 
 # `|`: a traceback draws a line beside the members of a group.
-_PEM_BODY = r"(?:[A-Za-z0-9+/=\\,:.|\s]|-(?!----))*"
-_BLOCKS = (
-    Form(
+_PEM_NAME = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?"
+_QUOTED = (
+    # Behind an escaped quote it ends at the next one; a closing quote may be cut off.
+    r"(?:[bru]{0,2}\\{1,4}\"(?P<value_1>(?:[^\"\\\n]|\\(?!\\{0,3}\"))*+)"
+    r"|[bru]{0,2}\\{1,4}'(?P<value_2>(?:[^'\\\n]|\\(?!\\{0,3}'))*+)"
+    r"|[bru]{0,2}\"(?P<value_3>(?:[^\"\\\n]|\\.)*+)"
+    r"|[bru]{0,2}'(?P<value_4>(?:[^'\\\n]|\\.)*+)"
+    r"|`(?P<value_5>[^`\n]*+))"
+)
+_STOP = r"[,)\]}>]{0,4}(?:[\s\"'`<]|$)|[;&]\s?[\w.%-]|[;&](?:[\s\"']|$)"
+# One character of a value without quotes; the value ends where a stop follows.
+_PART = (
+    r"(?:\[redacted:[\w-]{1,40}\]|[^\s\"'`;&<\\]|\\(?![nrt\"'])\\?.?"
+    r"|[\"'](?![\s,;:)}\]\\]|$)|<(?![/\s])|[;&](?!\s?[\w.%-]|[\s\"']|$))"
+)
+_BARE = rf"(?P<value_6>{_PART}(?:(?!{_STOP}){_PART})*+)"
+_ANY = rf"(?:{_QUOTED}|{_BARE})"
+_NAME = r"(?P<name>[\w.-]{1,80})"
+_SAYS_ONE = r"pass(?:word|wd|phrase|code)|pwd"
+_SAYS_A_KEY = (
+    r"(?:api|access|secret|private|subscription|license|service|auth)[ _-]?(?:keys?|tokens?)"
+    r"|(?:bearer|refresh|session|security|bot) ?tokens?|tokens?|credentials?|client secret"
+)
+_FILLER = (
+    r"(?:\s(?:provided|given|supplied|used|is|was|not|valid|invalid|value|incorrect|wrong|expired"
+    r"|of|with|for|and)){0,3}"
+)
+
+_FORMS = (
+    _Form(
+        "private-key",
         ("-----begin ",),
         re.compile(
-            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            + _PEM_BODY
-            + r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
+            rf"-----BEGIN {_PEM_NAME}-----(?:[A-Za-z0-9+/=\\,:.|\s]|-(?!----))*+"
+            rf"(?:-----END {_PEM_NAME}-----)?"
         ),
-        mark("private-key"),
+        _whole,
     ),
     # The second half of one, where a text was cut.
-    Form(
+    _Form(
+        "private-key",
         ("private key",),
         re.compile(
-            r"(?<![A-Za-z0-9+/=\\|\s])[A-Za-z0-9+/=\\|\s]{16,}"
-            r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+            rf"(?<![A-Za-z0-9+/=\\|\s])[A-Za-z0-9+/=\\|\s]{{16,}}+-----END {_PEM_NAME}-----"
         ),
-        mark("private-key"),
-        begins=False,
+        _whole,
     ),
-)
-
-_ADDRESSES = (
-    # A port and a path are no password.
-    Form(
+    # An address: from the first colon to the last `@` of the word. A port and a path are no
+    # password, and one with blanks ends where a host follows.
+    _Form(
+        "password",
         ("://",),
-        re.compile(r"(://[^\s:@/\"'<>\[]{0,256}:)(?!\d{1,5}/)([^\s\"'<>]{1,256})@"),
-        lambda found: _kept(found[2], f"{found[1]}{mark('password')}@", whole=found[0]),
+        re.compile(
+            r"://[^\s:@/\"'<>\[]{0,128}:(?!\d{1,5}/)"
+            r"(?:(?P<value>[^\s]{1,256})@(?=[^\s@])"
+            r"|(?P<value_2>(?!\d{1,5}\b)(?!\[redacted:)[^\s/:@][^\n:@/\"'<>]{1,64})"
+            r"@(?=[\w.-]{1,255}(?:[:/?]|$)))"
+        ),
+        _value,
     ),
-    Form(
+    _Form(
+        "credentials",
         ("://",),
-        re.compile(r"://[A-Za-z0-9_.~%-]{16,256}@"),
-        f"://{mark('credentials')}@",
+        re.compile(r"://(?P<value>[A-Za-z0-9_.~%-]{16,256})@"),
+        _value,
     ),
-    Form(
+    _Form(
+        "password",
         ("jdbc:oracle",),
         re.compile(
-            r"(jdbc:oracle:\w{1,20}:[^/\s]{1,64}/)(?!\[redacted:)[^@\s]{1,256}@", re.IGNORECASE
+            r"jdbc:oracle:\w{1,20}:[^/\s]{1,64}/(?!\[redacted:)(?P<value>[^@\s]{1,256})@",
+            re.IGNORECASE,
         ),
-        rf"\1{mark('password')}@",
+        _value,
     ),
-    Form(
-        ("hooks.slack.com",),
-        re.compile(r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[\w/-]{8,}"),
-        rf"\1{mark('webhook')}",
+    _Form(
+        "password",
+        ("@tcp(", "@unix("),
+        re.compile(r"(?<![^\s\"'=])[\w.-]{1,64}:(?P<value>[^\s\"']{1,128})@(?:tcp|unix)\("),
+        _value,
     ),
-)
-
-
-def _kept(value: str, masked: str, *, whole: str) -> str:
-    return whole if _IS_MARK.fullmatch(value) else masked
-
-
-_HEADERS = (
-    # To the end of the line or of the quotes: schemes, cookies and signatures hold blanks.
-    Form(
+    _Form(
+        "password",
+        ("@",),
+        re.compile(
+            r"(?<![\w/:.@-])(?!(?:mailto|sips?|acct|xmpp|ssh|git|from|to|cc|bcc|e-?mail|user|by)\b)"
+            r"[\w.-]{1,64}:(?!\[redacted:)(?P<value>[^\s:@/\"'<>]{4,64})"
+            r"@[A-Za-z0-9][\w-]{0,62}(?:\.[\w-]{1,63}){0,6}:\d{2,5}\b",
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
+    _Form(
+        "webhook",
+        ("hooks.slack.com", "hooks.slack-gov.com"),
+        re.compile(
+            r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?P<value>[\w/-]{8,})",
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
+    _Form(
+        "webhook",
+        ("/api/webhooks/", "webhook.office.com", "hooks.zapier.com", "chat.googleapis.com"),
+        re.compile(
+            r"(?:/api/webhooks/|webhook\.office\.com/|hooks\.zapier\.com/hooks/"
+            r"|chat\.googleapis\.com/v1/spaces/)(?P<value>[\w@/?=&%.-]{16,})",
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
+    # To the end of the line or of the quotes: schemes, cookies and signatures hold blanks. Where a
+    # scheme has quotes of its own, to the quote with which the header began.
+    _Form(
+        "",
         ("authorization", "cookie"),
         re.compile(
-            r"((authorization|cookie)\d?"
-            r"(?>(?:\\{0,4}[\"'])?\s{0,4}(?:=>|[:=]|(?P<comma>,))\s{0,4}(?:b?\\{0,4}[\"'])?))"
-            r"(?!\[redacted:[\w-]+\](?:[\s\"',)}\\\]]|$))([^\s\"'\\][^\n\r\"'\\]{0,8192})",
+            r"(?P<opens>[\"']?)(?<![\w])(?:[\w-]{0,24}-)?(?P<name>authorization|cookie2?)"
+            r"(?>(?P<closes>\\{0,4}[\"'])?\]?\s{0,4}(?:=>|[:=]|(?P<comma>,))\s{0,4}"
+            r"(?P<quote>b?\\{0,4}[\"'])?)"
+            r"(?!\[redacted:[\w-]{1,40}\](?:[\s\"',)}\\\]]|$))"
+            r"(?P<value>(?P<quoting>(?:digest|oauth|hawk|signature|mac|aws4-hmac-sha256)\s)?"
+            r"[^\s\"'\\][^\n\r\"'\\]{0,8192})",
             re.IGNORECASE,
         ),
-        lambda found: found[1] + mark(found[2].lower()) if _is_pair(found) else found[0],
+        _headers,
     ),
-    Form(
+    _Form(
+        "bearer",
         ("bearer",),
         re.compile(
-            r"\b(bearer(?:\s|%20|:){1,3})(?=[A-Za-z~+/-]{0,200}[0-9._=])[\w.~+/=-]{8,}",
+            r"\bbearer(?:\s|%20|:){1,3}"
+            r"(?=[A-Za-z~+/-]{0,200}[0-9._=])(?P<value>[\w.~+/=-]{8,})",
             re.IGNORECASE,
         ),
-        rf"\1{mark('bearer')}",
+        _value,
     ),
-    Form(
+    _Form(
+        "basic",
         ("basic",),
         re.compile(
-            r"\b(basic\s{1,3})(?=[A-Za-z+/]{0,200}[0-9=])[A-Za-z0-9+/]{8,}={0,2}", re.IGNORECASE
+            r"\bbasic\s{1,3}(?=[A-Za-z+/]{0,200}[0-9=])(?P<value>[A-Za-z0-9+/]{8,}={0,2})",
+            re.IGNORECASE,
         ),
-        rf"\1{mark('basic')}",
+        _value,
     ),
+    # <password>…</password>
+    _Form(
+        "",
+        ("</",),
+        re.compile(
+            r"<(?:[\w-]{1,40}:)?" + _NAME + r"(?:\s[^<>]*+)?>"
+            r"(?:\s{0,40}<!\[CDATA\[(?P<value_1>[^\]<]++)|(?P<value_2>[^<]++)(?=</|$))"
+        ),
+        _by_name,
+    ),
+    # {"name": "password", "value": "…"}, the other way round, and in YAML.
+    _Form(
+        "",
+        ("value",),
+        re.compile(
+            r"\b(?:name|key|field|param|parameter|property|variable|header)"
+            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME + r"(?:\\{0,4}[\"'])?"
+            r"[\s,;-]{1,40}(?:[\w\"'\\]{1,24}\s{0,2}[:=]\s{0,2}[\w\"'\\]{1,40}[\s,]{1,20}){0,2}"
+            r"(?:\\{0,4}[\"'])?value(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}" + _ANY,
+            re.IGNORECASE,
+        ),
+        _by_name,
+    ),
+    _Form(
+        "",
+        ("value",),
+        re.compile(
+            r"\bvalue(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}"
+            r"(?:\\{0,4}\"(?P<value_1>[^\"\\]{1,256})|\\{0,4}'(?P<value_2>[^'\\]{1,256}))"
+            r"\\{0,4}[\"'][\s,;]{1,20}(?:\\{0,4}[\"'])?(?:name|key|field|param|property)"
+            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME,
+            re.IGNORECASE,
+        ),
+        _by_name,
+    ),
+    # What it says in words.
+    _Form(
+        "password",
+        ("pass", "pwd"),
+        re.compile(
+            rf"\b(?:{_SAYS_ONE})(?: is| was| of| for| with)?(?::| [\w@.-]{{1,64}}:)?"
+            r" {1,2}(?=[bru]{0,2}\\{0,4}[\"'`])" + _QUOTED,
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
+    _Form(
+        "api-key",
+        ("key", "token", "credential", "secret"),
+        re.compile(
+            rf"\b(?:{_SAYS_A_KEY}){_FILLER}:?\s{{0,2}}"
+            r"(?:[\"'`(<](?P<value>[^\s\"'`()<>]{6,512})|(?<=\s)(?P<value_2>[^\s\"',;()<>]{8,512}))",
+            re.IGNORECASE,
+        ),
+        _if_random,
+    ),
+    _Form(
+        "api-key",
+        ("api key", "apikey", "api-key", "api_key", "key provided"),
+        re.compile(
+            rf"\b(?:(?:api[ _-]?|access |secret )key(?!\w){_FILLER}:?\s{{0,2}}"
+            r"[\"'`](?P<value>[^\s\"'`\[]{3,512})"
+            r"|key provided(?: is)?:?\s{1,2}(?!\[redacted:)(?P<value_2>[^\s\"',;]{4,512}))",
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
+    _Form(
+        "password",
+        ("identified by",),
+        re.compile(r"\bidentified by (?:password )?" + _ANY, re.IGNORECASE),
+        _value,
+    ),
+    # Pydantic writes the field into one line, and what it was given into the next.
+    _Form(
+        "",
+        ("input_value=",),
+        re.compile(
+            r"(?<![\w.-])(?P<name>[\w.-]{1,80})\\{0,4}[\nn][ |]{2,40}[^\n]{1,300}?"
+            r"\binput_value=(?P<value>[^\n]{1,300}?)(?=, input_type=)"
+        ),
+        _by_name,
+    ),
+    # Command lines.
+    _Form(
+        "",
+        ("--",),
+        re.compile(
+            r"(?<![\w-])--" + _NAME + r"(?:[\"'],\s{0,2}(?=[\"'])|\s{1,2}(?!-))" + _ANY,
+            re.IGNORECASE,
+        ),
+        _by_name,
+    ),
+    _Form(
+        "password",
+        (" -u", "'-u", '"-u', "--user", "--proxy-user"),
+        re.compile(
+            r"(?<![\w-])(?:-u|--(?:proxy-)?user)(?:[\"'],\s{0,2}|[\s=]{0,2})[\"']?"
+            r"[^\s:\"'/,]{1,64}:(?!\[redacted:)(?P<value>[^\s\"']{1,256})"
+        ),
+        _value,
+    ),
+    _Form(
+        "password",
+        ("mysql", "mariadb", "sshpass", "mongo", "docker", "podman", "registry", "redis-cli", "7z",
+         "ldap", "smbclient", "curl", "keytool", "htpasswd"),
+        re.compile(
+            r"\b(?:mysql(?:dump|admin|import)?|mariadb(?:-dump)?|sshpass|mongo(?:sh|dump|restore)?"
+            r"|(?:docker|podman|registry)[\s\"',]{1,4}login|redis-cli|7z[az]?|ldap(?:search|modify)"
+            r"|htpasswd)(?![\w./-])[^\n;|&]{0,200}?[\s\"']"
+            r"(?:-(?:-pass|[paw])(?:[\"'],\s{0,2}|[\s=]{1,2})[\"']?(?P<value>[^\s\"'-][^\s\"']{0,256})"
+            r"|(?<=[\s\"'])-p[\"']?(?P<value_2>[^\s\"'=][^\s\"']{2,256}))"
+        ),
+        _value,
+    ),
+    _Form(
+        "password",
+        ("login",),
+        re.compile(r"\blogin\s{1,4}[^\s]{1,128}\s{1,4}password\s{1,4}(?P<value>[^\s\"']{1,256})"),
+        _value,
+    ),
+    _Form(
+        "password",
+        ("pass:",),
+        re.compile(r"(?<![\w.])pass:(?P<value>[^\s\"':,;]{4,256})(?=[\s\"']|$)"),
+        _value,
+    ),
+    # A secret of Kubernetes: all that it holds.
+    _Form(
+        "secret",
+        ("secret",),
+        re.compile(r"\bkind:\s{0,2}[\"']?Secret\b"),
+        _manifest,
+    ),
+    # AWS gives no name to its secret keys but in their neighbourhood.
+    _Form(
+        "aws-secret-key",
+        ("aws", "akia", "asia"),
+        re.compile(r"(?<![A-Za-z0-9/+=_.-])(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=_-])"),
+        _if_mixed,
+    ),
+)  # fmt: skip
+
+# A name begins where a run of its characters does, takes all of it, and what parts it from its
+# value follows: `=`, `: `, `=>`, `", "`; in JSON, in JSON within JSON, in a repr.
+_ASSIGNMENT = re.compile(
+    r"(?<![\w.-])(?P<name>[\w.-]++)"
+    r"(?:(?:\\{0,4}[\"'`])?+\]?+\s{0,4}+(?:=>|:=|={1,3}|(?P<colon>:(?!//)))"
+    r"|(?P<comma>(?:\\{0,4}[\"']),))\s{0,4}+"
+)
+_FULL = re.compile(_ANY)
+# In a connection string values hold blanks: up to the semicolon.
+_UP_TO_SEMICOLON = re.compile(r"(?P<value>[^;\"'\n]{1,256})(?=;|[\"'\n]|$)")
+_NEXT_OF_STRING = re.compile(r"[^;\"'\n]{1,128};\s?[\w ]{1,30}=")
+# No value of a weaker name holds another name, so that nothing is looked at twice.
+_WORD = re.compile(r"(?:[bru]{0,2}\\{0,4}[\"'`])?(?P<value>[\w.~+/%$!^*-]{8,4096}+={0,2})")
+_BEFORE_NAME = re.compile(r"([A-Za-z]{2,20})[ ]\Z")
+_MOST_PROSE_CHARS = 64
+
+
+def _named(text: str) -> Iterator[Span]:
+    done = 0
+    for found in _ASSIGNMENT.finditer(text):
+        if found.start() < done:
+            continue
+        said = said_by(_whole_name(text, found))
+        if said is None or (found["comma"] and not _is_pair(text, found.start())):
+            continue
+        span = _value_behind(text, found, said)
+        if span is not None:
+            done = span[1]
+            yield span
+
+
+def _whole_name(text: str, found: re.Match[str]) -> str:
+    """Return the name with the word before it: `API key:`."""
+    name = found["name"]
+    if name[-3:].lower() not in {"key", "ken"}:
+        return name
+    begins = found.start()
+    before = _BEFORE_NAME.search(text[max(begins - 24, 0) : begins])
+    return name if before is None else f"{before[1]}_{name}"
+
+
+def _value_behind(text: str, found: re.Match[str], said: Named) -> Span | None:
+    at, colon = found.end(), bool(found["colon"])
+    # Behind `token:` stands what a parser met, too.
+    counted = said.says is Says.TOKEN and colon and _OPENS_QUOTES.match(text, at) is None
+    if said.says is Says.MAYBE or counted:
+        word = _WORD.match(text, at)
+        if word is None or not is_told(said, word["value"], sure=not counted):
+            return None
+        return *word.span("value"), said.what
+    if not colon and _in_connection_string(text, found):
+        until = _UP_TO_SEMICOLON.match(text, at)
+        if until is not None and is_told(said, until["value"]):
+            return *until.span("value"), said.what
+    value = _FULL.match(text, at)
+    if value is None:
+        return None
+    group = value.lastgroup or ""
+    told = value[group]
+    if colon and group == _BARE_GROUP and _is_prose(text, found, told):
+        return None
+    return (*value.span(group), said.what) if told and is_told(said, told) else None
+
+
+_BARE_GROUP = "value_6"
+_OPENS_QUOTES = re.compile(r"[bru]{0,2}\\{0,4}[\"'`]")
+
+
+def _in_connection_string(text: str, found: re.Match[str]) -> bool:
+    before = text[max(found.start() - 2, 0) : found.start()]
+    return ";" in before or _NEXT_OF_STRING.match(text, found.end()) is not None
+
+
+_NO_SECRETS = frozenset({"none", "null", "nil", "true", "false", "undefined", "", "...", "…"})
+_PROSE = frozenset(
+    [
+        "required",
+        "missing",
+        "invalid",
+        "field",
+        "not",
+        "is",
+        "must",
+        "incorrect",
+        "wrong",
+        "expired",
+        "unknown",
+        "empty",
+        "denied",
+        "the",
+        "rejected",
+        "a",
+        "an",
+        "no",
+        "authentication",
+        "error",
+        "failed",
+        "does",
+        "was",
+        "has",
+        "cannot",
+        "could",
+        "should",
+        "str",
+        "bytes",
+        "int",
+        "bool",
+        "object",
+        "any",
+        "string",
+        "secretstr",
+        "optional[str]",
+        "str|none",
+        "and",
+        "or",
+        "to",
+        "for",
+        "on",
+        "in",
+        "at",
+        "by",
+        "it",
+        "this",
+        "you",
+        "your",
+        "please",
+        "see",
+        "use",
+        "set",
+        "unset",
+        "input",
+        "value",
+        "too",
+    ]
 )
 
-# What follows a name: `=`, `: `, `=>`, `", "`; in JSON, in JSON within JSON, in a repr.
-_EQUALS = r"(?:\\{0,4}[\"'])?\s{0,4}(?:=>|:=|={1,3}|:|(?P<comma>(?<=[\"']),))\s{0,4}"
-_STOP = r"(?=[,)\]}>]{0,4}(?:[\s\"']|$)|[;&]\s?[\w.%-])"
-_VALUE = (
-    # Behind an escaped quote it ends at the next one.
-    r"(?:[bru]{0,2}\\{1,4}\"(?P<inner_double>(?:[^\"\\\n]|\\(?!\\{0,3}\"))*)"
-    r"|[bru]{0,2}\\{1,4}'(?P<inner_single>(?:[^'\\\n]|\\(?!\\{0,3}'))*)"
-    r"|[bru]{0,2}\"(?P<double>(?:[^\"\\\n]|\\.)*)"
-    r"|[bru]{0,2}'(?P<single>(?:[^'\\\n]|\\.)*)"
-    r"|(?P<bare>(?:\[redacted:[\w-]+\]|[^\s\"';&]|[\"'](?![\s,;:)}\]]|$)|[;&](?!\s?[\w.%-]))+?"
-    + _STOP
-    + r"))"
+
+def _is_prose(text: str, found: re.Match[str], value: str) -> bool:
+    """Say whether a sentence goes on behind the colon: `password: field required`."""
+    if len(value) > _MOST_PROSE_CHARS or text[found.end() - 1 : found.end()] not in {" ", "\n"}:
+        return False
+    return value.lower().rstrip(",.;:)]}") in _PROSE
+
+
+_REFERENCE = re.compile(r"(?:env|file):[\w./:-]{1,200}")
+_IN_ITS_PLACE = re.compile(
+    r"\[redacted:[\w-]{1,40}\]|\*{2,}|x{4,}|<[\w .-]{1,60}>?|\{\{?[\w .-]{1,60}\}{0,2}"
+    r"|\$\{\w{1,60}\}?|(?-i:\$[A-Z_][A-Z0-9_]{2,60})|%s|%\(\w{1,60}\)s|(?:self|settings|config|os|cfg|args|env)\.[\w.]{1,100}(?:[\[(].{0,60})?"
+    r"|(?:env|file):[\w./:-]{1,200}|[\w.]{0,60}get_secret_value\(\)?",
+    re.IGNORECASE,
 )
-_STRONG = (
-    r"pass(?:word|wort|wd|phrase)|pwd|secret|api[ _.-]?key|apikey|private[_-]?key"
-    r"|access[_-]?key|account[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key"
-    r"|subscription[_-]?key|credentials?|x-amz-signature|sessionid|session_id"
-    r"|(?:access|auth|refresh|session|security|bot|client|csrf|xsrf|(?<![a-z])(?:id|api))"
-    r"[ _.-]?token"
-)
-_WEAK = r"token|key|auth|pass|pw|pat|code|signature|sig|sid|session|jwt|login|nonce|bearer"
+_MOST_IN_PLACE_CHARS = 220
 
 
-def _named(found: re.Match[str]) -> str:
-    """Mask what a name says is a secret; a value such as None tells more as it is."""
-    group = found.lastgroup or "bare"
-    value = found[group]
-    if value.lower() in _NO_SECRETS or _IS_MARK.fullmatch(value) or not _is_pair(found):
-        return found[0]
-    return found[0][: found.start(group) - found.start()] + mark(_label(found["name"]))
+def is_told(said: Named, value: str, *, sure: bool = True) -> bool:
+    """Say whether a value is a secret; one such as None tells more as it is.
+
+    Args:
+        said: What its name says.
+        value: The value.
+        sure: Whether a token is one unless it is a number; else it has to look like one.
+    """
+    if value.lower() in _NO_SECRETS:
+        return False
+    if len(value) <= _MOST_IN_PLACE_CHARS and _IN_ITS_PLACE.fullmatch(value):
+        return False
+    match said.says:
+        case Says.SURE:
+            return True
+        case Says.TOKEN:
+            if not sure:
+                return looks_random(value) or bool(_UUID.fullmatch(value))
+            return not (value.isdecimal() and len(value) <= _MOST_COUNTED_CHARS)
+        case Says.MAYBE:
+            hashed = said.what in _OF_RECORDS and _HASH.fullmatch(value) is not None
+            return looks_random(value) and not hashed
 
 
-def _is_pair(found: re.Match[str]) -> bool:
-    """Say whether a comma parts a name from its value: ("name", "value"), "--name", "value"."""
-    if not found.groupdict().get("comma"):
-        return True
-    before = found.string[max(found.start() - _NAME_CHARS, 0) : found.start()]
-    return _OPENS_PAIR.search(before) is not None
+# Keys and signatures of records, caches and packages are hashes; codes are commits.
+_OF_RECORDS = frozenset({"key", "code", "signature", "sig"})
+_MOST_COUNTED_CHARS = 12
 
 
-def _guessed(found: re.Match[str]) -> str:
-    """Mask it if it looks like a secret, too: a token may be a word of a language as well."""
-    group = found.lastgroup or "bare"
-    return _named(found) if _looks_random(found[group]) else found[0]
-
-
-def _label(name: str) -> str:
-    return re.sub(r"[ _.]", "-", name.lower())
-
-
-def _looks_random(value: str) -> bool:
-    if len(value) < _LEAST_CHARS or not _ONE_WORD.fullmatch(value) or _UUID.fullmatch(value):
+def looks_random(value: str, *, least: int = _LEAST_CHARS) -> bool:
+    """Say whether a value is hardly a word, a path, a name in a program or a UUID."""
+    if len(value) < least or not _ONE_WORD.fullmatch(value) or _UUID.fullmatch(value):
         return False
     if value.isupper() and "_" in value:
         return False  # The code of an error.
@@ -230,84 +633,6 @@ def _looks_random(value: str) -> bool:
         return False
     shares = [count / len(value) for count in Counter(value).values()]
     return -sum(share * math.log2(share) for share in shares) >= _LEAST_BITS
-
-
-_STRONG_BEGINS = (
-    "pass", "pwd", "secret", "api", "private", "access", "account", "signing", "encryption",
-    "master", "subscription", "credential", "x-amz-signature", "session", "auth", "refresh",
-    "security", "bot", "client", "csrf", "xsrf", "id",
-)  # fmt: skip
-_NAMED = (
-    Form(
-        _STRONG_BEGINS,
-        re.compile(rf"(?P<name>{_STRONG})[\w.-]{{0,24}}{_EQUALS}{_VALUE}", re.IGNORECASE),
-        _named,
-    ),
-    # A token with `=` is one, unless it is a number: those are counted.
-    Form(
-        ("token",),
-        re.compile(
-            rf"(?P<name>token){_EQUALS.replace(':|', '')}(?!\d{{1,12}}\b){_VALUE}", re.IGNORECASE
-        ),
-        _named,
-    ),
-    Form(
-        ("pass", "pwd"),
-        re.compile(
-            r"\b((?P<name>password|passwd|passphrase|pwd)(?: is| was)? {1,2})(?=[\"'])" + _VALUE,
-            re.IGNORECASE,
-        ),
-        _named,
-    ),
-    # Pydantic writes the field into one line, and what it was given into the next.
-    Form(
-        (*_STRONG_BEGINS, "token"),
-        re.compile(
-            rf"(?P<name>{_STRONG}|token)[\w.-]{{0,24}}\\{{0,4}}[\nn][ |]{{2,40}}[^\n]{{1,300}}?"
-            r"\binput_value=(?P<bare>[^\n]{1,300}?)(?=, input_type=)",
-            re.IGNORECASE,
-        ),
-        _named,
-    ),
-    Form(
-        ("identified by",),
-        re.compile(r"\bidentified by (?P<name>)" + _VALUE, re.IGNORECASE),
-        lambda found: _named(found).replace("[redacted:]", mark("password")),
-    ),
-    Form(
-        ("key provided",),
-        re.compile(
-            r"(\bkey provided(?: is)?:?\s{1,2})(?!\[redacted:)[^\s\"',;]{4,}", re.IGNORECASE
-        ),
-        rf"\1{mark('api-key')}",
-    ),
-    Form(
-        ("--",),
-        re.compile(
-            r"--[a-z-]{0,24}?(?P<name>password|passwd|passphrase|secret|token|api-key|access-key)"
-            r"[a-z-]{0,12} (?!-)" + _VALUE,
-            re.IGNORECASE,
-        ),
-        _named,
-    ),
-    Form(
-        (" -u ", "--user "),
-        re.compile(r"( (?:-u|--user) [^\s:\"']{1,64}:)(?!\[redacted:)[^\s\"']{1,256}"),
-        rf"\1{mark('password')}",
-    ),
-    Form(
-        tuple(_WEAK.split("|")),
-        re.compile(rf"(?P<name>{_WEAK}){_EQUALS}{_VALUE}", re.IGNORECASE),
-        _guessed,
-    ),
-    # AWS gives no name to its secret keys but in their neighbourhood.
-    Form(
-        ("aws", "akia", "asia"),
-        re.compile(r"(?<![A-Za-z0-9/+=_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])"),
-        lambda found: mark("aws-secret-key") if _is_mixed(found[0]) else found[0],
-        begins=False,
-    ),
-)  # fmt: skip
 
 
 def _is_mixed(value: str) -> bool:
@@ -318,6 +643,9 @@ def _is_mixed(value: str) -> bool:
     )
 
 
-# What has a form of its own comes first: its mark says more than that of a name.
-FORMS = (*_BLOCKS, *_PROVIDERS, *_ADDRESSES, *_HEADERS, *_NAMED)
-"""Every form that is built in, in the order in which they are masked."""
+PATTERNS = (
+    *KEY_PATTERNS,
+    *(form.pattern for form in _FORMS),
+    *(_ASSIGNMENT, _FULL, _WORD, _UP_TO_SEMICOLON, _NEXT_OF_STRING, _DATA, _ENTRY, _IN_ITS_PLACE),
+)
+"""Every pattern that is built in, for the test that each takes linear time."""

@@ -1,0 +1,154 @@
+"""What scanners call a secret is masked, and what an ordinary day says is not: counted."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+from tests.ordinary_sentences import SENTENCES
+from tests.rows import rows
+from tests.secret_kinds import NAMED, OWN_FORM, TEXTS, made
+
+from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.secret_names import Says, said_by
+
+SEEDS = range(3)
+# The issue is 95 of 100; these are all masked today.
+AT_LEAST = 0.99
+AT_MOST_OF_SENTENCES = 0.02
+
+AROUND = (
+    *("{}", "request with {} failed", "said '{}'.", "key={}", "a: {}, b", "[{}]", "({})", 'x="{}"'),
+    *("\\n{}\\n", "https://h/x?k={}&y=1", "{{'a': ['{}']}}", '"{{\\"a\\": \\"{}\\"}}"'),
+)
+NAMES = (
+    *("{n}_key = '{s}'", "{N}_API_KEY={s}", "{n}: {s}", '"{n}_token": "{s}"', "{n}={s}"),
+    *("{n}-client-secret: {s}", "{n}.auth => {s}", "export {N}_SECRET={s}"),
+)
+
+
+def of(kind: str, form: str) -> Iterator[str]:
+    return (made(form, random.Random(f"{kind}/{seed}")) for seed in SEEDS)
+
+
+def shows(secret: str, masked: str) -> bool:
+    """Say whether six characters of it are seen, beyond how it begins: that is no secret."""
+    address = re.match(r"https://[^/]+/(?:[a-z0-9]+/)+", secret)
+    begins = address.end() if address else len(secret) // 3 if len(secret) > 15 else 0
+    return any(secret[at : at + 6] in masked for at in range(begins, len(secret) - 5))
+
+
+@pytest.mark.invariant("P15")
+def test_keys_with_a_form_of_their_own_are_masked_wherever_they_stand() -> None:
+    bad = [
+        kind
+        for kind, form in OWN_FORM.items()
+        if any(shows(s, BUILT_IN.mask(a.format(s))) for s in of(kind, form) for a in AROUND)
+    ]
+
+    assert len(OWN_FORM) > 119
+    assert len(bad) <= (1 - AT_LEAST) * len(OWN_FORM), bad
+
+
+@pytest.mark.invariant("P15")
+def test_keys_of_services_are_masked_behind_their_names() -> None:
+    bad = [
+        kind
+        for kind, form in NAMED.items()
+        if any(
+            shows(s, BUILT_IN.mask(a.format(s=s, n=kind, N=kind.upper())))
+            for s in of(kind, form)
+            for a in NAMES
+        )
+    ]
+
+    assert len(bad) <= (1 - AT_LEAST) * len(NAMED), bad
+
+
+@pytest.mark.invariant("P15")
+def test_texts_of_errors_show_no_secret() -> None:
+    bad = [
+        text
+        for text, form in TEXTS
+        if any(shows(s, BUILT_IN.mask(text.format(s))) for s in of(text, form))
+    ]
+
+    assert len(TEXTS) > 105
+    assert len(bad) <= (1 - AT_LEAST) * len(TEXTS), bad
+
+
+@pytest.mark.invariant("P15")
+def test_texts_of_errors_show_no_secret_within_data_either() -> None:
+    bad = [
+        text
+        for text, form in TEXTS
+        for s in of(text, form)
+        if shows(s, json.dumps(BUILT_IN.within({"a": [{"b": text.format(s)}]})))
+    ]
+
+    assert len(bad) <= (1 - AT_LEAST) * len(TEXTS), bad
+
+
+def test_ordinary_sentences_stay_as_they_are() -> None:
+    bad = [
+        f"{sentence!r} -> {masked!r}"
+        for text, form in SENTENCES
+        for sentence in map(text.format, of(text, form))
+        if (masked := BUILT_IN.mask(sentence)) != sentence
+    ]
+
+    assert len(SENTENCES) > 85
+    assert len(bad) <= AT_MOST_OF_SENTENCES * len(SENTENCES) * len(SEEDS), bad
+
+
+def test_a_name_beside_its_value_is_one_in_data_too() -> None:
+    told = {"env": [{"name": "DB_PASSWORD", "value": "a b"}, {"name": "X", "value": "y"}]}
+
+    assert BUILT_IN.within(told) == {
+        "env": [
+            {"name": "DB_PASSWORD", "value": "[redacted:password]"},
+            {"name": "X", "value": "y"},
+        ]
+    }
+
+
+def test_a_number_behind_a_secrets_name_is_masked() -> None:
+    assert BUILT_IN.within({"password": 1234, "max_tokens": 1234, "n": True}) == {
+        "password": "[redacted:password]",
+        "max_tokens": 1234,
+        "n": True,
+    }
+
+
+@rows(
+    ("name", "says"),
+    [
+        ("password", Says.SURE),
+        ("db_password_2", Says.SURE),
+        ("PGPASSWORD", Says.SURE),
+        ("clientSecret", Says.SURE),
+        ("X-Api-Key", Says.SURE),
+        ("AWS_SECRET_ACCESS_KEY", Says.SURE),
+        ("refresh_token", Says.SURE),
+        ("secret_id", Says.SURE),
+        ("token", Says.TOKEN),
+        ("key", Says.MAYBE),
+        ("datadog", Says.MAYBE),
+        ("max_tokens", None),
+        ("next_page_token", None),
+        ("token_url", None),
+        ("password_min_length", None),
+        ("private_key_id", None),
+        ("session_id", None),
+        ("keyboard", None),
+        ("author", None),
+        ("passenger", None),
+    ],
+)
+def test_a_name_says_what_its_value_is(name: str, says: Says | None) -> None:
+    said = said_by(name)
+
+    assert (said and said.says) == says
