@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from redrive.dead_letter.redact import Redactor
 from redrive.kafka.topic_rules import TopicNeeds
+from redrive.telemetry.personal import Personal
 from redrive.units import Duration, Size
 
 __all__ = ["LetterSettings"]
@@ -23,6 +24,11 @@ class LetterSettings(BaseModel):
 
     redact: tuple[str, ...] = Field(
         (), description="Regular expressions of secrets of your own, masked in what redrive adds."
+    )
+    redact_personal: tuple[Personal, ...] = Field(
+        (),
+        description="Personal data that is masked in what redrive adds: `emails`, `phones` (with "
+        "`+` and the country), `ibans`, `cards`. Events keep theirs.",
     )
     retention: Duration = Field(
         timedelta(days=30),
@@ -57,6 +63,12 @@ class LetterSettings(BaseModel):
         256 * 2**20, ge=1, description="The largest that file may grow; then nothing is appended."
     )
 
+    @field_validator("redact_personal", mode="before")
+    @classmethod
+    def _is_a_list(cls, sorts: object) -> object:
+        """Take names with spaces or commas between them, as the environment gives them."""
+        return tuple(sorts.replace(",", " ").split()) if isinstance(sorts, str) else sorts
+
     @field_validator("redact")
     @classmethod
     def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,7 +81,7 @@ class LetterSettings(BaseModel):
 
     def redactor(self) -> Redactor:
         """Return what masks secrets, those of your own among them."""
-        return Redactor(self.redact)
+        return Redactor(self.redact, personal=self.redact_personal)
 
     @property
     def spool_path(self) -> Path | None:

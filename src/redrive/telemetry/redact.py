@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from redrive.telemetry.escapes import unescaped
+from redrive.telemetry.personal import Personal, personal_in
 from redrive.telemetry.secret_keys import Span
 from redrive.telemetry.secrets import mark, secret_named, secrets_in
 
@@ -19,13 +20,15 @@ class Redactor:
     Args:
         patterns: Regular expressions of secrets of your own, masked first, as `custom`. They must
             be fast: nothing here bounds the time that they take.
+        personal: Sorts of personal data to be masked as well.
 
     Raises:
         ValueError: One is not a regular expression, or is found in an empty text.
     """
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
+    def __init__(self, patterns: Iterable[str] = (), *, personal: Iterable[Personal] = ()) -> None:
         self._own = tuple(_compiled(pattern) for pattern in patterns)
+        self._personal = tuple(personal)
 
     def mask(self, text: str) -> str:
         """Return the text with its secrets masked, in a time that grows with its length."""
@@ -33,7 +36,7 @@ class Redactor:
             text = pattern.sub(_CUSTOM, text)
         # A mark can lay bare the next secret: two keys without a gap, say.
         for _ in range(_MOST_PASSES):
-            spans = _found(text)
+            spans = self._found(text)
             if not spans:
                 break
             text = _with_marks(text, spans)
@@ -69,6 +72,17 @@ class Redactor:
         what = None if told is None else secret_named(name, told)
         return self._inner(value) if what is None else mark(what)
 
+    def _found(self, text: str, level: int = 0) -> list[Span]:
+        """Return all secrets, also those that are seen only where escapes are resolved."""
+        spans = [*secrets_in(text), *personal_in(text, self._personal)]
+        view = unescaped(text) if level < _MOST_LEVELS else None
+        if view is not None:
+            spans += [
+                (view.place(begins), view.place(ends), what)
+                for begins, ends, what in self._found(view.text, level + 1)
+            ]
+        return spans
+
     def _inner(self, value: object) -> object:
         match value:
             case str():
@@ -91,6 +105,8 @@ def _is_number(value: object) -> bool:
 
 _CUSTOM = mark("custom")
 _MOST_PASSES = 8
+# `%25253D`, JSON in JSON in JSON.
+_MOST_LEVELS = 3
 _WINDOW = 32_768
 _LONGEST_WORD = 4_096
 _BEGUN_LATE = re.compile(rf"\A\S{{1,{_LONGEST_WORD}}}")
@@ -110,21 +126,6 @@ def _shortened(head: str, end: str, limit: int, tail: int) -> str:
     if not tail:
         return head[: limit - 1] + "…"
     return head[: limit - tail - len(_GAP)] + _GAP + end[-tail:]
-
-
-_MOST_LEVELS = 3
-
-
-def _found(text: str, level: int = 0) -> list[Span]:
-    """Return all secrets, also those that are seen only where escapes are resolved."""
-    spans = list(secrets_in(text))
-    view = unescaped(text) if level < _MOST_LEVELS else None
-    if view is not None:
-        spans += [
-            (view.place(begins), view.place(ends), what)
-            for begins, ends, what in _found(view.text, level + 1)
-        ]
-    return spans
 
 
 def _with_marks(text: str, spans: list[Span]) -> str:

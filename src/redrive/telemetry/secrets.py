@@ -174,6 +174,8 @@ _SAYS_A_KEY = (
     r"(?:api|access|secret|private|subscription|license|service|auth)[ _-]?(?:keys?|tokens?)"
     r"|(?:bearer|refresh|session|security|bot) ?tokens?|tokens?|credentials?|client secret"
 )
+# Not the word in a sentence: "Expecting value: line 1".
+_VALUE_HINTS = ('value"', "value'", "value\\", "value=", "  value:", "\tvalue:")
 _FILLER = (
     r"(?:\s(?:provided|given|supplied|used|is|was|not|valid|invalid|value|incorrect|wrong|expired"
     r"|of|with|for|and)){0,3}"
@@ -310,7 +312,7 @@ _FORMS = (
     # {"name": "password", "value": "…"}, the other way round, and in YAML.
     _Form(
         "",
-        ("value",),
+        _VALUE_HINTS,
         re.compile(
             r"\b(?:name|key|field|param|parameter|property|variable|header)"
             r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME + r"(?:\\{0,4}[\"'])?"
@@ -322,7 +324,7 @@ _FORMS = (
     ),
     _Form(
         "",
-        ("value",),
+        _VALUE_HINTS,
         re.compile(
             r"\bvalue(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}"
             r"(?:\\{0,4}\"(?P<value_1>[^\"\\]{1,256})|\\{0,4}'(?P<value_2>[^'\\]{1,256}))"
