@@ -133,7 +133,7 @@ def test_a_group_within_itself_and_a_chain_that_bites_its_tail_come_to_an_end() 
         deep = BaseExceptionGroup("", [deep])
 
     assert dependency_of(error) is None
-    assert dependency_of(deep) is None
+    assert dependency_of(deep) == "a.example"
 
 
 class HostileError(Exception):

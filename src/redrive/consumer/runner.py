@@ -370,7 +370,8 @@ def _note_unverified(run: Run, end: RunEnd) -> None:
 
 
 def _is_stale(error: BaseException) -> bool:
-    return any(isinstance(link.exc, StaleAttemptError) for link in links(error))
+    # By its class: the object itself may answer anything when it is asked what it is.
+    return any(issubclass(type(link.exc), StaleAttemptError) for link in links(error))
 
 
 def _judged(run: Run, end: Failed, failure: Failure) -> dict[str, object]:

@@ -18,6 +18,7 @@ from redrive.dead_letter.redact import BUILT_IN, Redactor, message_of, qualified
 from redrive.errors import RecordError
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import status_of
+from redrive.retry.rules.verdict import cause_of, look_str, members_of, trace_of
 
 __all__ = ["fingerprint"]
 
@@ -46,6 +47,19 @@ def fingerprint(
     It does not depend on values, ids, addresses, times, line numbers, nor on frames of libraries.
     What went wrong is taken from the root: through `raise … from`, and groups of one member.
     """
+    try:
+        return _hash(error, kind, node, workflow_id, redactor)
+    except BaseException:  # noqa: BLE001 - what it is made of is the user's
+        return _digest([kind.value, qualified(error), node, workflow_id])
+
+
+def _hash(
+    error: BaseException,
+    kind: Kind,
+    node: str | None,
+    workflow_id: str | None,
+    redactor: Redactor,
+) -> str:
     chain = _to_root(error)
     parts = [
         kind.value,
@@ -55,6 +69,10 @@ def fingerprint(
         node,
         workflow_id,
     ]
+    return _digest(parts)
+
+
+def _digest(parts: list[str | None]) -> str:
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"{_VERSION}:{digest[:_HEX_CHARS]}"
 
@@ -70,10 +88,8 @@ def _to_root(error: BaseException) -> list[BaseException]:
 def _behind(error: BaseException) -> BaseException | None:
     if isinstance(error, RecordError):
         return None
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        member: BaseException = error.exceptions[0]
-        return member
-    return error.__cause__
+    members = members_of(error)
+    return members[0] if len(members) == 1 else cause_of(error)
 
 
 def _of_root(root: BaseException, redactor: Redactor) -> list[str | None]:
@@ -98,16 +114,14 @@ def _code(error: BaseException) -> str | None:
     if status is not None:
         return str(status)
     for name in ("sqlstate", "pgcode", "sqlite_errorname"):
-        found = getattr(error, name, None)
-        if isinstance(found, str):
+        found = look_str(error, name)
+        if found is not None:
             return found
     return str(error.errno) if isinstance(error, OSError) and error.errno else None
 
 
 def _members(error: BaseException) -> list[str]:
-    if not isinstance(error, BaseExceptionGroup):
-        return []
-    roots = (_to_root(member)[-1] for member in error.exceptions[:_MOST_MEMBERS])
+    roots = (_to_root(member)[-1] for member in members_of(error)[:_MOST_MEMBERS])
     return sorted({qualified(root) for root in roots})
 
 
@@ -120,8 +134,9 @@ def _user_frame(chain: list[BaseException]) -> str | None:
     installed = None
     for error in reversed(chain):
         own = None
-        for frame in _frames(error.__traceback__):
-            module = frame.f_globals.get("__name__") or ""
+        for frame in _frames(trace_of(error)):
+            named = frame.f_globals.get("__name__")
+            module = named if isinstance(named, str) else ""
             if _is_foreign(module):
                 continue
             code = frame.f_code

@@ -6,7 +6,6 @@ larger than its topic allows is in `redrive.dead_letter.shortened`.
 
 from __future__ import annotations
 
-import traceback
 import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,14 +16,17 @@ from redrive.dead_letter.redact import (
     BUILT_IN,
     Redactor,
     masked,
+    masked_all,
     message_of,
     qualified,
     readable,
 )
 from redrive.dead_letter.shortened import excerpted, shortened
 from redrive.dead_letter.source import Source, event_name
+from redrive.dead_letter.traces import formatted
 from redrive.events import UtcTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
+from redrive.retry.rules.verdict import cause_of, context_of, members_of, notes_of
 
 __all__ = [
     "Attempt",
@@ -48,6 +50,10 @@ MAX_CAUSES_KEPT = 16
 MAX_CAUSES_READ = 1_000
 MAX_NOTES_KEPT = 16
 MAX_NOTE_CHARS = 500
+MAX_NOTES_CHARS = 4_000
+"""Of all notes together; masking takes its time, and other runs wait for it. [P7]"""
+MAX_CAUSES_CHARS = 8_000
+"""Of the messages of all causes together, as above."""
 MAX_TRACEBACK_CHARS = 16_000
 MAX_TRACEBACK_TAIL = 12_000
 
@@ -182,29 +188,18 @@ def letter_error(
     return LetterError(
         type=qualified(error),
         message=masked(message_of(error), redactor),
-        traceback=_trace(error, redactor) if traced else None,
-        notes=[masked(note, redactor, limit=MAX_NOTE_CHARS) for note in _notes(error)],
+        # Masked whole before it is cut: half a secret is not known as one.
+        traceback=masked(
+            formatted(error), redactor, limit=MAX_TRACEBACK_CHARS, tail=MAX_TRACEBACK_TAIL
+        )
+        if traced
+        else None,
+        notes=masked_all(_notes(error), redactor, limit=MAX_NOTE_CHARS, most=MAX_NOTES_CHARS),
     )
 
 
-def _trace(error: BaseException, redactor: Redactor) -> str:
-    # Masked whole before it is cut: half a secret is not known as one.
-    text = _formatted(error)
-    return masked(text, redactor, limit=MAX_TRACEBACK_CHARS, tail=MAX_TRACEBACK_TAIL)
-
-
-def _formatted(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as failed:  # noqa: BLE001 - its attributes are the user's
-        return f"no traceback: writing it raised {type(failed).__name__}"
-
-
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", ())
-    if not isinstance(notes, list):
-        return []
-    return list(dict.fromkeys(n for n in notes if isinstance(n, str)))[:MAX_NOTES_KEPT]
+    return list(dict.fromkeys(notes_of(error)))[:MAX_NOTES_KEPT]
 
 
 def kept_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -223,7 +218,8 @@ def cause_chain(error: BaseException, redactor: Redactor = BUILT_IN) -> list[Cau
     if len(found) > MAX_CAUSES_KEPT:
         half = MAX_CAUSES_KEPT // 2
         found = found[:half] + found[-half:]
-    return [Cause(type=qualified(e), message=masked(message_of(e), redactor)) for e in found]
+    messages = masked_all(map(message_of, found), redactor, most=MAX_CAUSES_CHARS)
+    return [Cause(type=qualified(e), message=m) for e, m in zip(found, messages, strict=True)]
 
 
 def _with_causes(error: BaseException) -> list[BaseException]:
@@ -236,7 +232,8 @@ def _with_causes(error: BaseException) -> list[BaseException]:
             continue
         seen.add(id(at))
         found.append(at)
-        behind = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        cause = cause_of(at)
+        behind = context_of(at) if cause is None else cause
         waiting += [behind] if behind is not None else []
-        waiting += at.exceptions[:MAX_CAUSES_READ] if isinstance(at, BaseExceptionGroup) else ()
+        waiting += members_of(at)
     return found[::-1]

@@ -6,13 +6,18 @@ topic's access rights guard them.
 
 from __future__ import annotations
 
-from redrive.telemetry.redact import BUILT_IN, Redactor
+from collections.abc import Iterable
+from functools import lru_cache
+
+from redrive.retry.rules.verdict import look_str, plain_text
+from redrive.telemetry.redact import BUILT_IN, MARGIN_CHARS, Redactor
 
 __all__ = [
     "BUILT_IN",
     "MAX_MESSAGE_CHARS",
     "Redactor",
     "masked",
+    "masked_all",
     "message_of",
     "qualified",
     "readable",
@@ -20,11 +25,37 @@ __all__ = [
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_TYPE_CHARS = 500
+SHORTEST_CHARS = 100
+MAX_READ_CHARS = 100_000
+"""So much of a text is taken of an exception; far less is kept."""
 
 
 def masked(text: str, redactor: Redactor, *, limit: int = MAX_MESSAGE_CHARS, tail: int = 0) -> str:
     """Return text that can be published: at most `limit` characters, the last `tail` among them."""
-    return redactor.excerpt(_writable(text), limit, tail=tail)
+    return _excerpt(redactor, _writable(text), limit, tail)
+
+
+def masked_all(
+    texts: Iterable[str], redactor: Redactor, *, limit: int = MAX_MESSAGE_CHARS, most: int
+) -> list[str]:
+    """Return texts that can be published; the first ones whole, as far as `most` characters go."""
+    found = []
+    for text in texts:
+        length = min(len(text), limit + MARGIN_CHARS)
+        if length <= most:
+            found.append(masked(text, redactor, limit=limit))
+        else:
+            # What there is left may be no more than a secret's beginning.
+            left = most - MARGIN_CHARS
+            found.append(masked(text, redactor, limit=left) if left > SHORTEST_CHARS else "…")
+        most -= min(length, most)
+    return found
+
+
+@lru_cache(maxsize=16)
+def _excerpt(redactor: Redactor, text: str, limit: int, tail: int) -> str:
+    # The message of one failure is told in its attempt, its letter and its causes.
+    return redactor.excerpt(text, limit, tail=tail)
 
 
 def readable(text: str, *, limit: int = MAX_MESSAGE_CHARS) -> str:
@@ -39,16 +70,17 @@ def readable(text: str, *, limit: int = MAX_MESSAGE_CHARS) -> str:
 def message_of(error: BaseException) -> str:
     """Return the error's text, not masked; an exception may fail to give one."""
     try:
-        return str(error)
-    except Exception as failed:  # noqa: BLE001 - the class is the user's
+        return plain_text(str(error), MAX_READ_CHARS)
+    except BaseException as failed:  # noqa: BLE001 - the class is the user's
         return f"no text: its __str__ raised {type(failed).__name__}"
 
 
 def qualified(error: BaseException) -> str:
     """Return the error's class, with its module if that is not Python's own."""
     cls = type(error)
-    named = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
-    return readable(named, limit=MAX_TYPE_CHARS)
+    module = look_str(cls, "__module__") or "?"
+    name = look_str(cls, "__qualname__") or "?"
+    return readable(f"{module}.{name}".removeprefix("builtins."), limit=MAX_TYPE_CHARS)
 
 
 def _writable(text: str) -> str:

@@ -33,6 +33,7 @@ from redrive.graphs.timeouts import Limit
 from redrive.graphs.watched_nodes import Tasks
 from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
+from redrive.retry.rules.verdict import notes_of
 
 __all__ = ["Attempt", "failed"]
 
@@ -227,7 +228,7 @@ async def _position(attempt: Attempt, error: BaseException) -> Position | None:
 def _node(error: BaseException) -> str | None:
     """Return the failing node; one inside a subgraph as `outer/inner`."""
     names: list[str] = []
-    for note in getattr(error, "__notes__", ()):
+    for note in notes_of(error):
         match = _NODE_NOTE.fullmatch(note)
         # An exception object that is raised again collects its notes again.
         if match is not None and match[1] not in names:

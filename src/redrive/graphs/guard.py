@@ -35,8 +35,9 @@ from langgraph.checkpoint.base import (
 from redrive.errors import StaleAttemptError, StateChangedError
 from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.lease import Lease, LeaseAwayError
-from redrive.graphs.schedule import RAN_KEY, Schedule, control_writes_only
+from redrive.graphs.schedule import ERROR, RAN_KEY, Schedule, control_writes_only
 from redrive.graphs.unstorable import explain_unstorable, writer_of
+from redrive.retry.rules.verdict import repr_of
 
 __all__ = ["WRITES_KEY", "GuardedSaver"]
 
@@ -203,7 +204,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
-        writes = self._check_task(config, writes, task_id, task_path)
+        writes = _told(self._check_task(config, writes, task_id, task_path))
         try:
             self._held(partial(self._saver.put_writes, config, writes, task_id, task_path))
         except StaleAttemptError:
@@ -221,7 +222,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str = "",
     ) -> None:
         """Store what a node wrote, if the lease is held."""
-        writes = self._check_task(config, writes, task_id, task_path)
+        writes = _told(self._check_task(config, writes, task_id, task_path))
         try:
             await self._aheld(partial(self._saver.aput_writes, config, writes, task_id, task_path))
         except StaleAttemptError:
@@ -351,3 +352,16 @@ def _without_failed_output(found: CheckpointTuple | None) -> CheckpointTuple | N
 
 def _nothing() -> None:
     pass
+
+
+def _told(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """Return the writes with errors as the text that LangGraph's serialiser stores of them.
+
+    It stores their `repr`, which may raise SystemExit, or be a gigabyte of shared members. [P7]
+    """
+    return [
+        (channel, repr_of(value) if issubclass(type(value), BaseException) else value)
+        if channel == ERROR
+        else (channel, value)
+        for channel, value in writes
+    ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -25,11 +24,12 @@ from redrive.errors import (
 )
 from redrive.graphs.current import CURRENT, Current
 from redrive.retry.backoff import Fixed
-from redrive.retry.chain import links
+from redrive.retry.chain import all_behind
 from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.decision import Retry, decide
 from redrive.retry.kinds import Failure
+from redrive.retry.rules.verdict import notes_of
 
 __all__ = ["InPlace", "retry_policy"]
 
@@ -47,7 +47,6 @@ _NOT_HERE = (
 _LONGEST_TOLD_S = 1.0
 # LangGraph's jitter: a random part of a second on top of each wait.
 _JITTER_S = 1.0
-_MOST_DEPTH = 16
 _TASK_NOTE = re.compile(r"During task with name '.+' and id '([^']*)'")
 # Of parallel nodes, and of sync nodes in their threads: all count in the same `Current`.
 _COUNTING = threading.Lock()
@@ -128,7 +127,7 @@ class InPlace:
         return again
 
     def _again(self, error: Exception, number: int, current: Current | None) -> bool:
-        if any(isinstance(found, _NOT_HERE) for found in _behind(error)):
+        if any(issubclass(type(found), _NOT_HERE) for found in all_behind(error)):
             return False
         failure = self.classifier.classify(error)
         if number > self.config.retries_for(failure.kind):
@@ -173,17 +172,8 @@ def _number(task: str, current: Current | None) -> int:
 
 def _task(error: BaseException) -> str:
     """Return the id of the task that failed: each node around it added its note after it."""
-    for note in reversed(getattr(error, "__notes__", ())):
-        match = _TASK_NOTE.fullmatch(note) if isinstance(note, str) else None
+    for note in reversed(notes_of(error)):
+        match = _TASK_NOTE.fullmatch(note)
         if match is not None:
             return match[1]
     return ""
-
-
-def _behind(error: BaseException, depth: int = 0) -> Iterator[BaseException]:
-    """Give the exception and all behind it, with the members of groups."""
-    for link in links(error):
-        yield link.exc
-        if isinstance(link.exc, BaseExceptionGroup) and depth < _MOST_DEPTH:
-            for member in link.exc.exceptions:
-                yield from _behind(member, depth + 1)

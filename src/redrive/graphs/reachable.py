@@ -125,6 +125,6 @@ def _attributes(found: object) -> dict[str, object]:
             if isinstance(slot, MemberDescriptorType):
                 with contextlib.suppress(AttributeError):  # the slot is empty
                     own[name] = slot.__get__(found)
-    with contextlib.suppress(Exception):  # it has slots only, or is a proxy of nothing
+    with contextlib.suppress(BaseException):  # slots only, a proxy of nothing, or hostile
         own |= vars(found)
     return own

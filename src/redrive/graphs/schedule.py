@@ -36,11 +36,12 @@ __all__ = [
 
 # LangGraph's own names, stored with each checkpoint.
 BRANCH, SENDS = "branch:to:", "__pregel_tasks"
+ERROR = "__error__"
 RAN_KEY = "redrive_ran"
 """Metadata of a checkpoint: the nodes that the step before it has run."""
 _JOIN = "join:"
-_ERROR, _HANDLER_STARTED = "__error__", "__error_source_node__"
-_CONTROL = frozenset({_ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
+_HANDLER_STARTED = "__error_source_node__"
+_CONTROL = frozenset({ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
 # The path of a `@task` that a node calls holds that of its caller.
 _CALL = "~__pregel_push, ~"
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
@@ -148,7 +149,7 @@ def control_writes_only(writes: Writes) -> Writes:
     that a handler of the graph takes on is another matter, and stays as it is.
     """
     channels = {channel for channel, _ in writes}
-    if _ERROR not in channels or _HANDLER_STARTED in channels:
+    if ERROR not in channels or _HANDLER_STARTED in channels:
         return writes
     return [write for write in writes if write[0] in _CONTROL]
 
@@ -365,7 +366,9 @@ def _raised(writes: Writes) -> list[BaseException]:
     if any(channel == _HANDLER_STARTED for channel, _ in writes):
         return []
     return [
-        value for channel, value in writes if channel == _ERROR and isinstance(value, BaseException)
+        value
+        for channel, value in writes
+        if channel == ERROR and issubclass(type(value), BaseException)
     ]
 
 

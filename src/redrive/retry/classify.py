@@ -14,12 +14,13 @@ alternatives, the one that can best be retried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 
 from redrive.clock import SYSTEM, Clock
-from redrive.retry.chain import Link, links
+from redrive.retry.chain import MAX_BEHIND, Link, links
 from redrive.retry.config import RETRYABLE
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retry_after import limit_reset_of, retry_after_of
@@ -44,6 +45,7 @@ from redrive.retry.rules.verdict import (
     is_bare,
     look,
     look_str,
+    members_of,
     short_name,
 )
 
@@ -105,7 +107,7 @@ _TLS_WRAPPERS = frozenset(
         "urllib3.SSLError",
     )
 )
-_MOST_DEPTH = 16
+MAX_GROUPS = 100
 
 
 def classify(exc: BaseException, *, clock: Clock = SYSTEM) -> Failure:
@@ -128,7 +130,38 @@ def is_transient_error(exc: BaseException) -> bool:
 
 def reason_of(exc: BaseException) -> Reason | None:
     """Return the reason code that the exception, a cause of it or a member of a group names."""
-    return _reason_of(exc, frozenset())
+    try:
+        return _reason_of(exc, _Looked())
+    except BaseException:  # noqa: BLE001 - what it is made of is the user's
+        return None
+
+
+class _Looked:
+    """What one look at an exception has seen: each group once, and no more links than may be.
+
+    Groups may share members at any depth, and each member may have a chain of its own: without a
+    limit, 24 small groups are millions of ways. [P7]
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_BEHIND
+        self._groups: set[int] = set()
+
+    def new(self, chain: Iterable[Link]) -> list[Link]:
+        found = list(islice(chain, max(self._left, 1)))
+        self._left -= len(found)
+        return found
+
+    def enters(self, group: BaseException) -> bool:
+        is_new = id(group) not in self._groups and len(self._groups) < MAX_GROUPS
+        self._groups.add(id(group))
+        return is_new
+
+    def may(self, members: Iterable[BaseException]) -> Iterator[BaseException]:
+        for member in members:
+            # Each group is looked into once, wherever else it is a member.
+            if self._left > 0 and id(member) not in self._groups:
+                yield member
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +176,18 @@ class Classifier:
 
     def classify(self, exc: BaseException) -> Failure:
         """Judge an exception; never raises, never reads the message into its answer."""
-        return self._judge(exc, frozenset())
+        try:
+            return self._judge(exc, _Looked())
+        except BaseException as raised:  # noqa: BLE001 - what it is made of is the user's
+            why = f"looking at it raised {type(raised).__name__}"
+            return Failure(Kind.UNKNOWN, None, why, "undecided")
 
-    def _judge(self, exc: BaseException, groups: frozenset[int]) -> Failure:
+    def _judge(self, exc: BaseException, looked: _Looked) -> Failure:
         weak: Verdict | None = None
-        chain = list(links(exc))
+        chain = looked.new(links(exc))
         for position, link in enumerate(chain):
             if isinstance(link.exc, BaseExceptionGroup):
-                failure = self._judge_group(link.exc, groups)
+                failure = self._judge_group(link.exc, looked)
                 if failure is not None and (failure.kind in RETRYABLE or not link.implied):
                     return failure
                 continue
@@ -170,14 +207,16 @@ class Classifier:
         return Failure(Kind.UNKNOWN, None, why, "undecided")
 
     def _judge_group(
-        self, group: BaseExceptionGroup[BaseException], groups: frozenset[int]
+        self, group: BaseExceptionGroup[BaseException], looked: _Looked
     ) -> Failure | None:
-        if id(group) in groups or len(groups) >= _MOST_DEPTH:
+        if not looked.enters(group):
             return None
-        within = groups | {id(group)}
-        members = [m for m in group.exceptions if not isinstance(m, asyncio.CancelledError)]
+        found = members_of(group)
+        members = [m for m in found if not issubclass(type(m), asyncio.CancelledError)]
         # A task group cancels the others when one fails: that is not what went wrong.
-        judged = [self._judge(member, within) for member in members or group.exceptions]
+        judged = [self._judge(member, looked) for member in looked.may(members or found)]
+        if not judged:
+            return None
         if not ALTERNATIVES.isdisjoint(class_names(group)):
             return _best_of(judged)
         worst = min(judged, key=lambda failure: SEVERITY.index(failure.kind))
@@ -291,21 +330,17 @@ def _read_mark(exc: BaseException) -> Verdict | None:
     return Verdict(kind, "mark:__redrive_kind__", f"{short_name(exc)} says that it is {kind.value}")
 
 
-def _reason_of(exc: BaseException, groups: frozenset[int]) -> Reason | None:
-    for link in links(exc):
+def _reason_of(exc: BaseException, looked: _Looked) -> Reason | None:
+    for link in looked.new(links(exc)):
         if link.implied:
             return None
         told = look(link.exc, "__redrive_reason__")
         if isinstance(told, str) and told in Reason.__members__.values():
             return Reason(told)
-        if isinstance(link.exc, BaseExceptionGroup) and id(link.exc) not in groups:
-            if len(groups) >= _MOST_DEPTH:
-                return None
-            reason = _first_reason(link.exc.exceptions, groups | {id(link.exc)})
+        members = members_of(link.exc)
+        if members and looked.enters(link.exc):
+            told_by = (_reason_of(member, looked) for member in looked.may(members))
+            reason = next(filter(None, told_by), None)
             if reason is not None:
                 return reason
     return None
-
-
-def _first_reason(members: Iterable[BaseException], groups: frozenset[int]) -> Reason | None:
-    return next(filter(None, (_reason_of(member, groups) for member in members)), None)

@@ -12,8 +12,16 @@ from collections.abc import Iterator
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from redrive.retry.chain import links
-from redrive.retry.rules.verdict import class_names, look, look_int, look_str
+from redrive.retry.chain import MAX_BEHIND, links
+from redrive.retry.rules.verdict import (
+    class_names,
+    hidden_context_of,
+    look,
+    look_int,
+    look_str,
+    members_of,
+    trace_of,
+)
 
 __all__ = ["CLIENTS", "dependency_of"]
 
@@ -43,8 +51,6 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _HOST = re.compile(r"[0-9a-z](?:[0-9a-z._-]*[0-9a-z])?|[0-9a-f]*:[0-9a-f:.]+", re.IGNORECASE)
 _GRPC_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|xds):(?://[^/]*/)?")
 _MOST_CHARS = 253
-_MOST_LINKS = 50
-_MOST_DEPTH = 16
 
 
 def dependency_of(error: BaseException) -> str | None:
@@ -54,45 +60,45 @@ def dependency_of(error: BaseException) -> str | None:
     package of the client that raised it (`CLIENTS`). An attribute `__redrive_dependency__` decides
     before all else. Of an exception group, the one that all members name which name any.
     """
-    return _of_chain(error, frozenset())
+    try:
+        return _of_chain(error, set())
+    except BaseException:  # noqa: BLE001 - what it is made of is the user's
+        return None
 
 
-def _of_chain(error: BaseException, groups: frozenset[int]) -> str | None:
+def _of_chain(error: BaseException, seen: set[int]) -> str | None:
     client = None
-    for exc in _behind(error):
+    for exc in _behind(error, seen):
         if isinstance(exc, BaseExceptionGroup):
-            found = _of_group(exc, groups)
+            found = _of_group(exc, seen)
         else:
-            found = _own_word(exc) or _host(exc) or _caller(exc.__traceback__)
+            found = _own_word(exc) or _host(exc) or _caller(trace_of(exc))
             client = client or _client(exc)
         if found is not None:
             return found
     return client
 
 
-def _of_group(group: BaseExceptionGroup[BaseException], groups: frozenset[int]) -> str | None:
-    if id(group) in groups or len(groups) >= _MOST_DEPTH:
-        return None
-    within = groups | {id(group)}
-    named = {_of_chain(member, within) for member in group.exceptions} - {None}
+def _of_group(group: BaseException, seen: set[int]) -> str | None:
+    named = {_of_chain(member, seen) for member in members_of(group)} - {None}
     return named.pop() if len(named) == 1 else None
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
+def _behind(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
     """Give the chain of causes, and behind `raise … from None` what was being handled.
 
     Clients hide the transport's error so; it is not why theirs was raised, but whom they asked.
+    What is in `seen` was given already, to whoever looks at another member of a group.
     """
     at: BaseException | None = error
-    seen: set[int] = set()
-    while at is not None and id(at) not in seen and len(seen) < _MOST_LINKS:
+    while at is not None and id(at) not in seen and len(seen) < MAX_BEHIND:
         last = at
         for link in links(at):
             if id(link.exc) not in seen:
+                seen.add(id(link.exc))
                 yield link.exc
-            seen.add(id(link.exc))
             last = link.exc
-        at = last.__context__ if last.__cause__ is None else None
+        at = hidden_context_of(last)
 
 
 def _own_word(exc: BaseException) -> str | None:

@@ -11,7 +11,7 @@ from redrive.telemetry.personal import Personal, personal_in
 from redrive.telemetry.secret_keys import Span
 from redrive.telemetry.secrets import mark, secret_named, secrets_in
 
-__all__ = ["BUILT_IN", "Redactor"]
+__all__ = ["BUILT_IN", "MARGIN_CHARS", "Redactor"]
 
 
 class Redactor:
@@ -56,12 +56,14 @@ class Redactor:
     def excerpt(self, text: str, limit: int, *, tail: int = 0) -> str:
         """Return at most `limit` characters of the masked text, the last `tail` among them.
 
-        However long the text is, only its two ends are looked at.
+        However long the text is, little more than what is kept is looked at: masking hostile text
+        takes a microsecond for each character, and other runs wait for it. [P7]
         """
-        if len(text) > 2 * _WINDOW:
+        first, last = limit - tail + MARGIN_CHARS, tail + _LONGEST_WORD if tail else 0
+        if len(text) > first + last:
             # A secret that is cut in two is no longer known as one: leave its halves out.
-            head = _without_last_word(text[:_WINDOW])
-            end = _BEGUN_LATE.sub("", text[-_WINDOW:])
+            head = _without_last_word(text[:first])
+            end = _BEGUN_LATE.sub("", text[len(text) - last :])
             return _shortened(self.mask(head), self.mask(end), limit, tail)
         whole = self.mask(text)
         return whole if len(whole) <= limit else _shortened(whole, whole, limit, tail)
@@ -107,7 +109,8 @@ _CUSTOM = mark("custom")
 _MOST_PASSES = 8
 # `%25253D`, JSON in JSON in JSON.
 _MOST_LEVELS = 3
-_WINDOW = 32_768
+MARGIN_CHARS = 1_024
+"""So much more is looked at than is kept: a secret may lie where the text is cut."""
 _LONGEST_WORD = 4_096
 _BEGUN_LATE = re.compile(rf"\A\S{{1,{_LONGEST_WORD}}}")
 _GAP = "\n… some of it is left out …\n"
@@ -116,7 +119,7 @@ _GAP = "\n… some of it is left out …\n"
 def _without_last_word(text: str) -> str:
     # No pattern: one that seeks its end from each place takes seconds in a text without spaces.
     end = len(text)
-    least = max(end - _LONGEST_WORD, 0)
+    least = max(end - MARGIN_CHARS, 0)
     while end > least and not text[end - 1].isspace():
         end -= 1
     return text[:end]

@@ -8,6 +8,7 @@ from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import (
     Verdict,
     by_class,
+    cause_of,
     class_names,
     look,
     look_int,
@@ -142,7 +143,7 @@ def status_of(exc: BaseException) -> int | None:
 
 def read_status(exc: BaseException) -> Verdict | None:
     """Judge by the HTTP status."""
-    cause = exc.__cause__
+    cause = cause_of(exc)
     if cause is not None and "aiohttp.HttpProcessingError" in class_names(cause):
         # The status is the client's own word for an answer that it could not read.
         return by_class(cause, CLASSES)
