@@ -24,16 +24,18 @@ from redrive.cli.app import app
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.events import ErrorInfo, ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.events import ErrorInfo, EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import Committed, Place
+from redrive.kafka.topic_ids import topic_ids
 from redrive.retry.kinds import Kind, Reason
-from redrive.state.offsets import Note, encode
+from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.journal import read_journal
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import committed_offsets, end_offsets
 from redrive.testing.stage import Stage, event
+from redrive.testing.topics import remake_topic
 from redrive.testing.worker import wait_until
 
 KNOWN_BAD = Path(__file__).parents[1] / "chaos" / "known_bad.py"
@@ -116,9 +118,14 @@ def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None
     assert producer.flush(30) == 0
 
 
-def commit(stage: Stage, offset: int) -> None:
+def commit(stage: Stage, offset: int, *, log: LogIdentity | None = None) -> None:
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    at = TopicPartition(stage.topics.events, 0, offset, metadata=encode(Note(1, 1)))
+    at = TopicPartition(
+        stage.topics.events,
+        0,
+        offset,
+        metadata=encode(Note(1, 1, offset=offset, log=log or LogIdentity())),
+    )
     asked = [ConsumerGroupTopicPartitions(stage.topics.group, [at])]
 
     def committed() -> bool:
@@ -189,6 +196,49 @@ def test_what_a_worker_is_at_is_open_and_not_lost(stage: Stage) -> None:
         assert (code, told["findings"]) == (0, [])
         assert told["events"] == {"ended": 40, "open": 3}
         worker.kill()
+
+
+@pytest.mark.invariant("P2", "P3", "P6")
+def test_a_log_that_began_anew_is_named_and_only_what_is_there_is_judged(stage: Stage) -> None:
+    topic, servers = stage.topics.events, stage.bootstrap_servers
+    admin = AdminClient({"bootstrap.servers": servers})
+    cluster = admin.list_topics(timeout=30).cluster_id
+    before = LogIdentity.of(cluster, topic_ids(admin, [topic], timeout_s=30)[topic])
+    old, new = [event({"n": n}) for n in range(3)], event({})
+    letter = letter_of(stage, old[2], 2)
+    store_letters(stage.kafka_settings(), [letter])
+    for at, one in enumerate(old):
+        answer_record(stage, one, at, letter=letter.dlq_id if at == 2 else None)
+    remake_topic(servers, topic, partitions=2)
+
+    # As a worker does that has not heard of it.
+    commit(stage, 3, log=before)
+    stage.send([new], partition=0)
+    of_commit = audit()
+    page = CliRunner().invoke(app, ["doctor", "audit"])
+    answer_record(stage, new, 0)
+    commit(stage, 1)
+    of_results = audit()
+
+    assert (of_commit[0], of_commit[1]["findings"]) == (0, [])
+    assert of_commit[1]["events"] == {"open": 1}
+    assert "what the group has committed (3) is of the one before" in of_commit[1]["began_anew"][0]
+    assert "began anew, so that what was there before cannot be judged:" in page.output
+    assert (of_results[0], of_results[1]["findings"]) == (0, [])
+    assert of_results[1]["events"] == {"ended": 1}
+    assert "3 results name records of it that are not there" in of_results[1]["began_anew"][0]
+    hidden = " ".join(of_results[1]["could_not_see"])
+    assert "3 results of events that lay in a log before" in hidden
+    assert "1 letters of events that lay in a log before" in hidden
+
+
+def answer_record(
+    stage: Stage, asked: WorkflowEvent, offset: int, *, letter: str | None = None
+) -> None:
+    """Answer an event as a worker does, which names the record."""
+    place = EventPlace(topic=stage.topics.events, partition=0, offset=offset)
+    named = result(asked.event_id, letter).model_copy(update={"answers": place})
+    write(stage, stage.topics.results, asked.event_id, named.to_bytes())
 
 
 def second_result(stage: Stage) -> str:

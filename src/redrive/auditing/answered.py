@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redrive.auditing.findings import Finding, Unseen
+from redrive.auditing.former import Former
 from redrive.auditing.ids import unpack
 from redrive.auditing.reach import SKEW_MS, Reach
 from redrive.kafka.log import Place, Record
@@ -32,6 +33,8 @@ class Tally:
         place: Where the last event record lies; before one was seen, the first result.
         offset: Its offset there.
         at_ms: When the first event record was written.
+        named: The records that its results say they answer, those left out that were seen.
+        former: How many of these are of a log before.
     """
 
     given: int = 0
@@ -43,6 +46,8 @@ class Tally:
     place: Place | None = None
     offset: int = 0
     at_ms: int = 0
+    named: tuple[tuple[Place, int], ...] = ()
+    former: int = 0
 
 
 class Answered:
@@ -68,8 +73,8 @@ class Answered:
             return None
         return tally.place.partition
 
-    def give(self, key: bytes, record: Record) -> None:
-        """Count a result."""
+    def give(self, key: bytes, record: Record, answers: tuple[Place, int] | None) -> None:
+        """Count a result, and note the record that it says it answers."""
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(
@@ -78,6 +83,8 @@ class Answered:
                 offset=record.offset,
             )
         tally.given += 1
+        if answers is not None:
+            tally.named = (*tally.named, (self._one_of(answers[0]), answers[1]))
 
     def ask(self, key: bytes, record: Record, *, ended: bool, due: bool, unfinished: bool) -> None:
         """Count an event record."""
@@ -91,29 +98,60 @@ class Answered:
         tally.due += due
         tally.unfinished += unfinished
         tally.place, tally.offset = self._one_of(record.place), record.offset
+        if tally.named:
+            here = (record.place, record.offset)
+            tally.named = tuple(one for one in tally.named if one != here)
 
     def _one_of(self, place: Place) -> Place:
         # Each record brings an equal one of its own.
         return self._places.setdefault(place, place)
 
-    def findings(self, events: Reach, unseen: Counter[Unseen]) -> Iterator[Finding]:
-        """Yield what does not come out even; what cannot be told is counted in `unseen`."""
+    def look_for(self, former: Former) -> None:
+        """Take out the results that answer records of a log before."""
+        for tally in self._tallies.values():
+            if tally.named:
+                tally.former = former.answers(tally.named)
+                tally.given -= tally.former
+
+    def findings(
+        self, events: Reach, unseen: Counter[Unseen], *, is_anew: bool = False
+    ) -> Iterator[Finding]:
+        """Yield what does not come out even; what cannot be told is counted in `unseen`.
+
+        Args:
+            events: How far back they are seen.
+            unseen: Is added to.
+            is_anew: Whether a log of the events has begun anew: then a result that does not name
+                the record that it answers may be of the one before.
+        """
         for key, tally in self._tallies.items():
+            if tally.former:
+                unseen[Unseen.RESULT_OF_FORMER] += tally.former
             if tally.given < tally.due:
                 yield _finding("P1", key, tally, _counts("lost", key, tally))
             elif tally.given < tally.ended:
                 unseen[Unseen.RESULT_MAY_BE_DELETED] += tally.ended - tally.given
             elif not tally.records:
-                if events.whole:
-                    text = f"a result for {unpack(key)[0]}, which nobody sent"
-                    yield _finding("P2", key, tally, text)
-                else:
-                    unseen[Unseen.EVENT_MAY_BE_DELETED] += 1
+                yield from self._unasked(key, tally, events, unseen, is_anew=is_anew)
             elif tally.given > tally.records - tally.unfinished:
                 if _may_have_had_earlier(tally, events):
                     unseen[Unseen.EARLIER_EVENT_MAY_BE_DELETED] += 1
                 else:
                     yield from self._too_many(key, tally)
+
+    def _unasked(
+        self, key: bytes, tally: Tally, events: Reach, unseen: Counter[Unseen], *, is_anew: bool
+    ) -> Iterator[Finding]:
+        """Judge the results of an event of which no record was seen."""
+        if not tally.given:  # they were all of a log before
+            return
+        if is_anew and not tally.named:
+            unseen[Unseen.RESULT_OF_FORMER] += tally.given
+        elif events.whole:
+            text = f"a result for {unpack(key)[0]}, which nobody sent"
+            yield _finding("P2", key, tally, text)
+        else:
+            unseen[Unseen.EVENT_MAY_BE_DELETED] += 1
 
     def _too_many(self, key: bytes, tally: Tally) -> Iterator[Finding]:
         if self._at_least_once:

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 
 from redrive.auditing.findings import Finding
 from redrive.auditing.finished import Finished
+from redrive.auditing.former import Former
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import SKEW_MS
 from redrive.auditing.topic_part import OnRead, TopicPart, TopicRead, look_at
 from redrive.clock import SYSTEM, Clock
-from redrive.kafka.committed import committed_by_group
+from redrive.group_commits import group_commits
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import Committed, Place
 from redrive.kafka.options import KafkaSettings
@@ -47,9 +48,13 @@ class Audit:
     group: str | None
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what is wrong; `judge.unseen` is whole when this has ended."""
+        """Yield what is wrong; `judge.unseen` and `began_anew` are whole when this has ended."""
         yield from self.offsets
         yield from self.judge.findings()
+
+    def began_anew(self) -> Iterator[str]:
+        """Say which logs of the events have begun anew: what was in them before is not judged."""
+        yield from self.judge.former.told()
 
 
 def audit(
@@ -81,7 +86,11 @@ def audit(
     earlier = None if since is None else since - 2 * _SKEW
     before = _committed(settings, clock)
     results = look_at(settings, admin, settings.results_topic, early, clock=clock)
-    judge = Judge(result_partitions=len(results.edges), at_least_once=at_least_once)
+    judge = Judge(
+        result_partitions=len(results.edges),
+        at_least_once=at_least_once,
+        former=Former(before.of_former),
+    )
     judge.take_results(results.records(settings, on_read, clock=clock), results.reach)
     letters = look_at(settings, admin, settings.dlq_topic, earlier, clock=clock)
     judge.take_letters(letters.records(settings, on_read, clock=clock), letters.reach)
@@ -90,25 +99,38 @@ def audit(
     judge.take_events(
         events.records(settings, on_read, clock=clock),
         events.reach,
-        commits=Commits.of(before, after),
+        commits=Commits.of(before.now, after.now),
         starts=events.starts,
+        ends={place: span.end for place, span in events.edges.items()},
     )
     return Audit(
         (events.read, results.read, letters.read),
         judge,
-        tuple(_beyond(events, after)),
-        tuple(_notes((events, results, letters), after)),
-        None
-        if all(committed.offset is None for committed in after.values())
-        else settings.group_id,
+        tuple(_beyond(events, after.now)),
+        tuple(_notes((events, results, letters), after.now)),
+        settings.group_id if after.has_any else None,
     )
 
 
-def _committed(settings: KafkaSettings, clock: Clock) -> dict[Place, Committed]:
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    now: Mapping[Place, Committed]
+    of_former: Mapping[Place, int]
+
+    @property
+    def has_any(self) -> bool:
+        """Whether the group has committed anything at all."""
+        return bool(self.of_former) or any(one.offset is not None for one in self.now.values())
+
+
+def _committed(settings: KafkaSettings, clock: Clock) -> _Committed:
     topic = settings.events_topic
     numbers = partitions_of(settings, topic, clock=clock)
-    found = committed_by_group(settings, topic, numbers, clock=clock)
-    return {Place(topic, number): committed for number, committed in found.items()}
+    found = group_commits(settings, topic, numbers, clock=clock)
+    return _Committed(
+        {Place(topic, number): one for number, one in found.now.items()},
+        {Place(topic, number): offset for number, offset in found.before.items()},
+    )
 
 
 def _beyond(events: TopicPart, commits: Mapping[Place, Committed]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from redrive.auditing.answered import Answered
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.finished import Finished
+from redrive.auditing.former import Former
 from redrive.auditing.ids import pack
 from redrive.auditing.lettered import Lettered, Seen
 from redrive.auditing.reach import Reach
@@ -65,16 +66,22 @@ class _Asked:
 class Judge:
     """Takes the records of the three topics, in the order of its methods.
 
-    Memory grows by about 400 bytes an event, whatever the records' own sizes.
+    Memory grows by about 550 bytes an event, whatever the records' own sizes.
 
     Args:
         result_partitions: How many the results topic has, where results lie by their keys.
         at_least_once: Whether workers may answer twice.
+        former: Knows which logs of the events have begun anew.
     """
 
     def __init__(
-        self, *, result_partitions: int | None = None, at_least_once: bool = False
+        self,
+        *,
+        result_partitions: int | None = None,
+        at_least_once: bool = False,
+        former: Former | None = None,
     ) -> None:
+        self.former = former or Former()
         self._result_partitions = result_partitions
         self._answered = Answered(at_least_once=at_least_once)
         self._lettered = Lettered(at_least_once=at_least_once)
@@ -113,7 +120,7 @@ class Judge:
             self._look_where_it_lies(record)
             self.results[result.status.value] += 1
             key = pack(result.correlation_id, result.run.redrive_count if result.run else 0)
-            self._answered.give(key, record)
+            self._answered.give(key, record, _named(result))
             self._look_at_the_resume(result, record)
             if result.error_info is not None and result.error_info.dlq_id is not None:
                 self._lettered.name(result.error_info.dlq_id, key, record)
@@ -139,6 +146,7 @@ class Judge:
         *,
         commits: Commits,
         starts: Mapping[Place, int],
+        ends: Mapping[Place, int] | None = None,
     ) -> None:
         """Take the events, read after all else.
 
@@ -147,10 +155,13 @@ class Judge:
             reach: How far back they are seen.
             commits: What the group has finished of them.
             starts: Each partition of the events, with the offset from which on it was read.
+            ends: And where it ended after all results were read, as far as that is known.
         """
         self._events, self._starts = reach, starts
+        self.former.look_at(ends or {})
         for record in records:
             reach.note(record)
+            self.former.see(record.place, record.offset)
             ended = _finished(commits.before, record.place).has(record.offset)
             asked = _asked(record)
             has_letter = self._lettered.event(
@@ -170,8 +181,10 @@ class Judge:
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong, once all was taken; `unseen` is whole when this has ended."""
-        yield from self._answered.findings(self._events, self.unseen)
-        seen = Seen(self._starts, self._events, self._letters)
+        self._answered.look_for(self.former)
+        anew = self.former.places
+        yield from self._answered.findings(self._events, self.unseen, is_anew=bool(anew))
+        seen = Seen(self._starts, self._events, self._letters, frozenset(anew))
         yield from self._lettered.findings(self._answered, seen, self.unseen)
         yield from self._found
 
@@ -229,6 +242,11 @@ class Judge:
 
 def _finished(of: Mapping[Place, Finished], place: Place) -> Finished:
     return of.get(place) or Finished(None)
+
+
+def _named(result: WorkflowResultEvent) -> tuple[Place, int] | None:
+    at = result.answers
+    return None if at is None else (Place(at.topic, at.partition), at.offset)
 
 
 def _asked(record: Record) -> _Asked | None:

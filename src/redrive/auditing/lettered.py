@@ -51,11 +51,19 @@ class _Driven:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What of events and letters was seen; `starts`: from which offset on, by partition."""
+    """What of events and letters was seen.
+
+    Attributes:
+        starts: From which offset on events were read, by partition.
+        events: How far back these are seen.
+        letters: How far back letters are.
+        anew: The partitions of the events whose log has begun anew.
+    """
 
     starts: Mapping[Place, int]
     events: Reach
     letters: Reach
+    anew: frozenset[Place] = frozenset()
 
 
 class Lettered:
@@ -159,7 +167,7 @@ class Lettered:
         """
         yield from self._found
         for (of, offset, _), letters in self._letters.items():
-            yield from self._of_event((of, offset), letters, seen.starts, unseen)
+            yield from self._of_event((of, offset), letters, seen, unseen)
         for packed, named in self._named.items():
             if seen.letters.covers(named.at_ms, answered.partition_of(named.key)):
                 letter_id, (event_id, _) = unpack(packed)[0], unpack(named.key)
@@ -167,8 +175,11 @@ class Lettered:
                 yield Finding("P6", text, event_id, letter_id)
             else:
                 unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
+        anew = {place.partition for place in seen.anew}
         for packed, driven in self._driven.items():
-            if seen.events.covers(driven.at_ms, driven.place.partition):
+            if driven.place.partition in anew:
+                unseen[Unseen.DRIVEN_IN_FORMER] += 1
+            elif seen.events.covers(driven.at_ms, driven.place.partition):
                 text = f"letter {unpack(packed)[0]} was driven, and its event is not there"
                 yield _of_letter("P13", packed, driven.place, driven.offset, text)
             else:
@@ -178,7 +189,7 @@ class Lettered:
         self,
         at: tuple[Place, int],
         letters: _Letters,
-        starts: Mapping[Place, int],
+        seen: Seen,
         unseen: Counter[Unseen],
     ) -> Iterator[Finding]:
         place, offset = letters.place, letters.offset
@@ -187,9 +198,11 @@ class Lettered:
             yield _of_letter("P2", letters.dlq_id, place, offset, text)
         if letters.met:
             return
-        if at[0] not in starts:
+        if at[0] not in seen.starts:
             unseen[Unseen.FOREIGN_LETTER] += 1
-        elif at[1] < starts[at[0]]:
+        elif at[0] in seen.anew:
+            unseen[Unseen.LETTER_OF_FORMER] += 1
+        elif at[1] < seen.starts[at[0]]:
             unseen[Unseen.SOURCE_MAY_BE_DELETED] += 1
         else:
             letter_id, _ = unpack(letters.dlq_id)

@@ -30,6 +30,7 @@ class Told:
         since: From when on events were read.
         counts: Findings by promise.
         listed: The first ones of each promise.
+        began_anew: The logs that have begun anew, in words.
         unseen: What was not judged, and how often, in words.
     """
 
@@ -37,6 +38,7 @@ class Told:
     since: datetime | None
     counts: Counter[str]
     listed: tuple[Finding, ...]
+    began_anew: tuple[str, ...]
     unseen: tuple[str, ...]
 
 
@@ -48,7 +50,8 @@ def told_of(audit: Audit, *, since: datetime | None) -> Told:
         counts[finding.promise] += 1
         if counts[finding.promise] <= MAX_LISTED:
             listed.append(finding)
-    return Told(audit, since, counts, tuple(listed), tuple(_unseen(audit, since)))
+    anew = tuple(audit.began_anew())
+    return Told(audit, since, counts, tuple(listed), anew, tuple(_unseen(audit, since)))
 
 
 def audit_page(told: Told) -> None:
@@ -64,6 +67,11 @@ def audit_page(told: Told) -> None:
     ]
     print_table(["what", "", "count"], rows)
     sys.stdout.write("\n")
+    if told.began_anew:
+        sys.stdout.write("began anew, so that what was there before cannot be judged:\n")
+        for line in told.began_anew:
+            sys.stdout.write(f"  {visible(line)}\n")
+        sys.stdout.write("\n")
     for finding in told.listed:
         _print(finding)
     if not told.counts:
@@ -98,6 +106,7 @@ def audit_json(told: Told) -> dict[str, object]:
         "doubled_as_allowed": judge.doubled_as_allowed,
         "counts": dict(told.counts),
         "findings": [_finding(finding) for finding in told.listed],
+        "began_anew": list(told.began_anew),
         "could_not_see": list(told.unseen),
     }
     return BUILT_IN.within(whole)
@@ -154,7 +163,8 @@ def _unseen(audit: Audit, since: datetime | None) -> Iterator[str]:
         yield f"events before {since.replace(microsecond=0).isoformat()}: not asked for"
     yield from audit.notes
     for what, count in audit.judge.unseen.items():
-        yield f"{count:,} {what.value}"
+        if count:
+            yield f"{count:,} {what.value}"
     if audit.judge.doubled_as_allowed:
         yield (
             f"{audit.judge.doubled_as_allowed:,} events with more results than records: allowed, "

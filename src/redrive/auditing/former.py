@@ -1,0 +1,78 @@
+"""Which logs of the events have begun anew: what is told of a record that is not in them is old.
+
+A topic that was deleted and made anew has the name, the partitions and the offsets of the one
+before, and so has a log that was cut back and written again. Two things show it: a commit whose
+note names another topic, and a result that names the record which it answers, while another record
+lies there, or none can. [P3]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from redrive.kafka.log import Place
+
+__all__ = ["Former"]
+
+
+class Former:
+    """The logs of the events, as far as it is known that they are not what they were.
+
+    Args:
+        commits: What the group has committed of a topic before this one, by partition.
+    """
+
+    def __init__(self, commits: Mapping[Place, int] | None = None) -> None:
+        self._commits = dict(commits or {})
+        self._ends: Mapping[Place, int] = {}
+        # One bit for each offset at which a record was seen.
+        self._seen: dict[Place, bytearray] = {}
+        self._results = Counter[Place]()
+
+    @property
+    def places(self) -> set[Place]:
+        """The partitions whose log has begun anew, or has lost its end."""
+        return {*self._commits, *self._results}
+
+    def look_at(self, ends: Mapping[Place, int]) -> None:
+        """Take in where the logs end that are there now, looked at after all results."""
+        self._ends = ends
+
+    def see(self, place: Place, offset: int) -> None:
+        """Take in that a record lies there now."""
+        seen = self._seen.setdefault(place, bytearray())
+        at = offset >> 3
+        if at >= len(seen):
+            seen.extend(bytes(max(at + 1 - len(seen), len(seen))))
+        seen[at] |= 1 << (offset & 7)
+
+    def answers(self, named: Iterable[tuple[Place, int]]) -> int:
+        """Count the records that results name, and that are of a log before.
+
+        Args:
+            named: The records that were answered, of an event that is not there.
+        """
+        old = [place for place, offset in named if self._is_old(place, offset)]
+        self._results.update(old)
+        return len(old)
+
+    def told(self) -> Iterator[str]:
+        """Say which logs have begun anew, and what shows it."""
+        for place, offset in sorted(self._commits.items()):
+            yield (
+                f"{place.topic}, partition {place.partition}: the topic was deleted and made anew; "
+                f"what the group has committed ({offset}) is of the one before"
+            )
+        for place, count in sorted(self._results.items()):
+            yield (
+                f"{place.topic}, partition {place.partition}: the log has begun anew, or lost its "
+                f"end; {count:,} results name records of it that are not there, and others lie "
+                "there, or none yet"
+            )
+
+    def _is_old(self, place: Place, offset: int) -> bool:
+        if place in self._commits or (place in self._ends and offset >= self._ends[place]):
+            return True
+        seen = self._seen.get(place, b"")
+        return offset >> 3 < len(seen) and bool(seen[offset >> 3] >> (offset & 7) & 1)
