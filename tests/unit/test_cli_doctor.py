@@ -75,7 +75,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    checked, left_out = result.stdout.splitlines()[:7], result.stdout.splitlines()[7:]
+    checked, left_out = result.stdout.splitlines()[:8], result.stdout.splitlines()[8:]
     assert checked == [
         "ok       settings",
         "ok       graphs",
@@ -84,6 +84,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
         f"ok       checkpoints: '{made}' is not there yet, and can be made",
         "ok       spool",
         "ok       worker: none is asked: metrics.port is not set",
+        "ok       tracing",
     ]
     assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
     assert all("left out (--offline)" in line for line in left_out)
@@ -432,3 +433,18 @@ def test_without_langgraph_the_extra_is_named() -> None:
 
     assert done.returncode == ExitCode.SETTINGS
     assert "install redrive[worker]" in done.stderr
+
+
+@pytest.mark.invariant("P15")
+def test_it_says_that_payloads_leave_for_langsmith(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    monkeypatch.setenv("LANGSMITH_ENDPOINT", "https://trace.example.com")
+
+    result = doctor("--graph", f"report={module}:calm", "--json")
+
+    (found,) = json.loads(result.stdout)["tracing"]
+    assert found["level"] == "warning"
+    assert "https://trace.example.com" in found["what"]
+    assert result.exit_code == 0

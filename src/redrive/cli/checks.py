@@ -7,6 +7,7 @@ line in `CHECKS`.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
@@ -27,6 +28,7 @@ from redrive.graphs.import_paths import import_function
 from redrive.graphs.langgraph_json import FileNote, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
 from redrive.graphs.stacking import stacked_retries
+from redrive.graphs.tracing import tracing_in
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
@@ -210,6 +212,18 @@ def _waits_in(page: str) -> tuple[dict[str, float], dict[str, float]]:
     return found[WAITING.name], found[WAITING_FOR.name]
 
 
+def _tracing(_: Examined) -> Iterator[Finding]:
+    found = tracing_in(os.environ)
+    if found is None:
+        return
+    yield Finding(
+        Level.WARNING,
+        f"payloads leave: {found.leaves} of each run go to {found.to}, as {found.by} is true",
+        "unset it if they must not; LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS=true keep "
+        "payloads here",
+    )
+
+
 CHECKS: Mapping[str, Check] = {
     "graphs": _graphs,
     "retries": _retries,
@@ -217,6 +231,7 @@ CHECKS: Mapping[str, Check] = {
     "checkpoints": _checkpoints,
     "spool": _spool,
     "worker": _worker,
+    "tracing": _tracing,
     **BROKER_CHECKS,
 }
 """All checks, by the name that is printed."""

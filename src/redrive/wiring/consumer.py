@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
@@ -22,6 +23,7 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.graphs.registry import GraphSource
+from redrive.graphs.tracing import tracing_in
 from redrive.kafka.group_session import within_session
 from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
 from redrive.kafka.topics import TopicReport, verify_topics
@@ -121,6 +123,7 @@ class LangGraphKafkaConsumer:
             SettingsError: Something that the settings name cannot work.
             KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
         """
+        _say_whether_payloads_leave()
         if self._outside is not None:
             self._outside.open()
         try:
@@ -307,6 +310,19 @@ class _StartClock(SystemClock):
         """Wait, unless the worker is asked to stop meanwhile."""
         if self._stop.wait(seconds):
             raise _StoppedError("asked to stop while waiting for Kafka")
+
+
+def _say_whether_payloads_leave() -> None:
+    tracing = tracing_in(os.environ)
+    if tracing is not None:
+        log.warning(
+            "worker.payloads_leave",
+            what=tracing.leaves,
+            to=tracing.to,
+            by=tracing.by,
+            hint="LangSmith traces each run: unset this, or set LANGSMITH_HIDE_INPUTS and "
+            "LANGSMITH_HIDE_OUTPUTS, where payloads must stay",
+        )
 
 
 def _check(report: TopicReport) -> None:
