@@ -38,7 +38,12 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         if name.startswith(("LANGSMITH_", "LANGCHAIN_")):
             monkeypatch.delenv(name)
     yield monkeypatch
-    utils.get_env_var.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    # The client remembers what it has read.
+    vars(utils)["get_env_var"].cache_clear()
 
 
 @rows("given", ENVIRONMENTS, ids=str)
@@ -48,7 +53,7 @@ def test_it_is_on_where_langsmiths_own_client_traces(
     with environ.context() as patch:
         for name, value in given.items():
             patch.setenv(name, value)
-        utils.get_env_var.cache_clear()
+        forget()
 
         assert (tracing_in(os.environ) is not None) == bool(utils.tracing_is_enabled())
 
