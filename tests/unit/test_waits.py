@@ -6,16 +6,24 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
+from tests.unit.test_intake_memory import World
 from tests.unit.test_turns import PLACE, rest, run, taken, turns
 
-from redrive.consumer.apart import Cause
+from redrive.consumer.apart import Cause, Obstacle, ObstacleStanding
 from redrive.consumer.buffer import Buffer
+from redrive.consumer.consumer import Parts, waiting_in
+from redrive.consumer.partitions import Partitions
+from redrive.consumer.settle import Settler
+from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.consumer.turns import Turns
 from redrive.consumer.waits import KINDS, Amount, Wait, Waits
+from redrive.kafka.log import Place
+from redrive.kafka.topic_ids import Absent
 from redrive.state.lanes import Lanes
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
@@ -154,6 +162,49 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
     assert waiting_for(cramped) == {Wait.MEMORY: 3}
     cramped.drop(PLACE, lambda _: True)
     assert waiting_for(cramped) == {}
+
+
+def test_a_worker_looks_at_every_way_to_wait() -> None:
+    held = PartitionStanding(Place("events", 0), 7, 0.0, 0.5, outside=6)
+    standing = Standing((held,), away=2, paused=3, unchecked=4)
+    absent = Absent(frozenset({"other"}), frozenset({("events", 0), ("events", 1)}))
+    apart = [ObstacleStanding(Obstacle("results"), cause, since=0.0, waiting=9) for cause in Cause]
+    settler = Settler(
+        cast("Any", None),
+        cast("Any", None),
+        Partitions(buffer=Buffer(1_000), session_timeout_s=30, incarnation=1, clock=TurnedClock()),
+        incarnation=1,
+        transactional=True,
+        clock=TurnedClock(),
+    )
+    settler.apart.standing = tuple(apart)
+    parts = SimpleNamespace(
+        intake=World(buffer_bytes=1_000).intake,
+        settler=settler,
+        partitions=SimpleNamespace(standing=standing, expected=5),
+        checkpoints=SimpleNamespace(waiting=8),
+        topics=SimpleNamespace(absent=absent),
+        link=SimpleNamespace(problem="away"),
+        settling=SimpleNamespace(is_open=False),
+    )
+
+    found = waiting_in(cast("Parts", parts))
+
+    assert found.keys() == set(Wait)
+    assert {wait: amount.count for wait, amount in found.items() if amount.count} == {
+        Wait.WINDOW: 6,
+        Wait.CHECKPOINTS: 8,
+        Wait.OFFSETS: 5,
+        Wait.LOG_CHECK: 4,
+        Wait.REBALANCE: 2,
+        Wait.PAUSED: 3,
+        Wait.LEADER: 1,
+        Wait.TOPIC: 1,
+        Wait.GROUP: 1,
+        Wait.COORDINATOR: 1,
+        Wait.PRODUCER: 1,
+        **dict.fromkeys((Wait(cause.value) for cause in Cause), 9),
+    }
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "running-a-worker.md"

@@ -66,7 +66,7 @@ class _Asked:
 class Judge:
     """Takes the records of the three topics, in the order of its methods.
 
-    Memory grows by about 550 bytes an event, whatever the records' own sizes.
+    Memory grows by about 400 bytes an event, whatever the records' own sizes.
 
     Args:
         result_partitions: How many the results topic has, where results lie by their keys.

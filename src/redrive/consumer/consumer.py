@@ -35,7 +35,7 @@ from redrive.kafka.topic_ids import TopicIds
 from redrive.state.offsets import Note
 from redrive.telemetry.redact import BUILT_IN
 
-__all__ = ["Parts", "Upward", "Worker"]
+__all__ = ["Parts", "Upward", "Worker", "waiting_in"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -208,7 +208,7 @@ class Worker:
     async def _look_at_waits(self, parts: Parts) -> None:
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
-            self.waits.look(_waiting(parts))
+            self.waits.look(waiting_in(parts))
 
     async def _live(self, started: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -303,7 +303,8 @@ def _moment(parts: Parts) -> Moment:
     )
 
 
-def _waiting(parts: Parts) -> dict[Wait, Amount]:
+def waiting_in(parts: Parts) -> dict[Wait, Amount]:
+    """Return what waits in a worker now, and for what."""
     standing, absent = parts.partitions.standing, parts.topics.absent
     outside = sum(seen.outside for seen in standing.partitions)
     leaderless = sum(seen.place in absent.leaders for seen in standing.partitions)

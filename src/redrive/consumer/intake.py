@@ -103,6 +103,7 @@ class Intake:
         self._gone: dict[Place, int] = {}
         self._away: set[Place] = set()
         self._cut: set[Run] = set()
+        self._launched = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._draining = False
@@ -121,8 +122,8 @@ class Intake:
         """Return what of the events taken in waits to start, and for what."""
         return {
             **self._turns.waiting(),
-            Wait.RESERVATION: Amount(len(self._asked)),
-            Wait.RECORD: Amount(len(self._loading)),
+            Wait.RESERVATION: Amount(len(self._asked), self._launched),
+            Wait.RECORD: Amount(len(self._loading), self._launched),
         }
 
     def moved(self, place: Place, offset: int) -> float | None:
@@ -384,6 +385,7 @@ class Intake:
         if run.delivery.place in self._away:
             live.lease.part()
         self._live[run] = live
+        self._launched += 1
         live.task = tasks.create_task(self._attempt(live))
 
     async def _attempt(self, live: _Live) -> None:

@@ -129,7 +129,7 @@ class Turns:
             Wait.REST: Amount(self.resting),
             Wait.MEMORY: Amount(crowded + len(self._cramped)),
             Wait.WINDOW: Amount(barred + self._lanes.parked(_FULL)),
-            Wait.SUSPICION: Amount(len(self._aside) + alone),
+            Wait.SUSPICION: Amount(len(self._aside) + alone, self._started),
         }
 
     @property

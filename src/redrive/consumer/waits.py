@@ -90,7 +90,9 @@ KINDS: Mapping[Wait, Kind] = {
     Wait.OFFSETS: Kind("partitions, for their committed offset to be read"),
     Wait.LOG_CHECK: Kind("partitions, for the client to check that their log was not cut back"),
     Wait.REBALANCE: Kind("partitions, for the group to deal them out again"),
-    Wait.PAUSED: Kind("partitions, to be fetched again: enough of them is taken in"),
+    Wait.PAUSED: Kind(
+        "partitions, to be fetched again: enough of them is taken in", is_planned=True
+    ),
     Wait.LEADER: Kind("partitions of the events, to have a leader: nothing of them is read"),
     Wait.TOPIC: Kind("topics of the events, to be there"),
     Wait.GROUP: Kind("the worker, for the group to say which partitions are its own"),

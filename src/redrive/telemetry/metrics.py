@@ -97,7 +97,8 @@ WAITING_FOR = Figure(
     "redrive_waiting_seconds",
     _GAUGE,
     "For how long something has waited for this without a break; 0 where nothing does. Of what "
-    "comes and goes all the time (`slot`, `batch`, `commit`), for how long none of it has gone on.",
+    "comes and goes all the time (`slot`, `suspicion`, `reservation`, `record`, `batch`, "
+    "`commit`), for how long none of it has gone on.",
     labels=("for",),
     unit="seconds",
     merge=Merge.MAX,
