@@ -1,17 +1,18 @@
-"""Durations and sizes as people write them: `30s`, `5m`, `64MiB`."""
+"""Durations, sizes and lists as people write them: `30s`, `5m`, `64MiB`, `one, two`."""
 
 from __future__ import annotations
 
 import math
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer
 
 __all__ = [
     "LONGEST",
     "Duration",
+    "Listed",
     "Size",
     "format_duration",
     "format_size",
@@ -19,6 +20,8 @@ __all__ = [
     "parse_duration",
     "parse_size",
 ]
+
+_Item = TypeVar("_Item")
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {
@@ -129,7 +132,13 @@ def format_size(value_bytes: int) -> str:
     return f"{value_bytes} B"
 
 
+def _split_names(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
 Duration = Annotated[
     timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")
 ]
 Size = Annotated[int, BeforeValidator(parse_size)]
+Listed = Annotated[tuple[_Item, ...], BeforeValidator(_split_names)]
+"""A list; from the environment as text, with spaces or commas between its items."""

@@ -12,13 +12,17 @@ from pydantic import BaseModel, ValidationError
 from tests.rows import rows
 
 from redrive.clock import later, moment
-from redrive.units import LONGEST, Duration, named_duration, parse_duration, parse_size
+from redrive.units import LONGEST, Duration, Listed, named_duration, parse_duration, parse_size
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class Limits(BaseModel):
     run: Duration
+
+
+class Names(BaseModel):
+    of: Listed[str] | None = None
 
 
 @rows(
@@ -71,3 +75,17 @@ def test_a_usual_moment_is_what_it_was() -> None:
     assert moment(1_767_268_800_123) == datetime(2026, 1, 1, 12, 0, 0, 123_000, tzinfo=UTC)
     assert moment(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
     assert later(NOW, 1.5) == NOW + timedelta(seconds=1.5)
+
+
+@rows("given_", ["one two", "one, two", " one,two ", ["one", "two"], ("one", "two")])
+def test_a_list_comes_as_one_or_as_text_with_spaces_or_commas(given_: object) -> None:
+    assert Names.model_validate({"of": given_}).of == ("one", "two")
+
+
+def test_an_empty_text_is_an_empty_list_and_none_is_none() -> None:
+    assert (Names.model_validate({"of": ""}).of, Names(of=None).of) == ((), None)
+
+
+def test_what_is_no_list_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Names.model_validate({"of": 3})

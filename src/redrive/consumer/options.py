@@ -9,7 +9,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from redrive.consumer.naming import unnamed
-from redrive.units import Duration, Size
+from redrive.units import Duration, Listed, Size
 
 __all__ = ["Delivery", "MetricsSettings", "WorkerSettings"]
 
@@ -78,19 +78,13 @@ class WorkerSettings(BaseModel):
         "forks workers from it: a worker that died is back in half a second, and workers share "
         "memory. false: each worker is a Python of its own, and imports everything itself.",
     )
-    preload: tuple[str, ...] = Field(
+    preload: Listed[str] = Field(
         (),
         description="Modules that this process imports as well, such as `langchain_openai`: what "
         "your graphs import and takes long. Not your graphs: their code is read anew by each "
         "worker. A module that starts a thread or opens a connection while it is imported must "
         "not be forked: then the log says so, and there is no such process.",
     )
-
-    @field_validator("preload", mode="before")
-    @classmethod
-    def _is_a_list(cls, names: object) -> object:
-        """Take names with spaces or commas between them, as the environment gives them."""
-        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
     @field_validator("preload")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from redrive.dead_letter.redact import Redactor
 from redrive.kafka.topic_rules import TopicNeeds
 from redrive.telemetry.personal import Personal
-from redrive.units import Duration, Size
+from redrive.units import Duration, Listed, Size
 
 __all__ = ["LetterSettings"]
 
@@ -25,7 +25,7 @@ class LetterSettings(BaseModel):
     redact: tuple[str, ...] = Field(
         (), description="Regular expressions of secrets of your own, masked in what redrive adds."
     )
-    redact_personal: tuple[Personal, ...] = Field(
+    redact_personal: Listed[Personal] = Field(
         (),
         description="Personal data that is masked in what redrive adds: `emails`, `phones` (with "
         "`+` and the country), `ibans`, `cards`. Events keep theirs.",
@@ -62,12 +62,6 @@ class LetterSettings(BaseModel):
     spool_max: Size = Field(
         256 * 2**20, ge=1, description="The largest that file may grow; then nothing is appended."
     )
-
-    @field_validator("redact_personal", mode="before")
-    @classmethod
-    def _is_a_list(cls, sorts: object) -> object:
-        """Take names with spaces or commas between them, as the environment gives them."""
-        return tuple(sorts.replace(",", " ").split()) if isinstance(sorts, str) else sorts
 
     @field_validator("redact")
     @classmethod

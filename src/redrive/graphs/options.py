@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from redrive.graphs.reserved_names import is_reserved
 from redrive.retry_settings import GraphRetrySettings
-from redrive.units import Duration
+from redrive.units import Duration, Listed
 
 __all__ = ["CheckpointSettings", "GraphSettings", "TimeoutSettings"]
 
@@ -61,7 +61,7 @@ class GraphSettings(BaseModel):
         description="Import path of event -> the run's context (`runtime.context`); default: "
         "`metadata.langgraph.context` of the event.",
     )
-    configurable: tuple[ConfigurableName, ...] = Field(
+    configurable: Listed[ConfigurableName] = Field(
         (),
         description="Names that an event's `payload.config` may set in the run's "
         '`config["configurable"]`; nothing else of it passes.',
@@ -94,12 +94,6 @@ class GraphSettings(BaseModel):
         None,
         description="How long no node of it may make progress; default: `timeouts.idle`.",
     )
-
-    @field_validator("configurable", mode="before")
-    @classmethod
-    def _is_a_list(cls, names: object) -> object:
-        """Take names with spaces or commas between them, as the environment gives them."""
-        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
 
 class TimeoutSettings(BaseModel):
@@ -156,7 +150,7 @@ class CheckpointSettings(BaseModel):
         description="Import path of a serializer, or of what makes one; default: LangGraph's "
         "JsonPlusSerializer, which makes no type that is not allowed.",
     )
-    allowed_types: tuple[str, ...] = Field(
+    allowed_types: Listed[str] = Field(
         (),
         description="Types that a state may hold beside those of the graphs' schemas and of the "
         "packages that the graphs are in: `module.Class`, or `package.*` for all models, "
@@ -167,13 +161,7 @@ class CheckpointSettings(BaseModel):
         description="16, 24 or 32 bytes: checkpoints are encrypted with AES. Give it by its "
         "variable, not in a file. Needs `redrive[encryption]`.",
     )
-    old_encryption_keys: tuple[SecretStr, ...] = Field(
+    old_encryption_keys: Listed[SecretStr] = Field(
         (),
         description="Keys that are still read with, and not written with any more.",
     )
-
-    @field_validator("allowed_types", "old_encryption_keys", mode="before")
-    @classmethod
-    def _is_a_list(cls, given: object) -> object:
-        """Take them with spaces or commas between them, as the environment gives them."""
-        return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given

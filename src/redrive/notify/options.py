@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from redrive.notify.rules import Routing, Rule
 from redrive.secret_values import is_reference, revealed
-from redrive.units import Duration
+from redrive.units import Duration, Listed
 
 __all__ = ["NotifyRuleSettings", "NotifySettings"]
 
@@ -65,7 +65,7 @@ class NotifySettings(BaseModel):
     crashes: int = Field(
         3, ge=1, description="So many deaths of a worker in a row are told of, by its parent."
     )
-    alarms: tuple[str, ...] | None = Field(
+    alarms: Listed[str] | None = Field(
         None,
         description="The channels that are told of many letters, spooled letters and crashes; by "
         "default all of them.",
@@ -81,12 +81,6 @@ class NotifySettings(BaseModel):
         description="Which failures go to which channels; see below. A channel that no rule names "
         "is told everything.",
     )
-
-    @field_validator("alarms", mode="before")
-    @classmethod
-    def _is_a_list(cls, names: object) -> object:
-        """Take names with spaces or commas between them, as the environment gives them."""
-        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
     @field_validator("urls")
     @classmethod
