@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.types import CachePolicy, interrupt
 
 from redrive.errors import CheckpointGoneError, ThreadMovedOnError
 from redrive.events import WorkflowEvent
@@ -26,6 +31,7 @@ from redrive.graphs import (
 from redrive.graphs.current import CurrentAttempt
 from redrive.graphs.progress import Progress
 from redrive.graphs.runs import Redriven
+from redrive.retry.kinds import Reason
 from redrive.testing.stage import event
 
 OWN, NAMED = "own", "conversation-7"
@@ -50,6 +56,9 @@ class Story:
             return {"log": [name]}
 
         return run
+
+    def sync(self, name: str) -> Any:  # noqa: ANN401 - as above
+        return lambda state: asyncio.run(self.node(name)(state))
 
     def line(self) -> Any:  # noqa: ANN401 - LangGraph's type of a graph
         graph: Any = StateGraph(Log)
@@ -171,11 +180,8 @@ async def test_a_node_that_did_not_run_is_told_only_when_the_run_is_over(
 
     await attempt.look()
 
-    assert attempt.witness is not None
-    assert attempt.witness.complaints(ended=False) == ()
-    assert attempt.witness.complaints(ended=True) == (
-        "node 'write' had not finished and did not run",
-    )
+    assert attempt.unverified(ended=False) == ()
+    assert attempt.unverified(ended=True) == ("node 'write' had not finished and did not run",)
 
 
 async def test_a_run_that_had_ended_is_answered_and_runs_no_node(checkpoints: Checkpoints) -> None:
@@ -233,3 +239,110 @@ async def test_a_redriven_run_that_is_tried_again_goes_on_from_its_own_progress(
     assert isinstance(end, Ended)
     assert (again.unverified, end.unverified) == ((), ())
     assert story.ran == {"plan": 1, "work": 2, "write": 2}
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["to the end", "up to a question"])
+async def test_a_result_from_the_node_cache_counts_as_a_node_that_has_finished(
+    checkpoints: Checkpoints, *, asks: bool
+) -> None:
+    story, given = Story(), event({"log": []})
+
+    async def beside(_: Log) -> Log:
+        if asks and "nobody" not in story.failing:
+            interrupt("go on?")
+        return {"log": ["beside"]}
+
+    graph: Any = StateGraph(Log)
+    graph.add_node("plan", story.node("plan")).add_edge(START, "plan")
+    graph.add_node("work", story.node("work"), cache_policy=CachePolicy()).add_edge("plan", "work")
+    graph.add_node("beside", beside).add_edge("plan", "beside")
+    graph.add_node("write", story.node("write")).add_edge(["work", "beside"], "write")
+    compiled = graph.compile(cache=InMemoryCache())
+    story.failing = {"work"}
+    letter = await stopped(compiled, checkpoints, given)
+    story.failing = {"nobody"}
+    await run(compiled, checkpoints, event({"log": []}))  # an equal one, which fills the cache
+    assert story.ran["work"] == 2
+    story.failing = set()
+
+    end = await run(compiled, checkpoints, given, redriven=letter)
+
+    assert isinstance(end, Ended)
+    assert end.unverified == ()
+    assert (end.reason is Reason.INTERRUPT) is asks
+    assert story.ran["work"] == 2
+
+
+def _on_a_thread_of_its_own(inner: Any) -> Any:  # noqa: ANN401 - LangGraph's types
+    async def call(_: Log) -> Log:
+        config: RunnableConfig = {"configurable": {"thread_id": "its own"}}
+        return {"log": (await inner.ainvoke({"log": []}, config))["log"]}
+
+    return call
+
+
+def _in_a_system_thread(inner: Any) -> Any:  # noqa: ANN401 - as above
+    def call(_: Log) -> Log:
+        config: RunnableConfig = {"configurable": {"thread_id": "its own"}}
+        return {"log": inner.invoke({"log": []}, config)["log"]}
+
+    return call
+
+
+def _with_the_callbacks_alone(inner: Any) -> Any:  # noqa: ANN401 - as above
+    def called(callbacks: Any) -> Any:  # noqa: ANN401 - LangChain's
+        return asyncio.run(inner.ainvoke({"log": []}, {"callbacks": callbacks}))
+
+    async def call(_: Log, config: RunnableConfig) -> Log:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(called, config.get("callbacks"))
+            found = await asyncio.wrap_future(running)
+        return {"log": found["log"]}
+
+    return call
+
+
+CALLS = [_on_a_thread_of_its_own, _in_a_system_thread, _with_the_callbacks_alone]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_nodes_of_a_graph_that_is_called_apart_are_not_taken_for_those_of_the_thread(
+    checkpoints: Checkpoints, call: Callable[[Any], Any]
+) -> None:
+    story, given = Story(), event({"log": []})
+    inner: Any = StateGraph(Log)
+    inner.add_node("inner", RunnableLambda(story.sync("inner"), story.node("inner")))
+    inner.add_edge(START, "inner")
+    graph: Any = StateGraph(Log)
+    graph.add_node("plan", story.node("plan")).add_edge(START, "plan")
+    graph.add_node("call", call(inner.compile())).add_edge("plan", "call")
+    graph.add_node("write", story.node("write")).add_edge("plan", "write")
+    story.failing = {"inner"}
+    letter = await stopped(graph, checkpoints, given)
+    story.failing = set()
+
+    end = await run(graph, checkpoints, given, redriven=letter)
+
+    assert isinstance(end, Ended)
+    assert end.unverified == ()
+    assert story.ran == {"plan": 1, "inner": 2, "write": 1}
+
+
+async def test_what_waits_for_a_person_has_not_skipped_what_failed_beside_it(
+    checkpoints: Checkpoints,
+) -> None:
+    story, given = Story(), event({"log": []})
+    inner: Any = StateGraph(Log)
+    inner.add_node("inner", story.node("inner")).add_edge(START, "inner")
+    graph: Any = StateGraph(Log)
+    graph.add_node("gated", inner.compile(interrupt_before=["inner"])).add_edge(START, "gated")
+    graph.add_node("fails", story.node("fails")).add_edge(START, "fails")
+    story.failing = {"fails"}
+    letter = await stopped(graph, checkpoints, given)
+    story.failing = set()
+
+    end = await run(graph, checkpoints, given, redriven=letter)
+
+    assert isinstance(end, Ended)
+    assert end.reason is Reason.INTERRUPT
+    assert end.unverified == ()

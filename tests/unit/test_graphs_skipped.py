@@ -8,6 +8,7 @@ import operator
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, TypedDict
@@ -38,7 +39,6 @@ from redrive.graphs import (
     Lease,
     Limits,
     WorkflowProcessor,
-    watched_nodes,
 )
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.guard import WRITES_KEY
@@ -1037,24 +1037,25 @@ async def test_a_graph_with_a_checkpointer_of_its_own_stops_for_its_node_alone(
     assert log_of(end) == ["a", "after", "b", "in"]
 
 
-async def test_a_branch_that_waits_for_the_one_that_failed_does_not_hold_it_for_ever(
-    kept: Checkpoints, story: Story, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.invariant("P16")
+async def test_a_graph_on_another_thread_hides_no_loss_of_this_one(
+    kept: Checkpoints, story: Story
 ) -> None:
-    monkeypatch.setattr(watched_nodes, "_LONGEST_WAIT_S", 0.05)
-    given = asyncio.Event()
+    """Another root that goes through the same checkpointer is not taken for the run's own."""
+    inner = story.line("a", "b").compile(interrupt_before=["b"])
 
-    async def waits(_: Log) -> Log:
-        await given.wait()
-        return {"log": []}
+    async def call(_: Log, config: RunnableConfig) -> Log:
+        own = {**config["configurable"], "thread_id": "another", "checkpoint_ns": ""}
+        with suppress(GraphInterrupt):
+            await inner.ainvoke({"log": []}, {"configurable": own})
+        return {"log": ["call"]}
 
-    graph = story.line("gives")
-    graph.add_node("waits", waits).add_edge(START, "waits")
-    story.fails["gives"] = [ConnectionError("away")]
+    graph: Graph = StateGraph(Log)
+    graph.add_node("call", call).add_edge(START, "call")
 
     end = await attempt(graph, kept)
 
-    assert isinstance(end, Failed)
-    assert isinstance(end.error, ConnectionError)
+    assert log_of(end) == ["call", "in"]
 
 
 async def test_a_node_that_is_cancelled_cleans_up_undisturbed(

@@ -28,9 +28,9 @@ from redrive.graphs.registry import LoadedGraph
 from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.run_config import json_copy, run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
+from redrive.graphs.tasks import Tasks
 from redrive.graphs.threads import Standing, Thread, position, read_thread
 from redrive.graphs.timeouts import Limit
-from redrive.graphs.watched_nodes import Tasks
 from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
 from redrive.retry.rules.verdict import notes_of
@@ -51,7 +51,7 @@ class Attempt:
 
     `run` is `<event_id>/<generation>`; `graph` is a copy of the loaded one with this attempt's own
     checkpointer under it; `threads` is what it has running in threads; `redriven` is set when a
-    letter is to be resumed, and `witness` then sees which nodes run; `tasks` are those that run.
+    letter is to be resumed, and a witness of `tasks`, which are those that run, then sees them.
     """
 
     event: WorkflowEvent
@@ -63,7 +63,6 @@ class Attempt:
     resumed: bool = False
     threads: WorkInThreads = field(default_factory=WorkInThreads)
     redriven: Redriven | None = None
-    witness: Witness | None = None
     tasks: Tasks = field(default_factory=Tasks)
 
     @property
@@ -93,8 +92,15 @@ class Attempt:
         )
         self.resumed = thread.standing is not Standing.START
         if self.redriven is not None and thread.snapshot is not None:
-            self.witness = Witness(thread.snapshot, thread.finished)
+            self.tasks.witness = Witness(thread.snapshot, thread.finished)
         return thread
+
+    def unverified(self, *, ended: bool) -> tuple[str, ...] | None:
+        """Return what does not hold of a letter's resume; None where there was none."""
+        witness, saver = self.tasks.witness, self.saver
+        if witness is None or saver is None:
+            return None
+        return witness.complaints(ended=ended, stored=saver.schedule.results)
 
     async def go_on(self, thread: Thread, control: RunControl | None) -> Ended:
         """Do what the thread's standing asks for, up to the end of the run.
@@ -118,7 +124,6 @@ class Attempt:
         config = beside.added_to(self.config)
         if self.saver is not None:
             self.saver.unstored |= beside.names
-        config = config if self.witness is None else self.witness.sees(config)
         try:
             state = await self.graph.ainvoke(
                 given, config, context=beside.context, durability=durability, control=control

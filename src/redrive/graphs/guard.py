@@ -36,13 +36,16 @@ from redrive.errors import StaleAttemptError, StateChangedError
 from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.lease import Lease, LeaseAwayError
 from redrive.graphs.schedule import ERROR, RAN_KEY, Schedule, control_writes_only
+from redrive.graphs.tasks import TASKS, Tasks
 from redrive.graphs.unstorable import explain_unstorable, writer_of
 from redrive.retry.rules.verdict import repr_of
 
-__all__ = ["WRITES_KEY", "GuardedSaver"]
+__all__ = ["WRITES_KEY", "GuardedSaver", "tasks_of"]
 
 _T = TypeVar("_T")
 
+# LangGraph's own name.
+_CHECKPOINTER = "__pregel_checkpointer"
 WRITES_KEY = "redrive_writes"
 """Metadata of each checkpoint: beside it, a failed task has its error and nothing else."""
 
@@ -61,8 +64,10 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         wrote: Called after each write, from the thread that wrote.
         schedule: What the thread has scheduled; None where nobody asks.
         verifier: Reads back what nodes write; None for nobody.
+        tasks: Those of the attempt; None where nobody watches them.
 
     Attributes:
+        tasks: As given.
         unstored: Keys of a run's config and metadata that are kept out of what is stored: LangGraph
             would store them with every checkpoint.
     """
@@ -75,6 +80,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         wrote: Callable[[], None] | None = None,
         schedule: Schedule | None = None,
         verifier: StateVerifier | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
@@ -83,6 +89,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self._schedule = schedule or Schedule("")
         self._verifier = verifier or StateVerifier("off")
         self._writers: dict[str, str] = {}
+        self.tasks = tasks
         self.unstored: frozenset[str] = frozenset()
 
     @property
@@ -99,6 +106,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
             wrote=self._wrote,
             schedule=self._schedule,
             verifier=self._verifier,
+            tasks=self.tasks,
         )
         guard._writers = self._writers
         guard.unstored = self.unstored
@@ -269,7 +277,8 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> CheckpointMetadata:
         previous_id = config["configurable"].get("checkpoint_id")
-        ran = self._schedule.check_step(_namespace(config), previous_id, checkpoint, metadata)
+        namespace = self._schedule.namespace(config)
+        ran = self._schedule.check_step(namespace, previous_id, checkpoint, metadata)
         return cast("CheckpointMetadata", {**metadata, RAN_KEY: list(ran)})
 
     def _check_task(
@@ -280,7 +289,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str,
     ) -> Sequence[tuple[str, Any]]:
         writes = control_writes_only(writes)
-        self._schedule.check_task(_namespace(config), task_id, task_path, writes)
+        self._schedule.check_task(self._schedule.namespace(config), task_id, task_path, writes)
         node = self._writer(config, task_path)
         workflow = self._schedule.workflow
         try:
@@ -290,7 +299,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         return writes
 
     def _writer(self, config: RunnableConfig, task_path: str) -> str | None:
-        return writer_of(task_path, self._schedule.sends(_namespace(config)))
+        return writer_of(task_path, self._schedule.sends(self._schedule.namespace(config)))
 
     def _storable(self, config: RunnableConfig) -> RunnableConfig:
         if not self.unstored:
@@ -327,8 +336,14 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         return found
 
 
-def _namespace(config: RunnableConfig) -> str:
-    return str(config["configurable"].get("checkpoint_ns", ""))
+def tasks_of(config: RunnableConfig) -> Tasks | None:
+    """Return the tasks of the attempt that runs with this config; None outside of one.
+
+    A thread that a node has started knows of the attempt only what it was given: its config.
+    """
+    saver = config.get("configurable", {}).get(_CHECKPOINTER)
+    tasks = saver.tasks if isinstance(saver, GuardedSaver) else None
+    return tasks or TASKS.get()
 
 
 def _without_failed_output(found: CheckpointTuple | None) -> CheckpointTuple | None:

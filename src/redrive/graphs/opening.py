@@ -59,9 +59,12 @@ class LoadedGraph:
         return () if self.settings is None else self.settings.configurable
 
     @property
-    def finishes_siblings(self) -> bool:
-        """Whether parallel nodes may end after one of them has failed."""
-        return self.settings is None or self.settings.on_failure == "finish_siblings"
+    def siblings_s(self) -> float:
+        """How long parallel nodes have to end after one of them has failed."""
+        settings = self.settings or GraphSettings()
+        if settings.on_failure == "cancel":
+            return 0.0
+        return settings.sibling_timeout.total_seconds()
 
     @property
     def unkept(self) -> CompiledGraph:

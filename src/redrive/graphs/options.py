@@ -74,6 +74,11 @@ class GraphSettings(BaseModel):
         description="Parallel nodes beside one that failed: they end first, within the attempt's "
         "limits, and are not run again; or they are cancelled, and run again.",
     )
+    sibling_timeout: TimeLimit = Field(
+        timedelta(minutes=10),
+        description="How long `finish_siblings` waits for them, from the failure on; then those "
+        "that still run are cancelled, and run again.",
+    )
     recursion_limit: int | None = Field(
         None,
         ge=1,

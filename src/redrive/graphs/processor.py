@@ -40,11 +40,12 @@ from redrive.graphs.reserved_names import TRACE_NAMES
 from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
+from redrive.graphs.tasks import TASKS, Tasks
 from redrive.graphs.threads import RUN_KEY, Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
-from redrive.graphs.watched_nodes import TASKS, Tasks
+from redrive.graphs.watched_tasks import watch_tasks
 from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
@@ -116,6 +117,7 @@ class WorkflowProcessor:
         self._classifier = classifier
         let_unsaved_subgraphs_run()
         watch_loops()
+        watch_tasks()
         hear_stop_iterations()
 
     @property
@@ -295,14 +297,15 @@ class WorkflowProcessor:
             tasks = Tasks(loaded.id)
             return Attempt(event, run, loaded, loaded.unkept, config, saver=None, tasks=tasks)
         config["metadata"][WRITES_KEY] = 2
-        tasks = Tasks(loaded.id, finish_siblings=loaded.finishes_siblings)
-        schedule = Schedule(loaded.id)
+        tasks = Tasks(loaded.id, siblings_s=loaded.siblings_s)
+        schedule = Schedule(loaded.id, thread_id=told.thread_id)
         saver = GuardedSaver(
             opened,
             lease,
             wrote=progress.touch,
             schedule=schedule,
             verifier=kept.verifier,
+            tasks=tasks,
         )
         saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
@@ -326,8 +329,9 @@ def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
     """Add what is known beside the run itself: its graph, retries in place, how a resume went."""
     if isinstance(end, Drained):
         return end
-    seen = attempt.witness
-    unverified = None if seen is None else seen.complaints(ended=isinstance(end, Ended))
+    # What waits for a person has not ended yet.
+    over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
+    unverified = attempt.unverified(ended=over)
     return replace(
         end, node_retries=current.node_retries, unverified=unverified, graph=attempt.version
     )

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.types import Send
 
@@ -191,18 +192,34 @@ class Schedule:
 
     Args:
         workflow: The graph's name, for messages.
+        thread_id: The thread's; without one, all that is seen is taken for its own.
     """
 
-    def __init__(self, workflow: str) -> None:
+    def __init__(self, workflow: str, *, thread_id: str | None = None) -> None:
         self.workflow = workflow
+        self._thread_id = thread_id
+        self.results: set[str] = set()
+        """The ids of tasks whose results this attempt has stored."""
         self._namespaces: dict[str, _Namespace] = {}
         self._lost: BaseException | None = None
+
+    def namespace(self, config: RunnableConfig) -> str:
+        """Return the namespace that a config names.
+
+        A node may run a graph on another thread through the same checkpointer: its root is none of
+        ours.
+        """
+        configurable = config.get("configurable", {})
+        name, thread_id = str(configurable.get("checkpoint_ns", "")), configurable.get("thread_id")
+        if self._thread_id is None or thread_id == self._thread_id:
+            return name
+        return f"{thread_id}\0{name}"
 
     def loaded(self, found: CheckpointTuple | None) -> None:
         """Note a namespace as its latest checkpoint has it."""
         if found is None:
             return
-        namespace = str(found.config["configurable"].get("checkpoint_ns", ""))
+        namespace = self.namespace(found.config)
         known = self._namespaces.get(namespace)
         # What this attempt stores may be on its way yet: the ids of checkpoints grow.
         if known is None or known.checkpoint_id <= found.checkpoint["id"]:
@@ -263,13 +280,16 @@ class Schedule:
             BaseException: Something of this attempt was refused before.
         """
         self._check_lost()
+        has_result = any(channel not in _CONTROL for channel, _ in writes)
+        if has_result:
+            self.results.add(task_id)
         here = self._namespaces.get(namespace)
         if here is None:
             return
         # What a `@task` raises goes to its caller, who may go on.
         if not task_path.startswith(_CALL):
             here.failed.update((task_id, error) for error in _raised(writes))
-        if any(channel not in _CONTROL for channel, _ in writes):
+        if has_result:
             here.failed.pop(task_id, None)
             here.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
 

@@ -20,14 +20,15 @@ from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
 
 from redrive.errors import GraphChangedError, UnknownNodeError
-from redrive.graphs.guard import GuardedSaver
+from redrive.graphs.guard import GuardedSaver, tasks_of
 from redrive.graphs.levels import named_of
 from redrive.graphs.schedule import lost_targets, missing_nodes, ran_last
-from redrive.graphs.watched_nodes import TASKS, Tasks
+from redrive.graphs.tasks import Tasks
+from redrive.graphs.threads import RUN_KEY
 
 __all__ = ["watch_loops"]
 
-_WATCHED = "_redrive_has_begun"
+_WATCHED, _STEP = "_redrive_has_begun", "_redrive_step"
 
 
 def watch_loops() -> None:
@@ -40,17 +41,21 @@ def watch_loops() -> None:
 
 def _tick(tick: Callable[[PregelLoop], bool]) -> Callable[[PregelLoop], bool]:
     def watched(loop: PregelLoop) -> bool:
-        tasks = TASKS.get()
+        tasks = _tasks(loop)
         if tasks is None:
             return tick(loop)
         begins = not vars(loop).get(_WATCHED) and isinstance(loop.checkpointer, GuardedSaver)
         vars(loop)[_WATCHED] = True
+        if tasks.root is None and not loop.is_nested and RUN_KEY in loop.config["metadata"]:
+            tasks.root = loop
         if begins:
             _check_all_there(loop, tasks)
         with _stops_noted(loop, tasks):
             more = tick(loop)
             if begins:
                 _hold_at_breakpoint(loop)
+        if more and isinstance(loop.checkpointer, GuardedSaver):
+            _note_step(loop, tasks)
         return more
 
     watched.__wrapped__ = tick  # type: ignore[attr-defined] # as functools.wraps does
@@ -59,7 +64,7 @@ def _tick(tick: Callable[[PregelLoop], bool]) -> Callable[[PregelLoop], bool]:
 
 def _after_tick(after_tick: Callable[[PregelLoop], None]) -> Callable[[PregelLoop], None]:
     def watched(loop: PregelLoop) -> None:
-        tasks = TASKS.get()
+        tasks = _tasks(loop)
         if tasks is None:
             after_tick(loop)
             return
@@ -71,15 +76,30 @@ def _after_tick(after_tick: Callable[[PregelLoop], None]) -> Callable[[PregelLoo
     return watched
 
 
+def _note_step(loop: PregelLoop, tasks: Tasks) -> None:
+    handled = (name for name, node in loop.nodes.items() if node.error_handler_node is not None)
+    last = vars(loop).get(_STEP)
+    vars(loop)[_STEP] = tasks.scheduled(loop.tasks, handled=handled, last=last)
+    if tasks.witness is not None and loop is tasks.root:
+        names = {task.id: task.name for task in loop.tasks.values()}
+        tasks.witness.scheduled(names, step=loop.step)
+
+
 @contextmanager
 def _stops_noted(loop: PregelLoop, tasks: Tasks) -> Iterator[None]:
     try:
         yield
     except GraphInterrupt:
-        # A graph with a checkpointer of its own stops for the node that runs it.
-        if not loop.checkpointer or isinstance(loop.checkpointer, GuardedSaver):
+        # A graph with a checkpointer or a thread of its own stops for the node that runs it.
+        ours = not loop.checkpointer or isinstance(loop.checkpointer, GuardedSaver)
+        if ours and (loop.is_nested or loop is tasks.root):
             tasks.stopped_in.add("|".join(loop.checkpoint_ns))
         raise
+
+
+def _tasks(loop: PregelLoop) -> Tasks | None:
+    saver = loop.checkpointer
+    return (saver.tasks if isinstance(saver, GuardedSaver) else None) or tasks_of(loop.config)
 
 
 def _check_all_there(loop: PregelLoop, tasks: Tasks) -> None:
