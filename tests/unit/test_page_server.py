@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Iterable, Iterator
@@ -104,6 +105,43 @@ def answers(port: int) -> bool:
         return ask(port, "/said")[0] == 202
     except OSError:
         return False
+
+
+@pytest.mark.invariant("P7", "P11")
+def test_those_who_ask_slowly_keep_no_probe_from_its_answer(port: int) -> None:
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(64)
+        ]
+        for connection in slow:
+            with contextlib.suppress(OSError):  # its place is another's by now
+                connection.sendall(b"GET /said HTTP/1.0\r\nX: ")
+
+        statuses = [ask(port, "/said")[0] for _ in range(40)]
+
+    assert statuses == [202] * 40
+
+
+@pytest.mark.invariant("P11")
+def test_a_request_that_drips_in_is_ended_at_its_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        free = int(listening.getsockname()[1])
+    server = PageServer("127.0.0.1", free, PAGES, request_s=0.5)
+    try:
+        with socket.create_connection(("127.0.0.1", free), timeout=10) as slow:
+            slow.sendall(b"GET /said HTTP/1.0\r\nX: ")
+
+            def is_ended() -> bool:
+                with contextlib.suppress(OSError):
+                    slow.settimeout(10)
+                    slow.sendall(b"x")
+                    return is_hung_up_on(slow)
+                return True
+
+            wait_until(is_ended, timeout_s=10, what="it is hung up on while it sends")
+    finally:
+        server.close()
 
 
 def test_those_who_say_nothing_are_hung_up_on_after_a_while(port: int) -> None:
