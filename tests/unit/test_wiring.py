@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from redrive.consumer.consumer import Parts, Upward
 from redrive.consumer.options import Delivery, WorkerSettings
 from redrive.consumer.policy import Policy
+from redrive.consumer.shares import Shares
 from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
@@ -73,6 +74,7 @@ def build(settings: Settings, *, seat: str | None = None) -> Parts:
         Upward(downstream, lambda _: None, lambda _: None, lambda _: None),
         report=report,
         policy=lambda _: Policy(),
+        shares=Shares(64),
         name="w",
         seat=seat,
         clock=TurnedClock(),

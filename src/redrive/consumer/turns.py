@@ -10,6 +10,9 @@ rests are bounded by `longest_rest_s`.
 What waits for its time, or for another one of its thread, keeps its bytes only while there are few
 of them; then they are let go, and whoever takes it reads it again. What only waits for room keeps
 them: they stop the fetching. At the limit of the memory hardly anything starts. [P11]
+
+What is new of a graph that has its share of the slots waits by itself, so that others of its
+partition pass it; what goes on of it, such as a retry, is asked for again every half second. [P7]
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections.abc import Callable
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.run import Run
+from redrive.consumer.shares import Shares
 from redrive.consumer.waits import Amount, Wait
 from redrive.kafka.log import Place
 from redrive.state.dues import Dues
@@ -42,6 +46,7 @@ class Turns:
         suspects_at_once: How many suspected runs may run beside each other.
         longest_rest_s: For how long a rate limit may hold back other runs, in seconds.
         buffer: Counts what they hold in memory; by default that has no limit.
+        shares: How many of the slots each graph may have; by default all.
     """
 
     def __init__(
@@ -52,8 +57,12 @@ class Turns:
         suspects_at_once: int,
         longest_rest_s: float = 120.0,
         buffer: Buffer | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self._buffer = buffer or Buffer(sys.maxsize)
+        self._shares = shares or Shares(in_flight)
+        # Graphs of which more waits than may run, the one whose turn is next first.
+        self._sharing: dict[str, None] = {}
         self._in_flight = in_flight
         self._max_crashes = max_crashes
         self._suspects_at_once = suspects_at_once
@@ -68,7 +77,7 @@ class Turns:
         self._deadlines: Dues[tuple[str, str]] = Dues()
         self._aside: deque[Run] = deque()
         self._lonely: deque[Run] = deque()
-        self._taken: set[Run] = set()
+        self._taken: dict[Run, str] = {}
         self._suspects = 0
         self._alone = False
         self._full = False
@@ -117,13 +126,14 @@ class Turns:
     def waiting(self) -> dict[Wait, Amount]:
         """Return what waits, and for what."""
         ready, barred = self._lanes.ready
+        shared = sum(self._lanes.parked(_share_of(graph)) for graph in self._sharing)
         crowded = sum(self._lanes.parked(_crowd_of(workflow)) for workflow in self._crowded)
         # What is ready and has a slot is taken at once, unless one runs alone, or is to.
         is_full = len(self._taken) >= self._in_flight
         alone = 0 if is_full else len(self._lonely) + (ready if self._alone or self._lonely else 0)
         return {
             # Where slots are free again and again, nothing stands still.
-            Wait.SLOT: Amount(ready if is_full else 0, self._started),
+            Wait.SLOT: Amount((ready if is_full else 0) + shared, self._started),
             Wait.THREAD: Amount(self._lanes.behind),
             Wait.RETRY: Amount(len(self._held)),
             Wait.REST: Amount(self.resting),
@@ -169,7 +179,7 @@ class Turns:
         """Take note that a run is not running any more, whatever follows."""
         if run not in self._taken:
             return
-        self._taken.remove(run)
+        self._shares.end(self._taken.pop(run))
         if self._alone:
             self._alone = False
         elif run.crashes and not self.is_condemned(run):
@@ -203,7 +213,8 @@ class Turns:
             self._lanes.let_go(_crowd_of(workflow))
 
     def _took(self, run: Run, now: float) -> Run:
-        self._taken.add(run)
+        graph = self._taken[run] = self._shares.of(run.workflow_id)
+        self._shares.start(graph)
         self._started += 1
         run.delivery.share.start(run.delivery.offset, run.workflow_id)
         self._resting.discard(run)
@@ -216,7 +227,13 @@ class Turns:
     def _candidate(self, now: float) -> Run | None:
         while True:
             # What was promised to go on comes before what is new.
-            run = self._suspect() or self._held.take(now) or self._lanes.take(self._parker(now))
+            parks = self._parker(now)
+            run = (
+                self._suspect()
+                or self._held.take(now)
+                or self._of_shares(parks)
+                or self._lanes.take(parks)
+            )
             if run is None:
                 return None
             until = self._waits_until(run, now)
@@ -232,6 +249,19 @@ class Turns:
             else None
         )
 
+    def _of_shares(self, parks: Callable[[Run], str | None]) -> Run | None:
+        """Return the next that waited for its graph's share; the graphs take turns."""
+        for graph in list(self._sharing):
+            if not self._shares.has_room(graph):
+                continue
+            run = self._lanes.take_parked(_share_of(graph), parks)
+            del self._sharing[graph]
+            if self._lanes.parked(_share_of(graph)):
+                self._sharing[graph] = None
+            if run is not None:
+                return run
+        return None
+
     def _parker(self, now: float) -> Callable[[Run], str | None]:
         return lambda run: self._parks(run, now)
 
@@ -244,8 +274,10 @@ class Turns:
             self._crowded.add(run.workflow_id)
             return _crowd_of(run.workflow_id)
         rest = self.rests.holds(run.workflow_id)
-        if rest is None or (run.deadline is not None and run.deadline <= now):
+        if run.deadline is not None and run.deadline <= now:
             return None
+        if rest is None:
+            return None if self._has_share(run) else self._shared(run)
         self._resting.add(run)
         _block(run)
         group, groups = f"{rest.key} {run.deadline}", self._parked.setdefault(rest.key, {})
@@ -253,6 +285,17 @@ class Turns:
             self._deadlines.put(run.deadline, (rest.key, group))
         groups[group] = None
         return group
+
+    def _has_share(self, run: Run) -> bool:
+        """Say whether its graph may have one more slot; one that only ends needs none."""
+        return self.is_condemned(run) or self._shares.has_room(self._shares.of(run.workflow_id))
+
+    def _shared(self, run: Run) -> str:
+        graph = self._shares.of(run.workflow_id)
+        self._sharing.setdefault(graph)
+        # Others must be fetched that lie behind it.
+        _block(run)
+        return _share_of(graph)
 
     def _waits_until(self, run: Run, now: float) -> float | None:
         """Return when it may start, or comes too late; None when it may start now."""
@@ -268,6 +311,8 @@ class Turns:
             self._cramped.add(run)
         else:
             self._cramped.discard(run)
+        if until <= now and not self._has_share(run):
+            until = now + _ROOM_AGAIN_S
         if run.deadline is not None:
             until = min(until, run.deadline)
         return until if until > now else None
@@ -277,6 +322,10 @@ def _block(run: Run) -> None:
     """Let a run wait for its time: without its bytes, when too many wait so."""
     if not (run.is_let_go or run.delivery.share.block(run.delivery.offset)):
         run.let_go()
+
+
+def _share_of(graph: str) -> str:
+    return f"\0share {graph}"
 
 
 def _crowd_of(workflow: str) -> str:

@@ -70,7 +70,10 @@ class Kind:
 
 
 KINDS: Mapping[Wait, Kind] = {
-    Wait.SLOT: Kind("events, for one of worker.in_flight to be free", is_planned=True),
+    Wait.SLOT: Kind(
+        "events, for one of worker.in_flight to be free, or of their graph's share",
+        is_planned=True,
+    ),
     Wait.THREAD: Kind("events, behind another one of their thread", is_planned=True),
     Wait.RETRY: Kind("runs, for the time of their next attempt", is_planned=True),
     Wait.REST: Kind("runs, until a service that limits the rate may be called", is_planned=True),

@@ -88,6 +88,12 @@ class GraphSettings(BaseModel):
     retry: GraphRetrySettings = Field(
         default_factory=GraphRetrySettings, description="Retries of this graph alone."
     )
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        description="Runs of it at the same time, at most; default: `worker.in_flight` without "
+        "the slots that are kept for other graphs.",
+    )
     timeout: TimeLimit | None = Field(
         None, description="How long its runs may take; default: `timeouts.run`."
     )

@@ -94,6 +94,25 @@ class Lanes(Generic[Item]):
                 self._parked[group] += 1
         return None
 
+    def take_parked(self, group: str, parks: Callable[[Item], str | None]) -> Item | None:
+        """Return the next parked item of a group that may start, or None; partitions take turns."""
+        for _ in range(len(self._turns)):
+            home = self._partitions[self._turns[0]]
+            self._turns.rotate(-1)
+            waiting = home.parked.get(group)
+            while waiting and home.open < self._max_open:
+                thread, item = waiting.popleft()
+                self._parked[group] -= 1
+                other = parks(item)
+                if other is None:
+                    home.open += 1
+                    return item
+                home.parked.setdefault(other, deque()).append((thread, item))
+                self._parked[other] += 1
+                if other == group:
+                    break
+        return None
+
     def let_go(self, group: str) -> None:
         """Let the parked items of a group have their turn again, before those that came later."""
         self._parked.pop(group, None)

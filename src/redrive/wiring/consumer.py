@@ -34,6 +34,7 @@ from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import (
     policies,
     registry_of,
+    shares_of,
     warn_of_limits,
     warn_of_stacked_retries,
 )
@@ -208,6 +209,7 @@ class LangGraphKafkaConsumer:
             name=self._name,
             seat=self._parent.seat,
             policy=self._policy,
+            shares=shares_of(registry, settings),
             clock=self._clock,
             observers=(telling, *self._observers),
             metrics=self._metrics,

@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from redrive.consumer.policy import Policy
+from redrive.consumer.shares import Shares
 from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.graphs import GraphRegistry
 from redrive.graphs.options import GraphSettings
@@ -23,6 +24,7 @@ __all__ = [
     "policies",
     "policy_of",
     "registry_of",
+    "shares_of",
     "warn_of_limits",
     "warn_of_stacked_retries",
 ]
@@ -112,6 +114,24 @@ def policies(registry: GraphRegistry, settings: Settings) -> Callable[[str], Pol
             return policy_of(settings)
 
     return policy
+
+
+def shares_of(registry: GraphRegistry, settings: Settings) -> Shares:
+    """Return how many slots each graph may have."""
+
+    @lru_cache(_MOST_WORKFLOWS)
+    def graph_of(workflow_id: str) -> str:
+        try:
+            return registry.serving(workflow_id).id
+        except UnknownWorkflowError:
+            return ""
+
+    limits = {
+        name: own.concurrency
+        for name, own in settings.graphs.items()
+        if own.concurrency is not None
+    }
+    return Shares(settings.worker.in_flight, graph_of=graph_of, graphs=registry.ids, limits=limits)
 
 
 def policy_of(settings: Settings, graph: Named | None = None) -> Policy:

@@ -29,6 +29,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
+from redrive.consumer.shares import Shares
 from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.turns import Turns
 from redrive.dead_letter.spool import Spool
@@ -79,6 +80,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     name: str,
     seat: str | None = None,
     policy: Callable[[str], Policy] | None = None,
+    shares: Shares | None = None,
     clock: Clock = SYSTEM,
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
@@ -94,6 +96,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         name: This worker's name, for people.
         seat: What stands for a `worker.id` in the transactional id, where there is none.
         policy: The policy of a workflow; by default the one that the settings have for all.
+        shares: How many of the slots each graph may have; by default all.
         clock: Where time comes from.
         observers: Told of what ended.
         metrics: Where it is counted; None if nobody wants to know.
@@ -107,6 +110,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         checkpoints,
         report=report,
         policy=policy or _one_for_all(policy_of(settings)),
+        shares=shares or Shares(settings.worker.in_flight),
         name=name,
         seat=seat,
         observers=(*counting, *observers),
@@ -136,6 +140,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     *,
     report: TopicReport,
     policy: Callable[[str], Policy],
+    shares: Shares,
     name: str,
     clock: Clock,
     seat: str | None = None,
@@ -178,7 +183,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     intake = Intake(
         runner,
         answers,
-        _turns(settings, buffer),
+        _turns(settings, buffer, shares),
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
@@ -263,7 +268,7 @@ def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -
     )
 
 
-def _turns(settings: Settings, buffer: Buffer) -> Turns:
+def _turns(settings: Settings, buffer: Buffer, shares: Shares) -> Turns:
     return Turns(
         in_flight=settings.worker.in_flight,
         max_crashes=settings.retry.max_crashes,
@@ -271,6 +276,7 @@ def _turns(settings: Settings, buffer: Buffer) -> Turns:
         suspects_at_once=math.isqrt(settings.worker.in_flight),
         longest_rest_s=settings.retry.longest_rest.total_seconds(),
         buffer=buffer,
+        shares=shares,
     )
 
 
