@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -21,8 +24,10 @@ from redrive.cli import (
     topics,
     worker,
 )
-from redrive.cli.exits import ExitCode, exit_code, report
+from redrive.cli.exits import ExitCode, exit_code, note_trace, report
+from redrive.cli.output import say
 from redrive.errors import RedriveError
+from redrive.telemetry.terminal import visible
 
 __all__ = ["app", "main"]
 
@@ -33,13 +38,33 @@ _EPILOG = (
 )
 
 
+# typer brings its own click, and has no name for this.
+_ClickError: Any = typer.BadParameter.__mro__[2]
+
+
+@contextmanager
+def _usage_errors_visible() -> Iterator[None]:
+    """Escape what click and rich print as it is."""
+    try:
+        yield
+    except _ClickError as error:
+        error.message = visible(error.message)
+        raise
+
+
 class _Commands(TyperGroup):
     """All commands; an error of ours is one clear line and an exit code."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's
+        """Take the arguments apart."""
+        with _usage_errors_visible():
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own Context
         """Run the chosen command."""
         try:
-            return super().invoke(ctx)
+            with _usage_errors_visible():
+                return super().invoke(ctx)
         except RedriveError as error:
             report(error)
             raise typer.Exit(exit_code(error)) from error
@@ -71,7 +96,7 @@ app.add_typer(notify.app, name="notify")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"redrive {version('redrive')}")
+        say(f"redrive {version('redrive')}")
         raise typer.Exit
 
 
@@ -89,4 +114,8 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="redrive")
+    try:
+        app(prog_name="redrive")
+    except Exception as error:  # noqa: BLE001 - a bug of ours: its traceback, and code 1 as ever
+        note_trace(error)
+        sys.exit(1)

@@ -10,7 +10,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import note, print_json
+from redrive.cli.output import note, print_json, status
 
 __all__ = ["audit"]
 
@@ -48,7 +48,7 @@ def audit(
         on_read=_tell if with_progress else lambda _topic, _records: None,
     )
     if with_progress:
-        sys.stderr.write("\r\x1b[K")
+        status()
     told = told_of(found, since=from_then)
     if as_json:
         print_json(audit_json(told))
@@ -66,5 +66,4 @@ def audit(
 
 
 def _tell(topic: str, records: int) -> None:
-    sys.stderr.write(f"\r{topic}: {records:,} records\x1b[K")
-    sys.stderr.flush()
+    status(f"{topic}: {records:,} records")

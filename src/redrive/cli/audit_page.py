@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from datetime import datetime
 from redrive.auditing.audit import Audit
 from redrive.auditing.findings import Finding
 from redrive.auditing.topic_part import TopicRead
-from redrive.cli.output import print_table, visible
+from redrive.cli.output import print_table, say
 from redrive.clock import moment
 from redrive.telemetry.redact import BUILT_IN
 
@@ -58,7 +57,7 @@ def audit_page(told: Told) -> None:
     """Print it for people."""
     judge = told.audit.judge
     print_table(["topic", "records", "from", "to", "partitions"], _topics(told.audit))
-    sys.stdout.write("\n")
+    say()
     rows = [
         *_rows("events", judge.events),
         *_rows("results", judge.results),
@@ -66,22 +65,23 @@ def audit_page(told: Told) -> None:
         *_rows("letters by state", judge.states),
     ]
     print_table(["what", "", "count"], rows)
-    sys.stdout.write("\n")
+    say()
     if told.began_anew:
-        sys.stdout.write("began anew, so that what was there before cannot be judged:\n")
+        say("began anew, so that what was there before cannot be judged:")
         for line in told.began_anew:
-            sys.stdout.write(f"  {visible(line)}\n")
-        sys.stdout.write("\n")
+            say(f"  {line}")
+        say()
     for finding in told.listed:
         _print(finding)
     if not told.counts:
-        sys.stdout.write("no promise was broken, as far as this could see\n")
+        say("no promise was broken, as far as this could see")
     for promise, count in sorted(told.counts.items()):
         more = f", of which {MAX_LISTED} are listed" if count > MAX_LISTED else ""
-        sys.stdout.write(f"{promise}: {count:,} finding(s){more}\n")
-    sys.stdout.write("\ncould not see:\n")
+        say(f"{promise}: {count:,} finding(s){more}")
+    say()
+    say("could not see:")
     for line in told.unseen or ("nothing was hidden",):
-        sys.stdout.write(f"  {visible(line)}\n")
+        say(f"  {line}")
 
 
 def audit_json(told: Told) -> dict[str, object]:
@@ -136,12 +136,12 @@ def _rows(what: str, counts: Counter[str]) -> Iterator[list[str]]:
 
 
 def _print(finding: Finding) -> None:
-    sys.stdout.write(f"{finding.promise}  {visible(BUILT_IN.mask(finding.text))}\n")
+    say(f"{finding.promise}  {BUILT_IN.mask(finding.text)}")
     if finding.place is not None:
         topic, partition = finding.place
-        sys.stdout.write(f"    {topic}, partition {partition}, offset {finding.offset}\n")
+        say(f"    {topic}, partition {partition}, offset {finding.offset}")
     if finding.look is not None:
-        sys.stdout.write(f"    {visible(finding.look)}\n")
+        say(f"    {finding.look}")
 
 
 def _finding(finding: Finding) -> dict[str, object]:

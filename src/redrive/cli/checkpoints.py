@@ -12,7 +12,7 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Yes
 from redrive.cli.options import Broker, Config, Json, start
-from redrive.cli.output import note, print_json
+from redrive.cli.output import agreed, note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from datetime import timedelta
@@ -145,7 +145,7 @@ def _agreed(count: int, *, yes: bool, as_json: bool) -> bool:
         return True
     if as_json or not sys.stdin.isatty():
         raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
-    return typer.confirm(f"Delete the checkpoints of {count} thread(s)? It cannot be taken back.")
+    return agreed(f"Delete the checkpoints of {count} thread(s)? It cannot be taken back.")
 
 
 def _file(settings: CheckpointSettings) -> StoredFile:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from redrive.cli.options import Config, Json, tell_of_file
-from redrive.cli.output import print_json, print_lines, visible
+from redrive.cli.output import print_json, print_lines, say
 
 __all__ = ["app"]
 
@@ -47,6 +46,6 @@ def show(
     if as_json:
         print_json({one.key: {"value": one.value, "from": one.origin} for one in found})
     elif found:
-        print_lines([[one.key, visible(one.value or "-"), one.origin] for one in found])
+        print_lines([[one.key, one.value or "-", one.origin] for one in found])
     else:
-        sys.stdout.write("nothing of that is set\n")
+        say("nothing of that is set")

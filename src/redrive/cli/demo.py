@@ -12,7 +12,7 @@ import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import note, print_json
+from redrive.cli.output import console, note, print_json
 from redrive.errors import KafkaUnavailableError, MissingExtraError, SettingsError
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
@@ -75,7 +75,6 @@ def _broker(bootstrap_servers: str | None, config: Path | None) -> KafkaSettings
 
 
 def _play(given: KafkaSettings | None, folder: Path, *, as_json: bool) -> tuple[str, ...]:
-    from rich.console import Console  # noqa: PLC0415 - keeps `--help` fast
 
     from redrive.demo.closing import close, show_next_steps  # noqa: PLC0415 - as above
     from redrive.demo.play import play  # noqa: PLC0415 - as above
@@ -83,12 +82,12 @@ def _play(given: KafkaSettings | None, folder: Path, *, as_json: bool) -> tuple[
     from redrive.demo.verdict import differences  # noqa: PLC0415 - as above
 
     # With --json, stdout is for the summary alone.
-    console = Console(stderr=as_json, highlight=False)
-    summary = play(given, console=console, folder=folder)
+    screen = console(stderr=as_json, highlight=False)
+    summary = play(given, console=screen, folder=folder)
     found = differences(summary)
-    close(summary, console, differences=found)
+    close(summary, screen, differences=found)
     if not found:
-        show_next_steps(summary, console, kafka=given and demo_topics(given))
+        show_next_steps(summary, screen, kafka=given and demo_topics(given))
     if as_json:
         print_json(_json(summary, found))
     for line in found:

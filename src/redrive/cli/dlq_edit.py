@@ -17,7 +17,7 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting
 from redrive.cli.options import Broker
-from redrive.cli.output import note, visible
+from redrive.cli.output import agreed, note, visible
 from redrive.errors import RecordError
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
@@ -140,7 +140,7 @@ def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
     order = Order(mode="restart", max_redrives=settings.redrive.max)
     for no in plan(settings.kafka, Selection.of([letter.dlq_id]), order).refused:
         if no.refusal is not Refusal.NOT_READABLE:
-            raise CommandError(ExitCode.ENDED_BADLY, f"{no.refusal.value}: {no.why}")
+            raise CommandError(ExitCode.ENDED_BADLY, f"{no.refusal.value}: {visible(no.why)}")
 
 
 def _from_editor(letter: DeadLetter, send: Callable[[str], bool]) -> None:
@@ -171,7 +171,7 @@ def _shown(letter: DeadLetter) -> str:
     try:
         return pretty(text)
     except RecordError as error:
-        note(f"the event cannot be read, mend it: {error}")
+        note(f"the event cannot be read, mend it: {visible(str(error))}")
         return text
 
 
@@ -188,8 +188,8 @@ def _typed(draft: Draft, shown: str, letter: DeadLetter) -> str:
             _check(text, letter)
             return compact(text)
         except RecordError as error:
-            note(f"not sent: {error}")
-        if not typer.confirm("Open the editor again?", default=True, err=True):
+            note(f"not sent: {visible(str(error))}")
+        if not agreed("Open the editor again?", default=True, err=True):
             raise CommandError(ExitCode.ENDED_BADLY, "nothing was sent")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import print_json, print_table
+from redrive.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from datetime import datetime
@@ -91,4 +91,4 @@ def _print(told: LetterFigures, alarms: list[str]) -> None:
     ]
     print_table(["figure", "now"], rows)
     for alarm in alarms:
-        sys.stdout.write(f"alarm: {alarm}\n")
+        say(f"alarm: {alarm}")

@@ -15,7 +15,7 @@ from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
-from redrive.cli.output import note, print_json
+from redrive.cli.output import agreed, console, note, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from collections.abc import Callable
@@ -155,7 +155,7 @@ def _agreed(planned: Report, asking: Asking) -> bool:
         return True
     if asking.as_json or not sys.stdin.isatty():
         raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
-    return typer.confirm("Drive them?")
+    return agreed("Drive them?")
 
 
 def _sent_and_seen(
@@ -197,12 +197,11 @@ def _sent_and_seen(
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, and nothing elsewhere."""
-    from rich.console import Console  # noqa: PLC0415 - keeps `--help` fast
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
 

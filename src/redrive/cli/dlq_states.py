@@ -11,7 +11,7 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
-from redrive.cli.output import print_json
+from redrive.cli.output import agreed, print_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.redriving.selection import Selection
@@ -58,7 +58,7 @@ def _ask(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked")
-    typer.confirm(question, abort=True)
+    agreed(question, abort=True)
 
 
 def _move(

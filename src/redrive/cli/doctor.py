@@ -21,7 +21,7 @@ from redrive.cli.options import (
     graph_settings,
     start,
 )
-from redrive.cli.output import print_json
+from redrive.cli.output import print_json, say
 from redrive.errors import SettingsError
 
 if TYPE_CHECKING:  # LangGraph takes its time, and `--help` needs none of it
@@ -91,8 +91,8 @@ def _examined(
 def _print(findings: Mapping[str, Sequence[Finding]]) -> None:
     for check, all_ in findings.items():
         if not all_:
-            typer.echo(f"ok       {check}")
+            say(f"ok       {check}")
         for found in all_:
-            typer.echo(f"{found.level:<8} {check}: {found.what}")
+            say(f"{found.level:<8} {check}: {found.what}")
             if found.advice:
-                typer.echo(f"{'':<8} {found.advice}")
+                say(f"{'':<8} {found.advice}")

@@ -6,11 +6,11 @@ The codes are documented in docs/exit-codes.md; a test holds the page against th
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from redrive.cli.output import note
 from redrive.errors import (
     FencedError,
     KafkaLostError,
@@ -22,8 +22,17 @@ from redrive.errors import (
     StandstillError,
     StuckNodeError,
 )
+from redrive.telemetry.terminal import trace_of
 
-__all__ = ["CommandError", "ExitCode", "after_first_contact", "exit_code", "needs_extra", "report"]
+__all__ = [
+    "CommandError",
+    "ExitCode",
+    "after_first_contact",
+    "exit_code",
+    "needs_extra",
+    "note_trace",
+    "report",
+]
 
 
 class ExitCode(IntEnum):
@@ -102,7 +111,13 @@ def exit_code(error: RedriveError) -> ExitCode:
 def report(error: RedriveError) -> None:
     """Print the error to stderr, one `redrive: …` for each of its lines."""
     if os.environ.get("REDRIVE_DEBUG") == "1":
-        sys.excepthook(type(error), error, error.__traceback__)
+        note_trace(error)
         return
-    for line in str(error).splitlines() or [type(error).__name__]:
-        sys.stderr.write(f"redrive: {line}\n")
+    for line in (str(error) or type(error).__name__).split("\n"):
+        note(f"redrive: {line}")
+
+
+def note_trace(error: BaseException) -> None:
+    """Print the traceback of an error to stderr, masked."""
+    for line in trace_of(error).rstrip("\n").split("\n"):
+        note(f"  {line}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from redrive.cli.output import console, visible
 from redrive.retry import Failure
 from redrive.retry.outlook import Outlook, Wait
 
@@ -49,8 +49,8 @@ def judged_page(judged: Judged) -> None:
     """Print it for people."""
     grid = Table.grid(padding=(0, 2))
     for name, value in _facts(judged):
-        grid.add_row(Text(name, style="bold"), Text(value))
-    Console(soft_wrap=True, highlight=False).print(grid)
+        grid.add_row(Text(name, style="bold"), Text(visible(value)))
+    console(soft_wrap=True, highlight=False).print(grid)
 
 
 def _facts(judged: Judged) -> Iterator[tuple[str, str]]:

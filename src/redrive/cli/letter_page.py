@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from redrive.cli.output import visible
+from redrive.cli.output import console, visible
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
@@ -46,20 +46,20 @@ def letter_json(story: LetterStory, *, topic: str, reveal: bool) -> dict[str, ob
 def letter_page(story: LetterStory, *, topic: str, reveal: bool) -> None:
     """Print the letter: why first, then where it came from, then how to go on."""
     # Lines are never wrapped by us, so that what is copied from them is whole.
-    console = Console(soft_wrap=True, highlight=False)
+    screen = console(soft_wrap=True, highlight=False)
     whole = story.stored.letter
     letter = whole if reveal else _masked(whole)
     for name, value in _facts(story, letter, topic):
         first, *more = _lines(value)
-        console.print(Text.assemble((name.ljust(_NAME_CHARS), "bold"), first))
+        screen.print(Text.assemble((name.ljust(_NAME_CHARS), "bold"), first))
         for line in more:
-            console.print(Text(" " * _NAME_CHARS + line))
-    _print_part(console, "causes, the root first", _causes(letter))
-    _print_part(console, "attempts", _attempts(letter))
-    _print_part(console, "traceback", _traceback(letter))
-    _print_part(console, "event", _event(whole, letter, reveal=reveal))
-    _print_part(console, "what became of it", _history(story, reveal=reveal))
-    _print_part(console, "go on with", _commands(story, reveal=reveal))
+            screen.print(Text(" " * _NAME_CHARS + line))
+    _print_part(screen, "causes, the root first", _causes(letter))
+    _print_part(screen, "attempts", _attempts(letter))
+    _print_part(screen, "traceback", _traceback(letter))
+    _print_part(screen, "event", _event(whole, letter, reveal=reveal))
+    _print_part(screen, "what became of it", _history(story, reveal=reveal))
+    _print_part(screen, "go on with", _commands(story, reveal=reveal))
 
 
 def _facts(story: LetterStory, letter: DeadLetter, topic: str) -> Iterator[tuple[str, str]]:
@@ -168,12 +168,12 @@ def _commands(story: LetterStory, *, reveal: bool) -> Iterator[str]:
     yield f"redrive dlq discard {dlq_id}    # it is not needed any more"
 
 
-def _print_part(console: Console, title: str, lines: Iterator[str]) -> None:
+def _print_part(screen: Console, title: str, lines: Iterator[str]) -> None:
     whole = [shown for line in lines for shown in _lines(line)]
     if whole:
-        console.print(Text(f"\n{title}", style="bold"))
+        screen.print(Text(f"\n{title}", style="bold"))
         for line in whole:
-            console.print(Text(f"  {line}"))
+            screen.print(Text(f"  {line}"))
 
 
 def _lines(text: str) -> list[str]:

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
-from redrive.cli.output import visible
+from redrive.cli.output import console, visible
 from redrive.dead_letter.trend import Trend
 from redrive.redriving.groups import LetterGroup
 from redrive.redriving.views import LetterSummary
@@ -155,15 +154,15 @@ def _print_pairs(
     more: Sequence[str] = (),
 ) -> None:
     # One by one, and not as rich's table: that would wrap or cut an id on a narrow screen.
-    console = Console(soft_wrap=True, highlight=False)
+    screen = console(soft_wrap=True, highlight=False)
     cells = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    console.print(Text(_joined(columns, widths), style="bold"))
+    screen.print(Text(_joined(columns, widths), style="bold"))
     for row, detail, line in zip(cells, details, more or [""] * len(rows), strict=True):
-        console.print(Text(_joined(row, widths)))
-        console.print(Text(_fitted(_INDENT + visible(detail), console.width), style="dim"))
+        screen.print(Text(_joined(row, widths)))
+        screen.print(Text(_fitted(_INDENT + visible(detail), screen.width), style="dim"))
         if line:
-            console.print(Text(_INDENT + visible(line)))
+            screen.print(Text(_INDENT + visible(line)))
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:

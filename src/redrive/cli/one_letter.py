@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.output import note
+from redrive.cli.output import note, visible
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.letters import LetterStory, find_stories
 
@@ -27,5 +27,6 @@ def newest_story(kafka: KafkaSettings, wanted: str) -> LetterStory:
     others = dict.fromkeys(story.stored.letter.dlq_id for story in found)
     others.pop(newest.stored.letter.dlq_id)
     if others:
-        note(f"the newest of {len(others) + 1} letters; the others: {', '.join(others)}")
+        named = ", ".join(map(visible, others))
+        note(f"the newest of {len(others) + 1} letters; the others: {named}")
     return newest

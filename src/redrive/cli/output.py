@@ -1,40 +1,67 @@
 """What commands print: data to stdout, as a table for people or as JSON for programs.
 
-Texts of others may hold anything: what a terminal would obey, or could not show, is written as the
-escape that Python and JSON know for it.
+The one way to a terminal: nothing else in the commands writes to stdout or stderr. Texts of others
+may hold anything; `redrive.telemetry.terminal` says what is shown of it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["note", "print_json", "print_lines", "print_table", "visible"]
+from redrive.telemetry.terminal import visible, visible_lines
 
-# JSON itself escapes what is below a space. C1 controls, marks that turn the direction of writing,
-# line separators, half characters:
-_RISKY_IN_JSON = re.compile(
-    "[\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
-)
+__all__ = [
+    "agreed",
+    "console",
+    "note",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "say",
+    "status",
+    "visible",
+]
+
+_CLEAR_LINE = "\r\x1b[K"
 
 
-def visible(text: str) -> str:
-    """Return the text with all that is not printable, line ends too, written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def say(text: str = "") -> None:
+    """Print a line of text: data, for people."""
+    sys.stdout.write(visible(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Tell a person something beside the data: to stderr, so that pipes stay clean.
+
+    Its line ends are ours: who puts others' text into it makes that `visible` first.
+    """
+    sys.stderr.write(visible_lines(text) + "\n")
+
+
+def status(text: str = "") -> None:
+    """Show on stderr, in place of the last one, what is being done; nothing clears it."""
+    sys.stderr.write(_CLEAR_LINE + visible(text))
+    sys.stderr.flush()
+
+
+def agreed(question: str, *, default: bool = False, abort: bool = False, err: bool = False) -> bool:
+    """Ask a person, and return what was answered."""
+    return typer.confirm(visible(question), default=default, abort=abort, err=err)
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    sys.stdout.write(_RISKY_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    sys.stdout.write("\n".join(map(_escaped, text.split("\n"))) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -42,17 +69,38 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
-    Console().print(table)
+    console().print(table)
 
 
 def print_lines(rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns, each on one line however narrow the screen: for grep, say."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        say("  ".join(cells).rstrip())
 
 
-def note(text: str) -> None:
-    """Tell a person something beside the data: to stderr, so that pipes stay clean."""
-    sys.stderr.write("\n".join(map(visible, text.split("\n"))) + "\n")
+def console(**options: Any) -> Console:  # noqa: ANN401 - what Console takes
+    """Return rich's console, which styles; it escapes what it is given to show."""
+    return _Escaping(**options)
+
+
+class _Escaping(Console):
+    """Escapes each piece of text after its layout, and before its style is put around it."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for piece in super().render(renderable, options):
+            if piece.control or piece.text.isprintable():
+                yield piece
+            else:
+                yield Segment(visible_lines(piece.text), piece.style)
+
+
+def _escaped(line: str) -> str:
+    """Escape what is not printable as JSON does: outside of its texts there is no such thing."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)

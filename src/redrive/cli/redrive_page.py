@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.output import note, print_table
+from redrive.cli.output import note, print_table, say, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.redriving.deciding import Send
 from redrive.redriving.facts import Done, Report
@@ -22,16 +21,16 @@ def plan_page(plan: Report) -> None:
     rows = [[str(count), mode, where] for (mode, where), count in sorted(again.items())]
     if rows:
         print_table(["letters", "mode", "runs again"], rows)
-    sys.stdout.write(f"{len(plan.done)} letter(s) to drive, {len(plan.refused)} refused\n")
+    say(f"{len(plan.done)} letter(s) to drive, {len(plan.refused)} refused")
     _refusals(plan)
 
 
 def report_page(report: Report, verb: str) -> None:
     """Say what was done, and what was not."""
-    sys.stdout.write(f"{len(report.done)} letter(s) {verb}, {len(report.refused)} refused\n")
+    say(f"{len(report.done)} letter(s) {verb}, {len(report.refused)} refused")
     _refusals(report)
     for line in _troubles(report):
-        note(line)
+        note(visible(line))
 
 
 def ending_line(ending: RunEnding) -> str:
@@ -44,7 +43,7 @@ def ending_line(ending: RunEnding) -> str:
         line += f"  new letter {info.dlq_id}" if info.dlq_id else ""
     if run is not None and run.resume_verified is False:
         line += "  (finished nodes ran again, or the failed one did not: see the worker's log)"
-    return line
+    return visible(line)
 
 
 def report_json(report: Report, endings: list[RunEnding] | None = None) -> dict[str, object]:
@@ -81,7 +80,7 @@ def report_json(report: Report, endings: list[RunEnding] | None = None) -> dict[
 
 def judge(report: Report, endings: list[RunEnding] | None = None) -> None:
     """Raise the error with which the command ends, if not all went well."""
-    lines = list(_troubles(report))
+    lines = list(map(visible, _troubles(report)))
     if report.taken_over:
         raise CommandError(ExitCode.FENCED, "\n".join(lines))
     if not report.done and report.refused:

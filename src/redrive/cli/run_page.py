@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from redrive.cli.output import visible
+from redrive.cli.output import console, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import State
 from redrive.redriving.letters import LetterStory
@@ -32,14 +32,14 @@ def run_json(story: RunStory) -> dict[str, object]:
 
 def run_page(story: RunStory) -> None:
     """Print where the run is, then what each topic says."""
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(Text(f"run {visible(story.event_id)}: {where(story)}", style="bold"))
-    _print_part(console, "event records", (_event_line(event) for event in story.events))
-    _print_part(console, "results", (_result_line(one) for one in story.results))
+    screen = console(soft_wrap=True, highlight=False)
+    screen.print(Text(f"run {visible(story.event_id)}: {where(story)}", style="bold"))
+    _print_part(screen, "event records", (_event_line(event) for event in story.events))
+    _print_part(screen, "results", (_result_line(one) for one in story.results))
     letters = (line for one in story.letters for line in _letter_lines(one))
-    _print_part(console, "letters", letters)
+    _print_part(screen, "letters", letters)
     if story.unreadable:
-        console.print(Text(f"\n{story.unreadable} record(s) under this id are no results"))
+        screen.print(Text(f"\n{story.unreadable} record(s) under this id are no results"))
 
 
 def where(story: RunStory) -> str:
@@ -95,14 +95,14 @@ def _letter_lines(story: LetterStory) -> Iterator[str]:
         yield f"    redrive dlq show {shlex.quote(letter.dlq_id)}"
 
 
-def _print_part(console: Console, title: str, lines: Iterator[str]) -> None:
+def _print_part(screen: Console, title: str, lines: Iterator[str]) -> None:
     whole = list(lines)
     if whole:
-        console.print(Text(f"\n{title}", style="bold"))
+        screen.print(Text(f"\n{title}", style="bold"))
         for line in whole:
             first, *more = BUILT_IN.mask(line).split("\n")
             tail = f" (… {len(more)} more lines)" if more else ""
-            console.print(Text(f"  {visible(first)[:2000]}{tail}"))
+            screen.print(Text(f"  {visible(first)[:2000]}{tail}"))
 
 
 def _event_json(event: EventRecord) -> dict[str, object]:

@@ -14,7 +14,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import note, print_json
+from redrive.cli.output import note, print_json, say, visible
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -76,7 +76,7 @@ def send(
         print_json(_stored(event, stored))
     else:
         note(f"stored at {stored}")
-        sys.stdout.write(event.event_id + "\n")
+        say(event.event_id)
 
 
 def _send_and_wait(
@@ -119,13 +119,13 @@ def _print_answer(
         print_json(answer.result)
     if answer.status == "success":
         return
-    lines = [f"the run ended as {answer.status}: {answer.error or 'no reason was given'}"]
+    lines = [f"the run ended as {answer.status}: {visible(answer.error or 'no reason was given')}"]
     info = answer.error_info
     if info is not None:
         node = f" in node {info.node!r}" if info.node else ""
         lines.append(f"{info.kind} ({info.reason}){node} after {info.attempts} attempt(s)")
         if info.dlq_id:
-            lines.append(f"its dead letter: redrive dlq show {info.dlq_id}")
+            lines.append(f"its dead letter: redrive dlq show {visible(info.dlq_id)}")
     raise CommandError(ExitCode.ENDED_BADLY, "\n".join(lines))
 
 

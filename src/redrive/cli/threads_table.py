@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from redrive.cli.letters_table import age
-from redrive.cli.output import note, print_lines, visible
+from redrive.cli.output import note, print_lines, say, visible
 from redrive.graphs.checkpoint_file import Space
 from redrive.graphs.retention import StoredThread, ThreadState, state_of
 from redrive.units import format_size
@@ -93,9 +92,9 @@ def file_json(file: StoredFile) -> dict[str, object]:
 def print_plan(plan: FreeingPlan) -> None:
     """Say what would be deleted."""
     states = f": {_counted(plan.states)}" if plan.threads else ""
-    sys.stdout.write(
+    say(
         f"{len(plan.threads)} of {len(plan.file.threads)} thread(s) are not needed{states}; they "
-        f"hold {format_size(plan.size_bytes)}\n"
+        f"hold {format_size(plan.size_bytes)}"
     )
     if plan.needed:
         note(f"{plan.needed} thread(s) of that age are kept: an open run or a letter needs them")
@@ -121,7 +120,7 @@ def plan_json(plan: FreeingPlan) -> dict[str, object]:
 
 def print_freed(plan: FreeingPlan, freed: Freed) -> None:
     """Say what was deleted, and how large the file is now."""
-    sys.stdout.write(f"{freed.threads} thread(s) deleted\n")
+    say(f"{freed.threads} thread(s) deleted")
     if freed.threads < len(plan.threads):
         note(f"{len(plan.threads) - freed.threads} were used meanwhile, and stay")
     note(f"{plan.file.path} {_space(freed.space)}")

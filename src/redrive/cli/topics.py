@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import print_json, print_table
+from redrive.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.kafka.topic_rules import Finding
@@ -99,8 +98,9 @@ def _print(report: TopicReport) -> None:
         ],
     )
     if not report.findings:
-        sys.stdout.write("\nall is as it must be\n")
+        say()
+        say("all is as it must be")
         return
-    sys.stdout.write("\n")
+    say()
     for finding in report.findings:
-        sys.stdout.write(f"{finding.severity.value}: {finding}\n")
+        say(f"{finding.severity.value}: {finding}")

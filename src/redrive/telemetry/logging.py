@@ -13,11 +13,13 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.terminal import visible, visible_lines
 
 __all__ = ["configure_logging"]
 
 # Loggers under our name that speak for a library.
 _LIBRARIES = ("redrive.kafka.librdkafka",)
+_OF_LINES = frozenset({"exception", "stack"})
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -81,6 +83,7 @@ def _renderers(*, as_json: bool) -> list[Processor]:
     # Plain tracebacks: the rich ones print local variables, which may hold payloads. [P15]
     return [
         *masked,
+        _escape,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         ),
@@ -89,6 +92,18 @@ def _renderers(*, as_json: bool) -> list[Processor]:
 
 def _mask(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     return BUILT_IN.within({str(name): _plain(value) for name, value in event_dict.items()})
+
+
+def _escape(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Let no value command the terminal, nor begin a line of its own; a traceback has lines."""
+    return {
+        visible(name): value
+        if not isinstance(value, str)
+        else visible_lines(value, indent="  ")
+        if name in _OF_LINES
+        else visible(value)
+        for name, value in event_dict.items()
+    }
 
 
 def _plain(value: object) -> object:

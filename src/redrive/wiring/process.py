@@ -27,6 +27,7 @@ from redrive.graphs.contained import contain_exits
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads, hear_stop_iterations
 from redrive.settings import Settings
+from redrive.telemetry.terminal import visible
 from redrive.wiring.consumer import LangGraphKafkaConsumer
 
 __all__ = ["run_worker"]
@@ -151,7 +152,7 @@ def _leave_stuck_nodes(
 
 
 def _say_and_end(error: BaseException, code: int) -> None:
-    sys.stderr.writelines(f"redrive: {line}\n" for line in str(error).splitlines())
+    sys.stderr.writelines(f"redrive: {visible(line)}\n" for line in str(error).split("\n"))
     _end_now(code)
 
 
