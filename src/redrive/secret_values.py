@@ -12,26 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from redrive.errors import SettingsError
+from redrive.telemetry.secret_names import Says, said_by
 
 __all__ = ["is_reference", "is_secret_name", "revealed"]
 
-_SAYS_SECRET = re.compile(
-    r"pass(word|wd|phrase|code)?(s|_|\.|-|$)|secret|token|credential|jaas"
-    r"|(private|api|access|signing|encryption|account|auth|master|hmac)[._-]?keys?"
-    r"|\.pem$|(^|[._-])(pwd|psk|dsn|pin|auth|authorization)$"
-)
-# What comes with a secret, and is none: where it lies, to whom it is sent.
-_SAYS_OTHER = re.compile(
-    r"([._-])(url|location|file|path|method|type|id|ids|name|scope|seconds|ms|ttl|timeout|algorithm)$"
-)
+# What librdkafka takes from Java holds a password among other things.
+_OF_JAVA = "jaas"
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
 _MOST_BYTES = 64 * 1024
 
 
 def is_secret_name(name: str) -> bool:
     """Say whether an option that is called so holds a secret."""
-    name = name.lower()
-    return bool(_SAYS_SECRET.search(name)) and not _SAYS_OTHER.search(name)
+    named = said_by(name)
+    return _OF_JAVA in name.lower() or (named is not None and named.says is not Says.MAYBE)
 
 
 def is_reference(value: str) -> bool:
