@@ -162,7 +162,7 @@ def audited() -> None:
     )
     found = Broken("P1", TEXT, event_id=TEXT, place=Place(TEXT, 0), offset=1)
     read: Any = SimpleNamespace(judge=judge, topics=[])
-    audit_page.audit_page(audit_page.Told(read, None, Counter(P1=1), (found,), (TEXT,)))
+    audit_page.audit_page(audit_page.Told(read, None, Counter(P1=1), (found,), (TEXT,), (TEXT,)))
 
 
 def usage_error() -> None:
