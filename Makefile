@@ -7,7 +7,7 @@ TESTERS ?= 8
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly chaos known-bad soak check docs format bench lock clean
+.PHONY: help setup demo test nightly chaos known-bad soak check docs format bench lock sbom clean
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -16,8 +16,10 @@ setup: $(STAMP) ## Make .venv with everything in it (redone when the requirement
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements/dev.txt)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements/dev.txt
+	@# By its hashes too: it is what looks at those of all others.
+	awk '/^[a-z]/ { on = /^uv==/ } on' requirements/dev.txt > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
@@ -67,11 +69,24 @@ format: $(STAMP) ## Format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(STAMP) ## Compile the requirement files anew (versions only)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
-	  --all-extras --upgrade --output-file requirements/dev.txt pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
-	  --extra worker --upgrade --output-file requirements/worker.txt pyproject.toml
+COMPILE := pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url \
+  --generate-hashes
+lock: $(STAMP) ## Compile the requirement files anew (versions and hashes)
+	$(BIN)/uv $(COMPILE) --upgrade --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/uv $(COMPILE) --upgrade --extra worker --output-file requirements/worker.txt pyproject.toml
+	$(BIN)/uv $(COMPILE) --upgrade --group sbom --output-file requirements/sbom.txt
+
+INSTALL := $(BIN)/uv pip install --quiet --require-hashes
+sbom: $(STAMP) ## Write what a worker is made of (CycloneDX) and its licences, into sbom/
+	rm -rf sbom && mkdir sbom
+	$(BIN)/uv venv --quiet --python $(BIN)/python sbom/.tool
+	$(BIN)/uv venv --quiet --python $(BIN)/python sbom/.worker
+	$(INSTALL) --python sbom/.tool/bin/python --requirement requirements/sbom.txt
+	$(INSTALL) --python sbom/.worker/bin/python --requirement requirements/worker.txt
+	sbom/.tool/bin/cyclonedx-py environment --output-reproducible --spec-version 1.6 --validate \
+	  --pyproject pyproject.toml --output-file sbom/worker.cdx.json sbom/.worker/bin/python
+	$(BIN)/python deploy/sbom/licences.py sbom/worker.cdx.json > sbom/licences.md
+	rm -rf sbom/.tool sbom/.worker
 
 clean: ## Remove what this Makefile made
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site sbom .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The compiled requirement files: versions only, and every dependency of pyproject is in them."""
+"""The compiled requirement files: versions and hashes; every dependency of pyproject is there."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEV = ROOT / "requirements" / "dev.txt"
 WORKER = ROOT / "requirements" / "worker.txt"
-PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[a-z0-9,._-]+\])?==[^\s;@]+(\s*;\s*\S.*)?")
+SBOM = ROOT / "requirements" / "sbom.txt"
+FILES = pytest.mark.parametrize("file", [DEV, WORKER, SBOM], ids=lambda file: file.name)
+PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[a-z0-9,._-]+\])?==[^\s;@]+(\s*;\s*\S[^\\]*?)?")
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def lines_of(file: Path) -> list[str]:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+def requirements_of(file: Path) -> list[tuple[str, list[str]]]:
+    """Return each requirement with the options behind it, as its lines say together."""
+    whole = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in whole.splitlines() if line.strip() and line.lstrip()[0] != "#"]
+    parted = [line.partition(" --") for line in lines]
+    return [(pin.strip(), f"{dashes}{options}".split()) for pin, dashes, options in parted]
 
 
 def pinned(file: Path) -> set[str]:
-    return {canonical(match["name"]) for line in lines_of(file) if (match := PIN.fullmatch(line))}
+    return {
+        canonical(match["name"])
+        for pin, _ in requirements_of(file)
+        if (match := PIN.fullmatch(pin))
+    }
 
 
 def canonical(requirement: str) -> str:
@@ -31,9 +41,12 @@ def canonical(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match[0]).lower()
 
 
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def wanted(*extras: str) -> set[str]:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    project: dict[str, Any] = tomllib.loads(text)["project"]
+    project = pyproject()["project"]
     optional: dict[str, list[str]] = project["optional-dependencies"]
     named = [
         *project["dependencies"],
@@ -42,14 +55,21 @@ def wanted(*extras: str) -> set[str]:
     return {canonical(one) for one in named}
 
 
-@pytest.mark.parametrize("file", [DEV, WORKER], ids=lambda file: file.name)
-def test_every_line_is_a_version(file: Path) -> None:
-    others = [line for line in lines_of(file) if not PIN.fullmatch(line)]
+@FILES
+def test_every_line_is_a_version_with_its_hashes(file: Path) -> None:
+    found = requirements_of(file)
 
-    assert others == [], "names with versions only: no addresses, no options"
+    others = [
+        (pin, options)
+        for pin, options in found
+        if not PIN.fullmatch(pin) or not options or not all(map(HASH.fullmatch, options))
+    ]
+
+    assert len(found) > 10
+    assert others == [], "versions and hashes only: no addresses, no other options"
 
 
-@pytest.mark.parametrize("file", [DEV, WORKER], ids=lambda file: file.name)
+@FILES
 def test_no_line_holds_an_address(file: Path) -> None:
     assert "://" not in file.read_text(encoding="utf-8")
 
@@ -60,3 +80,9 @@ def test_every_dependency_and_every_extra_is_pinned_for_development() -> None:
 
 def test_every_dependency_of_a_worker_is_pinned_for_workers() -> None:
     assert wanted("worker") - pinned(WORKER) == set(), "run: make lock"
+
+
+def test_what_lists_the_parts_is_pinned() -> None:
+    named = {canonical(one) for one in pyproject()["dependency-groups"]["sbom"]}
+
+    assert named - pinned(SBOM) == set(), "run: make lock"
