@@ -586,6 +586,7 @@ class Story:
         # What is counted as it changes is what a look at all would find.
         held = {p: self.partitions.ledger(p) for p in PLACES if self.partitions.owns(p)}
         assert self.partitions.unsettled == sum(ledger.unsettled for ledger in held.values())
+        assert self.partitions.busy == sum(ledger.unsettled > 0 for ledger in held.values())
         assert set(self.partitions.news()) == {p for p, one in held.items() if one.has_news}
         assert self.partitions.suspicious == any(one.is_suspicious for one in held.values())
 

@@ -27,19 +27,24 @@ PLACES = tuple(Place("events", number) for number in range(MANY))
 class Kit:
     """A settler over many partitions, and a settle thread that is answered by hand."""
 
-    def __init__(self, committed: Mapping[Place, Committed] | None = None) -> None:
+    def __init__(
+        self, committed: Mapping[Place, Committed] | None = None, *, incarnation: int = 1
+    ) -> None:
         self.client: Client = Client(Broker())
         self.client.broker.committed.update(committed or {})
         self.clock, self.queue = TurnedClock(), Queue(lambda _: None)
         self.loop = Loop(Counter(), 0, Counter())
         self.partitions = Partitions(
-            buffer=Buffer(2**26), session_timeout_s=30.0, incarnation=1, clock=self.clock
+            buffer=Buffer(2**26),
+            session_timeout_s=30.0,
+            incarnation=incarnation,
+            clock=self.clock,
         )
         self.settler = Settler(
             self.queue,
             self.loop,
             self.partitions,
-            incarnation=1,
+            incarnation=incarnation,
             transactional=True,
             clock=self.clock,
         )
@@ -104,6 +109,21 @@ def test_a_turn_with_nothing_to_do_looks_at_no_partition(monkeypatch: pytest.Mon
     for _ in range(100):
         kit.turn()
     assert 0 < looked_at.total() < 20
+
+
+@pytest.mark.invariant("P5")
+def test_few_of_what_many_partitions_hold_is_suspected_after_a_death() -> None:
+    kit = Kit()
+    for place in PLACES:
+        kit.settler.received([_record(place, offset) for offset in range(10)])
+    kit.store_all()
+    started = [delivery for delivery in kit.loop.waiting if delivery.starts.start(delivery.offset)]
+    assert len(started) >= 64
+
+    heir = Kit(kit.client.broker.committed, incarnation=2)
+
+    suspects = sum(heir.partitions.ledger(place).starts.suspects for place in PLACES)
+    assert 64 <= suspects <= MANY
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch, name: str, into: Counter[str]) -> None:

@@ -49,6 +49,9 @@ _NOTHING = Committed(None, None)
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
 _SEAT_BITS = 32
+_AHEAD_OF_SLOTS = 2
+"""So many starts are reserved ahead for each slot, over all partitions that have something to do:
+more would be suspects after a death, and less would wait for commits. [P5]"""
 
 
 class Members(Protocol):
@@ -105,6 +108,7 @@ class Partitions:
         members: Who is in the group; None where nobody tells: then who lost its work has died.
         cluster: The id of the Kafka cluster, as far as it is known.
         room: How much a commit's note may hold; by default as much as most brokers take.
+        in_flight: How many events may run at the same time, of all partitions.
         metrics: Where crashes are counted.
     """
 
@@ -119,8 +123,10 @@ class Partitions:
         members: Members | None = None,
         cluster: str | None = None,
         room: NoteRoom | None = None,
+        in_flight: int = 64,
         metrics: Metrics | None = None,
     ) -> None:
+        self._in_flight = in_flight
         self.room = room or NoteRoom()
         self._cluster = cluster
         self._has_seat = has_seat
@@ -161,6 +167,8 @@ class Partitions:
         self._seen: dict[Place, PartitionStanding] = {}
         self._with_suspects: set[Place] = set()
         self._unsettled = 0
+        self.busy = 0
+        """How many partitions have something that is taken in and not settled."""
         # Paused for want of memory, which others may give back.
         self._short: set[Place] = set()
         self.standing = Standing()
@@ -209,7 +217,8 @@ class Partitions:
         If something of it comes to wait afterwards, it waits behind all others.
         """
         self._news.pop(place, None)
-        return self.ledger(place).snapshot(finished, exact=exact)
+        ahead = -(-_AHEAD_OF_SLOTS * self._in_flight // max(self.busy, 1))
+        return self.ledger(place).snapshot(finished, exact=exact, ahead=ahead)
 
     def beyond_note(self, finished: Mapping[Place, Collection[int]]) -> dict[Place, set[int]]:
         """Return those of `finished` that no note could tell of; see `PartitionLedger`."""
@@ -273,7 +282,7 @@ class Partitions:
             if held is not None:
                 held.away_since = self._clock.monotonic()
                 self._away[place] = held
-                self._unsettled -= held.unsettled
+                self._weigh(held.unsettled, 0)
                 self._to_look_at.add(place)
                 # Last: other threads are to find it here or there. [P4]
                 del self._held[place]
@@ -488,7 +497,7 @@ class Partitions:
         held = self._held[place] = self._away[place]
         held.next = committed.offset or 0
         del self._away[place]
-        self._unsettled += held.unsettled
+        self._weigh(0, held.unsettled)
         self._changed(place)
         if not self._closed:
             held.ledger.starts.reopen()
@@ -771,8 +780,13 @@ class Partitions:
         held = self._kept(place)
         before, held.unsettled = held.unsettled, held.ledger.unsettled
         if place in self._held:
-            self._unsettled += held.unsettled - before
+            self._weigh(before, held.unsettled)
             self._changed(place)
+
+    def _weigh(self, before: int, now: int) -> None:
+        """Count what a partition that is held has unsettled, as it changes."""
+        self._unsettled += now - before
+        self.busy += bool(now) - bool(before)
 
     def _changed(self, place: Place) -> None:
         self._to_refill.add(place)
@@ -806,7 +820,7 @@ class Partitions:
     def _forget(self, place: Place) -> None:
         self._unchecked.discard(place)
         if place in self._held:
-            self._unsettled -= self._held[place].unsettled
+            self._weigh(self._held[place].unsettled, 0)
         held = self._held.pop(place, None) or self._away.pop(place, None)
         if held is not None:
             held.ledger.starts.close()

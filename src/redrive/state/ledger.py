@@ -15,7 +15,8 @@ from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
 
-# Offsets that may start before anyone asks: at least so many, and twice what a batch settles.
+# Offsets that may start before anyone asks: at least so many, or what others leave of it, and about
+# twice what a batch settles.
 _AHEAD = 16
 # So many of them may lie beyond what has come in: an idle worker starts the next event at once, and
 # a death leaves no more suspects of what came after it.
@@ -168,7 +169,9 @@ class PartitionLedger:
         """Whether something of this partition waits for a commit, whatever ends meanwhile."""
         return self._base is not None and self.starts.news
 
-    def snapshot(self, finished: Iterable[int] = (), *, exact: bool = False) -> Snapshot | None:
+    def snapshot(
+        self, finished: Iterable[int] = (), *, exact: bool = False, ahead: int = _AHEAD
+    ) -> Snapshot | None:
         """Return what to commit once `finished` are settled too; None before the first record.
 
         Args:
@@ -176,10 +179,13 @@ class PartitionLedger:
             exact: Let only those start that are asked for; else some more may, of those that have
                 come in and the next one, so that neither an idle nor a busy worker waits for a
                 commit. [P5]
+            ahead: How many more these are, where a batch settles few and `_AHEAD` is more.
         """
         if self._base is None:
             return None
-        ahead = 0 if exact else max(_AHEAD, round(2 * self._pace))
+        # Where batches settle one each, the next one is enough.
+        pace = round(2 * self._pace) if self._pace > 1 else 1
+        ahead = 0 if exact else max(min(ahead, _AHEAD), pace)
         base, done = self._with(self._base, finished)
         limit = max(self._next, base) + _UNSEEN
         return Snapshot(

@@ -298,6 +298,7 @@ def _partitions(
         members=GroupMembers(ask, settings.kafka.group_id),
         cluster=report.cluster,
         room=NoteRoom(report.note_limit),
+        in_flight=settings.worker.in_flight,
         clock=clock,
         metrics=counts,
     )
