@@ -152,6 +152,8 @@ def test_a_run_that_does_not_move_is_named_and_its_worker_asked(
         begun = lambda: outside.figure("redrive_attempts_in_flight") == 1  # noqa: E731
         wait_until(begun, timeout_s=60, what="the run has begun")
         wait_until(lambda: committed(stage) == 1, timeout_s=60, what="the first is settled")
+        ready = lambda: outside.probe("/readyz").status == 200  # noqa: E731
+        wait_until(ready, timeout_s=60, what="the worker is ready")
         # What it has begun is noted with a commit of its own.
         wait_until(stands_still, timeout_s=60, what="nothing of the partition moves")
         worker.kill()
