@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -285,6 +286,32 @@ async def test_data_types_of_the_graphs_own_package_come_back(name: str, tmp_pat
     assert isinstance(second, Ended)
     assert second.resumed
     assert second.result["seen"] == [f"{kind.__module__}.{kind.__name__}"]  # type: ignore[index]
+
+
+async def test_data_types_of_a_module_beside_the_graph_come_back_and_those_installed_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_models.py").write_text(FOREIGN)
+    (tmp_path / "beside_graph.py").write_text(
+        "def node(state):\n    return {}\n"  # its module is what counts
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    models, code = (importlib.import_module(f"beside_{name}") for name in ("models", "graph"))
+    graph: Any = StateGraph(State)
+    graph.add_node("node", code.node).add_edge(START, "node")
+    allowed = AllowedTypes()
+
+    before = ("beside_models", "Invoice") in allowed
+    allowed.add(types_of(graph.compile()))
+
+    assert not before
+    assert ("beside_models", "Invoice") in allowed
+    assert ("beside_models", "Client") not in allowed
+    assert ("pydantic.fields", "FieldInfo") not in allowed
+    assert ("structlog._config", "_Configuration") not in allowed
+    assert models.Invoice(number=1) == StrictSerializer(allowed).loads_typed(
+        StrictSerializer(allowed).dumps_typed(models.Invoice(number=1))
+    )
 
 
 FOREIGN_VALUES: dict[str, dict[str, object]] = {

@@ -12,12 +12,15 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import site
 import sys
+import sysconfig
 import threading
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin
 
 from langgraph.graph.state import CompiledStateGraph
@@ -56,15 +59,23 @@ _DATA_OF_LIBRARIES: frozenset[TypeName] = frozenset(
 )
 # Modules that are nobody's own, though nodes and schemas come from them.
 _LIBRARIES = frozenset({"pydantic", "redrive", "typing_extensions"}) | sys.stdlib_module_names
+# Where everything that is installed lies side by side.
+_LIBRARY_FOLDERS = frozenset(
+    Path(folder).resolve() for folder in (*sysconfig.get_paths().values(), *site.getsitepackages())
+)
 _LIBRARY_PREFIXES = ("langchain", "langgraph")
 
 
 @dataclass(frozen=True, slots=True)
 class GraphTypes:
-    """What one graph may keep in its state: types by name, and whose data types."""
+    """What one graph may keep in its state: types by name, and whose data types.
+
+    `folders` are those that its code is imported from: modules beside it are its team's as well.
+    """
 
     named: frozenset[TypeName] = frozenset()
     packages: frozenset[str] = frozenset()
+    folders: frozenset[Path] = frozenset()
 
 
 NO_TYPES = GraphTypes()
@@ -87,9 +98,10 @@ def types_of(graph: CompiledGraph, *, made_in: Iterable[str] = ()) -> GraphTypes
             modules.add(kind.__module__)
             if _is_data(kind):
                 named.add((kind.__module__, kind.__name__))
-    packages = {module.partition(".")[0] for module in modules if module}
-    own = (name for name in packages if not _is_library(name))
-    return GraphTypes(frozenset(named), frozenset(own))
+    own = {module for module in modules if module and not _is_library(module.partition(".")[0])}
+    packages = frozenset(module.partition(".")[0] for module in own)
+    folders = frozenset(folder for module in own if (folder := _folder_of(module)) is not None)
+    return GraphTypes(frozenset(named), packages, folders)
 
 
 class AllowedTypes(Collection[TypeName]):
@@ -106,15 +118,15 @@ class AllowedTypes(Collection[TypeName]):
         self._named |= {_split(name) for name in given if not name.endswith(".*")}
         self._packages = tuple(name[:-2] for name in given if name.endswith(".*"))
         self._own: set[str] = set()
+        self._folders: set[Path] = set()
         self._known: set[TypeName] = set()
         self._here = threading.local()
 
     def add(self, types: GraphTypes) -> None:
         """Allow what a graph may keep in its state."""
-        if types.named <= self._named and types.packages <= self._own:
-            return
         self._named |= types.named
         self._own |= types.packages
+        self._folders |= types.folders
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[list[TypeName]]:
@@ -158,7 +170,9 @@ class AllowedTypes(Collection[TypeName]):
             kind = _loaded(module, name)
             return inspect.isclass(kind) and (not given or _is_data(kind))
         # What is not loaded is not imported: to import a module runs it.
-        return module.partition(".")[0] in self._own and _is_data(_loaded(module, name))
+        return _is_data(_loaded(module, name)) and (
+            module.partition(".")[0] in self._own or _folder_of(module) in self._folders
+        )
 
 
 def _split(name: str) -> TypeName:
@@ -168,6 +182,17 @@ def _split(name: str) -> TypeName:
 
 def _loaded(module: str, name: str) -> object:
     return vars(sys.modules[module]).get(name) if module in sys.modules else None
+
+
+def _folder_of(module: str) -> Path | None:
+    """Return the folder that a module is imported from; None: it is one of libraries, or none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isinstance(file, str):
+        return None
+    path = Path(file).resolve()
+    depth = module.count(".") + (path.name == "__init__.py")
+    folder = path.parents[depth] if depth < len(path.parents) else None
+    return None if folder is None or folder in _LIBRARY_FOLDERS else folder
 
 
 def _is_gone(module: str, name: str) -> bool:
