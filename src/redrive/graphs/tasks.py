@@ -13,8 +13,10 @@ from langgraph.types import PregelExecutableTask
 from redrive.clock import SYSTEM
 from redrive.graphs.witness import Witness
 
-__all__ = ["TASKS", "Running", "Step", "Tasks"]
+__all__ = ["HANDLER", "TASKS", "Running", "Step", "Tasks"]
 
+HANDLER = "node_error_handler"
+"""LangGraph's mark in the path of an error handler's task."""
 # Between the end of a task and LangGraph's own note of it: some turns of the loop.
 _TURNS_TO_COMMIT = 8
 

@@ -1,11 +1,12 @@
 """LangGraph's loop, watched: every graph of a run, however it is called, begins and steps here.
 
 Nodes are wrapped where they can be seen (`watched_nodes`); a graph that a node calls in its own
-code cannot be. So three things are looked at in the loop, which knows its graph and its checkpoint:
+code cannot be. So some things are looked at in the loop, which knows its graph and its checkpoint:
 
 * Before the first step: is every node there that the checkpoint waits for? Does a static breakpoint
   hold? LangGraph walks over both on a resume.
 * After each step: does anything send the run to a node that is not there? LangGraph logs a warning.
+* On a resume: has an error handler come to its end already? LangGraph would run it again.
 * Which loops have stopped at a breakpoint: nothing else tells.
 
 What must never happen: a step begins, or its result is taken in, that leaves something out. [P16]
@@ -23,7 +24,7 @@ from redrive.errors import GraphChangedError, UnknownNodeError
 from redrive.graphs.guard import GuardedSaver, tasks_of
 from redrive.graphs.levels import named_of
 from redrive.graphs.schedule import lost_targets, missing_nodes, ran_last
-from redrive.graphs.tasks import Tasks
+from redrive.graphs.tasks import HANDLER, Tasks
 from redrive.graphs.threads import RUN_KEY
 
 __all__ = ["watch_loops"]
@@ -53,6 +54,7 @@ def _tick(tick: Callable[[PregelLoop], bool]) -> Callable[[PregelLoop], bool]:
         with _stops_noted(loop, tasks):
             more = tick(loop)
             if begins:
+                _keep_handled(loop)
                 _hold_at_breakpoint(loop)
         if more and isinstance(loop.checkpointer, GuardedSaver):
             _note_step(loop, tasks)
@@ -109,6 +111,13 @@ def _check_all_there(loop: PregelLoop, tasks: Tasks) -> None:
     )
     if missing:
         raise GraphChangedError(workflow=tasks.workflow, missing=missing)
+
+
+def _keep_handled(loop: PregelLoop) -> None:
+    """Take in what error handlers have stored before: LangGraph runs them again on a resume."""
+    handlers = {task.id: task for task in loop.tasks.values() if HANDLER in task.path}
+    if handlers and loop._reapplies_pending_writes:  # noqa: SLF001 - as below
+        loop._reapply_writes_to_succeeded_nodes(handlers)  # noqa: SLF001 - as it does for nodes
 
 
 def _hold_at_breakpoint(loop: PregelLoop) -> None:

@@ -22,10 +22,9 @@ from langgraph.types import PregelExecutableTask
 
 from redrive.errors import FalsyError, NodeExitError
 from redrive.graphs.guard import tasks_of
+from redrive.graphs.tasks import HANDLER
 
 __all__ = ["watch_tasks"]
-
-_HANDLER = "node_error_handler"
 
 
 def watch_tasks() -> None:
@@ -119,7 +118,7 @@ def _node_task_id(task: PregelExecutableTask) -> str:
 
 
 def _handles(task: PregelExecutableTask) -> bool:
-    return _HANDLER in task.path
+    return HANDLER in task.path
 
 
 def _is_call(path: Any) -> bool:  # noqa: ANN401 - LangGraph's, of any depth
