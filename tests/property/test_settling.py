@@ -35,6 +35,8 @@ from redrive.testing.clock import TurnedClock
 
 PLACES = (Place("events", 0), Place("events", 1))
 EVENTS = 12
+END = EVENTS + 1
+"""Behind the last event lies the end of its transaction, which no reader is given."""
 SESSION_S = 30.0
 ALLOWED_S = 10.0
 FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -64,7 +66,7 @@ class Broker:
         assert not self.refuses_notes(batch)
         for part in batch.offsets:
             place = Place(part.topic, part.partition)
-            self.committed[place] = Committed(part.offset, part.metadata)
+            self.committed[place] = Committed(part.offset, part.metadata, part.leader_epoch)
         for record in batch.records:
             topic, partition, offset = (record.key or b"").decode().split("/")
             self.results[Place(topic, int(partition)), int(offset)] += 1
@@ -91,7 +93,7 @@ class Client:
 
     def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
         del timeout_s
-        return dict.fromkeys(places, EVENTS)
+        return dict.fromkeys(places, END)
 
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         del timeout_s
@@ -396,6 +398,10 @@ class Story:
             last = max(first, min(first + self.dice.randint(1, 5), EVENTS))
             self.settler.received([_record(place, offset) for offset in range(first, last)])
             self.client.positions[place] = last
+            # The client goes on from there by itself, and tells that it has come to the end.
+            if last == EVENTS and self.dice.random() < 0.7:
+                self.client.positions[place] = END
+                self.settler.reached_end({place: END})
 
     def start(self) -> None:
         if self.loop.waiting:
@@ -579,7 +585,7 @@ class Story:
         assert all(count == 1 for count in self.broker.results.values())
         assert self.told <= self.broker.results
         for place, committed in self.broker.committed.items():
-            passed = range(committed.offset or 0)
+            passed = range(min(committed.offset or 0, EVENTS))
             assert all(self.broker.results[place, offset] for offset in passed)
         # What the group has given us is held, or its committed offset is asked for. [P1]
         assert all(self.partitions.owns(p) or self.partitions.expects([p]) for p in PLACES)
@@ -604,13 +610,13 @@ class Story:
                 self._answer("stored")
         assert self.settler.idle
         ends = {place: committed.offset for place, committed in self.broker.committed.items()}
-        assert ends == dict.fromkeys(PLACES, EVENTS)
+        assert ends == dict.fromkeys(PLACES, END)
         wanted = {(place, offset) for place in PLACES for offset in range(EVENTS)}
         assert set(self.broker.results) == wanted
 
 
 def _record(place: Place, offset: int) -> Record:
-    return Record(place, offset, b"key", b"{}", (), None)
+    return Record(place, offset, b"key", b"{}", (), None, leader_epoch=0)
 
 
 def _outcome(delivery: Delivery, value: bytes = b"{}") -> Outcome:

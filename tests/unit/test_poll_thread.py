@@ -98,6 +98,8 @@ class Idle:
 
     def received(self, records: Sequence[Record]) -> None: ...
 
+    def reached_end(self, ends: Mapping[Place, int]) -> None: ...
+
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         del kafka, gap_s
         return 0.001
@@ -408,3 +410,59 @@ def test_a_consumer_without_a_coordinator_is_made_anew_after_a_bounded_time() ->
 
     assert isinstance(found, KafkaLostError)
     assert told == ["joins anew fenced=False"]
+
+
+class EndMessage(ErrorMessage):
+    """What a poll returns where a partition ends."""
+
+    def __init__(self, place: Place, end: int) -> None:
+        super().__init__(KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001 - librdkafka's own
+        self._place, self._end = place, end
+
+    def topic(self) -> str:
+        return self._place.topic
+
+    def partition(self) -> int:
+        return self._place.partition
+
+    def offset(self) -> int:
+        return self._end
+
+
+class AtEnds(ScriptedConsumer):
+    """Holds two partitions; comes to the end of both, and loses one before that is told."""
+
+    def __init__(self) -> None:
+        super().__init__(polled=None, told=None)
+        self._parts = [TopicPartition("events", number) for number in range(2)]
+        self._messages = [EndMessage(Place("events", number), 7 + number) for number in range(2)]
+        self._lose: Callable[..., None] = lambda *_: None
+
+    def subscribe(self, *_: object, **callbacks: Any) -> None:  # noqa: ANN401 - they are called
+        callbacks["on_assign"](self, self._parts)
+        self._lose = callbacks["on_revoke"]
+
+    def assign(self, _: object) -> None: ...
+
+    def poll(self, timeout: float) -> ErrorMessage | None:
+        SYSTEM.block(min(timeout, 0.001))
+        return self._messages.pop(0) if self._messages else None
+
+    def consume(self, *_: object) -> list[ErrorMessage]:
+        rest, self._messages = self._messages, []
+        self._lose(self, self._parts[:1])
+        return list(rest)
+
+
+@pytest.mark.invariant("P1", "P3")
+def test_an_end_is_told_unless_its_partition_came_or_went_meanwhile() -> None:
+    told: list[Mapping[Place, int]] = []
+
+    class Noting(Idle):
+        def reached_end(self, ends: Mapping[Place, int]) -> None:
+            told.append(ends)
+
+    end_of_it = end_of(AtEnds(), within_s=0.2, listener=Noting())
+
+    assert end_of_it is None
+    assert told == [{Place("events", 1): 8}]

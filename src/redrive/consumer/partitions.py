@@ -71,6 +71,8 @@ class _Held:
     unsettled: int = 0
     outside: deque[Record] = field(default_factory=deque)
     seen: int = 0
+    # Where the log ended when the client got there, until the ledger knows; 0 otherwise.
+    end: int = 0
     # Where the client reads on. It goes back by itself only where the log does.
     next: int = 0
     committed: Committed = _NOTHING
@@ -280,6 +282,8 @@ class Partitions:
             self._believe_again(place)
             held = self._held.get(place)
             if held is not None:
+                # Where it ends when it comes back, the client tells anew.
+                held.end = 0
                 held.away_since = self._clock.monotonic()
                 self._away[place] = held
                 self._weigh(held.unsettled, 0)
@@ -616,6 +620,29 @@ class Partitions:
             self._count(place)
         return deliveries
 
+    def reached_end(self, ends: Mapping[Place, int]) -> None:
+        """Take note of where logs end: the client has come there, and told all records before.
+
+        Behind the last record may lie the ends of transactions, and what was aborted. A lag by
+        offsets counts them for as long as no commit passes them. [P14]
+        """
+        for place, end in ends.items():
+            held = self._held.get(place)
+            if held is None or place in self._cut or place in self._unchecked or end < held.next:
+                continue  # it is read again, and its end is told again
+            if held.leader_epoch is None:
+                continue  # nobody could tell later that the log was cut back before it
+            # What is written there once the log was cut back is not taken for what we have passed.
+            held.next, held.seen, held.end = end, max(held.seen, end), end
+            self._count(place)
+
+    def _reach_end(self, place: Place, held: _Held) -> None:
+        if held.outside or place in self._cut or not held.ledger.reach(held.end):
+            return
+        held.end = 0
+        if not held.ledger.starts.suspects:
+            self._with_suspects.discard(place)
+
     def _is_log_we_read(self, held: _Held, record: Record) -> bool:
         """Say whether a record is of the log that was read so far; note what speaks against it.
 
@@ -778,6 +805,8 @@ class Partitions:
     def _count(self, place: Place) -> None:
         """Take note that something of a partition was received or settled."""
         held = self._kept(place)
+        if held.end:
+            self._reach_end(place, held)
         before, held.unsettled = held.unsettled, held.ledger.unsettled
         if place in self._held:
             self._weigh(before, held.unsettled)

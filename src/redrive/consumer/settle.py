@@ -228,6 +228,10 @@ class Settler:
         """Hand on what may start."""
         self._deliver(self._partitions.take(records))
 
+    def reached_end(self, ends: Mapping[Place, int]) -> None:
+        """Commit up to the ends of partitions, once all that lies before is settled."""
+        self._partitions.reached_end(ends)
+
     def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
         """Take what came of offsets that were sent; what failed is sent with the next turn."""
         sent = {p: self._committing.pop(p) for p in places if p in self._committing}

@@ -127,6 +127,8 @@ def consumer_config(
     ours: ClientConfig = {"auto.offset.reset": "earliest", **_FETCH, **_FAIR}
     fixed: ClientConfig = {
         **_group(settings, read_committed=read_committed),
+        # Only an end tells of what lies behind the last record: the ends of transactions.
+        "enable.partition.eof": True,
         "max.poll.interval.ms": _ms(settings.max_poll_interval),
     }
     if settings.group_protocol is GroupProtocol.CLASSIC:

@@ -38,6 +38,7 @@ log = structlog.get_logger("redrive.kafka")
 _BATCH = 500
 _BATCH_BYTES = 4 * 2**20
 _FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a line
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - as above
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
@@ -170,6 +171,10 @@ class Listener(Protocol):
         """Records have come."""
         ...
 
+    def reached_end(self, ends: Mapping[Place, int]) -> None:
+        """The client has read up to these offsets, where partitions end; all records were told."""
+        ...
+
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         """Do what is due; return how many seconds the poll may wait for records.
 
@@ -250,6 +255,9 @@ class PollThread:
         self._away_limit_s = away_limit_s
         self._topic_ids = topic_ids
         self._held: set[Place] = set()
+        self._ends: dict[Place, int] = {}
+        # Those that came or went since the last poll returned.
+        self._moved: set[Place] = set()
         self._ended = ended
         self._stop = threading.Event()
         self._fatal: KafkaError | None = None
@@ -355,17 +363,24 @@ class PollThread:
                 _raise_fatal(self._fatal)
             if first is None:
                 continue
-            records = [
-                record_of(message)
-                for message in (first, *consumer.consume(_more_than(first), 0))
-                if self._is_record(message)
-            ]
+            self._moved.clear()
+            messages = (first, *consumer.consume(_more_than(first), 0))
+            records = [record_of(message) for message in messages if self._is_record(message)]
             if records:
                 listener.received(records)
+            self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        """Tell of ends that were reached, but not of those that an earlier assignment has seen."""
+        ends = {place: end for place, end in self._ends.items() if place not in self._moved}
+        self._ends.clear()
+        if ends:
+            self._listener.reached_end(ends)
 
     def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
         self._seat.taken()
         self._held.update(places := _places(partitions))
+        self._moved.update(places)
         begins = self._listener.assigned(kafka, places)
         for part, place in zip(partitions, places, strict=True):
             # Else the client asks for it itself, and waits for a tenth of a second.
@@ -382,6 +397,7 @@ class PollThread:
 
     def _revoke(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
         # Whoever was fenced has given up its partitions before the client says that they go.
+        self._moved.update(places)
         held = [place for place in places if place in self._held]
         self._held.difference_update(held)
         if held or not places:
@@ -391,6 +407,10 @@ class PollThread:
         error = message.error()
         if error is None:
             return True
+        if error.code() == _AT_END:
+            place = Place(message.topic() or "", message.partition() or 0)
+            self._ends[place] = message.offset() or 0
+            return False
         if _is_fatal(error):
             _raise_fatal(error)
         # A member whose rights are taken away goes on: what it has in flight is not thrown away.

@@ -91,6 +91,8 @@ class PartitionLedger:
         if committed is not None:
             # What was settled while the partition was away has no history any more.
             self.starts.finish(committed, self._done)
+        # The offset of the last snapshot.
+        self._said = self._next
         self._received = 0
         self._pace = 0.0
 
@@ -153,6 +155,23 @@ class PartitionLedger:
         self._next = max(self._next, offset + 1)
         return not self._done >> (offset - self._base) & 1
 
+    def reach(self, end: int) -> bool:
+        """Take note that no record lies between the last one that came and `end`.
+
+        False where a note could not yet tell of it: try again when more is settled.
+        """
+        base = self._base
+        if base is None or end <= self._next:
+            return True
+        if not self.has_room(end - 1):
+            return False
+        self._skip_hole(until=end)
+        self._next = end
+        if self._base != base:
+            self.starts.owe_commit()
+        self.starts.finish(self._base or base, self._done)
+        return True
+
     def forget_from(self, offset: int) -> None:
         """Drop what a note has said of `offset` and later ones: other records stand there now."""
         if self._base is not None:
@@ -187,6 +206,7 @@ class PartitionLedger:
         pace = round(2 * self._pace) if self._pace > 1 else 1
         ahead = 0 if exact else max(min(ahead, _AHEAD), pace)
         base, done = self._with(self._base, finished)
+        self._said = base
         limit = max(self._next, base) + _UNSEEN
         return Snapshot(
             base, done, self.starts.cover(base, done, ahead=ahead, limit=limit), self.log
@@ -200,6 +220,9 @@ class PartitionLedger:
         self._base, self._done = self._with(self._base, finished)
         self._next = max(self._next, self._base)
         self.starts.finish(self._base, self._done)
+        if self._base > self._said:
+            # The log's end was reached while the commit was on its way.
+            self.starts.owe_commit()
 
     def _with(self, base: int, finished: Iterable[int]) -> tuple[int, int]:
         done = self._done

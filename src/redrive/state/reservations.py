@@ -186,6 +186,11 @@ class Reservations:
             self._closed = False
             self._wait_for_commit()
 
+    def owe_commit(self) -> None:
+        """Let there be a commit, though nothing waits to start."""
+        with self._lock:
+            self._wait_for_commit()
+
     def _wait_for_commit(self) -> None:
         if not self._news:
             self._news = True

@@ -19,7 +19,7 @@ from redrive.auditing.reach import Reach
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
-from redrive.testing.reading import committed_offsets, end_offsets, read_topic
+from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks, read_topic
 from redrive.testing.topics import Topics
 
 __all__ = ["Evidence", "Gone", "Verdict", "gather", "judge"]
@@ -49,7 +49,9 @@ class Evidence:
         results: What lies on the results topic.
         letters: What lies on the letters topic.
         committed: What the group has committed.
-        ends: Where the events' partitions end.
+        ends: Where the events' partitions end: behind their last records.
+        marks: Where they end for the broker: behind the ends of transactions. Where that is not
+            told, at the same offset.
         gone: Events that were deleted meanwhile.
         again: Events that may be answered once more, as often as they stand here: the group's
             offset was set back.
@@ -62,6 +64,7 @@ class Evidence:
     ends: Mapping[Place, int]
     gone: list[Gone] = field(default_factory=list)
     again: list[Record] = field(default_factory=list)
+    marks: Mapping[Place, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> list[Record]:
@@ -120,6 +123,7 @@ def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
         letters=read_topic(bootstrap_servers, topics.dlq, whole=True),
         committed=committed_offsets(bootstrap_servers, topics.events, topics.group),
         ends=end_offsets(bootstrap_servers, topics.events),
+        marks=high_watermarks(bootstrap_servers, topics.events),
     )
 
 
@@ -172,7 +176,8 @@ def _stuck(evidence: Evidence) -> Iterable[str]:
 def _offsets(evidence: Evidence) -> Iterable[str]:
     for place, end in evidence.ends.items():
         committed = evidence.committed.get(place, Committed(None, None))
-        if end and committed.offset != end:
+        last = max(end, evidence.marks.get(place, end))
+        if end and not (committed.offset is not None and end <= committed.offset <= last):
             yield f"{place} is committed at {committed.offset}, and ends at {end}"
         if len(committed.metadata or "") > MAX_NOTE_CHARS:
             yield f"{place} has {len(committed.metadata or '')} characters of metadata"

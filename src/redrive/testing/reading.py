@@ -23,7 +23,7 @@ from redrive.kafka.edges import edges
 from redrive.kafka.log import Committed, Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 
-__all__ = ["committed_offsets", "end_offsets", "read_topic"]
+__all__ = ["committed_offsets", "end_offsets", "high_watermarks", "read_topic"]
 
 T = TypeVar("T")
 
@@ -50,8 +50,7 @@ def read_topic(bootstrap_servers: str, topic: str, *, whole: bool = False) -> li
 def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
     """Return the end of each partition: the offset after its last record, 0 without any.
 
-    What transactions leave behind the last record, such as their markers, is not counted: no
-    consumer ever commits past it.
+    What transactions leave behind the last record, such as their markers, is not counted.
     """
     with _reader(bootstrap_servers) as consumer:
         marks = {place: _watermarks(consumer, place) for place in _places(consumer, topic)}
@@ -66,6 +65,12 @@ def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
             open_places = {p for p in open_places if not ends[p] and starts[p] > marks[p][0]}
             back *= 8
         return ends
+
+
+def high_watermarks(bootstrap_servers: str, topic: str) -> dict[Place, int]:
+    """Return where each partition ends for the broker, behind the markers of transactions."""
+    with _reader(bootstrap_servers) as consumer:
+        return {place: _watermarks(consumer, place)[1] for place in _places(consumer, topic)}
 
 
 def committed_offsets(bootstrap_servers: str, topic: str, group: str) -> dict[Place, Committed]:
