@@ -429,7 +429,7 @@ class EndMessage(ErrorMessage):
         return self._end
 
 
-class AtEnds(ScriptedConsumer):
+class ReachesEnds(ScriptedConsumer):
     """Holds two partitions; comes to the end of both, and loses one before that is told."""
 
     def __init__(self) -> None:
@@ -462,7 +462,7 @@ def test_an_end_is_told_unless_its_partition_came_or_went_meanwhile() -> None:
         def reached_end(self, ends: Mapping[Place, int]) -> None:
             told.append(ends)
 
-    end_of_it = end_of(AtEnds(), within_s=0.2, listener=Noting())
+    end_of_it = end_of(ReachesEnds(), within_s=0.2, listener=Noting())
 
     assert end_of_it is None
     assert told == [{Place("events", 1): 8}]
