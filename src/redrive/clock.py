@@ -83,7 +83,16 @@ def moment(epoch_ms: float) -> datetime:
     Producers have written microseconds, and times before 1 or after 9999 are none that a date can
     hold: of these it is the first or the last one, but for a day, so that one can reckon with it.
     """
-    return min(max(later(_EPOCH, epoch_ms / 1000), _FIRST), _LAST)
+    return within_reach(later(_EPOCH, epoch_ms / 1000))
+
+
+def within_reach(at: datetime) -> datetime:
+    """Return a time with a zone as it is, unless one could not reckon with it.
+
+    Whoever writes a record chooses its times and their zones: one at the edge of what a date can
+    hold has none in UTC, and an hour later there is none at all. (P7)
+    """
+    return _FIRST if at < _FIRST else min(at, _LAST)
 
 
 def later(at: datetime, seconds: float) -> datetime:

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,6 +28,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from redrive.clock import within_reach
 from redrive.errors import RecordError
 from redrive.retry.kinds import Kind, Reason
 
@@ -42,6 +44,7 @@ __all__ = [
     "RunInfo",
     "WorkflowEvent",
     "WorkflowResultEvent",
+    "ZonedTime",
     "extra_headers",
     "readable_event_id",
 ]
@@ -66,7 +69,7 @@ RawHeaders = Sequence[tuple[str, bytes | None]]
 
 
 def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return within_reach(value.replace(tzinfo=UTC) if value.tzinfo is None else value)
 
 
 def _uuid_text(value: str) -> str:
@@ -83,6 +86,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS)
 RunName = Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
 UuidText = Annotated[str, StringConstraints(max_length=MAX_ID_CHARS), AfterValidator(_uuid_text)]
 UtcTime = Annotated[datetime, AfterValidator(_utc)]
+ZonedTime = Annotated[AwareDatetime, AfterValidator(within_reach)]
 
 
 class _Record(BaseModel):

@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import resource
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from redrive.dead_letter import spool
 from redrive.dead_letter.spool import Appended, SourcePlace, Spool, SpooledLetter, Torn, read_spool
 
 LARGE = 10 * 2**20
@@ -174,3 +176,21 @@ def test_a_folder_that_is_not_there_is_told_before_it_is_needed(path: Path) -> N
 
     assert missing.problem() == f"there is no folder {path.parent / 'nowhere'}"
     assert Spool(path, max_bytes=LARGE).problem() is None
+
+
+@pytest.mark.invariant("P11")
+def test_a_line_that_is_too_long_takes_no_more_memory_than_any_and_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, longest = tmp_path / "spool.jsonl", 2**20
+    monkeypatch.setattr(spool, "MAX_LINE_BYTES", longest)
+    long = letter(1).to_line()
+    path.write_bytes(long + b"x" * (20 * longest) + b"\n" + letter(2).to_line() + b"y" * longest)
+
+    tracemalloc.start()
+    found = list(read_spool(path))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found == [letter(1), Torn(2), letter(2), Torn(4)]
+    assert most < 4 * longest

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.kafka.log import Record
     from redrive.redriving.letters import StoredLetter
 
-__all__ = ["export"]
+__all__ = ["export", "letter_line"]
 
 
 _OTHERS_READ = 0o044
@@ -65,7 +65,7 @@ def export(
         for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):
             found = stored(record)
             if isinstance(found, StoredLetter):
-                out.write(_line(record, found) + "\n")
+                out.write(letter_line(record, found) + "\n")
                 written += 1
     note(f"{written} letter(s)")
     if written < len(wanted):
@@ -100,7 +100,8 @@ def _warn_of_readers() -> None:
         note("others can read the file that this goes to: --output FILE makes one for its owner")
 
 
-def _line(record: Record, found: StoredLetter) -> str:
+def letter_line(record: Record, found: StoredLetter) -> str:
+    """Return the line of a letter, its record in base64."""
     source = found.letter.source
     return json.dumps(
         {

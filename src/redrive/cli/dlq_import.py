@@ -25,6 +25,7 @@ def import_letters(
     """Store the letters of FILE that the letters topic lacks. Safe to run again."""
     kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
 
+    from redrive.dead_letter.spool import MAX_LINE_BYTES  # noqa: PLC0415 - as below
     from redrive.redriving.spooled import publish_spool  # noqa: PLC0415 - keeps `--help` fast
 
     counts = publish_spool(file, kafka)
@@ -39,7 +40,10 @@ def import_letters(
     else:
         print_table(["letters", "lines"], [[name, str(count)] for name, count in told.items()])
     if counts.torn:
-        note(f"{counts.torn} line(s) of {file} are no letter, and were passed by")
+        note(
+            f"{counts.torn} line(s) of {file} are no letter, or longer than "
+            f"{MAX_LINE_BYTES // 2**20} MiB, and were passed by"
+        )
     if counts.too_large:
         raise CommandError(
             ExitCode.ENDED_BADLY,

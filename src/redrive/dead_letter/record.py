@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from redrive.dead_letter.redact import (
     BUILT_IN,
@@ -24,7 +24,7 @@ from redrive.dead_letter.redact import (
 from redrive.dead_letter.shortened import excerpted, shortened
 from redrive.dead_letter.source import Source, event_name
 from redrive.dead_letter.traces import formatted
-from redrive.events import UtcTime, readable_event_id
+from redrive.events import UtcTime, ZonedTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
 from redrive.retry.rules.verdict import cause_of, context_of, members_of, notes_of
 
@@ -119,7 +119,7 @@ class DeadLetter(_Part):
     """One record of the letters topic (header `redrive-record: letter`, or absent)."""
 
     dlq_id: str
-    timestamp: AwareDatetime
+    timestamp: ZonedTime
     original_event: dict[str, Any] | None
     error: LetterError
     retry_count: int = Field(ge=0)
@@ -134,7 +134,7 @@ class DeadLetter(_Part):
     source: Source
     checkpoint: CheckpointRef | None = None
     graph: GraphRef | None = None
-    deadline: AwareDatetime | None = None
+    deadline: ZonedTime | None = None
     redrive_count: int = Field(0, ge=0)
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,8 @@ from redrive.private_files import check_private, open_private, warn_of_open_fold
 
 __all__ = ["Appended", "Spool", "SpooledLetter", "Torn", "read_spool"]
 
+MAX_LINE_BYTES = 96 * 2**20
+"""The line of a letter with 64 MiB; reading it takes a few times as much memory."""
 _CHUNK_BYTES = 2**20
 
 
@@ -55,7 +58,7 @@ class SpooledLetter(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Torn:
-    """A line that is no letter: cut by a crash, say. Lines count from 1."""
+    """A line that is no letter: cut by a crash, or longer than any. Lines count from 1."""
 
     line: int
 
@@ -75,13 +78,24 @@ def read_spool(path: Path) -> Iterator[SpooledLetter | Torn]:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
+        for number, line in enumerate(_lines(file), start=1):
+            if line is not None and not line.strip():
                 continue
             try:
-                yield SpooledLetter.model_validate_json(line)
+                yield Torn(number) if line is None else SpooledLetter.model_validate_json(line)
             except ValidationError:
                 yield Torn(number)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield the lines; None for each that is longer than a letter's can be. [P11]."""
+    while line := file.readline(MAX_LINE_BYTES):
+        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(_CHUNK_BYTES)
+        yield None
 
 
 class Spool:
@@ -154,7 +168,8 @@ class Spool:
         if self._read_to < found.st_size:
             with os.fdopen(os.dup(file), "rb", buffering=_CHUNK_BYTES) as reader:
                 reader.seek(self._read_to)
-                self._ids.update(found_id for line in reader if (found_id := _id_of(line)))
+                lines = (line for line in _lines(reader) if line is not None)
+                self._ids.update(found_id for line in lines if (found_id := _id_of(line)))
             self._read_to = found.st_size
         return found.st_size
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redrive.dead_letter.record import DeadLetter
+from redrive.events import ZonedTime
 from redrive.kafka.log import Record
 
 __all__ = ["RECORD_HEADER", "STATE_HEADERS", "LetterState", "State", "read_letter"]
@@ -43,7 +44,7 @@ class LetterState(BaseModel):
     dlq_id: str
     event_id: str | None
     state: State
-    timestamp: AwareDatetime
+    timestamp: ZonedTime
     actor: str
     reason: str | None = None
     mode: Literal["resume", "restart"] | None = None

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import (
     AliasPath,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,7 +23,7 @@ from typing_extensions import TypedDict
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import unpacked
 from redrive.dead_letter.states import RECORD_HEADER, LetterState
-from redrive.events import readable_event_id
+from redrive.events import ZonedTime, readable_event_id
 from redrive.kafka.log import Record
 from redrive.retry.kinds import Kind, Reason
 
@@ -57,7 +56,7 @@ class SlimLetter(TypedDict):
     """
 
     dlq_id: str
-    timestamp: AwareDatetime
+    timestamp: ZonedTime
     original_event: SlimEvent | None
     error_type: Annotated[str, _at("error", "type")]
     message: Annotated[str, _at("error", "message")]
