@@ -64,13 +64,34 @@ def test_a_cause_is_new_once_and_one_without_a_fingerprint_goes_by_what_it_says(
 
 
 @pytest.mark.invariant("P11")
-def test_causes_beyond_those_that_are_told_apart_are_not_counted() -> None:
+def test_a_flood_of_causes_makes_no_other_workflow_forget_its_own() -> None:
     metrics = Metrics()
     observer = EndFigures(metrics)
 
-    observer.settled([failed_of(str(n)) for n in range(MOST_CAUSES + 10)])
+    observer.settled([failed_of("old", workflow="billing"), failed_of("first")])
+    observer.settled([failed_of(str(n)) for n in range(10 * MOST_CAUSES)])
+    observer.settled([failed_of("old", workflow="billing"), failed_of("new", workflow="billing")])
+    observer.settled([failed_of("first")])
 
-    assert of(metrics, figures.NEW_CAUSES).values == {("report",): MOST_CAUSES}
+    # What was seen least recently went first, and is new when it comes again.
+    counted = 10 * MOST_CAUSES + 2
+    assert of(metrics, figures.NEW_CAUSES).values == {("report",): counted, ("billing",): 2}
+
+
+@pytest.mark.invariant("P11", "P14")
+def test_workflows_that_no_graph_serves_are_one_and_take_nobodys_place() -> None:
+    metrics = Metrics()
+    metrics.workflows.know(["report"], is_known=lambda name: name.startswith("re"))
+    observer = EndFigures(metrics)
+
+    observer.settled([failed_of(str(n), workflow=f"made-up-{n}") for n in range(1_000)])
+    observer.settled([failed_of("x", workflow="refund"), failed_of("x", workflow="report")])
+
+    assert of(metrics, figures.NEW_CAUSES).values == {
+        ("unknown",): 1_000,
+        ("refund",): 1,
+        ("report",): 1,
+    }
 
 
 @rows("figure", EVERY, ids=lambda figure: figure.name)

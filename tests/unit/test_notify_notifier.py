@@ -132,11 +132,22 @@ def test_an_inbox_holds_a_bounded_number_of_causes_and_counts_the_rest() -> None
         inbox.letter(LETTER)
     taken = inbox.take()
 
-    assert len(taken.causes) == MOST_CAUSES
+    assert len(taken.causes) == MOST_CAUSES // 2
     assert taken.mixed is not None
     offered = 2 * (MOST_CAUSES + 50)
     assert sum(one.count for one in taken.causes) + taken.mixed.count == offered
     assert (inbox.take().causes, inbox.take().mixed) == ((), None)
+
+
+@pytest.mark.invariant("P11", "P14")
+def test_no_workflow_takes_all_places_of_an_inbox() -> None:
+    inbox = Inbox()
+
+    for cause in range(MOST_CAUSES + 50):
+        inbox.letter(replace(LETTER, fingerprint=f"v1:{cause}"))
+    inbox.letter(replace(LETTER, workflow_id="another", fingerprint="v1:its own"))
+
+    assert [one.first.fingerprint for one in inbox.take().causes][-1] == "v1:its own"
 
 
 def test_a_bug_in_deciding_costs_what_was_in_hand_and_not_what_comes(

@@ -8,12 +8,15 @@ from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
 from redrive.telemetry.metrics import Metrics
+from redrive.telemetry.recent import Recent
 
 __all__ = ["EndFigures"]
 
 _TOLD_APART = 5
 _FEW = 10
-MOST_CAUSES = 2_000
+# So many causes are told apart of each workflow; of more, those seen last.
+MOST_CAUSES = 500
+_MOST_WORKFLOWS = 100
 
 
 class EndFigures:
@@ -25,7 +28,7 @@ class EndFigures:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._causes: set[str] = set()
+        self._causes: Recent[str] = Recent(most_groups=_MOST_WORKFLOWS, most_each=MOST_CAUSES)
 
     def attempt_ended(self, attempt: AttemptEnd) -> None:
         """Count an attempt."""
@@ -53,10 +56,9 @@ class EndFigures:
 
     def _is_new(self, error: ErrorInfo, workflow: str) -> bool:
         cause = error.fingerprint or f"{error.kind}/{error.type}/{error.node or ''}/{workflow}"
-        if cause in self._causes or len(self._causes) >= MOST_CAUSES:
-            return False
-        self._causes.add(cause)
-        return True
+        is_new = self._causes.get(workflow, cause) is None
+        self._causes.see(workflow, cause, cause)
+        return is_new
 
 
 def _number(number: int) -> str:

@@ -143,6 +143,14 @@ class GraphRegistry:
                 return self._graphs[pattern]
         raise UnknownWorkflowError(workflow_id, known=self.ids)
 
+    def serves(self, workflow_id: str) -> bool:
+        """Say whether there is a graph for this id."""
+        try:
+            self.serving(workflow_id)
+        except UnknownWorkflowError:
+            return False
+        return True
+
     async def open(self, *, limit_s: float | None = None) -> None:
         """Open all graphs on this event loop; those that are open stay so.
 

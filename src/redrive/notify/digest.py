@@ -16,9 +16,10 @@ from redrive.notify.windows import Counted, Refused, Told, Windows
 
 __all__ = ["Digest", "Failures"]
 
-# Beyond these, further causes of a window are told together: a storm is no flood of messages.
-MOST_CAUSES = 20
-MOST_QUIET = 1_000
+# Beyond these, further causes of a window are told together: a storm is no flood of messages. One
+# workflow alone has half of them, so that no storm of it hides what others fail of.
+MOST_CAUSES = 40
+MOST_QUIET = 2_000
 # No cause has it: fingerprints are not empty.
 _OTHERS = ""
 
@@ -74,7 +75,9 @@ class Digest:
                 continue
             for name, threshold in channels.items():
                 windows = self._causes[name]
-                said = windows.add(cause.fingerprint, failures, now, threshold=threshold)
+                said = windows.add(
+                    cause.fingerprint, failures, now, threshold=threshold, group=cause.group
+                )
                 if isinstance(said, Told):
                     reports.append(self._report(name, said))
                 elif isinstance(said, Refused):
@@ -122,8 +125,9 @@ class Digest:
     def _report(self, channel: str, told: Told[str, LetterNotice]) -> Report:
         if told.key == _OTHERS:
             return OthersReport(channel, told)
-        known = self._history.of(told.key)
-        trend = trend_in(told, known, knows_all=self._history.knows_all)
+        cause = told.new.last.cause
+        known = self._history.of(cause)
+        trend = trend_in(told, known, knows_all=self._history.knows_all(cause))
         return CauseReport(channel, told, known, trend)
 
     def _to_all(self, told: Told[Trouble, Alarm]) -> list[Report]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from redrive.notify.notice import LetterNotice
+from redrive.notify.notice import Cause, LetterNotice
+from redrive.telemetry.recent import Recent
 
 __all__ = ["History", "Known"]
+
+
+_MOST_WORKFLOWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +30,26 @@ class Known:
 
 
 class History:
-    """Remembers causes by fingerprint; of too many, those seen last.
+    """Remembers causes, apart for each workflow; of too many, those seen last.
 
     Args:
-        most: How many it remembers.
+        most: How many of a workflow it remembers.
     """
 
-    def __init__(self, *, most: int = 2_000) -> None:
-        self.knows_all = True
-        """Whether nothing was forgotten: else a cause that looks new may be an old one."""
-        self._most = most
-        self._known: dict[str, Known] = {}
+    def __init__(self, *, most: int = 1_000) -> None:
+        self._known: Recent[Known] = Recent(most_groups=_MOST_WORKFLOWS, most_each=most)
 
     def see(self, first: LetterNotice, count: int) -> None:
         """Take note of `count` more letters of one cause, `first` the first of them."""
-        fingerprint = first.cause.fingerprint
-        known = self._known.pop(fingerprint, None) or Known(first.at, 0, first.graph_version)
-        # At the end: the first in the dict is the one not seen for longest.
-        self._known[fingerprint] = replace(known, total=known.total + count)
-        if len(self._known) > self._most:
-            del self._known[next(iter(self._known))]
-            self.knows_all = False
+        cause = first.cause
+        known = self.of(cause) or Known(first.at, 0, first.graph_version)
+        seen = replace(known, total=known.total + count)
+        self._known.see(cause.group, cause.fingerprint, seen)
 
-    def of(self, fingerprint: str) -> Known | None:
+    def of(self, cause: Cause) -> Known | None:
         """Return what is known of a cause; None when it was forgotten."""
-        return self._known.get(fingerprint)
+        return self._known.get(cause.group, cause.fingerprint)
+
+    def knows_all(self, cause: Cause) -> bool:
+        """Say whether nothing of its workflow was forgotten: else what looks new may be old."""
+        return self._known.knows_all(cause.group)

@@ -6,15 +6,18 @@ Equal failures take one place, however many they are, so a storm of one cause lo
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redrive.notify.notice import Alarm, Cause, LetterNotice, Trouble
 from redrive.notify.windows import Counted
+from redrive.telemetry.recent import has_room
 
 __all__ = ["Inbox", "Taken"]
 
-MOST_CAUSES = 1_000
+# One workflow alone has half of them.
+MOST_CAUSES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Inbox:
         self._causes: dict[Cause, Counted[LetterNotice]] = {}
         self._mixed: Counted[LetterNotice] | None = None
         self._alarms: dict[Trouble, Counted[Alarm]] = {}
+        self._of_group: Counter[str] = Counter()
 
     def letter(self, notice: LetterNotice) -> None:
         """Offer a letter."""
@@ -43,8 +47,9 @@ class Inbox:
             before = self._causes.get(cause)
             if before is not None:
                 self._causes[cause] = before + one
-            elif len(self._causes) < MOST_CAUSES:
+            elif has_room(self._of_group[cause.group], len(self._causes), most=MOST_CAUSES):
                 self._causes[cause] = one
+                self._of_group[cause.group] += 1
             else:
                 self._mixed = one if self._mixed is None else self._mixed + one
         self._news.set()
@@ -71,4 +76,5 @@ class Inbox:
         with self._lock:
             taken = Taken(tuple(self._causes.values()), self._mixed, tuple(self._alarms.values()))
             self._causes, self._mixed, self._alarms = {}, None, {}
+            self._of_group.clear()
         return taken

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from redrive.retry.kinds import Kind, Reason
+from redrive.telemetry.recent import UNKNOWN
 
 __all__ = ["Alarm", "Cause", "LetterNotice", "Trouble"]
 
@@ -19,6 +20,12 @@ class Cause:
     kind: str
     reason: str
     fingerprint: str
+
+    @property
+    def group(self) -> str:
+        """The workflow, among whose causes this one is kept; all that no graph serves are one."""
+        known = self.workflow and self.reason != Reason.UNKNOWN_WORKFLOW
+        return self.workflow if known else UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

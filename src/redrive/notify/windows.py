@@ -6,16 +6,20 @@ was added is told, is still open, was refused, or was silent as it stayed below 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from redrive.telemetry.recent import has_room
 
 __all__ = ["Counted", "Refused", "Told", "Windows"]
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
 
+# What is collected takes no place of anybody.
+_NO_GROUP = "\0"
 # How finely a window is looked at where a threshold counts within it.
 _PARTS = 20
 
@@ -62,6 +66,7 @@ class Refused(Generic[S]):
 @dataclass(slots=True)
 class _Open(Generic[S]):
     ends: float
+    group: str
     in_window: int = 0
     previous: int = 0
     untold: Counted[S] | None = None
@@ -84,6 +89,7 @@ class _Part(Generic[S]):
 class _Quiet(Generic[S]):
     """Too few to be told yet."""
 
+    group: str
     parts: deque[_Part[S]] = field(default_factory=deque)
 
     def add(self, new: Counted[S], now: float, *, apart_s: float) -> None:
@@ -105,8 +111,9 @@ class Windows(Generic[K, S]):
 
     Args:
         window_s: How long a window is.
-        most_open: So many keys may have a window at a time; further ones are refused.
-        most_quiet: And so many may wait for their threshold.
+        most_open: So many keys may have a window at a time; further ones are refused. One group of
+            keys may have as many as are free.
+        most_quiet: And so many may wait for their threshold, in the same way.
     """
 
     def __init__(self, window_s: float, *, most_open: int, most_quiet: int) -> None:
@@ -119,6 +126,7 @@ class Windows(Generic[K, S]):
         self._open: dict[K, _Open[S]] = {}
         # In the order in which something was last added.
         self._quiet: dict[K, _Quiet[S]] = {}
+        self._quiet_of: Counter[str] = Counter()
 
     @property
     def next_due(self) -> float | None:
@@ -126,7 +134,7 @@ class Windows(Generic[K, S]):
         return next((window.ends for window in self._open.values()), None)
 
     def add(
-        self, key: K, new: Counted[S], now: float, *, threshold: int = 1
+        self, key: K, new: Counted[S], now: float, *, threshold: int = 1, group: str = ""
     ) -> Told[K, S] | Refused[S] | None:
         """Count more of `key`; return what to tell at once, if anything.
 
@@ -137,21 +145,25 @@ class Windows(Generic[K, S]):
         if window is not None:
             window.add(new)
             return None
-        quiet = self._quiet.pop(key, None) or _Quiet()
+        quiet = self._no_longer_quiet(key) or _Quiet(group)
         self._expire(quiet, now)
         quiet.add(new, now, apart_s=self._window_s / _PARTS)
         all_ = quiet.all()
-        if all_.count < threshold and len(self._quiet) < self._most_quiet:
+        if all_.count < threshold:
+            if not has_room(self._quiet_of[group], len(self._quiet), most=self._most_quiet):
+                return Refused(all_)
             self._quiet[key] = quiet
+            self._quiet_of[quiet.group] += 1
             return None
-        if all_.count < threshold or len(self._open) >= self._most_open:
+        held = [window.group for window in self._open.values() if window.group != _NO_GROUP]
+        if not has_room(held.count(group), len(held), most=self._most_open):
             return Refused(all_)
-        self._open[key] = _Open(now + self._window_s, all_.count)
+        self._open[key] = _Open(now + self._window_s, group, all_.count)
         return Told(key, all_, all_.count)
 
     def collect(self, key: K, new: Counted[S], now: float) -> None:
         """Count more of a key of which nothing is told before its window ends; there is room."""
-        self._open.setdefault(key, _Open(now + self._window_s)).add(new)
+        self._open.setdefault(key, _Open(now + self._window_s, _NO_GROUP)).add(new)
 
     def due(self, now: float) -> list[Told[K, S]]:
         """End the windows whose time is over, and return what they collected."""
@@ -164,13 +176,15 @@ class Windows(Generic[K, S]):
             if window.untold is not None:
                 told.append(_at_its_end(key, window, window.untold))
                 # From now on, not from its end: no two are told closer than a window.
-                self._open[key] = _Open(now + self._window_s, previous=window.in_window)
+                self._open[key] = _Open(
+                    now + self._window_s, window.group, previous=window.in_window
+                )
         while self._quiet:
             key, quiet = next(iter(self._quiet.items()))
             self._expire(quiet, now)
             if quiet.parts:
                 break
-            del self._quiet[key]
+            self._no_longer_quiet(key)
         return told
 
     def flush(self) -> list[Told[K, S]]:
@@ -183,7 +197,17 @@ class Windows(Generic[K, S]):
         self.silent += sum(quiet.all().count for quiet in self._quiet.values())
         self._open.clear()
         self._quiet.clear()
+        self._quiet_of.clear()
         return told
+
+    def _no_longer_quiet(self, key: K) -> _Quiet[S] | None:
+        quiet = self._quiet.pop(key, None)
+        if quiet is not None:
+            self._quiet_of[quiet.group] -= 1
+            # Groups are named by events: only those that have something are kept.
+            if not self._quiet_of[quiet.group]:
+                del self._quiet_of[quiet.group]
+        return quiet
 
     def _expire(self, quiet: _Quiet[S], now: float) -> None:
         while quiet.parts and quiet.parts[0].ended <= now - self._window_s:

@@ -7,10 +7,11 @@ called and means is in `redrive.telemetry.metrics`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from redrive.telemetry.recent import UNKNOWN
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = [
@@ -145,16 +146,24 @@ class Names:
         at_most: How many names are told apart, beside those that are known to be few.
     """
 
-    __slots__ = ("_at_most", "_names")
+    __slots__ = ("_at_most", "_is_known", "_names")
 
     def __init__(self, *, at_most: int) -> None:
         self._names: dict[str, str] = {}
         self._at_most = at_most
+        self._is_known: Callable[[str], bool] = _anything
 
-    def know(self, names: Iterable[str]) -> None:
-        """Tell these apart whatever else comes; to be called before the first one comes."""
+    def know(self, names: Iterable[str], *, is_known: Callable[[str], bool] | None = None) -> None:
+        """Tell these apart whatever else comes; to be called before the first one comes.
+
+        Args:
+            names: Those that are known to be few.
+            is_known: Says of any other name whether it means something; those that mean nothing
+                are one, so that they take no place of those that do.
+        """
         self._names |= {name: name for name in names}
         self._at_most += len(self._names)
+        self._is_known = is_known or _anything
 
     def of(self, name: str | None) -> str:
         """Return the name, or what stands for all that came too late, or for none."""
@@ -163,10 +172,16 @@ class Names:
         found = self._names.get(name)
         if found is not None:
             return found
+        if not self._is_known(name):
+            return UNKNOWN
         if len(self._names) >= self._at_most or len(name) > _MOST_CHARS:
             return OTHER
         told = self._names[name] = BUILT_IN.mask(name)  # [P15]
         return told
+
+
+def _anything(_: str) -> bool:
+    return True
 
 
 _MOST_CHARS = 200

@@ -46,7 +46,7 @@ NEW_CAUSES = Figure(
     "redrive_new_causes_total",
     _COUNTER,
     "Causes of dead letters (fingerprints) that this worker met for the first time since its "
-    "start. It tells 2,000 apart, and counts no further ones.",
+    "start. It remembers 500 of each workflow, those seen last; one that was forgotten is new.",
     labels=("workflow",),
 )
 REDRIVEN = Figure(

@@ -162,7 +162,7 @@ class LangGraphKafkaConsumer:
         settings = self._settings
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         if self._metrics is not None:
-            self._metrics.workflows.know(registry.exact_ids)
+            self._metrics.workflows.know(registry.exact_ids, is_known=registry.serves)
         # In a thread: apprise takes a while to load.
         telling = await asyncio.to_thread(
             Telling, settings, self._on_dead_letter, worker=self._name, clock=self._clock
