@@ -79,6 +79,8 @@ SENTENCES: list[tuple[str, str]] = [
     ("postgres://app@db:5432/x refused, {} times", "[2-9]"),
     ("ssh -p {} git@github.com", "22[0-9]{2}"),
     ("mkdir -p /var/lib/redrive/{}", _UUID),
+    ("auth: oauth2-proxy-7f9c4d{}-x2k9q is down", "[a-z0-9]{4}"),
+    ("key: partition-0-offset-{}", "[0-9]{8}"),
     # Words that names of secrets hold too.
     ("password authentication failed for user 'app_{}'", "[a-z]{4}"),
     ("password: field required ({})", "[0-9]"),

@@ -362,6 +362,8 @@ TEXTS: list[tuple[str, str]] = [
     ("'cookie': 'theme=dark; sessionid={}'", _PLAIN),
     ("JSESSIONID={}", "[A-F0-9]{32}"),
     ("sent with Bearer {}", f"{_A}{{32}}"),
+    ("requests.get(url, auth=('bob', '{}'))", _BLANKS),
+    ("http basic auth ('bob', '{}') was refused", _PLAIN),
     # What it says in words.
     ("Invalid API key '{}'", _PLAIN),
     ('Invalid API key "{}" was given', _PLAIN),

@@ -366,6 +366,16 @@ _FORMS = (
         ),
         _value,
     ),
+    # What requests takes: a tuple of user and password.
+    _Form(
+        "password",
+        ("auth",),
+        re.compile(
+            r"auth(?:\s?=|:)?\s?\(\s?[bru]?[\"'][^\"'\n]{1,128}[\"'],\s?(?=[bru]?[\"'])" + _QUOTED,
+            re.IGNORECASE,
+        ),
+        _value,
+    ),
     _Form(
         "password",
         ("identified by",),
@@ -617,12 +627,23 @@ def is_told(said: Named, value: str, *, sure: bool = True) -> bool:
             return not (value.isdecimal() and len(value) <= _MOST_COUNTED_CHARS)
         case Says.MAYBE:
             hashed = said.what in _OF_RECORDS and _HASH.fullmatch(value) is not None
-            return looks_random(value) and not hashed
+            return looks_random(value) and not hashed and not _is_name(value)
 
 
 # Keys and signatures of records, caches and packages are hashes; codes are commits.
 _OF_RECORDS = frozenset({"key", "code", "signature", "sig"})
 _MOST_COUNTED_CHARS = 12
+
+
+_NAME_OF_PARTS = re.compile(r"[a-z0-9]{1,64}(?:-[a-z0-9]{1,64}){1,16}")
+_LEAST_WORD_CHARS = 4
+
+
+def _is_name(value: str) -> bool:
+    """Say whether it is a name with a word in it: `oauth2-proxy-7f9c4d5b6f-x2k9q`."""
+    return _NAME_OF_PARTS.fullmatch(value) is not None and any(
+        part.isalpha() and len(part) >= _LEAST_WORD_CHARS for part in value.split("-")
+    )
 
 
 def looks_random(value: str, *, least: int = _LEAST_CHARS) -> bool:
@@ -648,6 +669,16 @@ def _is_mixed(value: str) -> bool:
 PATTERNS = (
     *KEY_PATTERNS,
     *(form.pattern for form in _FORMS),
-    *(_ASSIGNMENT, _FULL, _WORD, _UP_TO_SEMICOLON, _NEXT_OF_STRING, _DATA, _ENTRY, _IN_ITS_PLACE),
+    *(
+        _ASSIGNMENT,
+        _FULL,
+        _WORD,
+        _UP_TO_SEMICOLON,
+        _NEXT_OF_STRING,
+        _DATA,
+        _ENTRY,
+        _IN_ITS_PLACE,
+        _NAME_OF_PARTS,
+    ),
 )
 """Every pattern that is built in, for the test that each takes linear time."""
