@@ -12,6 +12,7 @@ is no record, and tells once that it has come to the end, until it is sent elsew
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from redrive.consumer.buffer import Buffer
+from redrive.consumer.lately import Lately
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, Place, Record
 from redrive.state.note_room import NoteRoom
@@ -218,22 +220,33 @@ class BelievesAnyEnd(Partitions):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What became of it: what nobody has settled, and where the group stands before the end."""
+    """What became of it.
+
+    Args:
+        lost: What nobody has settled.
+        doubled: What was settled twice.
+        lag: How far the group stands before the end.
+    """
 
     lost: set[bytes]
+    doubled: set[bytes]
     lag: int
 
 
-def play(seed: int, partitions: type[Partitions] = Partitions) -> Played:
+EVERYTHING = {"append": 30, "turn": 40, "cut": 6, "anew": 3, "restart": 6, "ids": 10, "end": 12}
+MADE_ANEW = {"append": 30, "turn": 40, "anew": 3, "ids": 10, "end": 12}
+
+
+def play(
+    seed: int, partitions: type[Partitions] = Partitions, *, kinds: Mapping[str, int] = EVERYTHING
+) -> Played:
     """Let things happen to a log, heal it, and see."""
     dice = random.Random(seed)
     topic = Topic()
     worker = Worker(topic, Committed(None, None), dice, partitions)
-    settled: set[bytes] = set()
+    settled = Counter[bytes]()
     for _ in range(STEPS):
-        match dice.choices(
-            ("append", "turn", "cut", "anew", "restart", "ids", "end"), (30, 40, 6, 3, 6, 10, 12)
-        )[0]:
+        match dice.choices([*kinds], [*kinds.values()])[0]:
             case "append":
                 topic.append(dice.randint(1, 6))
             case "end":
@@ -255,7 +268,8 @@ def play(seed: int, partitions: type[Partitions] = Partitions) -> Played:
     for _ in range(80):
         settled.update(worker.turn(most=1_000, share=1.0))
     lag = len(topic.records) - (worker.client.committed_now.offset or 0)
-    return Played(topic.held - settled, lag)
+    doubled = {value for value, times in settled.items() if times > 1}
+    return Played(topic.held - settled.keys(), doubled, lag)
 
 
 @pytest.mark.invariant("P1", "P3", "P14")
@@ -268,3 +282,19 @@ def test_all_that_a_log_holds_in_the_end_is_settled_whatever_it_went_through() -
 
 def test_who_believes_too_much_of_an_end_is_caught() -> None:
     assert any(play(seed, BelievesAnyEnd).lost for seed in SEEDS)
+
+
+@pytest.mark.invariant("P2")
+def test_what_was_read_of_a_new_log_before_that_was_known_is_answered_once() -> None:
+    played = {seed: play(seed, kinds=MADE_ANEW) for seed in SEEDS}
+
+    assert {seed: one.doubled for seed, one in played.items() if one.doubled} == {}
+    assert {seed: one.lost for seed, one in played.items() if one.lost} == {}
+
+
+def test_a_worker_that_forgets_what_it_has_read_lately_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Lately, "marks", lambda _: {})
+
+    assert any(play(seed, kinds=MADE_ANEW).doubled for seed in SEEDS)

@@ -20,6 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer, Share, event_bytes
+from redrive.consumer.lately import Answered, Lately, mark_of
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
@@ -79,6 +80,9 @@ class _Held:
     # The newest that was read, also before the commit.
     leader_epoch: int | None = None
     away_since: float = 0.0
+    lately: Lately = field(default_factory=Lately)
+    # Of records that were settled before the log was found to be a new one.
+    answered: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class Partitions:
         self._topics: set[str] = set()
         # What is held and whose log is another one, or ends before what we have read of it.
         self._anew: set[Place] = set()
+        self._answered: dict[Place, Answered] = {}
         self._cut: dict[Place, int] = {}
         self._unchecked: set[Place] = set()
         self._doubtful = False
@@ -569,6 +574,7 @@ class Partitions:
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
+            answered=self._answered[place].marks() if place in self._answered else {},
         )
         if committed.leader_epoch is not None:
             self._unchecked.add(place)
@@ -681,8 +687,12 @@ class Partitions:
         self._doubtful = False
         gone = [place for place in self._held if ids and self._is_gone(place, ids)]
         for place in gone:
+            held = self._held[place]
             self._anew.add(place)
-            self._tell_anew(place, unsettled=self._held[place].ledger.unsettled)
+            self._answered[place] = Answered(
+                held.ledger.epoch, held.lately.marks(), held.ledger.is_settled
+            )
+            self._tell_anew(place, unsettled=held.ledger.unsettled)
         cut = [place for place in self._cut if place in self._held and place not in gone]
         for place in cut:
             held = self._held[place]
@@ -703,7 +713,10 @@ class Partitions:
         return lost
 
     def _is_gone(self, place: Place, ids: Mapping[str, bytes]) -> bool:
-        known, now = self._held[place].ledger.log.topic_id, ids.get(place.topic)
+        held = self._held[place]
+        known, now = held.ledger.log.topic_id, ids.get(place.topic)
+        if known and known == now:
+            held.lately.is_known()
         return bool(known and now and known != now)
 
     def _check_epochs(self, kafka: Log) -> None:
@@ -722,6 +735,7 @@ class Partitions:
 
     def _believe_again(self, place: Place) -> None:
         self._anew.discard(place)
+        self._answered.pop(place, None)
         self._cut.pop(place, None)
 
     def _tell_anew(self, place: Place, *, unsettled: int | None) -> None:
@@ -793,6 +807,12 @@ class Partitions:
             if not held.ledger.starts.suspects:
                 self._with_suspects.discard(place)
 
+    def settled_late(self, delivery: Delivery) -> None:
+        """Take note of what is stored, and whose assignment is over: its log may be a new one."""
+        answered = self._answered.get(delivery.place)
+        if answered is not None:
+            answered.settled(delivery.epoch, [delivery.offset])
+
     def committed(self, places: Iterable[Place], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
         for place in places:
@@ -835,13 +855,23 @@ class Partitions:
 
     def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
         starts_there = held.ledger.committable is None
-        if held.ledger.receive(record.offset):
+        is_open = held.ledger.receive(record.offset)
+        if is_open and held.answered and self._was_answered(held, record):
+            held.ledger.settle([record.offset])
+            held.ledger.starts.owe_commit()
+            is_open = False
+        if is_open:
+            held.lately.saw(record)
             starts = held.ledger.starts
             deliveries.append(Delivery(record, held.ledger.epoch, starts, held.share))
         else:
             held.share.drop([record.offset])
         if starts_there:
             self._news[record.place] = None
+
+    def _was_answered(self, held: _Held, record: Record) -> bool:
+        mark = held.answered.pop(record.offset, None)
+        return mark is not None and mark == mark_of(record)
 
     def _kept(self, place: Place) -> _Held:
         return self._held.get(place) or self._away[place]

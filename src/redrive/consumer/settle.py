@@ -465,6 +465,9 @@ class Settler:
         if self._overdue is not None:
             self._overdue.stored(outcomes)
         finished = _by_place(o for o in outcomes if self._partitions.keeps(o.delivery))
+        for outcome in outcomes:
+            if not self._partitions.keeps(outcome.delivery):
+                self._partitions.settled_late(outcome.delivery)
         self._partitions.settle(finished)
         self._waiting.settled(finished)
         if not self._transactional:

@@ -172,6 +172,11 @@ class PartitionLedger:
         self.starts.finish(self._base or base, self._done)
         return True
 
+    def is_settled(self, offset: int) -> bool:
+        """Say whether an offset is settled, or was never there."""
+        base = self._base
+        return base is not None and (offset < base or bool(self._done >> (offset - base) & 1))
+
     def forget_from(self, offset: int) -> None:
         """Drop what a note has said of `offset` and later ones: other records stand there now."""
         if self._base is not None:
