@@ -574,7 +574,7 @@ class Partitions:
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
-            answered=self._answered[place].marks() if place in self._answered else {},
+            answered=answered.marks() if (answered := self._answered.pop(place, None)) else {},
         )
         if committed.leader_epoch is not None:
             self._unchecked.add(place)
@@ -735,7 +735,6 @@ class Partitions:
 
     def _believe_again(self, place: Place) -> None:
         self._anew.discard(place)
-        self._answered.pop(place, None)
         self._cut.pop(place, None)
 
     def _tell_anew(self, place: Place, *, unsettled: int | None) -> None:

@@ -55,8 +55,12 @@ class _SeatHeldError(FencedError):
     """Our seat is still another's, who may be dead."""
 
 
-class _AwayError(Exception):
-    """The group's coordinator is away for so long that this consumer may never find it again."""
+class _OutdatedError(Exception):
+    """What this consumer knows of the cluster may be of no use any more: a new one is to be made.
+
+    Its group's coordinator is away for so long that it may never find it again, or a topic has been
+    made anew.
+    """
 
 
 class Place(NamedTuple):
@@ -301,7 +305,7 @@ class PollThread:
             # Only for want of a token.
             log.error("kafka.consumer_refused", error=str(error), advice=advice(error.args[0]))  # noqa: TRY400 - no bug
             return not self._stop.wait(_ASK_AGAIN_S)
-        kafka = _Log(consumer, self._topic_ids)
+        kafka = _Log(consumer, self._topic_ids, self._topics)
         try:
             self._poll(consumer, kafka)
         except _SeatHeldError as error:
@@ -315,10 +319,14 @@ class PollThread:
             log.warning("kafka.joining_again", error=str(error))
             self._part(kafka, fenced=True)
             return True
-        except _AwayError:
+        except _OutdatedError:
             # It goes on with the certificates, addresses and passwords of its first day; a new one
             # reads them anew, as each new producer does.
-            log.warning("kafka.consumer_replaced", away_s=round(self._away_s(), 1))
+            log.warning(
+                "kafka.consumer_replaced",
+                away_s=round(self._away_s(), 1),
+                topic_made_anew=kafka.is_outdated,
+            )
             self._seat.lost()
             self._part(kafka, fenced=False)
             return not self._stop.is_set()
@@ -343,7 +351,7 @@ class PollThread:
             self._revoke(kafka, sorted(self._held), lost=True)
         self._listener.joins_anew(fenced=fenced)
 
-    def _poll(self, consumer: Consumer, kafka: Log) -> None:
+    def _poll(self, consumer: Consumer, kafka: _Log) -> None:
         listener = self._listener
         consumer.subscribe(
             self._topics,
@@ -357,8 +365,8 @@ class PollThread:
             # Not before that turn: a guard that sees no gap must see what a gap has cost. [P4]
             self._pulse.beat(now)
             first = consumer.poll(wait_s)
-            if self._is_away():
-                raise _AwayError
+            if kafka.is_outdated or self._is_away():
+                raise _OutdatedError
             if self._fatal is not None:
                 _raise_fatal(self._fatal)
             if first is None:
@@ -499,10 +507,37 @@ def _headers(message: Message) -> list[tuple[str, bytes | None]] | None:
 
 
 class _Log:
-    def __init__(self, consumer: Consumer, topic_ids: TopicIds) -> None:
+    """What a listener asks of one consumer."""
+
+    def __init__(
+        self, consumer: Consumer, topic_ids: TopicIds, topics: Collection[str] = ()
+    ) -> None:
         self._consumer = consumer
-        self.topic_ids = topic_ids.ask
-        self.changed_ids = topic_ids.look
+        self._topic_ids = topic_ids
+        self._topics = topics
+        self._asked = False
+        self._ids: dict[str, bytes] = {}
+        self.is_outdated = False
+        """Whether a topic is another one by now than this consumer began with.
+
+        librdkafka keeps the leader epoch that it knows, and passes by whatever the new topic's
+        leaders say, whose epochs are lower: it reads nothing of it any more, and a seek, or being
+        assigned again, does not help. [P1]
+        """
+
+    def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
+        return self._compared(self._topic_ids.ask(topics, timeout_s=timeout_s))
+
+    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+        at_once, self._asked = at_once or not self._asked, True
+        asked = {*self._topics, *topics}
+        return self._compared(self._topic_ids.look(asked, at_once=at_once))
+
+    def _compared(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        for topic, now in ids.items():
+            if now and self._ids.setdefault(topic, now) != now:
+                self.is_outdated = True
+        return ids
 
     def assignment(self) -> list[Place]:
         return _places(self._consumer.assignment())
