@@ -19,6 +19,8 @@ ROOT_PAGES = {
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "LICENSE": "LICENSE",
+    # The trust model is docs/security.md: some file systems take both names for one.
+    "SECURITY.md": "reporting.md",
 }
 # What tests do with a block stands behind its language; the site knows no such word.
 _FOR_TESTS = re.compile(r"^(```[a-z]+) [a-z]+$", re.MULTILINE)
