@@ -324,6 +324,32 @@ async def test_an_answer_on_a_partition_that_came_later_is_heard(kafka: Kafka) -
 
 
 @pytest.mark.invariant("P1")
+async def test_an_answer_on_a_new_topic_whose_leaders_have_lower_epochs_is_heard(
+    breakable: LocalBroker,
+) -> None:
+    servers = breakable.bootstrap_servers
+    results = create_topics(servers, partitions=1).results
+    soon = timedelta(milliseconds=300)
+    settings = KafkaSettings(
+        bootstrap_servers=servers, results_topic=results, metadata_max_age=soon
+    )
+    # Whoever starts to lead a partition raises its epoch; a new topic begins at 0.
+    await asyncio.to_thread(breakable.restart)
+    known, new = new_id(), new_id()
+    Answers(servers, results).give(known, "known")
+    with contextlib.closing(ResultReader(settings)) as reader:
+        await reader.wait_for(known, {0: 0}, until())
+        waiting = asyncio.create_task(reader.wait_for(new, end_offsets(settings), until(SOON * 3)))
+        await eventually(lambda: reader.waiting == 1)
+
+        await asyncio.to_thread(remake_topic, servers, results)
+        await asyncio.to_thread(Answers(servers, results).give, new, "new")
+
+        assert (await waiting).result == "new"
+        assert reader.consumers_made == 2
+
+
+@pytest.mark.invariant("P1")
 async def test_an_answer_on_a_topic_that_was_made_anew_is_heard(kafka: Kafka) -> None:
     settings = own_results(kafka)
     answers = Answers(kafka.bootstrap_servers, settings.results_topic)

@@ -1,12 +1,17 @@
-"""Notices that a topic has got more partitions while somebody reads it by hand."""
+"""Notices that a topic has got more partitions, or is another one, while it is read by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaException
 
 from redrive.clock import Clock
+from redrive.kafka.client import admin_config
+from redrive.kafka.connect import make_admin
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.topic_ids import BrokersTopicIds
 
 __all__ = ["Growth"]
 
@@ -14,24 +19,40 @@ _CALL_S = 1.0
 
 
 class Growth:
-    """Asks now and then how many partitions a topic has; on the reader's own thread.
+    """Asks now and then what a topic is; on the reader's own thread.
 
     Args:
-        consumer: Whom to ask.
+        consumer: Whom to ask for the partitions; made when this is.
         topic: Which topic.
-        every_s: How long to wait from one question to the next, in seconds; the first is due now.
+        settings: How to reach Kafka, and how long to wait from one question to the next; the first
+            is due now.
         clock: For that.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, *, every_s: float, clock: Clock) -> None:
+    def __init__(
+        self, consumer: Consumer, topic: str, *, settings: KafkaSettings, clock: Clock
+    ) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._every_s = every_s
+        self._every_s = settings.metadata_max_age.total_seconds()
         self._clock = clock
         self._due = clock.monotonic()
+        make = partial(make_admin, admin_config(settings))
+        self._ids = BrokersTopicIds(make, every_s=self._every_s, clock=clock)
+        self._asked = False
+        self._first: bytes | None = None
+        self.is_outdated = False
+        """Whether the topic is another one by now: this consumer may read nothing of it.
+
+        It keeps to the leader epochs that it knows, and those of a new topic begin at 0.
+        """
 
     def look(self, known: Collection[int]) -> frozenset[int]:
         """Return the partitions that there are beside those that are known, if it is time."""
+        at_once, self._asked = not self._asked, True
+        for now in self._ids.look([self._topic], at_once=at_once).values():
+            self._first = self._first or now
+            self.is_outdated = self.is_outdated or now != self._first
         if self._clock.monotonic() < self._due:
             return frozenset()
         self._due = self._clock.monotonic() + self._every_s

@@ -96,6 +96,11 @@ class ResultScan:
         anew, self._anew = frozenset(self._anew), set()
         return anew
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the topic was made anew: another client is to read it, from its beginning."""
+        return self._growth.is_outdated
+
     def beyond(self, partition: int, offset: int) -> bool:
         """Say whether `offset` lies beyond the end of a partition that is read to its end."""
         if self._next.get(partition, offset) >= offset or partition in self._starts:

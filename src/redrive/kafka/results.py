@@ -185,6 +185,9 @@ class ResultReader:
                 if scan is None:
                     scan = self._open()
                 resting, broken = self._turn(scan), 0
+                if scan.is_outdated:
+                    self._begin_anew(scan)
+                    scan = None
             except SettingsError as error:
                 with self._changed:
                     self._fail_all(error)
@@ -221,8 +224,7 @@ class ResultReader:
         with self._changed:
             self._joining = [w for same_key in self._waiters.values() for w in same_key]
         topic = self._settings.results_topic
-        every_s = self._settings.metadata_max_age.total_seconds()
-        growth = Growth(consumer, topic, every_s=every_s, clock=self._clock)
+        growth = Growth(consumer, topic, settings=self._settings, clock=self._clock)
         scan = ResultScan(consumer, topic, growth=growth)
         return scan
 
@@ -250,6 +252,14 @@ class ResultReader:
                 waiters = list(self._waiters.get(seen.key, ()))
             self._answer([w for w in waiters if seen.is_for(w.offsets)], seen)
         return False
+
+    def _begin_anew(self, scan: ResultScan) -> None:
+        """Let go of a client that may read nothing of the new topic: the next one reads it all."""
+        log.error("results.log_began_anew", topic=self._settings.results_topic)
+        _close(scan)
+        with self._changed:
+            for waiter in (w for same_key in self._waiters.values() for w in same_key):
+                _count_anew(waiter, list(waiter.offsets))
 
     def _answer(self, waiters: list[_Waiter], seen: SeenResult) -> bool:
         """Hand a result to those whose it is; return whether it is anybody's.

@@ -66,15 +66,10 @@ class Follower:
     ) -> None:
         self._waiting: dict[str, Done] = {}
         self._topic = settings.results_topic
-        self._consumer: Consumer = make_consumer(reader_config(settings))
+        self._settings = settings
+        self._clock = clock
         self._next = dict(start)
-        self._growth = Growth(
-            self._consumer,
-            self._topic,
-            every_s=settings.metadata_max_age.total_seconds(),
-            clock=clock,
-        )
-        self._assign()
+        self._consumer, self._growth = self._open()
 
     @property
     def waiting(self) -> int:
@@ -91,7 +86,11 @@ class Follower:
         """Return what has ended, once something is read or `timeout_s` is over."""
         if new := self._growth.look(self._next):
             self._next.update(dict.fromkeys(new, 0))
-            self._assign()
+            self._assign(self._consumer)
+        if self._growth.is_outdated:
+            self._consumer.close()
+            self._next = dict.fromkeys(self._next, 0)
+            self._consumer, self._growth = self._open()
         first = self._consumer.poll(timeout_s)
         messages = [*([first] if first else ()), *self._consumer.consume(_BATCH, 0)]
         return [end for message in messages if (end := self._ending(message)) is not None]
@@ -111,8 +110,13 @@ class Follower:
     ) -> None:
         self.close()
 
-    def _assign(self) -> None:
-        self._consumer.assign(
+    def _open(self) -> tuple[Consumer, Growth]:
+        consumer: Consumer = make_consumer(reader_config(self._settings))
+        self._assign(consumer)
+        return consumer, Growth(consumer, self._topic, settings=self._settings, clock=self._clock)
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign(
             [TopicPartition(self._topic, number, offset) for number, offset in self._next.items()]
         )
 
