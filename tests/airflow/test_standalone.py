@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import json
 import os
 import signal
@@ -109,8 +110,21 @@ class Standalone:
         request = urllib.request.Request(  # noqa: S310 - our own server on loopback
             self.url + path, data=data, headers=headers, method=method
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
-            return json.loads(answer.read())
+        answers: list[Any] = []
+
+        def is_answered() -> bool:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+                    answers.append(json.loads(answer.read()))
+            except urllib.error.HTTPError as error:
+                # Its database is one file, which others have locked at times.
+                if error.code != http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                return False
+            return True
+
+        wait_until(is_answered, timeout_s=60, what=f"{method} {path}", every_s=0.5)
+        return answers[0]
 
     def start_run(self, dag_id: str) -> str:
         wait_until(

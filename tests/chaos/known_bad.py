@@ -66,9 +66,9 @@ def is_blind_to_epochs() -> None:
 def counts_attempts_in_memory() -> None:
     """Leave failures and crashes out of what is committed."""
 
-    def forget(note: Note) -> str:
+    def forget(note: Note, *, chars: int) -> str:
         begun = {at: Entry(started=entry.started) for at, entry in note.entries.items()}
-        return encode(replace(note, entries=begun))
+        return encode(replace(note, entries=begun), chars=chars)
 
     patch(settle, encode=forget)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -254,9 +255,11 @@ async def test_a_letter_too_large_for_its_topic_goes_without_the_parsed_event(
 async def test_a_letter_that_is_too_large_in_any_case_is_refused(
     kafka: Kafka, small_topic: str
 ) -> None:
+    # Nothing that could be packed.
+    text = random.Random(1).randbytes(40_000).hex()
     async with DeadLetterQueue(kafka.bootstrap_servers, small_topic) as queue:
         with pytest.raises(NotStoredError, match=r"max\.message\.bytes") as refused:
-            await queue.publish_failed_event(event({"text": "x" * 60_000}), failed("no"), 0)
+            await queue.publish_failed_event(event({"text": text}), failed("no"), 0)
 
     assert refused.value.__redrive_kind__ == "permanent"
     assert letters(kafka, small_topic) == []

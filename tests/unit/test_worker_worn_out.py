@@ -15,9 +15,11 @@ from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.health import Phase
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sweeping import Sweeping
+from redrive.consumer.waits import Amount, Wait
 from redrive.errors import KafkaLostError, StandstillError
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.kafka.log import Pulse
+from redrive.kafka.topic_ids import NOT_TOLD
 from redrive.testing.clock import TurnedClock
 
 
@@ -52,6 +54,9 @@ class Intake:
         self.drained = False
         self.endings: Counter[Any] = Counter()
 
+    def waiting(self) -> dict[Wait, Amount]:
+        return {Wait.WINDOW: Amount(0)}
+
     def begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[Any]:
         return tasks.create_task(asyncio.Event().wait())
 
@@ -80,6 +85,9 @@ class Settler:
 
     def release(self) -> None: ...
 
+    def counted(self) -> dict[Wait, Amount]:
+        return {}
+
 
 def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClock) -> Parts:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
@@ -95,6 +103,7 @@ def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClo
         ),
         "pulse": Beating(clock),
         "link": Reached(),
+        "topics": NOT_TOLD,
     }
     return Parts(**parts)
 
