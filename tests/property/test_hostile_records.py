@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from redrive.kafka.log import Record
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-SEED, COUNT = 20_261_129, 5_000
+SEED = 20_261_129
 HEADERS = [f"redrive-{n}" for n in ("thread", "deadline", "of", "event", "count", "mode", "kind")]
 HEADERS += ["redrive-reason", "redrive-fingerprint", "redrive-generation", "traceparent"]
 
@@ -161,10 +161,11 @@ def failures(records: list[Record]) -> Iterator[str]:
 
 
 @pytest.mark.invariant("P7")
-def test_of_thousands_of_hostile_records_none_makes_a_reader_fall_over() -> None:
+@pytest.mark.parametrize("count", [1_000, pytest.param(5_000, marks=pytest.mark.nightly)])
+def test_of_thousands_of_hostile_records_none_makes_a_reader_fall_over(count: int) -> None:
     dice = random.Random(SEED)
-    records = list(hostile_letters(wholes(), COUNT, dice, headers=HEADERS))
+    records = list(hostile_letters(wholes(), count, dice, headers=HEADERS))
 
-    # Most are letters still: what cannot be read at all shows little.
-    assert len(fold(records).letters) > 500
+    # Many are letters still: what cannot be read at all shows little.
+    assert len(fold(records).letters) > count // 20
     assert list(failures(records))[:3] == []

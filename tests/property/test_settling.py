@@ -700,7 +700,7 @@ class CutsNotes(Settler):
         return encode(replace(note, finished=note.finished & kept), chars=self._room.chars)
 
 
-SEEDS = range(400)
+SEEDS = range(200)
 STEPS = 150
 SMALLEST_NOTE = 44
 
@@ -745,7 +745,7 @@ def _small_limit(dice: random.Random) -> int:
 @pytest.mark.invariant("P1", "P2", "P3", "P5", "P11")
 @pytest.mark.parametrize("told", [True, False], ids=["told", "learned, and changed"])
 def test_each_event_is_answered_once_where_brokers_take_short_notes_only(*, told: bool) -> None:
-    for seed in SEEDS[: len(SEEDS) // 2]:
+    for seed in SEEDS[:60]:
         try:
             Story(seed, note_limit=_small_limit, told=told).tell(STEPS)
         except AssertionError as error:

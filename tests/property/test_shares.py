@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redrive.consumer.outcome import Delivery
@@ -41,6 +41,7 @@ def started(waiting: Turns, now: float = 0.0) -> list[Run]:
 
 
 @pytest.mark.invariant("P7")
+@settings(max_examples=25)
 @given(
     in_flight=st.integers(4, 80),
     others=st.integers(1, 3),

@@ -39,8 +39,11 @@ def wait_until_said(parent: Parent, *lines: str) -> None:
     wait_until(said, timeout_s=WITHIN_S, what=str(lines))
 
 
-def pids(parent: Parent) -> dict[object, object]:
-    """Return the newest process of each worker."""
+def pids(parent: Parent, *, starts: int) -> dict[object, object]:
+    """Return the newest process of each worker, once so many were started."""
+    # A child may have said something before its parent says that it is there.
+    said = lambda: len(parent.logged("supervisor.child_started")) == starts  # noqa: E731
+    wait_until(said, timeout_s=WITHIN_S, what=f"{starts} starts")
     return {line["worker"]: line["pid"] for line in parent.logged("supervisor.child_started")}
 
 
@@ -50,13 +53,13 @@ FIRST = ("0: started after None", "1: started after None")
 def test_only_the_child_that_was_killed_is_replaced(start: StartParent) -> None:
     parent = start(size=2, on_signal=STOPS)
     wait_until_said(parent, *FIRST)
-    before = pids(parent)
+    before = pids(parent, starts=2)
 
     os.kill(int(str(before["w-1"])), signal.SIGKILL)
 
     again = "1: started after killed by SIGKILL (possibly out of memory)"
     wait_until_said(parent, *FIRST, again)
-    after = pids(parent)
+    after = pids(parent, starts=3)
     parent.process.terminate()
     assert parent.wait() == 0
     assert after["w-0"] == before["w-0"]
