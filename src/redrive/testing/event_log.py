@@ -227,6 +227,7 @@ class EventLog:
         for _ in range(_FILLERS):
             for partition in self.partitions():
                 self._stage.send([filler], partition=partition)
+            self._fillers()
             SYSTEM.block(_FILLER_GAP_S)
         wait_until(
             lambda: self._fillers() < _FILLERS * len(self.partitions()),
@@ -236,8 +237,12 @@ class EventLog:
         )
 
     def _fillers(self) -> int:
-        there = read_topic(self._stage.bootstrap_servers, self._topic)
-        return sum(is_filler(record) for record in there)
+        """Count those that are there, and keep in mind where: others may come to lie there."""
+        there = read_topic(self._stage.bootstrap_servers, self._topic, whole=True)
+        fillers = [record for record in there if is_filler(record)]
+        for record in fillers:
+            self._seen.setdefault(record, False)
+        return len(fillers)
 
     def _grow(self, count: int, *, results: bool) -> None:
         topics = self._stage.topics
