@@ -37,7 +37,13 @@ def small_notes(broker_tools: None) -> Iterator[LocalBroker]:
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P11")
-@pytest.mark.parametrize("told", [True, False], ids=["told", "learned from refusals"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(True, id="told", marks=pytest.mark.nightly),
+        pytest.param(False, id="learned from refusals"),
+    ],
+)
 async def test_a_slow_event_stops_nobody_where_notes_must_be_short(
     *,
     told: bool,

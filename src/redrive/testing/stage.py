@@ -19,7 +19,7 @@ from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of
-from redrive.testing.reading import committed_offsets, end_offsets
+from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks
 from redrive.testing.topics import Topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -153,13 +153,17 @@ class Stage:
         try:
             committed = committed_offsets(servers, topics.events, topics.group)
             ends = end_offsets(servers, topics.events)
+            marks = high_watermarks(servers, topics.events)
         except KafkaException as silent:
             if error_of(silent).code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - librdkafka's own
                 raise
             return False  # nothing is settled while a transaction is open, or the broker is busy
         seen[:] = [committed]
         # Behind the last record may lie the marker of its transaction: the offset passes it.
-        return all((committed[place].offset or 0) >= end for place, end in ends.items())
+        return all(
+            end <= (committed[place].offset or 0) <= max(end, marks[place])
+            for place, end in ends.items()
+        )
 
     def wait_settled(self, *, timeout_s: float) -> None:
         """Return once the group has committed everything there is.
