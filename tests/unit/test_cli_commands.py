@@ -230,7 +230,7 @@ def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
         command = [sys.executable, "-c", "import redrive.cli; redrive.cli.main()"]
         with subprocess.Popen(
             [*command, "send", "report", "--wait", "--bootstrap-servers", address],
-            env=os.environ | {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "2s"},
+            env=os.environ | {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "50s"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
