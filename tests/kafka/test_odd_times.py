@@ -32,7 +32,9 @@ def test_commands_take_records_of_any_time(kafka: Kafka, topics: Topics) -> None
         str(2**63 - 1),
         incremental_operation=AlterConfigOpType.SET,
     )
-    topic = ConfigResource(ResourceType.TOPIC, topics.events, incremental_configs=[any_time])
+    # Else a broker that has run for long enough deletes the oldest at once.
+    kept = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, topics.events, incremental_configs=[any_time, kept])
     admin = make_admin(servers)
     for changed in admin.incremental_alter_configs([topic]).values():
         changed.result(20)

@@ -221,6 +221,7 @@ def test_a_broker_that_is_not_there_is_one_line_with_exit_code_2(
     assert not result.stdout
 
 
+@pytest.mark.nightly  # ended with 2 in two whole runs, and never alone: not understood yet
 def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -240,7 +241,7 @@ def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
             _, errors = process.communicate(timeout=60)
             connection.close()
 
-    assert process.returncode == ExitCode.INTERRUPTED
+    assert process.returncode == ExitCode.INTERRUPTED, errors
     assert "Traceback" not in errors
 
 
