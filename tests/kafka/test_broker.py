@@ -214,3 +214,19 @@ def test_a_maven_that_fails_is_quoted_and_leaves_nothing(
         kafka_jars.kafka_jars()
 
     assert _kept(tmp_path / "cache") == []
+
+
+def test_ends_of_transactions_that_it_dropped_are_told_but_not_those_of_deleted_topics(
+    broker: LocalBroker,
+) -> None:
+    lines = (
+        "Couldn't find leader endpoint for partitions {} while trying to send transaction markers "
+        "for redrive.g.w1, these partitions are likely deleted already and hence can be skipped\n"
+    )
+
+    with broker.log_file.open("a") as told:
+        told.write(lines.format("Set(results-1f-2, __consumer_offsets-0)"))
+        told.write("Replayed RemoveTopicRecord for topic events-1f with ID ga-jXPCaQKmiHRs.\n")
+        told.write(lines.format("HashSet(events-1f-0)"))
+
+    assert broker.dropped_markers == {"results-1f", "__consumer_offsets"}

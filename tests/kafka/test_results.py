@@ -60,20 +60,30 @@ class Answers:
         self.give_bytes(event_id, result_bytes(event_id, said, to=to))
 
     def give_bytes(self, event_id: str, value: bytes, *, partition: int = -1) -> None:
-        # Of a partition that has just come the client may hear a moment later.
-        taken = lambda: self._is_taken(event_id, value, partition)  # noqa: E731
-        wait_until(taken, timeout_s=30, what=f"partition {partition} is known")
-        assert self._producer.flush(10) == 0
+        # Of a partition that has just come the client, and its broker, may hear a moment later.
+        stored = lambda: self._is_stored(event_id, value, partition)  # noqa: E731
+        wait_until(stored, timeout_s=30, what=f"partition {partition} is known")
 
-    def _is_taken(self, event_id: str, value: bytes, partition: int) -> bool:
+    def _is_stored(self, event_id: str, value: bytes, partition: int) -> bool:
+        refused: list[KafkaError] = []
+
+        def told(error: KafkaError | None, _message: object) -> None:
+            if error is not None:
+                refused.append(error)
+
         try:
-            self._producer.produce(self._topic, value, event_id.encode(), partition)
+            self._producer.produce(
+                self._topic, value, event_id.encode(), partition, on_delivery=told
+            )
         except KafkaException as error:
-            if error_of(error).code() != KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
-                raise
-            self._producer.list_topics(self._topic, timeout=10)
-            return False
-        return True
+            refused.append(error_of(error))
+        assert self._producer.flush(10) == 0
+        if not refused:
+            return True
+        if refused[0].code() != KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
+            raise KafkaException(refused[0])
+        self._producer.list_topics(self._topic, timeout=10)
+        return False
 
     def give_and_abort(self, event_id: str, said: object) -> None:
         name = f"t-{uuid.uuid4()}"

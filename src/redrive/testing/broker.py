@@ -1,7 +1,6 @@
 """A real Kafka broker for tests: Apache Kafka in KRaft mode, one node, on loopback, in seconds.
 
-It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`,
-its
+It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`, its
 properties and ports are `broker_config`, the process underneath is `broker_process`.
 """
 
@@ -9,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import secrets
 import shutil
 import socket
@@ -37,7 +37,10 @@ from redrive.testing.kafka_jars import find_tool, kafka_jars
 __all__ = ["BrokerError", "LocalBroker"]
 
 _FORMAT_TIMEOUT_S = 60.0
-_DROPPED = b"these partitions are likely deleted already and hence can be skipped"
+_DROPPED = re.compile(
+    r"Replayed RemoveTopicRecord for topic (?P<removed>\S+) "
+    r"|find leader endpoint for partitions \w*\((?P<dropped>[^)]*)\).* likely deleted already"
+)
 _PORT_TRIES = 5
 # A short-lived JVM on a busy machine: start fast, stay small.
 _JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -108,13 +111,13 @@ class LocalBroker:
         return f"{HOST}:{self._ports.passwords}"
 
     @property
-    def dropped_markers(self) -> bool:
-        """Whether it left a transaction without an end, as a single broker may: see `FREEZABLE`.
+    def dropped_markers(self) -> frozenset[str]:
+        """Topics where it left a transaction without an end, as a single broker may: `FREEZABLE`.
 
         What was in that transaction is lost or stays undecided, and no client can mend that: the
-        run says nothing about them.
+        run says nothing about them. Topics that were deleted before are not meant.
         """
-        return _DROPPED in self.log_file.read_bytes()
+        return _topics_without_markers(self.log_file.read_text(errors="replace"))
 
     @property
     def log_file(self) -> Path:
@@ -291,3 +294,15 @@ def _answers(address: str) -> bool:
 _QUIET = logging.getLogger("redrive.testing.broker")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
+
+
+def _topics_without_markers(told: str) -> frozenset[str]:
+    """Return the topics of dropped markers, from what a broker logged."""
+    removed, dropped = set[str](), set[str]()
+    for found in _DROPPED.finditer(told):
+        if found["removed"]:
+            removed.add(found["removed"])
+        else:
+            topics = {part.rpartition("-")[0] for part in found["dropped"].split(", ")}
+            dropped |= topics - removed
+    return frozenset(dropped)

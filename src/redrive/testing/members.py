@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
+from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.event_log import EventLog
 from redrive.testing.faults import (
@@ -47,6 +48,7 @@ __all__ = ["Members"]
 
 _STARTS_WITHIN_S = 120.0
 _STOPS_WITHIN_S = 60.0
+_QUIET_S = 0.5
 _CLIENT_ID = "redrive"
 
 
@@ -138,7 +140,7 @@ class Members:
             case LoseAnswer(worker, request=request):
                 self._members[worker].proxy.lose_answer(request)
             case StopBroker():
-                self._broker.stop()
+                self._stop_broker()
             case KillBroker():
                 self._broker.kill()
             case FreezeBroker():
@@ -207,8 +209,7 @@ class Members:
         self._broker.start()
         if self._second is not None:
             self._second.start()
-        for member in self._everyone():
-            member.proxy.mend()
+        self._mend_links()
         self.replace_dead()
 
     def replace_dead(self) -> None:
@@ -235,6 +236,22 @@ class Members:
         for pid in self._orphans:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def _stop_broker(self) -> None:
+        """Stop it once it has ended the transactions that it was asked to; its answers are lost.
+
+        A single broker that is asked for one while it stops may leave it without an end: see
+        `LocalBroker.dropped_markers`.
+        """
+        for member in self._everyone():
+            member.proxy.hold()
+        SYSTEM.block(_QUIET_S)
+        self._broker.stop()
+        self._mend_links()
+
+    def _mend_links(self) -> None:
+        for member in self._everyone():
+            member.proxy.mend()
 
     def orphans(self) -> Iterator[str]:
         """Say which children of parents that were killed still run."""
