@@ -1,7 +1,7 @@
 """A real Kafka broker for tests: Apache Kafka in KRaft mode, one node, on loopback, in seconds.
 
-It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`, its
-properties and ports are `broker_config`, the process underneath is `broker_process`.
+It can be stopped, killed, frozen and brought back with its data. Fetching Kafka is `kafka_jars`,
+its properties and ports are `broker_config`, the process underneath is `broker_process`.
 """
 
 from __future__ import annotations
