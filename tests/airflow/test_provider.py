@@ -44,14 +44,16 @@ def test_a_trigger_is_made_again_from_what_it_serialized(bare_airflow: AirflowHo
         "from redrive.airflow import LangGraphResultTrigger\n"
         "first = LangGraphResultTrigger(kafka_conn_id='c', results_topic='r', event_id='e',\n"
         "                               offsets=[(0, 5), (1, 7)], deadline_ms=12,\n"
-        "                               fire_after_ms=13, asked=['events', 3, 1042])\n"
+        "                               fire_after_ms=13, asked=['events', 3, 1042],\n"
+        "                               workflow_id='w', workflow_run_id='r')\n"
         "path, kept = first.serialize()\n"
         "assert path == 'redrive.airflow.triggers.LangGraphResultTrigger', path\n"
         "assert kept['fire_after_ms'] == 13, kept\n"
         "again = LangGraphResultTrigger(**json.loads(json.dumps(kept)))\n"
         "assert again.serialize() == first.serialize()\n"
-        "del kept['asked']  # serialized by the version before\n"
-        "assert LangGraphResultTrigger(**kept).asked is None\n"
+        "for new in 'asked', 'workflow_id', 'workflow_run_id':\n"
+        "    del kept[new]  # serialized by the versions before\n"
+        "    assert getattr(LangGraphResultTrigger(**kept), new) is None\n"
     )
 
     bare_airflow.run(sys.executable, "-c", script)

@@ -7,18 +7,23 @@ import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from redrive.airflow.connection import kafka_settings
+from redrive.airflow.connection import id_secret, kafka_settings
 from redrive.airflow.requests import EventExtras, event_id_of, request_of
 from redrive.errors import SettingsError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.client import admin_config
 from redrive.kafka.end_offsets import end_offsets
+from redrive.settings import load_settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECRET = b"a secret of more than 32 characters"
 
 
 @dataclass
@@ -52,6 +57,76 @@ def test_names_that_read_alike_when_joined_are_different_events() -> None:
 
 def test_a_task_that_is_not_mapped_is_one_task_however_airflow_writes_it() -> None:
     assert event_id_of(Task(map_index=None)) == event_id_of(Task(map_index=-1))
+
+
+def test_the_event_id_with_a_secret_cannot_be_made_from_names_alone() -> None:
+    plain, mine, others = (event_id_of(Task(), secret) for secret in (None, SECRET, b"x" * 32))
+
+    assert len({plain, mine, others}) == 3
+    assert event_id_of(Task(try_number=2), SECRET) == mine
+    assert event_id_of(Task(map_index=None), SECRET) == mine
+    assert (uuid.UUID(mine).version, uuid.UUID(mine).variant) == (8, uuid.RFC_4122)
+    # Changed, the derivation would give tasks that are tried again another event.
+    assert mine == "ba8ae397-cb32-8d75-b471-c25d00969a00"
+
+
+@given(st.lists(st.tuples(*[st.text(max_size=3)] * 3, st.integers(-1, 2)), unique=True))
+def test_no_two_tasks_have_one_id_with_a_secret_either(
+    names: list[tuple[str, str, str, int]],
+) -> None:
+    ids = {event_id_of(Task(*name), SECRET) for name in names}
+
+    assert len(ids) == len(names)
+    assert all(uuid.UUID(each).version == 8 for each in ids)
+
+
+def test_the_secret_is_the_connections_before_the_environments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("f" * 40 + "\n")
+    extra: dict[str, object] = {"bootstrap.servers": "a:1"}
+    of_connection = {**extra, "airflow.id_secret": SECRET.decode()}
+
+    monkeypatch.delenv("REDRIVE_AIRFLOW__ID_SECRET", raising=False)
+    assert id_secret(extra, conn_id="c") is None
+    monkeypatch.setenv("REDRIVE_AIRFLOW__ID_SECRET", f"file:{file}")
+    assert id_secret(extra, conn_id="c") == b"f" * 40
+    assert id_secret(of_connection, conn_id="c") == SECRET
+    # No client of Kafka's is told of it.
+    assert kafka_settings(of_connection, conn_id="c").config == {}
+
+
+@pytest.mark.invariant("P15")
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [
+        ("short", "fewer than 32 characters"),
+        ("", "fewer than 32 characters"),
+        (7, "must be text"),
+        ("file:/etc/passwd", "refers to a file or a variable of this host"),
+        ("env:HOME", "refers to a file or a variable of this host"),
+    ],
+)
+def test_a_secret_of_a_connection_that_cannot_serve_is_refused_and_not_shown(
+    secret: object, words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        id_secret({"airflow.id_secret": secret}, conn_id="my_kafka")
+
+    assert "'my_kafka'" in str(caught.value)
+    assert not secret or str(secret) not in str(caught.value)
+
+
+def test_a_secret_of_the_environment_that_is_too_short_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDRIVE_AIRFLOW__ID_SECRET", "short")
+
+    with pytest.raises(SettingsError, match="REDRIVE_AIRFLOW__ID_SECRET: it has fewer than 32"):
+        id_secret({}, conn_id="c")
+    with pytest.raises(SettingsError, match=r"airflow\.id_secret in the environment variable"):
+        load_settings(environ={"REDRIVE_AIRFLOW__ID_SECRET": "short"})
 
 
 @pytest.mark.invariant("P8")

@@ -22,6 +22,7 @@ from tests.airflow.conftest import AirflowHome
 
 from redrive.airflow.requests import event_id_of
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.expected import Expected
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.results import ResultReader
 from redrive.testing.topics import Kafka, Topics
@@ -263,7 +264,7 @@ def test_a_result_that_arrives_before_the_trigger_starts_is_found(
     service.freeze_triggerer()
     run_id = service.start_run("early")
     event_id = event_id_of(Task("early", run_id, "answered_early"))
-    reader.wait_in_thread(event_id, offsets, datetime.now(UTC) + timedelta(seconds=RUN_S))
+    reader.wait_in_thread(Expected(event_id), offsets, datetime.now(UTC) + timedelta(seconds=RUN_S))
     reader.close()
     service.wait_for_state("early", run_id, "answered_early", "deferred")
 

@@ -27,13 +27,14 @@ def run_task(task_id: str, **arguments: Any) -> dict[str, object]:  # noqa: ANN4
     )
     began = SYSTEM.monotonic()
     ended: object = None
+    waits_for: object = None
     try:
         operator.execute({"ti": task})  # type: ignore[typeddict-item]  # all of a task that it reads
-    except TaskDeferred:
-        ended = "deferred"
+    except TaskDeferred as deferred:
+        ended, waits_for = "deferred", deferred.trigger.serialize()[1]
     except LangGraphRunError as error:
         ended = error.reason
-    return {"ended": ended, "after_s": SYSTEM.monotonic() - began}
+    return {"ended": ended, "after_s": SYSTEM.monotonic() - began, "waits_for": waits_for}
 
 
 if __name__ == "__main__":
@@ -42,4 +43,6 @@ if __name__ == "__main__":
         "not_at_all": run_task("not_at_all", timeout=60, wait_first=0),
         "to_the_deadline": run_task("to_the_deadline", timeout=0.5),
     }
+    os.environ["REDRIVE_AIRFLOW__ID_SECRET"] = os.environ["ID_SECRET"]
+    waits["with_a_secret"] = run_task("not_at_all", timeout=60, wait_first=0)
     (Path(os.environ["REPORT_FOLDER"]) / "unanswered.json").write_text(json.dumps(waits))

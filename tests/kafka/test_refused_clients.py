@@ -22,6 +22,7 @@ from redrive.clock import SYSTEM
 from redrive.errors import NotStoredError, SettingsError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.expected import Expected
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
@@ -77,7 +78,7 @@ def publish(settings: KafkaSettings) -> None:
 def wait_for_a_result(settings: KafkaSettings) -> None:
     reader = ResultReader(settings)
     try:
-        reader.wait_in_thread(str(uuid.uuid4()), {0: 0}, datetime.now(UTC) + LONG)
+        reader.wait_in_thread(Expected(str(uuid.uuid4())), {0: 0}, datetime.now(UTC) + LONG)
     finally:
         reader.close()
 
@@ -145,7 +146,7 @@ def test_who_may_read_the_results_needs_no_right_to_a_group(
     reader = ResultReader(settings)
 
     threading.Timer(2.0, _answer, (guarded.bootstrap_servers, topics.results, event_id)).start()
-    result = reader.wait_in_thread(event_id, offsets, datetime.now(UTC) + LONG)
+    result = reader.wait_in_thread(Expected(event_id), offsets, datetime.now(UTC) + LONG)
     reader.close()
 
     assert result.correlation_id == event_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
@@ -21,6 +23,7 @@ from redrive.airflow.results import shared_reader
 from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
 from redrive.events import EventPlace, ResultStatus, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.expected import Expected
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published
 from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
@@ -151,7 +154,7 @@ async def test_a_result_that_came_before_the_wait_is_found(
     event_id, offsets = new_id(), end_offsets(settings)
     answers.give(event_id, {"answer": 42})
 
-    result = await reader.wait_for(event_id, offsets, until())
+    result = await reader.wait_for(Expected(event_id), offsets, until())
 
     assert result.result == {"answer": 42}
     assert result.correlation_id == event_id
@@ -165,7 +168,7 @@ async def test_a_result_that_stood_there_before_the_offsets_is_not_taken(
     offsets = end_offsets(settings)
     answers.give(event_id, "of this run")
 
-    result = await reader.wait_for(event_id, offsets, until())
+    result = await reader.wait_for(Expected(event_id), offsets, until())
 
     assert result.result == "of this run"
 
@@ -178,7 +181,7 @@ async def test_of_two_results_the_first_one_counts(
     answers.give(event_id, "first")
     answers.give(event_id, "second")
 
-    result = await reader.wait_for(event_id, offsets, until())
+    result = await reader.wait_for(Expected(event_id), offsets, until())
 
     assert result.result == "first"
 
@@ -189,15 +192,50 @@ async def test_the_answer_to_an_earlier_record_of_the_event_is_not_taken(
 ) -> None:
     event_id, offsets = new_id(), end_offsets(settings)
     first, second = Published("events", 1, 7), Published("events", 1, 9)
-    waits = asyncio.create_task(reader.wait_for(event_id, offsets, until(), second))
+    waits = asyncio.create_task(
+        reader.wait_for(Expected(event_id, record=second), offsets, until())
+    )
     answers.give_answer(event_id, first, "expired")
-    await reader.wait_for(event_id, offsets, until(), first)  # so the reader is past it
+    await reader.wait_for(
+        Expected(event_id, record=first), offsets, until()
+    )  # so the reader is past it
 
-    came_late = asyncio.create_task(reader.wait_for(event_id, offsets, until(), second))
+    came_late = asyncio.create_task(
+        reader.wait_for(Expected(event_id, record=second), offsets, until())
+    )
     answers.give_answer(event_id, second, "done")
 
     assert [(await waits).result, (await came_late).result] == ["done", "done"]
-    assert (await reader.wait_for(event_id, offsets, until(), first)).result == "expired"
+    assert (
+        await reader.wait_for(Expected(event_id, record=first), offsets, until())
+    ).result == "expired"
+
+
+@pytest.mark.invariant("P1", "P2")
+async def test_results_of_another_under_its_key_are_passed_by_and_logged_once(
+    settings: KafkaSettings, reader: ResultReader, answers: Answers
+) -> None:
+    event_id, offsets, place = new_id(), end_offsets(settings), Published("events", 1, 7)
+    right = json.loads(result_bytes(event_id, "mine", to=place))
+    hostile: list[dict[str, object]] = [
+        {"correlation_id": new_id()},
+        {"workflow_id": "of another"},
+        {"workflow_run_id": "of another"},
+        {"answers": {"topic": "events", "partition": 1, "offset": 6}},
+        {"answers": {"topic": "events", "partition": -1, "offset": 6}},
+    ]
+    values = [json.dumps({**right, "result": "forged", **other}).encode() for other in hostile]
+    with structlog.testing.capture_logs() as logs:
+        waits = asyncio.create_task(
+            reader.wait_for(Expected(event_id, "w", "r", record=place), offsets, until())
+        )
+        for value in (*values, b"", b"\xff", b"[" * 100_000, b'{"a":' * 100_000):
+            answers.give_bytes(event_id, value, partition=0)
+        answers.give_bytes(event_id, json.dumps(right).encode(), partition=0)
+
+        assert (await waits).result == "mine"
+
+    assert [(line["event"], line["event_id"]) for line in logs] == [("results.passed_by", event_id)]
 
 
 async def test_an_answer_that_names_no_record_is_taken(
@@ -206,7 +244,9 @@ async def test_an_answer_that_names_no_record_is_taken(
     event_id, offsets = new_id(), end_offsets(settings)
     answers.give_answer(event_id, None, "by a worker of the version before")
 
-    found = await reader.wait_for(event_id, offsets, until(), Published("events", 0, 0))
+    found = await reader.wait_for(
+        Expected(event_id, record=Published("events", 0, 0)), offsets, until()
+    )
 
     assert found.answers is None
 
@@ -217,7 +257,7 @@ async def test_many_waiters_hear_their_own_answers_through_one_consumer(
 ) -> None:
     ids = [new_id() for _ in range(300)]
     offsets = end_offsets(settings)
-    waits = [asyncio.create_task(reader.wait_for(i, offsets, until())) for i in ids]
+    waits = [asyncio.create_task(reader.wait_for(Expected(i), offsets, until())) for i in ids]
     await eventually(lambda: reader.waiting == len(ids))
 
     for event_id in reversed(ids):
@@ -237,12 +277,12 @@ async def test_a_waiter_with_older_offsets_makes_the_reader_go_back(
     answers.give(early, "early", partition=1)
     answers.give(middle, "middle", partition=1)
     from_now = end_offsets(settings)
-    standing = asyncio.create_task(reader.wait_for(late, from_now, until()))
+    standing = asyncio.create_task(reader.wait_for(Expected(late), from_now, until()))
     # Once this is answered, the reader stands past `early`.
     answers.give(now := new_id(), "now", partition=1)
-    await reader.wait_for(now, from_now, until())
+    await reader.wait_for(Expected(now), from_now, until())
 
-    found = await reader.wait_for(early, from_the_start, until())
+    found = await reader.wait_for(Expected(early), from_the_start, until())
     answers.give(late, "late", partition=1)
 
     assert found.result == "early"
@@ -258,10 +298,11 @@ async def test_two_results_that_the_reader_passed_are_found_by_two_late_waiters(
     answers.give(first, 1, partition=0)
     answers.give(second, 2, partition=0)
     answers.give(third, 3, partition=0)
-    await reader.wait_for(third, offsets, until())
+    await reader.wait_for(Expected(third), offsets, until())
 
     late = await asyncio.gather(
-        reader.wait_for(second, offsets, until()), reader.wait_for(first, offsets, until())
+        reader.wait_for(Expected(second), offsets, until()),
+        reader.wait_for(Expected(first), offsets, until()),
     )
 
     assert [r.result for r in late] == [2, 1]
@@ -272,10 +313,10 @@ async def test_a_waiter_without_a_result_ends_at_its_own_deadline(
 ) -> None:
     patient, hasty = new_id(), new_id()
     offsets = end_offsets(settings)
-    standing = asyncio.create_task(reader.wait_for(patient, offsets, until()))
+    standing = asyncio.create_task(reader.wait_for(Expected(patient), offsets, until()))
 
     with pytest.raises(TimeoutError, match=hasty):
-        await reader.wait_for(hasty, offsets, until(timedelta(milliseconds=300)))
+        await reader.wait_for(Expected(hasty), offsets, until(timedelta(milliseconds=300)))
 
     assert not standing.done()
     answers.give(patient, "patient")
@@ -290,7 +331,7 @@ async def test_a_result_of_an_aborted_transaction_is_not_seen(
     answers.give_and_abort(event_id, "of the aborted one")
     answers.give(event_id, "of the one that counts")
 
-    result = await reader.wait_for(event_id, offsets, until())
+    result = await reader.wait_for(Expected(event_id), offsets, until())
 
     assert result.result == "of the one that counts"
 
@@ -305,8 +346,8 @@ async def test_a_broker_that_was_away_is_read_on_by_the_same_consumer(
     with contextlib.closing(ResultReader(settings)) as reader:
         offsets = end_offsets(settings)
         answers.give(before, "before")
-        await reader.wait_for(before, offsets, until())
-        waiting = asyncio.create_task(reader.wait_for(after, offsets, until(SOON * 3)))
+        await reader.wait_for(Expected(before), offsets, until())
+        waiting = asyncio.create_task(reader.wait_for(Expected(after), offsets, until(SOON * 3)))
 
         await asyncio.to_thread(breakable.restart)
         await asyncio.to_thread(answers.give, after, "after")
@@ -322,7 +363,7 @@ async def test_an_answer_on_a_partition_that_came_later_is_heard(kafka: Kafka) -
     early, late = new_id(), new_id()
     offsets = end_offsets(settings)
     with contextlib.closing(ResultReader(settings)) as reader:
-        waiting = asyncio.create_task(reader.wait_for(early, offsets, until()))
+        waiting = asyncio.create_task(reader.wait_for(Expected(early), offsets, until()))
         await eventually(lambda: reader.waiting == 1)
 
         grow(settings, 3)
@@ -330,7 +371,7 @@ async def test_an_answer_on_a_partition_that_came_later_is_heard(kafka: Kafka) -
         await asyncio.to_thread(answers.give, late, "late", partition=1)
 
         assert (await waiting).result == "early"
-        assert (await reader.wait_for(late, offsets, until())).result == "late"
+        assert (await reader.wait_for(Expected(late), offsets, until())).result == "late"
 
 
 @pytest.mark.invariant("P1")
@@ -348,8 +389,10 @@ async def test_an_answer_on_a_new_topic_whose_leaders_have_lower_epochs_is_heard
     known, new = new_id(), new_id()
     Answers(servers, results).give(known, "known")
     with contextlib.closing(ResultReader(settings)) as reader:
-        await reader.wait_for(known, {0: 0}, until())
-        waiting = asyncio.create_task(reader.wait_for(new, end_offsets(settings), until(SOON * 3)))
+        await reader.wait_for(Expected(known), {0: 0}, until())
+        waiting = asyncio.create_task(
+            reader.wait_for(Expected(new), end_offsets(settings), until(SOON * 3))
+        )
         await eventually(lambda: reader.waiting == 1)
 
         await asyncio.to_thread(remake_topic, servers, results)
@@ -368,7 +411,7 @@ async def test_an_answer_on_a_topic_that_was_made_anew_is_heard(kafka: Kafka) ->
     early, late = new_id(), new_id()
     offsets = end_offsets(settings)
     with contextlib.closing(ResultReader(settings)) as reader:
-        waiting = asyncio.create_task(reader.wait_for(early, offsets, until()))
+        waiting = asyncio.create_task(reader.wait_for(Expected(early), offsets, until()))
         await eventually(lambda: reader.waiting == 1)
 
         await asyncio.to_thread(remake_topic, kafka.bootstrap_servers, settings.results_topic)
@@ -377,7 +420,7 @@ async def test_an_answer_on_a_topic_that_was_made_anew_is_heard(kafka: Kafka) ->
         await asyncio.to_thread(again.give, late, "late")
 
         assert (await waiting).result == "early"
-        assert (await reader.wait_for(late, offsets, until())).result == "late"
+        assert (await reader.wait_for(Expected(late), offsets, until())).result == "late"
 
 
 def test_what_falls_out_of_memory_is_no_longer_covered() -> None:
@@ -415,7 +458,7 @@ async def test_a_result_that_cannot_be_read_is_no_answer(
     answers.give_bytes(event_id, b"{broken")
     answers.give(event_id, "whole")
 
-    result = await reader.wait_for(event_id, offsets, until())
+    result = await reader.wait_for(Expected(event_id), offsets, until())
 
     assert result.result == "whole"
 
@@ -425,8 +468,8 @@ async def test_a_cancelled_waiter_is_forgotten_and_the_others_go_on(
 ) -> None:
     gone, stays = new_id(), new_id()
     offsets = end_offsets(settings)
-    leaving = asyncio.create_task(reader.wait_for(gone, offsets, until()))
-    staying = asyncio.create_task(reader.wait_for(stays, offsets, until()))
+    leaving = asyncio.create_task(reader.wait_for(Expected(gone), offsets, until()))
+    staying = asyncio.create_task(reader.wait_for(Expected(stays), offsets, until()))
     await eventually(lambda: reader.waiting == 2)
 
     leaving.cancel()
@@ -445,11 +488,11 @@ def test_a_thread_can_wait_as_well(
     event_id, offsets = new_id(), end_offsets(settings)
     answers.give(event_id, "here")
 
-    result = reader.wait_in_thread(event_id, offsets, until())
+    result = reader.wait_in_thread(Expected(event_id), offsets, until())
 
     assert result.result == "here"
     with pytest.raises(TimeoutError):
-        reader.wait_in_thread(new_id(), offsets, until(timedelta(milliseconds=200)))
+        reader.wait_in_thread(Expected(new_id()), offsets, until(timedelta(milliseconds=200)))
 
 
 async def test_without_waiters_the_thread_ends_and_a_later_waiter_starts_another(
@@ -461,7 +504,7 @@ async def test_without_waiters_the_thread_ends_and_a_later_waiter_starts_another
     for said in ("one", "two"):
         answers.give(event_id := new_id(), said)
 
-        result = await reader.wait_for(event_id, offsets, until())
+        result = await reader.wait_for(Expected(event_id), offsets, until())
 
         assert result.result == said
         await eventually(lambda: name not in {t.name for t in threading.enumerate()})
@@ -474,7 +517,7 @@ async def test_who_still_waits_when_the_reader_is_closed_gets_an_error(
 ) -> None:
     reader = ResultReader(settings)
     offsets = end_offsets(settings)
-    waiting = asyncio.create_task(reader.wait_for(new_id(), offsets, until()))
+    waiting = asyncio.create_task(reader.wait_for(Expected(new_id()), offsets, until()))
     await eventually(lambda: reader.waiting == 1)
 
     reader.close()
@@ -482,7 +525,7 @@ async def test_who_still_waits_when_the_reader_is_closed_gets_an_error(
     with pytest.raises(RedriveError, match="closed"):
         await waiting
     with pytest.raises(RedriveError, match="closed"):
-        await reader.wait_for(new_id(), offsets, until())
+        await reader.wait_for(Expected(new_id()), offsets, until())
 
 
 async def test_options_that_cannot_work_are_told_to_the_waiter(settings: KafkaSettings) -> None:
@@ -490,7 +533,7 @@ async def test_options_that_cannot_work_are_told_to_the_waiter(settings: KafkaSe
     reader = ResultReader(wrong)
 
     with pytest.raises(SettingsError, match=r"no\.such\.option"):
-        await reader.wait_for(new_id(), {0: 0}, until())
+        await reader.wait_for(Expected(new_id()), {0: 0}, until())
 
     reader.close()
 

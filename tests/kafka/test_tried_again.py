@@ -11,6 +11,7 @@ import pytest
 
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.expected import Expected
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
 from redrive.retry.kinds import Reason
@@ -39,7 +40,9 @@ def test_a_try_whose_deadline_is_over_does_not_answer_the_next_one(
     ):
         for one in tries:
             until = datetime.now(UTC) + PATIENCE
-            heard.append(reader.wait_in_thread(asked.event_id, offsets, until, one))
+            heard.append(
+                reader.wait_in_thread(Expected(asked.event_id, record=one), offsets, until)
+            )
         assert worker.stop() == 0
 
     expired, done = heard

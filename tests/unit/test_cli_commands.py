@@ -231,7 +231,16 @@ def test_ctrl_c_ends_a_command_with_exit_code_130() -> None:
         heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         program = f"{heard}; import redrive.cli; redrive.cli.main()"
         with subprocess.Popen(
-            [sys.executable, "-c", program, "send", "report", "--wait", "--bootstrap-servers", address],
+            [
+                sys.executable,
+                "-c",
+                program,
+                "send",
+                "report",
+                "--wait",
+                "--bootstrap-servers",
+                address,
+            ],
             env=os.environ | {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "50s"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

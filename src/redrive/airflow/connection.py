@@ -12,20 +12,23 @@ import os
 from collections.abc import Mapping
 
 from redrive.airflow.tokens import TOKEN_OF_CONNECTION, has_token
+from redrive.airflow_settings import ID_SECRET_KEY, id_secret_of
 from redrive.errors import SettingsError
 from redrive.kafka.client import REFUSED
 from redrive.kafka.options import KafkaSettings, runs_code
 from redrive.kafka.tokens import lacks_token
 from redrive.secret_values import is_reference, is_secret_name
 
-__all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "kafka_settings"]
+__all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "id_secret", "kafka_settings"]
 
 EVENTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_EVENTS_TOPIC"
 RESULTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_RESULTS_TOPIC"
+_REQUIRE_ANSWERS_VARIABLE = "REDRIVE_KAFKA__REQUIRE_ANSWERS"
 
 _NOT_FOR_ALL = {
     "auto.commit.interval.ms",
     "auto.offset.reset",
+    ID_SECRET_KEY,
     "error_cb",
     "group.protocol.type",
     "heartbeat.interval.ms",
@@ -69,12 +72,24 @@ def kafka_settings(
     config = {k: _text(k, v, conn_id) for k, v in extra.items() if k not in _DROPPED} | token
     named = {field: name for field, name in topics.items() if name}
     group = extra.get("group.id")
+    if required := os.environ.get(_REQUIRE_ANSWERS_VARIABLE):
+        named["require_answers"] = required
     if isinstance(group, str) and group:
         # No group is joined, but librdkafka wants a name, and the rights may be bound to it.
         named["group_id"] = group
     if token:
         named["oauth"] = TOKEN_OF_CONNECTION
     return KafkaSettings.model_validate({"bootstrap_servers": servers, "config": config, **named})
+
+
+def id_secret(extra: Mapping[str, object], *, conn_id: str) -> bytes | None:
+    """Return what ids of tasks' events are made with, of the connection, else of the environment.
+
+    Raises:
+        SettingsError: It is too short, refers to this host, or cannot be read.
+    """
+    _check(extra, conn_id)
+    return id_secret_of(extra.get(ID_SECRET_KEY), conn_id=conn_id)
 
 
 def _check(extra: Mapping[str, object], conn_id: str) -> None:

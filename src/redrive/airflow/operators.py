@@ -8,13 +8,14 @@ from typing import Any, NoReturn
 
 from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
-from redrive.airflow.connection import kafka_settings
+from redrive.airflow.connection import id_secret, kafka_settings
 from redrive.airflow.errors import error_of
 from redrive.airflow.requests import EventExtras, Request, request_of
 from redrive.airflow.results import shared_reader
 from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
 from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.expected import Expected
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
 from redrive.units import named_duration
@@ -130,8 +131,9 @@ class LangGraphOperator(BaseOperator):
         timeout: timedelta | None = None,
     ) -> object:
         task = context["ti"]
+        extra = connection_extra(self.kafka_conn_id)
         settings = kafka_settings(
-            connection_extra(self.kafka_conn_id),
+            extra,
             conn_id=self.kafka_conn_id,
             events_topic=self.events_topic,
             results_topic=self.results_topic,
@@ -148,6 +150,7 @@ class LangGraphOperator(BaseOperator):
                 headers=self.headers,
                 config=self.config,
             ),
+            id_secret=id_secret(extra, conn_id=self.kafka_conn_id),
         )
         # The order is the guarantee: an answer that comes at once still stands behind these.
         offsets = end_offsets(settings)
@@ -184,6 +187,8 @@ class LangGraphOperator(BaseOperator):
                 deadline_ms=request.deadline_ms,
                 fire_after_ms=round((now + NEWS_OF_DEFERRAL).timestamp() * 1000),
                 asked=[published.topic, published.partition, published.offset],
+                workflow_id=request.event.workflow_id,
+                workflow_run_id=request.event.workflow_run_id,
             ),
             method_name="execute_complete",
             timeout=max(left, timedelta()) + ANSWER_GRACE + BACKSTOP,
@@ -199,11 +204,16 @@ class LangGraphOperator(BaseOperator):
         """Wait in the slot; None when the rest of the wait is the triggerer's."""
         if self.deferrable and not self.wait_first:
             return None
-        event_id, latest = request.event.event_id, request.deadline + ANSWER_GRACE
+        event, latest = request.event, request.deadline + ANSWER_GRACE
         until = min(latest, SYSTEM.now() + self.wait_first) if self.deferrable else latest
+        expected = Expected(
+            event.event_id,
+            event.workflow_id,
+            event.workflow_run_id,
+            record=published,
+            must_name_record=settings.require_answers,
+        )
         try:
-            return heard(
-                shared_reader(settings).wait_in_thread(event_id, offsets, until, published)
-            )
+            return heard(shared_reader(settings).wait_in_thread(expected, offsets, until))
         except TimeoutError as error:
-            return None if until < latest else not_heard(event_id, str(error))
+            return None if until < latest else not_heard(event.event_id, str(error))

@@ -10,6 +10,7 @@ from redrive.airflow.compat import BaseTrigger, TriggerEvent, connection_extra_a
 from redrive.airflow.connection import kafka_settings
 from redrive.airflow.results import shared_reader
 from redrive.clock import SYSTEM, moment
+from redrive.kafka.expected import Expected
 from redrive.kafka.publish import Published
 
 __all__ = ["ANSWER_GRACE", "NEWS_OF_DEFERRAL", "LangGraphResultTrigger"]
@@ -41,9 +42,11 @@ class LangGraphResultTrigger(BaseTrigger):
             to 10 s; never more, also when this host's clock differs from the task's.
         asked: Topic, partition and offset of the event: another try of the task sends the same
             event, and its answer is not this one's. None in triggers of earlier versions.
+        workflow_id: Of the event; None in triggers of earlier versions, which do not ask for it.
+        workflow_run_id: Of the event; None as above.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per thing that is serialized
         self,
         *,
         kafka_conn_id: str,
@@ -53,6 +56,8 @@ class LangGraphResultTrigger(BaseTrigger):
         deadline_ms: int,
         fire_after_ms: int = 0,
         asked: Sequence[str | int] | None = None,
+        workflow_id: str | None = None,
+        workflow_run_id: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.kafka_conn_id = kafka_conn_id
@@ -62,6 +67,8 @@ class LangGraphResultTrigger(BaseTrigger):
         self.deadline_ms = deadline_ms
         self.fire_after_ms = fire_after_ms
         self.asked = None if asked is None else list(asked)
+        self.workflow_id = workflow_id
+        self.workflow_run_id = workflow_run_id
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """Return what it takes to make this trigger again elsewhere."""
@@ -75,6 +82,8 @@ class LangGraphResultTrigger(BaseTrigger):
                 "deadline_ms": self.deadline_ms,
                 "fire_after_ms": self.fire_after_ms,
                 "asked": self.asked,
+                "workflow_id": self.workflow_id,
+                "workflow_run_id": self.workflow_run_id,
             },
         )
 
@@ -88,9 +97,15 @@ class LangGraphResultTrigger(BaseTrigger):
         deadline = moment(self.deadline_ms) + ANSWER_GRACE
         # After a time without a triggerer the deadline may be over, and the answer there.
         latest = max(deadline, SYSTEM.now() + ANSWER_GRACE)
-        offsets, asked = dict(self.offsets), _published(self.asked)
+        expected = Expected(
+            self.event_id,
+            self.workflow_id,
+            self.workflow_run_id,
+            record=_published(self.asked),
+            must_name_record=settings.require_answers,
+        )
         try:
-            answer = heard(await reader.wait_for(self.event_id, offsets, latest, asked))
+            answer = heard(await reader.wait_for(expected, dict(self.offsets), latest))
         except TimeoutError as error:
             answer = not_heard(self.event_id, str(error))
         early_s = self.fire_after_ms / 1000 - SYSTEM.now().timestamp()

@@ -89,6 +89,7 @@ def _send_and_wait(
 ) -> None:
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.kafka.end_offsets import end_offsets  # noqa: PLC0415 - as above
+    from redrive.kafka.expected import Expected  # noqa: PLC0415 - as above
     from redrive.kafka.results import ResultReader  # noqa: PLC0415 - as above
 
     _check(kafka)
@@ -99,7 +100,14 @@ def _send_and_wait(
             ends = end_offsets(kafka)
             stored = _publish(kafka, event, beside)
             note(f"event {event.event_id} is stored at {stored}; waiting for its result")
-            answer = reader.wait_in_thread(event.event_id, ends, SYSTEM.now() + patience, stored)
+            expected = Expected(
+                event.event_id,
+                event.workflow_id,
+                event.workflow_run_id,
+                record=stored,
+                must_name_record=kafka.require_answers,
+            )
+            answer = reader.wait_in_thread(expected, ends, SYSTEM.now() + patience)
     except TimeoutError as error:
         raise CommandError(
             ExitCode.ENDED_BADLY,

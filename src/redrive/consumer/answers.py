@@ -191,6 +191,7 @@ class Answers:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
+            answers=_place_of(run.delivery),
         )
         account = Account(
             run.delivery.place,

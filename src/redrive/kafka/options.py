@@ -95,6 +95,12 @@ class KafkaSettings(BaseModel):
         "token and when it runs out, in seconds since 1970. `redrive.kafka.tokens:msk_iam` is one "
         "for Amazon MSK with IAM.",
     )
+    require_answers: bool = Field(
+        default=False,
+        description="Whether those who wait for a result (`redrive send --wait`; Airflow's tasks "
+        "and triggerer, by the variable) take only one that names the event record which it "
+        "answers. Workers of earlier versions, and other producers, do not.",
+    )
     config: dict[str, str] = Field(
         default_factory=dict,
         repr=False,  # it holds passwords

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
-from redrive.events import EventHeaders, WorkflowEvent, WorkflowResultEvent, extra_headers
+from redrive.events import EventHeaders, WorkflowEvent, extra_headers
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
@@ -83,20 +83,6 @@ class Published:
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
-
-    def is_answered_by(self, result: WorkflowResultEvent) -> bool:
-        """Say whether a result is this record's answer, and not an earlier record's of its event.
-
-        Workers of earlier versions do not say which record they answer: theirs is taken for this.
-        """
-        told = result.answers
-        if told is None:
-            return True
-        return (told.topic, told.partition, told.offset) == (
-            self.topic,
-            self.partition,
-            self.offset,
-        )
 
 
 def publish_event(

@@ -1,9 +1,9 @@
 """Waiting for the one answer to an event: one reader, any number of waiters.
 
 A waiter says from which offsets on its answer can stand (`redrive.kafka.end_offsets`, taken before
-the event is published), so an answer that comes before the wait begins is found as well. It also
-says where its event lies: a task that is tried again sends the same event, and an earlier try's
-answer is not its own. Nothing is committed and no group is joined: waiters cannot take each other's
+the event is published), so an answer that comes before the wait begins is found as well. Which
+result it is that answers, `redrive.kafka.expected` judges: whoever may write results may write one
+under any key. Nothing is committed and no group is joined: waiters cannot take each other's
 answers. Airflow and the command line wait here; what they make of the answer is theirs.
 """
 
@@ -24,9 +24,9 @@ from redrive.errors import RecordError, RedriveError, SettingsError
 from redrive.events import WorkflowResultEvent
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.expected import Expected
 from redrive.kafka.growth import Growth
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.publish import Published
 from redrive.kafka.recent import SeenResult
 from redrive.kafka.result_scan import ResultScan
 from redrive.kafka.retrying import BACKOFF
@@ -42,12 +42,17 @@ CLOSE_WITHIN = timedelta(seconds=5)
 Answer = Future[WorkflowResultEvent]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiter:
-    key: bytes
+    expected: Expected
     offsets: dict[int, int]
-    asked: Published | None = None
     answer: Answer = field(default_factory=Future)
+    has_passed_by: bool = False
+    """Whether a result was passed by already: the first one is logged, not each of a flood."""
+
+    @property
+    def key(self) -> bytes:
+        return self.expected.event_id.encode()
 
 
 class ResultReader:
@@ -86,15 +91,9 @@ class ResultReader:
         return self._consumers_made
 
     async def wait_for(
-        self,
-        event_id: str,
-        offsets: Mapping[int, int],
-        deadline: datetime,
-        asked: Published | None = None,
+        self, expected: Expected, offsets: Mapping[int, int], deadline: datetime
     ) -> WorkflowResultEvent:
-        """Return the first result for `event_id` that stands at or after `offsets`.
-
-        Where `asked` says which record the event is, the answer is that record's.
+        """Return the first result that is the one expected, and stands at or after `offsets`.
 
         Raises:
             TimeoutError: There was none until `deadline`.
@@ -102,26 +101,22 @@ class ResultReader:
                 are.
             RedriveError: The reader was closed.
         """
-        with self._wait(event_id, offsets, asked) as answer:
+        with self._wait(expected, offsets) as answer:
             try:
                 async with asyncio.timeout(self._left(deadline)):
                     return await asyncio.wrap_future(answer)
             except TimeoutError as error:
-                raise self._too_late(event_id, deadline) from error
+                raise self._too_late(expected.event_id, deadline) from error
 
     def wait_in_thread(
-        self,
-        event_id: str,
-        offsets: Mapping[int, int],
-        deadline: datetime,
-        asked: Published | None = None,
+        self, expected: Expected, offsets: Mapping[int, int], deadline: datetime
     ) -> WorkflowResultEvent:
         """Do what `wait_for` does, and block this thread meanwhile."""
-        with self._wait(event_id, offsets, asked) as answer:
+        with self._wait(expected, offsets) as answer:
             try:
                 return answer.result(self._left(deadline))
             except TimeoutError as error:
-                raise self._too_late(event_id, deadline) from error
+                raise self._too_late(expected.event_id, deadline) from error
 
     def close(self) -> None:
         """End the reader; whoever still waits gets an error."""
@@ -146,10 +141,8 @@ class ResultReader:
         return RedriveError(f"the reader of {self._settings.results_topic!r} was closed")
 
     @contextmanager
-    def _wait(
-        self, event_id: str, offsets: Mapping[int, int], asked: Published | None
-    ) -> Iterator[Answer]:
-        waiter = _Waiter(event_id.encode(), dict(offsets), asked)
+    def _wait(self, expected: Expected, offsets: Mapping[int, int]) -> Iterator[Answer]:
+        waiter = _Waiter(expected, dict(offsets))
         self._enter(waiter)
         try:
             yield waiter.answer
@@ -262,19 +255,24 @@ class ResultReader:
                 _count_anew(waiter, list(waiter.offsets))
 
     def _answer(self, waiters: list[_Waiter], seen: SeenResult) -> bool:
-        """Hand a result to those whose it is; return whether it is anybody's.
+        """Hand a result to those who expect it; return whether it is anybody's.
 
-        One that cannot be read is no answer, and one to another record is nobody's here.
+        One that cannot be read is no answer, and one that is another's is passed by.
         """
         if not waiters:
             return False
         try:
             result = WorkflowResultEvent.from_bytes(seen.value)
         except RecordError as error:
-            place = f"{seen.partition}:{seen.offset}"
-            log.warning("results.unreadable", place=place, key=repr(seen.key), error=str(error))
+            _passed_by(waiters, seen, f"it cannot be read: {error}")
             return False
-        theirs = [w for w in waiters if w.asked is None or w.asked.is_answered_by(result)]
+        theirs = []
+        for waiter in waiters:
+            why = waiter.expected.mismatch(result)
+            if why is None:
+                theirs.append(waiter)
+            else:
+                _passed_by([waiter], seen, why)
         with self._changed:
             for waiter in theirs:
                 if _is_open(waiter):
@@ -287,6 +285,15 @@ class ResultReader:
                 waiter.answer.set_exception(error)
         self._waiters.clear()
         self._joining.clear()
+
+
+def _passed_by(waiters: list[_Waiter], seen: SeenResult, why: str) -> None:
+    """Say once to each waiter's name that a result under its key is not its own."""
+    for waiter in waiters:
+        if not waiter.has_passed_by:
+            waiter.has_passed_by = True
+            event_id, place = waiter.expected.event_id, f"{seen.partition}@{seen.offset}"
+            log.warning("results.passed_by", event_id=event_id, place=place, why=why)
 
 
 def _close(scan: ResultScan | None) -> None:

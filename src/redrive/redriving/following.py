@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+import structlog
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from redrive.clock import SYSTEM, Clock
@@ -15,6 +16,7 @@ from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.expected import Expected
 from redrive.kafka.growth import Growth
 from redrive.kafka.log import record_of
 from redrive.kafka.options import KafkaSettings
@@ -23,6 +25,8 @@ from redrive.redriving.facts import Done, Report, Step
 from redrive.redriving.partition import Entry
 
 __all__ = ["Follower", "RunEnding", "Watch", "follow"]
+
+log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _POLL_S = 0.5
@@ -65,6 +69,7 @@ class Follower:
         self, settings: KafkaSettings, start: Mapping[int, int], *, clock: Clock = SYSTEM
     ) -> None:
         self._waiting: dict[str, Done] = {}
+        self._passed_by: set[str] = set()
         self._topic = settings.results_topic
         self._settings = settings
         self._clock = clock
@@ -129,13 +134,24 @@ class Follower:
             return None
         try:
             answer = WorkflowResultEvent.from_bytes(record_of(message).value)
-        except RecordError:
+        except RecordError as error:
+            self._pass_by(event_id, message, f"it cannot be read: {error}")
             return None
         assert isinstance(done.what, Send)  # noqa: S101 - only these are watched
-        if answer.run is not None and answer.run.redrive_count != done.what.count:
+        # Where its event is stored now, the transaction that sent it does not say; and an event
+        # that was edited may be another workflow's.
+        why = Expected(event_id, redrive_count=done.what.count).mismatch(answer)
+        if why is not None:
+            self._pass_by(event_id, message, why)
             return None
         del self._waiting[event_id]
         return RunEnding(done.entry, answer)
+
+    def _pass_by(self, event_id: str, message: Message, why: str) -> None:
+        if event_id not in self._passed_by:
+            self._passed_by.add(event_id)
+            place = f"{message.partition()}@{message.offset()}"
+            log.warning("results.passed_by", event_id=event_id, place=place, why=why)
 
 
 def follow(
