@@ -183,6 +183,7 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
     assert outcome.ending is Ending.DEAD_LETTERED
     result, letter = (json.loads(record.value or b"") for record in outcome.records)
     assert (result["correlation_id"], result["status"]) == (sent.event_id, "error")
+    assert result["answers"] == {"topic": PLACE.topic, "partition": PLACE.partition, "offset": 3}
     assert "not on its topic any more" in result["error"]
     assert (letter["reason"], letter["source"]["value"]) == ("unreadable", None)
     assert [line["event_id"] for line in logs if line["event"] == "event.gone"] == [sent.event_id]
