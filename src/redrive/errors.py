@@ -13,6 +13,8 @@
     │   └── RateLimitedError     raise it in a node: not before `retry_after`
     ├── PermanentError           raise it in a node: trying again cannot help
     │   ├── UnknownWorkflowError no graph is registered for this `workflow_id`
+    │   ├── UnsignedError        an event bears no signature that counts
+    │   ├── NotAllowedError      its key may not start this workflow
     │   ├── GraphChangedError    the checkpoint waits for a node that is gone
     │   ├── CheckpointGoneError  a letter's run left a checkpoint, and it is not there
     │   ├── ThreadMovedOnError   another run has worked on the letter's thread
@@ -58,6 +60,7 @@ __all__ = [
     "KafkaUnavailableError",
     "MissingExtraError",
     "NodeExitError",
+    "NotAllowedError",
     "NotInNodeError",
     "NotStoredError",
     "NotifyError",
@@ -79,6 +82,7 @@ __all__ = [
     "TransientError",
     "UnknownNodeError",
     "UnknownWorkflowError",
+    "UnsignedError",
 ]
 
 
@@ -378,6 +382,41 @@ class ResultError(PermanentError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.__redrive_reason__ = reason
+
+
+class UnsignedError(PermanentError):
+    """An event bears no signature that counts, and only signed ones are run.
+
+    Args:
+        why: What is wrong with its signature.
+    """
+
+    __redrive_reason__: ClassVar[str] = "unsigned"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}; only signed events are run here (security.require = refuse). A redrive by who "
+            "has a key signs it"
+        )
+
+
+class NotAllowedError(PermanentError):
+    """An event is signed by a key that may not start its workflow.
+
+    Args:
+        key: The key's name.
+        workflow_id: The workflow.
+    """
+
+    __redrive_reason__: ClassVar[str] = "not_allowed"
+
+    def __init__(self, *, key: str, workflow_id: str) -> None:
+        super().__init__(
+            f"key {key!r} may not start workflow {workflow_id!r} "
+            f"(security.producers.{key}.workflows)"
+        )
+        self.key = key
+        self.workflow_id = workflow_id
 
 
 class DeadlineError(RedriveError):

@@ -26,6 +26,7 @@ from redrive.private_files import distrust
 from redrive.redriving.options import RedriveSettings
 from redrive.retry.config import RetryConfig
 from redrive.retry_settings import RetrySettings
+from redrive.security_settings import SecuritySettings
 from redrive.settings_sources import (
     CONFIG_VARIABLE,
     Given,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     redrive: RedriveSettings = Field(default_factory=RedriveSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    security: SecuritySettings = Field(default_factory=SecuritySettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     airflow: AirflowSettings = Field(default_factory=AirflowSettings)
 

@@ -80,7 +80,9 @@ def _section(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
     yield from _rows(model, path)
     for name, field in model.model_fields.items():
         inner = inner_type(field.annotation)
-        if inner is not field.annotation and _is_table(inner):
+        if get_origin(field.annotation) is dict and _is_table(inner):
+            yield from _section(inner, (*path, name, "NAME"))
+        elif inner is not field.annotation and _is_table(inner):
             yield from _listed(inner, (*path, name))
         elif _is_table(inner):
             yield from _section(inner, (*path, name))

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from redrive.clock import Clock
+from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
@@ -60,6 +61,7 @@ def intake_of(
     turns: Turns | None = None,
     clock: Clock | None = None,
     mark: Any = None,  # noqa: ANN401 - a stand-in
+    admission: Admission | None = None,
 ) -> Intake:
     return Intake(
         runner,
@@ -70,6 +72,7 @@ def intake_of(
         new_lease=lambda _: Lease(),
         mark=mark,
         clock=clock or TurnedClock(),
+        admission=admission,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.events import WorkflowEvent, WorkflowResultEvent
     from redrive.kafka.options import KafkaSettings
     from redrive.kafka.publish import Published
+    from redrive.signatures import Signer
 
 __all__ = ["send"]
 
@@ -65,13 +66,14 @@ def send(
     """Start a run: publish one event, and print its id or, with --wait, its result."""
     patience = _duration(timeout)
     event = _event(workflow_id, _object(data, "--data"), beside)
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+    signer = settings.security.trust().signer
     if wait:
-        _send_and_wait(kafka, event, beside, patience=patience, as_json=as_json)
+        _send_and_wait(settings.kafka, event, beside, signer, patience=patience, as_json=as_json)
         return
-    _check(kafka)
+    _check(settings.kafka)
     with after_first_contact():
-        stored = _publish(kafka, event, beside)
+        stored = _publish(settings.kafka, event, beside, signer)
     if as_json:
         print_json(_stored(event, stored))
     else:
@@ -83,6 +85,7 @@ def _send_and_wait(
     kafka: KafkaSettings,
     event: WorkflowEvent,
     beside: SendExtras,
+    signer: Signer | None,
     *,
     patience: timedelta,
     as_json: bool,
@@ -98,7 +101,7 @@ def _send_and_wait(
         with after_first_contact():
             # Before the event is published: an answer cannot stand before this.
             ends = end_offsets(kafka)
-            stored = _publish(kafka, event, beside)
+            stored = _publish(kafka, event, beside, signer)
             note(f"event {event.event_id} is stored at {stored}; waiting for its result")
             expected = Expected(
                 event.event_id,
@@ -144,7 +147,9 @@ def _check(kafka: KafkaSettings) -> None:
     partitions_of(kafka, kafka.events_topic)
 
 
-def _publish(kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras) -> Published:
+def _publish(
+    kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, signer: Signer | None
+) -> Published:
     from redrive.events import EventHeaders  # noqa: PLC0415 - keeps `--help` fast
     from redrive.kafka.publish import publish_event  # noqa: PLC0415 - as above
 
@@ -155,6 +160,7 @@ def _publish(kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras) -> 
         headers=EventHeaders(thread=beside.thread),
         extra=_headers(beside),
         timeout=kafka.startup_timeout,
+        signer=signer,
     )
 
 

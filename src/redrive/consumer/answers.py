@@ -50,7 +50,9 @@ from redrive.events import (
 )
 from redrive.graphs.runs import Ended, GraphVersion, Position
 from redrive.kafka.batches import OutRecord
+from redrive.kafka.signed import signed
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.signatures import Signer, Subject
 
 __all__ = ["Answers", "GivenUp"]
 
@@ -77,6 +79,7 @@ class Answers:
         worker: This worker's name, for people.
         clock: For the times in the records.
         redactor: Masks secrets in what failures say. [P15]
+        signer: Signs letters, and what is said of them.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class Answers:
         worker: str,
         clock: Clock,
         redactor: Redactor = BUILT_IN,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._results_topic = results_topic
         self._dlq_topic = dlq_topic
         self._max_bytes = max_bytes
@@ -242,7 +247,7 @@ class Answers:
         )
 
     def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[OutRecord, ...]:
-        return states_after(
+        told = states_after(
             run,
             state,
             reason=reason,
@@ -250,6 +255,7 @@ class Answers:
             worker=self._worker,
             at=self._clock.now(),
         )
+        return tuple(signed(record, Subject.STATE, self._signer) for record in told)
 
     def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
         error = ResultError(text, reason=reason.value)
@@ -355,16 +361,18 @@ class Answers:
 
     def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> OutRecord:
         key, headers = delivery.record.key, tuple(letter.headers())
-        overhead = OutRecord(self._dlq_topic, key, None, headers).size_bytes
+        room = () if self._signer is None else (self._signer.room,)
+        overhead = OutRecord(self._dlq_topic, key, None, (*headers, *room)).size_bytes
         value = letter.to_bytes(limit=limit - overhead)
         if len(value) + overhead > limit:
             # Its place and its digest say where the event is: a letter that its topic does not take
             # would keep its partition from ever going on. [P1]
             value = letter.to_bytes(limit=limit - overhead, whole=False)
             key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
-        return OutRecord(
+        record = OutRecord(
             self._dlq_topic, key, value, headers=headers, partition=delivery.place.partition
         )
+        return signed(record, Subject.LETTER, self._signer)
 
 
 @dataclass(frozen=True, slots=True)

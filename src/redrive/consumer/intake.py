@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from redrive.clock import Clock
+from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observers
@@ -66,6 +67,7 @@ class Intake:
         observers: Told of attempts that ended, and of endings that are durable.
         remember: Takes the rests that go on, to be noted with commits; safe from this thread.
         reader: Reads events again whose bytes were let go; answers by `read_again`.
+        admission: Says which events may run; by default all.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by its name
@@ -82,8 +84,10 @@ class Intake:
         observers: Observers | None = None,
         remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
         reader: RecordReader | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._reader = reader
+        self._admission = admission or Admission()
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
         self._answers = answers
@@ -293,6 +297,10 @@ class Intake:
             moved=self._clock.monotonic(),
             due=self._due(history),
         )
+        refused = self._admission.refusal(record, event)
+        if refused is not None:
+            self._settle(self._answers.given_up(run, refused))
+            return
         self._open[record.place, record.offset] = run
         self._turns.put(run)
 
@@ -332,6 +340,8 @@ class Intake:
         except RecordError:
             return False
         if (event.event_id, event.workflow_id) != (run.event_id, run.workflow_id):
+            return False
+        if self._admission.refusal(record, event) is not None:
             return False
         run.restore(record, event)
         return True

@@ -19,9 +19,13 @@ from redrive.events import EventHeaders, WorkflowEvent, extra_headers
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
+from redrive.kafka.existing import partitions_of
+from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, until, with_advice
+from redrive.kafka.signed import signed
 from redrive.retry import Kind, Rule, retry
+from redrive.signatures import Signer, Subject
 
 __all__ = [
     "GRACE_S",
@@ -55,6 +59,7 @@ TOO_LARGE = frozenset(
 )
 """Codes that say that a record, or the batch that it was sent in, is too large for its topic."""
 
+_ANY_PARTITION = -1
 _LEAST_S = 0.1
 # librdkafka has waited for the topic already (`topic.metadata.propagation.max.ms`).
 _NO_TOPIC = Rule(
@@ -85,7 +90,7 @@ class Published:
         return f"{self.topic}/{self.partition}@{self.offset}"
 
 
-def publish_event(
+def publish_event(  # noqa: PLR0913 - an event and how it is stored, each by its name
     settings: KafkaSettings,
     event: WorkflowEvent,
     *,
@@ -93,13 +98,14 @@ def publish_event(
     headers: EventHeaders | None = None,
     extra: Mapping[str, str] | None = None,
     timeout: timedelta = timedelta(seconds=30),
+    signer: Signer | None = None,
     clock: Clock = SYSTEM,
     make: MakeProducer = make_producer,
 ) -> Published:
     """Store `event` on the events topic and return where; `extra` are headers of the caller's own.
 
     Its key is by default its thread's name, so that events of one thread share a partition, else
-    its id.
+    its id. With a `signer` it is signed, for the partition of that key.
 
     Returns only on the broker's own delivery report. What can pass is tried again, by a new
     producer, until `timeout` is over: should the first try have been stored after all, the event
@@ -107,16 +113,19 @@ def publish_event(
     as well: publishing it again, with the same id, is safe.
 
     Raises:
-        KafkaUnavailableError: No report came within `timeout`.
+        KafkaUnavailableError: No report came within `timeout`, or no broker said which partitions
+            there are (`kafka.startup_timeout`).
         NotStoredError: The broker refused it.
         RecordError: Something of it is not JSON, or a header is redrive's own or not text.
         SettingsError: librdkafka refuses one of the client's options, or the broker refuses who we
-            say we are.
+            say we are; with a signer also: the topic does not exist.
     """
     headers = headers or EventHeaders()
     key = key or headers.thread or event.event_id
     all_headers = (*headers.write(), *extra_headers(extra or {}))
     record = OutRecord(settings.events_topic, key.encode(), _json(event), all_headers)
+    if signer is not None:
+        record = _signed(settings, record, signer, clock)
     deadline = clock.monotonic() + timeout.total_seconds()
     said = Said(settings.bootstrap_servers)
 
@@ -156,6 +165,7 @@ def _store(
         value=record.value,
         key=record.key,
         headers=list(record.headers),
+        partition=_ANY_PARTITION if record.partition is None else record.partition,
         on_delivery=lambda error, message: reports.append((error, message)),
     )
     _wait(producer, reports, said, left_s=left_s + GRACE_S, clock=clock)
@@ -163,6 +173,13 @@ def _store(
     if error is not None:
         raise KafkaException(error)
     return place_of(record.topic, message)
+
+
+def _signed(settings: KafkaSettings, record: OutRecord, signer: Signer, clock: Clock) -> OutRecord:
+    """Sign an event for the partition that its key goes to now: on another it does not count."""
+    there = partitions_of(settings, record.topic, clock=clock)
+    partition = partition_of_key(record.key or b"", partitions=len(there))
+    return signed(record._replace(partition=partition), Subject.EVENT, signer)
 
 
 def _wait(

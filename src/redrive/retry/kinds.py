@@ -32,6 +32,7 @@ class Reason(StrEnum):
     GRAPH_CHANGED = "graph_changed"
     GRAPH_FAILED = "graph_failed"
     INTERRUPT = "interrupt"
+    NOT_ALLOWED = "not_allowed"
     PERMANENT = "permanent"
     RESULT_NOT_JSON = "result_not_json"
     RESULT_REFUSED = "result_refused"
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     THREAD_MOVED_ON = "thread_moved_on"
     UNKNOWN_WORKFLOW = "unknown_workflow"
     UNREADABLE = "unreadable"
+    UNSIGNED = "unsigned"
 
 
 @dataclass(frozen=True, slots=True)

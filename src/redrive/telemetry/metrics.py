@@ -55,6 +55,13 @@ REDRIVEN = Figure(
     "Of the events that ended, those that a redrive had sent back to work.",
     labels=("workflow", "ending"),
 )
+EVENT_SIGNATURES = Figure(
+    "redrive_event_signatures_total",
+    _COUNTER,
+    "Events that were taken in, by their signature: `signed`, `unsigned`, `wrong`, `not_allowed`; "
+    "`key` is that of a signature that fits. Not counted with `security.require = off`.",
+    labels=("judged", "key"),
+)
 EVENT_AGE = Figure(
     "redrive_event_to_end_seconds",
     _HISTOGRAM,
@@ -308,6 +315,7 @@ WORKER_FIGURES = (
     LETTERS,
     NEW_CAUSES,
     REDRIVEN,
+    EVENT_SIGNATURES,
     EVENT_AGE,
     ATTEMPTS,
     ATTEMPT_TIME,
@@ -357,6 +365,7 @@ class Metrics:
         self.letters = Count(LETTERS)
         self.new_causes = Count(NEW_CAUSES)
         self.redriven = Count(REDRIVEN)
+        self.event_signatures = Count(EVENT_SIGNATURES)
         self.event_age = Spread(EVENT_AGE)
         self.attempts = Count(ATTEMPTS)
         self.attempt_time = Spread(ATTEMPT_TIME)
@@ -384,6 +393,7 @@ class Metrics:
             self.letters,
             self.new_causes,
             self.redriven,
+            self.event_signatures,
             self.event_age,
             self.attempts,
             self.attempt_time,

@@ -13,6 +13,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from redrive.clock import SYSTEM, Clock
+from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, Upward, Worker
@@ -56,6 +57,7 @@ from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits, MakeProducer
 from redrive.settings import Settings
+from redrive.signatures import NO_TRUST, Trust
 from redrive.state.note_room import NoteRoom
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
@@ -102,6 +104,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         metrics: Where it is counted; None if nobody wants to know.
         spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
     """
+    trust = settings.security.trust(for_letters=True)
     counting = () if metrics is None else (EndFigures(metrics),)
     build = partial(
         build_parts,
@@ -109,6 +112,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         processor,
         checkpoints,
         report=report,
+        trust=trust,
         policy=policy or _one_for_all(policy_of(settings)),
         shares=shares or Shares(settings.worker.in_flight),
         name=name,
@@ -144,6 +148,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     name: str,
     clock: Clock,
     seat: str | None = None,
+    trust: Trust = NO_TRUST,
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
     spooled: Spooled = lambda _: None,
@@ -153,7 +158,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse, counts = Pulse(clock), metrics or Metrics()
     link = Link(silent_s=session_s / 2, clock=clock)
-    answers = _answers(settings, report, name, clock)
+    answers = _answers(settings, report, name, trust, clock)
     runner = Runner(
         processor,
         answers,
@@ -192,6 +197,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         observers=Observers(observers, clock=clock, failures=counts.observer_failures),
         remember=settler.remember,
         reader=reader,
+        admission=Admission(trust.verifier, counted=counts.event_signatures),
     )
     topics = _topic_ids(settings, report)
     polling = _polling(
@@ -257,7 +263,9 @@ def _polling(
     )
 
 
-def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -> Answers:
+def _answers(
+    settings: Settings, report: TopicReport, name: str, trust: Trust, clock: Clock
+) -> Answers:
     return Answers(
         results_topic=settings.kafka.results_topic,
         dlq_topic=settings.kafka.dlq_topic,
@@ -265,6 +273,7 @@ def _answers(settings: Settings, report: TopicReport, name: str, clock: Clock) -
         worker=name,
         clock=clock,
         redactor=settings.letters.redactor(),
+        signer=trust.signer,
     )
 
 

@@ -1,0 +1,82 @@
+"""Which events may run: those that bear a signature, where one is required; see `signatures`.
+
+Belongs to the event loop. What an event says of itself goes into no log line and no label here: it
+may be anybody's.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from redrive.consumer.answers import GivenUp
+from redrive.errors import NotAllowedError, PermanentError, UnsignedError
+from redrive.events import WorkflowEvent
+from redrive.kafka.log import Record
+from redrive.kafka.signed import judged
+from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.signatures import Require, Signed, Subject, Unsigned, Verifier
+from redrive.telemetry.instruments import Count
+from redrive.telemetry.metrics import EVENT_SIGNATURES
+from redrive.telemetry.repeats import REPEATS, Repeats
+
+__all__ = ["Admission"]
+
+log = structlog.get_logger("redrive.consumer")
+
+_NO_KEY = ""
+
+
+class Admission:
+    """Judges events as they come in.
+
+    Args:
+        verifier: Knows the keys, and what is required.
+        counted: Counts what was judged.
+        repeats: Bounds what is logged, whatever comes.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier | None = None,
+        *,
+        counted: Count | None = None,
+        repeats: Repeats = REPEATS,
+    ) -> None:
+        self._verifier = verifier or Verifier()
+        self._counted = counted or Count(EVENT_SIGNATURES)
+        self._repeats = repeats
+
+    def refusal(self, record: Record, event: WorkflowEvent) -> GivenUp | None:
+        """Return why an event must not run; None where it may."""
+        if self._verifier.require is Require.OFF:
+            return None
+        error, what, key = self._look(record, event)
+        self._counted.add(what, key)
+        if error is None:
+            return None
+        place, refuses = record.place, self._verifier.refuses
+        if (times := self._repeats.to_log("event.not_signed", what, key)) is not None:
+            log.warning(
+                "event.not_signed",
+                topic=place.topic,
+                partition=place.partition,
+                offset=record.offset,
+                judged=what,
+                key=key or None,
+                runs=not refuses,
+                **times,
+            )
+        if not refuses:
+            return None
+        reason = Reason.NOT_ALLOWED if isinstance(error, NotAllowedError) else Reason.UNSIGNED
+        return GivenUp(error, Failure(Kind.PERMANENT), reason)
+
+    def _look(self, record: Record, event: WorkflowEvent) -> tuple[PermanentError | None, str, str]:
+        found = judged(record, Subject.EVENT, self._verifier)
+        if not isinstance(found, Signed):
+            what = "unsigned" if isinstance(found, Unsigned) else "wrong"
+            return UnsignedError(found.why), what, _NO_KEY
+        if not self._verifier.may_start(found.key, event.workflow_id):
+            refused = NotAllowedError(key=found.key, workflow_id=event.workflow_id)
+            return refused, "not_allowed", found.key
+        return None, "signed", found.key
