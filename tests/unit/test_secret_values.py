@@ -87,7 +87,11 @@ def test_what_is_no_secret_is_shown(option: str) -> None:
 def test_no_other_setting_is_taken_for_a_secret() -> None:
     named = {".".join(path) for path in known_keys(Settings) if is_secret_name(path[-1])}
 
-    assert named == {"checkpoints.encryption_key", "checkpoints.old_encryption_keys"}
+    assert named == {
+        "checkpoints.encryption_key",
+        "checkpoints.old_encryption_keys",
+        "security.signing_keys",
+    }
 
 
 def test_where_a_secret_lies_is_shown(tmp_path: Path) -> None:
