@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from functools import partial
 
 import pytest
 import structlog
 
-from redrive.telemetry.logging import configure_logging
+from redrive.aside import call_and_wait
+from redrive.telemetry.logging import MAX_LINE_CHARS, configure_logging
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -107,3 +110,43 @@ def test_each_line_says_which_worker_it_is_of_unless_it_says_so_itself(
     structlog.get_logger("redrive.x").info("of another", worker="w-2")
 
     assert [line["worker"] for line in _lines(capsys)] == ["w-1", "w-1", "w-2"]
+
+
+@pytest.mark.invariant("P7")
+def test_a_line_has_a_length_and_a_long_text_leaves_room_for_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(json=True)
+
+    long = "begin " + "password=hunter2 " * 60_000 + "end"
+    logging.getLogger("another.library").warning(long, extra={})
+    structlog.get_logger("redrive.x").warning("much", a=long, b=[long] * 9, c={long: long}, d="d")
+
+    printed = capsys.readouterr().err
+    first, second = (json.loads(line) for line in printed.splitlines())
+    assert "hunter2" not in printed
+    assert max(map(len, printed.splitlines())) <= MAX_LINE_CHARS + 1_000
+    assert (first["event"][:6], first["event"][-3:]) == ("begin ", "end")
+    assert (second["event"], second["d"]) == ("much", "d")
+
+
+@pytest.mark.invariant("P7")
+def test_an_exception_that_does_not_answer_is_logged_by_its_type(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            released.wait()
+            return "at last"
+
+    limited = partial(call_and_wait, limit_s=0.1)
+    monkeypatch.setattr("redrive.telemetry.logging.call_and_wait", limited)
+    configure_logging(json=True)
+
+    logging.getLogger("another.library").error("failed", exc_info=SilentError())
+    released.set()
+
+    (line,) = _lines(capsys)
+    assert (line["event"], line["exception"]) == ("failed", "SilentError: it was not told in time")

@@ -8,13 +8,14 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
+from redrive.clock import Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Runner
 from redrive.errors import TransientError
-from redrive.events import EventHeaders, WorkflowResultEvent
+from redrive.events import EventHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor, retry_policy
 from redrive.kafka.log import Place, Record
 from redrive.retry import Classifier, RetryConfig
@@ -28,13 +29,21 @@ class State(TypedDict):
     text: str
 
 
-async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN401 - LangGraph's types
-    """Attempt one run until it ends, as the worker does."""
-    clock, asked = TurnedClock(), event({"text": ""})
+def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[Answers, Run]:
+    """Return what answers an event, and its run."""
     limits = {RESULTS: 10**6, LETTERS: 10**6}
     answers = Answers(
         results_topic=RESULTS, dlq_topic=LETTERS, max_bytes=limits, worker="w", clock=clock
     )
+    record = Record(Place("events", 2), 5, b"key", asked.to_bytes(), (), 1)
+    run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
+    return answers, run
+
+
+async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN401 - LangGraph's types
+    """Attempt one run until it ends, as the worker does."""
+    clock = TurnedClock()
+    answers, run = answers_to(event({"text": ""}), clock)
     runner = Runner(
         WorkflowProcessor({"*": graph}, InMemorySaver(), clock=clock),
         answers,
@@ -44,8 +53,6 @@ async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN4
         worker="w",
         clock=clock,
     )
-    record = Record(Place("events", 2), 5, b"key", asked.to_bytes(), (), 1)
-    run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
     while True:
         step = (await runner.attempt(run, lease=Lease(), control=None)).next
         if isinstance(step, Outcome):

@@ -20,18 +20,16 @@ from redrive.clock import Clock, moment
 from redrive.consumer.letter_states import redrive_count_of, states_after
 from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
 from redrive.consumer.run import Run
-from redrive.dead_letter.fingerprint import fingerprint
+from redrive.dead_letter.failure_text import failure_text
 from redrive.dead_letter.record import (
     CheckpointRef,
     DeadLetter,
     GraphRef,
     LetterContext,
     Source,
-    cause_chain,
     dlq_id,
     event_name,
     kept_attempts,
-    letter_error,
 )
 from redrive.dead_letter.redact import BUILT_IN, Redactor, masked, readable
 from redrive.dead_letter.shortened import MAX_KEPT_KEY_BYTES
@@ -59,7 +57,10 @@ __all__ = ["Answers", "GivenUp"]
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Why a run ends without a result of its graph."""
+    """Why a run ends without a result of its graph.
+
+    `silent` is set where the error's text is not to be had: it is told by its type alone.
+    """
 
     error: BaseException
     failure: Failure
@@ -67,6 +68,7 @@ class GivenUp:
     node: str | None = None
     position: Position | None = None
     graph: GraphVersion | None = None
+    silent: bool = False
 
 
 class Answers:
@@ -330,11 +332,19 @@ class Answers:
         count = run.headers.count if run else redrive_count_of(record.headers, record.value)
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
+        told = failure_text(
+            given_up.error,
+            kind=kind,
+            node=given_up.node,
+            workflow_id=workflow_id,
+            redactor=self.redactor,
+            silent=given_up.silent,
+        )
         return DeadLetter(
             dlq_id=dlq_id(*place, delivery.offset, count=count, event=event_name(record.value)),
             timestamp=self._clock.now(),
             original_event=original,
-            error=letter_error(given_up.error, self.redactor, traced=kind is not Kind.POISON),
+            error=told.error,
             retry_count=max(run.attempts - 1, 0) if run else 0,
             context=LetterContext(
                 workflow_id=workflow_id,
@@ -342,15 +352,9 @@ class Answers:
             ),
             kind=kind,
             reason=given_up.reason,
-            fingerprint=fingerprint(
-                given_up.error,
-                kind=kind,
-                node=given_up.node,
-                workflow_id=workflow_id,
-                redactor=self.redactor,
-            ),
+            fingerprint=told.fingerprint,
             node=given_up.node,
-            cause_chain=cause_chain(given_up.error, self.redactor),
+            cause_chain=told.cause_chain,
             attempts=kept_attempts(run.failed) if run else [],
             source=_source(delivery),
             checkpoint=_checkpoint(given_up.position),

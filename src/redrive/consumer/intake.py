@@ -433,8 +433,9 @@ class Intake:
     def _follow(self, run: Run, step: Step) -> None:
         now = self._clock.monotonic()
         self._resting.heard(run, dependency=step.dependency, asked_s=step.asked_s)
-        if step.leftover is not None and self._tasks is not None:
-            self._leftovers.watch(run, step.leftover, self._tasks)
+        if self._tasks is not None:
+            for leftover in step.leftovers:
+                self._leftovers.watch(run, leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
                 if run.is_alone_on_thread and outcome.ending is Ending.DEAD_LETTERED:

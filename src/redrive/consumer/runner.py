@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from redrive.aside import TEXT_LIMIT_S, Aside, Late
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.observing import AttemptEnd
@@ -17,11 +18,12 @@ from redrive.consumer.policy import Policy
 from redrive.consumer.resting import expired_in
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import Attempt
-from redrive.dead_letter.redact import masked, message_of, qualified
+from redrive.dead_letter.redact import SILENT, Redactor, masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import RawHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
+from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
 from redrive.retry import (
@@ -34,6 +36,7 @@ from redrive.retry import (
     reason_of,
 )
 from redrive.retry.chain import links
+from redrive.retry.classify import UNANSWERED
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.detail import is_detailed
 
@@ -111,15 +114,30 @@ class Step:
         next: Its outcome, another attempt, or nothing here.
         asked_s: For so many seconds a service wants to be left alone, by all its callers.
         dependency: The service that the failure names, if it names one.
-        leftover: What goes on of an attempt that was ended, to be watched.
+        leftovers: What goes on of an attempt that was ended, to be watched.
         attempt: The attempt, for those who watch; None if none ended.
     """
 
     next: Outcome | Again | Left
     asked_s: float | None = None
     dependency: str | None = None
-    leftover: Leftover | None = None
+    leftovers: tuple[Leftover, ...] = ()
     attempt: AttemptEnd | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What the worker learns of an exception by asking it; the type can always be told.
+
+    `goes_on` is set when it did not answer in time: then it is asked for nothing more.
+    """
+
+    failure: Failure
+    type: str
+    message: str
+    reason: Reason | None = None
+    dependency: str | None = None
+    goes_on: Leftover | None = None
 
 
 class Runner:
@@ -131,12 +149,13 @@ class Runner:
         policy: The policy of a workflow.
         grace_s: How long, in seconds, what goes on after its end may take before a retry begins.
         classifier: Judges what graphs raise.
+        text_limit_s: How long, in seconds, an exception may take to tell what it has to say.
         last_exit: How this worker's process ended the last time, where that is known.
         worker: This worker's name, for the history of attempts.
         clock: For times and dice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a worker that it needs
         self,
         processor: Processor,
         answers: Answers,
@@ -147,6 +166,7 @@ class Runner:
         worker: str,
         clock: Clock,
         last_exit: str | None = None,
+        text_limit_s: float = TEXT_LIMIT_S,
     ) -> None:
         self._processor = processor
         self._answers = answers
@@ -157,6 +177,7 @@ class Runner:
         self._redactor = answers.redactor
         self._worker = worker
         self._clock = clock
+        self._aside = Aside(limit_s=text_limit_s)
 
     def new_control(self) -> Control | None:
         """Return what asks one run to stop at its next checkpoint, or None."""
@@ -197,7 +218,9 @@ class Runner:
                 return Step(Left())
             case Failed():
                 run.resumed = run.resumed or end.resumed
-                step = await self._unless_stuck(run, end, self._judge(run, end, began, policy))
+                step = await self._unless_stuck(
+                    run, end, await self._judge(run, end, began, policy)
+                )
                 attempt = _attempt_end(run, run.attempts, took_s=took_s, step=step)
                 return replace(step, attempt=attempt)
 
@@ -222,7 +245,7 @@ class Runner:
             )
         finally:
             lease.end()
-        return self._give_up(run, end, self._classifier.classify(error), decision)
+        return await self._give_up(run, end, await self._look(error), decision)
 
     async def _execute(
         self, run: Run, lease: Lease, control: Control | None, policy: Policy
@@ -260,7 +283,7 @@ class Runner:
         if end.leftover is None:
             return step
         if not isinstance(step.next, Again):
-            return replace(step, leftover=end.leftover)
+            return replace(step, leftovers=(*step.leftovers, end.leftover))
         remaining_s = run.remaining_s(self._clock.monotonic())
         patience_s = self._grace_s if remaining_s is None else min(self._grace_s, remaining_s)
         if await end.leftover.ended(patience_s) or not isinstance(end.error, Limit):
@@ -270,14 +293,16 @@ class Runner:
             f"{end.error}"
         )
         error.__cause__ = end.error
-        failure = self._classifier.classify(error)
         decision = GiveUp(Reason.STUCK, "a retry would run beside it")
-        given_up = self._give_up(run, replace(end, error=error), failure, decision)
-        return replace(given_up, leftover=end.leftover)
+        given_up = await self._give_up(
+            run, replace(end, error=error), await self._look(error), decision
+        )
+        return replace(given_up, leftovers=(*given_up.leftovers, end.leftover))
 
-    def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
+    async def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
         end = _with_own_limit(run, end)
-        failure = self._classifier.classify(end.error)
+        looked = await self._look(end.error)
+        failure = looked.failure
         run.node_retries += end.node_retries
         decision = decide(
             failure,
@@ -285,19 +310,28 @@ class Runner:
             policy=policy.retry,
             roll=self._clock.random(),
             remaining_s=self._remaining_s(run, policy.retry),
-            reason=reason_of(end.error),
+            reason=looked.reason,
         )
-        run.failed.append(self._attempt(run, end, failure, decision, began))
+        run.failed.append(self._attempt(run, looked, decision, began))
         match decision:
             case Retry(after_s):
                 fields = _judged(run, end, failure)
                 log.warning("run.retry_scheduled", **fields, after_s=round(after_s, 3))
-                step = Step(Again(after_s))
+                step = Step(Again(after_s), leftovers=_going_on(looked))
             case GiveUp():
-                step = self._give_up(run, end, failure, decision)
+                step = await self._give_up(run, end, looked, decision)
         # The service speaks of all its callers, not of this run alone.
         asked_s = failure.retry_after if failure.kind is Kind.RATE_LIMITED else None
-        return replace(step, asked_s=asked_s, dependency=dependency_of(end.error))
+        return replace(step, asked_s=asked_s, dependency=looked.dependency)
+
+    async def _look(self, error: BaseException) -> _Looked:
+        """Ask the exception all that is to be known of it: off the loop, for a limited time."""
+        found = await self._aside.call(lambda: _looked_at(error, self._classifier, self._redactor))
+        if not isinstance(found, Late):
+            return found
+        name = qualified(error)
+        log.error("run.failure_silent", type=name)
+        return _Looked(UNANSWERED, name, SILENT, goes_on=_leftover_of(found))
 
     def _remaining_s(self, run: Run, policy: RetryConfig) -> float | None:
         """Return the seconds in which another attempt may begin, or None."""
@@ -307,33 +341,65 @@ class Runner:
             left.append(run.began + policy.total_limit_s - now)
         return min((seconds for seconds in left if seconds is not None), default=None)
 
-    def _give_up(self, run: Run, end: Failed, failure: Failure, decision: GiveUp) -> Step:
-        fields = _judged(run, end, failure)
+    async def _give_up(self, run: Run, end: Failed, looked: _Looked, decision: GiveUp) -> Step:
+        fields = _judged(run, end, looked.failure)
         reason = decision.reason
         why = self._redactor.mask(decision.why)
         given_up = GivenUp(
-            end.error, failure, reason, node=end.node, position=end.position, graph=end.graph
+            end.error,
+            looked.failure,
+            reason,
+            node=end.node,
+            position=end.position,
+            graph=end.graph,
+            silent=looked.goes_on is not None,
         )
-        outcome = self._answers.given_up(run, given_up)
+        leftovers = _going_on(looked)
+        outcome = await self._aside.call(lambda: self._answers.given_up(run, given_up))
+        if isinstance(outcome, Late):
+            leftovers = (*leftovers, _leftover_of(outcome))
+            log.error("run.failure_silent", type=looked.type)
+            outcome = self._answers.given_up(run, replace(given_up, silent=True))
         told = outcome.account.error if outcome.account is not None else None
         if told is not None:
             fields |= {"dlq_id": told.dlq_id, "fingerprint": told.fingerprint}
         log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
-        return Step(outcome)
+        return Step(outcome, leftovers=leftovers)
 
     def _attempt(
-        self, run: Run, end: Failed, failure: Failure, decision: Retry | GiveUp, began: datetime
+        self, run: Run, looked: _Looked, decision: Retry | GiveUp, began: datetime
     ) -> Attempt:
         return Attempt(
             number=run.attempts + 1,
             started_at=began,
             ended_at=self._clock.now(),
-            kind=failure.kind,
-            type=qualified(end.error),
-            message=masked(message_of(end.error), self._redactor),
+            kind=looked.failure.kind,
+            type=looked.type,
+            message=looked.message,
             delay_s=decision.after_s if isinstance(decision, Retry) else None,
             worker=self._worker,
         )
+
+
+def _looked_at(error: BaseException, classifier: Classifier, redactor: Redactor) -> _Looked:
+    return _Looked(
+        classifier.classify(error),
+        qualified(error),
+        masked(message_of(error), redactor),
+        reason_of(error),
+        dependency_of(error),
+    )
+
+
+def _going_on(looked: _Looked) -> tuple[Leftover, ...]:
+    return () if looked.goes_on is None else (looked.goes_on,)
+
+
+def _leftover_of(late: Late[Any]) -> Leftover:
+    """Return what goes on, to be watched as a node that does not let go: it has the process."""
+    work = WorkInThreads()
+    work.add(late.future)
+    return Leftover(None, work)
 
 
 def _attempt_end(run: Run, number: int, *, took_s: float, step: Step | None = None) -> AttemptEnd:

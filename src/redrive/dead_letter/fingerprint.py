@@ -20,7 +20,7 @@ from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import status_of
 from redrive.retry.rules.verdict import cause_of, look_str, members_of, trace_of
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fingerprint_of_type"]
 
 _VERSION = "v1"
 _HEX_CHARS = 16
@@ -50,7 +50,14 @@ def fingerprint(
     try:
         return _hash(error, kind, node, workflow_id, redactor)
     except BaseException:  # noqa: BLE001 - what it is made of is the user's
-        return _digest([kind.value, qualified(error), node, workflow_id])
+        return fingerprint_of_type(error, kind=kind, node=node, workflow_id=workflow_id)
+
+
+def fingerprint_of_type(
+    error: BaseException, *, kind: Kind, node: str | None, workflow_id: str | None
+) -> str:
+    """Return the fingerprint of a failure of which nothing but its type can be had."""
+    return _digest([kind.value, qualified(error), node, workflow_id])
 
 
 def _hash(

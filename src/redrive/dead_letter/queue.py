@@ -15,15 +15,10 @@ from typing import Any, Self
 
 from pydantic_core import to_json
 
+from redrive.aside import Aside, Late
 from redrive.clock import SYSTEM, Clock
-from redrive.dead_letter.fingerprint import fingerprint
-from redrive.dead_letter.record import (
-    DeadLetter,
-    LetterContext,
-    Source,
-    cause_chain,
-    letter_error,
-)
+from redrive.dead_letter.failure_text import failure_text
+from redrive.dead_letter.record import DeadLetter, LetterContext, Source
 from redrive.dead_letter.redact import Redactor, readable
 from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
@@ -33,6 +28,7 @@ from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
 from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
+from redrive.retry.classify import UNANSWERED
 from redrive.retry.kinds import Failure, Reason
 
 __all__ = ["DeadLetterQueue"]
@@ -78,6 +74,7 @@ class DeadLetterQueue:
         )
         self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
         self._redactor = Redactor(tuple(redact))
+        self._aside = Aside()
         self._events_topic = events_topic
         self._clock = clock
 
@@ -133,7 +130,10 @@ class DeadLetterQueue:
             NotStoredError: The broker refused it, or this is not started.
             RecordError: The event, or the context, cannot be written as JSON.
         """
-        letter = self._letter(_bytes_of(original_event), error, retry_count, context or {})
+        value, about = _bytes_of(original_event), context or {}
+        letter = await self._aside.call(lambda: self._letter(value, error, retry_count, about))
+        if isinstance(letter, Late):
+            letter = self._letter(value, error, retry_count, about, silent=True)
         await self._producer.store(
             self._record(letter),
             what=f"letter {letter.dlq_id}",
@@ -147,28 +147,32 @@ class DeadLetterQueue:
         error: BaseException,
         retry_count: int,
         context: Mapping[str, object],
+        *,
+        silent: bool = False,
     ) -> DeadLetter:
         key = _key(value)
-        failure, reason = _judged(error)
+        failure, reason = (UNANSWERED, Reason.RETRIES_EXHAUSTED) if silent else _judged(error)
         original = _parsed(value)
         about = _context(original or {}, context)
+        told = failure_text(
+            error,
+            kind=failure.kind,
+            node=None,
+            workflow_id=about.workflow_id,
+            redactor=self._redactor,
+            silent=silent,
+        )
         return DeadLetter(
             dlq_id=self._id(key or hashlib.sha256(value).hexdigest(), retry_count),
             timestamp=self._clock.now(),
             original_event=original,
-            error=letter_error(error, self._redactor),
+            error=told.error,
             retry_count=retry_count,
             context=about,
             kind=failure.kind,
             reason=reason,
-            fingerprint=fingerprint(
-                error,
-                kind=failure.kind,
-                node=None,
-                workflow_id=about.workflow_id,
-                redactor=self._redactor,
-            ),
-            cause_chain=cause_chain(error, self._redactor),
+            fingerprint=told.fingerprint,
+            cause_chain=told.cause_chain,
             source=Source(
                 topic=str(context.get("topic") or self._events_topic),
                 partition=self._partition(key, context.get("partition")),

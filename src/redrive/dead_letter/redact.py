@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from redrive.retry.rules.verdict import look_str, plain_text
+from redrive.retry.rules.verdict import plain_text
 from redrive.telemetry.redact import BUILT_IN, MARGIN_CHARS, Redactor
 
 __all__ = [
     "BUILT_IN",
     "MAX_MESSAGE_CHARS",
+    "SILENT",
     "Redactor",
     "masked",
     "masked_all",
@@ -28,6 +29,9 @@ MAX_TYPE_CHARS = 500
 SHORTEST_CHARS = 100
 MAX_READ_CHARS = 100_000
 """So much of a text is taken of an exception; far less is kept."""
+_MODULE, _NAME = type.__dict__["__module__"], type.__dict__["__qualname__"]
+SILENT = "no text: it was not told in time"
+"""What is told of an exception that is not asked, since it did not answer before."""
 
 
 def masked(text: str, redactor: Redactor, *, limit: int = MAX_MESSAGE_CHARS, tail: int = 0) -> str:
@@ -77,9 +81,9 @@ def message_of(error: BaseException) -> str:
 
 def qualified(error: BaseException) -> str:
     """Return the error's class, with its module if that is not Python's own."""
-    cls = type(error)
-    module = look_str(cls, "__module__") or "?"
-    name = look_str(cls, "__qualname__") or "?"
+    # Past whatever its metaclass makes of these names: it may be all that can be told of it.
+    module, name = _MODULE.__get__(type(error)), _NAME.__get__(type(error))
+    module = plain_text(module, MAX_TYPE_CHARS) if issubclass(type(module), str) else "?"
     return readable(f"{module}.{name}".removeprefix("builtins."), limit=MAX_TYPE_CHARS)
 
 

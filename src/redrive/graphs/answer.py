@@ -7,7 +7,7 @@ from typing import assert_never
 
 from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
-from redrive.retry.classify import Classifier, reason_of
+from redrive.retry.classify import UNANSWERED, Classifier, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.redact import BUILT_IN
 
@@ -24,9 +24,13 @@ def answer(
     finished_at: datetime,
     worker: str,
     classifier: Classifier | None = None,
+    silent: bool = False,
 ) -> WorkflowResultEvent:
-    """Return the result record of one attempt, as if no other would follow."""
-    status, result, error, info = _told(end, classifier or Classifier())
+    """Return the result record of one attempt, as if no other would follow.
+
+    With `silent`, what was raised is told by its type, and asked for nothing.
+    """
+    status, result, error, info = _told(end, classifier or Classifier(), silent=silent)
     return WorkflowResultEvent(
         correlation_id=event.event_id,
         workflow_id=event.workflow_id,
@@ -48,7 +52,7 @@ def answer(
 
 
 def _told(
-    end: RunEnd, classifier: Classifier
+    end: RunEnd, classifier: Classifier, *, silent: bool
 ) -> tuple[ResultStatus, object, str | None, ErrorInfo | None]:
     match end:
         case Ended(reason=None):
@@ -62,8 +66,8 @@ def _told(
                 said,
             )
         case Failed():
-            failure = classifier.classify(end.error)
-            raised = _raised(end, failure)
+            failure = UNANSWERED if silent else classifier.classify(end.error)
+            raised = _raised(end, failure, silent=silent)
             return ResultStatus.ERROR, None, _text(end.error, raised.message), raised
         case Drained():
             raise RuntimeError("a run was drained that nobody could have asked to drain")
@@ -83,14 +87,15 @@ def _said(end: Ended) -> ErrorInfo:
     )
 
 
-def _raised(end: Failed, failure: Failure) -> ErrorInfo:
+def _raised(end: Failed, failure: Failure, *, silent: bool) -> ErrorInfo:
     final = failure.kind in (Kind.PERMANENT, Kind.POISON, Kind.CANCELLED)
     kind = type(end.error)
     return ErrorInfo(
         kind=failure.kind,
         type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-        message=_masked(_told_by(end.error)),
-        reason=reason_of(end.error) or (Reason.PERMANENT if final else Reason.RETRIES_EXHAUSTED),
+        message="" if silent else _masked(_told_by(end.error)),
+        reason=(None if silent else reason_of(end.error))
+        or (Reason.PERMANENT if final else Reason.RETRIES_EXHAUSTED),
         node=end.node,
         attempts=1,
         exhausted=not final,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from langgraph.errors import GraphBubbleUp, NodeCancelledError
 from langgraph.types import RetryPolicy
 
+from redrive.aside import Late, call_and_wait
 from redrive.errors import (
     AttemptTimeoutError,
     DeadlineError,
@@ -119,17 +120,25 @@ class InPlace:
 
     def __call__(self, error: Exception) -> bool:
         """Say whether to try again, and count it as one of the run's retries if so."""
-        current, task = CURRENT.get(), _task(error)
+        current = CURRENT.get()
+        # LangGraph asks on the event loop, where a `__str__` that never returns would end all.
+        looked = call_and_wait(lambda: (_task(error), self._failure(error)))
+        if isinstance(looked, Late):
+            return False
+        task, failure = looked
         number = _number(task, current)
-        again = self._again(error, number, current)
+        again = failure is not None and self._again(failure, number, current)
         # Forgotten at the end: a later attempt may run the same task in this context.
         _LAST.set(_Tried(current, task, number) if again and task else None)
         return again
 
-    def _again(self, error: Exception, number: int, current: Current | None) -> bool:
+    def _failure(self, error: Exception) -> Failure | None:
+        """Judge it, unless it is nothing for a node to try again."""
         if any(issubclass(type(found), _NOT_HERE) for found in all_behind(error)):
-            return False
-        failure = self.classifier.classify(error)
+            return None
+        return self.classifier.classify(error)
+
+    def _again(self, failure: Failure, number: int, current: Current | None) -> bool:
         if number > self.config.retries_for(failure.kind):
             return False
         wait_s = self.config.delay(number, 0.0)

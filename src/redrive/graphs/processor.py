@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
+from redrive.aside import Aside, Late
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import (
     DeadlineError,
@@ -143,7 +145,8 @@ class WorkflowProcessor:
             end = await self.run(event, thread_id=thread_id, lease=lease, limits=limits)
         finally:
             lease.end()
-        return answer(
+        tell = partial(
+            answer,
             event,
             end,
             started_at=started_at,
@@ -151,6 +154,8 @@ class WorkflowProcessor:
             worker=self._worker,
             classifier=self._classifier,
         )
+        told = await Aside().call(tell)
+        return tell(silent=True) if isinstance(told, Late) else told
 
     async def run(  # noqa: PLR0913 - one attempt's facts, each by its name
         self,

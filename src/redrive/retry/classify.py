@@ -49,7 +49,15 @@ from redrive.retry.rules.verdict import (
     short_name,
 )
 
-__all__ = ["CLASSES", "SEVERITY", "Classifier", "classify", "is_transient_error", "reason_of"]
+__all__ = [
+    "CLASSES",
+    "SEVERITY",
+    "UNANSWERED",
+    "Classifier",
+    "classify",
+    "is_transient_error",
+    "reason_of",
+]
 
 SEVERITY = (
     Kind.CANCELLED,
@@ -108,6 +116,8 @@ _TLS_WRAPPERS = frozenset(
     )
 )
 MAX_GROUPS = 100
+UNANSWERED = Failure(Kind.UNKNOWN, None, "it did not answer in time", "undecided")
+"""An exception that does not return when it is asked for its text, say."""
 
 
 def classify(exc: BaseException, *, clock: Clock = SYSTEM) -> Failure:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 
 import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
+from structlog.types import EventDict, ExcInfo, Processor, WrappedLogger
 
+from redrive.aside import Late, call_and_wait
 from redrive.telemetry.redact import BUILT_IN
 from redrive.telemetry.terminal import visible, visible_lines
 
@@ -19,6 +21,8 @@ __all__ = ["configure_logging"]
 
 # Loggers under our name that speak for a library.
 _LIBRARIES = ("redrive.kafka.librdkafka",)
+MAX_LINE_CHARS = 16_000
+"""Of all texts of one line together: it may be the event loop that has to mask them. [P7]"""
 _OF_LINES = frozenset({"exception", "stack"})
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -77,7 +81,7 @@ def _said_by(worker: str) -> Processor:
 
 def _renderers(*, as_json: bool) -> list[Processor]:
     # Whatever anyone logs, tracebacks of libraries too: the last place to mask a secret. [P15]
-    masked: list[Processor] = [structlog.processors.format_exc_info, _mask]
+    masked: list[Processor] = [structlog.processors.ExceptionRenderer(_traceback), _mask]
     if as_json:
         return [*masked, structlog.processors.JSONRenderer()]
     # Plain tracebacks: the rich ones print local variables, which may hold payloads. [P15]
@@ -90,8 +94,17 @@ def _renderers(*, as_json: bool) -> list[Processor]:
     ]
 
 
+def _traceback(exc_info: ExcInfo) -> str:
+    """Return the traceback; what an exception says is its class's code, which may not return."""
+    told = call_and_wait(lambda: "".join(traceback.format_exception(exc_info[1])))
+    if isinstance(told, Late):
+        return f"{exc_info[0].__name__}: it was not told in time"
+    return told.removesuffix("\n")
+
+
 def _mask(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    return BUILT_IN.within({str(name): _plain(value) for name, value in event_dict.items()})
+    plain = {str(name): _plain(value) for name, value in event_dict.items()}
+    return BUILT_IN.within(plain, most=MAX_LINE_CHARS)
 
 
 def _escape(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:

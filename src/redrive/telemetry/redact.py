@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from redrive.telemetry.escapes import unescaped
 from redrive.telemetry.personal import Personal, personal_in
@@ -42,16 +43,37 @@ class Redactor:
             text = _with_marks(text, spans)
         return text
 
-    def within(self, fields: Mapping[str, object]) -> dict[str, object]:
-        """Return JSON data with the secrets in its texts masked, also those that a name tells."""
+    def within(self, fields: Mapping[str, object], *, most: int | None = None) -> dict[str, object]:
+        """Return JSON data with the secrets in its texts masked, also those that a name tells.
+
+        Args:
+            fields: The data.
+            most: So many characters of all texts together are told at most.
+        """
+        return self._within(fields, None if most is None else _Budget(most))
+
+    def _within(self, fields: Mapping[str, object], budget: _Budget | None) -> dict[str, object]:
         # {"name": "password", "value": "…"}: a name beside its value.
         called = next((fields[key] for key in _NAMES if isinstance(fields.get(key), str)), None)
         return {
-            self.mask(name): self.named(
-                str(called) if called is not None and name in _VALUES else name, value
+            self._text(name, budget): self._named(
+                str(called) if called is not None and name in _VALUES else name, value, budget
             )
             for name, value in fields.items()
         }
+
+    def _text(self, text: str, budget: _Budget | None) -> str:
+        if budget is None:
+            return self.mask(text)
+        # Half of what is left: no text leaves nothing for those behind it.
+        left = budget.chars // 2
+        budget.chars -= min(len(text), left)
+        if len(text) <= left:
+            return self.mask(text)
+        if left < _LEAST_TOLD_CHARS:
+            return "…"
+        # A traceback says at its end what went wrong.
+        return self.excerpt(text, left, tail=left // 2 if left >= _LEAST_OF_BOTH_ENDS else 0)
 
     def excerpt(self, text: str, limit: int, *, tail: int = 0) -> str:
         """Return at most `limit` characters of the masked text, the last `tail` among them.
@@ -70,9 +92,12 @@ class Redactor:
 
     def named(self, name: str, value: object) -> object:
         """Return the value of this name, masked: all of it where the name says that it is one."""
+        return self._named(name, value, None)
+
+    def _named(self, name: str, value: object, budget: _Budget | None) -> object:
         told = value if isinstance(value, str) else json.dumps(value) if _is_number(value) else None
         what = None if told is None else secret_named(name, told)
-        return self._inner(value) if what is None else mark(what)
+        return self._inner(value, budget) if what is None else mark(what)
 
     def _found(self, text: str, level: int = 0) -> list[Span]:
         """Return all secrets, also those that are seen only where escapes are resolved."""
@@ -85,18 +110,24 @@ class Redactor:
             ]
         return spans
 
-    def _inner(self, value: object) -> object:
+    def _inner(self, value: object, budget: _Budget | None) -> object:
         match value:
             case str():
-                return self.mask(value)
+                return self._text(value, budget)
             case dict():
-                return self.within(value)
+                return self._within(value, budget)
             case list() | tuple():
-                return [self._inner(inner) for inner in value]
+                return [self._inner(inner, budget) for inner in value]
             case _:
                 return value
 
 
+@dataclass(slots=True)
+class _Budget:
+    chars: int
+
+
+_LEAST_TOLD_CHARS, _LEAST_OF_BOTH_ENDS = 200, 4_000
 _NAMES = ("name", "key", "field", "param", "parameter", "property", "header")
 _VALUES = frozenset({"value", "Value", "default"})
 
