@@ -18,6 +18,8 @@
     │   ├── GraphChangedError    the checkpoint waits for a node that is gone
     │   ├── CheckpointGoneError  a letter's run left a checkpoint, and it is not there
     │   ├── ThreadMovedOnError   another run has worked on the letter's thread
+    │   ├── OtherInputError      another event of the same id has run on the thread
+    │   ├── ThreadOfAnotherError the thread that an event names is another workflow's
     │   ├── DeadHandlerError     an error handler of the graph raised
     │   ├── UnknownNodeError     the run was sent to a node that the graph does not have
     │   ├── EmptyInterruptError  a node raised an interrupt that asks nothing
@@ -64,6 +66,7 @@ __all__ = [
     "NotInNodeError",
     "NotStoredError",
     "NotifyError",
+    "OtherInputError",
     "PermanentError",
     "ProcessDiedError",
     "RateLimitedError",
@@ -79,6 +82,7 @@ __all__ = [
     "StateTypeError",
     "StuckNodeError",
     "ThreadMovedOnError",
+    "ThreadOfAnotherError",
     "TransientError",
     "UnknownNodeError",
     "UnknownWorkflowError",
@@ -239,6 +243,36 @@ class ThreadMovedOnError(PermanentError):
         self.thread_id = thread_id
         self.stopped_at = stopped_at
         self.now_at = now_at
+
+
+class OtherInputError(PermanentError):
+    """An event has the id of another one, which ran before it on the same partition."""
+
+    __redrive_reason__: ClassVar[str] = "other_input"
+
+    def __init__(self, *, event_id: str, workflow: str) -> None:
+        # Nothing of the other run: whoever sent this may not be the one who sent that.
+        super().__init__(
+            f"an event with the id {event_id!r} came before this one on its partition, for another "
+            f"workflow than {workflow!r} or with another input: give each event an id of its own; "
+            "where it is the same event, changed on purpose, restart it"
+        )
+        self.event_id = event_id
+        self.workflow = workflow
+
+
+class ThreadOfAnotherError(PermanentError):
+    """An event names a thread that belongs to another workflow."""
+
+    __redrive_reason__: ClassVar[str] = "thread_of_another"
+
+    def __init__(self, *, thread_id: str, workflow: str) -> None:
+        super().__init__(
+            f"thread {thread_id!r} is not one of workflow {workflow!r}: it belongs to the workflow "
+            "that first used it; name another thread, or send the event to that workflow"
+        )
+        self.thread_id = thread_id
+        self.workflow = workflow
 
 
 class DeadHandlerError(PermanentError):

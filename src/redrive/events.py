@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -31,6 +32,7 @@ from pydantic_core import from_json
 from redrive.clock import within_reach
 from redrive.errors import RecordError
 from redrive.retry.kinds import Kind, Reason
+from redrive.thread_names import own_thread, producers_name, scoped_thread
 
 __all__ = [
     "CANCELLED",
@@ -42,17 +44,19 @@ __all__ = [
     "RawHeaders",
     "ResultStatus",
     "RunInfo",
+    "ThreadScope",
     "WorkflowEvent",
     "WorkflowResultEvent",
     "ZonedTime",
     "extra_headers",
     "readable_event_id",
+    "said_by",
+    "thread_scope",
 ]
 
 TRIGGERED = "workflow.triggered"
 CANCELLED = "workflow.cancelled"
 _USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_OWN_THREAD = re.compile(rf"(?P<event>{_USUAL_UUID.pattern})/[0-9]+/[0-9]+")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _OURS = "redrive-"
 MAX_EVENT_BYTES = 64 * 2**20
@@ -214,6 +218,35 @@ def _read(model: type[_T], value: bytes | None) -> _T:
         raise RecordError(f"{place}{first['msg']}", field=field) from error
 
 
+def said_by(event: WorkflowEvent) -> str:
+    """Return the digest of what an event asks for: which workflow, and what its run is given.
+
+    Equal where the same JSON was sent, whatever its order and space. Nothing that a version, a
+    setting or a graph makes of it is part of it, so that an event never differs from itself.
+    """
+    section = event.metadata.get("langgraph")
+    section = section if isinstance(section, dict) else {}
+    said = {
+        "workflow": event.workflow_id,
+        "payload": {**(event.payload.model_extra or {}), "data": event.payload.data},
+        "langgraph": {name: section[name] for name in _GIVEN if name in section},
+        "context": event.metadata.get("context"),
+    }
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    if any(mark in text for mark in _WHOLE_FLOATS):
+        # 1.0 and 1 are one number of JSON, and who passes an event on may write the other one.
+        text = json.dumps(_whole(said), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def readable_event_id(value: bytes | None) -> str | None:
     """Return the `event_id` of a record that is otherwise broken, or None when it has none."""
     if value is None or len(value) > MAX_EVENT_BYTES:
@@ -304,22 +337,73 @@ class EventHeaders:
             return replace(found, count=0, mode=None, checkpoint=None)
         return found
 
-    def thread_of(self, event_id: str, partition: int) -> str:
-        """Return the event's LangGraph thread: the one that is named, else one of its own.
+    @property
+    def named_thread(self) -> str | None:
+        """The thread that the producer named, by its name; None for a thread of the event's own.
 
-        The partition is part of it, so that two records of one event on two partitions never share
-        it; and a name that is another event's own thread is nobody else's: its owner is on another
+        A name that is another event's own thread is nobody else's: its owner is on another
         partition, where nothing waits for this one. [P9]
         """
-        named = self.thread
-        if named and (own := _OWN_THREAD.fullmatch(named)) and own["event"] != event_id:
-            named = None
-        return named or f"{event_id}/{partition}/{self.generation}"
+        return producers_name(self.thread)
+
+    def thread_of(self, event_id: str, partition: int, *, scope: ThreadScope | None = None) -> str:
+        """Return the event's LangGraph thread: the one that is named, else one of its own.
+
+        Args:
+            event_id: The event's.
+            partition: The one that it lies on.
+            scope: Whose names are meant; from `thread_scope`.
+        """
+        named = self.named_thread
+        if named is None:
+            return own_thread(event_id, partition, self.generation)
+        return named if scope is None else scoped_thread(scope.path, scope.value, named)
 
     def write(self) -> list[tuple[str, bytes]]:
         """Return them as Kafka takes them; what has no value is left out."""
         pairs = zip(_BY_HEADER, _VALUES(self), strict=True)
         return [(name, str(value).encode()) for name, value in pairs if value not in _NOTHING]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadScope:
+    """Whose threads an event's name means: equal names of two values are two threads."""
+
+    path: str
+    value: str
+
+
+def thread_scope(
+    headers: EventHeaders, event: WorkflowEvent, path: str | None
+) -> ThreadScope | None:
+    """Return the scope in which an event names its thread; None where it needs none.
+
+    Args:
+        headers: The event's.
+        event: The event.
+        path: `threads.scope`: the dotted path of the field that says it; None for no scopes.
+
+    Raises:
+        RecordError: It names a thread, and has no such field.
+    """
+    if path is None or headers.named_thread is None:
+        return None
+    found: object = event
+    for name in path.split("."):
+        if isinstance(found, BaseModel):
+            found = (vars(found) | (found.model_extra or {})).get(name)
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
+    if isinstance(found, int) and not isinstance(found, bool) and abs(found) < 2**63:
+        found = str(found)
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID_CHARS:
+        raise RecordError(
+            f"header 'redrive-thread' names a thread, and the event does not say whose: {path!r} "
+            f"(threads.scope) is to be text of 1 to {MAX_ID_CHARS} characters or a whole number; "
+            "set it, or name no thread",
+            field=path,
+        )
+    return ThreadScope(path, found)
 
 
 def extra_headers(given: Mapping[str, object]) -> list[tuple[str, bytes]]:
@@ -393,3 +477,7 @@ _LAST_MS = 253_402_300_799_999
 _VALUES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_BY_HEADER.values())
 _NOTHING = (None, 0)
 _NO_HEADERS = EventHeaders()
+# Of `metadata.langgraph`: what a run goes by. The rest is for traces.
+_GIVEN = ("configurable", "context")
+# What Python's JSON has of every float without a fraction; and of other things.
+_WHOLE_FLOATS = (".0", "e+")

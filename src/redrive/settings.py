@@ -19,7 +19,12 @@ from redrive.airflow_settings import AirflowSettings
 from redrive.consumer.options import MetricsSettings, WorkerSettings
 from redrive.dead_letter.options import LetterSettings
 from redrive.errors import SettingsError
-from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
+from redrive.graphs.options import (
+    CheckpointSettings,
+    GraphSettings,
+    ThreadSettings,
+    TimeoutSettings,
+)
 from redrive.kafka.options import KafkaSettings
 from redrive.notify.options import NotifySettings
 from redrive.private_files import distrust
@@ -60,6 +65,7 @@ class Settings(BaseSettings):
     graphs: dict[str, GraphSettings] = Field(default_factory=dict)
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    threads: ThreadSettings = Field(default_factory=ThreadSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     letters: LetterSettings = Field(default_factory=LetterSettings)
     redrive: RedriveSettings = Field(default_factory=RedriveSettings)

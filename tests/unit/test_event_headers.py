@@ -95,7 +95,7 @@ def test_a_redrive_of_which_one_header_is_broken_is_none(broken: str) -> None:
         (None, f"{OWN}/2/0"),
         ("", f"{OWN}/2/0"),
         ("conversation-7", "conversation-7"),
-        (f"{OWN}/1/0", f"{OWN}/1/0"),
+        (f"{OWN}/1/0", f"{OWN}/2/0"),
         (f"{OTHER}/2/0", f"{OWN}/2/0"),
         (f"{OTHER}/2/0/more", f"{OTHER}/2/0/more"),
         (OTHER, OTHER),

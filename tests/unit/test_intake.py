@@ -18,7 +18,8 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Left, Step
 from redrive.consumer.turns import Turns
-from redrive.errors import RecordError
+from redrive.errors import OtherInputError, RecordError
+from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.graphs.runs import Ended
@@ -62,6 +63,7 @@ def intake_of(
     clock: Clock | None = None,
     mark: Any = None,  # noqa: ANN401 - a stand-in
     admission: Admission | None = None,
+    scope: str | None = None,
 ) -> Intake:
     return Intake(
         runner,
@@ -73,7 +75,31 @@ def intake_of(
         mark=mark,
         clock=clock or TurnedClock(),
         admission=admission,
+        thread_scope=scope,
     )
+
+
+async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_driven() -> None:
+    finished = list[Outcome]()
+    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append, scope="metadata.tenant")
+    asked = event({})
+    driven = EventHeaders(thread="chat", of="letter", event=asked.event_id, count=2)
+    record = Record(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
+
+    with capture_logs() as logs:
+        intake.accept([Delivery(record, 1, covered())])
+
+    (outcome,) = finished
+    told = WorkflowResultEvent.from_bytes(outcome.records[0].value)
+    assert told.error_info is not None
+    assert told.run is not None
+    assert (outcome.ending, told.error_info.reason, told.run.redrive_count) == (
+        Ending.DEAD_LETTERED,
+        Reason.UNREADABLE,
+        2,
+    )
+    assert [line["event"] for line in logs] == ["event.unreadable"]
+    assert intake.open_threads == []
 
 
 def covered() -> Reservations:
@@ -322,6 +348,10 @@ class Giver:
                 error = ZeroDivisionError()
                 why = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
                 return Step(self._answers.given_up(run, why))
+            case "other":
+                other = OtherInputError(event_id=run.event_id, workflow=run.workflow_id)
+                why = GivenUp(other, Failure(Kind.PERMANENT), Reason.OTHER_INPUT)
+                return Step(self._answers.given_up(run, why))
             case "question":
                 ended = Ended(None, resumed=False, reason=Reason.INTERRUPT, error="may I?")
                 return Step(self._answers.ended(run, ended))
@@ -338,6 +368,8 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
     finished, answers = list[Outcome](), answers_of(Answers)
     intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
     ends = [("success", None), ("letter", None), ("question", None), ("letter", b"shared")]
+    # The thread of the last one is another event's.
+    ends.append(("other", None))
     events = [event({"end": end}) for end, _ in ends]
     deliveries = [
         Delivery(
@@ -366,7 +398,7 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
         waking.cancel()
 
     own = [f"{one.event_id}/0/0" for one in events]
-    assert open_before == own[:3]
+    assert open_before == [*own[:3], own[4]]
     assert intake.open_threads == []
     assert noted_before == [(Mark.RUNNING, [own[1]])]
     assert noted == [(Mark.LETTER, [own[1]]), (Mark.QUESTION, [own[2]])]

@@ -136,13 +136,23 @@ def test_an_open_letter_is_sent_with_the_next_count() -> None:
         ({"can_read": False}, Refusal.NOT_READABLE),
         ({"reason": Reason.THREAD_MOVED_ON}, Refusal.THREAD_MOVED_ON),
         ({"reason": Reason.CHECKPOINT_GONE}, Refusal.CHECKPOINT_GONE),
+        ({"reason": Reason.OTHER_INPUT}, Refusal.OTHER_INPUT),
+        ({"reason": Reason.THREAD_OF_ANOTHER}, Refusal.THREAD_OF_ANOTHER),
     ],
 )
 def test_what_is_not_sent_says_why(changed: dict[str, Any], wanted: Refusal) -> None:
     assert refusal(decide_redrive(entry(**changed), mode="resume", most=3)) is wanted
 
 
-@pytest.mark.parametrize("reason", [Reason.THREAD_MOVED_ON, Reason.CHECKPOINT_GONE])
+@rows(
+    "reason",
+    [
+        Reason.THREAD_MOVED_ON,
+        Reason.CHECKPOINT_GONE,
+        Reason.OTHER_INPUT,
+        Reason.THREAD_OF_ANOTHER,
+    ],
+)
 def test_what_cannot_be_resumed_can_be_restarted(reason: Reason) -> None:
     assert decide_redrive(entry(reason=reason), mode="restart", most=3) == Send("restart", 1)
 

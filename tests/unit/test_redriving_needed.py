@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 from tests.rows import rows
@@ -172,3 +173,18 @@ def test_a_record_lies_there_longer_than_its_retention(
     config: dict[str, str] | None, kept: timedelta | None
 ) -> None:
     assert longest_kept(config) == kept
+
+
+def test_a_scope_is_part_of_the_thread_that_is_needed() -> None:
+    told = json.loads(ONE.to_bytes())
+    headers = (("redrive-thread", b"chat"),)
+    values = [json.dumps(told | {"metadata": one}).encode() for one in ({"tenant": "a"}, {})]
+    place = Place("events", 0)
+    found = [Record(place, at, None, value, headers, 1) for at, value in enumerate(values)]
+    among = {"chat", "scope:metadata.tenant=a/chat"}
+
+    def needed(scope: str | None) -> frozenset[str]:
+        return runs_need(found, {0: Committed(None, None)}, among, scope=scope)
+
+    assert needed("metadata.tenant") == {"scope:metadata.tenant=a/chat"}
+    assert needed(None) == {"chat"}

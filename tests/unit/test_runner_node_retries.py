@@ -17,6 +17,7 @@ from redrive.consumer.runner import Again, Runner
 from redrive.errors import TransientError
 from redrive.events import EventHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor, retry_policy
+from redrive.graphs.current import current
 from redrive.kafka.log import Place, Record
 from redrive.retry import Classifier, RetryConfig
 from redrive.testing.clock import TurnedClock
@@ -82,3 +83,22 @@ async def test_no_run_is_tried_more_often_than_its_policy_allows(in_place: int, 
     answer = WorkflowResultEvent.from_bytes(outcome.records[0].value)
     assert answer.error_info is not None
     assert answer.error_info.reason == "retries_exhausted"
+
+
+@pytest.mark.invariant("P4")
+async def test_what_a_node_does_to_its_event_is_no_other_input_of_the_next_attempt() -> None:
+    called = []
+
+    async def write(state: State) -> State:
+        current().event.payload.data["text"] = "changed"
+        called.append(state["text"])
+        if len(called) == 1:
+            raise TransientError
+        return state
+
+    graph: Any = StateGraph(State)
+    graph.add_node("write", write).add_edge(START, "write")
+
+    outcome, _ = await worker(graph, most=1)
+
+    assert (outcome.ending, called) == (Ending.SUCCEEDED, ["", ""])

@@ -17,7 +17,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
-from redrive.consumer.answers import Answers
+from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
@@ -27,12 +27,12 @@ from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
 from redrive.consumer.waits import Amount, Wait
 from redrive.errors import RecordError
-from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent
+from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent, thread_scope
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.kafka.log import Place, Record
 from redrive.kafka.rereading import Found, RecordReader
-from redrive.retry.kinds import Reason
+from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, NotedRest
 from redrive.telemetry.detail import is_detailed
 
@@ -68,6 +68,7 @@ class Intake:
         remember: Takes the rests that go on, to be noted with commits; safe from this thread.
         reader: Reads events again whose bytes were let go; answers by `read_again`.
         admission: Says which events may run; by default all.
+        thread_scope: `threads.scope`: the field that says whose threads an event names.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by its name
@@ -85,9 +86,11 @@ class Intake:
         remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
         reader: RecordReader | None = None,
         admission: Admission | None = None,
+        thread_scope: str | None = None,
     ) -> None:
         self._reader = reader
         self._admission = admission or Admission()
+        self._thread_scope = thread_scope
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
         self._answers = answers
@@ -275,11 +278,7 @@ class Intake:
             event = WorkflowEvent.from_bytes(record.value)
             headers = EventHeaders.of_event(record.headers, event.event_id)
         except RecordError as error:
-            log.warning(
-                "event.unreadable",
-                **_place_of(delivery),
-                error=self._answers.redactor.mask(str(error)),
-            )
+            self._note_unreadable(delivery, error)
             self._settle(self._answers.unreadable(delivery, error))
             return
         if event.event_type != TRIGGERED:
@@ -301,8 +300,21 @@ class Intake:
         if refused is not None:
             self._settle(self._answers.given_up(run, refused))
             return
+        try:
+            scope = thread_scope(headers, event, self._thread_scope)
+        except RecordError as error:
+            self._note_unreadable(delivery, error)
+            given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
+            self._settle(self._answers.given_up(run, given_up))
+            return
+        if scope is not None:
+            run.thread_id = headers.thread_of(event.event_id, record.place.partition, scope=scope)
         self._open[record.place, record.offset] = run
         self._turns.put(run)
+
+    def _note_unreadable(self, delivery: Delivery, error: RecordError) -> None:
+        masked = self._answers.redactor.mask(str(error))
+        log.warning("event.unreadable", **_place_of(delivery), error=masked)
 
     def _deadline(self, headers: EventHeaders) -> float | None:
         if headers.deadline is None:
@@ -438,7 +450,7 @@ class Intake:
                 self._leftovers.watch(run, leftover, self._tasks)
         match step.next:
             case Outcome() as outcome:
-                if run.is_alone_on_thread and outcome.ending is Ending.DEAD_LETTERED:
+                if run.is_alone_on_thread and _needed_for(outcome) is Mark.LETTER:
                     # Before it is settled: a death right after that must not leave it unmarked.
                     self._note([run.thread_id], Mark.RUNNING)
                 self._settle(outcome)
@@ -485,11 +497,13 @@ class Intake:
 
 def _needed_for(outcome: Outcome) -> Mark | None:
     """Say what the run's thread is needed for from now on, beside answering the event again."""
+    error = outcome.account.error if outcome.account is not None else None
+    reason = None if error is None else error.reason
+    if reason is Reason.OTHER_INPUT:
+        return None  # The thread is another event's.
     if outcome.ending is Ending.DEAD_LETTERED:
         return Mark.LETTER
-    error = outcome.account.error if outcome.account is not None else None
-    asks = error is not None and error.reason is Reason.INTERRUPT
-    return Mark.QUESTION if asks else None
+    return Mark.QUESTION if reason is Reason.INTERRUPT else None
 
 
 def _place_of(delivery: Delivery) -> dict[str, object]:

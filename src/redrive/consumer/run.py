@@ -7,9 +7,10 @@ from datetime import datetime
 
 from redrive.consumer.outcome import Delivery
 from redrive.dead_letter.record import Attempt
-from redrive.events import EventHeaders, WorkflowEvent
+from redrive.events import EventHeaders, WorkflowEvent, said_by
 from redrive.kafka.log import Record
 from redrive.state.rests import Rest
+from redrive.thread_names import is_own_thread
 
 __all__ = ["Run"]
 
@@ -50,6 +51,7 @@ class Run:
     event_id: str = field(init=False)
     workflow_id: str = field(init=False)
     is_let_go: bool = field(init=False, default=False)
+    _said: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Keep what must be known of it without its event."""
@@ -71,7 +73,17 @@ class Run:
     @property
     def is_alone_on_thread(self) -> bool:
         """Whether the thread is its event's own, and not one that a producer named."""
-        return self.thread_id.startswith(f"{self.event_id}/")
+        return is_own_thread(self.thread_id, self.event_id)
+
+    def said(self) -> str:
+        """Return the digest of what the event asked for when it came.
+
+        Asked first before its first attempt: what a node does to the event afterwards is no other
+        input of the next one.
+        """
+        if self._said is None:
+            self._said = said_by(self.event)
+        return self._said
 
     @property
     def attempts(self) -> int:

@@ -72,6 +72,7 @@ class Processor(Protocol):
         moved: Callable[[], None] | None = None,
         number: int | None = None,
         headers: RawHeaders = (),
+        said: Callable[[], str] | None = None,
     ) -> RunEnd:
         """Execute one attempt; whatever user code raises comes back as `Failed`."""
         ...
@@ -89,6 +90,7 @@ class Processor(Protocol):
         lease: Lease,
         generation: int = 0,
         redrive_count: int = 0,
+        said: Callable[[], str] | None = None,
     ) -> Failed:
         """Say where a run stands that is given up for `error`, without another attempt."""
         ...
@@ -242,6 +244,7 @@ class Runner:
                 lease=lease,
                 generation=run.headers.generation,
                 redrive_count=run.headers.count,
+                said=run.said,
             )
         finally:
             lease.end()
@@ -274,6 +277,7 @@ class Runner:
                 moved=moved,
                 number=run.attempts + 1,
                 headers=run.delivery.record.headers,
+                said=run.said,
             )
         finally:
             lease.end()

@@ -14,7 +14,12 @@ from redrive.graphs.current import remaining_time
 from redrive.graphs.lease import Lease
 from redrive.graphs.leftover import Leftover
 from redrive.graphs.lifespan import lifespan_value
-from redrive.graphs.options import CheckpointSettings, GraphSettings, TimeoutSettings
+from redrive.graphs.options import (
+    CheckpointSettings,
+    GraphSettings,
+    ThreadSettings,
+    TimeoutSettings,
+)
 from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, RunEnd
 from redrive.graphs.timeouts import Limits
 
@@ -44,6 +49,7 @@ __all__ = [
     "LoadedGraph",
     "Position",
     "RunEnd",
+    "ThreadSettings",
     "TimeoutSettings",
     "WorkflowProcessor",
     "lifespan_value",

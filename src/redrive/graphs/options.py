@@ -5,6 +5,7 @@ Nothing here loads a graph or opens a file.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from redrive.graphs.reserved_names import is_reserved
 from redrive.retry_settings import GraphRetrySettings
 from redrive.units import Duration, Listed
 
-__all__ = ["CheckpointSettings", "GraphSettings", "TimeoutSettings"]
+__all__ = ["CheckpointSettings", "GraphSettings", "ThreadSettings", "TimeoutSettings"]
 
 
 def _some_time(value: timedelta) -> timedelta:
@@ -31,6 +32,17 @@ def _free_name(value: str) -> str:
     return value
 
 
+def _field_path(value: str) -> str:
+    if not _FIELD_PATH.fullmatch(value):
+        raise ValueError(
+            f"{value!r} names no field of an event: write names with dots between them, such as "
+            "metadata.tenant or payload.data.tenant"
+        )
+    return value
+
+
+_FIELD_PATH = re.compile(r"[\w-]+(\.[\w-]+)*")
+FieldPath = Annotated[str, AfterValidator(_field_path)]
 ConfigurableName = Annotated[str, AfterValidator(_free_name)]
 TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 
@@ -135,6 +147,24 @@ class TimeoutSettings(BaseModel):
             attempt=graph.attempt_timeout or self.attempt,
             idle=graph.idle_timeout or self.idle,
         )
+
+
+class ThreadSettings(BaseModel):
+    """Threads that producers name (`redrive-thread`): whose they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: FieldPath | None = Field(
+        None,
+        description="A field of the event, such as `metadata.tenant`: equal names of two values of "
+        "it are two threads, and an event that names a thread without it is refused. Default: "
+        "names mean the same for all.",
+    )
+    shared: bool = Field(
+        default=False,
+        description="Whether events of every workflow may go on from a thread; by default it "
+        "belongs to the workflow that first used it.",
+    )
 
 
 class CheckpointSettings(BaseModel):

@@ -25,10 +25,11 @@ from redrive.errors import (
     SettingsError,
     UnknownWorkflowError,
 )
-from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent
+from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent, said_by
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.claims import Claim
 from redrive.graphs.contained import EXITS
 from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import WRITES_KEY, GuardedSaver
@@ -43,7 +44,7 @@ from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.tasks import TASKS, Tasks
-from redrive.graphs.threads import RUN_KEY, Standing
+from redrive.graphs.threads import Standing
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
@@ -52,6 +53,7 @@ from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.redact import BUILT_IN
+from redrive.thread_names import own_thread
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
 
@@ -97,6 +99,8 @@ class WorkflowProcessor:
         follow: Whether each event of a node, a tool or a model counts as a move (`run`), and not
             only a checkpoint. Costs up to a tenth of a graph that does nothing else.
         classifier: Judges what is raised, for `process_workflow_event`.
+        share_threads: Whether a thread that a producer named is open to events of all workflows;
+            else it belongs to the workflow that first used it.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class WorkflowProcessor:
         worker: str = "local",
         follow: bool = False,
         classifier: Classifier | None = None,
+        share_threads: bool = False,
     ) -> None:
         self._graphs = graphs if isinstance(graphs, GraphRegistry) else GraphRegistry(graphs)
         if isinstance(checkpoints, BaseCheckpointSaver):
@@ -117,6 +122,7 @@ class WorkflowProcessor:
         self._worker = worker
         self._follow = follow
         self._classifier = classifier
+        self._share_threads = share_threads
         let_unsaved_subgraphs_run()
         watch_loops()
         watch_tasks()
@@ -140,7 +146,7 @@ class WorkflowProcessor:
         thread is the event's own: the same event again resumes, or is answered equally.
         """
         started_at, lease = self._clock.now(), Lease()
-        thread_id = f"{event.event_id}/0/0"
+        thread_id = own_thread(event.event_id, partition=0)
         try:
             end = await self.run(event, thread_id=thread_id, lease=lease, limits=limits)
         finally:
@@ -173,6 +179,7 @@ class WorkflowProcessor:
         moved: Callable[[], None] | None = None,
         number: int | None = None,
         headers: RawHeaders = (),
+        said: Callable[[], str] | None = None,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -181,7 +188,7 @@ class WorkflowProcessor:
 
         Args:
             event: What to run.
-            thread_id: The LangGraph thread. One that begins with `<event_id>/` is the run's own and
+            thread_id: The LangGraph thread. One of the form of `own_thread` is the run's own and
                 swept when the run is long over; another is the producer's, and stays.
             lease: Held while this attempt may write; ended here when a limit was reached.
             control: From `new_control`, for this attempt alone.
@@ -194,6 +201,8 @@ class WorkflowProcessor:
             moved: Called whenever the run moves, from any thread; must return at once.
             number: The attempt's, from 1; by default one more than `failed_before`.
             headers: Those of the event's record.
+            said: Returns the digest of what the event asked for when it came, before code of others
+                had it in hand; by default of what it asks for now.
         """
         progress, number = Progress(moved), number or failed_before + 1
         deadline = limits.deadline(self._clock.now())
@@ -202,7 +211,7 @@ class WorkflowProcessor:
         current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
         try:
             await self._graphs.open_for(event.workflow_id)
-            attempt = self._attempt(told, lease, generation, progress)
+            attempt = self._attempt(told, lease, generation, progress, said)
             attempt.redriven = redriven
         except Exception as error:  # noqa: BLE001 - data, as what the graph raises
             return Failed(error=error, node=None, position=None, resumed=False)
@@ -234,7 +243,7 @@ class WorkflowProcessor:
         # What the producer named holds a conversation, not one run, and who is asked may answer
         # late: both stay.
         over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
-        if over and attempt.thread_id.startswith(f"{attempt.event.event_id}/"):
+        if over and attempt.claim.is_alone:
             await self._mark_finished(attempt.thread_id)
         return end
 
@@ -247,6 +256,7 @@ class WorkflowProcessor:
         lease: Lease,
         generation: int = 0,
         redrive_count: int = 0,
+        said: Callable[[], str] | None = None,
     ) -> Failed:
         """Say where a run stands that is given up for `error`, without another attempt.
 
@@ -255,7 +265,7 @@ class WorkflowProcessor:
         told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
             await self._graphs.open_for(event.workflow_id)
-            attempt = self._attempt(told, lease, generation, Progress())
+            attempt = self._attempt(told, lease, generation, Progress(), said)
         except (UnknownWorkflowError, SettingsError):
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await failed(attempt, error)
@@ -279,20 +289,34 @@ class WorkflowProcessor:
             raise NodeExitError(raised) from raised
 
     def _attempt(
-        self, told: CurrentAttempt, lease: Lease, generation: int, progress: Progress
+        self,
+        told: CurrentAttempt,
+        lease: Lease,
+        generation: int,
+        progress: Progress,
+        said: Callable[[], str] | None = None,
     ) -> Attempt:
-        event, run = told.event, f"{told.event_id}/{generation}"
+        event = told.event
         loaded = self._graphs.find(event.workflow_id)
         kept = self._checkpoints
         if kept is not None:
             kept.allow(loaded.state_types)
         opened = None if kept is None else kept.saver_under(lease)
+        claim = Claim(
+            event.event_id,
+            generation,
+            event.workflow_id,
+            told.thread_id,
+            # Nothing is kept, nothing compared.
+            "" if opened is None else said_by(event) if said is None else said(),
+            shared=self._share_threads,
+        )
         config: RunnableConfig = {
             "run_name": event.workflow_id,
             "configurable": {"thread_id": told.thread_id},
             "recursion_limit": loaded.recursion_limit,
             "metadata": {
-                RUN_KEY: run,
+                **claim.metadata,
                 "redrive_count": told.redrive_count,
                 "graph_version": loaded.version,
                 **trace_metadata(event, told.attempt),
@@ -300,7 +324,7 @@ class WorkflowProcessor:
         }
         if kept is None or opened is None:
             tasks = Tasks(loaded.id)
-            return Attempt(event, run, loaded, loaded.unkept, config, saver=None, tasks=tasks)
+            return Attempt(event, claim, loaded, loaded.unkept, config, saver=None, tasks=tasks)
         config["metadata"][WRITES_KEY] = 2
         tasks = Tasks(loaded.id, siblings_s=loaded.siblings_s)
         schedule = Schedule(loaded.id, thread_id=told.thread_id)
@@ -314,7 +338,7 @@ class WorkflowProcessor:
         )
         saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
-        return Attempt(event, run, loaded, graph, config, saver, tasks=tasks)
+        return Attempt(event, claim, loaded, graph, config, saver, tasks=tasks)
 
     async def _keep(self, thread_id: str) -> None:
         if self._checkpoints is not None:

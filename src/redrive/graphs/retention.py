@@ -22,6 +22,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
+from redrive.thread_names import is_own_thread
+
 __all__ = [
     "STILL_MOVING",
     "Kept",
@@ -94,7 +96,7 @@ class StoredThread:
     @property
     def is_own(self) -> bool:
         """Whether it belongs to one event, and was not named by a producer."""
-        return self.event_id is not None and self.thread_id.startswith(f"{self.event_id}/")
+        return self.event_id is not None and is_own_thread(self.thread_id, self.event_id)
 
     @property
     def waits(self) -> bool:

@@ -19,15 +19,13 @@ from redrive.errors import (
     GraphChangedError,
     ThreadMovedOnError,
 )
+from redrive.graphs.claims import Claim, last_of_a_run
 from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.runs import Position
 from redrive.graphs.schedule import finished_tasks
 
-__all__ = ["RUN_KEY", "Standing", "Thread", "position", "read_thread"]
-
-RUN_KEY = "redrive_run"
-"""Metadata of each checkpoint: the run that stored it, as `<event_id>/<generation>`."""
+__all__ = ["Standing", "Thread", "position", "read_thread"]
 
 # LangGraph's own name, stored with each checkpoint.
 _HANDLER_STARTED = "__error_source_node__"
@@ -59,8 +57,8 @@ async def read_thread(
     graph: CompiledGraph,
     *,
     config: RunnableConfig,
-    run: str,
-    workflow: str,
+    claim: Claim,
+    graph_id: str,
     stopped_at: str | None = None,
 ) -> Thread:
     """Look at the thread that `config` names.
@@ -69,25 +67,29 @@ async def read_thread(
         saver: Where the thread is kept.
         graph: What runs on it.
         config: Names the thread.
-        run: Who asks, as `<event_id>/<generation>`.
-        workflow: The graph's name, for messages.
+        claim: Who asks. What is not its own is not looked at.
+        graph_id: The graph's name, for messages.
         stopped_at: The checkpoint of the letter that is to be resumed, where there is one.
 
     Raises:
+        ThreadOfAnotherError: The thread belongs to another workflow.
+        OtherInputError: It holds the run of another event of the same id.
         CheckpointGoneError: There is nothing to resume the letter from.
         ThreadMovedOnError: Another run has worked on the letter's thread.
         GraphChangedError: The run waits for a node that the graph no longer has.
         DeadHandlerError: An error handler raised, and LangGraph would take the run as finished.
     """
     found = await saver.aget_tuple(config)
+    if found is not None:
+        claim.check(await last_of_a_run(saver, found))
     if stopped_at is not None:
-        _check_stopped_at(stopped_at, found, run=run, config=config)
-    if found is None or not _is_of(found, run):
+        _check_stopped_at(stopped_at, found, claim)
+    if found is None or not claim.is_of(found):
         return Thread(Standing.START)
     levels = [one async for one in read_levels(saver, graph, config)]
     missing = tuple(sorted({name for level in levels for name in level.missing}))
     if missing:
-        raise GraphChangedError(workflow=workflow, missing=missing)
+        raise GraphChangedError(workflow=graph_id, missing=missing)
     snapshot = levels[0].snapshot
     # Not `next`: it leaves out tasks whose writes are stored. A process killed between those writes
     # and the checkpoint that takes them in leaves a thread with tasks, no `next`, and work to do.
@@ -100,19 +102,25 @@ async def read_thread(
     failed = [value for _, channel, value in _writes(found) if channel == _HANDLER_STARTED]
     if failed:
         raise DeadHandlerError(
-            f"the error handler of node {failed[0]!r} in graph {workflow!r} raised, and this "
+            f"the error handler of node {failed[0]!r} in graph {graph_id!r} raised, and this "
             "thread cannot go on from there; mend the handler, then restart the run"
         )
     return Thread(Standing.FINISHED, snapshot)
 
 
 async def position(
-    saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig
+    saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig, claim: Claim
 ) -> Position | None:
-    """Return where the thread stands, or None where it has no checkpoint."""
+    """Return where the thread stands, or None where it has no checkpoint.
+
+    Raises:
+        ThreadOfAnotherError: It is none of the claim's.
+        OtherInputError: As above.
+    """
     found = await saver.aget_tuple(config)
     if found is None:
         return None
+    claim.check(await last_of_a_run(saver, found))
     stored = found.config["configurable"]
     snapshot = await graph.aget_state(config)
     return Position(
@@ -123,28 +131,13 @@ async def position(
     )
 
 
-def _check_stopped_at(
-    stopped_at: str, found: CheckpointTuple | None, *, run: str, config: RunnableConfig
-) -> None:
-    thread_id = str(config["configurable"]["thread_id"])
+def _check_stopped_at(stopped_at: str, found: CheckpointTuple | None, claim: Claim) -> None:
     if found is None:
-        raise CheckpointGoneError(thread_id=thread_id, checkpoint_id=stopped_at)
+        raise CheckpointGoneError(thread_id=claim.thread_id, checkpoint_id=stopped_at)
     now_at = str(found.config["configurable"]["checkpoint_id"])
     # Where this run itself has gone on since, by an earlier attempt, it goes on again. [P4]
-    if now_at != stopped_at and not _is_of(found, run):
-        raise ThreadMovedOnError(thread_id=thread_id, stopped_at=stopped_at, now_at=now_at)
-
-
-def _is_of(found: CheckpointTuple, run: str) -> bool:
-    """Tell an earlier attempt of this run from another run's work on a shared thread.
-
-    Without the mark (the state was edited from outside), the thread's name decides.
-    """
-    mark = found.metadata.get(RUN_KEY)
-    if mark is None:
-        event_id = run.partition("/")[0]
-        return str(found.config["configurable"]["thread_id"]).startswith(f"{event_id}/")
-    return bool(mark == run)
+    if now_at != stopped_at and not claim.is_of(found):
+        raise ThreadMovedOnError(thread_id=claim.thread_id, stopped_at=stopped_at, now_at=now_at)
 
 
 def _writes(found: CheckpointTuple) -> list[tuple[str, str, Any]]:

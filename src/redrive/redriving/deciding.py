@@ -37,10 +37,12 @@ class Refusal(StrEnum):
     NOT_TAKEN = "not_taken"
     NO_PARTITION = "no_partition"
     OTHER_EVENT = "other_event"
+    OTHER_INPUT = "other_input"
     PARKED = "parked"
     RESOLVED = "resolved"
     SUPERSEDED = "superseded"
     THREAD_MOVED_ON = "thread_moved_on"
+    THREAD_OF_ANOTHER = "thread_of_another"
     TOO_MANY = "too_many"
 
 
@@ -114,6 +116,12 @@ def _unresumable(entry: Entry) -> Refuse | None:
             return Refuse(Refusal.THREAD_MOVED_ON, "another run used its thread: restart it")
         case Reason.CHECKPOINT_GONE:
             return Refuse(Refusal.CHECKPOINT_GONE, "there is nothing to resume from: restart it")
+        case Reason.OTHER_INPUT:
+            why = "another event of its id has run: if it is meant, restart it"
+            return Refuse(Refusal.OTHER_INPUT, why)
+        case Reason.THREAD_OF_ANOTHER:
+            why = "its thread is another workflow's: when that is deleted, restart it"
+            return Refuse(Refusal.THREAD_OF_ANOTHER, why)
         case _:
             return None
 

@@ -11,7 +11,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError, SettingsError
-from redrive.events import EventHeaders, readable_event_id
+from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, thread_scope
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
 from redrive.kafka.edges import edges
@@ -31,7 +31,11 @@ _LIVING = frozenset({State.OPEN, State.PARKED, State.REDRIVEN})
 
 
 def read_needed(
-    settings: KafkaSettings, among: Collection[str], *, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    among: Collection[str],
+    *,
+    scope: str | None = None,
+    clock: Clock = SYSTEM,
 ) -> tuple[Needed, str | None]:
     """Return which of these threads the topics need, and the id of the cluster that said so.
 
@@ -41,6 +45,7 @@ def read_needed(
     Args:
         settings: How to reach Kafka; whose group.
         among: The threads in question; of others nothing is said.
+        scope: `threads.scope`, as the workers have it.
         clock: Measures how long nothing came.
 
     Raises:
@@ -62,13 +67,17 @@ def read_needed(
     runs: frozenset[str] = frozenset()
     if spans := unfinished_spans(committed, where):
         with closing(scan(settings, topic, spans=spans, clock=clock)) as records:
-            runs = runs_need(records, committed, wanted)
+            runs = runs_need(records, committed, wanted, scope=scope)
     with closing(letter_records(settings, clock=clock)) as records:
-        return Needed(runs, letters_need(records, wanted)), there.cluster_id
+        return Needed(runs, letters_need(records, wanted, scope=scope)), there.cluster_id
 
 
 def runs_need(
-    records: Iterable[Record], committed: Mapping[int, Committed], among: Collection[str]
+    records: Iterable[Record],
+    committed: Mapping[int, Committed],
+    among: Collection[str],
+    *,
+    scope: str | None = None,
 ) -> frozenset[str]:
     """Return which of these threads belong to events that the group has not finished."""
     return frozenset(
@@ -76,17 +85,21 @@ def runs_need(
         for record in records
         if progress_of(record.offset, committed[record.place.partition]).standing
         is not Standing.ENDED
-        and (thread := _thread(record.value, record.headers, record.place.partition)) in among
+        and (thread := _thread(record.value, record.headers, record.place.partition, scope))
+        in among
         and thread is not None
     )
 
 
-def letters_need(records: Iterable[Record], among: Collection[str]) -> frozenset[str]:
+def letters_need(
+    records: Iterable[Record], among: Collection[str], *, scope: str | None = None
+) -> frozenset[str]:
     """Return which of these threads letters need: the newest of each event, if it may be driven.
 
     Args:
         records: Those of the letters topic, each partition in its order.
         among: The threads in question.
+        scope: `threads.scope`, as the workers have it.
     """
     partitions: dict[int, LetterFold[_Letter]] = {}
     for record in records:
@@ -95,7 +108,7 @@ def letters_need(records: Iterable[Record], among: Collection[str]) -> frozenset
         if isinstance(found, LetterState):
             letters.state(found)
         elif found is not None:
-            letters.letter(_letter(found, among))
+            letters.letter(_letter(found, among, scope))
     return frozenset(
         thread
         for letters in partitions.values()
@@ -122,27 +135,34 @@ class _Letter(NamedTuple):
         return self._replace(**changes)
 
 
-def _letter(letter: SlimLetter, among: Collection[str]) -> _Letter:
-    found = frozenset(thread for thread in _threads(letter) if thread in among)
+def _letter(letter: SlimLetter, among: Collection[str], scope: str | None) -> _Letter:
+    found = frozenset(thread for thread in _threads(letter, scope) if thread in among)
     return _Letter(letter["dlq_id"], event_id_in(letter), letter["timestamp"], found)
 
 
-def _threads(letter: SlimLetter) -> Iterator[str]:
+def _threads(letter: SlimLetter, scope: str | None) -> Iterator[str]:
     stopped_on = letter.get("thread_id")
     if stopped_on is not None:
         yield stopped_on
     headers = tuple(letter.get("headers", ()))
-    thread = _thread(letter.get("value"), headers, letter["source_partition"])
+    thread = _thread(letter.get("value"), headers, letter["source_partition"], scope)
     if thread is not None:
         yield thread
 
 
 def _thread(
-    value: bytes | None, headers: tuple[tuple[str, bytes | None], ...], partition: int
+    value: bytes | None,
+    headers: tuple[tuple[str, bytes | None], ...],
+    partition: int,
+    path: str | None,
 ) -> str | None:
     event_id = readable_event_id(value)
+    if event_id is None:
+        return None
     try:
         ours = EventHeaders.of_event(headers, event_id)
+        scoped = path is not None and ours.named_thread is not None
+        scope = thread_scope(ours, WorkflowEvent.from_bytes(value), path) if scoped else None
     except RecordError:
         return None  # No worker runs it.
-    return None if event_id is None else ours.thread_of(event_id, partition)
+    return ours.thread_of(event_id, partition, scope=scope)

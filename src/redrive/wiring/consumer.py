@@ -199,6 +199,7 @@ class LangGraphKafkaConsumer:
             worker=self._name,
             follow=self._metrics is not None,
             classifier=settings.retry.classifier(self._clock),
+            share_threads=settings.threads.shared,
         )
         self._policy = policies(registry, settings)
         return build_worker(

@@ -198,6 +198,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         remember=settler.remember,
         reader=reader,
         admission=Admission(trust.verifier, counted=counts.event_signatures),
+        thread_scope=settings.threads.scope,
     )
     topics = _topic_ids(settings, report)
     polling = _polling(

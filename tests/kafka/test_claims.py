@@ -1,0 +1,90 @@
+"""Hostile events on a real worker: none gets at a thread or a run that is not its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.kafka.conftest import MakeStage
+from tests.kafka.test_redriving import Story, drive, ends, letters, reasons, records, settled
+
+from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.graphs.options import CheckpointSettings, ThreadSettings
+from redrive.redriving.selection import Selection
+from redrive.retry.kinds import Reason
+from redrive.settings import Settings
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+from redrive.wiring import LangGraphKafkaConsumer
+
+THEIRS = "what the other one said"
+CHAT = {"redrive-thread": "chat-7"}
+
+
+def asked(text: str, *, tenant: str | None = None, **more: object) -> WorkflowEvent:
+    told = json.loads(event({"text": text}, workflow_id="chat").to_bytes())
+    metadata = {} if tenant is None else {"tenant": tenant}
+    return WorkflowEvent.from_bytes(json.dumps(told | {"metadata": metadata} | more).encode())
+
+
+def answers(stage: Stage) -> list[WorkflowResultEvent]:
+    """Return the results by the offsets of the events that they answer."""
+    found = [WorkflowResultEvent.from_bytes(one.value) for one in records(stage, "results")]
+    return sorted(found, key=lambda one: one.answers.offset if one.answers else -1)
+
+
+def seen(answer: WorkflowResultEvent) -> Any:  # noqa: ANN401 - JSON
+    """Return the steps and the text of a success, or the reason of an error."""
+    if answer.status is ResultStatus.SUCCESS:
+        return len(answer.result["steps"]), answer.result["text"]
+    assert answer.error_info is not None
+    return answer.error_info.reason
+
+
+@pytest.mark.invariant("P2", "P4", "P15")
+async def test_no_event_gets_at_a_thread_or_a_run_that_is_not_its_own(
+    make_stage: MakeStage,
+) -> None:
+    stage, story = make_stage(partitions=1), Story()
+    settings = Settings(
+        kafka=stage.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+        threads=ThreadSettings(scope="metadata.tenant"),
+    )
+    theirs = asked(THEIRS)
+    spying = asked("spy", event_id=theirs.event_id)
+    async with LangGraphKafkaConsumer(settings, {"*": story.graph()}):
+        stage.send([asked("first", tenant="acme")], headers=CHAT)
+        stage.send([asked("spy", tenant="evil")], headers=CHAT)
+        stage.send([asked("spy", tenant="acme", workflow_id="spy"), asked("spy")], headers=CHAT)
+        stage.send([asked("second", tenant="acme")], headers=CHAT)
+        stage.send([theirs, spying, theirs])
+        own = f"{theirs.event_id.upper()}/0/0 "
+        stage.send([asked("spy", tenant="acme")], headers={"redrive-thread": own})
+        await settled(stage)
+        found, stored = [seen(one) for one in answers(stage)], letters(stage)
+
+        refused = await drive(stage)
+        mine = Selection(reason=Reason.OTHER_INPUT)
+        (again,) = await ends(stage, await drive(stage, mine, mode="restart"))
+        await settled(stage)
+
+    assert found == [
+        (3, "first"),
+        (3, "spy"),
+        Reason.THREAD_OF_ANOTHER,
+        Reason.UNREADABLE,
+        (6, "second"),
+        (3, THEIRS),
+        Reason.OTHER_INPUT,
+        (3, THEIRS),
+        (3, "spy"),
+    ]
+    assert {letter.reason for letter in stored} == set(found[2:4]) | {Reason.OTHER_INPUT}
+    assert [(one.checkpoint, one.node) for one in stored] == [(None, None)] * len(stored)
+    assert all(THEIRS.encode() not in letter.to_bytes() for letter in stored)
+    # Resumed, neither could go any further; restarted, the other event begins a thread of its own.
+    assert sorted(reasons(refused)) == ["other_input", "thread_of_another"]
+    assert seen(again.answer) == (3, "spy")
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
