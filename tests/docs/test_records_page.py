@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 from tests.rows import rows
 
+from redrive.dead_letter.audit_chain import AuditRecord
 from redrive.dead_letter.record import (
     Attempt,
     Cause,
@@ -48,6 +49,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "letter.checkpoint": CheckpointRef,
     "letter.graph": GraphRef,
     "state": LetterState,
+    "audit": AuditRecord,
 }
 
 
@@ -75,6 +77,12 @@ def test_the_example_of_a_letter_is_read_and_holds_the_example_of_an_event() -> 
     assert letter.source.value is not None
     assert json.loads(letter.source.value) == json.loads(example("event"))
     assert letter.original_event == json.loads(example("event"))
+
+
+def test_the_example_of_an_audit_record_is_read_and_holds_the_example_of_a_state() -> None:
+    told = AuditRecord.model_validate_json(example("audit"))
+
+    assert told.done == LetterState.model_validate_json(example("state"))
 
 
 @rows("name", MODELS)

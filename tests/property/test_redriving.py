@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from redrive.dead_letter.audit_chain import AuditChain, audit_record
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source, dlq_id
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import KafkaUnavailableError
@@ -26,12 +27,13 @@ from redrive.redriving.jobs import Driving
 from redrive.redriving.pace import Paced
 from redrive.redriving.partition import PartitionFold
 from redrive.redriving.selection import Selection
+from redrive.redriving.trail import Trail
 from redrive.redriving.working import read_on, work
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-LETTERS, EVENTS = Place("letters", 0), "events"
+LETTERS, AUDIT, EVENTS = Place("letters", 0), Place("audit", 0), "events"
 MOST = 3
 AWAY = 99
 """A letter whose event no broker takes."""
@@ -43,6 +45,7 @@ class Broker:
     def __init__(self, letters: int) -> None:
         self.clock = TurnedClock()
         self.log: list[Record] = []
+        self.audit: list[Record] = []
         self.sent: list[OutRecord] = []
         self.epoch = 0
         for offset in range(letters):
@@ -69,10 +72,15 @@ class Broker:
                 actor="worker w",
                 redrive_count=headers.count,
             )
-            self.write(OutRecord("letters", b"key", state.to_bytes(), STATE_HEADERS, 0))
+            told = OutRecord("letters", b"key", state.to_bytes(), STATE_HEADERS, 0)
+            self.write(told)
+            self.record(audit_record(told, topic=AUDIT.topic))
         else:
             sent = WorkflowEvent.from_bytes(record.value)
             self.write(_letter(sent, 1000 + len(self.log), count=headers.count))
+
+    def record(self, told: OutRecord) -> None:
+        self.audit.append(Record(AUDIT, len(self.audit), told.key, told.value, told.headers, 1))
 
     def _has_ended(self, sent: OutRecord) -> bool:
         told = EventHeaders.read(sent.headers)
@@ -125,10 +133,25 @@ class Door:
         for record in records:
             if record.topic == EVENTS:
                 self.broker.sent.append(record)
+            elif record.topic == AUDIT.topic:
+                self.broker.record(record)
             else:
                 self.broker.write(record)
         if fate == "unheard":
             raise InDoubtError
+
+
+class AuditLog:
+    """The audit topic's partition, as a trail reads it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+
+    def end(self) -> int:
+        return len(self.broker.audit)
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        yield from self.broker.audit[start:stop]
 
 
 def _letter(sent: WorkflowEvent, offset: int, *, count: int = 0) -> DeadLetter:
@@ -166,7 +189,8 @@ def actor(
     door, fold = Door(broker, fates), PartitionFold(job.selection.means, keep_bytes=keep)
     read_on(door, fold)
     yield Step(0)
-    yield from work(door, 0, job, fold=fold, pace=pace, clock=broker.clock)
+    trail = Trail(AUDIT.topic, AuditLog(broker), job=name)
+    yield from work(door, 0, job, fold=fold, pace=pace, clock=broker.clock, trail=trail)
 
 
 def next_step(steps: Iterator[Step], report: Report) -> bool:
@@ -175,6 +199,19 @@ def next_step(steps: Iterator[Step], report: Report) -> bool:
     except (StopIteration, KafkaUnavailableError):
         return False
     return True
+
+
+def states(log: list[Record]) -> list[bytes]:
+    return [
+        each.value or b"" for each in log if dict(each.headers).get("redrive-record") == b"state"
+    ]
+
+
+def audited(broker: Broker) -> list[bytes]:
+    """Return the state records that the audit topic holds, once its chain is found whole."""
+    chain = AuditChain()
+    assert [flaw for record in broker.audit for flaw in chain.take(record)] == []
+    return [(each.value or b"").partition(b',"done":')[2][:-1] for each in broker.audit]
 
 
 def driven(broker: Broker) -> Counter[tuple[str | None, int]]:
@@ -238,6 +275,7 @@ def test_however_two_actors_meet_each_letter_is_driven_once_for_each_count(
     assert max(count for _, count in driven(broker)) <= MOST
     first = {dlq_id(EVENTS, 0, offset, count=0) for offset in range(letters)}
     assert {of for of, count in driven(broker) if count == 1} == first
+    assert audited(broker) == states(broker.log)
 
 
 @given(
@@ -290,4 +328,5 @@ def test_a_letter_that_no_broker_takes_does_not_hold_up_the_others() -> None:
         pass
 
     assert (len(report.done), len(broker.sent)) == (3, 3)
+    assert audited(broker) == states(broker.log)
     assert [(no.refusal, no.why) for no in report.refused] == [("not_taken", "too large")]

@@ -249,7 +249,12 @@ def _described(broker: Broker, topic: str) -> Leaders:
         topic,
         {n: len(part.isrs) if part.leader >= 0 else None for n, part in parts.items()},
         least_in_sync=int(config.get("min.insync.replicas", 1)),
-        is_written=topic in (broker.settings.results_topic, broker.settings.dlq_topic),
+        is_written=topic
+        in (
+            broker.settings.results_topic,
+            broker.settings.dlq_topic,
+            broker.settings.audit_topic,
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redrive.cli.audit import audit
+from redrive.cli.audit_topic import audit_topic
 from redrive.cli.exits import ExitCode, needs_extra
 from redrive.cli.options import (
     BootstrapServers,
@@ -31,6 +32,7 @@ __all__ = ["app"]
 
 app = typer.Typer(invoke_without_command=True)
 app.command("audit")(audit)
+app.command("audit-topic")(audit_topic)
 
 
 @app.callback()

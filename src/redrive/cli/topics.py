@@ -1,4 +1,4 @@
-"""`redrive topics`: create the four topics, or verify those that are there."""
+"""`redrive topics`: create the topics, or verify those that are there."""
 
 from __future__ import annotations
 

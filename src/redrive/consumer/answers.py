@@ -20,6 +20,7 @@ from redrive.clock import Clock, moment
 from redrive.consumer.letter_states import redrive_count_of, states_after
 from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
 from redrive.consumer.run import Run
+from redrive.dead_letter.audit_chain import audit_record
 from redrive.dead_letter.failure_text import failure_text
 from redrive.dead_letter.record import (
     CheckpointRef,
@@ -82,6 +83,7 @@ class Answers:
         clock: For the times in the records.
         redactor: Masks secrets in what failures say. [P15]
         signer: Signs letters, and what is said of them.
+        audit_topic: Where what becomes of driven letters is recorded, if anywhere.
     """
 
     def __init__(
@@ -94,10 +96,12 @@ class Answers:
         clock: Clock,
         redactor: Redactor = BUILT_IN,
         signer: Signer | None = None,
+        audit_topic: str | None = None,
     ) -> None:
         self._signer = signer
         self._results_topic = results_topic
         self._dlq_topic = dlq_topic
+        self._audit_topic = audit_topic
         self._max_bytes = max_bytes
         self._worker = worker
         self._clock = clock
@@ -257,7 +261,10 @@ class Answers:
             worker=self._worker,
             at=self._clock.now(),
         )
-        return tuple(signed(record, Subject.STATE, self._signer) for record in told)
+        states = tuple(signed(record, Subject.STATE, self._signer) for record in told)
+        if self._audit_topic is None:
+            return states
+        return (*states, *(audit_record(state, topic=self._audit_topic) for state in states))
 
     def _unpublishable(self, run: Run, text: str, reason: Reason) -> Outcome:
         error = ResultError(text, reason=reason.value)

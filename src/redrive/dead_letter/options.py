@@ -42,6 +42,12 @@ class LetterSettings(BaseModel):
         description="Bytes of letters that each partition keeps; older ones go, whatever their "
         "age. Without it, age alone counts.",
     )
+    audit_retention: Duration = Field(
+        timedelta(days=365),
+        gt=timedelta(0),
+        description="How long records stay on `kafka.audit_topic`: `topics create` sets it, "
+        "`topics verify` warns when it is shorter.",
+    )
     many_open: int = Field(
         1_000, ge=1, description="So many open letters are an alarm of `redrive dlq figures`."
     )
@@ -85,5 +91,7 @@ class LetterSettings(BaseModel):
     def topic_needs(self) -> TopicNeeds:
         """Return what the topics must be like for this."""
         return TopicNeeds(
-            letters_retention=self.retention, letters_retention_bytes=self.retention_bytes
+            letters_retention=self.retention,
+            letters_retention_bytes=self.retention_bytes,
+            audit_retention=self.audit_retention,
         )

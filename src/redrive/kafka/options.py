@@ -64,6 +64,12 @@ class KafkaSettings(BaseModel):
         description="Where long delays wait; by default the events topic's name with -retry.",
     )
     dlq_topic: str = Field("workflow-events-dlq", description="Where dead letters go.")
+    audit_topic: str | None = Field(
+        None,
+        description="Where each action on a letter is recorded once more, in a chain of hashes, "
+        "for longer than letters stay; set it for workers and for all who work with letters. "
+        "Without it, nowhere.",
+    )
     group_id: str = Field("redrive", description="The consumer group of the workers.")
     group_protocol: GroupProtocol = Field(
         GroupProtocol.CLASSIC,
@@ -117,11 +123,13 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
-        names = (self.events_topic, self.results_topic, self.retry_topic, self.dlq_topic)
+        names = [self.events_topic, self.results_topic, self.retry_topic, self.dlq_topic]
+        if self.audit_topic is not None:
+            names.append(self.audit_topic)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"two of the topics are called {twice[0]!r}: events, results, retry and letters "
-                "each need a topic of their own"
+                f"two of the topics are called {twice[0]!r}: events, results, retry, letters "
+                "and audit each need a topic of their own"
             )
         return self

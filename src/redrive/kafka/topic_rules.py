@@ -1,4 +1,4 @@
-"""What the four topics must be like, and how a difference is mended. Pure: no broker is asked.
+"""What the topics must be like, and how a difference is mended. Pure: no broker is asked.
 
 Asking one, and creating topics, is `redrive.kafka.topics`.
 """
@@ -107,6 +107,7 @@ class TopicNeeds:
     longest_delay: timedelta = timedelta(days=1)
     letters_retention: timedelta = timedelta(days=30)
     letters_retention_bytes: int | None = None
+    audit_retention: timedelta = timedelta(days=365)
 
     @property
     def retry_retention(self) -> timedelta:
@@ -114,13 +115,14 @@ class TopicNeeds:
         return 2 * self.longest_delay
 
 
-def topic_names(settings: KafkaSettings) -> tuple[str, str, str, str]:
-    """Return the four topics: events, results, retries, letters."""
+def topic_names(settings: KafkaSettings) -> tuple[str, ...]:
+    """Return the topics: events, results, retries, letters, and the audit topic if there is one."""
     return (
         settings.events_topic,
         settings.results_topic,
         settings.retry_topic,
         settings.dlq_topic,
+        *(() if settings.audit_topic is None else (settings.audit_topic,)),
     )
 
 
@@ -132,6 +134,7 @@ def judge_topics(
         *_missing(settings, found),
         *_partitions(settings, found),
         *_configs(settings, found, needs),
+        *_audit(settings, found, needs),
     ]
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
 
@@ -177,6 +180,39 @@ def _configs(
     yield from _retention_bytes(settings, settings.dlq_topic, found, least=least_bytes)
     yield from _answer_size(settings, found)
     yield from _letter_size(settings, found)
+
+
+def _audit(
+    settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
+) -> Iterator[Finding]:
+    topic, letters = settings.audit_topic, found.get(settings.dlq_topic)
+    if topic is None or topic not in found:
+        return
+    facts = found[topic]
+    if letters is not None and facts.partitions < letters.partitions:
+        most = letters.partitions
+        command = (
+            f"run: kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} "
+            f"--alter --topic {topic} --partitions {most}"
+        )
+        wanted = f"{most} or more, as {settings.dlq_topic!r} has"
+        yield Finding(
+            topic,
+            "the number of partitions",
+            str(facts.partitions),
+            wanted,
+            command,
+            Severity.ERROR,
+        )
+    if facts.max_bytes < LEAST_ANSWER_BYTES:
+        found_bytes, wanted = str(facts.max_bytes), f"{LEAST_ANSWER_BYTES} or more"
+        least = str(LEAST_ANSWER_BYTES)
+        yield _wrong(settings, topic, "max.message.bytes", found_bytes, wanted, value=least)
+    # Each record has a key of its own, so compaction deletes none.
+    if "delete" in (facts.config or {}).get("cleanup.policy", "delete"):
+        least_kept, warns = needs.audit_retention, Severity.WARNING
+        yield from _retention(settings, topic, found, least_kept, severity=warns)
+        yield from _retention_bytes(settings, topic, found)
 
 
 def _retention(

@@ -1,4 +1,4 @@
-"""Creates the four topics, and compares those that are there with what redrive needs.
+"""Creates the topics, and compares those that are there with what redrive needs.
 
 The rules themselves are `redrive.kafka.topic_rules`. Topics are listed, never asked for by name: a
 metadata request for one may create it (R4).
@@ -104,7 +104,7 @@ def create_topics(
     needs: TopicNeeds | None = None,
     clock: Clock = SYSTEM,
 ) -> list[CreatedTopic]:
-    """Create those of the four topics that are missing; leave the others as they are.
+    """Create those of the topics that are missing; leave the others as they are.
 
     Args:
         settings: How to reach Kafka, and the topics' names.
@@ -123,6 +123,8 @@ def create_topics(
     plans = _plans(settings, needs or TopicNeeds())
     equal = {settings.events_topic, settings.retry_topic, settings.dlq_topic}
     counts = {len(there.topics[name].partitions) for name in equal if name in there.topics}
+    if settings.audit_topic is not None:
+        equal.add(settings.audit_topic)
     made: list[CreatedTopic] = []
     for name, config in plans.items():
         created = False
@@ -192,7 +194,7 @@ def _ids(admin: AdminClient, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, str]]:
-    return {
+    plans = {
         settings.events_topic: {"cleanup.policy": "delete"},
         settings.results_topic: {"cleanup.policy": "delete"},
         settings.retry_topic: {
@@ -205,6 +207,10 @@ def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, st
             **_bytes_kept(needs.letters_retention_bytes),
         },
     }
+    if settings.audit_topic is not None:
+        kept = {"cleanup.policy": "delete", "retention.ms": _ms(needs.audit_retention)}
+        plans[settings.audit_topic] = kept
+    return plans
 
 
 def _bytes_kept(limit: int | None) -> dict[str, str]:

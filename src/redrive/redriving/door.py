@@ -15,25 +15,23 @@ from typing import Protocol
 import structlog
 from confluent_kafka import (
     Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
-    TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
+from confluent_kafka.admin import AdminClient
 
 from redrive.clock import Clock
-from redrive.errors import KafkaUnavailableError
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import READ_AHEAD, ClientConfig, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
-from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.log import Place, Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
 from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS
 from redrive.kafka.transaction import broken_by
+from redrive.redriving.partition_log import PartitionLog
 
 __all__ = [
     "Door",
@@ -46,14 +44,11 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-_BATCH = 500
-_POLL_S = 0.2
 _CALL_S = 10.0
 # The next partition waits for the last one's fetch, which found no more.
 _SOON: ClientConfig = {"fetch.wait.max.ms": 10}
-_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin with a line
 _SHUT_OUT = (
-    KafkaError._FENCED,  # noqa: SLF001 - as above
+    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with a line
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 )
@@ -137,8 +132,7 @@ class KafkaDoor:
     ) -> None:
         self._settings = settings
         self._place = Place(settings.dlq_topic, partition)
-        self._consumer = consumer
-        self._admin = admin
+        self._log = PartitionLog(settings, self._place, consumer=consumer, admin=admin, clock=clock)
         self._max_bytes = max_bytes
         self._clock = clock
         self._limit_s = settings.startup_timeout.total_seconds()
@@ -175,60 +169,20 @@ class KafkaDoor:
                 if self._said.refusal is not None:
                     raise self._said.refusal from error
                 if not error_of(error).retriable() or self._clock.monotonic() >= deadline:
-                    raise self._silent(with_advice(error_of(error))) from error
+                    raise self._log.silent(with_advice(error_of(error))) from error
             else:
                 return
 
     def end(self) -> int:
-        """Return where the partition ends now, transactions that are still open included.
-
-        Raises:
-            KafkaUnavailableError: The broker does not say.
-        """
-        wanted = TopicPartition(*self._place)
-        asked = self._admin.list_offsets(
-            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=self._limit_s,
-        )
-        try:
-            return int(asked[wanted].result().offset)
-        except KafkaException as error:
-            raise self._silent(with_advice(error_of(error))) from error
+        """Return where the partition ends now, transactions that are still open included."""
+        return self._log.end()
 
     def read(self, start: int, stop: int) -> Iterator[Record]:
         """Return what is committed from `start` on and before `stop`.
 
         What lies beyond a transaction still open is waited for, since it may be what decides.
-
-        Raises:
-            KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         """
-        if start >= stop:
-            return
-        consumer = self._consumer
-        consumer.assign([TopicPartition(*self._place, start)])
-        patience, last = self._clock.monotonic() + self._limit_s, "no answer"
-        while True:
-            first = consumer.poll(_POLL_S)
-            if first is None and self._clock.monotonic() > patience:
-                number = self._place.partition
-                raise self._silent(f"partition {number} is not read to {stop}; last: {last}")
-            for message in (*([first] if first else ()), *consumer.consume(_BATCH, 0)):
-                error = message.error()
-                if error is not None and error.code() != _EOF:
-                    last = with_advice(error)
-                    continue
-                patience = self._clock.monotonic() + self._limit_s
-                if message.partition() != self._place.partition:
-                    continue
-                if (message.offset() or 0) >= stop:
-                    return
-                if error is None:
-                    record = record_of(message)
-                    yield record
-                    if record.offset + 1 >= stop:
-                        return
+        return self._log.read(start, stop)
 
     def commit(self, records: Iterable[OutRecord]) -> None:
         """Write all of these, or none.
@@ -275,7 +229,9 @@ class KafkaDoor:
         raise InDoubtError
 
     def _new_producer(self) -> Producer:
-        limits = (self._max_bytes[self._settings.events_topic], self._max_bytes[self._place.topic])
+        kafka = self._settings
+        written = (kafka.events_topic, self._place.topic, kafka.audit_topic)
+        limits = [self._max_bytes[topic] for topic in written if topic is not None]
         config = producer_config(
             self._settings,
             transactional_id=f"redrive.{self._place.topic}.{self._place.partition}",
@@ -295,13 +251,6 @@ class KafkaDoor:
         with suppress(KafkaException):
             producer.abort_transaction(_CALL_S)
         raise refused(self._settings.bootstrap_servers, broken)
-
-    def _silent(self, why: str) -> KafkaUnavailableError:
-        return KafkaUnavailableError(
-            f"Kafka at {self._settings.bootstrap_servers} did not let the letters of "
-            f"{self._place.topic!r} be worked on within {self._limit_s:g} s: {why}. "
-            "Check the address, and that it is up"
-        )
 
 
 def _produce(

@@ -17,11 +17,12 @@ from functools import partial
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import State
+from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Record
+from redrive.kafka.log import Place, Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics
@@ -32,7 +33,9 @@ from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
 from redrive.redriving.pace import Paced, Pacing
 from redrive.redriving.partition import LeftAt, PartitionFold
+from redrive.redriving.partition_log import PartitionLog
 from redrive.redriving.selection import Selection
+from redrive.redriving.trail import Trail
 from redrive.redriving.working import has_work, look, read_on, work
 
 __all__ = ["move", "plan", "redrive"]
@@ -100,7 +103,7 @@ def plan(
     """
     job = _driving(settings, selection, "", order, clock)
     report = Report()
-    for partition, door in _doors(settings, clock):
+    for partition, door, _ in _doors(settings, clock):
         fold = PartitionFold()
         read_on(door, fold)
         report.add(look(fold, partition, job))
@@ -159,7 +162,7 @@ def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> Record | None:
 
 
 def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:
-    for partition, door in _doors(settings, clock):
+    for partition, door, trail in _doors(settings, clock):
         door.prepare()
         fold = PartitionFold(job.selection.means)
         read_on(door, fold)
@@ -167,7 +170,7 @@ def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Itera
         if not has_work(fold, job):
             yield look(fold, partition, job)
         elif pace.most() > 0:
-            for step in work(door, partition, job, fold=fold, pace=pace, clock=clock):
+            for step in work(door, partition, job, fold=fold, pace=pace, clock=clock, trail=trail):
                 yield step
                 if step.taken_over is not None:
                     # The other one will come to the next partitions too: two who go on would take
@@ -175,22 +178,34 @@ def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Itera
                     return
 
 
-def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor]]:
+def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor, Trail | None]]:
     verified = verify_topics(settings, clock=clock)
     admin = make_admin(admin_config(settings))
-    with closing(door_consumer(settings)) as consumer:
-        for partition in sorted(partitions_of(settings, settings.dlq_topic, clock=clock)):
-            yield (
-                partition,
-                KafkaDoor(
-                    settings,
-                    partition,
-                    consumer=consumer,
-                    admin=admin,
-                    max_bytes=verified.max_bytes,
-                    clock=clock,
-                ),
+    partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
+    if settings.audit_topic is not None:
+        audited = partitions_of(settings, settings.audit_topic, clock=clock)
+        if missing := partitions - audited:
+            raise SettingsError(
+                f"{settings.audit_topic!r} (kafka.audit_topic) has no partition {min(missing)}, "
+                f"and {settings.dlq_topic!r} has: see redrive topics verify"
             )
+    job = clock.new_id()
+    with closing(door_consumer(settings)) as consumer:
+        for partition in sorted(partitions):
+            door = KafkaDoor(
+                settings,
+                partition,
+                consumer=consumer,
+                admin=admin,
+                max_bytes=verified.max_bytes,
+                clock=clock,
+            )
+            trail = None
+            if settings.audit_topic is not None:
+                place = Place(settings.audit_topic, partition)
+                log = PartitionLog(settings, place, consumer=consumer, admin=admin, clock=clock)
+                trail = Trail(settings.audit_topic, log, job=job)
+            yield partition, door, trail
 
 
 def _complete(report: Report, selection: Selection) -> Report:

@@ -15,6 +15,7 @@ from redrive.redriving.jobs import Job
 from redrive.redriving.originals import Original, Originals
 from redrive.redriving.partition import Entry
 from redrive.redriving.slim import read_slimly
+from redrive.redriving.trail import Trail
 
 __all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Chosen", "Page", "Pages"]
 
@@ -48,11 +49,14 @@ class Page:
         """What the transaction does."""
         return [Done(entry, what) for _, entry, what in self.letters]
 
-    def records(self) -> Iterator[OutRecord]:
+    def records(self, trail: Trail | None = None) -> Iterator[OutRecord]:
         """Return what is to be written, made only when it is asked for: that saves the memory."""
         self._owners.clear()
         for index, (original, entry, what) in enumerate(self.letters):
-            for record in self.job.records(original, entry, what, self.at):
+            records = self.job.records(original, entry, what, self.at)
+            if trail is not None:
+                records.append(trail.follow(records[-1]))
+            for record in records:
                 self._owners.append(index)
                 yield record
 

@@ -24,6 +24,7 @@ from redrive.redriving.letters import Name
 from redrive.redriving.pages import Chosen, Page, Pages
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.slim import read_slimly
+from redrive.redriving.trail import Trail
 
 __all__ = ["Pace", "has_work", "look", "read_on", "work"]
 
@@ -69,7 +70,14 @@ def look(fold: PartitionFold, partition: int, job: Job) -> Step:
 
 
 def work(
-    door: Door, partition: int, job: Job, *, fold: PartitionFold, pace: Pace, clock: Clock
+    door: Door,
+    partition: int,
+    job: Job,
+    *,
+    fold: PartitionFold,
+    pace: Pace,
+    clock: Clock,
+    trail: Trail | None = None,
 ) -> Iterator[Step]:
     """Do the job with a partition's letters; each step comes when it is durable.
 
@@ -80,11 +88,12 @@ def work(
         fold: What was read of the partition before, if anything was: it is gone on with.
         pace: How fast.
         clock: Says when.
+        trail: Makes audit records of what is done, if those are wanted.
 
     Raises:
         KafkaUnavailableError: The broker went away, or commits stay in doubt.
     """
-    worker = _Worker(door, partition, job, fold, pace, clock)
+    worker = _Worker(door, partition, job, fold, pace, clock, trail)
     doubts = 0
     while doubts < _MOST_CLAIMS:
         try:
@@ -110,6 +119,7 @@ class _Worker:
         fold: PartitionFold,
         pace: Pace,
         clock: Clock,
+        trail: Trail | None,
     ) -> None:
         self._door = door
         self._partition = partition
@@ -117,6 +127,7 @@ class _Worker:
         self._fold = fold
         self._pace = pace
         self._clock = clock
+        self._trail = trail
         self._told: set[Name] = set()
         self._written: set[Name] = set()
         self._doubtful: dict[Name, Done] = {}
@@ -125,6 +136,8 @@ class _Worker:
     def go(self) -> Generator[Step, None, bool]:
         """Go on until all is done; False where records were refused: to be claimed again."""
         self._door.claim()
+        if self._trail is not None:
+            self._trail.claim()
         yield Step(self._partition)
         read_on(self._door, self._fold)
         found = self._settle_doubt()
@@ -193,7 +206,7 @@ class _Worker:
         self._doubtful = {_name(each.entry): each for each in page.done}
         done, refused = page.done, list[Refused]()
         try:
-            self._door.commit(page.records())
+            self._door.commit(page.records(self._trail))
         except RefusedRecordsError as error:
             # Nothing of it is written: what is left of it is chosen again.
             done, refused = [], page.drop(error)

@@ -275,6 +275,7 @@ def _answers(
         clock=clock,
         redactor=settings.letters.redactor(),
         signer=trust.signer,
+        audit_topic=settings.kafka.audit_topic,
     )
 
 
@@ -399,8 +400,9 @@ def _transactional_id(settings: Settings, seat: str | None) -> str | None:
 def _producer(
     settings: Settings, report: TopicReport, transactional_id: str | None, timeout_s: float
 ) -> Producer:
-    limits = [report.max_bytes[settings.kafka.results_topic]]
-    limits.append(report.max_bytes[settings.kafka.dlq_topic])
+    kafka = settings.kafka
+    written = (kafka.results_topic, kafka.dlq_topic, kafka.audit_topic)
+    limits = [report.max_bytes[topic] for topic in written if topic is not None]
     config = producer_config(
         settings.kafka,
         transactional_id=transactional_id,
