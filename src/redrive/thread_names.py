@@ -1,4 +1,6 @@
-"""The names of LangGraph threads: an event's own, a producer's, and a producer's within a scope.
+"""The names of LangGraph threads, and of whose they are.
+
+A thread is an event's own, or a producer has named it; a name may be that of a scope alone.
 
 Whoever writes events chooses names freely, so none of them may be, or be read as, one of ours: that
 would be another event's thread, or another tenant's.
@@ -6,12 +8,20 @@ would be another event's thread, or another tenant's.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from urllib.parse import quote, unquote
 from uuid import UUID
 
-__all__ = ["is_own_thread", "own_thread", "producers_name", "scoped_thread"]
+__all__ = [
+    "is_own_thread",
+    "own_thread",
+    "owner_in",
+    "owner_text",
+    "producers_name",
+    "scoped_thread",
+]
 
 # Of an own thread, behind its event's id; and of what might pass for one.
 _NUMBERS = re.compile(r"/[0-9]+/[0-9]+")
@@ -52,6 +62,22 @@ def producers_name(name: str | None) -> str | None:
 def scoped_thread(path: str, value: str, name: str) -> str:
     """Return the thread that producers of one scope call by a name of theirs."""
     return f"scope:{path}={quote(value, safe='')}/{name}"
+
+
+def owner_text(workflow: str) -> str:
+    """Return a workflow's id for the metadata of checkpoints: LangGraph drops null characters."""
+    return json.dumps(workflow)
+
+
+def owner_in(text: object) -> str | None:
+    """Return the workflow that stored a checkpoint; None where that is not known."""
+    if not isinstance(text, str):
+        return None
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return None
+    return owner if isinstance(owner, str) else None
 
 
 def _plain(name: str) -> str:

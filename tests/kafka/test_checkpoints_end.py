@@ -108,6 +108,36 @@ def test_threads_of_letters_that_retention_took_go(
     assert listed() == {}
 
 
+@pytest.mark.invariant("P4", "P15")
+def test_a_conversation_is_forgotten_on_demand_but_not_under_an_open_run(
+    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL=f"sqlite:///{FILE}")
+    chat = {"redrive-thread": "chat-7"}
+    with stage.worker("--graph", "*=fates:builder").running() as worker:
+        stage.send([event({"fate": "success"})], headers=chat)
+        stage.send([event({"fate": "permanent"})], headers=chat)
+        stage.wait_settled(timeout_s=60)
+        wait_until(lambda: has_learned(stage), timeout_s=30, what="what the topics keep")
+        assert worker.stop() == 0
+    command_at(stage)
+    before = checkpoints("delete", "chat-7", "--dry-run")
+    stage.send([event({"fate": "success"})], headers=chat)
+
+    refused = checkpoints("delete", "chat-7", "--yes")
+    kept = listed()
+    with stage.worker("--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+    done = checkpoints("delete", "chat-7", "--yes")
+
+    assert (before.exit_code, "a letter needs" in before.stderr) == (0, True)
+    assert (refused.exit_code, "an open run works on 'chat-7'" in refused.stderr) == (1, True)
+    assert list(kept.values()) == ["named"]
+    assert (done.exit_code, listed()) == (0, {})
+    assert b"chat-7" not in (stage.folder / FILE).read_bytes()
+
+
 def test_topics_of_other_workers_free_nothing(
     make_stage: Callable[..., Stage],
     command_at: Callable[[Stage], None],

@@ -169,6 +169,39 @@ def test_by_time_an_unmarked_thread_is_kept_through_the_longest_of_all_lives(
     assert free == last_needed + 3 * span(SLACK)
 
 
+@pytest.mark.invariant("P4")
+@given(st.data(), retentions, retentions, spans)
+def test_by_time_no_named_thread_goes_that_a_run_or_letter_could_need(
+    data: st.DataObject, events: int, letters: int, named_ttl: timedelta
+) -> None:
+    life = Life(data.draw, events, letters)
+    life.live()
+    kept = Kept(events=span(events + SLACK), letters=span(letters + SLACK))
+
+    for now in {moment for needed in life.needed for moment in needed}:
+        seen = life.seen_at(now)
+        if seen is not None:
+            thread = replace(seen, thread_id="a conversation")
+            free = free_at(thread, time(now), ttl=span(TTL), kept=kept, named_ttl=named_ttl)
+            assert free is not None
+            assert free > time(now)
+
+
+@given(threads, times.filter(bool), spans, st.none() | spans)
+def test_a_named_thread_is_kept_for_its_time_at_least(
+    thread: StoredThread, now: datetime, named_ttl: timedelta, events: timedelta | None
+) -> None:
+    named = replace(thread, thread_id="a conversation")
+    kept = Kept(events, None)
+
+    free = free_at(named, now, ttl=span(TTL), kept=kept, named_ttl=named_ttl)
+
+    if named.has_ended and named.moved_at is not None:
+        assert free == named.moved_at + named_ttl
+    else:
+        assert free is None
+
+
 @given(st.data(), retentions, retentions)
 def test_by_time_every_thread_of_an_event_goes_at_last(
     data: st.DataObject, events: int, letters: int

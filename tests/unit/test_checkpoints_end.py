@@ -499,3 +499,99 @@ async def test_of_a_checkpointer_that_cannot_delete_it_is_said_that_nothing_goes
     assert told["log_level"] == "warning"
     assert told["swept"] == "nothing: it has no adelete_thread"
     assert "Forgetless" in told["saver"]
+
+
+NAMED_TTL = 30 * DAY
+
+
+@pytest.fixture
+async def timed(tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Checkpoints]:
+    """Checkpoints with a time for what producers name."""
+    kept = Checkpoints(settings(tmp_path), named_ttl=NAMED_TTL, clock=clock)
+    async with kept as checkpoints:
+        await checkpoints.learn(Deployment("ours", Kept(EVENTS, LETTERS), clock.now()))
+        yield checkpoints
+
+
+async def test_a_named_thread_goes_when_it_was_not_used_for_its_time(
+    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+) -> None:
+    await run(timed, 0, thread="chat")
+    await clock.turn(NAMED_TTL.total_seconds() - 60)
+    await run(timed, 1, thread="chat")
+
+    early = await timed.sweep(clock.now() + NAMED_TTL - DAY)
+    (kept,) = threads_in(tmp_path).values()
+    late = await timed.sweep(clock.now() + NAMED_TTL + DAY)
+
+    assert (early, late) == (0, 1)
+    assert (kept.mark, kept.workflow, state_of(kept, clock.now())) == (
+        Mark.ENDED,
+        "work",
+        ThreadState.NAMED,
+    )
+
+
+@pytest.mark.invariant("P4")
+@pytest.mark.parametrize("end", ["fails", "asks"])
+async def test_a_named_thread_stays_while_its_last_run_may_go_on(
+    timed: Checkpoints, clock: TurnedClock, tmp_path: Path, end: str
+) -> None:
+    await run(timed, 0, thread="chat")
+    await run(timed, 1, end, thread="chat")
+    needed_for = EVENTS + LETTERS + EVENTS
+    assert needed_for > NAMED_TTL
+
+    early = await timed.sweep(clock.now() + needed_for - DAY)
+    late = await timed.sweep(clock.now() + needed_for + DAY)
+
+    assert (early, late) == (0, 1)
+    assert threads_in(tmp_path) == {}
+
+
+@pytest.mark.invariant("P4")
+async def test_a_named_thread_that_a_run_takes_up_is_not_deleted_under_it(
+    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+) -> None:
+    await run(timed, 0, thread="chat")
+    judged = threads_in(tmp_path)
+    await clock.turn(1)
+    await timed.use_named("chat")
+
+    deleted = await timed.delete(list(judged.values()))
+
+    assert (deleted, set(threads_in(tmp_path))) == (0, {"chat"})
+
+
+async def test_an_event_that_waits_renews_the_time_of_its_named_thread(
+    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+) -> None:
+    await run(timed, 0, thread="chat")
+    await clock.turn(NAMED_TTL.total_seconds() - 60)
+
+    await timed.renew(["chat"])
+
+    assert await timed.sweep(clock.now() + NAMED_TTL - DAY) == 0
+    assert threads_in(tmp_path)["chat"].mark is Mark.ENDED
+    assert await timed.sweep(clock.now() + NAMED_TTL + DAY) == 1
+
+
+async def test_without_a_time_named_threads_are_not_marked(
+    opened: Checkpoints, tmp_path: Path
+) -> None:
+    for number in (0, 1):
+        await run(opened, number, thread="chat")
+
+    assert threads_in(tmp_path)["chat"].mark is None
+
+
+async def test_a_name_that_begins_with_an_events_id_is_no_thread_of_its_own(
+    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+) -> None:
+    name = f"{event().event_id}/chat"
+    await run(opened, 0, thread=name)
+
+    swept = await opened.sweep(clock.now() + 4_000 * DAY)
+
+    assert swept == 0
+    assert state_of(threads_in(tmp_path)[name], clock.now()) is ThreadState.NAMED

@@ -112,3 +112,33 @@ def test_where_no_worker_has_made_a_file_that_is_said(tmp_path: Path) -> None:
     assert (listed.exit_code, swept.exit_code) == (1, 1)
     assert "there are no checkpoints at 'sqlite:///redrive-checkpoints.db'" in listed.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("file")
+def test_a_thread_is_deleted_by_its_name_and_no_other_is() -> None:
+    name = "a \x1b[31mconversation"
+
+    asked = _run("delete", name, "--force", "--dry-run")
+    unsure = _run("delete", name, "--force")
+    done = _run("delete", name, "--force", "--yes", "--json")
+    again = _run("delete", name, "--force", "--yes")
+
+    assert asked.stdout.startswith(r"a \x1b[31mconversation: named, of workflow fates, ")
+    assert (unsure.exit_code, "--yes" in unsure.stderr) == (2, True)
+    assert json.loads(done.stdout)["deleted"] == 1
+    left = json.loads(_run("list", "--json").stdout)["threads"]
+    assert [(one["state"], one["workflow"]) for one in left] == [
+        ("finished", "fates"),
+        ("letter", "fates"),
+    ]
+    assert (again.exit_code, "holds no thread" in again.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("file")
+def test_a_scope_names_the_threads_of_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = _run("delete", "chat", "--scope", "acme", "--force", "--yes")
+    monkeypatch.setenv("REDRIVE_THREADS__SCOPE", "metadata.tenant")
+    missing = _run("delete", "chat", "--scope", "a/b", "--force", "--yes")
+
+    assert (without.exit_code, "threads.scope" in without.stderr) == (2, True)
+    assert "'scope:metadata.tenant=a%2Fb/chat'" in missing.stderr

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
     from redrive.graphs.options import CheckpointSettings
     from redrive.graphs.retention import ThreadState, Wish
+    from redrive.settings import Settings
     from redrive.wiring.freeing import StoredFile
 
 __all__ = ["app"]
@@ -138,6 +139,84 @@ def sweep(
             f"the threads were deleted, but {str(file.path)!r} was not made smaller: "
             f"{freed.problem}. It takes twice the room of what it holds; run it again",
         )
+
+
+@app.command("delete")
+@grouped
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="THREAD", help="As `list` shows them.")],
+    broker: Broker,
+    *,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE", help="Whose: the names are those of producers with this value."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if a run may need them; no topic is read.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+    ] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Delete threads by name, whatever their age: a conversation that is to be forgotten.
+
+    Refused while an event on the topic works on one. A letter whose run stopped there can be
+    restarted then, and not resumed. Workers may go on meanwhile.
+    """
+    settings = broker.settings()
+    file = _file(settings.checkpoints)
+
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
+    from redrive.cli.threads_table import (  # noqa: PLC0415 - as above
+        freed_json,
+        plan_json,
+        print_deletion,
+        print_freed,
+    )
+    from redrive.wiring.freeing import free, plan_deletion  # noqa: PLC0415 - as above
+
+    threads = names if scope is None else [_scoped(settings, scope, name) for name in names]
+    plan = plan_deletion(settings, file, threads, force=force)
+    if missing := sorted({*threads} - {one.thread_id for one in plan.threads}):
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"{str(file.path)!r} holds no thread {', '.join(map(repr, missing))}: "
+            "`redrive checkpoints list` shows their names",
+        )
+    if plan.in_use:
+        raise CommandError(
+            ExitCode.ENDED_BADLY,
+            f"an open run works on {', '.join(map(repr, plan.in_use))}: wait until it has ended, "
+            "or stop the workers and say --force",
+        )
+    if dry_run and as_json:
+        print_json(plan_json(plan))
+    elif not as_json:
+        print_deletion(plan)
+    if dry_run or not _agreed(len(plan.threads), yes=yes, as_json=as_json):
+        return
+    freed = asyncio.run(free(settings.checkpoints, plan))
+    if as_json:
+        print_json(plan_json(plan) | freed_json(freed))
+    else:
+        print_freed(plan, freed)
+    if freed.threads < len(plan.threads):
+        raise CommandError(
+            ExitCode.ENDED_BADLY, "a run has used some of them meanwhile: delete them once more"
+        )
+
+
+def _scoped(settings: Settings, value: str, name: str) -> str:
+    from redrive.thread_names import scoped_thread  # noqa: PLC0415 - keeps `--help` fast
+
+    if settings.threads.scope is None:
+        raise typer.BadParameter("no scope is set (threads.scope)", param_hint="--scope")
+    return scoped_thread(settings.threads.scope, value, name)
 
 
 def _agreed(count: int, *, yes: bool, as_json: bool) -> bool:

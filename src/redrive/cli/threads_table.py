@@ -18,6 +18,7 @@ __all__ = [
     "file_json",
     "freed_json",
     "plan_json",
+    "print_deletion",
     "print_freed",
     "print_plan",
     "print_threads",
@@ -76,6 +77,7 @@ def thread_json(thread: StoredThread, now: datetime) -> dict[str, object]:
         "thread_id": thread.thread_id,
         "state": state_of(thread, now).value,
         "event_id": thread.event_id,
+        "workflow": thread.workflow,
         "moved_at": None if moved_at is None else moved_at.isoformat(),
         "age_s": None if moved_at is None else round((now - moved_at).total_seconds(), 3),
         "finished_at": None if thread.finished_at is None else thread.finished_at.isoformat(),
@@ -105,6 +107,16 @@ def print_plan(plan: FreeingPlan) -> None:
             "retention has freed as well goes"
         )
     note(f"{plan.file.path} {_space(plan.file.space)}")
+
+
+def print_deletion(plan: FreeingPlan) -> None:
+    """Name the threads that a person wants to be deleted."""
+    for thread in plan.threads:
+        whose = "" if thread.workflow is None else f", of workflow {visible(thread.workflow)}"
+        size = format_size(thread.size_bytes)
+        say(f"{visible(thread.thread_id)}: {state_of(thread, plan.at).value}{whose}, {size}")
+    if plan.needed:
+        note(f"{plan.needed} of them a letter needs: it can be restarted then, and not resumed")
 
 
 def plan_json(plan: FreeingPlan) -> dict[str, object]:

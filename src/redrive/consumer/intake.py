@@ -149,6 +149,11 @@ class Intake:
         """The threads of all runs that are open here, but those that producers named."""
         return [run.thread_id for run in self._open.values() if run.is_alone_on_thread]
 
+    @property
+    def open_named_threads(self) -> list[str]:
+        """Those that producers named, of all runs that are open here."""
+        return [run.thread_id for run in self._open.values() if not run.is_alone_on_thread]
+
     def begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
         """Run attempts as tasks of this group; the task returned wakes held retries."""
         self._tasks = tasks

@@ -5,6 +5,7 @@ Needs no LangGraph. `redrive.graphs.checkpoints` opens it, and writes it for run
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import uuid
@@ -19,6 +20,7 @@ from redrive.errors import SettingsError
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Kept, Mark, StoredThread
 from redrive.private_files import check_private, make_private, warn_of_open_folder
+from redrive.thread_names import owner_in
 
 __all__ = [
     "PIECE_PAGES",
@@ -90,10 +92,12 @@ _FIRST_IDS = _IDS.replace("WHERE thread_id > ?1\n", "WHERE ?1 IS NULL\n", 1)
 # What `redrive.graphs.claims.RUN_KEY` names.
 _RUN = """CASE WHEN json_valid(CAST(metadata AS TEXT))
     THEN json_extract(CAST(metadata AS TEXT), '$.redrive_run') END"""
+# What `OWNER_KEY` names, there.
+_OWNER = "json_extract(CAST(metadata AS TEXT), '$.redrive_owner')"
 _THREAD = f"""
 SELECT
     (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?1),
-    (SELECT {_RUN} FROM checkpoints
+    (SELECT json_array({_RUN}, {_OWNER}) FROM checkpoints
      WHERE thread_id = ?1 AND checkpoint_ns = '' AND {_RUN} IS NOT NULL
      ORDER BY checkpoint_id DESC LIMIT 1),
     (SELECT mark FROM redrive_marks WHERE thread_id = ?1),
@@ -357,9 +361,10 @@ def compact(path: Path) -> bool:
 def _thread(
     connection: sqlite3.Connection, name: str, finished_at: float | None, *, sizes: bool
 ) -> StoredThread | None:
-    last_id, run, mark, marked_at, asks = connection.execute(_THREAD, (name,)).fetchone()
+    last_id, stored_by, mark, marked_at, asks = connection.execute(_THREAD, (name,)).fetchone()
     if last_id is None:
         return None  # deleted since its name was read
+    run, owner = (None, None) if stored_by is None else json.loads(stored_by)
     count, size_bytes = connection.execute(_SIZE, (name,)).fetchone() if sizes else (0, 0)
     return StoredThread(
         thread_id=name,
@@ -373,6 +378,7 @@ def _thread(
         asks=bool(asks),
         checkpoints=count,
         size_bytes=size_bytes,
+        workflow=owner_in(owner),
     )
 
 

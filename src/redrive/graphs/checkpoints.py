@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -39,7 +39,7 @@ from redrive.graphs.foreign_saver import ForeignThreads
 from redrive.graphs.group_commit import Statement
 from redrive.graphs.lease import Lease
 from redrive.graphs.options import CheckpointSettings
-from redrive.graphs.retention import Mark, StoredThread, free_at, longest
+from redrive.graphs.retention import Kept, Mark, StoredThread, free_at, longest
 from redrive.graphs.serializers import serializer_of
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver
 from redrive.graphs.state_types import AllowedTypes, GraphTypes
@@ -57,19 +57,21 @@ _SWEPT_AT_ONCE = 50
 _FREED = 0.0
 """When a thread has "finished" that nothing needs: long before any `ttl`."""
 
+_IS_THERE = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE thread_id = ?)"
 _FINISH = "INSERT OR REPLACE INTO redrive_finished (thread_id, finished_at) VALUES (?, ?)"
 _NOT_FINISHED = "DELETE FROM redrive_finished WHERE thread_id = ?"
 _NO_MARK = "DELETE FROM redrive_marks WHERE thread_id = ?"
 _MARK = "INSERT OR REPLACE INTO redrive_marks (thread_id, mark, marked_at) VALUES (?, ?, ?)"
 # Of an open run: what waits for a person's answer goes on waiting, and a run that has ended is kept
-# until its ending is settled.
+# until its ending is settled; a named thread on which one has, until the next one starts.
 _RENEW = (
     """
 INSERT INTO redrive_marks (thread_id, mark, marked_at)
 SELECT ?1, 'running', ?2
 WHERE EXISTS (SELECT 1 FROM checkpoints WHERE thread_id = ?1)
 AND NOT EXISTS (SELECT 1 FROM redrive_finished WHERE thread_id = ?1)
-ON CONFLICT (thread_id) DO UPDATE SET mark = excluded.mark, marked_at = excluded.marked_at
+ON CONFLICT (thread_id) DO UPDATE SET
+    mark = CASE mark WHEN 'ended' THEN mark ELSE excluded.mark END, marked_at = excluded.marked_at
 WHERE mark <> 'question'
 """,
     "UPDATE redrive_finished SET finished_at = max(finished_at, ?2) WHERE thread_id = ?1",
@@ -112,12 +114,22 @@ class Checkpoints:
     Use it as an asynchronous context manager. Known URLs: `sqlite:///relative.db`,
     `sqlite:////absolute.db` (one host; WAL, `synchronous=NORMAL`: a commit survives the process,
     not the loss of power), and `none`.
+
+    Args:
+        settings: `checkpoints.*`.
+        named_ttl: `threads.ttl`: how long what a producer named is kept.
+        clock: Where time comes from.
     """
 
     def __init__(
-        self, settings: CheckpointSettings | None = None, *, clock: Clock = SYSTEM
+        self,
+        settings: CheckpointSettings | None = None,
+        *,
+        named_ttl: timedelta | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._settings = settings or CheckpointSettings()
+        self._named_ttl = named_ttl
         self._clock = clock
         self._path = path_of(self._settings)
         self._allowed = AllowedTypes(self._settings.allowed_types)
@@ -227,6 +239,16 @@ class Checkpoints:
         """Take note that a run works on the thread again."""
         await self.mark([thread_id], Mark.RUNNING)
 
+    async def use_named(self, thread_id: str) -> None:
+        """Take note that a run goes on from what others have left on a thread of that name."""
+        if self._named_ttl is not None:
+            await self.mark([thread_id], Mark.RUNNING)
+
+    async def mark_named_ended(self, thread_id: str) -> None:
+        """Let a thread that a producer named be swept when its time is over, counted from now."""
+        if self._named_ttl is not None:
+            await self.mark([thread_id], Mark.ENDED)
+
     async def mark(self, threads: Collection[str], mark: Mark) -> None:
         """Take note of what these threads are needed for; none of them has finished."""
         if self._foreign is not None:
@@ -256,8 +278,8 @@ class Checkpoints:
         """Delete the threads that nothing can need any more; return how many.
 
         Those of runs that finished longer than `ttl` ago, of letters that retention took, of runs
-        that nobody can take up again: by the time alone, see `redrive.graphs.retention`. What a
-        producer named and what waits for a person's answer stays.
+        that nobody can take up again: by the time alone, see `redrive.graphs.retention`. What waits
+        for a person's answer stays, and what a producer named, unless that has a time of its own.
         """
         now = now or self._clock.now()
         swept = 0
@@ -276,10 +298,23 @@ class Checkpoints:
         """Delete threads of which nothing has changed since they were read; return how many."""
         deleted = 0
         for some in _pieces(list(threads)):
-            rows = [_as_read(thread) for thread in some]
-            await self._write([(_FREE, rows)])
-            deleted += await self._delete_finished(_FREED + 1)
+            free = [_as_read(thread) for thread in some]
+            rows = [(thread.thread_id, _FREED + 1) for thread in some]
+            # In one transaction: no run takes up between them what is about to go.
+            await self._write([(_FREE, free), *((sql, rows) for sql in _SWEEP)])
+            deleted += len(some) - await self._count_left(some)
         return deleted
+
+    async def _count_left(self, threads: Sequence[StoredThread]) -> int:
+        if self._sqlite is None:
+            return len(threads)
+        connection = self._sqlite.group.connection
+
+        def count() -> int:
+            rows = (connection.execute(_IS_THERE, (one.thread_id,)).fetchone() for one in threads)
+            return sum(there for (there,) in rows)
+
+        return await self._sqlite.group.read(count)
 
     async def shrink(self, *, wholly: bool = False) -> int:
         """Give free pages of the file back to the disk, in pieces; return how many bytes.
@@ -324,14 +359,16 @@ class Checkpoints:
                 yield [
                     thread
                     for thread in page
-                    if (at := free_at(thread, now, ttl=self._settings.ttl, kept=kept)) is not None
-                    and at <= now
+                    if (at := self._free_at(thread, now, kept)) is not None and at <= now
                 ]
                 if after is None:
                     break
         oldest = min((one for one in (kept.events, kept.letters) if one), default=None)
         if oldest is not None:
             await self._write([(_STALE_MARKS, [((now - oldest).timestamp(),)])])
+
+    def _free_at(self, thread: StoredThread, now: datetime, kept: Kept) -> datetime | None:
+        return free_at(thread, now, ttl=self._settings.ttl, kept=kept, named_ttl=self._named_ttl)
 
     async def _delete_finished(self, before: float) -> int:
         deleted = 0

@@ -7,21 +7,20 @@ with it anyway. Checkpoints of versions before say the run alone: nothing more i
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from redrive.errors import OtherInputError, ThreadOfAnotherError
-from redrive.thread_names import is_own_thread
+from redrive.thread_names import is_own_thread, owner_in, owner_text
 
-__all__ = ["INPUT_KEY", "OWNER_KEY", "RUN_KEY", "Claim", "last_of_a_run", "owner_in"]
+__all__ = ["INPUT_KEY", "OWNER_KEY", "RUN_KEY", "Claim", "last_of_a_run"]
 
 RUN_KEY = "redrive_run"
 """Metadata of each checkpoint: the run that stored it, as `<event_id>/<generation>`."""
 OWNER_KEY = "redrive_owner"
-"""The workflow of that run, as JSON text: LangGraph drops null characters from metadata."""
+"""The workflow of that run, as `owner_text` has it."""
 INPUT_KEY = "redrive_input"
 """The digest of what its event asked for, see `redrive.events.said_by`."""
 
@@ -63,7 +62,7 @@ class Claim:
     @property
     def metadata(self) -> dict[str, str]:
         """What is stored with each checkpoint of the run."""
-        return {RUN_KEY: self.run, OWNER_KEY: json.dumps(self.workflow), INPUT_KEY: self.said}
+        return {RUN_KEY: self.run, OWNER_KEY: owner_text(self.workflow), INPUT_KEY: self.said}
 
     def is_of(self, found: CheckpointTuple) -> bool:
         """Tell an earlier attempt of this run from another run's work on a shared thread.
@@ -89,17 +88,6 @@ class Claim:
             raise ThreadOfAnotherError(thread_id=self.thread_id, workflow=self.workflow)
         if self.is_of(stored) and said not in (None, self.said):
             raise OtherInputError(event_id=self.event_id, workflow=self.workflow)
-
-
-def owner_in(text: object) -> str | None:
-    """Return the workflow that stored a checkpoint; None where that is not known."""
-    if not isinstance(text, str):
-        return None
-    try:
-        owner = json.loads(text)
-    except ValueError:
-        return None
-    return owner if isinstance(owner, str) else None
 
 
 async def last_of_a_run(saver: BaseCheckpointSaver[Any], found: CheckpointTuple) -> CheckpointTuple:

@@ -41,6 +41,14 @@ def _field_path(value: str) -> str:
     return value
 
 
+def _an_hour_or_more(value: timedelta) -> timedelta:
+    if value < _LEAST_NAMED_TTL:
+        raise ValueError("less than an hour: workers look every hour, and runs take their time")
+    return value
+
+
+_LEAST_NAMED_TTL = timedelta(hours=1)
+NamedTtl = Annotated[Duration, AfterValidator(_an_hour_or_more)]
 _FIELD_PATH = re.compile(r"[\w-]+(\.[\w-]+)*")
 FieldPath = Annotated[str, AfterValidator(_field_path)]
 ConfigurableName = Annotated[str, AfterValidator(_free_name)]
@@ -150,7 +158,7 @@ class TimeoutSettings(BaseModel):
 
 
 class ThreadSettings(BaseModel):
-    """Threads that producers name (`redrive-thread`): whose they are."""
+    """Threads that producers name (`redrive-thread`): whose they are, how long they are kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -159,6 +167,12 @@ class ThreadSettings(BaseModel):
         description="A field of the event, such as `metadata.tenant`: equal names of two values of "
         "it are two threads, and an event that names a thread without it is refused. Default: "
         "names mean the same for all.",
+    )
+    ttl: NamedTtl | None = Field(
+        None,
+        description="How long a thread is kept after it was last used, also where it waits for an "
+        "answer; at least an hour. While a run or a letter could need it, it stays. Default: "
+        "until `redrive checkpoints delete`.",
     )
     shared: bool = Field(
         default=False,

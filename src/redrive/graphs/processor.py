@@ -240,11 +240,9 @@ class WorkflowProcessor:
             gave_up = None if isinstance(limit, DeadlineError) else attempt.tasks.failure
             return await failed(attempt, gave_up or limit, task=task)
         end = await _outcome(attempt, task, stop)
-        # What the producer named holds a conversation, not one run, and who is asked may answer
-        # late: both stay.
-        over = isinstance(end, Ended) and end.reason is not Reason.INTERRUPT
-        if over and attempt.claim.is_alone:
-            await self._mark_finished(attempt.thread_id)
+        # Who is asked may answer late: that thread stays.
+        if isinstance(end, Ended) and end.reason is not Reason.INTERRUPT:
+            await self._mark_ended(attempt.claim)
         return end
 
     async def give_up(
@@ -283,6 +281,8 @@ class WorkflowProcessor:
             thread = await attempt.look()
             if thread.standing is Standing.RESUME:
                 await self._keep(attempt.thread_id)
+            elif thread.has_past and self._checkpoints is not None:
+                await self._checkpoints.use_named(attempt.thread_id)
             return await attempt.go_on(thread, control.run)
         except EXITS as raised:
             # Out of a task it would end the loop, where nothing else contains it.
@@ -344,11 +344,14 @@ class WorkflowProcessor:
         if self._checkpoints is not None:
             await self._checkpoints.keep(thread_id)
 
-    async def _mark_finished(self, thread_id: str) -> None:
-        if self._checkpoints is None:
+    async def _mark_ended(self, claim: Claim) -> None:
+        kept, thread_id = self._checkpoints, claim.thread_id
+        if kept is None:
             return
         try:
-            await self._checkpoints.mark_finished(thread_id)
+            # What the producer named holds a conversation, and not one run.
+            mark = kept.mark_finished if claim.is_alone else kept.mark_named_ended
+            await mark(thread_id)
         except Exception as error:  # noqa: BLE001 - the run is over; only its sweeping is in doubt
             told = BUILT_IN.mask(str(error))
             log.warning("checkpoints.not_marked", thread_id=thread_id, error=told)

@@ -12,6 +12,9 @@ where `moved` is its last checkpoint or mark, whichever is later. A worker marks
 open runs again and again, so a run that takes longer than any retention keeps its thread; and it
 marks a thread before its letter is stored, and once more after that. The longer bound is for a
 thread whose letter an older version wrote, without a mark, or whose run waits for a worker. [P4]
+
+A thread that a producer named goes `threads.ttl` after its last move, where that is set; if its
+last run has not ended, it is kept as long as the longer of the two bounds says, at least.
 """
 
 from __future__ import annotations
@@ -43,11 +46,16 @@ STILL_MOVING = timedelta(minutes=30)
 
 
 class Mark(StrEnum):
-    """What a worker noted last about a thread that has not finished."""
+    """What a worker noted last about a thread that has not finished.
+
+    `ended`: the last run of a thread that a producer named. Versions before take it for a question,
+    and keep the thread.
+    """
 
     RUNNING = "running"
     LETTER = "letter"
     QUESTION = "question"
+    ENDED = "ended"
 
 
 class ThreadState(StrEnum):
@@ -80,6 +88,7 @@ class StoredThread:
         asks: Its newest checkpoint waits for a person's answer.
         checkpoints: How many it has; 0 where they were not counted.
         size_bytes: What they and their writes hold; 0 where that was not measured.
+        workflow: The one of the run that stored here last; None where that was not noted.
     """
 
     thread_id: str
@@ -92,6 +101,7 @@ class StoredThread:
     asks: bool = False
     checkpoints: int = 0
     size_bytes: int = 0
+    workflow: str | None = None
 
     @property
     def is_own(self) -> bool:
@@ -105,6 +115,13 @@ class StoredThread:
             return False
         # A run that was taken up again after a question has a mark that says so.
         return self.mark is Mark.QUESTION or (self.asks and not (self.mark and self.is_own))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last run of a named thread is over, and nothing has moved it since."""
+        if self.mark is not Mark.ENDED or self.marked_at is None:
+            return False
+        return self.last_at is None or self.marked_at >= self.last_at
 
     @property
     def moved_at(self) -> datetime | None:
@@ -176,7 +193,14 @@ def state_of(thread: StoredThread, now: datetime) -> ThreadState:
     return ThreadState.UNKNOWN if moved_at is None else ThreadState.RUNNING
 
 
-def free_at(thread: StoredThread, now: datetime, *, ttl: timedelta, kept: Kept) -> datetime | None:
+def free_at(
+    thread: StoredThread,
+    now: datetime,
+    *,
+    ttl: timedelta,
+    kept: Kept,
+    named_ttl: timedelta | None = None,
+) -> datetime | None:
     """Return from when on nothing can need the thread, by time alone; None: that never comes.
 
     Args:
@@ -184,10 +208,16 @@ def free_at(thread: StoredThread, now: datetime, *, ttl: timedelta, kept: Kept) 
         now: The time.
         ttl: How long a finished run's thread is kept.
         kept: How long records lie on the topics.
+        named_ttl: How long one that a producer named is kept after its last move; None: for ever.
     """
+    least = timedelta()
     match state_of(thread, now):
         case ThreadState.FINISHED:
             return None if thread.finished_at is None else thread.finished_at + ttl
+        case ThreadState.NAMED if named_ttl is not None:
+            # Also while it waits for an answer: this is how long a conversation is kept.
+            least = named_ttl
+            waits = [] if thread.has_ended else [kept.events, kept.letters, kept.events]
         case ThreadState.QUESTION | ThreadState.NAMED:
             return None
         case ThreadState.LETTER:
@@ -201,7 +231,7 @@ def free_at(thread: StoredThread, now: datetime, *, ttl: timedelta, kept: Kept) 
     if moved_at is None or len(known) < len(waits):
         return None
     try:
-        return moved_at + sum(known, timedelta())
+        return moved_at + max(least, sum(known, timedelta()))
     except OverflowError:
         return None
 

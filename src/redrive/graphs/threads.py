@@ -44,12 +44,14 @@ class Standing(Enum):
 class Thread:
     """A thread as it was found; `snapshot` is None when there was nothing of this run.
 
-    `finished` are the ids of tasks whose result is stored beside the checkpoint.
+    `finished` are the ids of tasks whose result is stored beside the checkpoint. `has_past` says of
+    a thread on which a run starts that other runs have left a state there.
     """
 
     standing: Standing
     snapshot: StateSnapshot | None = None
     finished: frozenset[str] = frozenset()
+    has_past: bool = False
 
 
 async def read_thread(
@@ -85,7 +87,7 @@ async def read_thread(
     if stopped_at is not None:
         _check_stopped_at(stopped_at, found, claim)
     if found is None or not claim.is_of(found):
-        return Thread(Standing.START)
+        return Thread(Standing.START, has_past=found is not None)
     levels = [one async for one in read_levels(saver, graph, config)]
     missing = tuple(sorted({name for level in levels for name in level.missing}))
     if missing:

@@ -191,7 +191,9 @@ class LangGraphKafkaConsumer:
     def _built(
         self, settings: Settings, registry: GraphRegistry, telling: Telling, report: TopicReport
     ) -> Worker:
-        checkpoints = Checkpoints(settings.checkpoints, clock=self._clock)
+        checkpoints = Checkpoints(
+            settings.checkpoints, named_ttl=settings.threads.ttl, clock=self._clock
+        )
         self._processor = WorkflowProcessor(
             registry,
             checkpoints,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,7 +41,15 @@ from redrive.redriving.needed import read_needed
 from redrive.settings import Settings
 from redrive.wiring.retention import deployment_name
 
-__all__ = ["Freed", "FreeingPlan", "StoredFile", "free", "plan_freeing", "read_file"]
+__all__ = [
+    "Freed",
+    "FreeingPlan",
+    "StoredFile",
+    "free",
+    "plan_deletion",
+    "plan_freeing",
+    "read_file",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +70,11 @@ class FreeingPlan:
         file: As it was read.
         at: When.
         threads: What nothing needs.
-        needed: How many threads of that age are kept, since the topics need them.
+        needed: How many threads of that age are kept, since the topics need them; or, where these
+            are deleted on demand, how many of them letters need.
         others: Deployments beside ours that use the file: what time has not freed of any of them
             is kept, as their topics were not read.
+        in_use: Those of the threads that an open run works on; always none of what is not needed.
     """
 
     file: StoredFile
@@ -72,6 +82,7 @@ class FreeingPlan:
     threads: tuple[StoredThread, ...]
     needed: int
     others: tuple[str, ...]
+    in_use: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -137,6 +148,44 @@ def plan_freeing(
     if others:
         threads = _freed_for_all(threads, now, file.deployments, settings, wish)
     return FreeingPlan(file, now, tuple(threads), count, tuple(one.name for one in others))
+
+
+def plan_deletion(
+    settings: Settings,
+    file: StoredFile,
+    names: Collection[str],
+    *,
+    force: bool = False,
+    clock: Clock = SYSTEM,
+) -> FreeingPlan:
+    """Plan the deletion of these threads, whatever their age. A letter keeps none of them.
+
+    Args:
+        settings: All settings.
+        file: As it was read.
+        names: The threads; what is not in the file is passed by.
+        force: Also what an open run may need, and without asking the topics.
+        clock: Where time comes from.
+
+    Raises:
+        KafkaUnavailableError: The topics could not be read.
+        SettingsError: Others use the file, and their topics cannot be read with these settings.
+    """
+    now = clock.now()
+    wanted = frozenset(names)
+    threads = tuple(one for one in file.threads if one.thread_id in wanted)
+    if force or not threads:
+        return FreeingPlan(file, now, threads, 0, ())
+    needed, cluster = read_needed(settings.kafka, wanted, scope=settings.threads.scope, clock=clock)
+    if others := _others(settings, file, cluster):
+        known = ", ".join(repr(one.name) for one in others)
+        raise SettingsError(
+            f"{str(file.path)!r} is also used by {known}, and what their open runs need is not "
+            "known here: stop their workers and say --force"
+        )
+    running = {one.thread_id for one in threads if state_of(one, now) is ThreadState.RUNNING}
+    in_use = tuple(sorted(needed.runs | running))
+    return FreeingPlan(file, now, threads, len(needed.letters), (), in_use)
 
 
 async def free(settings: CheckpointSettings, plan: FreeingPlan, *, clock: Clock = SYSTEM) -> Freed:

@@ -219,7 +219,10 @@ def _sweeping(
 ) -> Sweeping:
     return Sweeping(
         checkpoints,
-        open_threads=lambda: intake.open_threads,
+        open_threads=lambda: (
+            # Without a time of their own they go by no time, and need no mark.
+            [*intake.open_threads, *(intake.open_named_threads if settings.threads.ttl else ())]
+        ),
         deployment=retention_of(settings.kafka, report, clock),
         clock=clock,
     )
