@@ -29,6 +29,7 @@
     │   ├── StateTypeError       a state holds a type that no checkpoint may become
     │   ├── NodeExitError        a node raised SystemExit, KeyboardInterrupt or GeneratorExit
     │   ├── NotInNodeError       what only a node can ask was asked elsewhere
+    │   ├── CodecError           a payload cannot be decoded, or encoded
     │   └── ResultError          the graph's result is not JSON, or too large
     ├── DeadlineError            the run's deadline passed while it ran
     ├── RestExpiredError         it passed while the run waited for a service's rest to end
@@ -51,6 +52,7 @@ from typing import ClassVar
 __all__ = [
     "AttemptTimeoutError",
     "CheckpointGoneError",
+    "CodecError",
     "DeadHandlerError",
     "DeadlineError",
     "EmptyInterruptError",
@@ -199,6 +201,16 @@ class UnknownWorkflowError(PermanentError):
         )
         self.workflow_id = workflow_id
         self.known = known
+
+
+class CodecError(PermanentError):
+    """A payload cannot be decoded or encoded: its key is not here, or it was changed.
+
+    A codec of the user's raises it where trying again cannot help; whatever else it raises is
+    judged as any failure is. It is told of in logs and letters: put no payload into the message.
+    """
+
+    __redrive_reason__: ClassVar[str] = "codec_failed"
 
 
 class GraphChangedError(PermanentError):

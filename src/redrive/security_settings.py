@@ -1,4 +1,4 @@
-"""The settings `security.*`: whose records are believed."""
+"""The settings `security.*`: whose records are believed, and what encrypts payloads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from redrive.errors import SettingsError
+from redrive.payloads import CLEAR, Payloads, codec_made, key_bytes
 from redrive.secret_values import is_reference, revealed
 from redrive.signatures import (
     MIN_KEY_BYTES,
@@ -20,6 +21,9 @@ from redrive.signatures import (
 from redrive.units import Listed
 
 __all__ = ["ProducerSettings", "SecuritySettings", "signing_secret"]
+
+MAX_CODEC_KEY_CHARS = 32
+"""Of the name of a key that encrypts. A key itself, given without a name, is longer. [P15]"""
 
 
 class ProducerSettings(BaseModel):
@@ -38,7 +42,7 @@ class ProducerSettings(BaseModel):
 
 
 class SecuritySettings(BaseModel):
-    """Whose records are believed."""
+    """Whose records are believed, and what keeps payloads from those who may read them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,6 +62,24 @@ class SecuritySettings(BaseModel):
     )
     producers: dict[str, ProducerSettings] = Field(
         default_factory=dict, description="What single keys may do."
+    )
+
+    codec: str | None = Field(
+        None,
+        description="Import path of what encrypts the payloads of events, results and letters: "
+        "`redrive.codec:AesGcm` (needs `redrive[encryption]`), or a codec of yours. Default: "
+        "nothing does.",
+    )
+    encryption_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Its keys by name, 32 bytes each in base64 or hex: the first encrypts, all "
+        'decrypt. In `[security.encryption_keys]` as `2026 = "file:/run/secrets/redrive-2026"`, or '
+        "as a JSON object.",
+    )
+    encode: bool = Field(
+        True,  # noqa: FBT003 - the default of a setting
+        description="Whether payloads are encrypted. `false` only decodes: while a codec or a key "
+        "comes to all who read.",
     )
 
     @field_validator("signing_keys")
@@ -94,6 +116,27 @@ class SecuritySettings(BaseModel):
             )
         return self
 
+    @field_validator("encryption_keys")
+    @classmethod
+    def _are_named(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name in keys:
+            # It stands in each record. What was given without a name would be its own.
+            if not is_key_name(name) or len(name) > MAX_CODEC_KEY_CHARS:
+                raise ValueError(
+                    'name each key, in letters, digits, ".", "_" and "-", at most 32 of them: '
+                    '{"2026": "file:/run/secrets/redrive-2026"}'
+                )
+        return keys
+
+    @model_validator(mode="after")
+    def _have_a_codec(self) -> Self:
+        if self.encryption_keys and self.codec is None:
+            raise ValueError(
+                "encryption_keys without codec: say what encrypts with them, as "
+                'codec = "redrive.codec:AesGcm"'
+            )
+        return self
+
     def trust(self, *, for_letters: bool = False) -> Trust:
         """Return who signs, and what is believed; reads the secrets from where they lie.
 
@@ -127,6 +170,27 @@ class SecuritySettings(BaseModel):
             return signing_secret(text, name)
         except ValueError as error:
             raise SettingsError(f"{key}: {error}") from None
+
+    def payloads(self) -> Payloads:
+        """Return what seals and opens payloads; reads the keys from where they lie.
+
+        Raises:
+            SettingsError: The codec cannot be imported or made, or a key is not to be had.
+            MissingExtraError: AES-GCM needs `redrive[encryption]`.
+        """
+        if self.codec is None:
+            return CLEAR
+        keys = {name: self._encryption_key(name) for name in self.encryption_keys}
+        codec = codec_made(self.codec, keys, what="security.codec")
+        return Payloads(codec, encodes=self.encode)
+
+    def _encryption_key(self, name: str) -> bytes:
+        setting = f"security.encryption_keys.{name}"
+        text = revealed(self.encryption_keys[name].get_secret_value(), key=setting)
+        try:
+            return key_bytes(text)
+        except ValueError as error:
+            raise SettingsError(f"{setting} {error}") from None
 
 
 def signing_secret(text: str, name: str) -> bytes:

@@ -12,8 +12,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import structlog
 from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
@@ -33,6 +35,7 @@ from redrive.dead_letter.record import (
     kept_attempts,
 )
 from redrive.dead_letter.redact import BUILT_IN, Redactor, masked, readable
+from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import MAX_KEPT_KEY_BYTES
 from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
@@ -50,10 +53,14 @@ from redrive.events import (
 from redrive.graphs.runs import Ended, GraphVersion, Position
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.signed import signed
+from redrive.payloads import CLEAR, Payloads
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.sealed_records import sealed_result, told_of
 from redrive.signatures import Signer, Subject
 
 __all__ = ["Answers", "GivenUp"]
+
+log = structlog.get_logger("redrive.security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class Answers:
         redactor: Masks secrets in what failures say. [P15]
         signer: Signs letters, and what is said of them.
         audit_topic: Where what becomes of driven letters is recorded, if anywhere.
+        payloads: Encrypts what results and letters say, where that is wanted. What is told of an
+            ending elsewhere then holds no text of its error.
     """
 
     def __init__(
@@ -97,8 +106,10 @@ class Answers:
         redactor: Redactor = BUILT_IN,
         signer: Signer | None = None,
         audit_topic: str | None = None,
+        payloads: Payloads = CLEAR,
     ) -> None:
         self._signer = signer
+        self._payloads = payloads
         self._results_topic = results_topic
         self._dlq_topic = dlq_topic
         self._audit_topic = audit_topic
@@ -122,7 +133,11 @@ class Answers:
             )
         status = ResultStatus.SUCCESS if ended.reason is None else ResultStatus.FAILURE
         answer = self._result(run, status, result=ended.result, error=told, info=info)
-        record = self._result_record(answer)
+        try:
+            record = self._result_record(sealed_result(answer, self._payloads))
+        except Exception as error:  # noqa: BLE001 - a codec of the user's may raise anything
+            text = f"the result cannot be encrypted: {told_of(error)}"
+            return self._unpublishable(run, text, Reason.CODEC_FAILED)
         limit = self._max_bytes[self._results_topic]
         if record.size_bytes > limit:
             text = f"the result has {record.size_bytes} bytes, {self._results_topic} takes {limit}"
@@ -132,7 +147,9 @@ class Answers:
             run.delivery,
             ending,
             (record, *self._states(run, State.RESOLVED, ended.reason)),
-            self._account(run, ending, attempts=run.attempts + 1, error=info, graph=ended.graph),
+            self._account(
+                run, ending, attempts=run.attempts + 1, error=self._told_of(info), graph=ended.graph
+            ),
             fallback=lambda no: self._unpublishable(run, no.error, Reason.RESULT_REFUSED),
         )
 
@@ -141,7 +158,8 @@ class Answers:
         letter = self._letter(run.delivery, given_up, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         answer = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
-        account = self._account(run, Ending.DEAD_LETTERED, error=info, graph=given_up.graph)
+        told = self._told_of(info)
+        account = self._account(run, Ending.DEAD_LETTERED, error=told, graph=given_up.graph)
         return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
 
     def expired(self, run: Run) -> Outcome:
@@ -185,7 +203,7 @@ class Answers:
             workflow_id=letter.context.workflow_id,
             event_id=event_id,
             redrive_count=letter.redrive_count,
-            error=info,
+            error=self._told_of(info),
         )
         return self._told(_Told(delivery, account, answer, letter), self._max_bytes)
 
@@ -212,7 +230,7 @@ class Answers:
             event_id=run.event_id,
             attempts=run.attempts,
             redrive_count=run.headers.count,
-            error=info,
+            error=self._told_of(info),
         )
         return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
 
@@ -290,12 +308,28 @@ class Answers:
         return Outcome(told.delivery, ending, tuple(records), told.account, fallback=smaller)
 
     def _fitting(self, answer: WorkflowResultEvent, limit: int) -> OutRecord:
-        record = self._result_record(answer)
+        record = self._result_record(self._sealed(answer))
         for shorter in _shortened(answer):
             if record.size_bytes <= limit:
                 break
+            # Nothing of it is a payload's any more.
             record = self._result_record(shorter)
         return record
+
+    def _sealed(self, answer: WorkflowResultEvent) -> WorkflowResultEvent:
+        """Encrypt an answer's texts; a codec that fails leaves them out, and stops nothing."""
+        try:
+            return sealed_result(answer, self._payloads)
+        except Exception as error:  # noqa: BLE001 - a codec of the user's may raise anything
+            event_id, why = answer.correlation_id, told_of(error)
+            log.error("codec.failed", what="result", event_id=event_id, error=why)  # noqa: TRY400 - a traceback may hold keys
+            return next(_shortened(answer))
+
+    def _told_of(self, info: ErrorInfo | None) -> ErrorInfo | None:
+        """Return what logs, figures and messages are told: no text where texts are encrypted."""
+        if info is None or self._payloads.label is None:
+            return info
+        return info.model_copy(update={"message": f"encrypted ({self._payloads.label})"})
 
     def _result(
         self,
@@ -374,11 +408,12 @@ class Answers:
         key, headers = delivery.record.key, tuple(letter.headers())
         room = () if self._signer is None else (self._signer.room,)
         overhead = OutRecord(self._dlq_topic, key, None, (*headers, *room)).size_bytes
-        value = letter.to_bytes(limit=limit - overhead)
+        seal = partial(sealed_letter, payloads=self._payloads)
+        value = letter.to_bytes(limit=limit - overhead, seal=seal)
         if len(value) + overhead > limit:
             # Its place and its digest say where the event is: a letter that its topic does not take
             # would keep its partition from ever going on. [P1]
-            value = letter.to_bytes(limit=limit - overhead, whole=False)
+            value = letter.to_bytes(limit=limit - overhead, whole=False, seal=seal)
             key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
         record = OutRecord(
             self._dlq_topic, key, value, headers=headers, partition=delivery.place.partition

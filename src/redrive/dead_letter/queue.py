@@ -17,9 +17,11 @@ from pydantic_core import to_json
 
 from redrive.aside import Aside, Late
 from redrive.clock import SYSTEM, Clock
+from redrive.codec import Codec
 from redrive.dead_letter.failure_text import failure_text
 from redrive.dead_letter.record import DeadLetter, LetterContext, Source
 from redrive.dead_letter.redact import Redactor, readable
+from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
@@ -27,9 +29,11 @@ from redrive.kafka.batches import OutRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
+from redrive.payloads import Payloads
 from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
 from redrive.retry.classify import UNANSWERED
 from redrive.retry.kinds import Failure, Reason
+from redrive.sealed_records import seal_of_event, sealed_event
 
 __all__ = ["DeadLetterQueue"]
 
@@ -50,6 +54,8 @@ class DeadLetterQueue:
         redact: Regular expressions of secrets of your own, masked in what errors say.
         events_topic: Where the events come from, for letters whose context does not say it.
         timeout: How long a letter may take to be stored, and a broker to answer at start.
+        codec: Encrypts what letters say, as `security.codec` does for a worker. The event is kept
+            as it is given: bytes that were read from the topic are encrypted already.
         clock: For the times in the letters.
 
     Raises:
@@ -65,8 +71,10 @@ class DeadLetterQueue:
         redact: Sequence[str] = (),
         events_topic: str = "workflow-events",
         timeout: timedelta = timedelta(seconds=30),
+        codec: Codec | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
+        self._payloads = Payloads(codec)
         settings = KafkaSettings(
             bootstrap_servers=bootstrap_servers,
             startup_timeout=timeout,
@@ -130,7 +138,7 @@ class DeadLetterQueue:
             NotStoredError: The broker refused it, or this is not started.
             RecordError: The event, or the context, cannot be written as JSON.
         """
-        value, about = _bytes_of(original_event), context or {}
+        value, about = _bytes_of(original_event, self._payloads), context or {}
         letter = await self._aside.call(lambda: self._letter(value, error, retry_count, about))
         if isinstance(letter, Late):
             letter = self._letter(value, error, retry_count, about, silent=True)
@@ -201,7 +209,7 @@ class DeadLetterQueue:
         return OutRecord(
             topic=self._producer.topic,
             key=letter.source.key,
-            value=letter.to_bytes(),
+            value=sealed_letter(letter, self._payloads).to_bytes(),
             headers=tuple(letter.headers()),
             partition=letter.source.partition,
         )
@@ -221,11 +229,13 @@ def _judged(error: BaseException) -> tuple[Failure, Reason]:
     return failure, reason
 
 
-def _bytes_of(event: WorkflowEvent | Mapping[str, Any] | bytes) -> bytes:
+def _bytes_of(event: WorkflowEvent | Mapping[str, Any] | bytes, payloads: Payloads) -> bytes:
     try:
         match event:
             case bytes():
                 return event
+            case WorkflowEvent() if seal_of_event(event) is None:
+                return sealed_event(event, payloads).to_bytes()
             case WorkflowEvent():
                 return event.to_bytes()
             case _:

@@ -7,7 +7,7 @@ larger than its topic allows is in `redrive.dead_letter.shortened`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,6 +58,14 @@ MAX_TRACEBACK_CHARS = 16_000
 MAX_TRACEBACK_TAIL = 12_000
 
 _LETTERS = uuid.UUID("6f0d2b2e-6f1c-5d6a-9a55-1f6f0c3b7a11")
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _as_it_is(letter: DeadLetter) -> DeadLetter:
+    return letter
 
 
 class _Part(BaseModel):
@@ -136,6 +144,8 @@ class DeadLetter(_Part):
     graph: GraphRef | None = None
     deadline: ZonedTime | None = None
     redrive_count: int = Field(0, ge=0)
+    sealed: Any = Field(default=None, exclude_if=_is_none)
+    """The texts of the error, its causes and attempts, where they are encrypted."""
 
     @property
     def event_id(self) -> str | None:
@@ -143,23 +153,30 @@ class DeadLetter(_Part):
         left_out = self.source.left_out
         return readable_event_id(self.source.value) if left_out is None else left_out.event_id
 
-    def to_bytes(self, *, limit: int | None = None, whole: bool = True) -> bytes:
+    def to_bytes(
+        self,
+        *,
+        limit: int | None = None,
+        whole: bool = True,
+        seal: Callable[[DeadLetter], DeadLetter] = _as_it_is,
+    ) -> bytes:
         """Return the JSON; over `limit` bytes, without as much as it takes.
 
-        The source is never left out, unless `whole` is False and nothing else helps.
+        The source is never left out, unless `whole` is False and nothing else helps. `seal`
+        encrypts its texts: the limit is that of the encrypted letter.
         """
-        value = self.model_dump_json().encode()
+        value = _json(seal(self))
         if limit is None or len(value) <= limit:
             return value
         least = self
         for least in shortened(self):
-            value = least.model_dump_json().encode()
+            value = _json(seal(least))
             if len(value) <= limit:
                 return value
         if whole:
             return value
         # Of a short event an excerpt would be no shorter.
-        return min(value, excerpted(least, self).model_dump_json().encode(), key=len)
+        return min(value, _json(seal(excerpted(least, self))), key=len)
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the headers that let a reader filter letters without parsing them."""
@@ -169,6 +186,10 @@ class DeadLetter(_Part):
             "redrive-fingerprint": self.fingerprint,
         }
         return [(name, text.encode()) for name, text in pairs.items() if text is not None]
+
+
+def _json(letter: DeadLetter) -> bytes:
+    return letter.model_dump_json().encode()
 
 
 def dlq_id(topic: str, partition: int, offset: int, *, count: int, event: str | None = None) -> str:

@@ -49,13 +49,18 @@ from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
 from redrive.graphs.watched_tasks import watch_tasks
+from redrive.payloads import CLEAR, Payloads
 from redrive.retry.classify import Classifier
 from redrive.retry.config import RetryConfig
 from redrive.retry.kinds import Reason
+from redrive.sealed_records import opened_event, seal_of_event
 from redrive.telemetry.redact import BUILT_IN
 from redrive.thread_names import own_thread
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
+
+_MOST_ON_THE_LOOP = 256 * 1024
+"""Characters of an encrypted payload: more takes a millisecond and longer. [P7]"""
 
 
 class DrainControl:
@@ -101,6 +106,7 @@ class WorkflowProcessor:
         classifier: Judges what is raised, for `process_workflow_event`.
         share_threads: Whether a thread that a producer named is open to events of all workflows;
             else it belongs to the workflow that first used it.
+        payloads: Opens events whose payload is encrypted; by default such an event fails.
     """
 
     def __init__(
@@ -113,7 +119,9 @@ class WorkflowProcessor:
         follow: bool = False,
         classifier: Classifier | None = None,
         share_threads: bool = False,
+        payloads: Payloads = CLEAR,
     ) -> None:
+        self._payloads = payloads
         self._graphs = graphs if isinstance(graphs, GraphRegistry) else GraphRegistry(graphs)
         if isinstance(checkpoints, BaseCheckpointSaver):
             checkpoints = Checkpoints.around(checkpoints)
@@ -206,10 +214,11 @@ class WorkflowProcessor:
         """
         progress, number = Progress(moved), number or failed_before + 1
         deadline = limits.deadline(self._clock.now())
-        told = CurrentAttempt(event, thread_id, number, redrive_count, deadline, headers)
         ends_at = limits.ends_at(self._clock.monotonic())
-        current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
         try:
+            event = await self._opened(event)
+            told = CurrentAttempt(event, thread_id, number, redrive_count, deadline, headers)
+            current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
             await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(told, lease, generation, progress, said)
             attempt.redriven = redriven
@@ -217,6 +226,13 @@ class WorkflowProcessor:
             return Failed(error=error, node=None, position=None, resumed=False)
         end = await self._hold(attempt, current, lease, control, limits, progress)
         return _with_counts(end, attempt, current)
+
+    async def _opened(self, event: WorkflowEvent) -> WorkflowEvent:
+        """Return the event as its graph takes it; what is large is decrypted beside the loop."""
+        sealed = seal_of_event(event)
+        if sealed is not None and len(sealed.data) > _MOST_ON_THE_LOOP:
+            return await asyncio.to_thread(opened_event, event, self._payloads)
+        return opened_event(event, self._payloads)
 
     async def _hold(
         self,

@@ -24,7 +24,9 @@ from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, until, with_advice
 from redrive.kafka.signed import signed
+from redrive.payloads import CLEAR, Payloads
 from redrive.retry import Kind, Rule, retry
+from redrive.sealed_records import sealed_event
 from redrive.signatures import Signer, Subject
 
 __all__ = [
@@ -99,10 +101,13 @@ def publish_event(  # noqa: PLR0913 - an event and how it is stored, each by its
     extra: Mapping[str, str] | None = None,
     timeout: timedelta = timedelta(seconds=30),
     signer: Signer | None = None,
+    payloads: Payloads = CLEAR,
     clock: Clock = SYSTEM,
     make: MakeProducer = make_producer,
 ) -> Published:
     """Store `event` on the events topic and return where; `extra` are headers of the caller's own.
+
+    Its payload is encrypted where `payloads` encodes.
 
     Its key is by default its thread's name, so that events of one thread share a partition, else
     its id. With a `signer` it is signed, for the partition of that key.
@@ -123,7 +128,10 @@ def publish_event(  # noqa: PLR0913 - an event and how it is stored, each by its
     headers = headers or EventHeaders()
     key = key or headers.thread or event.event_id
     all_headers = (*headers.write(), *extra_headers(extra or {}))
-    record = OutRecord(settings.events_topic, key.encode(), _json(event), all_headers)
+    value = _json(event)
+    if payloads.label is not None:
+        value = sealed_event(event, payloads).to_bytes()
+    record = OutRecord(settings.events_topic, key.encode(), value, all_headers)
     if signer is not None:
         record = _signed(settings, record, signer, clock)
     deadline = clock.monotonic() + timeout.total_seconds()

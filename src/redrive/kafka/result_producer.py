@@ -11,11 +11,14 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from redrive.clock import SYSTEM, Clock
+from redrive.codec import Codec
 from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.options import KafkaSettings
+from redrive.payloads import Payloads
+from redrive.sealed_records import sealed_result
 
 __all__ = ["ResultProducer"]
 
@@ -28,6 +31,7 @@ class ResultProducer:
         topic: Where results go; it must exist.
         config: Any librdkafka option: SASL, TLS.
         timeout: How long a result may take to be stored, and a broker to answer at start.
+        codec: Encrypts what results say, as `security.codec` does for a worker.
         clock: For the times in the results.
     """
 
@@ -38,8 +42,10 @@ class ResultProducer:
         *,
         config: Mapping[str, str] | None = None,
         timeout: timedelta = timedelta(seconds=30),
+        codec: Codec | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
+        self._payloads = Payloads(codec)
         settings = KafkaSettings(
             bootstrap_servers=bootstrap_servers,
             startup_timeout=timeout,
@@ -110,7 +116,7 @@ class ResultProducer:
                 timestamp=self._clock.now(),
                 error=error,
             )
-            value = answer.to_bytes()
+            value = sealed_result(answer, self._payloads).to_bytes()
         except ValidationError as wrong:
             first = wrong.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"])

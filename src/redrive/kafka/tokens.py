@@ -6,14 +6,13 @@ managed Kafka want it so; an OpenID provider needs none, librdkafka asks it by i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 
 import structlog
 
 from redrive.errors import SettingsError
+from redrive.imports import imported
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["TokenFunction", "lacks_token", "msk_iam", "token_function"]
@@ -41,16 +40,7 @@ def token_function(path: str) -> TokenFunction:
     Raises:
         SettingsError: There is no such function.
     """
-    module, _, name = path.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        # As for graphs: a module beside the settings is found.
-        sys.path.append(here)
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(
-            f"kafka.oauth: {path!r} names no function ({error}): write it as module:function"
-        ) from error
+    function = imported(path, what="kafka.oauth")
     if not callable(function):
         raise SettingsError(f"kafka.oauth: {path!r} is no function, but {type(function).__name__}")
 

@@ -52,7 +52,7 @@ class SlimLetter(TypedDict):
     `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
     `source`, byte for byte. Where that is left out, `left_event` is the event's id, and
     `left_digest` its digest. `workflow_id` is of `context`, `thread_id` and `checkpoint_id` of
-    `checkpoint`, `graph_version` of `graph`.
+    `checkpoint`, `graph_version` of `graph`. Where texts are encrypted, `sealed` has them.
     """
 
     dlq_id: str
@@ -77,6 +77,7 @@ class SlimLetter(TypedDict):
     checkpoint_id: NotRequired[Annotated[str | None, _at("checkpoint", "checkpoint_id")]]
     graph_version: NotRequired[Annotated[str | None, _at("graph", "version")]]
     redrive_count: NotRequired[Annotated[int, Field(ge=0)]]
+    sealed: NotRequired[Any]
 
 
 _LETTER = TypeAdapter(SlimLetter).validator

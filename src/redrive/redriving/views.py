@@ -17,9 +17,11 @@ from typing import Any
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
+from redrive.dead_letter.sealing import message_in
 from redrive.dead_letter.states import LetterState, State
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
+from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import letter_records
 from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
@@ -84,20 +86,23 @@ class LettersView:
     unknown: int = 0
 
 
-def read_letters(settings: KafkaSettings, *, clock: Clock = SYSTEM) -> LettersView:
+def read_letters(
+    settings: KafkaSettings, *, payloads: Payloads = CLEAR, clock: Clock = SYSTEM
+) -> LettersView:
     """Read the letters topic from its beginning to where it ends now.
 
-    Memory grows by about `LETTER_BYTES` a letter, whatever the letters' own sizes.
+    Memory grows by about `LETTER_BYTES` a letter, whatever the letters' own sizes. Messages that
+    are encrypted are read where `payloads` can.
 
     Raises:
         KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         SettingsError: The topic does not exist, or the client's options cannot work.
     """
     with closing(letter_records(settings, clock=clock)) as records:
-        return fold(records)
+        return fold(records, payloads=payloads)
 
 
-def fold(records: Iterable[Record]) -> LettersView:
+def fold(records: Iterable[Record], *, payloads: Payloads = CLEAR) -> LettersView:
     """Return the view of these records, each partition in its order.
 
     Where a letter stands, `LetterFold` says. One that lies there twice is shown as, and where, it
@@ -115,7 +120,7 @@ def fold(records: Iterable[Record]) -> LettersView:
             letters.state(_interned_state(found))
         else:
             letter_records += 1
-            letters.letter(_summary(record, found))
+            letters.letter(_summary(record, found, payloads))
     kept = _merged(partitions)
     return LettersView(
         letters=tuple(sorted(kept, key=lambda letter: (letter.at, letter.dlq_id), reverse=True)),
@@ -154,17 +159,21 @@ def _interned_state(told: LetterState) -> LetterState:
     return told.model_copy(update={"timestamp": at, "actor": actor})
 
 
-def _summary(record: Record, letter: SlimLetter) -> LetterSummary:
+def _summary(record: Record, letter: SlimLetter, payloads: Payloads) -> LetterSummary:
+    event_id, message = event_id_in(letter), letter["message"]
+    if sealed := letter.get("sealed"):
+        opened = message_in(sealed, payloads, dlq_id=letter["dlq_id"], event_id=event_id)
+        message = message if opened is None else opened
     return LetterSummary(
         dlq_id=letter["dlq_id"],
-        event_id=event_id_in(letter),
+        event_id=event_id,
         workflow=_interned(letter.get("workflow_id")),
         kind=letter["kind"],
         reason=letter["reason"],
         node=_interned(letter.get("node")),
         fingerprint=_interned(letter.get("fingerprint")),
         error_type=intern(_short(letter["error_type"])),
-        message=intern(_told(letter["message"])),
+        message=intern(_told(message)),
         at=_utc(letter["timestamp"]),
         redrive_count=letter.get("redrive_count", 0),
         partition=record.place.partition,

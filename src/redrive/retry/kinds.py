@@ -24,6 +24,7 @@ class Reason(StrEnum):
     """Why a run ended without success: a closed list, documented in docs/reason-codes.md."""
 
     CHECKPOINT_GONE = "checkpoint_gone"
+    CODEC_FAILED = "codec_failed"
     CRASHED = "crashed"
     DEADLINE = "deadline"
     ERROR_HANDLER_FAILED = "error_handler_failed"

@@ -28,6 +28,7 @@ from redrive.kafka.group_session import within_session
 from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
 from redrive.kafka.topics import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
+from redrive.payloads import Payloads
 from redrive.settings import Settings
 from redrive.state.offsets import MIN_NOTE_CHARS
 from redrive.telemetry.metrics import Metrics
@@ -160,6 +161,9 @@ class LangGraphKafkaConsumer:
 
     async def _start(self) -> None:
         settings = self._settings
+        payloads = settings.security.payloads()
+        if payloads.label is not None and settings.checkpoints.encryption_key is None:
+            _say_that_checkpoints_are_clear(settings.checkpoints.url)
         registry = await asyncio.to_thread(registry_of, settings, self._graphs)
         if self._metrics is not None:
             self._metrics.workflows.know(registry.exact_ids, is_known=registry.serves)
@@ -177,7 +181,7 @@ class LangGraphKafkaConsumer:
         await registry.open(limit_s=settings.worker.open_timeout.total_seconds())
         warn_of_limits(registry)
         warn_of_stacked_retries(registry, settings)
-        self._worker = self._built(settings, registry, telling, report)
+        self._worker = self._built(settings, registry, telling, report, payloads)
         if self._outside is not None:
             self._outside.watch(self._worker)
         telling.start()
@@ -189,7 +193,12 @@ class LangGraphKafkaConsumer:
             raise
 
     def _built(
-        self, settings: Settings, registry: GraphRegistry, telling: Telling, report: TopicReport
+        self,
+        settings: Settings,
+        registry: GraphRegistry,
+        telling: Telling,
+        report: TopicReport,
+        payloads: Payloads,
     ) -> Worker:
         checkpoints = Checkpoints(
             settings.checkpoints, named_ttl=settings.threads.ttl, clock=self._clock
@@ -202,6 +211,7 @@ class LangGraphKafkaConsumer:
             follow=self._metrics is not None,
             classifier=settings.retry.classifier(self._clock),
             share_threads=settings.threads.shared,
+            payloads=payloads,
         )
         self._policy = policies(registry, settings)
         return build_worker(
@@ -217,6 +227,7 @@ class LangGraphKafkaConsumer:
             observers=(telling, *self._observers),
             metrics=self._metrics,
             spooled=telling.spooled,
+            payloads=payloads,
         )
 
     def _close_outside(self) -> None:
@@ -327,6 +338,15 @@ def _say_whether_payloads_leave() -> None:
             by=tracing.by,
             hint="LangSmith traces each run: unset this, or set LANGSMITH_HIDE_INPUTS and "
             "LANGSMITH_HIDE_OUTPUTS, where payloads must stay",
+        )
+
+
+def _say_that_checkpoints_are_clear(url: str) -> None:
+    if url != "none":
+        log.warning(
+            "worker.checkpoints_in_clear",
+            hint="security.codec encrypts what is on the topics, and nothing encrypts checkpoints: "
+            "set checkpoints.encryption_key as well",
         )
 
 

@@ -56,6 +56,7 @@ from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits, MakeProducer
+from redrive.payloads import CLEAR, Payloads
 from redrive.settings import Settings
 from redrive.signatures import NO_TRUST, Trust
 from redrive.state.note_room import NoteRoom
@@ -87,6 +88,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
     spooled: Spooled = lambda _: None,
+    payloads: Payloads = CLEAR,
 ) -> Worker:
     """Put a worker together around anything that executes events.
 
@@ -103,6 +105,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         observers: Told of what ended.
         metrics: Where it is counted; None if nobody wants to know.
         spooled: Told of each letter that was spooled, and of why one was not; see `SpoolWriter`.
+        payloads: Encrypts what results and letters say.
     """
     trust = settings.security.trust(for_letters=True)
     counting = () if metrics is None else (EndFigures(metrics),)
@@ -120,6 +123,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         observers=(*counting, *observers),
         metrics=metrics,
         spooled=spooled,
+        payloads=payloads,
         clock=clock,
     )
     return Worker(
@@ -152,13 +156,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
     spooled: Spooled = lambda _: None,
+    payloads: Payloads = CLEAR,
 ) -> Parts:
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse, counts = Pulse(clock), metrics or Metrics()
     link = Link(silent_s=session_s / 2, clock=clock)
-    answers = _answers(settings, report, name, trust, clock)
+    answers = _answers(settings, report, name, trust, payloads, clock)
     runner = Runner(
         processor,
         answers,
@@ -268,7 +273,12 @@ def _polling(
 
 
 def _answers(
-    settings: Settings, report: TopicReport, name: str, trust: Trust, clock: Clock
+    settings: Settings,
+    report: TopicReport,
+    name: str,
+    trust: Trust,
+    payloads: Payloads,
+    clock: Clock,
 ) -> Answers:
     return Answers(
         results_topic=settings.kafka.results_topic,
@@ -279,6 +289,7 @@ def _answers(
         redactor=settings.letters.redactor(),
         signer=trust.signer,
         audit_topic=settings.kafka.audit_topic,
+        payloads=payloads,
     )
 
 
