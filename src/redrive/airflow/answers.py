@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.payloads import CLEAR, Payloads
 from redrive.retry.kinds import Kind, Reason
+from redrive.sealed_records import opened_or_told, seal_of_result
 
 __all__ = ["Answer", "FailedRun", "SucceededRun", "heard", "judge", "not_heard"]
 
@@ -29,6 +31,10 @@ LEAST_INT, LARGEST_INT = -(2**63), 2**64 - 1
 _REFUSED_KEYS = frozenset({"__classname__", "__id__"})
 _OLD_PAIR = frozenset({"__type", "__var"})
 _MAX_PATH_CHARS = 200
+_KEYS_OF_TASKS = (
+    "Tasks take the codec and its keys from REDRIVE_SECURITY__CODEC and "
+    "REDRIVE_SECURITY__ENCRYPTION_KEYS"
+)
 
 # Kinds that can end otherwise next time. The worker has used up its own retries by then, so this
 # matters only to a task that was given retries of its own.
@@ -70,8 +76,8 @@ def not_heard(event_id: str, why: str) -> Answer:
     return {"status": _TIMEOUT, "event_id": event_id, "error": why}
 
 
-def judge(answer: Mapping[str, object]) -> SucceededRun | FailedRun:
-    """Return what the answer means for the task.
+def judge(answer: Mapping[str, object], payloads: Payloads = CLEAR) -> SucceededRun | FailedRun:
+    """Return what the answer means for the task; what is encrypted is decoded by `payloads`.
 
     Raises:
         RecordError: It holds no result.
@@ -87,8 +93,14 @@ def judge(answer: Mapping[str, object]) -> SucceededRun | FailedRun:
             kind=Kind.TIMEOUT.value,
             reason=Reason.DEADLINE.value,
         )
-    result = _record(answer)
+    result, closed = opened_or_told(_record(answer), payloads)
     match result.status:
+        case ResultStatus.SUCCESS if closed is not None:
+            text = (
+                f"workflow {result.workflow_id!r} ended well, and its result is not decoded: "
+                f"{closed} (event_id={event_id}). {_KEYS_OF_TASKS}"
+            )
+            return FailedRun(text, final=True, event_id=event_id)
         case ResultStatus.SUCCESS:
             problem = next(_problems(result.result), None)
             if problem is None:
@@ -176,6 +188,9 @@ def _failed(result: WorkflowResultEvent, event_id: str, *, said: str, final: boo
 
 
 def _why(result: WorkflowResultEvent) -> str:
+    if seal_of_result(result) is not None:
+        kind = "an error" if result.error_info is None else result.error_info.type
+        return f"{kind}, whose text is not decoded. {_KEYS_OF_TASKS}"
     if result.error_info is not None:
         return f"{result.error_info.type}: {result.error_info.message}"
     return result.error or "no error text"

@@ -10,6 +10,7 @@ from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
 from redrive.airflow.connection import id_secret, kafka_settings
 from redrive.airflow.errors import error_of
+from redrive.airflow.host_settings import host_security
 from redrive.airflow.requests import EventExtras, Request, request_of
 from redrive.airflow.results import shared_reader
 from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
@@ -115,7 +116,7 @@ class LangGraphOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, object]) -> object:
         """Take the trigger's answer: return the result, or raise."""
         del context
-        run = judge(event)
+        run = judge(event, host_security().payloads())
         if isinstance(run, FailedRun):
             # Its text is the line of the task's log that names the letter.
             raise error_of(run)
@@ -155,7 +156,11 @@ class LangGraphOperator(BaseOperator):
         # The order is the guarantee: an answer that comes at once still stands behind these.
         offsets = end_offsets(settings)
         published = publish_event(
-            settings, request.event, headers=request.headers, extra=request.extra_headers
+            settings,
+            request.event,
+            headers=request.headers,
+            extra=request.extra_headers,
+            payloads=host_security().payloads(),
         )
         self.log.info(
             "event_id=%s for workflow %r is stored at %s; its result is wanted until %s",

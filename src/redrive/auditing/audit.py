@@ -22,6 +22,7 @@ from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import Committed, Place
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import reach
+from redrive.payloads import CLEAR, Payloads
 
 __all__ = ["Audit", "audit"]
 
@@ -62,6 +63,7 @@ def audit(
     *,
     since: datetime | None = None,
     at_least_once: bool = False,
+    payloads: Payloads = CLEAR,
     on_read: OnRead = lambda _topic, _records: None,
     clock: Clock = SYSTEM,
 ) -> Audit:
@@ -73,6 +75,7 @@ def audit(
         settings: How to reach Kafka; whose group.
         since: Only events that bear this time or a later one; None for all that there are.
         at_least_once: Whether workers may answer twice.
+        payloads: Decodes what is encrypted, to see that it is whole.
         on_read: Called now and then with the topic and how many of its records were read.
         clock: Measures how long nothing came.
 
@@ -90,6 +93,7 @@ def audit(
         result_partitions=len(results.edges),
         at_least_once=at_least_once,
         former=Former(before.of_former),
+        payloads=payloads,
     )
     judge.take_results(results.records(settings, on_read, clock=clock), results.reach)
     letters = look_at(settings, admin, settings.dlq_topic, earlier, clock=clock)

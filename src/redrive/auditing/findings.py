@@ -54,4 +54,5 @@ class Unseen(StrEnum):
     DRIVEN_IN_FORMER = "redrives whose events may lie in a log before the one that is there now"
     NO_RESULT = "records on the results topic that are no results"
     NO_LETTER = "records on the letters topic that are neither letters nor states"
+    ENCRYPTED = "records whose payload is encrypted, and could not be decoded"
     FOREIGN_LETTER = "letters that no worker of these topics wrote: not compared with their events"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from redrive.auditing.answered import Answered
+from redrive.auditing.encrypted import Encrypted
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.finished import Finished
 from redrive.auditing.former import Former
@@ -31,6 +32,7 @@ from redrive.events import (
 )
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.log import Committed, Place, Record
+from redrive.payloads import CLEAR, Payloads
 
 __all__ = ["Commits", "Judge"]
 
@@ -72,6 +74,7 @@ class Judge:
         result_partitions: How many the results topic has, where results lie by their keys.
         at_least_once: Whether workers may answer twice.
         former: Knows which logs of the events have begun anew.
+        payloads: Decodes what is encrypted.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Judge:
         result_partitions: int | None = None,
         at_least_once: bool = False,
         former: Former | None = None,
+        payloads: Payloads = CLEAR,
     ) -> None:
+        self._encrypted = Encrypted(payloads)
         self.former = former or Former()
         self._result_partitions = result_partitions
         self._answered = Answered(at_least_once=at_least_once)
@@ -91,6 +96,11 @@ class Judge:
         self.results = Counter[str]()
         self.events = Counter[str]()
         self.unseen = Counter[Unseen]()
+
+    @property
+    def encrypted(self) -> Counter[str]:
+        """Records with an encrypted payload, by how it is."""
+        return self._encrypted.labels
 
     @property
     def letters(self) -> Counter[str]:
@@ -118,6 +128,7 @@ class Judge:
                 self.unseen[Unseen.NO_RESULT] += 1
                 continue
             self._look_where_it_lies(record)
+            self._encrypted.result(result)
             self.results[result.status.value] += 1
             key = pack(result.correlation_id, result.run.redrive_count if result.run else 0)
             self._answered.give(key, record, _named(result))
@@ -134,6 +145,7 @@ class Judge:
             if found is None:
                 self.unseen[Unseen.NO_LETTER] += 1
             elif isinstance(found, DeadLetter):
+                self._encrypted.letter(found)
                 if not self._lettered.letter(found, record):
                     self.unseen[Unseen.FOREIGN_LETTER] += 1
             else:
@@ -162,6 +174,7 @@ class Judge:
         for record in records:
             reach.note(record)
             self.former.see(record.place, record.offset)
+            self._encrypted.event(record.value)
             ended = _finished(commits.before, record.place).has(record.offset)
             asked = _asked(record)
             has_letter = self._lettered.event(
@@ -182,6 +195,7 @@ class Judge:
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong, once all was taken; `unseen` is whole when this has ended."""
         self._answered.look_for(self.former)
+        self.unseen[Unseen.ENCRYPTED] = self._encrypted.closed
         anew = self.former.places
         yield from self._answered.findings(self._events, self.unseen, is_anew=bool(anew))
         seen = Seen(self._starts, self._events, self._letters, frozenset(anew))

@@ -45,6 +45,7 @@ def audit(
         settings.kafka,
         since=from_then,
         at_least_once=at_least_once,
+        payloads=settings.security.payloads(),
         on_read=_tell if with_progress else lambda _topic, _records: None,
     )
     if with_progress:

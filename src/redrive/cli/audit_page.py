@@ -63,6 +63,7 @@ def audit_page(told: Told) -> None:
         *_rows("results", judge.results),
         *_rows("letters by reason", judge.letters),
         *_rows("letters by state", judge.states),
+        *_rows("encrypted", judge.encrypted),
     ]
     print_table(["what", "", "count"], rows)
     say()
@@ -103,6 +104,7 @@ def audit_json(told: Told) -> dict[str, object]:
         "results": dict(judge.results),
         "letters": dict(judge.letters),
         "letter_states": {name: count for name, count in judge.states.items() if count},
+        "encrypted": dict(judge.encrypted),
         "doubled_as_allowed": judge.doubled_as_allowed,
         "counts": dict(told.counts),
         "findings": [_finding(finding) for finding in told.listed],

@@ -224,6 +224,24 @@ def _tracing(_: Examined) -> Iterator[Finding]:
     )
 
 
+def _payloads(examined: Examined) -> Iterator[Finding]:
+    settings = examined.settings
+    try:
+        payloads = settings.security.payloads()
+    except SettingsError as error:
+        yield Finding(Level.ERROR, str(error), _NO_START)
+        return
+    if payloads.label is None:
+        return
+    yield Finding(Level.OK, f"payloads are encrypted as {payloads.label!r}")
+    if settings.checkpoints.url != "none" and settings.checkpoints.encryption_key is None:
+        yield Finding(
+            Level.WARNING,
+            "checkpoints are not encrypted, and hold what payloads held",
+            "set checkpoints.encryption_key as well",
+        )
+
+
 CHECKS: Mapping[str, Check] = {
     "graphs": _graphs,
     "retries": _retries,
@@ -232,6 +250,7 @@ CHECKS: Mapping[str, Check] = {
     "spool": _spool,
     "worker": _worker,
     "tracing": _tracing,
+    "payloads": _payloads,
     **BROKER_CHECKS,
 }
 """All checks, by the name that is printed."""

@@ -36,16 +36,17 @@ def show(
     config: Config = None,
 ) -> None:
     """Say why a run was given up, where, and how to go on. The payload is masked."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+    kafka, payloads = settings.kafka, settings.security.payloads()
 
     from redrive.cli.letter_page import letter_json, letter_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - as above
 
     newest = newest_story(kafka, wanted)
     if as_json:
-        print_json(letter_json(newest, topic=kafka.dlq_topic, reveal=reveal))
+        print_json(letter_json(newest, topic=kafka.dlq_topic, reveal=reveal, payloads=payloads))
     else:
-        letter_page(newest, topic=kafka.dlq_topic, reveal=reveal)
+        letter_page(newest, topic=kafka.dlq_topic, reveal=reveal, payloads=payloads)
 
 
 app.command("export")(export)

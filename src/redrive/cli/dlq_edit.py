@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
     from redrive.cli.editor import Draft
     from redrive.dead_letter.record import DeadLetter
+    from redrive.payloads import Payloads
     from redrive.redriving.editing import Change
     from redrive.settings import Settings
 
@@ -67,20 +71,102 @@ def edit(
     from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
     letter = newest_story(settings.kafka, wanted).stored.letter
+    editing = _Editing.of(letter, settings.security.payloads())
 
     def send(text: str) -> bool:
-        replace = {letter.dlq_id: text.encode()}
+        replace = {letter.dlq_id: editing.sent(text)}
         order = Order(reason=acting.why, max_redrives=settings.redrive.max, replace=replace)
         selection = Selection.of([letter.dlq_id])
         return drive(settings.kafka, selection, order, Pacing(), acting, asking, wait=not no_wait)
 
     if event is not None:
-        send(_from_file(event, letter))
+        send(_from_file(event, editing))
     elif changes:
-        send(_with_values(changes, letter))
+        send(_with_values(changes, editing))
     else:
         _stop_if_refused(settings, letter)
-        _from_editor(letter, send)
+        _from_editor(editing, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Editing:
+    """A letter whose event is changed, as the person sees it and as it is sent.
+
+    Where the event is encrypted, or events are to be, so is what is sent, and what is kept of a
+    draft: the editor alone has it in clear.
+    """
+
+    letter: DeadLetter
+    payloads: Payloads
+    is_sealed: bool
+
+    @classmethod
+    def of(cls, letter: DeadLetter, payloads: Payloads) -> _Editing:
+        """Look at the letter; refuse an encrypted one that nothing here decodes.
+
+        Raises:
+            CommandError: Its event is encrypted, and cannot be decoded.
+        """
+        from redrive.redriving.sealed_events import seal_in  # noqa: PLC0415 - keeps `--help` fast
+
+        sealed = seal_in(letter.source.value) is not None
+        editing = cls(letter, payloads, sealed or payloads.label is not None)
+        if sealed:
+            editing.text()
+        return editing
+
+    def text(self) -> str:
+        """Return the event's text, decoded.
+
+        Raises:
+            RecordError: It has none.
+            CommandError: It is encrypted, and cannot be decoded.
+        """
+        from redrive.redriving.editing import text_of  # noqa: PLC0415 - keeps `--help` fast
+
+        return self.opened(text_of(self.letter.source.value))
+
+    def opened(self, text: str) -> str:
+        """Return an event's text, decoded; raises as `text` does."""
+        from redrive.redriving.sealed_events import open_text  # noqa: PLC0415 - keeps `--help` fast
+
+        with _codec():
+            return open_text(text, self.payloads)
+
+    def taken(self, value: bytes) -> bytes:
+        """Return what a file holds: a draft that was kept is decoded."""
+        from redrive.redriving.sealed_events import opened_draft  # noqa: PLC0415 - as above
+
+        with _codec():
+            return opened_draft(value, self.letter.dlq_id, self.payloads)
+
+    def kept(self, value: bytes) -> bytes:
+        """Return what is to be kept of what was typed."""
+        from redrive.redriving.sealed_events import sealed_draft  # noqa: PLC0415 - as above
+
+        return sealed_draft(value, self.letter.dlq_id, self.payloads) if self.is_sealed else value
+
+    def sent(self, text: str) -> bytes:
+        """Return what is sent in the event's place."""
+        from redrive.redriving.sealed_events import seal_text  # noqa: PLC0415 - as above
+
+        if not self.is_sealed:
+            return text.encode()
+        with _codec():
+            return seal_text(text, self.payloads).encode()
+
+
+@contextmanager
+def _codec() -> Iterator[None]:
+    """Say in one line that the codec could not do it: nothing is sent then."""
+    from redrive.sealed_records import told_of  # noqa: PLC0415 - keeps `--help` fast
+
+    try:
+        yield
+    except RecordError:
+        raise
+    except Exception as error:
+        raise CommandError(ExitCode.ENDED_BADLY, f"not sent: {visible(told_of(error))}") from error
 
 
 def _changes(event: str | None, values: list[str] | None) -> list[Change]:
@@ -99,7 +185,7 @@ def _changes(event: str | None, values: list[str] | None) -> list[Change]:
         raise typer.BadParameter(str(error), param_hint="--set") from error
 
 
-def _from_file(name: str, letter: DeadLetter) -> str:
+def _from_file(name: str, editing: _Editing) -> str:
     from redrive.redriving.editing import text_of  # noqa: PLC0415 - keeps `--help` fast
 
     try:
@@ -107,24 +193,24 @@ def _from_file(name: str, letter: DeadLetter) -> str:
     except OSError as error:
         raise typer.BadParameter(f"cannot be read: {error}", param_hint="--event") from error
     try:
-        text = text_of(value)
-        _check(text, letter)
+        text = editing.opened(text_of(editing.taken(value)))
+        _check(text, editing.letter)
     except RecordError as error:
         raise _not_sent(error) from error
     return text
 
 
-def _with_values(changes: list[Change], letter: DeadLetter) -> str:
-    from redrive.redriving.editing import same, set_values, text_of  # noqa: PLC0415 - keeps `--help` fast
+def _with_values(changes: list[Change], editing: _Editing) -> str:
+    from redrive.redriving.editing import same, set_values  # noqa: PLC0415 - keeps `--help` fast
 
     try:
-        before = text_of(letter.source.value)
+        before = editing.text()
         text, remarks = set_values(before, changes)
-        _check(text, letter)
+        _check(text, editing.letter)
     except RecordError as error:
         raise _not_sent(error, remedy=_BY_FILE) from error
     if same(text, before):
-        raise _unchanged(letter)
+        raise _unchanged(editing.letter)
     for remark in remarks:
         note(remark)
     return text
@@ -143,29 +229,30 @@ def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
             raise CommandError(ExitCode.ENDED_BADLY, f"{no.refusal.value}: {visible(no.why)}")
 
 
-def _from_editor(letter: DeadLetter, send: Callable[[str], bool]) -> None:
+def _from_editor(editing: _Editing, send: Callable[[str], bool]) -> None:
     """Let the person change the event, and send it; what was typed and not sent is kept."""
     from redrive.cli.editor import Draft  # noqa: PLC0415 - keeps `--help` fast
 
-    shown = _shown(letter)
-    draft = Draft(shown)
+    shown, letter = _shown(editing), editing.letter
+    draft = Draft(shown, in_memory=editing.is_sealed)
     try:
         if send(_typed(draft, shown, letter)):
             draft.drop()
     finally:
         if draft.holds_more:
+            draft.keep(editing.kept)
             name, dlq_id = shlex.quote(str(draft.path)), shlex.quote(letter.dlq_id)
             note(f"what you typed is kept: redrive dlq edit {dlq_id} --event {name}")
         else:
             draft.drop()
 
 
-def _shown(letter: DeadLetter) -> str:
+def _shown(editing: _Editing) -> str:
     """Return the event for people; one that is not JSON is theirs to mend, if it is text."""
-    from redrive.redriving.editing import pretty, text_of  # noqa: PLC0415 - keeps `--help` fast
+    from redrive.redriving.editing import pretty  # noqa: PLC0415 - keeps `--help` fast
 
     try:
-        text = text_of(letter.source.value)
+        text = editing.text()
     except RecordError as error:
         raise _not_sent(error, remedy=_BY_FILE) from error
     try:

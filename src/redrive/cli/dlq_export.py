@@ -18,7 +18,7 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
 from redrive.cli.options import Broker
-from redrive.cli.output import note
+from redrive.cli.output import note, visible
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.kafka.log import Record
@@ -55,19 +55,26 @@ def export(
 
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.redriving.letters import StoredLetter, records_at, stored  # noqa: PLC0415 - as above
+    from redrive.redriving.opening import sealed_as  # noqa: PLC0415 - as above
     from redrive.redriving.query import choose  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     query = query_of(causes, standing, ids, SYSTEM.now())
     wanted = choose(read_letters(kafka).letters, query)
-    written = 0
+    written, sealed = 0, set[str]()
     with _opened(output) as out:
         for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):
             found = stored(record)
             if isinstance(found, StoredLetter):
                 out.write(letter_line(record, found) + "\n")
                 written += 1
+                sealed |= sealed_as(found.letter)
     note(f"{written} letter(s)")
+    if sealed:
+        names = ", ".join(map(visible, sorted(sealed)))
+        note(
+            f"what is encrypted in them stays so ({names}): `redrive dlq show ID --reveal` decodes"
+        )
     if written < len(wanted):
         raise CommandError(
             ExitCode.ENDED_BADLY,

@@ -35,7 +35,8 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """List letters, newest first."""
-    kafka = broker.settings().kafka
+    settings = broker.settings()
+    kafka, payloads = settings.kafka, settings.security.payloads()
 
     from redrive.cli.letters_table import print_letters, summary_json, totals  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -44,7 +45,7 @@ def list_letters(
 
     now = SYSTEM.now()
     query = query_of(causes, standing, ids, now)
-    view = read_letters(kafka)
+    view = read_letters(kafka, payloads=payloads)
     try:
         page = page_of(view.letters, query, limit=limit, after=after)
     except ValueError as error:
@@ -70,7 +71,8 @@ def list_groups(
     A cause that is new from --since on, or rises from then on, is named so; by default from 6 hours
     ago on.
     """
-    kafka = broker.settings().kafka
+    settings = broker.settings()
+    kafka, payloads = settings.kafka, settings.security.payloads()
 
     from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -80,7 +82,7 @@ def list_groups(
 
     now = SYSTEM.now()
     query = query_of(causes, standing, None, now)
-    view = read_letters(kafka)
+    view = read_letters(kafka, payloads=payloads)
     letters = choose(view.letters, query)
     window = Window.of(now, since=query.since, until=query.until)
     # What is new shows only beside all letters, also those that are not asked for.

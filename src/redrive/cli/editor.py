@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from redrive.cli.exits import CommandError, ExitCode
@@ -14,20 +15,22 @@ from redrive.private_files import open_private
 
 __all__ = ["Draft"]
 
+_MEMORY = "/dev/shm"  # noqa: S108 - a folder of its own is made there
 _USUAL = ("sensible-editor", "nano", "vim")
 
 
 class Draft:
-    """A file that only this person can read, with a text in it, to be changed in an editor."""
+    """A file that only this person can read, with a text in it, to be changed in an editor.
 
-    def __init__(self, text: str) -> None:
-        # In a folder of its own: editors put copies beside the file, with modes of their own.
-        self._folder = Path(tempfile.mkdtemp(prefix="redrive-event-"))
-        self.path = self._folder / "event.json"
+    Args:
+        text: What it holds at first.
+        in_memory: Keep it off the disk while it is edited, where the system has a place for that.
+    """
+
+    def __init__(self, text: str, *, in_memory: bool = False) -> None:
         self._first = text.encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(open_private(self.path, flags), "wb") as file:
-            file.write(self._first)
+        self._folder = _folder(_MEMORY if in_memory and os.access(_MEMORY, os.W_OK) else None)
+        self.path = _written(self._folder, self._first)
 
     @property
     def holds_more(self) -> bool:
@@ -52,9 +55,40 @@ class Draft:
             raise CommandError(ExitCode.ENDED_BADLY, f"the editor {editor!r} ended with {code}")
         return typed
 
+    def keep(self, changed: Callable[[bytes], bytes]) -> None:
+        """Keep what was typed in the form that `changed` gives it, and nothing else of it.
+
+        Raises:
+            Exception: Whatever `changed` raises; then nothing is kept.
+        """
+        typed = self.path.read_bytes()
+        try:
+            kept = changed(typed)
+            if kept == typed:
+                return
+            folder = _folder(None)
+            path = _written(folder, kept)
+        except BaseException:
+            self.drop()
+            raise
+        self.drop()
+        self._folder, self.path = folder, path
+
     def drop(self) -> None:
         """Remove the file, and what the editor left beside it."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _folder(inside: str | None) -> Path:
+    # One of its own: editors put copies beside the file, with modes of their own.
+    return Path(tempfile.mkdtemp(prefix="redrive-event-", dir=inside))
+
+
+def _written(folder: Path, text: bytes) -> Path:
+    path = folder / "event.json"
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(text)
+    return path
 
 
 def _found() -> str:

@@ -13,7 +13,9 @@ from redrive.cli.output import console, visible
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
+from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import LetterStory, event_id_of
+from redrive.redriving.opening import OpenedStory, open_story
 from redrive.units import format_duration
 
 __all__ = ["letter_json", "letter_page"]
@@ -28,10 +30,19 @@ _PLAIN = frozenset(
 _OURS = ("redrive-", "traceparent")
 
 
-def letter_json(story: LetterStory, *, topic: str, reveal: bool) -> dict[str, object]:
-    """Return the letter as on its topic, with where it lies; masked bytes are null. [P15]."""
-    stored = story.stored
+def letter_json(
+    story: LetterStory, *, topic: str, reveal: bool, payloads: Payloads = CLEAR
+) -> dict[str, object]:
+    """Return the letter as on its topic, with where it lies; masked bytes are null. [P15].
+
+    Texts that are encrypted, and the parsed event, stand there as they were decoded; the bytes of
+    its source are those of the topic.
+    """
+    opened = open_story(story, payloads)
+    stored = opened.story.stored
     letter = stored.letter if reveal else _masked(stored.letter)
+    if reveal and (event := _parsed(opened)) is not None:
+        letter = letter.model_copy(update={"original_event": event})
     place = {"topic": topic, "partition": stored.partition, "offset": stored.offset}
     return {
         "event_id": event_id_of(stored.letter),
@@ -39,17 +50,42 @@ def letter_json(story: LetterStory, *, topic: str, reveal: bool) -> dict[str, ob
         "state": story.state.value,
         "states": [_state(state, reveal=reveal) for state in story.states],
         "masked": not reveal,
+        "encrypted": _encrypted(opened),
         "letter": letter.model_dump(mode="json"),
     }
 
 
-def letter_page(story: LetterStory, *, topic: str, reveal: bool) -> None:
+def _encrypted(opened: OpenedStory) -> dict[str, object] | None:
+    if opened.texts_sealed is None and opened.event_sealed is None:
+        return None
+    return {
+        "texts": opened.texts_sealed,
+        "event": opened.event_sealed,
+        "decoded": opened.why is None,
+        "why_not": opened.why,
+    }
+
+
+def _parsed(opened: OpenedStory) -> dict[str, object] | None:
+    """Return the event as it was decoded, if it was, and can be parsed."""
+    try:
+        found = None if opened.event is None else json.loads(opened.event)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def letter_page(
+    story: LetterStory, *, topic: str, reveal: bool, payloads: Payloads = CLEAR
+) -> None:
     """Print the letter: why first, then where it came from, then how to go on."""
+    opened = open_story(story, payloads)
+    story = opened.story
     # Lines are never wrapped by us, so that what is copied from them is whole.
     screen = console(soft_wrap=True, highlight=False)
     whole = story.stored.letter
     letter = whole if reveal else _masked(whole)
-    for name, value in _facts(story, letter, topic):
+    for name, value in (*_facts(story, letter, topic), *_encryption(opened)):
         first, *more = _lines(value)
         screen.print(Text.assemble((name.ljust(_NAME_CHARS), "bold"), first))
         for line in more:
@@ -57,7 +93,7 @@ def letter_page(story: LetterStory, *, topic: str, reveal: bool) -> None:
     _print_part(screen, "causes, the root first", _causes(letter))
     _print_part(screen, "attempts", _attempts(letter))
     _print_part(screen, "traceback", _traceback(letter))
-    _print_part(screen, "event", _event(whole, letter, reveal=reveal))
+    _print_part(screen, "event", _event(opened, letter, reveal=reveal))
     _print_part(screen, "what became of it", _history(story, reveal=reveal))
     _print_part(screen, "go on with", _commands(story, reveal=reveal))
 
@@ -121,7 +157,18 @@ def _traceback(letter: DeadLetter) -> Iterator[str]:
     yield from lines[-MAX_TRACEBACK_LINES:]
 
 
-def _event(whole: DeadLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
+def _encryption(opened: OpenedStory) -> Iterator[tuple[str, str]]:
+    """Say what of it is encrypted, and why it is not shown."""
+    parts = {"texts": opened.texts_sealed, "event": opened.event_sealed}
+    told = [f"{name} as {label!r}" for name, label in parts.items() if label is not None]
+    if told:
+        yield "encrypted", ", ".join(told)
+    if opened.why is not None:
+        yield "not decoded", opened.why
+
+
+def _event(opened: OpenedStory, letter: DeadLetter, *, reveal: bool) -> Iterator[str]:
+    whole = opened.story.stored.letter
     size, left_out = len(whole.source.value or b""), whole.source.left_out
     if left_out is not None:
         source = whole.source
@@ -133,8 +180,8 @@ def _event(whole: DeadLetter, letter: DeadLetter, *, reveal: bool) -> Iterator[s
         yield f"it begins: {left_out.excerpt!r}" if reveal else "--reveal shows how it begins"
     elif not reveal:
         yield f"{size} bytes, masked: --reveal shows them"
-    elif letter.original_event is not None:
-        yield from json.dumps(letter.original_event, ensure_ascii=False, indent=2).splitlines()
+    elif (event := _parsed(opened) or letter.original_event) is not None:
+        yield from json.dumps(event, ensure_ascii=False, indent=2).splitlines()
     else:
         yield repr(letter.source.value)
 

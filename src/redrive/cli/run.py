@@ -9,7 +9,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import note, print_json
+from redrive.cli.output import note, print_json, visible
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from datetime import datetime
@@ -37,15 +37,19 @@ def show(
     config: Config = None,
 ) -> None:
     """Say where a run is now: its event, its attempts, its results and its letters."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+    kafka, payloads = settings.kafka, settings.security.payloads()
 
     from redrive.cli.run_page import run_json, run_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
+    from redrive.redriving.opening import open_run  # noqa: PLC0415 - as above
     from redrive.redriving.runs import find_run  # noqa: PLC0415 - as above
 
     from_then = parse_flag_time("since", since, SYSTEM.now())
     note(f"reading {kafka.events_topic!r} and {kafka.results_topic!r} from {_text(from_then)} on")
-    story = find_run(kafka, event_id, since=from_then, told=_tell)
+    story, closed = open_run(find_run(kafka, event_id, since=from_then, told=_tell), payloads)
+    for line in closed:
+        note(f"not decoded: {visible(line)}")
     _refuse_nothing(story, since)
     if as_json:
         print_json(run_json(story))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.events import WorkflowEvent, WorkflowResultEvent
     from redrive.kafka.options import KafkaSettings
     from redrive.kafka.publish import Published
+    from redrive.payloads import Payloads
     from redrive.signatures import Signer
 
 __all__ = ["send"]
@@ -49,6 +50,14 @@ class SendExtras:
     ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What signs the event, and what encrypts its payload and decodes the answer."""
+
+    signer: Signer | None
+    payloads: Payloads
+
+
 @grouped
 def send(
     workflow_id: Annotated[str, typer.Argument(help="Which graph shall run.")],
@@ -67,13 +76,13 @@ def send(
     patience = _duration(timeout)
     event = _event(workflow_id, _object(data, "--data"), beside)
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-    signer = settings.security.trust().signer
+    with_keys = _Keys(settings.security.trust().signer, settings.security.payloads())
     if wait:
-        _send_and_wait(settings.kafka, event, beside, signer, patience=patience, as_json=as_json)
+        _send_and_wait(settings.kafka, event, beside, with_keys, patience=patience, as_json=as_json)
         return
     _check(settings.kafka)
     with after_first_contact():
-        stored = _publish(settings.kafka, event, beside, signer)
+        stored = _publish(settings.kafka, event, beside, with_keys)
     if as_json:
         print_json(_stored(event, stored))
     else:
@@ -85,7 +94,7 @@ def _send_and_wait(
     kafka: KafkaSettings,
     event: WorkflowEvent,
     beside: SendExtras,
-    signer: Signer | None,
+    with_keys: _Keys,
     *,
     patience: timedelta,
     as_json: bool,
@@ -101,7 +110,7 @@ def _send_and_wait(
         with after_first_contact():
             # Before the event is published: an answer cannot stand before this.
             ends = end_offsets(kafka)
-            stored = _publish(kafka, event, beside, signer)
+            stored = _publish(kafka, event, beside, with_keys)
             note(f"event {event.event_id} is stored at {stored}; waiting for its result")
             expected = Expected(
                 event.event_id,
@@ -118,25 +127,37 @@ def _send_and_wait(
         ) from error
     finally:
         reader.close()
-    _print_answer(event, stored, answer, as_json=as_json)
+    from redrive.sealed_records import opened_or_told  # noqa: PLC0415 - keeps `--help` fast
+
+    answer, closed = opened_or_told(answer, with_keys.payloads)
+    _print_answer(event, stored, answer, closed, as_json=as_json)
 
 
 def _print_answer(
-    event: WorkflowEvent, stored: Published, answer: WorkflowResultEvent, *, as_json: bool
+    event: WorkflowEvent,
+    stored: Published,
+    answer: WorkflowResultEvent,
+    closed: str | None = None,
+    *,
+    as_json: bool,
 ) -> None:
+    """Print it; `closed` says why it could not be decoded: then nothing says success."""
     if as_json:
         print_json(_stored(event, stored) | {"answer": answer.model_dump(mode="json")})
-    elif answer.result is not None:
+    elif answer.result is not None and closed is None:
         print_json(answer.result)
-    if answer.status == "success":
+    if answer.status == "success" and closed is None:
         return
-    lines = [f"the run ended as {answer.status}: {visible(answer.error or 'no reason was given')}"]
+    reason = "" if answer.status == "success" else visible(answer.error or "no reason was given")
+    lines = [f"the run ended as {answer.status}" + (f": {reason}" if reason else "")]
     info = answer.error_info
     if info is not None:
         node = f" in node {info.node!r}" if info.node else ""
         lines.append(f"{info.kind} ({info.reason}){node} after {info.attempts} attempt(s)")
         if info.dlq_id:
             lines.append(f"its dead letter: redrive dlq show {visible(info.dlq_id)}")
+    if closed is not None:
+        lines.append(f"its answer cannot be shown: {visible(closed)}")
     raise CommandError(ExitCode.ENDED_BADLY, "\n".join(lines))
 
 
@@ -148,7 +169,7 @@ def _check(kafka: KafkaSettings) -> None:
 
 
 def _publish(
-    kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, signer: Signer | None
+    kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, with_keys: _Keys
 ) -> Published:
     from redrive.events import EventHeaders  # noqa: PLC0415 - keeps `--help` fast
     from redrive.kafka.publish import publish_event  # noqa: PLC0415 - as above
@@ -160,7 +181,8 @@ def _publish(
         headers=EventHeaders(thread=beside.thread),
         extra=_headers(beside),
         timeout=kafka.startup_timeout,
-        signer=signer,
+        signer=with_keys.signer,
+        payloads=with_keys.payloads,
     )
 
 

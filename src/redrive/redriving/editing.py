@@ -15,7 +15,16 @@ from typing import NoReturn
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent, readable_event_id
 
-__all__ = ["Change", "check_event", "compact", "pretty", "same", "set_values", "text_of"]
+__all__ = [
+    "Change",
+    "check_event",
+    "compact",
+    "pretty",
+    "same",
+    "set_values",
+    "text_at",
+    "text_of",
+]
 
 _PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -88,6 +97,22 @@ def set_values(text: str, changes: Sequence[Change]) -> tuple[str, list[str]]:
         elif was != now:
             remarks.append(f"{change} was {was}, and is {now} now")
     return text, remarks
+
+
+def text_at(text: str, path: tuple[str, ...]) -> str:
+    """Return the text of the value that these names lead to, as it stands.
+
+    Raises:
+        RecordError: The text is not JSON, or there is no such value.
+    """
+    _parse(text)
+    start, end = _past_blank(text, 0), len(text)
+    for depth, name in enumerate(path):
+        members = _members_at(text, start, path[:depth])
+        if name not in members:
+            _not_there(path[: depth + 1], members, text[start])
+        start, end = members[name].start, members[name].end
+    return text[start:end]
 
 
 def pretty(text: str) -> str:
