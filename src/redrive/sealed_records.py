@@ -56,7 +56,9 @@ def sealed_event(event: WorkflowEvent, payloads: Payloads) -> WorkflowEvent:
     inner: dict[str, object] = {"payload": event.payload}
     if beside:
         inner["metadata"] = beside
-    sealed = payloads.seal(to_json(inner), about_event(event.event_id, event.workflow_id))
+    sealed = payloads.seal(
+        to_json(inner, inf_nan_mode="null"), about_event(event.event_id, event.workflow_id)
+    )
     payload = Payload(data=sealed.as_json())
     return event.model_copy(update={"payload": payload, "metadata": metadata})
 
@@ -102,7 +104,7 @@ def sealed_result(result: WorkflowResultEvent, payloads: Payloads) -> WorkflowRe
         "error": result.error,
         "message": None if info is None else info.message,
     }
-    sealed = payloads.seal(to_json(inner), _about_result(result))
+    sealed = payloads.seal(to_json(inner, inf_nan_mode="null"), _about_result(result))
     return result.model_copy(
         update={
             "result": sealed.as_json(),

@@ -111,8 +111,7 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
     data = json.dumps({"text": MARK, "fails": True})
     beside = ("--metadata", json.dumps({"langgraph": {"tags": [MARK]}, "team": "payments"}))
     worker = stage.worker("--graph", "notes=sealed_agent:graph", environ=KEYS | HELD)
-    worker.start()
-    try:
+    with worker.running():
         fine = person.run("send", "notes", "--wait", "--data", json.dumps({"text": MARK}), *beside)
         failed = person.run("send", "notes", "--wait", "--json", "--data", data, *beside)
         assert failed.stdout, (fine.output, failed.output, failed.exception)
@@ -124,7 +123,6 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
         refused = person.run("dlq", "edit", told["event_id"], "--set", "x=1", with_key=False)
         edit = ("dlq", "edit", told["event_id"], "--set", "payload.data.fails=false", "--yes")
         edited = person.run(*edit)
-    finally:
         worker.stop()
 
     assert (fine.exit_code, json.loads(fine.stdout)["seen"]) == (0, f"took {MARK}"), fine.output
@@ -146,12 +144,9 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
     assert [path for path, text in left.items() if clear in text] == []
 
     for command in (
-        ("dlq", "show", told["event_id"]),
-        ("dlq", "show", told["event_id"], "--json", "--reveal"),
         ("dlq", "show", told["event_id"], "--reveal"),
         ("run", "show", told["event_id"]),
         ("dlq", "list"),
-        ("dlq", "groups"),
     ):
         closed, opened = person.run(*command, with_key=False), person.run(*command)
         assert (closed.exit_code, opened.exit_code) == (0, 0), (closed.output, opened.output)
@@ -185,9 +180,8 @@ def test_an_event_that_cannot_be_decoded_is_one_letter_and_clear_ones_are_still_
     # Another event with this one's payload: what was sealed for the one is not the other's.
     moved["event_id"] = event({}).event_id
     stage.send([json.dumps(moved).encode(), clear])
-    with worker:
-        worker.start()
-        stage.wait_committed()
+    with worker.running():
+        stage.wait_settled(timeout_s=60)
 
     results = [
         json.loads(r.value or b"")

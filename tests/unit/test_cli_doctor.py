@@ -75,7 +75,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    checked, left_out = result.stdout.splitlines()[:8], result.stdout.splitlines()[8:]
+    checked, left_out = result.stdout.splitlines()[:9], result.stdout.splitlines()[9:]
     assert checked == [
         "ok       settings",
         "ok       graphs",
@@ -85,6 +85,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
         "ok       spool",
         "ok       worker: none is asked: metrics.port is not set",
         "ok       tracing",
+        "ok       payloads",
     ]
     assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
     assert all("left out (--offline)" in line for line in left_out)

@@ -151,7 +151,7 @@ class DeadLetter(_Part):
     def event_id(self) -> str | None:
         """The id of the event that ended in this letter, if it can be read."""
         left_out = self.source.left_out
-        return readable_event_id(self.source.value) if left_out is None else left_out.event_id
+        return left_out.event_id if left_out else readable_event_id(self.source.whole_value)
 
     def to_bytes(
         self,

@@ -99,17 +99,22 @@ class Source(_Part):
         return self.model_copy(update={"value": unpacked(self.packed), "packed": None})
 
     @property
+    def whole_value(self) -> bytes | None:
+        """The value, also of a source that is packed to be written."""
+        return self.value if self.packed is None else unpacked(self.packed)
+
+    @property
     def event_name(self) -> str:
         """What `event_name` says of the event, also where the letter does not hold it."""
         if self.left_out is None:
-            return event_name(self.value)
+            return event_name(self.whole_value)
         return self.left_out.event_id or self.left_out.value_digest
 
     @property
     def digest(self) -> str:
         """What `source_digest` says of the event, also where the letter does not hold it."""
         if self.left_out is None:
-            return source_digest(self.key, self.value, self.headers)
+            return source_digest(self.key, self.whole_value, self.headers)
         return self.left_out.digest
 
 
