@@ -159,6 +159,7 @@ def audited() -> None:
         results=Counter(),
         letters=Counter({TEXT: 1}),
         states=Counter(),
+        encrypted=Counter({TEXT: 1}),
     )
     found = Broken("P1", TEXT, event_id=TEXT, place=Place(TEXT, 0), offset=1)
     read: Any = SimpleNamespace(judge=judge, topics=[])
