@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
 from tests.property.test_answers import delivery, letter_of
@@ -23,7 +24,7 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
-from redrive.errors import CodecError
+from redrive.errors import CodecError, OtherInputError
 from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
 from redrive.kafka.log import Place, Record
@@ -117,6 +118,39 @@ async def test_a_graph_gets_the_payload_and_clear_ones_and_nothing_that_is_not_d
     assert all(isinstance(one, Ended) for one in ended)
     assert all(isinstance(one, Failed) and type(one.error) is CodecError for one in closed)
     assert WITHOUT in str(closed[-1].error)
+
+
+@pytest.mark.invariant("P4", "P9")
+async def test_an_event_sent_again_is_the_same_input_though_no_two_encryptions_are_equal() -> None:
+    first, ran = event({"name": "first"}), []
+    other = first.model_copy(update={"payload": Payload(data={"name": "other"})})
+    graph = StateGraph(Name).add_node("greet", lambda s: ran.append(s["name"]))
+    graph.add_edge(START, "greet")
+    processor = WorkflowProcessor({"fates": graph}, InMemorySaver(), payloads=KEY)
+    thread = f"{first.event_id}/0/0"
+    ends = [
+        await processor.run(sent, thread_id=thread, lease=Lease(), said=lambda: "of the bytes")
+        for sent in (
+            sealed_event(first, KEY),
+            sealed_event(first, KEY),
+            sealed_event(other, KEY),
+        )
+    ]
+    given_up = await processor.give_up(
+        sealed_event(first, KEY), RuntimeError("died"), thread_id=thread, lease=Lease()
+    )
+    unread = await processor.give_up(
+        sealed_event(first, OTHER), RuntimeError("died"), thread_id=thread, lease=Lease()
+    )
+
+    assert ([getattr(end, "result", None) for end in ends[:2]], ran) == (
+        [{"name": "first"}] * 2,
+        ["first"],
+    )
+    assert isinstance(ends[2], Failed)
+    assert type(ends[2].error) is OtherInputError
+    assert (str(given_up.error), given_up.position is None) == ("died", False)
+    assert (str(unread.error), unread.position) == ("died", None)
 
 
 @pytest.mark.invariant("P1", "P15")
@@ -286,7 +320,14 @@ def _result(sent: WorkflowEvent) -> bytes:
 
 def test_what_is_sealed_is_told_by_its_form_alone() -> None:
     mark = {"redrive-codec": "a", "data": "b"}
-    for other in (None, [], "x", {**mark, "more": 1}, {"redrive-codec": "a"}, {**mark, "data": 1}):
-        assert Sealed.of(other) is None
+    others: list[object] = [
+        None,
+        [],
+        "x",
+        {**mark, "more": 1},
+        {"redrive-codec": "a"},
+        {**mark, "data": 1},
+    ]
+    assert [Sealed.of(other) for other in others] == [None] * len(others)
     assert Sealed.of(mark) == Sealed("a", "b")
     assert sealed_letter(dead_letter(event({}), topic="e"), CLEAR).sealed is None

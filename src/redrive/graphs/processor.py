@@ -59,6 +59,7 @@ from redrive.thread_names import own_thread
 
 __all__ = ["DrainControl", "WorkflowProcessor"]
 
+_Said = Callable[[], str]
 _MOST_ON_THE_LOOP = 256 * 1024
 """Characters of an encrypted payload: more takes a millisecond and longer. [P7]"""
 
@@ -187,7 +188,7 @@ class WorkflowProcessor:
         moved: Callable[[], None] | None = None,
         number: int | None = None,
         headers: RawHeaders = (),
-        said: Callable[[], str] | None = None,
+        said: _Said | None = None,
     ) -> RunEnd:
         """Run one attempt on its thread; whatever is raised comes back as `Failed`.
 
@@ -216,7 +217,7 @@ class WorkflowProcessor:
         deadline = limits.deadline(self._clock.now())
         ends_at = limits.ends_at(self._clock.monotonic())
         try:
-            event = await self._opened(event)
+            event, said = await self._opened(event, said)
             told = CurrentAttempt(event, thread_id, number, redrive_count, deadline, headers)
             current = Current(ends_at, self._clock, policy, failed_before, attempt=told)
             await self._graphs.open_for(event.workflow_id)
@@ -227,12 +228,20 @@ class WorkflowProcessor:
         end = await self._hold(attempt, current, lease, control, limits, progress)
         return _with_counts(end, attempt, current)
 
-    async def _opened(self, event: WorkflowEvent) -> WorkflowEvent:
-        """Return the event as its graph takes it; what is large is decrypted beside the loop."""
+    async def _opened(
+        self, event: WorkflowEvent, said: _Said | None
+    ) -> tuple[WorkflowEvent, _Said | None]:
+        """Return the event as its graph takes it, and what says what it asked for.
+
+        No two encryptions of one input are equal, and nobody has had a decrypted copy in hand. What
+        is large is decrypted beside the loop.
+        """
         sealed = seal_of_event(event)
-        if sealed is not None and len(sealed.data) > _MOST_ON_THE_LOOP:
-            return await asyncio.to_thread(opened_event, event, self._payloads)
-        return opened_event(event, self._payloads)
+        if sealed is None:
+            return event, said
+        if len(sealed.data) > _MOST_ON_THE_LOOP:
+            return await asyncio.to_thread(opened_event, event, self._payloads), None
+        return opened_event(event, self._payloads), None
 
     async def _hold(
         self,
@@ -270,18 +279,23 @@ class WorkflowProcessor:
         lease: Lease,
         generation: int = 0,
         redrive_count: int = 0,
-        said: Callable[[], str] | None = None,
+        said: _Said | None = None,
     ) -> Failed:
         """Say where a run stands that is given up for `error`, without another attempt.
 
         The node is the one that comes next: it was in flight when the run was left.
         """
+        nowhere = Failed(error=error, node=None, position=None, resumed=False)
+        try:
+            event, said = await self._opened(event, said)
+        except Exception:  # noqa: BLE001 - what it is given up for is the error to tell
+            return nowhere
         told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
             await self._graphs.open_for(event.workflow_id)
             attempt = self._attempt(told, lease, generation, Progress(), said)
         except (UnknownWorkflowError, SettingsError):
-            return Failed(error=error, node=None, position=None, resumed=False)
+            return nowhere
         end = await failed(attempt, error)
         following = end.position.next if end.position else ()
         return replace(end, node=next(iter(following), None))
@@ -310,7 +324,7 @@ class WorkflowProcessor:
         lease: Lease,
         generation: int,
         progress: Progress,
-        said: Callable[[], str] | None = None,
+        said: _Said | None = None,
     ) -> Attempt:
         event = told.event
         loaded = self._graphs.find(event.workflow_id)
