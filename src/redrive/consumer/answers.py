@@ -95,7 +95,7 @@ class Answers:
             ending elsewhere then holds no text of its error.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what records are made with, each by its name
         self,
         *,
         results_topic: str,
