@@ -154,7 +154,7 @@ async def test_a_result_that_came_before_the_wait_is_found(
     event_id, offsets = new_id(), end_offsets(settings)
     answers.give(event_id, {"answer": 42})
 
-    result = await reader.wait_for(Expected(event_id), offsets, until())
+    result = await reader.wait_for(event_id, offsets, until())
 
     assert result.result == {"answer": 42}
     assert result.correlation_id == event_id

@@ -91,9 +91,11 @@ class ResultReader:
         return self._consumers_made
 
     async def wait_for(
-        self, expected: Expected, offsets: Mapping[int, int], deadline: datetime
+        self, expected: Expected | str, offsets: Mapping[int, int], deadline: datetime
     ) -> WorkflowResultEvent:
         """Return the first result that is the one expected, and stands at or after `offsets`.
+
+        Of an event by its id alone, any result is expected that bears the id.
 
         Raises:
             TimeoutError: There was none until `deadline`.
@@ -101,6 +103,7 @@ class ResultReader:
                 are.
             RedriveError: The reader was closed.
         """
+        expected = _expected(expected)
         with self._wait(expected, offsets) as answer:
             try:
                 async with asyncio.timeout(self._left(deadline)):
@@ -109,9 +112,10 @@ class ResultReader:
                 raise self._too_late(expected.event_id, deadline) from error
 
     def wait_in_thread(
-        self, expected: Expected, offsets: Mapping[int, int], deadline: datetime
+        self, expected: Expected | str, offsets: Mapping[int, int], deadline: datetime
     ) -> WorkflowResultEvent:
         """Do what `wait_for` does, and block this thread meanwhile."""
+        expected = _expected(expected)
         with self._wait(expected, offsets) as answer:
             try:
                 return answer.result(self._left(deadline))
@@ -285,6 +289,10 @@ class ResultReader:
                 waiter.answer.set_exception(error)
         self._waiters.clear()
         self._joining.clear()
+
+
+def _expected(event: Expected | str) -> Expected:
+    return Expected(event) if isinstance(event, str) else event
 
 
 def _passed_by(waiters: list[_Waiter], seen: SeenResult, why: str) -> None:
