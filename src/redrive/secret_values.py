@@ -1,4 +1,4 @@
-"""Secrets among the settings: which options hold one, and where the value itself is.
+"""Secrets among the settings: where the value of an option that holds one is.
 
 Such an option takes the value, or says where it lies: `file:/run/secrets/kafka` or `env:NAME`. That
 is read when it is needed, so a file may be changed while a worker runs. [P15]
@@ -12,20 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from redrive.errors import SettingsError
-from redrive.telemetry.secret_names import Says, said_by
 
-__all__ = ["is_reference", "is_secret_name", "revealed"]
+__all__ = ["is_reference", "revealed"]
 
-# What librdkafka takes from Java holds a password among other things.
-_OF_JAVA = "jaas"
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
 _MOST_BYTES = 64 * 1024
-
-
-def is_secret_name(name: str) -> bool:
-    """Say whether an option that is called so holds a secret."""
-    named = said_by(name)
-    return _OF_JAVA in name.lower() or (named is not None and named.says is not Says.MAYBE)
 
 
 def is_reference(value: str) -> bool:

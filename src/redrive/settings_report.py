@@ -14,10 +14,11 @@ from enum import Enum
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from redrive.secret_values import is_reference, is_secret_name
+from redrive.secret_values import is_reference
 from redrive.settings import Loaded
 from redrive.settings_sources import Key
 from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.secret_names import is_secret_name
 from redrive.telemetry.secrets import mark
 from redrive.units import format_duration, parse_size
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.ordinary_sentences import SENTENCES
 from tests.rows import rows
-from tests.secret_kinds import NAMED, OWN_FORM, TEXTS, made
+from tests.secret_kinds import GIVEN, GIVEN_FORM, NAMED, OWN_FORM, TEXTS, made
 
 from redrive.telemetry.redact import BUILT_IN
 from redrive.telemetry.secret_names import Says, said_by
@@ -66,6 +66,18 @@ def test_keys_of_services_are_masked_behind_their_names() -> None:
     ]
 
     assert len(bad) <= (1 - AT_LEAST) * len(NAMED), bad
+
+
+@pytest.mark.invariant("P15")
+def test_what_tools_for_data_say_shows_no_password() -> None:
+    bad = [
+        text
+        for text in GIVEN
+        if any(s[:-2] in BUILT_IN.mask(text.format(s)) for s in of(text, GIVEN_FORM))
+    ]
+
+    assert len(GIVEN) > 130
+    assert bad == []
 
 
 @pytest.mark.invariant("P15")

@@ -16,10 +16,11 @@ from redrive.cli.exits import ExitCode
 from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
 from redrive.kafka.options import KafkaSettings
-from redrive.secret_values import is_secret_name, revealed
+from redrive.secret_values import revealed
 from redrive.settings import Settings, load_settings, load_with_origins
 from redrive.settings_report import holding
 from redrive.settings_sources import known_keys
+from redrive.telemetry.secret_names import is_secret_name
 
 SECRET_OPTIONS = [
     "sasl.password",
@@ -88,6 +89,7 @@ def test_no_other_setting_is_taken_for_a_secret() -> None:
     named = {".".join(path) for path in known_keys(Settings) if is_secret_name(path[-1])}
 
     assert named == {
+        "airflow.id_secret",
         "checkpoints.encryption_key",
         "checkpoints.old_encryption_keys",
         "security.signing_keys",

@@ -17,7 +17,8 @@ from redrive.errors import SettingsError
 from redrive.kafka.client import REFUSED
 from redrive.kafka.options import KafkaSettings, runs_code
 from redrive.kafka.tokens import lacks_token
-from redrive.secret_values import is_reference, is_secret_name
+from redrive.secret_values import is_reference
+from redrive.telemetry.secret_names import is_secret_name
 
 __all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "id_secret", "kafka_settings"]
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from redrive.errors import SettingsError
 from redrive.kafka.options import GroupProtocol, KafkaSettings
 from redrive.kafka.tokens import lacks_token, token_function
-from redrive.secret_values import is_secret_name, revealed
+from redrive.secret_values import revealed
+from redrive.telemetry.secret_names import is_secret_name
 
 __all__ = [
     "ALIASES",

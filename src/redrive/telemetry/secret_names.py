@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-__all__ = ["Named", "Says", "said_by"]
+__all__ = ["NAMES_OF_NAMES", "NAMES_OF_VALUES", "Named", "Says", "is_secret_name", "said_by"]
 
 
 class Says(Enum):
@@ -32,8 +32,9 @@ _KNOWN = 4_096
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
 # Words that end so are secrets also where they are written as one: `dbpassword`, `PGPASSWORD`.
 _SECRET = re.compile(
-    r"(?:(?P<password>password|passwd|passwort|passphrase|passcode|pwd|kennwort|contrasena)"
-    r"|(?P<secret>secret|connectionstring)"
+    r"(?:(?P<password>password|passwd|passwort|passphrase|passcode|pwd|kennwort|contrasena"
+    r"|(?:store|key|trust|require)pass|masterauth)"
+    r"|(?P<secret>secret|connectionstring|jaas)"
     r"|(?P<credentials>credentials?|creds)"
     r"|(?P<api>apikeys?)"
     r"|(?P<key>(?:access|private|account|signing|encryption|secret|master)key)"
@@ -50,8 +51,8 @@ def _words(text: str) -> frozenset[str]:
 _OF_A_KEY = _words(
     "api access private account signing encryption encrypt decrypt decryption master "
     "subscription secret shared service auth authentication storage app application consumer "
-    "hmac ssh deploy license licence admin write ingest integration webhook client user tls ssl "
-    "session jwt publishable restricted live functions function host rest"
+    "hmac ssh fernet deploy license licence admin write ingest integration webhook client user "
+    "tls ssl session jwt publishable restricted live functions function host rest"
 )
 _OF_MANY_KEYS = _words("session host user function")
 # What a program counts, or parses; and what only points at a place.
@@ -87,7 +88,31 @@ _SERVICES = _words(
 )
 _MAYBE = _words("key keys pat auth authorization authentication code signature sig jwt bearer sas")
 _NO_CODE = _words("error status exit return reason country")
+_PAIRS = {
+    ("connection", "string"): "connection-string",
+    ("snmp", "community"): "community",
+    # A user and its password: `basic.auth.user.info` of a schema registry.
+    ("user", "info"): "credentials",
+}
 _MAYBE_WHAT = {"authorization": "auth", "authentication": "auth", "keys": "key", "pat": "token"}
+
+
+NAMES_OF_NAMES = (
+    *("name", "key", "k", "field", "param", "parameter", "property", "prop", "variable", "var"),
+    *("header", "label", "option", "setting", "attribute", "attr", "id", "title"),
+)
+"""What a record calls the member that holds a name: `{"name": "password", "value": "…"}`."""
+NAMES_OF_VALUES = (
+    *("value", "val", "v", "content", "contents", "text", "data", "arg", "argument", "setting"),
+    *("default", "current", "string", "body"),
+)
+"""What it calls the one that holds its value."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Say whether a setting or an option that is called so holds a secret, whatever its value."""
+    said = said_by(name)
+    return said is not None and said.says is not Says.MAYBE
 
 
 def said_by(name: str) -> Named | None:
@@ -123,6 +148,9 @@ def _in_one_word(word: str) -> Named | None:
 
 def _behind(before: str, words: list[str], number: int) -> Named | None:
     """Return what a word says together with the one before it."""
+    pair = _PAIRS.get((before, words[number]))
+    if pair is not None and (pair != "credentials" or "auth" in words):
+        return Named(Says.SURE, pair)
     match words[number]:
         case "key" | "keys" if before in _OF_A_KEY:
             sure = Says.MAYBE if before in _OF_MANY_KEYS else Says.SURE
@@ -134,8 +162,6 @@ def _behind(before: str, words: list[str], number: int) -> Named | None:
         case "pass" | "pw" if before not in _NO_PASS:
             last = number == len(words) - 1
             return Named(Says.SURE if before and last else Says.TOKEN, "password")
-        case "string" if before == "connection":
-            return Named(Says.SURE, "connection-string")
         case "signature" if "amz" in words or "goog" in words:
             return Named(Says.SURE, "signature")
     return None

@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from redrive.telemetry.secret_keys import KEY_PATTERNS, Span, found_in, keys_in
-from redrive.telemetry.secret_names import Named, Says, said_by
+from redrive.telemetry.secret_names import (
+    NAMES_OF_NAMES,
+    NAMES_OF_VALUES,
+    Named,
+    Says,
+    said_by,
+)
 
 __all__ = ["PATTERNS", "is_told", "mark", "secret_named", "secrets_in"]
 
@@ -36,11 +42,16 @@ def secrets_in(text: str) -> Iterator[Span]:
     lower = text.lower()
     yield from keys_in(text)
     for form in _FORMS:
-        for hint in form.hints:
-            if hint in lower:
-                yield from form.find(text, form)
-                break
+        if _any_in(lower, form.needs) and _any_in(lower, form.hints):
+            yield from form.find(text, form)
     yield from _named(text)
+
+
+def _any_in(text: str, hints: tuple[str, ...]) -> bool:
+    for hint in hints:  # noqa: SIM110 - a generator takes three times as long
+        if hint in text:
+            return True
+    return False
 
 
 def secret_named(name: str, value: str) -> str | None:
@@ -65,12 +76,14 @@ class _Form:
         hints: Lower-case texts; without any of them, in lower case, it is not there.
         pattern: The secret is its group `value`, or all of it.
         find: How matches become spans.
+        needs: As `hints`; one of both must be there.
     """
 
     what: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
     find: Callable[[str, _Form], Iterator[Span]]
+    needs: tuple[str, ...] = ("",)
 
 
 def _whole(text: str, form: _Form) -> Iterator[Span]:
@@ -99,6 +112,65 @@ def _by_name(text: str, form: _Form) -> Iterator[Span]:
         said = said_by(found["name"])
         if said is not None and is_told(said, found[group]):
             yield *found.span(group), said.what
+
+
+def _if_given(text: str, form: _Form) -> Iterator[Span]:
+    """Mask the group `value` where it is no word of a sentence."""
+    for found in form.pattern.finditer(text):
+        group = found.lastgroup or "value"
+        word = found[group].rstrip(".!?")
+        if looks_given(word) or (group == "value" and looks_random(word)):
+            begins = found.start(group)
+            yield begins, begins + len(word), form.what
+
+
+def _in_words(text: str, form: _Form) -> Iterator[Span]:
+    """Mask what stands behind a secret's name in a sentence, a prompt or a table."""
+    for noun in form.pattern.finditer(text):
+        begins, at = noun.span()
+        behind = _BEHIND_NOUN.match(text, at)
+        if behind is not None:
+            name = _BEFORE_NOUN.search(text[max(begins - _MOST_NAME_CHARS, 0) : begins])
+            said = said_by(f"{name[0] if name else ''}{noun[0]}")
+            word = behind["value"].rstrip(".!?")
+            if said is not None and said.says is not Says.MAYBE and looks_given(word):
+                yield behind.start("value"), behind.start("value") + len(word), said.what
+        elif (asked := _PROMPT.match(text, at)) is not None:
+            value, whose = asked[asked.lastgroup or ""], (asked["whose"] or "").lower()
+            told = value.lower().rstrip(".,") not in _PROSE if whose else looks_given(value)
+            if told and whose not in _OWNERS and noun[0].lower() in _PROMPTED:
+                yield *asked.span(asked.lastgroup or ""), form.what
+
+
+_MOST_NAME_CHARS = 40
+_PROMPTED = frozenset({"password", "passwd", "passphrase", "passcode", "pwd"})
+
+
+def _sent(text: str, form: _Form) -> Iterator[Span]:
+    """Mask what a command sends: quoted whatever it is, else what looks like a password."""
+    for found in form.pattern.finditer(text):
+        group = found.lastgroup or "value"
+        word = found[group]
+        known = word.lower() in _PROSE or (word.isupper() and word.isalpha())
+        if not known and (group != "value" or looks_given(word.rstrip("=")) or looks_random(word)):
+            yield *found.span(group), form.what
+
+
+def _oracle(text: str, form: _Form) -> Iterator[Span]:
+    """Mask the password of `user/password@database`; `owner/package@version` has none."""
+    for found in form.pattern.finditer(text):
+        group = found.lastgroup or "value"
+        if group == "value_1" or looks_given(found[group]):
+            yield *found.span(group), form.what
+
+
+_OWNERS = frozenset(
+    {"user", "username", "account", "login", "role", "host", "database", "principal"}
+)
+
+
+def _by_name_if_given(text: str, form: _Form) -> Iterator[Span]:
+    return (span for span in _by_name(text, form) if looks_given(text[span[0] : span[1]]))
 
 
 _OPENS_PAIR = re.compile(r"(?:\(\s?b?|--)[\"']?(?:--)?[\w.-]*\Z")
@@ -174,11 +246,48 @@ _SAYS_A_KEY = (
     r"(?:api|access|secret|private|subscription|license|service|auth)[ _-]?(?:keys?|tokens?)"
     r"|(?:bearer|refresh|session|security|bot) ?tokens?|tokens?|credentials?|client secret"
 )
+_KEY_BEGINS = r"(?:(?<![A-Za-z])|(?-i:(?<=[a-z])(?=[A-Z])))"
+_NAME_KEYS = rf"{_KEY_BEGINS}(?:{'|'.join(NAMES_OF_NAMES)})"
+_VALUE_KEYS = rf"{_KEY_BEGINS}(?:{'|'.join(NAMES_OF_VALUES)})"
 # Not the word in a sentence: "Expecting value: line 1".
-_VALUE_HINTS = ('value"', "value'", "value\\", "value=", "  value:", "\tvalue:")
+_VALUE_HINTS = tuple(
+    hint.format(name)
+    for name in NAMES_OF_VALUES
+    for hint in ('{}"', "{}'", "{}\\", "{}=", "  {}:", "\t{}:")
+)
 _FILLER = (
     r"(?:\s(?:provided|given|supplied|used|is|was|not|valid|invalid|value|incorrect|wrong|expired"
     r"|of|with|for|and)){0,3}"
+)
+
+_HINTS_OF_NAMES = (
+    *("pass", "pwd", "secret", "token", "cred", "cookie", "auth", "key'", 'key"', "_key", "-key"),
+    *(".key", "apikey", "accesskey", "kennwort", "contrasena", "string"),
+)
+_HINTS_OF_WORDS = ("pass", "pwd", "secret", "token", "community", "masterauth", "key")
+# Sought by few characters, as most words of a text are none: what stands before it is its name.
+_NOUN = re.compile(
+    r"(?:[Pp]ass(?:word|wd| ?phrase|code)?|PASS(?:WORD|WD|PHRASE|CODE)?|[Pp]wd|PWD|[Ss]ecret|SECRET"
+    r"|[Tt]oken|TOKEN|[Kk]ey(?:[Pp]ass)?|KEY|(?<=snmp[ _-])community|(?<=master)auth)(?!\w)"
+)
+_WORD_OF_USER = r"[^\s\"'`,;:()<>=\[\]{}|/@]{4,64}+"
+# One word, which may be no word of a language: `looks_given` says so.
+_WORD_GIVEN = (
+    r"(?=[A-Za-z!#$%^&*+~?@.-]{0,64}\d|[A-Za-z0-9.-]{0,64}[!#$%^&*+~?@])"
+    r"[^\s\"'`,;:()<>=\[\]{}|]{4,128}"
+)
+
+_BEFORE_NOUN = re.compile(r"(?:\b[A-Za-z]{2,20} )?(?<![\w.-])[\w.-]{0,40}\Z")
+_BEHIND_NOUN = re.compile(
+    r"(?:\s(?:is|was|value|provided|given|supplied|used|entered|invalid|wrong|changed|from|to|tried)){0,3}"
+    r"(?::?[ \t]{1,40}|\s?\|\s?|\s?\.{3,40}\s?)[\"'`]?(?P<value>" + _WORD_GIVEN + ")"
+    r"(?!\s(?:not found|does not exist|in namespace))"
+)
+# `Enter password for bob: …`, not `wrong password for user: bob`; `passphrase for key is …`.
+_PROMPT = re.compile(
+    r" (?:for|of|to) [^\n:]{0,64}?"
+    r"(?:(?P<whose>[^\s:\"']{1,64})[\"']?:[ \t]{1,4}(?P<value>[^\s\"'`\[<][^\s]{2,128})"
+    rf"|(?<=\s)(?:is|was)[ \t](?P<value_2>{_WORD_GIVEN}))"
 )
 
 _FORMS = (
@@ -314,27 +423,131 @@ _FORMS = (
         "",
         _VALUE_HINTS,
         re.compile(
-            r"\b(?:name|key|field|param|parameter|property|variable|header)"
-            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME + r"(?:\\{0,4}[\"'])?"
+            rf"{_NAME_KEYS}"
+            r"(?:\\{0,4}[\"'])?\s{0,4}[:=][ \t]{0,4}(?:\\{0,4}[\"'])?" + _NAME +
+            r"(?:\\{0,4}[\"'])?"
             r"[\s,;-]{1,40}(?:[\w\"'\\]{1,24}\s{0,2}[:=]\s{0,2}[\w\"'\\]{1,40}[\s,]{1,20}){0,2}"
-            r"(?:\\{0,4}[\"'])?value(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}" + _ANY,
+            rf"(?:\\{{0,4}}[\"'])?[A-Za-z]{{0,20}}?{_VALUE_KEYS}"
+            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}" + _ANY,
+            re.IGNORECASE,
+        ),
+        _by_name,
+        _HINTS_OF_NAMES,
+    ),
+    _Form(
+        "",
+        _VALUE_HINTS,
+        re.compile(
+            rf"{_VALUE_KEYS}(?:\\{{0,4}}[\"'])?\s{{0,4}}[:=]\s{{0,4}}"
+            r"(?:\\{0,4}\"(?P<value_1>[^\"\\]{1,256})|\\{0,4}'(?P<value_2>[^'\\]{1,256}))"
+            rf"\\{{0,4}}[\"'][\s,;]{{1,20}}(?:\\{{0,4}}[\"'])?{_NAME_KEYS}"
+            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME,
+            re.IGNORECASE,
+        ),
+        _by_name,
+        _HINTS_OF_NAMES,
+    ),
+    # <entry key="password">…</entry>, <name>password</name> <value>…</value>
+    _Form(
+        "",
+        ("</",),
+        re.compile(
+            rf"<[\w-]{{1,40}}\s[^<>]{{0,200}}?\b{_NAME_KEYS}=[\"']" + _NAME + r"[\"'][^<>]{0,200}>"
+            r"(?P<value_1>[^<]++)(?=</|$)",
             re.IGNORECASE,
         ),
         _by_name,
     ),
     _Form(
         "",
-        _VALUE_HINTS,
+        ("</",),
         re.compile(
-            r"\bvalue(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}"
-            r"(?:\\{0,4}\"(?P<value_1>[^\"\\]{1,256})|\\{0,4}'(?P<value_2>[^'\\]{1,256}))"
-            r"\\{0,4}[\"'][\s,;]{1,20}(?:\\{0,4}[\"'])?(?:name|key|field|param|property)"
-            r"(?:\\{0,4}[\"'])?\s{0,4}[:=]\s{0,4}(?:\\{0,4}[\"'])?" + _NAME,
+            rf"<{_NAME_KEYS}>\s{{0,20}}" + _NAME + rf"\s{{0,20}}</{_NAME_KEYS}>\s{{0,80}}"
+            rf"<{_VALUE_KEYS}>(?P<value_1>[^<]++)(?=</|$)",
             re.IGNORECASE,
         ),
         _by_name,
     ),
-    # What it says in words.
+    # What it says in words, in a table, or in a file that parts names from values by blanks.
+    _Form("password", _HINTS_OF_WORDS, _NOUN, _in_words),
+    # A user and the password of it.
+    _Form(
+        "password",
+        ("creds", "credential", "login", "basic auth", "/pass", "user_info", "user.info"),
+        re.compile(
+            r"(?:\b(?:creds|credentials?|login(?: with| as)?|basic auth|user(?:name)?/pass(?:word|wd)?)"
+            r"|user[._]info)(?:\s?[:=]\s?|\s)\(?"
+            rf"[\"']?[\w.@-]{{1,64}}\s?[:/,]\s?(?P<value>{_WORD_GIVEN})",
+            re.IGNORECASE,
+        ),
+        _if_given,
+    ),
+    _Form(
+        "password",
+        ("@",),
+        re.compile(
+            r"/(?<=[\w$#]/)"
+            r"(?:(?P<value_1>[^\s/@:\"'\[]{3,64}+)@"
+            r"(?=//|(?!sha\d)[A-Za-z]{2}[\w.-]{0,63}(?:[:/]|\d{1,3}\b))"
+            rf"|(?P<value_2>{_WORD_OF_USER})@(?=[A-Za-z]))"
+        ),
+        _oracle,
+    ),
+    # A line of ~/.pgpass.
+    _Form(
+        "password",
+        (":",),
+        re.compile(
+            r":(?<=\w:)(?:\d{2,5}|\*):[\w*.-]{1,64}:[\w.*-]{1,64}:"
+            rf"(?P<value>{_WORD_GIVEN})(?=\s|$)"
+        ),
+        _if_given,
+    ),
+    # Commands of protocols.
+    _Form(
+        "password",
+        ("auth",),
+        re.compile(
+            r"AUTH(?<![\w-]AUTH)[\"']?\s{1,2}(?:[\"']?[A-Za-z][\w.-]{0,40}[\"']?\s{1,2})?"
+            r"(?:[\"']?(?P<value_1>[^\s\"'\[<]{4,256}+)(?=[\"'])"
+            rf"|(?P<value>{_WORD_GIVEN}={{0,2}}))"
+        ),
+        _sent,
+    ),
+    _Form(
+        "password",
+        ("pass ", "login "),
+        re.compile(rf"\b(?:PASS|LOGIN [\w.@\"-]{{1,64}}) (?P<value>{_WORD_GIVEN})"),
+        _if_given,
+    ),
+    _Form(
+        "password",
+        ("password(", "passwd("),
+        re.compile(r"\bpass(?:word|wd)\(\s?(?=[bru]?[\"'])" + _QUOTED, re.IGNORECASE),
+        _value,
+    ),
+    _Form(
+        "one-time-code",
+        (
+            *("one-time", "one time", "verification ", "security code", "unlock", "login code"),
+            *("2fa ", "mfa ", "otp ", "otp:", "pin ", "pin:"),
+        ),
+        re.compile(
+            r"(?:\b(?:one[ -]time|verification|security|unlock|login|2fa|mfa) (?:code|pin)|\bOTP"
+            r"|\bPIN)"
+            r"(?:\sis|\swas)?:?\s(?P<value>(?=[A-Za-z-]{0,12}\d)[A-Za-z0-9-]{4,16})\b"
+        ),
+        _value,
+    ),
+    # The brackets of a list with one pair.
+    _Form(
+        "",
+        _HINTS_OF_WORDS,
+        re.compile(
+            r"\[\s?[\"']" + _NAME + rf"[\"'],\s?[\"'](?P<value_1>{_WORD_GIVEN})[\"']\s?\]",
+        ),
+        _by_name_if_given,
+    ),
     _Form(
         "password",
         ("pass", "pwd"),
@@ -414,15 +627,55 @@ _FORMS = (
     _Form(
         "password",
         ("mysql", "mariadb", "sshpass", "mongo", "docker", "podman", "registry", "redis-cli", "7z",
-         "ldap", "smbclient", "curl", "keytool", "htpasswd"),
+         "ldap", "cqlsh", "az ", "beeline"),
         re.compile(
             r"\b(?:mysql(?:dump|admin|import)?|mariadb(?:-dump)?|sshpass|mongo(?:sh|dump|restore)?"
-            r"|(?:docker|podman|registry)[\s\"',]{1,4}login|redis-cli|7z[az]?|ldap(?:search|modify)"
-            r"|htpasswd)(?![\w./-])[^\n;|&]{0,200}?[\s\"']"
+            r"|(?:docker|podman|registry)[\s\"',]{1,4}login|redis-cli|7z[az]?|ldap(?:search|modify)|cqlsh|beeline|az[\s\"',]{1,4}login"
+            r")(?![\w./-])[^\n;|&]{0,200}?[\s\"']"
             r"(?:-(?:-pass|[paw])(?:[\"'],\s{0,2}|[\s=]{1,2})[\"']?(?P<value>[^\s\"'-][^\s\"']{0,256})"
             r"|(?<=[\s\"'])-p[\"']?(?P<value_2>[^\s\"'=][^\s\"']{2,256}))"
         ),
         _value,
+    ),
+    *(
+        _Form("password", hints, re.compile(pattern), _sent)
+        for hints, pattern in (
+            (
+                ("rabbitmqctl",),
+                (r"rabbitmqctl\s[^\n;|&]{0,80}?(?:add_user|change_password|authenticate_user)\s{1,4}"
+                r"[^\s]{1,64}\s{1,4}(?P<value_1>[^\s\"'<\[]{1,256})"),
+            ),
+            (
+                ("htpasswd",),
+                (r"htpasswd\s[^\n;|&]{0,40}?-[a-zA-Z]{0,6}b[a-zA-Z]{0,6}\s{1,4}[^\s]{1,128}\s{1,4}"
+                r"[^\s]{1,64}\s{1,4}(?P<value_1>[^\s\"'<\[]{1,256})"),
+            ),
+            (
+                ("vault login",),
+                (r"vault login\s{1,4}(?:-[\w=-]{1,40}\s{1,4}){0,4}"
+                r"(?P<value_1>[^\s\"'<=\[-][^\s=]{3,256})(?=\s|$)"),
+            ),
+            (
+                ("net use",),
+                (r"net use\s{1,4}[^\s]{1,64}\s{1,4}\\{2,4}[^\s]{1,128}\s{1,4}"
+                r"(?P<value_1>[^\s/*\"'<\[][^\s]{1,128})"),
+            ),
+            (
+                ("lftp",),
+                r"lftp\s[^\n;|&]{0,80}?-u\s?[^\s,]{1,64},(?P<value_1>[^\s\"'<\[]{1,256})",
+            ),
+            (
+                ("sqlplus", "sqlldr", "exp ", "imp ", "expdp", "impdp"),
+                (r"(?:sqlplus|sqlldr|exp(?:dp)?|imp(?:dp)?)\s(?:-\w{1,4}\s)?[\w$#]{1,30}/"
+                r"(?P<value_1>[^\s/@\"'<\[]{1,128})(?=[@\s]|$)"),
+            ),
+            (
+                ("-stdin",),
+                r"echo\s(?:-n\s)?[\"']?(?P<value_1>[^\s\"'<$|\[]{1,256})[\"']?\s?\|[^\n]{1,160}?-stdin\b",
+            ),
+            ((" -u",), r" -U\s?[^\s%]{1,64}%(?P<value_1>[^\s\"'<%\[]{1,256})"),
+            (("<<<",), r"<<<\s?[\"']?(?P<value_1>[^\s\"'<$\[]{4,256})"),
+        )
     ),
     _Form(
         "password",
@@ -456,7 +709,7 @@ _FORMS = (
 # value follows: `=`, `: `, `=>`, `", "`; in JSON, in JSON within JSON, in a repr.
 _ASSIGNMENT = re.compile(
     r"(?<![\w.-])(?P<name>[\w.-]++)"
-    r"(?:(?:\\{0,4}[\"'`])?+\]?+\s{0,4}+(?:=>|:=|={1,3}|(?P<colon>:(?!//)))"
+    r"(?:(?:\\{0,4}[\"'`])?+\]?+\s{0,4}+(?:=>|->|:=|={1,3}|(?P<colon>:(?!//)))"
     r"|(?P<comma>(?:\\{0,4}[\"']),))\s{0,4}+"
 )
 _FULL = re.compile(_ANY)
@@ -585,6 +838,13 @@ _PROSE = frozenset(
         "input",
         "value",
         "too",
+        "command",
+        "called",
+        "against",
+        "with",
+        "method",
+        "ok",
+        "yes",
     ]
 )
 
@@ -646,6 +906,32 @@ def _is_name(value: str) -> bool:
     )
 
 
+_MIXED_WORDS = re.compile(
+    r"v?\d[\d.]*[a-z]{0,3}|[a-z]{1,12}v?\d{1,3}|sha-?\d{1,3}|md[45]|utf-?\d{1,2}|base(?:32|58|64)"
+    r"|\d{4}-\d\d-\d\d.*|[^@\s]+@[\w-]+\.[\w.-]+|#?\d+|0x[0-9a-f]+",
+    re.IGNORECASE,
+)
+_OF_NAMES = frozenset("-_./")
+_OF_PASSWORDS = frozenset("!#$%^&*+~?@")
+
+
+def looks_given(word: str) -> bool:
+    """Say whether somebody made it up: letters with digits or signs, as no word of a sentence.
+
+    A name with a number (`user42`, `db-creds-2`), a version, a hash or a place is none.
+    """
+    if len(word) < _LEAST_WORD_CHARS or _MIXED_WORDS.fullmatch(word) or _UUID.fullmatch(word):
+        return False
+    if _IN_ITS_PLACE.fullmatch(word) or not any(char.isalpha() for char in word):
+        return False
+    chars = set(word)
+    if not chars.isdisjoint(_OF_PASSWORDS):
+        return True
+    return (
+        chars.isdisjoint(_OF_NAMES) and any(map(str.isdecimal, chars)) and not _HASH.fullmatch(word)
+    )
+
+
 def looks_random(value: str, *, least: int = _LEAST_CHARS) -> bool:
     """Say whether a value is hardly a word, a path, a name in a program or a UUID."""
     if len(value) < least or not _ONE_WORD.fullmatch(value) or _UUID.fullmatch(value):
@@ -671,6 +957,9 @@ PATTERNS = (
     *(form.pattern for form in _FORMS),
     *(
         _ASSIGNMENT,
+        _BEFORE_NOUN,
+        _BEHIND_NOUN,
+        _PROMPT,
         _FULL,
         _WORD,
         _UP_TO_SEMICOLON,
