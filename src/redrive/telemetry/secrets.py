@@ -475,8 +475,8 @@ _FORMS = (
         "password",
         ("creds", "credential", "login", "basic auth", "/pass", "user_info", "user.info"),
         re.compile(
-            r"(?:\b(?:creds|credentials?|login(?: with| as)?|basic auth|user(?:name)?/pass(?:word|wd)?)"
-            r"|user[._]info)(?:\s?[:=]\s?|\s)\(?"
+            r"(?:\b(?:creds|credentials?|login(?: with| as)?|basic auth"
+            r"|user(?:name)?/pass(?:word|wd)?)|user[._]info)(?:\s?[:=]\s?|\s)\(?"
             rf"[\"']?[\w.@-]{{1,64}}\s?[:/,]\s?(?P<value>{_WORD_GIVEN})",
             re.IGNORECASE,
         ),
