@@ -33,6 +33,18 @@ def turns_of(in_flight: int, graphs: list[str], limits: dict[str, int] | None = 
     return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
 
 
+def turns_of_many(in_flight: int, limits: dict[str, int] | None = None) -> Turns:
+    """Return those of a worker with a graph for every workflow, and one for `alone`."""
+    shares = Shares(
+        in_flight,
+        graph_of=lambda workflow: workflow if workflow == "alone" else "*",
+        graphs=["*", "alone"],
+        of_many=["*"],
+        limits=limits,
+    )
+    return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
+
+
 def started(waiting: Turns, now: float = 0.0) -> list[Run]:
     found = []
     while (run := waiting.take(now)) is not None:
@@ -76,6 +88,71 @@ def test_whatever_one_graph_does_every_other_one_ends_all_its_runs(
 
     assert ended == wanted
     assert 0 < len(hanging) < in_flight
+
+
+@pytest.mark.invariant("P7")
+@settings(max_examples=25)
+@given(
+    in_flight=st.integers(4, 80),
+    limit=st.none() | st.integers(2, 80),
+    others=st.integers(1, 3),
+    partitions=st.integers(1, 4),
+    data=st.data(),
+)
+def test_whatever_one_workflow_of_a_graph_does_every_other_one_ends_all_its_runs(
+    in_flight: int, limit: int | None, others: int, partitions: int, data: st.DataObject
+) -> None:
+    waiting = turns_of_many(in_flight, None if limit is None else {"*": limit})
+    good = [f"good-{number}" for number in range(others)] * 5 + ["alone"] * 5
+    first = data.draw(st.booleans())
+    events = ["hangs"] * EVENTS + good
+    if not first:
+        events = data.draw(st.permutations(events))
+    for offset, workflow in enumerate(events):
+        waiting.put(run_of(workflow, offset, offset % partitions))
+    ended, hanging = 0, 0
+
+    while batch := started(waiting):
+        for run in batch:
+            if run.workflow_id == "hangs":
+                hanging += 1
+            else:
+                ended += 1
+                waiting.ended(run)
+                waiting.release(run)
+
+    assert ended == len(good)
+    assert 0 < hanging < in_flight
+
+
+@pytest.mark.invariant("P7")
+def test_workflows_of_one_graph_that_are_tried_again_leave_room_for_others() -> None:
+    waiting = turns_of_many(16)
+    for offset in range(50):
+        waiting.hold(run_of("hangs", offset, due=1.0), until=1.0)
+    begun = started(waiting, now=2.0)
+    waiting.put(run_of("good", 99))
+    waiting.put(run_of("alone", 100))
+
+    # One of sixteen is kept for the other graph, one of the fifteen for other workflows.
+    assert len(begun) == 14
+    assert {run.workflow_id for run in started(waiting, now=2.0)} == {"good", "alone"}
+
+
+def test_a_workflow_has_what_is_kept_as_soon_as_others_have_ended() -> None:
+    waiting = turns_of_many(16, {"*": 4})
+    for offset in range(8):
+        waiting.put(run_of("a" if offset < 6 else "b", offset))
+    first = started(waiting)
+
+    assert [run.workflow_id for run in first] == ["a", "a", "a", "b"]
+    waiting.ended(first[0])
+    waiting.release(first[0])
+    # One slot of the graph is free, and kept: both workflows have one already.
+    assert started(waiting) == []
+    waiting.ended(first[3])
+    waiting.release(first[3])
+    assert [run.workflow_id for run in started(waiting)] == ["a", "b"]
 
 
 @pytest.mark.invariant("P7")

@@ -11,8 +11,9 @@ What waits for its time, or for another one of its thread, keeps its bytes only 
 of them; then they are let go, and whoever takes it reads it again. What only waits for room keeps
 them: they stop the fetching. At the limit of the memory hardly anything starts. [P11]
 
-What is new of a graph that has its share of the slots waits by itself, so that others of its
-partition pass it; what goes on of it, such as a retry, is asked for again every half second. [P7]
+What is new of a graph or a workflow that has its share of the slots waits by itself, so that others
+of its partition pass it; what goes on of it, such as a retry, is asked for again every half second.
+[P7]
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Turns:
         suspects_at_once: How many suspected runs may run beside each other.
         longest_rest_s: For how long a rate limit may hold back other runs, in seconds.
         buffer: Counts what they hold in memory; by default that has no limit.
-        shares: How many of the slots each graph may have; by default all.
+        shares: How many of the slots graphs and workflows may have; by default all.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Turns:
     ) -> None:
         self._buffer = buffer or Buffer(sys.maxsize)
         self._shares = shares or Shares(in_flight)
-        # Graphs of which more waits than may run, the one whose turn is next first.
+        # Shares of which more waits than may run, the one whose turn is next first.
         self._sharing: dict[str, None] = {}
         self._in_flight = in_flight
         self._max_crashes = max_crashes
@@ -77,7 +78,7 @@ class Turns:
         self._deadlines: Dues[tuple[str, str]] = Dues()
         self._aside: deque[Run] = deque()
         self._lonely: deque[Run] = deque()
-        self._taken: dict[Run, str] = {}
+        self._taken: set[Run] = set()
         self._suspects = 0
         self._alone = False
         self._full = False
@@ -126,7 +127,7 @@ class Turns:
     def waiting(self) -> dict[Wait, Amount]:
         """Return what waits, and for what."""
         ready, barred = self._lanes.ready
-        shared = sum(self._lanes.parked(_share_of(graph)) for graph in self._sharing)
+        shared = sum(self._lanes.parked(_parked_of(share)) for share in self._sharing)
         crowded = sum(self._lanes.parked(_crowd_of(workflow)) for workflow in self._crowded)
         # What is ready and has a slot is taken at once, unless one runs alone, or is to.
         is_full = len(self._taken) >= self._in_flight
@@ -179,7 +180,8 @@ class Turns:
         """Take note that a run is not running any more, whatever follows."""
         if run not in self._taken:
             return
-        self._shares.end(self._taken.pop(run))
+        self._taken.discard(run)
+        self._shares.end(run.workflow_id)
         if self._alone:
             self._alone = False
         elif run.crashes and not self.is_condemned(run):
@@ -213,8 +215,8 @@ class Turns:
             self._lanes.let_go(_crowd_of(workflow))
 
     def _took(self, run: Run, now: float) -> Run:
-        graph = self._taken[run] = self._shares.of(run.workflow_id)
-        self._shares.start(graph)
+        self._taken.add(run)
+        self._shares.start(run.workflow_id)
         self._started += 1
         run.delivery.share.start(run.delivery.offset, run.workflow_id)
         self._resting.discard(run)
@@ -250,14 +252,14 @@ class Turns:
         )
 
     def _of_shares(self, parks: Callable[[Run], str | None]) -> Run | None:
-        """Return the next that waited for its graph's share; the graphs take turns."""
-        for graph in list(self._sharing):
-            if not self._shares.has_room(graph):
+        """Return the next that waited for a share; those that wait for shares take turns."""
+        for share in list(self._sharing):
+            if not self._shares.has_room(share):
                 continue
-            run = self._lanes.take_parked(_share_of(graph), parks)
-            del self._sharing[graph]
-            if self._lanes.parked(_share_of(graph)):
-                self._sharing[graph] = None
+            run = self._lanes.take_parked(_parked_of(share), parks)
+            del self._sharing[share]
+            if self._lanes.parked(_parked_of(share)):
+                self._sharing[share] = None
             if run is not None:
                 return run
         return None
@@ -277,7 +279,7 @@ class Turns:
         if run.deadline is not None and run.deadline <= now:
             return None
         if rest is None:
-            return None if self._has_share(run) else self._shared(run)
+            return self._shared(run)
         self._resting.add(run)
         _block(run)
         group, groups = f"{rest.key} {run.deadline}", self._parked.setdefault(rest.key, {})
@@ -286,16 +288,18 @@ class Turns:
         groups[group] = None
         return group
 
-    def _has_share(self, run: Run) -> bool:
-        """Say whether its graph may have one more slot; one that only ends needs none."""
-        return self.is_condemned(run) or self._shares.has_room(self._shares.of(run.workflow_id))
+    def _lacks(self, run: Run) -> str | None:
+        """Return the share that it waits for; one that only ends needs none."""
+        return None if self.is_condemned(run) else self._shares.lacking(run.workflow_id)
 
-    def _shared(self, run: Run) -> str:
-        graph = self._shares.of(run.workflow_id)
-        self._sharing.setdefault(graph)
+    def _shared(self, run: Run) -> str | None:
+        share = self._lacks(run)
+        if share is None:
+            return None
+        self._sharing.setdefault(share)
         # Others must be fetched that lie behind it.
         _block(run)
-        return _share_of(graph)
+        return _parked_of(share)
 
     def _waits_until(self, run: Run, now: float) -> float | None:
         """Return when it may start, or comes too late; None when it may start now."""
@@ -311,7 +315,7 @@ class Turns:
             self._cramped.add(run)
         else:
             self._cramped.discard(run)
-        if until <= now and not self._has_share(run):
+        if until <= now and self._lacks(run) is not None:
             until = now + _ROOM_AGAIN_S
         if run.deadline is not None:
             until = min(until, run.deadline)
@@ -324,8 +328,8 @@ def _block(run: Run) -> None:
         run.let_go()
 
 
-def _share_of(graph: str) -> str:
-    return f"\0share {graph}"
+def _parked_of(share: str) -> str:
+    return f"\0share {share}"
 
 
 def _crowd_of(workflow: str) -> str:

@@ -133,9 +133,10 @@ class TimeoutSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: TimeLimit | None = Field(
-        None,
+        timedelta(hours=24),
         description="A run, with all its attempts and the waits between them; an event's own "
-        "deadline counts where it is earlier.",
+        "deadline counts where it is earlier. One that hangs gives its slot back then. `36500d` is "
+        "no limit.",
     )
     attempt: TimeLimit | None = Field(
         None, description="One attempt; another may follow, and resumes."

@@ -268,7 +268,8 @@ _HINTS_OF_WORDS = ("pass", "pwd", "secret", "token", "community", "masterauth", 
 # Sought by few characters, as most words of a text are none: what stands before it is its name.
 _NOUN = re.compile(
     r"(?:[Pp]ass(?:word|wd| ?phrase|code)?|PASS(?:WORD|WD|PHRASE|CODE)?|[Pp]wd|PWD"
-    r"|secret|Secret|SECRET|[Tt]oken|TOKEN|[Kk]ey(?:[Pp]ass)?|KEY|(?<=snmp[ _-])community|(?<=master)auth)(?!\w)"
+    r"|secret|Secret|SECRET|[Tt]oken|TOKEN|[Kk]ey(?:[Pp]ass)?|KEY"
+    r"|(?<=snmp[ _-])community|(?<=master)auth)(?!\w)"
 )
 _WORD_OF_USER = r"[^\s\"'`,;:()<>=\[\]{}|/@]{4,64}+"
 # One word, which may be no word of a language: `looks_given` says so.

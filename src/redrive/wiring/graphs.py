@@ -117,7 +117,7 @@ def policies(registry: GraphRegistry, settings: Settings) -> Callable[[str], Pol
 
 
 def shares_of(registry: GraphRegistry, settings: Settings) -> Shares:
-    """Return how many slots each graph may have."""
+    """Return how many slots each graph and each workflow may have."""
 
     @lru_cache(_MOST_WORKFLOWS)
     def graph_of(workflow_id: str) -> str:
@@ -131,7 +131,13 @@ def shares_of(registry: GraphRegistry, settings: Settings) -> Shares:
         for name, own in settings.graphs.items()
         if own.concurrency is not None
     }
-    return Shares(settings.worker.in_flight, graph_of=graph_of, graphs=registry.ids, limits=limits)
+    return Shares(
+        settings.worker.in_flight,
+        graph_of=graph_of,
+        graphs=registry.ids,
+        of_many=set(registry.ids) - set(registry.exact_ids),
+        limits=limits,
+    )
 
 
 def policy_of(settings: Settings, graph: Named | None = None) -> Policy:
