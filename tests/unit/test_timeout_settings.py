@@ -9,14 +9,22 @@ import pytest
 from redrive.errors import SettingsError
 from redrive.graphs import GraphRegistry, GraphSettings, TimeoutSettings
 from redrive.settings import load_settings
+from redrive.units import LONGEST
+from redrive.wiring.graphs import policy_of
 
 ALL = TimeoutSettings(
     run=timedelta(minutes=5), attempt=timedelta(minutes=1), idle=timedelta(seconds=30)
 )
 
 
-def test_without_settings_nothing_has_a_limit() -> None:
-    assert load_settings(environ={}).timeouts == TimeoutSettings(run=None, attempt=None, idle=None)
+@pytest.mark.invariant("P7", "P8")
+def test_without_settings_a_run_gives_its_slot_back_after_a_day() -> None:
+    settings = load_settings(environ={})
+    endless = load_settings(overrides={"timeouts.run": "36500d"}, environ={})
+
+    assert settings.timeouts == TimeoutSettings(run=timedelta(days=1), attempt=None, idle=None)
+    assert policy_of(settings).run_s == 24 * 3600
+    assert policy_of(endless).run_s == LONGEST.total_seconds()
 
 
 def test_a_graph_has_the_limits_of_all_where_it_has_none_of_its_own() -> None:
