@@ -16,6 +16,7 @@ from redrive.dead_letter.audit_chain import (
     AuditChain,
     Flaw,
     FlawKind,
+    Plan,
     audit_record,
     read_audit_record,
 )
@@ -165,6 +166,27 @@ def test_a_command_goes_on_from_the_chain_whatever_else_was_written_there(done: 
 
     assert flaws(log.records) == found
     assert {flaw.kind for flaw in found} == {FlawKind.UNREADABLE, FlawKind.FORKED}
+
+
+def test_the_first_record_of_a_command_says_what_was_chosen_also_after_an_abort() -> None:
+    log = log_of([1])
+    trail = Trail("audit", log, job="of bob")
+    trail.claim()
+    trail.intend(["one", "two", "three"])
+    trail.follow(state(0, "bob"))
+    trail.claim()  # that was not stored
+    log.write(trail.follow(state(1, "bob")))
+    log.write(trail.follow(state(2, "bob")))
+    trail.claim()
+    trail.intend(["three"])
+    log.write(trail.follow(state(3, "bob")))
+
+    plans = [told.plan for each in log.records[1:] if (told := read_audit_record(each))]
+
+    assert plans == [Plan.of(["one", "two", "three"]), None, None]
+    assert plans[0] is not None
+    assert plans[0].letters == 3
+    assert flaws(log.records) == []
 
 
 @given(doings)

@@ -12,7 +12,7 @@ What that shows, and what not: docs/auditing.md. Pure: no Kafka in here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -26,15 +26,39 @@ from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Record
 from redrive.signatures import SIGNATURE_HEADER
 
-__all__ = ["AuditChain", "AuditRecord", "Flaw", "FlawKind", "audit_record", "read_audit_record"]
+__all__ = [
+    "AuditChain",
+    "AuditRecord",
+    "Flaw",
+    "FlawKind",
+    "Plan",
+    "audit_record",
+    "read_audit_record",
+]
 
 AUDIT_HEADERS = ((RECORD_HEADER, b"audit"),)
+
+
+class Plan(BaseModel):
+    """The letters of a partition that a command has chosen, before it did anything with them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    letters: int = Field(ge=0)
+    digest: str
+
+    @classmethod
+    def of(cls, dlq_ids: Iterable[str]) -> Plan:
+        """Return the plan for these letters, in the order in which they lie there."""
+        ids = list(dlq_ids)
+        return cls(letters=len(ids), digest=sha256(_text(ids)).hexdigest())
 
 
 class AuditRecord(BaseModel):
     """One record of the audit topic.
 
-    Of what workers write, `seq`, `prev`, `until`, `others` and `job` are null.
+    Of what workers write, `seq`, `prev`, `until`, `others`, `job` and `plan` are null. A command's
+    first record in a partition has its plan.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -45,6 +69,7 @@ class AuditRecord(BaseModel):
     until: int | None = Field(None, ge=0)
     others: str | None = None
     job: str | None = None
+    plan: Plan | None = None
     signature: str | None = None
     done: LetterState
 
@@ -74,6 +99,7 @@ class _Link:
     seq: int
     digest: str
     until: int
+    job: str | None
 
 
 @dataclass(slots=True)
@@ -144,10 +170,12 @@ class AuditChain:
             )
             flaws.append(Flaw(FlawKind.ALTERED, record.offset, what))
         self.others = [other for other in self.others if other[0] >= until]
-        self.last = _Link(told.seq, digest.hexdigest(), until)
+        self.last = _Link(told.seq, digest.hexdigest(), until, told.job)
         return flaws
 
-    def add(self, done: OutRecord, *, topic: str, until: int, job: str) -> OutRecord:
+    def add(
+        self, done: OutRecord, *, topic: str, until: int, job: str, plan: Plan | None = None
+    ) -> OutRecord:
         """Return the chain's next record.
 
         Args:
@@ -155,8 +183,10 @@ class AuditChain:
             topic: The audit topic.
             until: Up to which offset its partition was taken in.
             job: What the records of one command have in common.
+            plan: What the command has chosen; written with its first record here.
         """
         last = self.last
+        is_first = last is None or last.job != job
         seq = 1 if last is None else last.seq + 1
         link = {
             "seq": seq,
@@ -164,10 +194,11 @@ class AuditChain:
             "until": until,
             "others": _all([other for _, other in self.others]),
             "job": job,
+            "plan": plan.model_dump() if is_first and plan is not None else None,
         }
         record = audit_record(done, topic=topic, link=link)
         self.others.clear()
-        self.last = _Link(seq, sha256(record.value or b"").hexdigest(), until)
+        self.last = _Link(seq, sha256(record.value or b"").hexdigest(), until, job)
         return record
 
 
@@ -189,6 +220,11 @@ def read_audit_record(record: Record) -> AuditRecord | None:
         return AuditRecord.model_validate_json(record.value or b"")
     except ValidationError:
         return None
+
+
+def _text(ids: list[str]) -> bytes:
+    # JSON may escape half characters, which are no UTF-8.
+    return "\n".join(ids).encode("utf-8", "surrogatepass")
 
 
 def _key(digest: str) -> bytes:

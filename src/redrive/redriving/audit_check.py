@@ -71,6 +71,7 @@ class AuditedPartition:
     partition: int
     chain: AuditChain
     records: int = 0
+    oldest: datetime | None = None
     newest: datetime | None = None
     noted: dict[int, set[str]] = field(default_factory=dict)
     """The hashes that were noted elsewhere, by their number; those that are found go."""
@@ -147,8 +148,9 @@ def _read(settings: KafkaSettings, report: AuditReport, clock: Clock) -> set[byt
             if told is not None:
                 recorded.add(_name(told.done))
                 at = told.done.timestamp
-                part.newest = at if part.newest is None else max(part.newest, at)
-                report.since = at if report.since is None else min(report.since, at)
+                part.oldest = min(at, part.oldest or at)
+                part.newest = max(at, part.newest or at)
+                report.since = min(at, report.since or at)
     return recorded
 
 
@@ -185,9 +187,10 @@ def _unrecorded(
     with closing(scan(settings, settings.dlq_topic, spans=spans, clock=clock)) as records:
         for record in records:
             state = read_letter(record)
-            if not isinstance(state, LetterState) or (
-                state.timestamp - report.since < CLOCKS_DIFFER
-            ):
+            since = _recorded_since(report, record.place.partition)
+            if not isinstance(state, LetterState) or since is None:
+                continue
+            if state.timestamp - since < CLOCKS_DIFFER:
                 continue
             if _name(state) not in recorded:
                 yield AuditFinding(
@@ -198,6 +201,15 @@ def _unrecorded(
                     f"letter {state.dlq_id} is {state.state.value} by {state.actor!r} at "
                     f"{state.timestamp.isoformat(timespec='seconds')}, and nothing records it",
                 )
+
+
+def _recorded_since(report: AuditReport, partition: int) -> datetime | None:
+    """Return from when on all that was done in a partition must be recorded; None: nobody knows."""
+    part = report.partitions.get(partition)
+    if part is None or not part.chain.start:
+        return report.since
+    # Its older records are deleted.
+    return part.oldest
 
 
 def _name(state: LetterState) -> bytes:

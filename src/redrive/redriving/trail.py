@@ -6,10 +6,10 @@ the partition: from then on nobody else goes on with it. [P13]
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from redrive.dead_letter.audit_chain import AuditChain
+from redrive.dead_letter.audit_chain import AuditChain, Plan
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Record
 
@@ -42,6 +42,7 @@ class Trail:
         self._log = log
         self._job = job
         self._end = 0
+        self._plan: Plan | None = None
         self._read = AuditChain()
         self._chain = AuditChain()
 
@@ -57,6 +58,13 @@ class Trail:
         self._end = end
         self._chain = self._read.copy()
 
+    def intend(self, dlq_ids: Iterable[str]) -> None:
+        """Take in which letters were chosen; those chosen again after a claim are left of these."""
+        if self._plan is None:
+            self._plan = Plan.of(dlq_ids)
+
     def follow(self, state: OutRecord) -> OutRecord:
         """Return the audit record of a state record."""
-        return self._chain.add(state, topic=self._topic, until=self._end, job=self._job)
+        return self._chain.add(
+            state, topic=self._topic, until=self._end, job=self._job, plan=self._plan
+        )

@@ -142,6 +142,8 @@ class _Worker:
         read_on(self._door, self._fold)
         found = self._settle_doubt()
         chosen, refused = _choose(self._fold, self._job, without=self._told)
+        if self._trail is not None:
+            self._trail.intend(entry.dlq_id for entry, _ in chosen)
         self._told.update(_name(each.entry) for each in refused)
         yield Step(self._partition, found, refused)
         pages = Pages(self._door, self._fold.originals, self._job, chosen)
