@@ -18,7 +18,7 @@ from langgraph.types import Durability, StateSnapshot
 
 from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
-from redrive.graphs.claims import Claim
+from redrive.graphs.access import ThreadAccess
 from redrive.graphs.comes_back import comes_back
 from redrive.graphs.guard import GuardedSaver
 from redrive.graphs.leftover import Leftover
@@ -50,14 +50,14 @@ _NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
 class Attempt:
     """What one attempt works with; `resumed` is learnt on the way.
 
-    `claim` says which state of its thread is its own; `graph` is a copy of the loaded one with this
+    `access` says which state of its thread is its own; `graph` is a copy of the loaded one with this
     attempt's own checkpointer under it; `threads` is what it has running in threads; `redriven` is
     set when a letter is to be resumed, and a witness of `tasks`, which are those that run, then
     sees them.
     """
 
     event: WorkflowEvent
-    claim: Claim
+    access: ThreadAccess
     loaded: LoadedGraph
     graph: CompiledGraph
     config: RunnableConfig
@@ -75,7 +75,7 @@ class Attempt:
     @property
     def thread_id(self) -> str:
         """The LangGraph thread."""
-        return self.claim.thread_id
+        return self.access.thread_id
 
     async def look(self) -> Thread:
         """Read the thread, and note whether there is something to go on from."""
@@ -88,7 +88,7 @@ class Attempt:
             self.saver,
             self.graph,
             config=self.config,
-            claim=self.claim,
+            access=self.access,
             graph_id=self.loaded.id,
             stopped_at=stopped_at,
         )
@@ -227,7 +227,7 @@ async def _position(attempt: Attempt, error: BaseException) -> Position | None:
         return None
     try:
         async with asyncio.timeout(_POSITION_S):
-            return await position(attempt.saver, attempt.graph, attempt.config, attempt.claim)
+            return await position(attempt.saver, attempt.graph, attempt.config, attempt.access)
     except Exception:  # noqa: BLE001 - the first error is the one to tell, not that it has no place
         return None
 

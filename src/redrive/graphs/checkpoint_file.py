@@ -89,7 +89,7 @@ SELECT id, finished_at FROM thread LEFT JOIN redrive_finished ON thread_id = id
 WHERE id IS NOT NULL ORDER BY id
 """
 _FIRST_IDS = _IDS.replace("WHERE thread_id > ?1\n", "WHERE ?1 IS NULL\n", 1)
-# What `redrive.graphs.claims.RUN_KEY` names.
+# What `redrive.graphs.access.RUN_KEY` names.
 _RUN = """CASE WHEN json_valid(CAST(metadata AS TEXT))
     THEN json_extract(CAST(metadata AS TEXT), '$.redrive_run') END"""
 # What `OWNER_KEY` names, there.

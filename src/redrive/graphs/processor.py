@@ -26,10 +26,10 @@ from redrive.errors import (
     UnknownWorkflowError,
 )
 from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent, said_by
+from redrive.graphs.access import ThreadAccess
 from redrive.graphs.answer import answer
 from redrive.graphs.attempt import Attempt, failed
 from redrive.graphs.checkpoints import Checkpoints
-from redrive.graphs.claims import Claim
 from redrive.graphs.contained import EXITS
 from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import WRITES_KEY, GuardedSaver
@@ -267,7 +267,7 @@ class WorkflowProcessor:
         end = await _outcome(attempt, task, stop)
         # Who is asked may answer late: that thread stays.
         if isinstance(end, Ended) and end.reason is not Reason.INTERRUPT:
-            await self._mark_ended(attempt.claim)
+            await self._mark_ended(attempt.access)
         return end
 
     async def give_up(
@@ -332,7 +332,7 @@ class WorkflowProcessor:
         if kept is not None:
             kept.allow(loaded.state_types)
         opened = None if kept is None else kept.saver_under(lease)
-        claim = Claim(
+        access = ThreadAccess(
             event.event_id,
             generation,
             event.workflow_id,
@@ -346,7 +346,7 @@ class WorkflowProcessor:
             "configurable": {"thread_id": told.thread_id},
             "recursion_limit": loaded.recursion_limit,
             "metadata": {
-                **claim.metadata,
+                **access.metadata,
                 "redrive_count": told.redrive_count,
                 "graph_version": loaded.version,
                 **trace_metadata(event, told.attempt),
@@ -354,7 +354,7 @@ class WorkflowProcessor:
         }
         if kept is None or opened is None:
             tasks = Tasks(loaded.id)
-            return Attempt(event, claim, loaded, loaded.unkept, config, saver=None, tasks=tasks)
+            return Attempt(event, access, loaded, loaded.unkept, config, saver=None, tasks=tasks)
         config["metadata"][WRITES_KEY] = 2
         tasks = Tasks(loaded.id, siblings_s=loaded.siblings_s)
         schedule = Schedule(loaded.id, thread_id=told.thread_id)
@@ -368,19 +368,19 @@ class WorkflowProcessor:
         )
         saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
-        return Attempt(event, claim, loaded, graph, config, saver, tasks=tasks)
+        return Attempt(event, access, loaded, graph, config, saver, tasks=tasks)
 
     async def _keep(self, thread_id: str) -> None:
         if self._checkpoints is not None:
             await self._checkpoints.keep(thread_id)
 
-    async def _mark_ended(self, claim: Claim) -> None:
-        kept, thread_id = self._checkpoints, claim.thread_id
+    async def _mark_ended(self, access: ThreadAccess) -> None:
+        kept, thread_id = self._checkpoints, access.thread_id
         if kept is None:
             return
         try:
             # What the producer named holds a conversation, and not one run.
-            mark = kept.mark_finished if claim.is_alone else kept.mark_named_ended
+            mark = kept.mark_finished if access.is_alone else kept.mark_named_ended
             await mark(thread_id)
         except Exception as error:  # noqa: BLE001 - the run is over; only its sweeping is in doubt
             told = BUILT_IN.mask(str(error))

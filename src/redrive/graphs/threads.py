@@ -19,7 +19,7 @@ from redrive.errors import (
     GraphChangedError,
     ThreadMovedOnError,
 )
-from redrive.graphs.claims import Claim, last_of_a_run
+from redrive.graphs.access import ThreadAccess, last_of_a_run
 from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.runs import Position
@@ -59,7 +59,7 @@ async def read_thread(
     graph: CompiledGraph,
     *,
     config: RunnableConfig,
-    claim: Claim,
+    access: ThreadAccess,
     graph_id: str,
     stopped_at: str | None = None,
 ) -> Thread:
@@ -69,7 +69,7 @@ async def read_thread(
         saver: Where the thread is kept.
         graph: What runs on it.
         config: Names the thread.
-        claim: Who asks. What is not its own is not looked at.
+        access: Who asks. What is not its own is not looked at.
         graph_id: The graph's name, for messages.
         stopped_at: The checkpoint of the letter that is to be resumed, where there is one.
 
@@ -83,10 +83,10 @@ async def read_thread(
     """
     found = await saver.aget_tuple(config)
     if found is not None:
-        claim.check(await last_of_a_run(saver, found))
+        access.check(await last_of_a_run(saver, found))
     if stopped_at is not None:
-        _check_stopped_at(stopped_at, found, claim)
-    if found is None or not claim.is_of(found):
+        _check_stopped_at(stopped_at, found, access)
+    if found is None or not access.is_of(found):
         return Thread(Standing.START, has_past=found is not None)
     levels = [one async for one in read_levels(saver, graph, config)]
     missing = tuple(sorted({name for level in levels for name in level.missing}))
@@ -111,18 +111,21 @@ async def read_thread(
 
 
 async def position(
-    saver: BaseCheckpointSaver[Any], graph: CompiledGraph, config: RunnableConfig, claim: Claim
+    saver: BaseCheckpointSaver[Any],
+    graph: CompiledGraph,
+    config: RunnableConfig,
+    access: ThreadAccess,
 ) -> Position | None:
     """Return where the thread stands, or None where it has no checkpoint.
 
     Raises:
-        ThreadOfAnotherError: It is none of the claim's.
+        ThreadOfAnotherError: It is none of what it may have.
         OtherInputError: As above.
     """
     found = await saver.aget_tuple(config)
     if found is None:
         return None
-    claim.check(await last_of_a_run(saver, found))
+    access.check(await last_of_a_run(saver, found))
     stored = found.config["configurable"]
     snapshot = await graph.aget_state(config)
     return Position(
@@ -133,13 +136,13 @@ async def position(
     )
 
 
-def _check_stopped_at(stopped_at: str, found: CheckpointTuple | None, claim: Claim) -> None:
+def _check_stopped_at(stopped_at: str, found: CheckpointTuple | None, access: ThreadAccess) -> None:
     if found is None:
-        raise CheckpointGoneError(thread_id=claim.thread_id, checkpoint_id=stopped_at)
+        raise CheckpointGoneError(thread_id=access.thread_id, checkpoint_id=stopped_at)
     now_at = str(found.config["configurable"]["checkpoint_id"])
     # Where this run itself has gone on since, by an earlier attempt, it goes on again. [P4]
-    if now_at != stopped_at and not claim.is_of(found):
-        raise ThreadMovedOnError(thread_id=claim.thread_id, stopped_at=stopped_at, now_at=now_at)
+    if now_at != stopped_at and not access.is_of(found):
+        raise ThreadMovedOnError(thread_id=access.thread_id, stopped_at=stopped_at, now_at=now_at)
 
 
 def _writes(found: CheckpointTuple) -> list[tuple[str, str, Any]]:

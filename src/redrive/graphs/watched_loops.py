@@ -21,7 +21,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
 
 from redrive.errors import GraphChangedError, UnknownNodeError
-from redrive.graphs.claims import RUN_KEY
+from redrive.graphs.access import RUN_KEY
 from redrive.graphs.guard import GuardedSaver, tasks_of
 from redrive.graphs.levels import named_of
 from redrive.graphs.schedule import lost_targets, missing_nodes, ran_last

@@ -1,4 +1,4 @@
-"""What an event may claim of a thread: which are its workflow's, and which state is its run's own.
+"""What of threads an event may have: which are its workflow's, and which state is its run's own.
 
 Whoever writes events knows names and ids of others. So each checkpoint says who stored it: the run,
 the workflow, and the digest of what its event asked for. They lie in its metadata, which is read
@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from redrive.errors import OtherInputError, ThreadOfAnotherError
 from redrive.thread_names import is_own_thread, owner_in, owner_text
 
-__all__ = ["INPUT_KEY", "OWNER_KEY", "RUN_KEY", "Claim", "last_of_a_run"]
+__all__ = ["INPUT_KEY", "OWNER_KEY", "RUN_KEY", "ThreadAccess", "last_of_a_run"]
 
 RUN_KEY = "redrive_run"
 """Metadata of each checkpoint: the run that stored it, as `<event_id>/<generation>`."""
@@ -30,7 +30,7 @@ _MOST_EDITS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ThreadAccess:
     """What one event says of itself, to be compared with what lies on its thread.
 
     Args:

@@ -19,7 +19,7 @@ from langgraph.graph import START, StateGraph
 from redrive.errors import OtherInputError, ProcessDiedError, ThreadOfAnotherError
 from redrive.events import WorkflowEvent, said_by
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, RunEnd
-from redrive.graphs.claims import INPUT_KEY, OWNER_KEY, RUN_KEY
+from redrive.graphs.access import INPUT_KEY, OWNER_KEY, RUN_KEY
 from redrive.graphs.current import current
 from redrive.graphs.processor import WorkflowProcessor
 from redrive.graphs.runs import Redriven
