@@ -195,7 +195,8 @@ class Judge:
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong, once all was taken; `unseen` is whole when this has ended."""
         self._answered.look_for(self.former)
-        self.unseen[Unseen.ENCRYPTED] = self._encrypted.closed
+        if self._encrypted.closed:
+            self.unseen[Unseen.ENCRYPTED] = self._encrypted.closed
         anew = self.former.places
         yield from self._answered.findings(self._events, self.unseen, is_anew=bool(anew))
         seen = Seen(self._starts, self._events, self._letters, frozenset(anew))

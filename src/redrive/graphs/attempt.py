@@ -50,7 +50,7 @@ _NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
 class Attempt:
     """What one attempt works with; `resumed` is learnt on the way.
 
-    `access` says which state of its thread is its own; `graph` is a copy of the loaded one with this
+    `access` says which state of its thread is its own; `graph` is a copy of the loaded one with the
     attempt's own checkpointer under it; `threads` is what it has running in threads; `redriven` is
     set when a letter is to be resumed, and a witness of `tasks`, which are those that run, then
     sees them.
