@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from tests.airflow.conftest import HERE, AirflowHome, events_on
 
+from redrive.airflow.answers import heard
 from redrive.airflow.requests import event_id_of
+from redrive.clock import SYSTEM
+from redrive.codec import AesGcm
+from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.payloads import Payloads
+from redrive.sealed_records import opened_event, seal_of_event, sealed_result
 from redrive.testing.topics import Kafka
 
 WAIT_FIRST_S = 10.0
@@ -19,11 +25,32 @@ WAIT_FIRST_S = 10.0
 
 
 SECRET = "many characters, " * 3
+KEY = bytes(range(32))
+CODEC = {
+    "REDRIVE_SECURITY__CODEC": "redrive.codec:AesGcm",
+    "REDRIVE_SECURITY__ENCRYPTION_KEYS": json.dumps({"2026": KEY.hex()}),
+}
+PAYLOADS = Payloads(AesGcm({"2026": KEY}))
+
+
+def an_answer() -> dict[str, object]:
+    """Return what a trigger hands on of an encrypted result."""
+    result = WorkflowResultEvent(
+        correlation_id="e",
+        workflow_id="agent",
+        workflow_run_id="by hand",
+        result={"name": "Mustermann"},
+        status=ResultStatus.SUCCESS,
+        timestamp=SYSTEM.now(),
+    )
+    return heard(sealed_result(result, PAYLOADS))
 
 
 @pytest.fixture(scope="module")
 def waits(airflow: AirflowHome) -> Mapping[str, Any]:
-    airflow.run("env", f"ID_SECRET={SECRET}", sys.executable, str(HERE / "unanswered.py"))
+    given = {"ID_SECRET": SECRET, "CODEC": json.dumps(CODEC), "ANSWER": json.dumps(an_answer())}
+    variables = [f"{name}={value}" for name, value in given.items()]
+    airflow.run("env", *variables, sys.executable, str(HERE / "unanswered.py"))
     waits: Mapping[str, Any] = json.loads((airflow.folder / "unanswered.json").read_text())
     return waits
 
@@ -66,3 +93,20 @@ def test_a_secret_that_is_set_while_tasks_wait_changes_the_ids_of_later_tasks_al
     assert SECRET not in json.dumps(waits)
     sent = [event for event, _ in events_on(kafka, airflow.env["UNREAD_TOPIC"])]
     assert after["event_id"] in {event.event_id for event in sent}
+
+
+@pytest.mark.invariant("P15")
+def test_a_task_encrypts_its_event_and_decodes_its_answer_by_the_variables_of_its_host(
+    waits: Mapping[str, Any], airflow: AirflowHome, kafka: Kafka
+) -> None:
+    event_id = waits["encrypted"]["waits_for"]["event_id"]
+    sent = [event for event, _ in events_on(kafka, airflow.env["UNREAD_TOPIC"])]
+    (encrypted,) = [event for event in sent if event.event_id == event_id]
+
+    assert [event.event_id for event in sent if seal_of_event(event)] == [event_id]
+    assert opened_event(encrypted, PAYLOADS).payload.data == {"task": "encrypted"}
+    # What finds the task stays to be read.
+    assert encrypted.metadata["dag_id"] == "unanswered"
+    assert "Mustermann" not in json.dumps(an_answer())
+    assert waits["encrypted"]["result"] == {"name": "Mustermann"}
+    assert KEY.hex() not in json.dumps(waits["encrypted"]["waits_for"])

@@ -18,7 +18,7 @@ def run_task(task_id: str, **arguments: Any) -> dict[str, object]:  # noqa: ANN4
     operator = LangGraphOperator(
         task_id=task_id,
         workflow_id="agent",
-        data={},
+        data={"task": task_id},
         events_topic=os.environ["UNREAD_TOPIC"],
         **arguments,
     )
@@ -45,4 +45,9 @@ if __name__ == "__main__":
     }
     os.environ["REDRIVE_AIRFLOW__ID_SECRET"] = os.environ["ID_SECRET"]
     waits["with_a_secret"] = run_task("not_at_all", timeout=60, wait_first=0)
+    os.environ |= json.loads(os.environ["CODEC"])
+    waits["encrypted"] = run_task("encrypted", timeout=60, wait_first=0)
+    operator = LangGraphOperator(task_id="answered", workflow_id="agent", data={})
+    answer = json.loads(os.environ["ANSWER"])
+    waits["encrypted"]["result"] = operator.execute_complete({}, answer)
     (Path(os.environ["REPORT_FOLDER"]) / "unanswered.json").write_text(json.dumps(waits))

@@ -24,19 +24,23 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
-from redrive.errors import CodecError, OtherInputError
+from redrive.errors import CodecError, OtherInputError, SettingsError
 from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
 from redrive.kafka.log import Place, Record
+from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads, Sealed
 from redrive.redriving.letters import LetterStory, StoredLetter
 from redrive.redriving.sealed_events import open_text, seal_text
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import opened_event, sealed_event, sealed_result
+from redrive.security_settings import SecuritySettings
+from redrive.settings import Settings
 from redrive.testing.clock import TurnedClock
 from redrive.testing.letters import dead_letter
 from redrive.testing.stage import event
+from redrive.wiring import LangGraphKafkaConsumer
 
 MARK = "Erika Mustermann"
 KEY = Payloads(AesGcm({"k": bytes(32)}))
@@ -331,3 +335,16 @@ def test_what_is_sealed_is_told_by_its_form_alone() -> None:
     assert [Sealed.of(other) for other in others] == [None] * len(others)
     assert Sealed.of(mark) == Sealed("a", "b")
     assert sealed_letter(dead_letter(event({}), topic="e"), CLEAR).sealed is None
+
+
+async def test_a_worker_without_its_key_does_not_start_and_says_which_one() -> None:
+    security = SecuritySettings.model_validate(
+        {"codec": "redrive.codec:AesGcm", "encryption_keys": {"k": "env:NOBODY_HAS_SET_THIS"}}
+    )
+    # No broker is asked before.
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+
+    with pytest.raises(
+        SettingsError, match=r"security\.encryption_keys\.k: .* NOBODY_HAS_SET_THIS"
+    ):
+        await LangGraphKafkaConsumer(Settings(security=security, kafka=kafka)).start()
