@@ -31,6 +31,7 @@ from pydantic_core import from_json
 
 from redrive.clock import within_reach
 from redrive.errors import RecordError
+from redrive.payloads import Sealed
 from redrive.retry.kinds import Kind, Reason
 from redrive.thread_names import own_thread, producers_name, scoped_thread
 
@@ -59,6 +60,7 @@ CANCELLED = "workflow.cancelled"
 _USUAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _OURS = "redrive-"
+_SEALED = "encrypted"
 MAX_EVENT_BYTES = 64 * 2**20
 """A larger event is not read: compressed, a hundred times as much passes a topic's limit. [P11]"""
 MAX_ID_CHARS = 200
@@ -223,12 +225,18 @@ def said_by(event: WorkflowEvent) -> str:
 
     Equal where the same JSON was sent, whatever its order and space. Nothing that a version, a
     setting or a graph makes of it is part of it, so that an event never differs from itself.
+
+    No two encryptions of one input are equal, so an encrypted payload is as any other: who holds no
+    key can make none under the event's id. Decrypted, it is what it was in clear.
     """
     section = event.metadata.get("langgraph")
     section = section if isinstance(section, dict) else {}
+    payload: object = {**(event.payload.model_extra or {}), "data": event.payload.data}
+    if Sealed.of(event.payload.data) is not None:
+        payload = _SEALED
     said = {
         "workflow": event.workflow_id,
-        "payload": {**(event.payload.model_extra or {}), "data": event.payload.data},
+        "payload": payload,
         "langgraph": {name: section[name] for name in _GIVEN if name in section},
         "context": event.metadata.get("context"),
     }

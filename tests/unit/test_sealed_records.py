@@ -25,7 +25,13 @@ from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
 from redrive.errors import CodecError, OtherInputError, SettingsError
-from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent
+from redrive.events import (
+    EventHeaders,
+    Payload,
+    WorkflowEvent,
+    WorkflowResultEvent,
+    said_by,
+)
 from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
 from redrive.kafka.log import Place, Record
 from redrive.kafka.options import KafkaSettings
@@ -155,6 +161,17 @@ async def test_an_event_sent_again_is_the_same_input_though_no_two_encryptions_a
     assert type(ends[2].error) is OtherInputError
     assert (str(given_up.error), given_up.position is None) == ("died", False)
     assert (str(unread.error), unread.position) == ("died", None)
+
+
+@pytest.mark.invariant("P13")
+def test_what_an_event_asks_for_is_told_alike_of_each_encryption_of_it() -> None:
+    sent = event({"name": MARK})
+    sealed = [sealed_event(sent, payloads) for payloads in (KEY, KEY, OTHER)]
+    elsewhere = sealed_event(sent.model_copy(update={"workflow_id": "w"}), KEY)
+
+    assert len({said_by(one) for one in sealed}) == 1
+    assert len({said_by(one) for one in (sealed[0], sent, elsewhere)}) == 3
+    assert said_by(opened_event(sealed[0], KEY)) == said_by(sent)
 
 
 @pytest.mark.invariant("P1", "P15")
