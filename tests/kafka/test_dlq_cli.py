@@ -294,7 +294,7 @@ def test_show_tells_what_became_of_a_letter(kafka: Kafka, topics: Topics) -> Non
     shown = json.loads(_ran("dlq", "show", letter.dlq_id, "--json").stdout)
 
     assert "state      redriven" in page
-    assert "parked by ada@host" in page
+    assert "parked by ada@host (claimed)" in page
     assert "hidden" not in page
     assert [state["state"] for state in shown["states"]] == ["parked", "redriven"]
 

@@ -158,8 +158,8 @@ def test_the_history_says_who_did_what_and_why(capsys: pytest.CaptureFixture[str
 
     page = capsys.readouterr().out
     assert "state      redriven" in page
-    assert "2026-11-24T12:01:00+00:00  parked by ada@host: wait for the bank" in page
-    assert "2026-11-24T12:02:00+00:00  redriven, resume by ada@host" in page
+    assert "2026-11-24T12:01:00+00:00  parked by ada@host (claimed): wait for the bank" in page
+    assert "2026-11-24T12:02:00+00:00  redriven, resume by ada@host (claimed)" in page
     assert shown["state"] == "redriven"
     assert isinstance(shown["states"], list)
     assert [state["state"] for state in shown["states"]] == ["parked", "redriven"]

@@ -23,6 +23,7 @@ from redrive.kafka.log import Committed, Place
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import reach
 from redrive.payloads import CLEAR, Payloads
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Audit", "audit"]
 
@@ -65,6 +66,7 @@ def audit(
     at_least_once: bool = False,
     payloads: Payloads = CLEAR,
     on_read: OnRead = lambda _topic, _records: None,
+    verifier: Verifier = NO_TRUST.verifier,
     clock: Clock = SYSTEM,
 ) -> Audit:
     """Read the three topics and the group's commits, and judge them.
@@ -77,6 +79,7 @@ def audit(
         at_least_once: Whether workers may answer twice.
         payloads: Decodes what is encrypted, to see that it is whole.
         on_read: Called now and then with the topic and how many of its records were read.
+        verifier: Says which states of letters count.
         clock: Measures how long nothing came.
 
     Raises:
@@ -94,6 +97,7 @@ def audit(
         at_least_once=at_least_once,
         former=Former(before.of_former),
         payloads=payloads,
+        verifier=verifier,
     )
     judge.take_results(results.records(settings, on_read, clock=clock), results.reach)
     letters = look_at(settings, admin, settings.dlq_topic, earlier, clock=clock)

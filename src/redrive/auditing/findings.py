@@ -55,4 +55,5 @@ class Unseen(StrEnum):
     NO_RESULT = "records on the results topic that are no results"
     NO_LETTER = "records on the letters topic that are neither letters nor states"
     ENCRYPTED = "records whose payload is encrypted, and could not be decoded"
+    STATE_NOT_SIGNED = "states of letters that do not count, as no key that counts has signed them"
     FOREIGN_LETTER = "letters that no worker of these topics wrote: not compared with their events"

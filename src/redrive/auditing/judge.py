@@ -33,6 +33,7 @@ from redrive.events import (
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.log import Committed, Place, Record
 from redrive.payloads import CLEAR, Payloads
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Commits", "Judge"]
 
@@ -75,6 +76,7 @@ class Judge:
         at_least_once: Whether workers may answer twice.
         former: Knows which logs of the events have begun anew.
         payloads: Decodes what is encrypted.
+        verifier: Says which states of letters count.
     """
 
     def __init__(
@@ -84,12 +86,14 @@ class Judge:
         at_least_once: bool = False,
         former: Former | None = None,
         payloads: Payloads = CLEAR,
+        verifier: Verifier = NO_TRUST.verifier,
     ) -> None:
         self._encrypted = Encrypted(payloads)
+        self._verifier = verifier
         self.former = former or Former()
         self._result_partitions = result_partitions
         self._answered = Answered(at_least_once=at_least_once)
-        self._lettered = Lettered(at_least_once=at_least_once)
+        self._lettered = Lettered(at_least_once=at_least_once, verifier=verifier)
         self._events, self._results, self._letters = Reach(), Reach(), Reach()
         self._starts: Mapping[Place, int] = {}
         self._found: list[Finding] = []
@@ -141,13 +145,15 @@ class Judge:
         self._letters = reach
         for record in records:
             reach.note(record)
-            found = read_letter(record)
+            found = read_letter(record, self._verifier)
             if found is None:
                 self.unseen[Unseen.NO_LETTER] += 1
             elif isinstance(found, DeadLetter):
                 self._encrypted.letter(found)
                 if not self._lettered.letter(found, record):
                     self.unseen[Unseen.FOREIGN_LETTER] += 1
+            elif not found.counts:
+                self.unseen[Unseen.STATE_NOT_SIGNED] += 1
             else:
                 self._lettered.state(found, record)
 

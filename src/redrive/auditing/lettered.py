@@ -14,7 +14,9 @@ from redrive.dead_letter.fold import LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.vouching import told_once, vouched
 from redrive.kafka.log import Place, Record
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Lettered", "Seen"]
 
@@ -71,10 +73,12 @@ class Lettered:
 
     Args:
         at_least_once: Whether a letter may lie there twice.
+        verifier: Says who vouches for letters.
     """
 
-    def __init__(self, *, at_least_once: bool) -> None:
+    def __init__(self, *, at_least_once: bool, verifier: Verifier = NO_TRUST.verifier) -> None:
         self._at_least_once = at_least_once
+        self._verifier = verifier
         self._named: dict[bytes, _Named] = {}
         self._letters: dict[tuple[Place, int, int | None], _Letters] = {}
         self._driven: dict[bytes, _Driven] = {}
@@ -103,7 +107,8 @@ class Lettered:
     def letter(self, letter: DeadLetter, record: Record) -> bool:
         """Take a letter; say whether it is a worker's, whose event is named in it."""
         self.reasons[letter.reason.value] += 1
-        self._of_partition(record).letter(Standing.of(letter))
+        standing = Standing.of(letter, vouched(record, letter.reason, self._verifier))
+        self._of_partition(record).letter(standing, told_once(record, self._verifier))
         packed = pack(letter.dlq_id)
         self._named.pop(packed, None)
         source = letter.source

@@ -47,6 +47,7 @@ def audit(
         at_least_once=at_least_once,
         payloads=settings.security.payloads(),
         on_read=_tell if with_progress else lambda _topic, _records: None,
+        verifier=settings.security.trust().verifier,
     )
     if with_progress:
         status()

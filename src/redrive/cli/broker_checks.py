@@ -162,7 +162,7 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
     limits, kept = examined.settings.letters, _retention(broker, topic)
     least = limits.retention if kept is None else min(kept, limits.retention)
     name = "letters.retention" if least == limits.retention else f"the retention of {topic!r}"
-    view = read_letters(broker.settings)
+    view = read_letters(broker.settings, verifier=examined.settings.security.trust().verifier)
     told = letter_figures(view.letters, now=SYSTEM.now(), retention=least)
     alarms = letter_alarms(told, limits, kept=f"{name} ({format_duration(least)})")
     for alarm in alarms:

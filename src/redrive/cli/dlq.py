@@ -37,16 +37,17 @@ def show(
 ) -> None:
     """Say why a run was given up, where, and how to go on. The payload is masked."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-    kafka, payloads = settings.kafka, settings.security.payloads()
+    topic, payloads = settings.kafka.dlq_topic, settings.security.payloads()
+    verifier = settings.security.trust().verifier
 
     from redrive.cli.letter_page import letter_json, letter_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - as above
 
-    newest = newest_story(kafka, wanted)
+    newest = newest_story(settings.kafka, wanted, verifier)
     if as_json:
-        print_json(letter_json(newest, topic=kafka.dlq_topic, reveal=reveal, payloads=payloads))
+        print_json(letter_json(newest, topic=topic, reveal=reveal, payloads=payloads))
     else:
-        letter_page(newest, topic=kafka.dlq_topic, reveal=reveal, payloads=payloads)
+        letter_page(newest, topic=topic, reveal=reveal, payloads=payloads)
 
 
 app.command("export")(export)

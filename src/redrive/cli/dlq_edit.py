@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.payloads import Payloads
     from redrive.redriving.editing import Change
     from redrive.settings import Settings
+    from redrive.signatures import Trust
 
 __all__ = ["edit"]
 
@@ -70,21 +71,24 @@ def edit(
     from redrive.redriving.pace import Pacing  # noqa: PLC0415 - as above
     from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
-    letter = newest_story(settings.kafka, wanted).stored.letter
+    trust = settings.security.trust(for_letters=True)
+    letter = newest_story(settings.kafka, wanted, trust.verifier).stored.letter
     editing = _Editing.of(letter, settings.security.payloads())
 
     def send(text: str) -> bool:
         replace = {letter.dlq_id: editing.sent(text)}
         order = Order(reason=acting.why, max_redrives=settings.redrive.max, replace=replace)
         selection = Selection.of([letter.dlq_id])
-        return drive(settings.kafka, selection, order, Pacing(), acting, asking, wait=not no_wait)
+        return drive(
+            settings.kafka, trust, selection, order, Pacing(), acting, asking, wait=not no_wait
+        )
 
     if event is not None:
         send(_from_file(event, editing))
     elif changes:
         send(_with_values(changes, editing))
     else:
-        _stop_if_refused(settings, letter)
+        _stop_if_refused(settings, letter, trust)
         _from_editor(editing, send)
 
 
@@ -216,7 +220,7 @@ def _with_values(changes: list[Change], editing: _Editing) -> str:
     return text
 
 
-def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
+def _stop_if_refused(settings: Settings, letter: DeadLetter, trust: Trust) -> None:
     """Say it before the person types, not after."""
     from redrive.redriving.deciding import Refusal  # noqa: PLC0415 - keeps `--help` fast
     from redrive.redriving.engine import plan  # noqa: PLC0415 - as above
@@ -224,7 +228,7 @@ def _stop_if_refused(settings: Settings, letter: DeadLetter) -> None:
     from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
     order = Order(mode="restart", max_redrives=settings.redrive.max)
-    for no in plan(settings.kafka, Selection.of([letter.dlq_id]), order).refused:
+    for no in plan(settings.kafka, Selection.of([letter.dlq_id]), order, trust=trust).refused:
         if no.refusal is not Refusal.NOT_READABLE:
             raise CommandError(ExitCode.ENDED_BADLY, f"{no.refusal.value}: {visible(no.why)}")
 

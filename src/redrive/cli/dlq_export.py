@@ -51,7 +51,8 @@ def export(
             "this writes whole letters with nothing masked: write them into a file, as in "
             "`redrive dlq export --output letters.jsonl`",
         )
-    kafka = broker.settings().kafka
+    settings = broker.settings()
+    kafka, verifier = settings.kafka, settings.security.trust().verifier
 
     from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
     from redrive.redriving.letters import StoredLetter, records_at, stored  # noqa: PLC0415 - as above
@@ -60,7 +61,7 @@ def export(
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     query = query_of(causes, standing, ids, SYSTEM.now())
-    wanted = choose(read_letters(kafka).letters, query)
+    wanted = choose(read_letters(kafka, verifier=verifier).letters, query)
     written, sealed = 0, set[str]()
     with _opened(output) as out:
         for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):

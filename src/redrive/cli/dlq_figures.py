@@ -37,7 +37,7 @@ def figures(
     from redrive.redriving.figures import letter_alarms, letter_figures  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
-    view = read_letters(settings.kafka)
+    view = read_letters(settings.kafka, verifier=settings.security.trust().verifier)
     limits = settings.letters
     now = SYSTEM.now()
     told = letter_figures(view.letters, now=now, retention=limits.retention)

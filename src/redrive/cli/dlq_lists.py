@@ -37,6 +37,7 @@ def list_letters(
     """List letters, newest first."""
     settings = broker.settings()
     kafka, payloads = settings.kafka, settings.security.payloads()
+    verifier = settings.security.trust().verifier
 
     from redrive.cli.letters_table import print_letters, summary_json, totals  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -45,7 +46,7 @@ def list_letters(
 
     now = SYSTEM.now()
     query = query_of(causes, standing, ids, now)
-    view = read_letters(kafka, payloads=payloads)
+    view = read_letters(kafka, payloads=payloads, verifier=verifier)
     try:
         page = page_of(view.letters, query, limit=limit, after=after)
     except ValueError as error:
@@ -73,6 +74,7 @@ def list_groups(
     """
     settings = broker.settings()
     kafka, payloads = settings.kafka, settings.security.payloads()
+    verifier = settings.security.trust().verifier
 
     from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -82,7 +84,7 @@ def list_groups(
 
     now = SYSTEM.now()
     query = query_of(causes, standing, None, now)
-    view = read_letters(kafka, payloads=payloads)
+    view = read_letters(kafka, payloads=payloads, verifier=verifier)
     letters = choose(view.letters, query)
     window = Window.of(now, since=query.since, until=query.until)
     # What is new shows only beside all letters, also those that are not asked for.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.redriving.jobs import Order
     from redrive.redriving.pace import Pacing
     from redrive.redriving.selection import Selection
+    from redrive.signatures import Trust
 
 __all__ = ["Asking", "NoWait", "drive", "redrive"]
 
@@ -109,11 +110,13 @@ def redrive(
     pacing = sending.pacing(patience=_duration(waiting.timeout, "--timeout"))
     settings = broker.settings()
     order = sending.order(reason=acting.why, max_redrives=settings.redrive.max)
-    drive(settings.kafka, selection, order, pacing, acting, asking, wait=not waiting.no_wait)
+    trust = settings.security.trust(for_letters=True)
+    drive(settings.kafka, trust, selection, order, pacing, acting, asking, wait=not waiting.no_wait)
 
 
 def drive(
     kafka: KafkaSettings,
+    trust: Trust,
     selection: Selection,
     order: Order,
     pacing: Pacing,
@@ -128,12 +131,14 @@ def drive(
     """
     from redrive.redriving import engine  # noqa: PLC0415 - keeps `--help` fast
 
-    planned = engine.plan(kafka, selection, order, limit=pacing.limit)
+    planned = engine.plan(kafka, selection, order, limit=pacing.limit, trust=trust)
     if not _agreed(planned, asking):
         return False
 
     def send(told: Callable[[Step], None]) -> Report:
-        return engine.redrive(kafka, selection, order, actor=acting.who, pacing=pacing, told=told)
+        return engine.redrive(
+            kafka, selection, order, actor=acting.who, pacing=pacing, told=told, trust=trust
+        )
 
     patience = pacing.patience if wait else None
     _sent_and_seen(kafka, send, len(planned.done), patience, as_json=asking.as_json)

@@ -64,7 +64,8 @@ def _ask(question: str, *, yes: bool) -> None:
 def _move(
     verb: str, selection: Selection, acting: Acting, broker: Broker, *, as_json: bool
 ) -> None:
-    kafka = broker.settings().kafka
+    settings = broker.settings()
+    trust = settings.security.trust(for_letters=True)
 
     from redrive.cli.redrive_page import judge, report_json, report_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.dead_letter.states import State  # noqa: PLC0415 - as above
@@ -75,7 +76,9 @@ def _move(
         "set aside": State.PARKED,
         "taken back": State.OPEN,
     }[verb]
-    report = move(kafka, selection, wanted, actor=acting.who, reason=acting.why)
+    report = move(
+        settings.kafka, selection, wanted, actor=acting.who, reason=acting.why, trust=trust
+    )
     if as_json:
         print_json(report_json(report))
     else:

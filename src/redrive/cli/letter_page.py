@@ -14,11 +14,12 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
 from redrive.payloads import CLEAR, Payloads
+from redrive.dead_letter.vouching import Vouched
 from redrive.redriving.letters import LetterStory, event_id_of
 from redrive.redriving.opening import OpenedStory, open_story
 from redrive.units import format_duration
 
-__all__ = ["letter_json", "letter_page"]
+__all__ = ["actor_of", "letter_json", "letter_page", "state_json"]
 
 MASK = "•••"
 MAX_LINE_CHARS = 2_000
@@ -44,11 +45,14 @@ def letter_json(
     if reveal and (event := _parsed(opened)) is not None:
         letter = letter.model_copy(update={"original_event": event})
     place = {"topic": topic, "partition": stored.partition, "offset": stored.offset}
+    states = [state_json(state) for state in story.states]
     return {
         "event_id": event_id_of(stored.letter),
         "stored": place,
+        "signed_by": stored.signed_by,
+        "vouched": stored.vouched.value,
         "state": story.state.value,
-        "states": [_state(state, reveal=reveal) for state in story.states],
+        "states": states if reveal else [BUILT_IN.within(state) for state in states],
         "masked": not reveal,
         "encrypted": _encrypted(opened),
         "letter": letter.model_dump(mode="json"),
@@ -102,6 +106,10 @@ def _facts(story: LetterStory, letter: DeadLetter, topic: str) -> Iterator[tuple
     stored, source = story.stored, letter.source
     yield "letter", letter.dlq_id
     yield "state", story.state.value
+    if stored.vouched is Vouched.LETTER_NOT:
+        yield "signed", "no key that counts: name it by its dlq_id, if you vouch for it"
+    elif stored.signed_by is not None:
+        yield "signed", f"by key {stored.signed_by}"
     yield "why", f"{letter.kind.value} ({letter.reason.value})"
     yield "error", f"{letter.error.type}: {letter.error.message}"
     yield "node", letter.node or "none"
@@ -191,7 +199,8 @@ def _history(story: LetterStory, *, reveal: bool) -> Iterator[str]:
         how = f", {state.mode}" if state.mode else ""
         reason = state.reason if reveal or not state.reason else BUILT_IN.mask(state.reason)
         why = f": {reason}" if reason else ""
-        yield f"{state.timestamp.isoformat()}  {state.state.value}{how} by {state.actor}{why}"
+        who = actor_of(state, reveal=reveal)
+        yield f"{state.timestamp.isoformat()}  {state.state.value}{how} by {who}{why}"
 
 
 def _commands(story: LetterStory, *, reveal: bool) -> Iterator[str]:
@@ -272,6 +281,18 @@ def _shape(value: object) -> object:
     return MASK
 
 
-def _state(state: LetterState, *, reveal: bool) -> object:
-    told = state.model_dump(mode="json")
-    return told if reveal else BUILT_IN.within(told)
+def state_json(state: LetterState) -> dict[str, object]:
+    """Return a state record for programs, with who signed it, and whether it counts."""
+    # Last, since a record may hold fields of any name.
+    verified = {"signed_by": state.signed_by, "counts": state.counts}
+    return state.model_dump(mode="json") | verified
+
+
+def actor_of(state: LetterState, *, reveal: bool = True) -> str:
+    """Say who wrote a state record: by its key, or, where none signed it, as claimed."""
+    actor = state.actor if reveal else BUILT_IN.mask(state.actor)
+    if state.signed_by is not None:
+        return f"{actor} (signed by key {state.signed_by})"
+    if not state.counts:
+        return f"{actor} (claimed; does not count: {state.why_not})"
+    return f"{actor} (claimed)"

@@ -6,17 +6,22 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.output import note, visible
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.letters import LetterStory, find_stories
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["newest_story"]
 
 
-def newest_story(kafka: KafkaSettings, wanted: str) -> LetterStory:
+def newest_story(
+    kafka: KafkaSettings, wanted: str, verifier: Verifier = NO_TRUST.verifier
+) -> LetterStory:
     """Return the newest letter with this `dlq_id` or `event_id`; of others, tell the person.
+
+    Those that nobody vouches for count as older than all others.
 
     Raises:
         CommandError: There is none.
     """
-    found = find_stories(kafka, wanted)
+    found = find_stories(kafka, wanted, verifier)
     if not found:
         raise CommandError(
             ExitCode.ENDED_BADLY,

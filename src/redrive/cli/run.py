@@ -39,6 +39,7 @@ def show(
     """Say where a run is now: its event, its attempts, its results and its letters."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     kafka, payloads = settings.kafka, settings.security.payloads()
+    verifier = settings.security.trust().verifier
 
     from redrive.cli.run_page import run_json, run_page  # noqa: PLC0415 - keeps `--help` fast
     from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
@@ -47,7 +48,8 @@ def show(
 
     from_then = parse_flag_time("since", since, SYSTEM.now())
     note(f"reading {kafka.events_topic!r} and {kafka.results_topic!r} from {_text(from_then)} on")
-    story, closed = open_run(find_run(kafka, event_id, since=from_then, told=_tell), payloads)
+    found = find_run(kafka, event_id, since=from_then, told=_tell, verifier=verifier)
+    story, closed = open_run(found, payloads)
     for line in closed:
         note(f"not decoded: {visible(line)}")
     _refuse_nothing(story, since)

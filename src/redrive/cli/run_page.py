@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from redrive.cli.letter_page import actor_of, state_json
 from redrive.cli.output import console, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import State
@@ -90,7 +91,7 @@ def _letter_lines(story: LetterStory) -> Iterator[str]:
     yield f"    {letter.kind.value} ({letter.reason.value}), {error}"
     for state in story.states:
         since = state.timestamp.isoformat(timespec="seconds")
-        yield f"    {since}  {state.state.value} by {state.actor}"
+        yield f"    {since}  {state.state.value} by {actor_of(state)}"
     if story.state in (State.OPEN, State.PARKED):
         yield f"    redrive dlq show {shlex.quote(letter.dlq_id)}"
 
@@ -140,5 +141,5 @@ def _letter_json(story: LetterStory) -> dict[str, object]:
         "fingerprint": letter.fingerprint,
         "redrive_count": letter.redrive_count,
         "state": story.state.value,
-        "states": [state.model_dump(mode="json") for state in story.states],
+        "states": [state_json(state) for state in story.states],
     }

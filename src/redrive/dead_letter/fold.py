@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.vouching import Vouched
 
 __all__ = ["FoldedLetter", "LetterFold", "Standing"]
 
@@ -52,6 +53,16 @@ class FoldedLetter(Protocol):
         ...
 
     @property
+    def signed_by(self) -> str | None:
+        """The key that signed it; None: the actor is what its writer calls itself."""
+        ...
+
+    @property
+    def vouched(self) -> Vouched:
+        """Whether it may speak for its event."""
+        ...
+
+    @property
     def redrive_count(self) -> int:
         """The highest that any record of it names."""
         ...
@@ -77,12 +88,19 @@ class Standing(NamedTuple):
     actor: str | None = None
     redrive_count: int = 0
     superseded_by: str | None = None
+    signed_by: str | None = None
+    vouched: Vouched = Vouched.YES
 
     @classmethod
-    def of(cls, letter: DeadLetter) -> Self:
+    def of(cls, letter: DeadLetter, vouched: Vouched = Vouched.YES) -> Self:
         """Return how a letter stands that was just written."""
-        count = letter.redrive_count
-        return cls(letter.dlq_id, letter.event_id, letter.timestamp, redrive_count=count)
+        return cls(
+            letter.dlq_id,
+            letter.event_id,
+            letter.timestamp,
+            redrive_count=letter.redrive_count,
+            vouched=vouched,
+        )
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
         """Return it with other values."""
@@ -100,11 +118,16 @@ class LetterFold(Generic[L]):
     * The same letter written twice stands where it stood. But a run that was given up again, later,
       when its event was over (resolved or discarded) is a new failure: the letter is open again.
     * A newer letter of an event takes the place of the older ones.
+    * A letter that nobody vouches for takes the place of no other: the ids that it names may be
+      anybody's.
+    * A state that needs a signature and has none moves nothing, nor does a signed one again.
     """
 
     def __init__(self) -> None:
         self._letters: dict[str, L] = {}
         self._newest: dict[str, str] = {}
+        self._beside: dict[str, set[str]] = {}
+        self._heard: set[bytes] = set()
         self._shared: set[str] = set()
 
     def __iter__(self) -> Iterator[L]:
@@ -123,13 +146,24 @@ class LetterFold(Generic[L]):
         """Say whether letters of several events have this id."""
         return dlq_id in self._shared
 
-    def letter(self, found: L) -> L | None:
-        """Take a letter; return the earlier record of it whose place it takes, if there is one."""
+    def letter(self, found: L, told_once: bytes | None = None) -> L | None:
+        """Take a letter; return the earlier record of it whose place it takes, if there is one.
+
+        Returns the letter itself where it takes no place at all: a record that is `told_once` takes
+        none again.
+        """
+        if found.vouched is Vouched.LETTER_NOT:
+            return self._letter_of_nobody(found)
+        if told_once in self._heard:
+            return found
+        if told_once is not None:
+            self._heard.add(told_once)
         key = self._key_of(found)
         known = self._letters.get(key)
         if known is None:
+            forged = self._letters.pop(_key_of_nobody(found.dlq_id), None)
             self._add(key, found)
-            return None
+            return forged
         newest = self._letters[self._newest.get(_event(found), key)]
         del self._letters[key]
         count = max(known.redrive_count, found.redrive_count)
@@ -140,31 +174,49 @@ class LetterFold(Generic[L]):
                 state=known.state,
                 state_at=known.state_at,
                 actor=known.actor,
+                signed_by=known.signed_by,
                 redrive_count=count,
                 superseded_by=known.superseded_by,
             )
         return known
 
     def state(self, told: LetterState) -> L | None:
-        """Take a state; return its letter as it stood, or None where it is no letter's here."""
+        """Take a state; return its letter as it stood, or None where it moves no letter here."""
         key = self._key(told.dlq_id, told.event_id)
-        if key is None:
+        if key is None or not told.counts or told.signature in self._heard:
             return None
+        if told.signature is not None:
+            self._heard.add(told.signature)
         letter = self._letters[key]
         self._letters[key] = letter.changed(
             state=told.state,
             state_at=told.timestamp,
             actor=told.actor,
+            signed_by=told.signed_by,
             redrive_count=max(letter.redrive_count, told.redrive_count),
         )
         return letter
 
+    def _letter_of_nobody(self, found: L) -> L | None:
+        """Keep it apart: the first of its id, while no letter of a worker has that id."""
+        key = _key_of_nobody(found.dlq_id)
+        if found.dlq_id in self._letters or key in self._letters:
+            return found
+        self._add(key, found)
+        return None
+
     def _add(self, key: str, letter: L) -> None:
         self._letters[key] = letter
-        older = self._newest.get(_event(letter))
-        self._newest[_event(letter)] = key
-        if older is not None and older != key:
-            self._letters[older] = self._letters[older].changed(superseded_by=letter.dlq_id)
+        event = _event(letter)
+        if letter.vouched is not Vouched.YES:
+            self._beside.setdefault(event, set()).add(key)
+            return
+        older = self._beside.pop(event, set())
+        if event in self._newest:
+            older.add(self._newest[event])
+        self._newest[event] = key
+        for each in older.intersection(self._letters) - {key}:
+            self._letters[each] = self._letters[each].changed(superseded_by=letter.dlq_id)
 
     def _key_of(self, letter: L) -> str:
         """Return what a letter is kept by: its id, and its event where the id is another's too."""
@@ -176,8 +228,12 @@ class LetterFold(Generic[L]):
 
     def _key(self, dlq_id: str, event_id: str | None) -> str | None:
         first = self._letters.get(dlq_id)
-        if first is None or event_id is None or event_id == first.event_id:
-            return None if first is None else dlq_id
+        if first is None:
+            key = _key_of_nobody(dlq_id)
+            alone = self._letters.get(key)
+            return None if alone is None or not _is_of(alone, event_id) else key
+        if event_id is None or event_id == first.event_id:
+            return dlq_id
         key = _shared_key(dlq_id, event_id)
         if key in self._letters:
             return key
@@ -185,8 +241,17 @@ class LetterFold(Generic[L]):
         return dlq_id if first.event_id is None else None
 
 
+def _is_of(letter: FoldedLetter, event_id: str | None) -> bool:
+    # Of an event that could not be read, an edit has made one that can be.
+    return None in (letter.event_id, event_id) or letter.event_id == event_id
+
+
 def _event(letter: FoldedLetter) -> str:
     return letter.event_id or letter.dlq_id
+
+
+def _key_of_nobody(dlq_id: str) -> str:
+    return f"? {dlq_id}"
 
 
 def _shared_key(dlq_id: str, event_id: str | None) -> str:

@@ -34,6 +34,7 @@ class Refusal(StrEnum):
     ID_OF_SEVERAL = "id_of_several"
     NOT_PARKED = "not_parked"
     NOT_READABLE = "not_readable"
+    NOT_SIGNED = "not_signed"
     NOT_TAKEN = "not_taken"
     NO_PARTITION = "no_partition"
     OTHER_EVENT = "other_event"

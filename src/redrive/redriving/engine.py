@@ -37,6 +37,7 @@ from redrive.redriving.partition_log import PartitionLog
 from redrive.redriving.selection import Selection
 from redrive.redriving.trail import Trail
 from redrive.redriving.working import has_work, look, read_on, work
+from redrive.signatures import NO_TRUST, Trust, Verifier
 
 __all__ = ["move", "plan", "redrive"]
 
@@ -51,6 +52,7 @@ def redrive(
     actor: str,
     pacing: Pacing = Pacing(),  # noqa: B008 - as above
     told: Told | None = None,
+    trust: Trust = NO_TRUST,
     clock: Clock = SYSTEM,
 ) -> Report:
     """Send the events of letters back to the workers, each once.
@@ -62,13 +64,14 @@ def redrive(
         actor: Who does it, for the record.
         pacing: How fast they go.
         told: Hears of each step when it is durable.
+        trust: Who signs what is written, and which letters and states count.
         clock: Where time comes from.
 
     Raises:
         KafkaUnavailableError: The broker did not answer, or went away.
         SettingsError: A topic does not exist, or the broker refuses us.
     """
-    job = _driving(settings, selection, actor, order, clock)
+    job = _driving(settings, selection, actor, order, trust, clock)
     report = Report(results_from=end_offsets(settings, clock=clock))
     with ExitStack() as opened:
         follower = None
@@ -82,7 +85,7 @@ def redrive(
             canary=pacing.canary,
             guard=None if follower is None else watch,
         )
-        for step in _work(settings, job, pace, clock):
+        for step in _work(settings, job, pace, trust.verifier, clock):
             watch.hear(step)
             if told is not None:
                 told(step)
@@ -95,16 +98,17 @@ def plan(
     order: Order = Order(),  # noqa: B008 - a frozen value
     *,
     limit: int | None = None,
+    trust: Trust = NO_TRUST,
     clock: Clock = SYSTEM,
 ) -> Report:
     """Return what `redrive` would do now: `done` are the letters that would be driven.
 
     Nothing is claimed: whoever is at work with the letters goes on.
     """
-    job = _driving(settings, selection, "", order, clock)
+    job = _driving(settings, selection, "", order, trust, clock)
     report = Report()
     for partition, door, _ in _doors(settings, clock):
-        fold = PartitionFold()
+        fold = PartitionFold(verifier=trust.verifier)
         read_on(door, fold)
         report.add(look(fold, partition, job))
     if limit is not None:
@@ -119,6 +123,7 @@ def move(
     *,
     actor: str,
     reason: str | None = None,
+    trust: Trust = NO_TRUST,
     clock: Clock = SYSTEM,
 ) -> Report:
     """Say where letters stand.
@@ -126,14 +131,20 @@ def move(
     `discarded`: nobody will work on them any more. `parked`: they are not driven until they are
     taken back, to `open`.
     """
-    job, report = Moving(selection, actor[:MAX_ACTOR_CHARS], wanted, reason), Report()
-    for step in _work(settings, job, Paced(clock), clock):
+    job = Moving(selection, actor[:MAX_ACTOR_CHARS], wanted, reason, trust.signer)
+    report = Report()
+    for step in _work(settings, job, Paced(clock), trust.verifier, clock):
         report.add(step)
     return _complete(report, selection)
 
 
 def _driving(
-    settings: KafkaSettings, selection: Selection, actor: str, order: Order, clock: Clock
+    settings: KafkaSettings,
+    selection: Selection,
+    actor: str,
+    order: Order,
+    trust: Trust,
+    clock: Clock,
 ) -> Driving:
     return Driving(
         selection,
@@ -146,6 +157,7 @@ def _driving(
         deadline=None if order.deadline is None else clock.now() + order.deadline,
         replace=order.replace,
         find=partial(_find, settings, clock),
+        signer=trust.signer,
     )
 
 
@@ -161,10 +173,12 @@ def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> Record | None:
     return None
 
 
-def _work(settings: KafkaSettings, job: Job, pace: Paced, clock: Clock) -> Iterator[Step]:
+def _work(
+    settings: KafkaSettings, job: Job, pace: Paced, verifier: Verifier, clock: Clock
+) -> Iterator[Step]:
     for partition, door, trail in _doors(settings, clock):
         door.prepare()
-        fold = PartitionFold(job.selection.means)
+        fold = PartitionFold(job.selection.means, verifier=verifier)
         read_on(door, fold)
         # Who has no letter here claims nothing, and shuts nobody out.
         if not has_work(fold, job):

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from redrive.dead_letter.states import State
+from redrive.dead_letter.vouching import Vouched
 from redrive.events import readable_event_id
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.log import Record
+from redrive.kafka.signed import signed
 from redrive.redriving.deciding import (
     Decision,
     Mode,
@@ -25,6 +27,7 @@ from redrive.redriving.originals import Original
 from redrive.redriving.outgoing import STATE_BYTES, event_record, state_record
 from redrive.redriving.partition import Entry, LeftAt, is_event
 from redrive.redriving.selection import Selection
+from redrive.signatures import Signer, Subject
 
 __all__ = ["Driving", "Job", "Moving", "Order"]
 
@@ -85,7 +88,8 @@ class Driving:
     """Letters are driven again.
 
     `partitions` are those of the events topic; `replace` are new payloads, by dlq_id; `deadline` is
-    until when the results are wanted; `find` looks for an event that a letter does not hold.
+    until when the results are wanted; `find` looks for an event that a letter does not hold;
+    `signer` signs what is written.
     """
 
     selection: Selection
@@ -98,9 +102,13 @@ class Driving:
     deadline: datetime | None = None
     replace: Mapping[str, bytes] = field(default_factory=dict)
     find: Callable[[LeftAt], Record | None] = lambda _: None
+    signer: Signer | None = None
 
     def decide(self, entry: Entry) -> Send | Refuse:
         """Choose whether a letter's event is sent back."""
+        return self._unvouched(entry) or self._decide_vouched(entry)
+
+    def _decide_vouched(self, entry: Entry) -> Send | Refuse:
         value = self.replace.get(entry.dlq_id)
         if value is not None and not is_event(value):
             return Refuse(Refusal.NOT_READABLE, "what is to take its place is no event")
@@ -122,6 +130,18 @@ class Driving:
         if entry.left_at is None or edited:
             return decide_redrive(entry, mode=self.mode, most=self.most, edited=edited)
         return self._decide_left_out(entry, entry.left_at)
+
+    def _unvouched(self, entry: Entry) -> Refuse | None:
+        """Drive a letter that nobody vouches for only where a person means it: that signs it."""
+        if entry.vouched is Vouched.YES or entry.dlq_id in (self.selection.ids or ()):
+            return None
+        if entry.vouched is Vouched.EVENT_NOT:
+            if self.selection.reason == entry.reason:
+                return None
+            why, how = "its event bore no signature that counts", f"--reason {entry.reason}"
+        else:
+            why, how = "no key that counts has signed this letter", "its dlq_id"
+        return Refuse(Refusal.NOT_SIGNED, f"{why}: name it by {how}, if you vouch for it")
 
     def _decide_left_out(self, entry: Entry, at: LeftAt) -> Send | Refuse:
         """Choose what is done with a letter that does not hold its event."""
@@ -175,7 +195,10 @@ class Driving:
             redrive_count=what.count,
             edited=value is not None,
         )
-        return [sent, state]
+        return [
+            signed(sent, Subject.EVENT, self.signer),
+            signed(state, Subject.STATE, self.signer),
+        ]
 
     def size_bytes(self, original: Original, entry: Entry) -> int:
         """Return what the event and its state have in bytes, about."""
@@ -190,6 +213,7 @@ class Moving:
     actor: str
     wanted: State
     reason: str | None = None
+    signer: Signer | None = None
 
     def decide(self, entry: Entry) -> Move | Refuse:
         """Choose whether a letter is moved."""
@@ -208,7 +232,7 @@ class Moving:
         told = state_record(
             original, entry, self.wanted, actor=self.actor, at=at, reason=self.reason
         )
-        return [told]
+        return [signed(told, Subject.STATE, self.signer)]
 
     def size_bytes(self, original: Original, entry: Entry) -> int:
         """Return what the state has in bytes, about."""

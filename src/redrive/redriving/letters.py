@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
+from redrive.dead_letter.vouching import Vouched, letter_signer, told_once, vouched
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = [
     "LetterStory",
@@ -38,11 +41,13 @@ Name = tuple[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
-    """A letter, and where it lies."""
+    """A letter, where it lies, and who vouches for it."""
 
     partition: int
     offset: int
     letter: DeadLetter
+    signed_by: str | None = None
+    vouched: Vouched = Vouched.YES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,10 @@ class StoredState:
 
 @dataclass(frozen=True, slots=True)
 class LetterStory:
-    """A letter, and its state records since it was given up, in their order."""
+    """A letter, and its state records since it was given up, in their order.
+
+    Those that do not count, for want of a signature, are among them.
+    """
 
     stored: StoredLetter
     states: tuple[LetterState, ...] = ()
@@ -64,13 +72,20 @@ class LetterStory:
     @property
     def state(self) -> State:
         """Where the letter stands."""
-        return self.states[-1].state if self.states else State.OPEN
+        counting = [state.state for state in self.states if state.counts]
+        return counting[-1] if counting else State.OPEN
 
 
 def find_letters(
-    settings: KafkaSettings, wanted: str, *, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    wanted: str,
+    verifier: Verifier = NO_TRUST.verifier,
+    *,
+    clock: Clock = SYSTEM,
 ) -> list[StoredLetter]:
     """Return the letters whose `dlq_id` or `event_id` is `wanted`, oldest first.
+
+    Those that nobody vouches for come before all others.
 
     Reads the whole topic, to where it ends now. A record that is no letter is passed by.
 
@@ -78,11 +93,15 @@ def find_letters(
         KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         SettingsError: The topic does not exist, or the client's options cannot work.
     """
-    return [story.stored for story in find_stories(settings, wanted, clock=clock)]
+    return [story.stored for story in find_stories(settings, wanted, verifier, clock=clock)]
 
 
 def find_stories(
-    settings: KafkaSettings, wanted: str, *, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    wanted: str,
+    verifier: Verifier = NO_TRUST.verifier,
+    *,
+    clock: Clock = SYSTEM,
 ) -> list[LetterStory]:
     """Return the letters whose `dlq_id` or `event_id` is `wanted`, oldest first, with their states.
 
@@ -92,19 +111,24 @@ def find_stories(
     partitions: dict[int, LetterFold[Standing]] = {}
     since: dict[tuple[int, Name], list[LetterState]] = {}
     for record in letter_records(settings, clock=clock):
-        found, number = stored(record), record.place.partition
+        found, number = stored(record, verifier), record.place.partition
         folded = partitions.setdefault(number, LetterFold())
         if isinstance(found, StoredLetter):
-            folded.letter(Standing.of(found.letter))
+            now = Standing.of(found.letter, found.vouched)
+            folded.letter(now, told_once(record, verifier))
             if _is(found.letter, wanted):
                 name = name_of(found.letter)
                 standing = folded.find(*name)
                 if standing is None or standing.state_at is None:
                     since[number, name] = []  # a failure of its own
                 stories.append((found, since[number, name]))
-        elif isinstance(found, StoredState) and (moved := folded.state(found.state)) is not None:
-            since.get((number, (moved.dlq_id, moved.event_id)), []).append(found.state)
-    stories.sort(key=lambda story: (story[0].letter.timestamp, story[0].offset))
+        elif isinstance(found, StoredState):
+            told = found.state
+            # One that does not count is told of all the same.
+            of = folded.state(told) if told.counts else folded.find(told.dlq_id, told.event_id)
+            if of is not None:
+                since.get((number, (of.dlq_id, of.event_id)), []).append(told)
+    stories.sort(key=_rank)
     return [LetterStory(found, tuple(states)) for found, states in stories]
 
 
@@ -137,12 +161,15 @@ def records_at(
                 yield record
 
 
-def stored(record: Record) -> StoredLetter | StoredState | None:
+def stored(
+    record: Record, verifier: Verifier = NO_TRUST.verifier
+) -> StoredLetter | StoredState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     place = (record.place.partition, record.offset)
-    match read_letter(record):
+    match read_letter(record, verifier):
         case DeadLetter() as letter:
-            return StoredLetter(*place, letter)
+            by = letter_signer(record, verifier)
+            return StoredLetter(*place, letter, by, vouched(record, letter.reason, verifier))
         case LetterState() as state:
             return StoredState(*place, state)
         case None:
@@ -157,6 +184,11 @@ def name_of(letter: DeadLetter) -> Name:
 def event_id_of(letter: DeadLetter) -> str | None:
     """Return the id of the event that ended in this letter, if it can be read."""
     return letter.event_id
+
+
+def _rank(story: tuple[StoredLetter, list[LetterState]]) -> tuple[bool, datetime, int]:
+    found = story[0]
+    return found.vouched is Vouched.YES, found.letter.timestamp, found.offset
 
 
 def _is(letter: DeadLetter, wanted: str) -> bool:

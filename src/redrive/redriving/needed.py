@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.errors import RecordError, SettingsError
 from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, thread_scope
 from redrive.graphs.retention import Needed
@@ -23,6 +24,7 @@ from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.letters import letter_records
 from redrive.redriving.runs import Standing, progress_of
 from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["letters_need", "read_needed", "runs_need"]
 
@@ -35,6 +37,7 @@ def read_needed(
     among: Collection[str],
     *,
     scope: str | None = None,
+    verifier: Verifier = NO_TRUST.verifier,
     clock: Clock = SYSTEM,
 ) -> tuple[Needed, str | None]:
     """Return which of these threads the topics need, and the id of the cluster that said so.
@@ -46,6 +49,7 @@ def read_needed(
         settings: How to reach Kafka; whose group.
         among: The threads in question; of others nothing is said.
         scope: `threads.scope`, as the workers have it.
+        verifier: Says which states of letters count.
         clock: Measures how long nothing came.
 
     Raises:
@@ -69,7 +73,8 @@ def read_needed(
         with closing(scan(settings, topic, spans=spans, clock=clock)) as records:
             runs = runs_need(records, committed, wanted, scope=scope)
     with closing(letter_records(settings, clock=clock)) as records:
-        return Needed(runs, letters_need(records, wanted, scope=scope)), there.cluster_id
+        needed = letters_need(records, wanted, scope=scope, verifier=verifier)
+        return Needed(runs, needed), there.cluster_id
 
 
 def runs_need(
@@ -92,7 +97,11 @@ def runs_need(
 
 
 def letters_need(
-    records: Iterable[Record], among: Collection[str], *, scope: str | None = None
+    records: Iterable[Record],
+    among: Collection[str],
+    *,
+    scope: str | None = None,
+    verifier: Verifier = NO_TRUST.verifier,
 ) -> frozenset[str]:
     """Return which of these threads letters need: the newest of each event, if it may be driven.
 
@@ -100,15 +109,17 @@ def letters_need(
         records: Those of the letters topic, each partition in its order.
         among: The threads in question.
         scope: `threads.scope`, as the workers have it.
+        verifier: Says which states count.
     """
     partitions: dict[int, LetterFold[_Letter]] = {}
     for record in records:
-        found = read_slimly(record)
+        found = read_slimly(record, verifier)
         letters = partitions.setdefault(record.place.partition, LetterFold())
         if isinstance(found, LetterState):
             letters.state(found)
         elif found is not None:
-            letters.letter(_letter(found, among, scope))
+            letter = _letter(record, found, among, scope, verifier)
+            letters.letter(letter, told_once(record, verifier))
     return frozenset(
         thread
         for letters in partitions.values()
@@ -130,14 +141,27 @@ class _Letter(NamedTuple):
     actor: str | None = None
     redrive_count: int = 0
     superseded_by: str | None = None
+    signed_by: str | None = None
+    vouched: Vouched = Vouched.YES
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
         return self._replace(**changes)
 
 
-def _letter(letter: SlimLetter, among: Collection[str], scope: str | None) -> _Letter:
-    found = frozenset(thread for thread in _threads(letter, scope) if thread in among)
-    return _Letter(letter["dlq_id"], event_id_in(letter), letter["timestamp"], found)
+def _letter(
+    record: Record,
+    letter: SlimLetter,
+    among: Collection[str],
+    scope: str | None,
+    verifier: Verifier,
+) -> _Letter:
+    return _Letter(
+        letter["dlq_id"],
+        event_id_in(letter),
+        letter["timestamp"],
+        frozenset(thread for thread in _threads(letter, scope) if thread in among),
+        vouched=vouched(record, letter["reason"], verifier),
+    )
 
 
 def _threads(letter: SlimLetter, scope: str | None) -> Iterator[str]:

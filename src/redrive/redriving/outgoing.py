@@ -18,7 +18,7 @@ from redrive.redriving.partition import Entry
 __all__ = ["MAX_ACTOR_CHARS", "STATE_BYTES", "event_record", "state_record"]
 
 MAX_ACTOR_CHARS = 200
-STATE_BYTES = 500
+STATE_BYTES = 600
 """What a state record has in bytes, about."""
 
 # What belongs to one sending of an event. The thread, the trace and what is not ours stay.
@@ -35,6 +35,7 @@ _OF_ONE_SENDING = frozenset(
         "mode",
         "not-before",
         "of",
+        "signature",
         "source",
     )
 )

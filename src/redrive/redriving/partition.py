@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, Self
 from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent
 from redrive.kafka.log import Place, Record
 from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
 from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Entry", "LeftAt", "PartitionFold", "is_event"]
 
@@ -40,7 +42,8 @@ class Entry(NamedTuple):
     left one. `shares_id` says whether its id, of an earlier version, is another event's letter's
     too. `source_partition` is that of its event, or its own where the letter does not say.
     `left_at` says where the event lay that was too large for the letter.
-    `at` is when its run was given up; `actor` and `state_at` belong to its last state record.
+    `at` is when its run was given up; `actor`, `signed_by` and `state_at` belong to its last state
+    record. `vouched` says whether it may speak for its event.
     """
 
     # A tuple, as it is made for each letter: a frozen dataclass takes five times as long.
@@ -66,6 +69,8 @@ class Entry(NamedTuple):
     superseded_by: str | None = None
     shares_id: bool = False
     left_at: LeftAt | None = None
+    signed_by: str | None = None
+    vouched: Vouched = Vouched.YES
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
         """Return it with other values."""
@@ -78,11 +83,17 @@ class PartitionFold:
     Args:
         means: Which letters' events are kept in `originals` on the way; by default none.
         keep_bytes: How much they may take.
+        verifier: Says which states count, and who vouches for letters.
     """
 
     def __init__(
-        self, means: Callable[[Entry], bool] | None = None, *, keep_bytes: int = MAX_KEPT_BYTES
+        self,
+        means: Callable[[Entry], bool] | None = None,
+        *,
+        keep_bytes: int = MAX_KEPT_BYTES,
+        verifier: Verifier = NO_TRUST.verifier,
     ) -> None:
+        self._verifier = verifier
         self._letters = LetterFold[Entry]()
         self._means = means
         self.originals = Originals(keep_bytes)
@@ -91,15 +102,15 @@ class PartitionFold:
     def add(self, record: Record) -> None:
         """Take the next record; one that is neither letter nor state is passed by."""
         self.end = record.offset + 1
-        found = read_slimly(record)
+        found = read_slimly(record, self._verifier)
         if isinstance(found, LetterState):
             moved = self._letters.state(found)
             if moved is not None:
                 # Most that were moved are not driven now, and others need the room.
                 self.originals.take(moved.offset)
         elif found is not None:
-            entry = _entry(record, found)
-            gone = self._letters.letter(entry)
+            entry = _entry(record, found, self._verifier)
+            gone = self._letters.letter(entry, told_once(record, self._verifier))
             if gone is not None:
                 self.originals.take(gone.offset)
             if gone is not entry and self._means is not None and self._means(entry):
@@ -128,7 +139,7 @@ def is_event(value: bytes | None) -> bool:
         return False
 
 
-def _entry(record: Record, letter: SlimLetter) -> Entry:
+def _entry(record: Record, letter: SlimLetter, verifier: Verifier) -> Entry:
     value, reason, own = letter.get("value"), letter["reason"], record.place.partition
     # A letter that does not say so is of an event that was read once already.
     was_read = reason is not Reason.UNREADABLE and letter["original_event"] is not None
@@ -149,6 +160,7 @@ def _entry(record: Record, letter: SlimLetter) -> Entry:
         can_read=value is not None and (was_read or is_event(value)),
         checkpoint=letter.get("checkpoint_id") is not None,
         left_at=_left_at(record) if "left_digest" in letter else None,
+        vouched=vouched(record, reason, verifier),
     )
 
 

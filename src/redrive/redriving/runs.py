@@ -18,6 +18,7 @@ from redrive.kafka.log import Committed, Place, Record
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters import LetterStory, find_stories
+from redrive.signatures import NO_TRUST, Verifier
 from redrive.state.offsets import Entry, note_of
 
 __all__ = [
@@ -104,6 +105,7 @@ def find_run(
     *,
     since: datetime,
     told: Callable[[str, int], object] = lambda _topic, _records: None,
+    verifier: Verifier = NO_TRUST.verifier,
     clock: Clock = SYSTEM,
 ) -> RunStory:
     """Return what the topics say about the run of `event_id`.
@@ -113,13 +115,14 @@ def find_run(
         event_id: The event's id.
         since: Event records and results that are older are not looked for. Letters are all read.
         told: Called now and then with the topic and how many of its records were read.
+        verifier: Says which states of letters count.
         clock: Measures how long nothing came.
 
     Raises:
         KafkaUnavailableError: Nothing more came for `kafka.startup_timeout`.
         SettingsError: A topic does not exist, or the client's options cannot work.
     """
-    letters = find_stories(settings, event_id, clock=clock)
+    letters = find_stories(settings, event_id, verifier, clock=clock)
     records = [
         record
         for record in _read(settings, settings.events_topic, since, told, clock)

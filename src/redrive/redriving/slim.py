@@ -22,10 +22,11 @@ from typing_extensions import TypedDict
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import unpacked
-from redrive.dead_letter.states import RECORD_HEADER, LetterState
+from redrive.dead_letter.states import RECORD_HEADER, LetterState, read_state
 from redrive.events import ZonedTime, readable_event_id
 from redrive.kafka.log import Record
 from redrive.retry.kinds import Kind, Reason
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["SlimLetter", "event_id_in", "read_slimly"]
 
@@ -83,13 +84,15 @@ class SlimLetter(TypedDict):
 _LETTER = TypeAdapter(SlimLetter).validator
 
 
-def read_slimly(record: Record) -> SlimLetter | LetterState | None:
+def read_slimly(
+    record: Record, verifier: Verifier = NO_TRUST.verifier
+) -> SlimLetter | LetterState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     headers = dict(record.headers)
     kind = headers.get(RECORD_HEADER, b"letter")
     if kind == b"letter":
         return _letter(record.value or b"", ours=headers.keys() >= _OURS)
-    return _read(LetterState, record.value or b"") if kind == b"state" else None
+    return read_state(record, verifier) if kind == b"state" else None
 
 
 def event_id_in(letter: SlimLetter) -> str | None:

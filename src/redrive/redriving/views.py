@@ -19,12 +19,14 @@ from redrive.dead_letter.fold import LetterFold
 from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.sealing import message_in
 from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import letter_records
 from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["LETTER_BYTES", "LetterSummary", "LettersView", "fold", "read_letters"]
 
@@ -41,6 +43,8 @@ class LetterSummary:
 
     Texts are cut: `message` is the first line of the error's, masked, at most 160 characters, names
     at most 200. `actor` and `state_at` are of the last state record, None while there is none.
+    `signed_by` is the key that signed it; without one, `actor` is what its writer calls itself.
+    `vouched` says whether the letter may speak for its event.
     `graph_version` is that of the graph that failed, where one ran. `superseded_by` is the newer
     letter of the same event, on the same partition.
     """
@@ -63,6 +67,8 @@ class LetterSummary:
     actor: str | None = None
     graph_version: str | None = None
     superseded_by: str | None = None
+    signed_by: str | None = None
+    vouched: Vouched = Vouched.YES
 
     def changed(self, **changes: Any) -> LetterSummary:  # noqa: ANN401 - values of these fields
         """Return it with other values; its count stays that of the letter itself."""
@@ -87,7 +93,11 @@ class LettersView:
 
 
 def read_letters(
-    settings: KafkaSettings, *, payloads: Payloads = CLEAR, clock: Clock = SYSTEM
+    settings: KafkaSettings,
+    *,
+    payloads: Payloads = CLEAR,
+    verifier: Verifier = NO_TRUST.verifier,
+    clock: Clock = SYSTEM,
 ) -> LettersView:
     """Read the letters topic from its beginning to where it ends now.
 
@@ -99,20 +109,26 @@ def read_letters(
         SettingsError: The topic does not exist, or the client's options cannot work.
     """
     with closing(letter_records(settings, clock=clock)) as records:
-        return fold(records, payloads=payloads)
+        return fold(records, payloads=payloads, verifier=verifier)
 
 
-def fold(records: Iterable[Record], *, payloads: Payloads = CLEAR) -> LettersView:
+def fold(
+    records: Iterable[Record],
+    *,
+    payloads: Payloads = CLEAR,
+    verifier: Verifier = NO_TRUST.verifier,
+) -> LettersView:
     """Return the view of these records, each partition in its order.
 
     Where a letter stands, `LetterFold` says. One that lies there twice is shown as, and where, it
-    lies last: by offset within a partition, by time between two.
+    lies last: by offset within a partition, by time between two. Which states count, `verifier`
+    says.
     """
     partitions: dict[int, LetterFold[LetterSummary]] = {}
     letter_records = state_records = unknown = 0
     for record in records:
         letters = partitions.setdefault(record.place.partition, LetterFold())
-        found = read_slimly(record)
+        found = read_slimly(record, verifier)
         if found is None:
             unknown += 1
         elif isinstance(found, LetterState):
@@ -120,7 +136,8 @@ def fold(records: Iterable[Record], *, payloads: Payloads = CLEAR) -> LettersVie
             letters.state(_interned_state(found))
         else:
             letter_records += 1
-            letters.letter(_summary(record, found, payloads))
+            summary = _summary(record, found, payloads, vouched(record, found["reason"], verifier))
+            letters.letter(summary, told_once(record, verifier))
     kept = _merged(partitions)
     return LettersView(
         letters=tuple(sorted(kept, key=lambda letter: (letter.at, letter.dlq_id), reverse=True)),
@@ -145,12 +162,19 @@ def _merged(partitions: Mapping[int, LetterFold[LetterSummary]]) -> Collection[L
 
 
 def _one_of(one: LetterSummary, other: LetterSummary) -> LetterSummary:
+    if (one.vouched is Vouched.YES) != (other.vouched is Vouched.YES):
+        return one if one.vouched is Vouched.YES else other
     last = other if one.at <= other.at else one
     moved = [letter for letter in (one, other) if letter.state_at is not None]
     if not moved:
         return last
     stands = max(moved, key=lambda letter: letter.state_at or letter.at)
-    return last.changed(state=stands.state, state_at=stands.state_at, actor=stands.actor)
+    return last.changed(
+        state=stands.state,
+        state_at=stands.state_at,
+        actor=stands.actor,
+        signed_by=stands.signed_by,
+    )
 
 
 def _interned_state(told: LetterState) -> LetterState:
@@ -159,7 +183,7 @@ def _interned_state(told: LetterState) -> LetterState:
     return told.model_copy(update={"timestamp": at, "actor": actor})
 
 
-def _summary(record: Record, letter: SlimLetter, payloads: Payloads) -> LetterSummary:
+def _summary(record: Record, letter: SlimLetter, payloads: Payloads, by: Vouched) -> LetterSummary:
     event_id, message = event_id_in(letter), letter["message"]
     if sealed := letter.get("sealed"):
         opened = message_in(sealed, payloads, dlq_id=letter["dlq_id"], event_id=event_id)
@@ -179,6 +203,7 @@ def _summary(record: Record, letter: SlimLetter, payloads: Payloads) -> LetterSu
         partition=record.place.partition,
         offset=record.offset,
         graph_version=_interned(letter.get("graph_version")),
+        vouched=by,
     )
 
 

@@ -141,7 +141,13 @@ def plan_freeing(
     if not asked:
         return FreeingPlan(file, now, (), 0, ())
     names = frozenset(one.thread_id for one in asked)
-    needed, cluster = read_needed(settings.kafka, names, scope=settings.threads.scope, clock=clock)
+    needed, cluster = read_needed(
+        settings.kafka,
+        names,
+        scope=settings.threads.scope,
+        verifier=settings.security.trust().verifier,
+        clock=clock,
+    )
     others = _others(settings, file, cluster)
     threads = [one for one in asked if is_free(one, now, wish=wish, needed=needed)]
     count = len(asked) - len(threads)

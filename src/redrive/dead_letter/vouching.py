@@ -1,0 +1,47 @@
+"""Whether somebody with a key vouches for a letter, and for the event in it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from redrive.kafka.log import Record
+from redrive.kafka.signed import judged
+from redrive.retry.kinds import Reason
+from redrive.signatures import SIGNATURE_HEADER, Signed, Subject, Verifier
+
+__all__ = ["Vouched", "letter_signer", "told_once", "vouched"]
+
+_REFUSED = frozenset({Reason.UNSIGNED, Reason.NOT_ALLOWED})
+
+
+class Vouched(StrEnum):
+    """Whether a letter may speak for its event.
+
+    `event_not`: a worker wrote it, and its event bore no signature that counts: it may name any
+    other event's id. `letter_not`: nobody says that a worker wrote it, where that is required.
+    """
+
+    YES = "yes"
+    EVENT_NOT = "event_not"
+    LETTER_NOT = "letter_not"
+
+
+def vouched(record: Record, reason: Reason, verifier: Verifier) -> Vouched:
+    """Say who vouches for a letter and its event."""
+    if verifier.refuses and not isinstance(judged(record, Subject.LETTER, verifier), Signed):
+        return Vouched.LETTER_NOT
+    return Vouched.EVENT_NOT if reason in _REFUSED else Vouched.YES
+
+
+def told_once(record: Record, verifier: Verifier) -> bytes | None:
+    """Return what a letter is known by that counts once; None where it may be told again.
+
+    Whoever has no key can write again what others have signed.
+    """
+    return dict(record.headers).get(SIGNATURE_HEADER) if verifier.refuses else None
+
+
+def letter_signer(record: Record, verifier: Verifier) -> str | None:
+    """Return the name of the key that signed a letter; None where none did."""
+    found = judged(record, Subject.LETTER, verifier)
+    return found.key if isinstance(found, Signed) else None
