@@ -227,13 +227,17 @@ def test_what_a_state_says_of_itself_is_not_believed() -> None:
 
 def test_the_letter_of_an_event_that_was_refused_stands_beside_the_others() -> None:
     own = by(WORKER, letter("a", EVENTS[0]))
-    refused = by(WORKER, letter("b", EVENTS[0], minute=1, reason=Reason.UNSIGNED))
     later = by(WORKER, letter("c", EVENTS[0], minute=2))
 
-    for verifier in (VERIFIER, LENIENT):
+    for verifier, reason, vouched in (
+        (VERIFIER, Reason.UNSIGNED, Vouched.EVENT_NOT),
+        (LENIENT, Reason.NOT_ALLOWED, Vouched.EVENT_NOT),
+        (LENIENT, Reason.OTHER_INPUT, Vouched.ID_NOT),
+    ):
+        refused = by(WORKER, letter("b", EVENTS[0], minute=1, reason=reason))
         found = {one.dlq_id: one for one in entries([own, refused], verifier)}
         assert found["a"].superseded_by is None
-        assert found["b"].vouched is Vouched.EVENT_NOT
+        assert found["b"].vouched is vouched
         after = {one.dlq_id: one for one in entries([own, refused, later], verifier)}
         assert after["a"].superseded_by == after["b"].superseded_by == "c"
 

@@ -182,11 +182,13 @@ class LetterFold(Generic[L]):
 
     def state(self, told: LetterState) -> L | None:
         """Take a state; return its letter as it stood, or None where it moves no letter here."""
-        key = self._key(told.dlq_id, told.event_id)
-        if key is None or not told.counts or told.signature in self._heard:
+        if not told.counts or told.signature in self._heard:
             return None
         if told.signature is not None:
             self._heard.add(told.signature)
+        key = self._key(told.dlq_id, told.event_id)
+        if key is None:
+            return None
         letter = self._letters[key]
         self._letters[key] = letter.changed(
             state=told.state,

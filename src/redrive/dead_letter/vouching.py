@@ -11,26 +11,33 @@ from redrive.signatures import SIGNATURE_HEADER, Signed, Subject, Verifier
 
 __all__ = ["Vouched", "letter_signer", "told_once", "vouched"]
 
-_REFUSED = frozenset({Reason.UNSIGNED, Reason.NOT_ALLOWED})
-
 
 class Vouched(StrEnum):
     """Whether a letter may speak for its event.
 
     `event_not`: a worker wrote it, and its event bore no signature that counts: it may name any
-    other event's id. `letter_not`: nobody says that a worker wrote it, where that is required.
+    other event's id. `id_not`: its id was another event's before. `letter_not`: nobody says that a
+    worker wrote it, where that is required.
     """
 
     YES = "yes"
     EVENT_NOT = "event_not"
+    ID_NOT = "id_not"
     LETTER_NOT = "letter_not"
+
+
+_OF_REASONS = {
+    Reason.UNSIGNED: Vouched.EVENT_NOT,
+    Reason.NOT_ALLOWED: Vouched.EVENT_NOT,
+    Reason.OTHER_INPUT: Vouched.ID_NOT,
+}
 
 
 def vouched(record: Record, reason: Reason, verifier: Verifier) -> Vouched:
     """Say who vouches for a letter and its event."""
     if verifier.refuses and not isinstance(judged(record, Subject.LETTER, verifier), Signed):
         return Vouched.LETTER_NOT
-    return Vouched.EVENT_NOT if reason in _REFUSED else Vouched.YES
+    return _OF_REASONS.get(reason, Vouched.YES)
 
 
 def told_once(record: Record, verifier: Verifier) -> bytes | None:

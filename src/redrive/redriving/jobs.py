@@ -133,7 +133,9 @@ class Driving:
 
     def _unvouched(self, entry: Entry) -> Refuse | None:
         """Drive a letter that nobody vouches for only where a person means it: that signs it."""
-        if entry.vouched is Vouched.YES or entry.dlq_id in (self.selection.ids or ()):
+        if entry.vouched in (Vouched.YES, Vouched.ID_NOT) or entry.dlq_id in (
+            self.selection.ids or ()
+        ):
             return None
         if entry.vouched is Vouched.EVENT_NOT:
             if self.selection.reason == entry.reason:
