@@ -13,14 +13,16 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rows import rows
 
-from redrive.airflow.connection import id_secret, kafka_settings
+from redrive.airflow.connection import id_secret, kafka_settings, signer_of
 from redrive.airflow.requests import EventExtras, event_id_of, request_of
 from redrive.errors import SettingsError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.client import admin_config
 from redrive.kafka.end_offsets import end_offsets
 from redrive.settings import load_settings
+from redrive.signatures import Signer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = b"a secret of more than 32 characters"
@@ -127,6 +129,48 @@ def test_a_secret_of_the_environment_that_is_too_short_is_refused(
         id_secret({}, conn_id="c")
     with pytest.raises(SettingsError, match=r"airflow\.id_secret in the environment variable"):
         load_settings(environ={"REDRIVE_AIRFLOW__ID_SECRET": "short"})
+
+
+KEY = "k" * 40
+IN_CONNECTION = {"security.sign_with": "team", "security.signing_secret": KEY}
+IN_ENVIRONMENT = {
+    "REDRIVE_SECURITY__SIGN_WITH": "airflow",
+    "REDRIVE_SECURITY__SIGNING_KEYS__AIRFLOW": "e" * 40,
+}
+
+
+def test_events_are_signed_by_the_key_of_the_connection_before_that_of_the_environment() -> None:
+    environ = IN_ENVIRONMENT
+
+    assert signer_of({}, conn_id="c", environ={}) is None
+    assert signer_of({}, conn_id="c", environ=environ) == Signer("airflow", b"e" * 40)
+    assert signer_of(IN_CONNECTION, conn_id="c", environ=environ) == Signer("team", KEY.encode())
+    # No client of Kafka's is told of it.
+    extra = {"bootstrap.servers": "a:1", **IN_CONNECTION}
+    assert kafka_settings(extra, conn_id="c").config == {}
+
+
+@pytest.mark.invariant("P15")
+@rows(
+    ("extra", "environ", "words"),
+    [
+        (IN_CONNECTION | {"security.signing_secret": "short"}, {}, "'my_kafka': .*needs 32"),
+        (IN_CONNECTION | {"security.signing_secret": 7}, {}, "go together"),
+        ({"security.sign_with": "team"}, {}, "go together"),
+        ({"security.signing_secret": KEY}, {}, "go together"),
+        (IN_CONNECTION | {"security.sign_with": "a b"}, {}, "no name of a key"),
+        (IN_CONNECTION | {"security.signing_secret": "file:/etc/passwd"}, {}, "of this host"),
+        ({}, {"REDRIVE_SECURITY__SIGN_WITH": "x"}, "signing_keys has none of that name"),
+        ({}, {"REDRIVE_SECURITY__SIGNING_KEYS__A": "short"}, "REDRIVE_SECURITY__.*needs 32"),
+    ],
+)
+def test_a_signing_key_that_cannot_serve_is_refused_and_not_shown(
+    extra: dict[str, object], environ: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        signer_of(extra, conn_id="my_kafka", environ=environ)
+
+    assert not {"short", KEY}.intersection(str(caught.value).split())
 
 
 @pytest.mark.invariant("P8")

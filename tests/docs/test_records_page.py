@@ -112,4 +112,4 @@ def test_every_header_has_its_line() -> None:
 
     written = {name for name, _ in full.write()} | {name for name, _ in letter.headers()}
 
-    assert written | {"redrive-record"} == set(told)
+    assert written | {"redrive-record", "redrive-signature"} == set(told)

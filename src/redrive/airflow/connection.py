@@ -11,6 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
+from redrive.airflow.host_settings import host_security
 from redrive.airflow.tokens import TOKEN_OF_CONNECTION, has_token
 from redrive.airflow_settings import ID_SECRET_KEY, id_secret_of
 from redrive.errors import SettingsError
@@ -18,13 +21,23 @@ from redrive.kafka.client import REFUSED
 from redrive.kafka.options import KafkaSettings, runs_code
 from redrive.kafka.tokens import lacks_token
 from redrive.secret_values import is_reference
+from redrive.security_settings import SecuritySettings
+from redrive.signatures import Signer
 from redrive.telemetry.secret_names import is_secret_name
 
-__all__ = ["EVENTS_TOPIC_VARIABLE", "RESULTS_TOPIC_VARIABLE", "id_secret", "kafka_settings"]
+__all__ = [
+    "EVENTS_TOPIC_VARIABLE",
+    "RESULTS_TOPIC_VARIABLE",
+    "id_secret",
+    "kafka_settings",
+    "signer_of",
+]
 
 EVENTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_EVENTS_TOPIC"
 RESULTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_RESULTS_TOPIC"
 _REQUIRE_ANSWERS_VARIABLE = "REDRIVE_KAFKA__REQUIRE_ANSWERS"
+
+_SIGN_WITH, _SIGNING_SECRET = "security.sign_with", "security.signing_secret"  # noqa: S105 - a name
 
 _NOT_FOR_ALL = {
     "auto.commit.interval.ms",
@@ -37,6 +50,8 @@ _NOT_FOR_ALL = {
     "metadata.broker.list",
     "on_commit",
     "request.required.acks",
+    _SIGNING_SECRET,
+    _SIGN_WITH,
     "stats_cb",
     "throttle_cb",
 }
@@ -91,6 +106,33 @@ def id_secret(extra: Mapping[str, object], *, conn_id: str) -> bytes | None:
     """
     _check(extra, conn_id)
     return id_secret_of(extra.get(ID_SECRET_KEY), conn_id=conn_id)
+
+
+def signer_of(
+    extra: Mapping[str, object], *, conn_id: str, environ: Mapping[str, str] = os.environ
+) -> Signer | None:
+    """Return who signs the events of tasks: by the connection, else by the host; None: nobody.
+
+    Raises:
+        SettingsError: The key has no name or no secret, is too short, or cannot be read.
+    """
+    _check(extra, conn_id)
+    name, secret = extra.get(_SIGN_WITH), extra.get(_SIGNING_SECRET)
+    if name is None and secret is None:
+        return host_security(environ).trust().signer
+    if not (isinstance(name, str) and isinstance(secret, str)):
+        raise SettingsError(
+            f"connection {conn_id!r}: {_SIGN_WITH!r}, the name of a key, and {_SIGNING_SECRET!r} "
+            "go together, as text"
+        )
+    try:
+        settings = SecuritySettings.model_validate({"signing_keys": {name: secret}})
+    except ValidationError as error:
+        # Never the value, which may be a secret. [P15]
+        told = error.errors(include_url=False, include_input=False, include_context=False)
+        why = "; ".join(one["msg"] for one in told)
+        raise SettingsError(f"connection {conn_id!r}: {why}") from None
+    return settings.trust().signer
 
 
 def _check(extra: Mapping[str, object], conn_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
-from redrive.airflow.connection import id_secret, kafka_settings
+from redrive.airflow.connection import id_secret, kafka_settings, signer_of
 from redrive.airflow.errors import error_of
 from redrive.airflow.host_settings import host_security
 from redrive.airflow.requests import EventExtras, Request, request_of
@@ -161,6 +161,7 @@ class LangGraphOperator(BaseOperator):
             headers=request.headers,
             extra=request.extra_headers,
             payloads=host_security().payloads(),
+            signer=signer_of(extra, conn_id=self.kafka_conn_id),
         )
         self.log.info(
             "event_id=%s for workflow %r is stored at %s; its result is wanted until %s",

@@ -1,0 +1,132 @@
+"""Only what is signed counts, on a real worker: events, and what is said of letters."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+from confluent_kafka import Producer
+from tests.kafka.conftest import MakeStage
+from tests.kafka.test_redriving import Story, ends, letters, records, settled, states
+
+from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
+from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
+from redrive.graphs.options import CheckpointSettings
+from redrive.kafka.log import Record
+from redrive.kafka.publish import publish_event
+from redrive.redriving.deciding import Refusal
+from redrive.redriving.engine import redrive
+from redrive.redriving.facts import Report
+from redrive.redriving.selection import Selection
+from redrive.redriving.views import read_letters
+from redrive.retry.kinds import Reason
+from redrive.security_settings import SecuritySettings
+from redrive.settings import Settings
+from redrive.testing.judging import gather, judge
+from redrive.testing.stage import Stage, event
+from redrive.wiring import LangGraphKafkaConsumer
+
+KEYS = {"ops": "o" * 32, "airflow": "a" * 32}
+PRODUCERS = {"airflow": {"workflows": ["report-*"]}}
+WORKER = SecuritySettings.model_validate(
+    {"signing_keys": KEYS, "sign_with": "ops", "require": "refuse", "producers": PRODUCERS}
+)
+AIRFLOW = SecuritySettings.model_validate({"signing_keys": {"airflow": KEYS["airflow"]}})
+
+
+async def send(stage: Stage, told: WorkflowEvent) -> None:
+    signer = AIRFLOW.trust().signer
+    call = partial(publish_event, stage.kafka_settings(), told, signer=signer)
+    await asyncio.to_thread(call)
+
+
+def produce(stage: Stage, record: Record, *, partition: int) -> None:
+    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    headers: list[tuple[str, str | bytes | None]] = list(record.headers)
+    producer.produce(record.place.topic, record.value, record.key, partition, headers=headers)
+    assert producer.flush(30) == 0
+
+
+async def drive(stage: Stage, selection: Selection) -> Report:
+    call = partial(redrive, stage.kafka_settings(), selection, actor="anna", trust=WORKER.trust())
+    return await asyncio.to_thread(call)
+
+
+def reasons(stage: Stage) -> dict[str, tuple[ResultStatus, str | None]]:
+    """Return how events ended, by the places of their records."""
+    found = {}
+    for record in records(stage, "results"):
+        told = WorkflowResultEvent.from_bytes(record.value)
+        assert told.answers is not None
+        place = f"{told.answers.partition}@{told.answers.offset}"
+        info = told.error_info
+        found[place] = (told.status, None if info is None else info.reason.value)
+    return found
+
+
+@pytest.mark.invariant("P1", "P13", "P15")
+async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage) -> None:
+    stage, story = make_stage(partitions=2), Story()
+    settings = Settings(
+        kafka=stage.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+        security=WORKER,
+    )
+    report, other = event({}, workflow_id="report-7"), event({}, workflow_id="report-7")
+    async with LangGraphKafkaConsumer(settings, {"*": story.graph("write")}):
+        await send(stage, report)
+        (first,) = records(stage, "events")
+        on = first.place.partition
+        # What whoever may write to the topic can do with it, and without it.
+        produce(stage, first, partition=1 - on)
+        produce(stage, first._replace(value=other.to_bytes()), partition=on)
+        produce(stage, first._replace(headers=()), partition=on)
+        await send(stage, event({}, workflow_id="pay"))
+        await settled(stage)
+        ended, kept = reasons(stage), {one.dlq_id: one for one in letters(stage)}
+        ran = story.ran["write"]
+
+        (mine,) = [one for one in kept.values() if one.event_id == other.event_id]
+        forged = LetterState(
+            dlq_id=mine.dlq_id,
+            event_id=mine.event_id,
+            state=State.DISCARDED,
+            timestamp=mine.timestamp,
+            actor="anna",
+        )
+        of_letter = Record(
+            first.place._replace(topic=stage.topics.dlq),
+            0,
+            None,
+            forged.to_bytes(),
+            STATE_HEADERS,
+            None,
+        )
+        produce(stage, of_letter, partition=on)
+        everything = await drive(stage, Selection())
+        (ending,) = await ends(stage, await drive(stage, Selection.of([mine.dlq_id])))
+        await settled(stage)
+
+    unsigned = (ResultStatus.ERROR, "unsigned")
+    assert ended.pop(f"{on}@0") == (ResultStatus.SUCCESS, None)
+    assert ran == 1
+    assert sorted(ended.values()) == [(ResultStatus.ERROR, "not_allowed"), *[unsigned] * 3]
+    assert sorted(one.reason for one in kept.values()) == [
+        Reason.NOT_ALLOWED,
+        *[Reason.UNSIGNED] * 3,
+    ]
+    # Nobody vouches for what all of them hold: a person names the one that is hers, and signs it.
+    assert [one.refusal for one in everything.refused] == [Refusal.NOT_SIGNED] * 4
+    assert ending.answer.status is ResultStatus.SUCCESS
+    assert story.ran["write"] == 2
+    assert [state.state for state in states(stage)] == [
+        State.DISCARDED,
+        State.REDRIVEN,
+        State.RESOLVED,
+    ]
+    view = read_letters(stage.kafka_settings(), WORKER.trust().verifier)
+    stands = {one.dlq_id: (one.state, one.signed_by) for one in view.letters}
+    assert stands.pop(mine.dlq_id) == (State.RESOLVED, "ops")
+    assert set(stands.values()) == {(State.OPEN, None)}
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
