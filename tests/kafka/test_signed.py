@@ -125,7 +125,7 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
         State.REDRIVEN,
         State.RESOLVED,
     ]
-    view = read_letters(stage.kafka_settings(), WORKER.trust().verifier)
+    view = read_letters(stage.kafka_settings(), verifier=WORKER.trust().verifier)
     stands = {one.dlq_id: (one.state, one.signed_by) for one in view.letters}
     assert stands.pop(mine.dlq_id) == (State.RESOLVED, "ops")
     assert set(stands.values()) == {(State.OPEN, None)}

@@ -75,6 +75,8 @@ def test_only_signed_events_run_where_that_is_required(
     refused = admission_of(Require.REFUSE).refusal(record, told)
 
     assert (refused and refused.reason) == reason
+    assert admission_of(Require.REFUSE).refuses_now(record, told) is (reason is not None)
+    assert not admission_of(Require.WARN).refuses_now(record, told)
     assert admission_of(Require.WARN).refusal(record, told) is None
     assert admission_of(Require.OFF).refusal(record, told) is None
 

@@ -37,7 +37,7 @@ EVENTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_EVENTS_TOPIC"
 RESULTS_TOPIC_VARIABLE = "KAFKA_WORKFLOW_RESULTS_TOPIC"
 _REQUIRE_ANSWERS_VARIABLE = "REDRIVE_KAFKA__REQUIRE_ANSWERS"
 
-_SIGN_WITH, _SIGNING_SECRET = "security.sign_with", "security.signing_secret"  # noqa: S105 - a name
+_SIGN_WITH, _SIGNING_SECRET = "security.sign_with", "security.signing_secret"
 
 _NOT_FOR_ALL = {
     "auto.commit.interval.ms",

@@ -13,8 +13,8 @@ from redrive.cli.output import console, visible
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
-from redrive.payloads import CLEAR, Payloads
 from redrive.dead_letter.vouching import Vouched
+from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import LetterStory, event_id_of
 from redrive.redriving.opening import OpenedStory, open_story
 from redrive.units import format_duration

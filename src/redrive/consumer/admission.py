@@ -71,6 +71,10 @@ class Admission:
         reason = Reason.NOT_ALLOWED if isinstance(error, NotAllowedError) else Reason.UNSIGNED
         return GivenUp(error, Failure(Kind.PERMANENT), reason)
 
+    def refuses_now(self, record: Record, event: WorkflowEvent) -> bool:
+        """Say whether an event that is read again must not run; nothing is counted or logged."""
+        return self._verifier.refuses and self._look(record, event)[0] is not None
+
     def _look(self, record: Record, event: WorkflowEvent) -> tuple[PermanentError | None, str, str]:
         found = judged(record, Subject.EVENT, self._verifier)
         if not isinstance(found, Signed):

@@ -358,7 +358,7 @@ class Intake:
             return False
         if (event.event_id, event.workflow_id) != (run.event_id, run.workflow_id):
             return False
-        if self._admission.refusal(record, event) is not None:
+        if self._admission.refuses_now(record, event):
             return False
         run.restore(record, event)
         return True
