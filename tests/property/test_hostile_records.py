@@ -109,7 +109,7 @@ def shown_alone(record: Record) -> None:
     decode(None if record.key is None else str(record.value)[:500])
     one = stored(record)
     if isinstance(one, StoredLetter):
-        dlq_export.letter_line(record, one)
+        dlq_export.letter_line(record, one.letter.dlq_id, one.letter.source)
         story_of = LetterStory(one, ())
         for reveal in (False, True):
             json.dumps(letter_json(story_of, topic="t", reveal=reveal), default=str)

@@ -21,8 +21,8 @@ from redrive.cli.options import Broker
 from redrive.cli.output import note, visible
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
+    from redrive.dead_letter.source import Source
     from redrive.kafka.log import Record
-    from redrive.redriving.letters import StoredLetter
 
 __all__ = ["export", "letter_line"]
 
@@ -58,6 +58,7 @@ def export(
     from redrive.redriving.letters import StoredLetter, records_at, stored  # noqa: PLC0415 - as above
     from redrive.redriving.opening import sealed_as  # noqa: PLC0415 - as above
     from redrive.redriving.query import choose  # noqa: PLC0415 - as above
+    from redrive.redriving.slim import read_slimly  # noqa: PLC0415 - as above
     from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     query = query_of(causes, standing, ids, SYSTEM.now())
@@ -65,11 +66,15 @@ def export(
     written, sealed = 0, set[str]()
     with _opened(output) as out:
         for record in records_at(kafka, [(letter.partition, letter.offset) for letter in wanted]):
-            found = stored(record)
-            if isinstance(found, StoredLetter):
-                out.write(letter_line(record, found) + "\n")
+            slim, whole = read_slimly(record), stored(record)
+            if isinstance(whole, StoredLetter):
+                out.write(letter_line(record, whole.letter.dlq_id, whole.letter.source) + "\n")
                 written += 1
-                sealed |= sealed_as(found.letter)
+                sealed |= sealed_as(whole.letter)
+            elif isinstance(slim, dict):
+                # Lists show it and a redrive drives it, though a part of it cannot be read.
+                out.write(letter_line(record, slim["dlq_id"], None) + "\n")
+                written += 1
     note(f"{written} letter(s)")
     if sealed:
         names = ", ".join(map(visible, sorted(sealed)))
@@ -108,22 +113,18 @@ def _warn_of_readers() -> None:
         note("others can read the file that this goes to: --output FILE makes one for its owner")
 
 
-def letter_line(record: Record, found: StoredLetter) -> str:
+def letter_line(record: Record, dlq_id: str, source: Source | None) -> str:
     """Return the line of a letter, its record in base64."""
-    source = found.letter.source
     return json.dumps(
         {
-            "dlq_id": found.letter.dlq_id,
+            "dlq_id": dlq_id,
             "topic": record.place.topic,
             "partition": record.place.partition,
             "key": _base64(record.key),
             "headers": [[name, _base64(value)] for name, value in record.headers],
             "value": _base64(record.value),
-            "source": {
-                "topic": source.topic,
-                "partition": source.partition,
-                "offset": source.offset,
-            },
+            "source": source
+            and {"topic": source.topic, "partition": source.partition, "offset": source.offset},
         }
     )
 
