@@ -19,6 +19,8 @@ from redrive.testing.stage import Stage, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 THEIRS = "what the other one said"
+# Five of the events that are asked for below, the one that fails at first, and a restart.
+RUNS = 7
 CHAT = {"redrive-thread": "chat-7"}
 
 
@@ -65,6 +67,13 @@ async def test_no_event_gets_at_a_thread_or_a_run_that_is_not_its_own(
         await settled(stage)
         found, stored = [seen(one) for one in answers(stage)], letters(stage)
 
+        story.failing.add("write")
+        stage.send([asked("third", tenant="acme")], headers=CHAT)
+        await settled(stage)
+        story.failing.clear()
+        last = Selection(reason=Reason.PERMANENT)
+        (resumed,) = await ends(stage, await drive(stage, last))
+
         refused = await drive(stage)
         mine = Selection(reason=Reason.OTHER_INPUT)
         (again,) = await ends(stage, await drive(stage, mine, mode="restart"))
@@ -84,6 +93,9 @@ async def test_no_event_gets_at_a_thread_or_a_run_that_is_not_its_own(
     assert {letter.reason for letter in stored} == set(found[2:4]) | {Reason.OTHER_INPUT}
     assert [(one.checkpoint, one.node) for one in stored] == [(None, None)] * len(stored)
     assert all(THEIRS.encode() not in letter.to_bytes() for letter in stored)
+    # A letter of a scoped thread goes on there, from where it stopped.
+    assert seen(resumed.answer) == (9, "third")
+    assert story.ran == {"plan": RUNS, "work": RUNS, "write": RUNS + 1}
     # Resumed, neither could go any further; restarted, the other event begins a thread of its own.
     assert sorted(reasons(refused)) == ["other_input", "thread_of_another"]
     assert seen(again.answer) == (3, "spy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -20,6 +21,7 @@ from redrive.errors import OtherInputError, ProcessDiedError, ThreadOfAnotherErr
 from redrive.events import WorkflowEvent, said_by
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, RunEnd
 from redrive.graphs.access import INPUT_KEY, OWNER_KEY, RUN_KEY
+from redrive.graphs.checkpoint_file import read_only, stored_threads
 from redrive.graphs.current import current
 from redrive.graphs.processor import WorkflowProcessor
 from redrive.graphs.runs import Redriven
@@ -336,3 +338,18 @@ async def test_the_error_answer_names_its_own_event_alone() -> None:
     assert answer.error_info.reason is Reason.OTHER_INPUT
     assert (answer.result, answer.correlation_id) == (None, ID)
     assert THEIRS.encode() not in answer.to_bytes()
+
+
+async def test_when_its_thread_is_deleted_an_id_is_anybodys_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/checkpoints.db"
+    async with Checkpoints(CheckpointSettings(url=url)) as opened:
+        runs = Runs(opened)
+        log_of(await runs.run(event()))
+        refused(await runs.run(event("changed")), OtherInputError)
+        with closing(read_only(tmp_path / "checkpoints.db")) as connection:
+            found = list(stored_threads(connection))
+
+        deleted = await opened.delete(found)
+
+        assert (deleted, [thread.workflow for thread in found]) == (1, ["chat"])
+        assert log_of(await runs.run(event("changed"))) == ["changed", "planned 1", "worked"]
