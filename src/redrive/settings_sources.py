@@ -213,7 +213,10 @@ class _Reader:
             return tree
         named: dict[str, object] = {}
         for url in urls:
-            scheme = str(url).partition("://")[0]
+            scheme, colon, _ = str(url).partition(":")
+            if not colon:
+                # No URL, so a secret itself may be: it must not become a name.
+                return tree
             taken = sum(name.rpartition("-")[0] == scheme or name == scheme for name in named)
             named[f"{scheme}-{taken + 1}" if taken else scheme] = url
         return named

@@ -232,3 +232,22 @@ def test_without_the_extra_it_is_said_which_one(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(MissingExtraError, match=r"install redrive\[encryption\]"):
         given(k=written(NEW)).payloads()
+
+
+SECRETS_WITHOUT_NAMES = {
+    "hex": NEW.hex(),
+    "base64": written(NEW),
+    "two of them": f"{NEW.hex()} {OLD.hex()}",
+    "a list": f'["{NEW.hex()}"]',
+}
+
+
+@pytest.mark.invariant("P15")
+@rows("text", SECRETS_WITHOUT_NAMES.values(), ids=SECRETS_WITHOUT_NAMES)
+def test_a_secret_that_is_given_without_a_name_never_becomes_one(text: str) -> None:
+    for table in ("SECURITY__ENCRYPTION_KEYS", "SECURITY__SIGNING_KEYS", "NOTIFY__URLS"):
+        with pytest.raises(SettingsError, match="must be a JSON object") as refused:
+            load_settings(environ={f"REDRIVE_{table}": text})
+
+        assert NEW.hex() not in str(refused.value)
+        assert written(NEW) not in str(refused.value)
