@@ -278,6 +278,32 @@ def test_topics_come_from_the_task_then_the_environment_then_their_usual_names(
     assert untold.results_topic == "workflow-results"
 
 
+def test_results_that_name_no_record_are_refused_by_a_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extra = {"bootstrap.servers": "a:1"}
+    untold = kafka_settings(extra, conn_id="c")
+    monkeypatch.setenv("REDRIVE_KAFKA__REQUIRE_ANSWERS", "true")
+
+    assert not untold.require_answers
+    assert kafka_settings(extra, conn_id="c").require_answers
+
+
+@pytest.mark.invariant("P15")
+def test_what_cannot_work_is_refused_without_the_password_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extra = {"bootstrap.servers": "a:1", "sasl.password": "hunter2"}
+
+    with pytest.raises(SettingsError, match="two of the topics are called 'one'") as same:
+        kafka_settings(extra, conn_id="c", events_topic="one", results_topic="one")
+    monkeypatch.setenv("REDRIVE_KAFKA__REQUIRE_ANSWERS", "perhaps")
+    with pytest.raises(SettingsError, match=r"kafka\.require_answers: .*valid boolean") as odd:
+        kafka_settings(extra, conn_id="c")
+
+    assert "hunter2" not in f"{same.value} {odd.value}"
+
+
 @pytest.mark.parametrize("extra", [{}, {"bootstrap.servers": " "}, {"bootstrap.servers": 1}])
 def test_a_connection_without_brokers_is_named(extra: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="'my_kafka' names no brokers"):

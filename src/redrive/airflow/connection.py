@@ -95,7 +95,18 @@ def kafka_settings(
         named["group_id"] = group
     if token:
         named["oauth"] = TOKEN_OF_CONNECTION
-    return KafkaSettings.model_validate({"bootstrap_servers": servers, "config": config, **named})
+    try:
+        return KafkaSettings.model_validate(
+            {"bootstrap_servers": servers, "config": config, **named}
+        )
+    except ValidationError as error:
+        # Without what was given, which holds passwords. [P15]
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = "".join(f"kafka.{part}: " for part in first["loc"][:1])
+        raise SettingsError(
+            f"connection {conn_id!r}, with the topics and variables of this task: {field}"
+            f"{first['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def id_secret(extra: Mapping[str, object], *, conn_id: str) -> bytes | None:
