@@ -65,6 +65,7 @@ def test_an_import_says_what_was_stored_and_adds_nothing_the_second_time(
         "too_large": 0,
     }
     assert "1 line(s) of spool.jsonl are no letter" in first.stderr
+    assert "among them line 3" in first.stderr
     assert [line.split() for line in second.stdout.splitlines()[1:]] == [
         ["published", "0"],
         ["already_there", "2"],

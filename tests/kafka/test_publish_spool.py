@@ -124,7 +124,7 @@ def test_lines_that_are_no_letter_and_letters_that_are_there_twice_are_counted(
 
     counts = publish_spool(path, settings)
 
-    assert counts == SpoolCounts(published=1, already_there=1, torn=2)
+    assert counts == SpoolCounts(published=1, already_there=1, torn=2, first_torn=(4,))
 
 
 def test_a_partition_that_the_topic_does_not_have_is_left_to_the_key(

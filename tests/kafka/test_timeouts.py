@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from redrive.dead_letter.record import DeadLetter
+from redrive.dead_letter.redact import SILENT
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.retry import Kind, Reason
 from redrive.testing.judging import gather, judge
@@ -112,6 +113,33 @@ def test_a_sync_node_that_outlives_its_timeout_is_settled_and_its_process_replac
     assert (info.kind, info.reason, info.node) == (Kind.TIMEOUT, Reason.STUCK, "write")
     assert [letter.reason for letter in letters(stage)] == [Reason.STUCK]
     assert all(results[sent.event_id].status == "success" for sent in (*beside, later))
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+@pytest.mark.nightly
+@pytest.mark.invariant("P1", "P7", "P8")
+def test_an_exception_that_never_says_what_it_is_costs_its_process_and_no_other_run(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(partitions=2, REDRIVE_WORKER__GRACE="2s", REDRIVE_RETRY__KINDS__UNKNOWN="0")
+    silent, beside = event({"fate": "silent"}), [event({"fate": "success"}) for _ in range(20)]
+
+    worker = stage.worker("--worker-id", "w1", *GRAPHS, supervised=True)
+    with worker.running():
+        stage.send([silent, *beside])
+        told = worker.wait_for("run.failure_silent", timeout_s=60)
+        died = worker.wait_for("supervisor.child_died", timeout_s=60)
+        # Answered by the next process: only one that is there can be told to stop.
+        beside.append(event({"fate": "success"}))
+        stage.send(beside[-1:])
+        stage.wait_settled(timeout_s=60)
+        assert worker.stop() == 0
+
+    assert (told["type"], died["how"]) == ("fates.SilentError", "exit code 75")
+    results = answers(stage)
+    assert all(results[sent.event_id].status == "success" for sent in beside)
+    (letter,) = letters(stage)
+    assert (letter.error.type, letter.error.message) == ("fates.SilentError", SILENT)
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def import_letters(
     if counts.torn:
         note(
             f"{counts.torn} line(s) of {file} are no letter, or longer than "
-            f"{MAX_LINE_BYTES // 2**20} MiB, and were passed by"
+            f"{MAX_LINE_BYTES // 2**20} MiB, and were passed by{_where(counts.first_torn)}"
         )
     if counts.too_large:
         raise CommandError(
@@ -50,3 +51,7 @@ def import_letters(
             f"{counts.too_large} letter(s) are too large for {kafka.dlq_topic!r}: raise its "
             "max.message.bytes, then run this again",
         )
+
+
+def _where(lines: Sequence[int]) -> str:
+    return f": among them line {', '.join(map(str, lines))}" if lines else ""

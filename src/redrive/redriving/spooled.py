@@ -43,6 +43,7 @@ _LARGEST_BYTES = 64 * 2**20
 _RECORDS_BYTES = 64 * 2**10
 _ABORT_S = 5.0
 _LOOK_S = 0.05
+_TOLD_LINES = 10
 # What a record is told for the sake of another one of its batch.
 _FOLLOWS = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - the client's names for it
 _ANY_PARTITION = -1
@@ -58,12 +59,14 @@ class SpoolCounts:
         already_there: Letters that the topic, or an earlier line, held.
         torn: Lines that are no letter.
         too_large: Letters that the topic does not take.
+        first_torn: The numbers of the first of those that are no record at all, from 1 on.
     """
 
     published: int
     already_there: int
     torn: int
     too_large: int = 0
+    first_torn: tuple[int, ...] = ()
 
 
 def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM) -> SpoolCounts:
@@ -94,6 +97,7 @@ def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM)
         already_there=reading.already_there,
         torn=reading.torn,
         too_large=too_large,
+        first_torn=tuple(reading.first_torn),
     )
 
 
@@ -104,6 +108,7 @@ class _Reading:
         self._path = path
         self.already_there = 0
         self.torn = 0
+        self.first_torn: list[int] = []
         if not path.is_file():
             raise SettingsError(f"there is no file {path}")
 
@@ -113,6 +118,8 @@ class _Reading:
                 letter = None if isinstance(line, Torn) else _whole(line)
                 if isinstance(line, Torn) or letter is None:
                     self.torn += 1
+                    if isinstance(line, Torn) and len(self.first_torn) < _TOLD_LINES:
+                        self.first_torn.append(line.line)
                 elif _is_known(letter, seen):
                     self.already_there += 1
                 else:

@@ -19,6 +19,14 @@ class State(TypedDict, total=False):
     steps: list[str]
 
 
+class SilentError(Exception):
+    """Asked for its text, it never answers."""
+
+    def __str__(self) -> str:
+        SYSTEM.block(600.0)
+        return "too late"
+
+
 def note(node: str, config: RunnableConfig) -> None:
     """Write down that `node` runs, so that executions are counted outside the process."""
     descriptor = os.open(EXECUTIONS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -51,6 +59,8 @@ async def work(state: State, config: RunnableConfig) -> State:
     if fate == "permanent":
         await asyncio.sleep(state.get("seconds", 0.0))
         raise ValueError("the prompt has no question")
+    if fate == "silent":
+        raise SilentError
     if fate == "sleep":
         await asyncio.sleep(state.get("seconds", 1.0))
     if fate == "block":
