@@ -241,7 +241,7 @@ def said_by(event: WorkflowEvent) -> str:
         "context": event.metadata.get("context"),
     }
     text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    if any(mark in text for mark in _WHOLE_FLOATS):
+    if _WHOLE_FLOAT.search(text):
         # 1.0 and 1 are one number of JSON, and who passes an event on may write the other one.
         text = json.dumps(_whole(said), sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()
@@ -487,5 +487,5 @@ _NOTHING = (None, 0)
 _NO_HEADERS = EventHeaders()
 # Of `metadata.langgraph`: what a run goes by. The rest is for traces.
 _GIVEN = ("configurable", "context")
-# What Python's JSON has of every float without a fraction; and of other things.
-_WHOLE_FLOATS = (".0", "e+")
+# As Python's JSON has them; within a text it may find more, which costs a second look.
+_WHOLE_FLOAT = re.compile(r"[\[:,]-?[0-9.]+(?:\.0|e\+[0-9]+)[,\]}]")
