@@ -16,6 +16,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from redrive import DeadLetter, DeadLetterQueue, ResultProducer
 from redrive.clock import SYSTEM
+from redrive.codec import AesGcm
+from redrive.dead_letter.sealing import opened_letter
 from redrive.errors import (
     KafkaUnavailableError,
     NotStoredError,
@@ -23,10 +25,12 @@ from redrive.errors import (
     RecordError,
     SettingsError,
 )
-from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.options import KafkaSettings
+from redrive.payloads import Payloads
 from redrive.retry.kinds import Kind, Reason
+from redrive.sealed_records import opened_event, opened_result, sealed_event
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import event
 from redrive.testing.topics import Kafka, Topics, delete_topics
@@ -350,3 +354,32 @@ async def test_a_result_that_cannot_be_one_is_refused_and_names_the_field(
             await producer.publish_result("c", "w", "r", object(), "success")
 
     assert read_topic(kafka.bootstrap_servers, topics.results) == []
+
+
+@pytest.mark.invariant("P15")
+async def test_with_a_codec_letters_and_results_are_encrypted_and_bytes_stay(
+    kafka: Kafka, topics: Topics
+) -> None:
+    codec, mark = AesGcm({"k": bytes(32)}), "Mustermann"
+    payloads, sent = Payloads(codec), event({"name": mark})
+    as_dict = json.loads(sent.to_bytes()) | {"event_id": event({}).event_id}
+    taken = sealed_event(event({"name": mark}), payloads).to_bytes()
+    error = failed(f"no {mark}")
+    async with DeadLetterQueue(kafka.bootstrap_servers, topics.dlq, codec=codec) as queue:
+        for each in (sent, as_dict, taken, {"name": "no event"}):
+            await queue.publish_failed_event(each, error, 0)
+    async with ResultProducer(kafka.bootstrap_servers, topics.results, codec=codec) as producer:
+        await producer.publish_result("c-1", "w", "r", {"name": mark}, "failure", f"no {mark}")
+
+    found = letters(kafka, topics.dlq)
+    records = read_topic(kafka.bootstrap_servers, topics.results)
+    values = [letter.source.value or b"" for letter in found] + [r.value or b"" for r in records]
+    assert not any(mark.encode() in value for value in values)
+    assert mark not in "".join(letter.model_dump_json() for letter in found)
+    assert taken in values
+    assert json.dumps({"name": "no event"}).encode() in values
+    assert {opened_letter(letter, payloads).error.message for letter in found} == {f"no {mark}"}
+    events = [WorkflowEvent.from_bytes(v) for v in values[: len(found)] if b"workflow_id" in v]
+    assert [opened_event(one, payloads).payload.data for one in events] == [{"name": mark}] * 3
+    result = opened_result(WorkflowResultEvent.from_bytes(records[0].value), payloads)
+    assert (result.result, result.error) == ({"name": mark}, f"no {mark}")

@@ -5,6 +5,7 @@ A worker's own letters are built in `redrive.consumer.answers`, and stored with 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import uuid
@@ -54,8 +55,8 @@ class DeadLetterQueue:
         redact: Regular expressions of secrets of your own, masked in what errors say.
         events_topic: Where the events come from, for letters whose context does not say it.
         timeout: How long a letter may take to be stored, and a broker to answer at start.
-        codec: Encrypts what letters say, as `security.codec` does for a worker. The event is kept
-            as it is given: bytes that were read from the topic are encrypted already.
+        codec: Encrypts what letters say, as `security.codec` does for a worker, and an event that
+            is given in clear. Bytes are kept as they are: those of a topic are encrypted already.
         clock: For the times in the letters.
 
     Raises:
@@ -83,6 +84,8 @@ class DeadLetterQueue:
         self._producer = ConfirmedProducer(settings, topic=topic, timeout=timeout, clock=clock)
         self._redactor = Redactor(tuple(redact))
         self._aside = Aside()
+        self._made: set[asyncio.Future[None]] = set()
+        self._timeout_s = timeout.total_seconds()
         self._events_topic = events_topic
         self._clock = clock
 
@@ -98,6 +101,9 @@ class DeadLetterQueue:
 
     async def stop(self) -> None:
         """Wait for what is under way, and close."""
+        if self._made:
+            # Each of them is known to the producer once it is made.
+            await asyncio.wait(self._made, timeout=self._timeout_s)
         await self._producer.stop()
 
     async def __aenter__(self) -> Self:
@@ -139,7 +145,13 @@ class DeadLetterQueue:
             RecordError: The event, or the context, cannot be written as JSON.
         """
         value, about = _bytes_of(original_event, self._payloads), context or {}
-        letter = await self._aside.call(lambda: self._letter(value, error, retry_count, about))
+        made = asyncio.get_running_loop().create_future()
+        self._made.add(made)
+        try:
+            letter = await self._aside.call(lambda: self._letter(value, error, retry_count, about))
+        finally:
+            self._made.discard(made)
+            made.cancel()
         if isinstance(letter, Late):
             letter = self._letter(value, error, retry_count, about, silent=True)
         await self._producer.store(
@@ -230,19 +242,26 @@ def _judged(error: BaseException) -> tuple[Failure, Reason]:
 
 
 def _bytes_of(event: WorkflowEvent | Mapping[str, Any] | bytes, payloads: Payloads) -> bytes:
+    """Return the event's bytes; those of an event that is no bytes yet are made encrypted."""
+    if isinstance(event, bytes):
+        return event
     try:
-        match event:
-            case bytes():
-                return event
-            case WorkflowEvent() if seal_of_event(event) is None:
-                return sealed_event(event, payloads).to_bytes()
-            case WorkflowEvent():
-                return event.to_bytes()
-            case _:
-                # What JSON does not know, such as a date, is kept as text rather than lost.
-                return json.dumps(dict(event), default=str).encode()
+        if isinstance(event, WorkflowEvent):
+            return _sealed(event, payloads).to_bytes()
+        # What JSON does not know, such as a date, is kept as text rather than lost.
+        value = json.dumps(dict(event), default=str).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the event cannot be written as JSON: {error}") from error
+    if payloads.label is None:
+        return value
+    try:
+        return _sealed(WorkflowEvent.from_bytes(value), payloads).to_bytes()
+    except RecordError:
+        return value  # no event, so nobody knows what of it is a payload
+
+
+def _sealed(event: WorkflowEvent, payloads: Payloads) -> WorkflowEvent:
+    return sealed_event(event, payloads) if seal_of_event(event) is None else event
 
 
 def _key(value: bytes) -> str | None:
