@@ -285,8 +285,8 @@ class EventHeaders:
 
     `deadline` and `not_before` are epoch milliseconds; `traceparent` passes through. Of a redriven
     event, `of`, `mode` and `checkpoint` say which letter, how, and where the letter's run stopped;
-    `event` is the id of the event that was driven. Field `thread` is header `redrive-thread`, and
-    so on.
+    `event` is the id of the event that was driven, `letters` the offset from which on its partition
+    of the letters says so. Field `thread` is header `redrive-thread`, and so on.
     """
 
     thread: str | None = None
@@ -300,6 +300,7 @@ class EventHeaders:
     mode: Literal["resume", "restart"] | None = None
     checkpoint: str | None = None
     source: str | None = None
+    letters: int = 0
     history: str | None = None
     traceparent: str | None = None
 
@@ -332,18 +333,31 @@ class EventHeaders:
 
     @classmethod
     def of_event(cls, raw: RawHeaders | None, event_id: str | None) -> EventHeaders:
-        """Read them, and believe of a redrive's only what fits the event that bears them.
+        """Read them, and take of a redrive's only what fits the event that bears them.
 
         Producers copy headers from one event to the next. What belongs to the redrive of another
-        event is dropped, and so is a count of redrives without a letter that was driven. Raises
-        what `read` raises.
+        event is dropped, and so is whatever has no letter that was driven. What is left, where
+        `of` is not None, is a claim: only the letters say whether it is true. Raises what `read`
+        raises.
         """
         found = cls.read(raw)
-        if found.event is not None and found.event != event_id:
-            return replace(found, source=None, **_NO_REDRIVE)
-        if found.of is None and found.count:
-            return replace(found, count=0, mode=None, checkpoint=None)
+        if found.of is None or found.event not in (None, event_id):
+            return found.as_any_other()
         return found
+
+    @classmethod
+    def claimed_by(cls, raw: RawHeaders | None, event_id: str | None) -> EventHeaders:
+        """Read what an event claims of a redrive, even where its other headers cannot be read."""
+        return cls.of_event([pair for pair in raw or () if pair[0] not in _NEEDED], event_id)
+
+    def as_any_other(self) -> EventHeaders:
+        """Return those of an event that nobody drives."""
+        return replace(self, **_NO_REDRIVE) if self.is_marked else self
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether one of them speaks of a redrive."""
+        return _REDRIVES(self) != _UNMARKED
 
     @property
     def named_thread(self) -> str | None:
@@ -469,7 +483,7 @@ def _header_names(names: Iterable[str]) -> dict[str, str]:
 
 _BY_HEADER = _header_names(f.name for f in fields(EventHeaders))
 _NUMBERS = frozenset(
-    f"redrive-{n}" for n in ("generation", "attempt", "not-before", "deadline", "count")
+    f"redrive-{n}" for n in ("generation", "attempt", "not-before", "deadline", "count", "letters")
 )
 _MOMENTS = frozenset({"redrive-deadline", "redrive-not-before"})
 _NEEDED = frozenset({"redrive-thread", "redrive-deadline"})
@@ -480,7 +494,11 @@ _NO_REDRIVE: dict[str, Any] = {
     "count": 0,
     "mode": None,
     "checkpoint": None,
+    "source": None,
+    "letters": 0,
 }
+_REDRIVES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_NO_REDRIVE)
+_UNMARKED = tuple(_NO_REDRIVE.values())
 _LAST_MS = 253_402_300_799_999
 _VALUES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_BY_HEADER.values())
 _NOTHING = (None, 0)

@@ -101,7 +101,7 @@ def shown_alone(record: Record) -> None:
             _ = NOW - found.timestamp, found.timestamp.astimezone(UTC) + timedelta(hours=1)
         else:
             results = (RunResult(record.place, record.offset, found),)
-            story = RunStory("e", (_event(record, Committed(0, None, None)),), results, ())
+            story = RunStory("e", (_event(record, Committed(0, None, None), ()),), results, ())
             json.dumps(run_json(story))
             run_page(story)
     with contextlib.suppress(RecordError):

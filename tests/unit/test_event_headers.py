@@ -14,7 +14,14 @@ from redrive.events import EventHeaders, RawHeaders
 
 OWN, OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10", "11111111-2222-4333-8444-555555555555"
 DRIVEN = EventHeaders(
-    generation=2, of="letter", event=OWN, count=3, mode="resume", checkpoint="c", source="anna"
+    generation=2,
+    of="letter",
+    event=OWN,
+    count=3,
+    mode="resume",
+    checkpoint="c",
+    source="anna",
+    letters=7,
 )
 ORDINARY = EventHeaders(deadline=5, traceparent="00-ab")
 
@@ -77,15 +84,23 @@ def test_of_a_redrive_by_an_earlier_version_no_event_is_told() -> None:
     assert EventHeaders.of_event(earlier.write(), OWN) == earlier
 
 
-def test_a_count_without_a_letter_is_none() -> None:
-    assert EventHeaders.of_event([("redrive-count", b"3")], OWN) == EventHeaders()
+@pytest.mark.invariant("P13")
+def test_without_a_letter_nothing_of_a_redrive_is_taken() -> None:
+    assert EventHeaders.of_event(replace(DRIVEN, of=None).write(), OWN) == EventHeaders()
+
+
+@rows("broken", [("redrive-thread", b"\xff"), ("redrive-deadline", b"soon")])
+def test_what_an_event_claims_is_read_where_its_thread_or_its_deadline_cannot_be(
+    broken: tuple[str, bytes],
+) -> None:
+    assert EventHeaders.claimed_by([*DRIVEN.write(), broken], OWN) == DRIVEN
 
 
 @pytest.mark.parametrize("broken", ["redrive-count", "redrive-of", "redrive-mode"])
 def test_a_redrive_of_which_one_header_is_broken_is_none(broken: str) -> None:
     raw: RawHeaders = [*DRIVEN.write(), (broken, b"\xff")]
 
-    assert EventHeaders.of_event(raw, OWN) == EventHeaders(source="anna")
+    assert EventHeaders.of_event(raw, OWN) == EventHeaders()
 
 
 @pytest.mark.invariant("P9")

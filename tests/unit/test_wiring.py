@@ -71,7 +71,7 @@ def build(settings: Settings, *, seat: str | None = None) -> Parts:
         settings,
         processor,
         checkpoints,
-        Upward(downstream, lambda _: None, lambda _: None, lambda _: None),
+        Upward(downstream, *[lambda _: None] * 4),
         report=report,
         policy=lambda _: Policy(),
         shares=Shares(64),

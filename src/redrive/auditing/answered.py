@@ -86,6 +86,11 @@ class Answered:
         if answers is not None:
             tally.named = (*tally.named, (self._one_of(answers[0]), answers[1]))
 
+    def is_named(self, key: bytes, place: Place, offset: int) -> bool:
+        """Say whether a result under this key says that it answers this record."""
+        tally = self._tallies.get(key)
+        return tally is not None and (place, offset) in tally.named
+
     def ask(self, key: bytes, record: Record, *, ended: bool, due: bool, unfinished: bool) -> None:
         """Count an event record."""
         tally = self._tallies.get(key)

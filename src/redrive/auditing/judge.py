@@ -19,6 +19,7 @@ from redrive.auditing.former import Former
 from redrive.auditing.ids import pack
 from redrive.auditing.lettered import Lettered, Seen
 from redrive.auditing.reach import Reach
+from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import read_letter
 from redrive.errors import RecordError
@@ -61,9 +62,8 @@ class _Asked:
     """What an event record asks for: an answer under this id, if any."""
 
     event_id: str | None
-    count: int = 0
     readable: bool = True
-    driven: bytes | None = None
+    claim: ClaimedRedrive | None = None
 
 
 class Judge:
@@ -183,20 +183,18 @@ class Judge:
             self._encrypted.event(record.value)
             ended = _finished(commits.before, record.place).has(record.offset)
             asked = _asked(record)
-            has_letter = self._lettered.event(
-                record,
-                asked.event_id if asked else None,
-                driven=asked.driven if asked else None,
-            )
+            has_letter = self._lettered.event(record)
             if asked is None:
                 self.events["skipped" if ended else "open"] += 1
                 continue
+            count = 0 if asked.claim is None else self._count(asked.claim, record)
             if ended and not asked.readable and not has_letter:
                 self._miss_letter(record, asked)
             if asked.event_id is None:
                 self.events["unreadable" if ended else "open"] += 1
                 continue
-            self._ask(record, asked.event_id, asked.count, ended=ended, commits=commits)
+            count = count if asked.readable else 0
+            self._ask(record, asked.event_id, count, ended=ended, commits=commits)
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong, once all was taken; `unseen` is whole when this has ended."""
@@ -208,6 +206,21 @@ class Judge:
         seen = Seen(self._starts, self._events, self._letters, frozenset(anew))
         yield from self._lettered.findings(self._answered, seen, self.unseen)
         yield from self._found
+
+    def _count(self, claim: ClaimedRedrive, record: Record) -> int:
+        """Return how often an event was driven that claims it: not at all, unless letters say so.
+
+        A worker of a version before believed all of them: its answers say as what it took them.
+        """
+        place = record.place
+        of_event = [pack(claim.event_id, n) for n in (claim.count, 0)] if claim.event_id else []
+        if self._lettered.drives(claim, place.partition):
+            return claim.count
+        for key, count in zip(of_event, (claim.count, 0), strict=False):
+            if self._answered.is_named(key, place, record.offset):
+                return count
+        deleted = not self._letters.covers(record.timestamp_ms, place.partition)
+        return claim.count if deleted else 0
 
     def _ask(
         self, record: Record, event_id: str, count: int, *, ended: bool, commits: Commits
@@ -276,8 +289,11 @@ def _asked(record: Record) -> _Asked | None:
         event = WorkflowEvent.from_bytes(record.value)
         headers = EventHeaders.of_event(record.headers, event.event_id)
     except RecordError:
-        return _Asked(readable_event_id(record.value), readable=False)
+        event_id = readable_event_id(record.value)
+        headers = EventHeaders.claimed_by(record.headers, event_id)
+        claim = ClaimedRedrive.of_record(record, headers, event_id)
+        return _Asked(event_id, readable=False, claim=claim)
     if event.event_type != TRIGGERED:
         return None
-    driven = None if headers.of is None else pack(headers.of, headers.count)
-    return _Asked(event.event_id, headers.count, driven=driven)
+    claim = ClaimedRedrive.of_record(record, headers, event.event_id)
+    return _Asked(event.event_id, claim=claim)

@@ -10,7 +10,8 @@ from redrive.auditing.answered import Answered
 from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.reach import Reach
-from redrive.dead_letter.fold import LetterFold, Standing
+from redrive.dead_letter.driven import ClaimedRedrive
+from redrive.dead_letter.fold import Descent, LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
@@ -43,12 +44,16 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class _Driven:
-    """That a state record says a letter was driven, and its event, where that can be read."""
+    """That a state record says a letter was driven, and its event, where that can be read.
+
+    `sent` is the digest of the event that was sent back; versions before did not write it.
+    """
 
     place: Place
     offset: int
     at_ms: int | None
     event_id: str | None
+    sent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +106,15 @@ class Lettered:
         moved = self._of_partition(record).state(state)
         if state.state is State.REDRIVEN:
             event_id = state.event_id or (moved and moved.event_id)
-            driven = _Driven(record.place, record.offset, record.timestamp_ms, event_id)
+            driven = _Driven(record.place, record.offset, record.timestamp_ms, event_id, state.sent)
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven
 
     def letter(self, letter: DeadLetter, record: Record) -> bool:
         """Take a letter; say whether it is a worker's, whose event is named in it."""
         self.reasons[letter.reason.value] += 1
         standing = Standing.of(letter, vouched(record, letter.reason, self._verifier))
-        self._of_partition(record).letter(standing, told_once(record, self._verifier))
+        once = told_once(record, self._verifier)
+        self._of_partition(record).letter(standing, once, Descent.of(letter))
         packed = pack(letter.dlq_id)
         self._named.pop(packed, None)
         source = letter.source
@@ -138,18 +144,22 @@ class Lettered:
     def _of_partition(self, record: Record) -> LetterFold[Standing]:
         return self._standing.setdefault(record.place.partition, LetterFold())
 
-    def event(self, record: Record, event_id: str | None, *, driven: bytes | None) -> bool:
-        """Compare an event record with its letter; say whether it has one.
+    def drives(self, claim: ClaimedRedrive, partition: int) -> bool:
+        """Say whether an event drives a letter, as it claims; each redrive has one event."""
+        packed = pack(claim.of, claim.count)
+        sent = self._driven.get(packed)
+        is_so = (
+            sent is not None
+            and sent.place.partition == partition
+            and sent.event_id in (None, claim.event_id)
+            and sent.sent in (None, claim.sent)
+        )
+        if is_so:
+            del self._driven[packed]
+        return is_so
 
-        Args:
-            record: The event record.
-            event_id: The event's id, where it can be read.
-            driven: Packed, the letter that was driven with it.
-        """
-        sent = None if driven is None else self._driven.get(driven)
-        # An event may bear headers that were copied from the redrive of another.
-        if driven is not None and sent is not None and sent.event_id in (None, event_id):
-            del self._driven[driven]
+    def event(self, record: Record) -> bool:
+        """Compare an event record with its letter; say whether it has one."""
         at = (record.place, record.offset)
         # Not every letter knows the time of its event.
         there = self._letters.get((*at, record.timestamp_ms)) or self._letters.get((*at, None))

@@ -66,7 +66,7 @@ def _tried(standing: str, event: EventRecord) -> str:
 
 def _event_line(event: EventRecord) -> str:
     at = event.at.isoformat(timespec="seconds") if event.at else "no time"
-    count = "unreadable" if event.count is None else str(event.count)
+    count = "unknown" if event.count is None else str(event.count)
     place = f"{event.place.topic}/{event.place.partition}@{event.offset}"
     standing = event.progress.standing
     state = standing.value if standing is Standing.ENDED else _tried(standing.value, event)

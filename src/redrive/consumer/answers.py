@@ -19,7 +19,7 @@ import structlog
 from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
-from redrive.consumer.letter_states import redrive_count_of, states_after
+from redrive.consumer.letter_states import place_of, states_after
 from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.audit_chain import audit_record
@@ -32,18 +32,20 @@ from redrive.dead_letter.record import (
     Source,
     dlq_id,
     event_name,
+    input_digest,
     kept_attempts,
 )
 from redrive.dead_letter.redact import BUILT_IN, Redactor, masked, readable
 from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import MAX_KEPT_KEY_BYTES
+from redrive.dead_letter.source import value_digest
 from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
     MAX_EVENT_BYTES,
     MAX_NAME_CHARS,
     ErrorInfo,
-    EventPlace,
+    EventHeaders,
     ResultStatus,
     RunInfo,
     WorkflowEvent,
@@ -155,7 +157,7 @@ class Answers:
 
     def given_up(self, run: Run, given_up: GivenUp) -> Outcome:
         """Stop trying: an error for who waits, and a letter."""
-        letter = self._letter(run.delivery, given_up, run=run)
+        letter = self._letter(run.delivery, given_up, run.headers, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         answer = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
         told = self._told_of(info)
@@ -179,10 +181,15 @@ class Answers:
         told = _Told(run.delivery, account, answer, states=states)
         return self._told(told, self._max_bytes)
 
-    def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
-        """It cannot be read: a letter, and an error if it can be told whose it is."""
+    def unreadable(
+        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders
+    ) -> Outcome:
+        """It cannot be read: a letter, and an error if it can be told whose it is.
+
+        `headers` say what is known of it, which is nothing unless it drives a letter.
+        """
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-        letter = self._letter(delivery, given_up)
+        letter = self._letter(delivery, given_up, headers)
         info = _error_info(letter, given_up.failure, attempts=0)
         event_id, answer = readable_event_id(delivery.record.value), None
         if event_id is not None:
@@ -194,7 +201,7 @@ class Answers:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
-                answers=_place_of(delivery),
+                answers=place_of(delivery),
             )
         account = Account(
             delivery.place,
@@ -210,7 +217,7 @@ class Answers:
     def gone(self, run: Run, error: RecordError) -> Outcome:
         """Its record is no more: an error for who waits, and a letter without its bytes."""
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-        letter = self._letter(run.delivery, given_up, run=run)
+        letter = self._letter(run.delivery, given_up, run.headers, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         answer = WorkflowResultEvent(
             correlation_id=run.event_id,
@@ -359,7 +366,7 @@ class Answers:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
-            answers=_place_of(run.delivery),
+            answers=place_of(run.delivery),
         )
 
     def _result_record(self, answer: WorkflowResultEvent) -> OutRecord:
@@ -367,10 +374,11 @@ class Answers:
             topic=self._results_topic, key=answer.correlation_id.encode(), value=answer.to_bytes()
         )
 
-    def _letter(self, delivery: Delivery, given_up: GivenUp, run: Run | None = None) -> DeadLetter:
+    def _letter(
+        self, delivery: Delivery, given_up: GivenUp, headers: EventHeaders, run: Run | None = None
+    ) -> DeadLetter:
         original = _parsed(delivery.record.value)
         place, record = delivery.place, delivery.record
-        count = run.headers.count if run else redrive_count_of(record.headers, record.value)
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
         told = failure_text(
@@ -382,7 +390,9 @@ class Answers:
             silent=given_up.silent,
         )
         return DeadLetter(
-            dlq_id=dlq_id(*place, delivery.offset, count=count, event=event_name(record.value)),
+            dlq_id=dlq_id(
+                *place, delivery.offset, count=headers.count, event=event_name(record.value)
+            ),
             timestamp=self._clock.now(),
             original_event=original,
             error=told.error,
@@ -401,7 +411,10 @@ class Answers:
             checkpoint=_checkpoint(given_up.position),
             graph=_graph(given_up.graph),
             deadline=_deadline(run),
-            redrive_count=count,
+            redrive_count=headers.count,
+            redrive_of=headers.of,
+            generation=headers.generation,
+            input_digest=_input_digest(delivery, run),
         )
 
     def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> OutRecord:
@@ -480,9 +493,11 @@ def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
     return readable(found, limit=MAX_NAME_CHARS) if isinstance(found, str) else None
 
 
-def _place_of(delivery: Delivery) -> EventPlace:
-    topic, partition = delivery.place
-    return EventPlace(topic=topic, partition=partition, offset=delivery.offset)
+def _input_digest(delivery: Delivery, run: Run | None) -> str | None:
+    value = delivery.record.value
+    if run is None or run.is_let_go:
+        return input_digest(readable_event_id(value), value_digest(value))
+    return input_digest(run.event_id, run.said(), run.thread_id)
 
 
 def _source(delivery: Delivery) -> Source:

@@ -18,6 +18,7 @@ import structlog
 from redrive.clock import Clock
 from redrive.consumer.health import Phase
 from redrive.consumer.intake import Intake
+from redrive.consumer.letters_reader import Judged
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.progress import Moment, Progress, due
@@ -56,12 +57,14 @@ class Upward:
         ended: The poll thread has ended; called on it, with the error that ended it, or None.
         stuck: A node does not end; called on the loop.
         read_again: Events were read again whose bytes had been let go; for any thread.
+        judged: The letters have said which events drive them; for any thread.
     """
 
     downstream: Downstream
     ended: Callable[[BaseException | None], None]
     stuck: Callable[[StuckNodeError], None]
     read_again: Callable[[Found], None]
+    judged: Callable[[Judged], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +222,9 @@ class Worker:
             loop.call_soon_threadsafe(ended.set)
 
         downstream = _ToLoop(loop)
-        parts = self._build(Upward(downstream, poll_ended, self._stuck, downstream.read_again))
+        parts = self._build(
+            Upward(downstream, poll_ended, self._stuck, downstream.read_again, downstream.judged)
+        )
         downstream.intake, self._parts = parts.intake, parts
         async with parts.checkpoints:
             try:
@@ -356,6 +361,9 @@ class _ToLoop:
 
     def read_again(self, found: Found) -> None:
         self._call(self.intake.read_again, found)
+
+    def judged(self, found: Judged) -> None:
+        self._call(self.intake.judged, found)
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
         self._call(self.intake.settled, outcomes)

@@ -19,6 +19,7 @@ from redrive.clock import Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.letters_reader import Judged, LettersReader
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.resting import Resting
@@ -26,8 +27,15 @@ from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
 from redrive.consumer.turns import Turns
 from redrive.consumer.waits import Amount, Wait
+from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.errors import RecordError
-from redrive.events import TRIGGERED, EventHeaders, WorkflowEvent, thread_scope
+from redrive.events import (
+    TRIGGERED,
+    EventHeaders,
+    WorkflowEvent,
+    readable_event_id,
+    thread_scope,
+)
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.kafka.log import Place, Record
@@ -35,6 +43,8 @@ from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, NotedRest
 from redrive.telemetry.detail import is_detailed
+from redrive.telemetry.repeats import REPEATS
+from redrive.thread_names import own_thread
 
 __all__ = ["Intake"]
 
@@ -50,6 +60,15 @@ class _Live:
     lease: Lease
     control: Control | None
     task: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Untried:
+    """An event that never runs, and claims to drive a letter; `end` makes its outcome."""
+
+    delivery: Delivery
+    headers: EventHeaders
+    end: Callable[[EventHeaders], Outcome]
 
 
 class Intake:
@@ -69,6 +88,8 @@ class Intake:
         reader: Reads events again whose bytes were let go; answers by `read_again`.
         admission: Says which events may run; by default all.
         thread_scope: `threads.scope`: the field that says whose threads an event names.
+        letters: Asks the letters whether events drive them, as they say; answers by `judged`.
+            Without it, none does.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by its name
@@ -87,10 +108,14 @@ class Intake:
         reader: RecordReader | None = None,
         admission: Admission | None = None,
         thread_scope: str | None = None,
+        letters: LettersReader | None = None,
     ) -> None:
         self._reader = reader
         self._admission = admission or Admission()
         self._thread_scope = thread_scope
+        self._letters = letters
+        self.disbelieved = 0
+        """How many events claimed to drive a letter, and did not; may be read from any thread."""
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
         self._answers = answers
@@ -105,6 +130,8 @@ class Intake:
         self._asked: dict[Run, None] = {}
         # Their turn has come, and their bytes were let go.
         self._loading: dict[tuple[Place, int], Run] = {}
+        # Of them it is asked whether they are redrives; those that cannot be read never run.
+        self._claiming: dict[tuple[Place, int], Run | _Untried] = {}
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[Place, int], Run] = {}
         self._gone: dict[Place, int] = {}
@@ -178,6 +205,24 @@ class Intake:
                 self._lose(run)
         self._go_on()
 
+    def judged(self, found: Judged) -> None:
+        """Hear of events whether they drive the letters that they name."""
+        runs = []
+        for at, is_redrive in found.items():
+            asked = self._claiming.pop(at, None)
+            if asked is None:
+                continue
+            if not is_redrive:
+                self._disbelieve(asked)
+            if isinstance(asked, Run):
+                asked.judge(is_redrive=is_redrive)
+                runs.append(asked)
+            elif not self._draining:
+                driven = asked.headers if is_redrive else None
+                self._settle(self._answers.unreadable(asked.delivery, asked.error, driven=driven))
+        self._turns.judged(runs)
+        self._go_on()
+
     def recall(self, notes: Sequence[Note]) -> None:
         """Go on with rests that are noted in the commits of partitions that come to us."""
         self._resting.recall(notes)
@@ -215,8 +260,11 @@ class Intake:
         for at, run in [(at, run) for at, run in self._loading.items() if self._is_gone(run)]:
             del self._loading[at]
             self._turns.ended(run)
+        self._claiming = {at: one for at, one in self._claiming.items() if not self._is_gone(one)}
         if self._reader is not None:
             self._reader.forget(places)
+        if self._letters is not None:
+            self._letters.forget(places)
         self._open = {at: run for at, run in self._open.items() if not self._is_gone(run)}
         for live in list(self._live.values()):
             if self._is_gone(live.run):
@@ -253,6 +301,8 @@ class Intake:
         self._draining = True
         if self._reader is not None:
             self._reader.close()
+        if self._letters is not None:
+            self._letters.close()
         self._leftovers.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for live in self._live.values():
@@ -283,8 +333,7 @@ class Intake:
             event = WorkflowEvent.from_bytes(record.value)
             headers = EventHeaders.of_event(record.headers, event.event_id)
         except RecordError as error:
-            self._note_unreadable(delivery, error)
-            self._settle(self._answers.unreadable(delivery, error))
+            self._accept_unreadable(delivery, error)
             return
         if event.event_type != TRIGGERED:
             self._settle(self._answers.skipped(delivery, event))
@@ -300,26 +349,87 @@ class Intake:
             crashes=history.crashes,
             moved=self._clock.monotonic(),
             due=self._due(history),
+            claim=ClaimedRedrive.of_record(record, headers, event.event_id),
+            # It may yet turn out that it works on another one of its own.
+            lane=None
+            if headers.named_thread is not None
+            else own_thread(event.event_id, record.place.partition),
         )
         refused = self._admission.refusal(record, event)
         if refused is not None:
-            self._settle(self._answers.given_up(run, refused))
+            self._end_untried(run, refused)
             return
         try:
             scope = thread_scope(headers, event, self._thread_scope)
         except RecordError as error:
             self._note_unreadable(delivery, error)
-            given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-            self._settle(self._answers.given_up(run, given_up))
+            self._end_untried(run, GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE))
             return
         if scope is not None:
             run.thread_id = headers.thread_of(event.event_id, record.place.partition, scope=scope)
         self._open[record.place, record.offset] = run
         self._turns.put(run)
 
+    def _end_untried(self, run: Run, given_up: GivenUp) -> None:
+        def end(headers: EventHeaders) -> Outcome:
+            run.judge(is_redrive=headers.of is not None)
+            return self._answers.given_up(run, given_up)
+
+        self._settle_judged(run.delivery, run.headers, run.event_id, end)
+
+    def _accept_unreadable(self, delivery: Delivery, error: RecordError) -> None:
+        self._note_unreadable(delivery, error)
+        event_id = readable_event_id(delivery.record.value)
+        headers = EventHeaders.claimed_by(delivery.record.headers, event_id)
+
+        def end(headers: EventHeaders) -> Outcome:
+            return self._answers.unreadable(delivery, error, headers=headers)
+
+        self._settle_judged(delivery, headers, event_id, end)
+
+    def _settle_judged(
+        self,
+        delivery: Delivery,
+        headers: EventHeaders,
+        event_id: str | None,
+        end: Callable[[EventHeaders], Outcome],
+    ) -> None:
+        """End an event that never runs, once it is known whether it drives a letter."""
+        claim = ClaimedRedrive.of_record(delivery.record, headers, event_id)
+        if claim is None:
+            self._settle(end(headers))
+        else:
+            at = (delivery.place, delivery.offset)
+            self._ask_letters({at: _Untried(delivery, headers, end)}, {at: claim})
+
     def _note_unreadable(self, delivery: Delivery, error: RecordError) -> None:
         masked = self._answers.redactor.mask(str(error))
         log.warning("event.unreadable", **_place_of(delivery), error=masked)
+
+    def _ask_letters(
+        self,
+        asked: Mapping[tuple[Place, int], Run | _Untried],
+        claims: Mapping[tuple[Place, int], ClaimedRedrive],
+    ) -> None:
+        self._claiming.update(asked)
+        if self._letters is None:
+            self.judged(dict.fromkeys(asked, False))
+        else:
+            self._letters.ask(claims)
+
+    def _disbelieve(self, asked: Run | _Untried) -> None:
+        """Count an event that says of itself what its letter does not say, and log it."""
+        self.disbelieved += 1
+        place = asked.delivery.place
+        times = REPEATS.to_log("event.no_redrive", place)
+        if times is not None:
+            log.warning(
+                "event.no_redrive",
+                **_place_of(asked.delivery),
+                letter=asked.headers.of,
+                count=asked.headers.count,
+                **times,
+            )
 
     def _deadline(self, headers: EventHeaders) -> float | None:
         if headers.deadline is None:
@@ -343,6 +453,9 @@ class Intake:
                 self._reader.ask(*at)
             else:
                 self._start(run, self._tasks)
+        if claims := self._turns.unjudged():
+            runs = {(run.delivery.place, run.delivery.offset): run for run in claims}
+            self._ask_letters(runs, {at: claims[run] for at, run in runs.items()})
 
     def _start(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         if self._may_start(run):
@@ -496,7 +609,7 @@ class Intake:
             sleeping.cancel()
             changed.cancel()
 
-    def _is_gone(self, run: Run) -> bool:
+    def _is_gone(self, run: Run | _Untried) -> bool:
         return run.delivery.epoch <= self._gone.get(run.delivery.place, 0)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.errors import RecordError
-from redrive.events import EventHeaders, RawHeaders, readable_event_id
+from redrive.events import EventPlace
 from redrive.kafka.batches import OutRecord
 from redrive.retry.kinds import Reason
 
-__all__ = ["redrive_count_of", "states_after"]
+__all__ = ["place_of", "states_after"]
 
 
 def states_after(
@@ -33,6 +33,7 @@ def states_after(
         reason=None if reason is None else reason.value,
         mode=headers.mode,
         redrive_count=headers.count,
+        ended=place_of(run.delivery),
     )
     record = OutRecord(
         topic=topic,
@@ -44,9 +45,7 @@ def states_after(
     return (record,)
 
 
-def redrive_count_of(headers: RawHeaders, value: bytes | None) -> int:
-    """Return how often an event was driven, also where the event itself cannot be read."""
-    try:
-        return EventHeaders.of_event(headers, readable_event_id(value)).count
-    except RecordError:
-        return 0
+def place_of(delivery: Delivery) -> EventPlace:
+    """Return where an event lies."""
+    topic, partition = delivery.place
+    return EventPlace(topic=topic, partition=partition, offset=delivery.offset)

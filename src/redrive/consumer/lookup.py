@@ -91,6 +91,7 @@ class Lookup:
         if due is not None:
             yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
         yield Reading(metrics.RESTS, {(): len(turns.rests)})
+        yield Reading(metrics.DISBELIEVED, {(): parts.intake.disbelieved})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
         yield from self._of_obstacles(parts)
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from redrive.consumer.outcome import Delivery
+from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent, said_by
 from redrive.kafka.log import Record
 from redrive.state.rests import Rest
-from redrive.thread_names import is_own_thread
+from redrive.thread_names import is_own_thread, own_thread
 
 __all__ = ["Run"]
 
@@ -26,6 +27,8 @@ class Run:
     that the event brought. `verified` says of a redriven run whether its resume did what it should.
     `moved` is when something of it last happened, `due` until when it waits as planned, both in
     monotonic seconds; any thread may read them. `rest` is the one in which its deadline passed.
+    `claim` is set while it is not known whether its event drives a letter, as it says. `lane` is
+    what its order goes by where that is not its thread: it may yet come to work on another one.
     `is_let_go` says that its bytes are to be read again before it may go on: `event` is not there
     meanwhile, so that nothing can run without it.
     """
@@ -48,6 +51,8 @@ class Run:
     moved: float = 0.0
     due: float | None = None
     rest: Rest | None = None
+    claim: ClaimedRedrive | None = None
+    lane: str | None = None
     event_id: str = field(init=False)
     workflow_id: str = field(init=False)
     is_let_go: bool = field(init=False, default=False)
@@ -69,6 +74,14 @@ class Run:
         self.delivery = replace(self.delivery, record=record)
         self.event = event
         self.is_let_go = False
+
+    def judge(self, *, is_redrive: bool) -> None:
+        """Take note whether it is the redrive that its event claims; else it is as any other."""
+        self.claim = None
+        if not is_redrive:
+            self.headers = self.headers.as_any_other()
+            if self.is_alone_on_thread:
+                self.thread_id = own_thread(self.event_id, self.delivery.place.partition)
 
     @property
     def is_alone_on_thread(self) -> bool:

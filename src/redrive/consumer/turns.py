@@ -11,6 +11,10 @@ What waits for its time, or for another one of its thread, keeps its bytes only 
 of them; then they are let go, and whoever takes it reads it again. What only waits for room keeps
 them: they stop the fetching. At the limit of the memory hardly anything starts. [P11]
 
+An event that claims to drive a letter waits, without a slot, until the letters have said whether it
+does; only when its turn has come, since what went before it on its thread may be what ended that
+redrive. [P13]
+
 What is new of a graph or a workflow that has its share of the slots waits by itself, so that others
 of its partition pass it; what goes on of it, such as a retry, is asked for again every half second.
 [P7]
@@ -20,12 +24,13 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.run import Run
 from redrive.consumer.shares import Shares
 from redrive.consumer.waits import Amount, Wait
+from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.kafka.log import Place
 from redrive.state.dues import Dues
 from redrive.state.lanes import Lanes
@@ -85,12 +90,28 @@ class Turns:
         # Workflows that have much in memory already, and of which more is parked.
         self._crowded: set[str] = set()
         self._cramped: set[Run] = set()
+        # Their turn has come, and it is not known whether they are the redrives that they claim.
+        self._claiming: set[Run] = set()
+        self._to_ask: list[Run] = []
         self._started = 0
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
-        if not self._lanes.put(run.delivery.place, run.thread_id, run):
+        if not self._lanes.put(run.delivery.place, run.lane or run.thread_id, run):
             _block(run)
+
+    def unjudged(self) -> dict[Run, ClaimedRedrive]:
+        """Return, each once, those whose turn has come and that claim to be redrives."""
+        found = {run: run.claim for run in self._to_ask if run.claim is not None}
+        self._to_ask.clear()
+        return found
+
+    def judged(self, runs: Collection[Run]) -> None:
+        """Let runs have their turn of which it is known now whether they are redrives."""
+        # Each goes before what is there: the first one last.
+        for run in sorted(runs, key=lambda run: run.delivery.offset, reverse=True):
+            self._claiming.discard(run)
+            self._lanes.let_go(_claim_of(run), of=run.delivery.place)
 
     def hold(self, run: Run, *, until: float) -> None:
         """Let a run wait for its next attempt."""
@@ -141,6 +162,7 @@ class Turns:
             Wait.MEMORY: Amount(crowded + len(self._cramped)),
             Wait.WINDOW: Amount(barred + self._lanes.parked(_FULL)),
             Wait.SUSPICION: Amount(len(self._aside) + alone, self._started),
+            Wait.LETTERS: Amount(len(self._claiming)),
         }
 
     @property
@@ -189,7 +211,7 @@ class Turns:
 
     def release(self, run: Run) -> None:
         """Let the next run of the same thread have its turn: this one is settled."""
-        self._lanes.release(run.delivery.place, run.thread_id)
+        self._lanes.release(run.delivery.place, run.lane or run.thread_id)
         if self._full:
             self._full = False
             self._lanes.let_go(_FULL)
@@ -200,6 +222,8 @@ class Turns:
         self._held.drop(gone)
         self._resting = {run for run in self._resting if not gone(run)}
         self._cramped = {run for run in self._cramped if not gone(run)}
+        self._claiming = {run for run in self._claiming if not gone(run)}
+        self._to_ask = [run for run in self._to_ask if not gone(run)]
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
 
@@ -269,6 +293,12 @@ class Turns:
 
     def _parks(self, run: Run, now: float) -> str | None:
         """Return what to wait for, unless it must be told before that it comes too late."""
+        if run.claim is not None:
+            # Before all else: what it says of itself decides how it runs, and how it ends.
+            self._claiming.add(run)
+            self._to_ask.append(run)
+            _block(run)
+            return _claim_of(run)
         if not run.delivery.starts.has_room(run.delivery.offset):
             self._full = True
             return _FULL
@@ -330,6 +360,10 @@ def _block(run: Run) -> None:
 
 def _parked_of(share: str) -> str:
     return f"\0share {share}"
+
+
+def _claim_of(run: Run) -> str:
+    return f"\0claim {run.delivery.offset}"
 
 
 def _crowd_of(workflow: str) -> str:

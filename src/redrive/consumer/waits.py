@@ -35,6 +35,7 @@ class Wait(StrEnum):
     RESERVATION = "reservation"
     SUSPICION = "suspicion"
     RECORD = "record"
+    LETTERS = "letters"
     CHECKPOINTS = "checkpoints"
     BATCH = "batch"
     DOUBT = "doubt"
@@ -82,6 +83,7 @@ KINDS: Mapping[Wait, Kind] = {
     Wait.RESERVATION: Kind("runs, for the commit by which a death would be counted for them"),
     Wait.SUSPICION: Kind("runs that a death may have cut: few run beside each other"),
     Wait.RECORD: Kind("runs, for their event to be read again"),
+    Wait.LETTERS: Kind("events that claim to be redrives, for the letters to say so"),
     Wait.CHECKPOINTS: Kind("reads and writes of checkpoints, for the disk or the file's lock"),
     Wait.BATCH: Kind("outcomes, to be stored with the next batch or the one under way"),
     Wait.DOUBT: Kind("outcomes of a batch in doubt, for what is committed to be read back"),

@@ -13,8 +13,9 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched
+from redrive.events import EventHeaders, RawHeaders
 
-__all__ = ["FoldedLetter", "LetterFold", "Standing"]
+__all__ = ["NO_DESCENT", "Descent", "FoldedLetter", "LetterFold", "Standing"]
 
 _OVER = frozenset({State.RESOLVED, State.DISCARDED})
 
@@ -110,6 +111,32 @@ class Standing(NamedTuple):
 L = TypeVar("L", bound=FoldedLetter)
 
 
+class Descent(NamedTuple):
+    """What a letter comes from.
+
+    `redrive_of` is the letter that was driven, and ended in this one; `asked` the digest of what
+    its event asks for, None in letters of versions before.
+    """
+
+    redrive_of: str | None = None
+    asked: str | None = None
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> Self:
+        """Return that of a letter."""
+        if letter.generation is not None or not letter.redrive_count:
+            return cls(letter.redrive_of, letter.input_digest)
+        return cls.of_former(letter.source.headers, letter.event_id)
+
+    @classmethod
+    def of_former(cls, headers: RawHeaders, event_id: str | None) -> Self:
+        """Return that of a letter by a version before, whose event was driven."""
+        return cls(EventHeaders.claimed_by(headers, event_id).of)
+
+
+NO_DESCENT = Descent()
+
+
 class LetterFold(Generic[L]):
     """The letters of one partition, each where its last state says that it stands.
 
@@ -117,14 +144,17 @@ class LetterFold(Generic[L]):
     * Letters of two events are two letters, also where an earlier version gave them one id.
     * The same letter written twice stands where it stood. But a run that was given up again, later,
       when its event was over (resolved or discarded) is a new failure: the letter is open again.
-    * A newer letter of an event takes the place of the older ones.
-    * A letter that nobody vouches for takes the place of no other: the ids that it names may be
-      anybody's.
+    * A newer letter takes the place of the one whose redrive it ends, and of those of the same
+      event that ask for the same. One that asks for something else under its id stands beside
+      them: whoever knows an id can send that, and it must not hide what is to be driven. [P13]
+    * A letter that nobody vouches for takes the place of no other but the one whose redrive it
+      ends: the ids that it names may be anybody's.
     * A state that needs a signature and has none moves nothing, nor does a signed one again.
     """
 
     def __init__(self) -> None:
         self._letters: dict[str, L] = {}
+        # By event, and what it asks for.
         self._newest: dict[str, str] = {}
         self._beside: dict[str, set[str]] = {}
         self._heard: set[bytes] = set()
@@ -146,14 +176,16 @@ class LetterFold(Generic[L]):
         """Say whether letters of several events have this id."""
         return dlq_id in self._shared
 
-    def letter(self, found: L, told_once: bytes | None = None) -> L | None:
+    def letter(
+        self, found: L, told_once: bytes | None = None, descent: Descent = NO_DESCENT
+    ) -> L | None:
         """Take a letter; return the earlier record of it whose place it takes, if there is one.
 
         Returns the letter itself where it takes no place at all: a record that is `told_once` takes
         none again.
         """
         if found.vouched is Vouched.LETTER_NOT:
-            return self._letter_of_nobody(found)
+            return self._letter_of_nobody(found, Descent(asked=descent.asked))
         if told_once in self._heard:
             return found
         if told_once is not None:
@@ -162,13 +194,13 @@ class LetterFold(Generic[L]):
         known = self._letters.get(key)
         if known is None:
             forged = self._letters.pop(_key_of_nobody(found.dlq_id), None)
-            self._add(key, found)
+            self._add(key, found, descent)
             return forged
-        newest = self._letters[self._newest.get(_event(found), key)]
+        newest = self._newest_after(known)
         del self._letters[key]
         count = max(known.redrive_count, found.redrive_count)
         if found.at > known.at and newest.state in _OVER:
-            self._add(key, found.changed(redrive_count=count))
+            self._add(key, found.changed(redrive_count=count), descent)
         else:
             self._letters[key] = found.changed(
                 state=known.state,
@@ -199,26 +231,38 @@ class LetterFold(Generic[L]):
         )
         return letter
 
-    def _letter_of_nobody(self, found: L) -> L | None:
+    def _letter_of_nobody(self, found: L, descent: Descent) -> L | None:
         """Keep it apart: the first of its id, while no letter of a worker has that id."""
         key = _key_of_nobody(found.dlq_id)
         if found.dlq_id in self._letters or key in self._letters:
             return found
-        self._add(key, found)
+        self._add(key, found, descent)
         return None
 
-    def _add(self, key: str, letter: L) -> None:
+    def _add(self, key: str, letter: L, descent: Descent) -> None:
         self._letters[key] = letter
-        event = _event(letter)
-        if letter.vouched is not Vouched.YES:
-            self._beside.setdefault(event, set()).add(key)
-            return
-        older = self._beside.pop(event, set())
-        if event in self._newest:
-            older.add(self._newest[event])
-        self._newest[event] = key
+        asked, older = descent.asked or _event(letter), set[str]()
+        if descent.redrive_of is not None:
+            older.add(self._key(descent.redrive_of, letter.event_id) or key)
+        if letter.vouched is Vouched.YES:
+            older |= self._beside.pop(asked, set())
+            older.add(self._newest.get(asked, key))
+            self._newest[asked] = key
+        else:
+            self._beside.setdefault(asked, set()).add(key)
         for each in older.intersection(self._letters) - {key}:
             self._letters[each] = self._letters[each].changed(superseded_by=letter.dlq_id)
+
+    def _newest_after(self, letter: L) -> L:
+        """Return the letter that has taken the place of this one by now, or itself."""
+        seen = {letter.dlq_id}
+        while letter.superseded_by is not None and letter.superseded_by not in seen:
+            seen.add(letter.superseded_by)
+            after = self.find(letter.superseded_by, letter.event_id)
+            if after is None:
+                break
+            letter = after
+        return letter
 
     def _key_of(self, letter: L) -> str:
         """Return what a letter is kept by: its id, and its event where the id is another's too."""

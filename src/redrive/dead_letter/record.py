@@ -6,6 +6,7 @@ larger than its topic allows is in `redrive.dead_letter.shortened`.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from redrive.dead_letter.redact import (
     readable,
 )
 from redrive.dead_letter.shortened import excerpted, shortened
-from redrive.dead_letter.source import Source, event_name
+from redrive.dead_letter.source import Source, event_name, value_digest
 from redrive.dead_letter.traces import formatted
 from redrive.events import UtcTime, ZonedTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
@@ -40,6 +41,7 @@ __all__ = [
     "cause_chain",
     "dlq_id",
     "event_name",
+    "input_digest",
     "kept_attempts",
     "letter_error",
     "readable",
@@ -124,7 +126,12 @@ class LetterContext(_Part):
 
 
 class DeadLetter(_Part):
-    """One record of the letters topic (header `redrive-record: letter`, or absent)."""
+    """One record of the letters topic (header `redrive-record: letter`, or absent).
+
+    `redrive_count`, `redrive_of` and `generation` are what was true of the run, whatever its event
+    claims. `input_digest` tells another input under the same id (`input_digest`). Versions before
+    wrote only the first of them.
+    """
 
     dlq_id: str
     timestamp: ZonedTime
@@ -144,6 +151,9 @@ class DeadLetter(_Part):
     graph: GraphRef | None = None
     deadline: ZonedTime | None = None
     redrive_count: int = Field(0, ge=0)
+    redrive_of: str | None = None
+    generation: int | None = Field(None, ge=0)
+    input_digest: str | None = None
     sealed: Any = Field(default=None, exclude_if=_is_none)
     """The texts of the error, its causes and attempts, where they are encrypted."""
 
@@ -200,6 +210,20 @@ def dlq_id(topic: str, partition: int, offset: int, *, count: int, event: str | 
     """
     place = f"{topic}/{partition}/{offset}/{count}"
     return str(uuid.uuid5(_LETTERS, place if event is None else f"{place}/{event}"))
+
+
+def input_digest(event_id: str | None, *asked: str) -> str | None:
+    """Return what tells what an event asks for from what others of its id do.
+
+    Args:
+        event_id: None where it cannot be read: then nothing is to be told.
+        asked: The digest of what it asks for, and the thread that it works on; of one that cannot
+            be read, the digest of its bytes.
+    """
+    if event_id is None:
+        return None
+    # No event can be called so: an id has no colon.
+    return f"b2:{value_digest(json.dumps([event_id, *asked]).encode())}"
 
 
 def letter_error(

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from redrive.dead_letter.record import DeadLetter
-from redrive.events import ZonedTime
+from redrive.events import EventPlace, ZonedTime
 from redrive.kafka.log import Record
 from redrive.kafka.signed import judged
 from redrive.signatures import (
@@ -31,6 +31,10 @@ RECORD_HEADER = "redrive-record"
 STATE_HEADERS = ((RECORD_HEADER, b"state"),)
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class State(StrEnum):
     """Where a letter stands: the last of its state records, or `open`."""
 
@@ -45,7 +49,9 @@ class LetterState(BaseModel):
     """One state record (header `redrive-record: state`).
 
     `redrive_count` is that of the event which was sent back (`redriven`), or which ended well
-    (`resolved`). A run that is given up again writes a new letter instead.
+    (`resolved`). A run that is given up again writes a new letter instead. `sent` is the digest of
+    the event that was sent back (`redrive.dead_letter.driven`), `ended` where the event lies whose
+    run said this; versions before wrote neither.
 
     `actor` is what the writer calls itself: only where the record is signed is it known who wrote
     it, by `signed_by`. Nothing of that is read from the record's value.
@@ -62,6 +68,8 @@ class LetterState(BaseModel):
     reason: str | None = None
     mode: Literal["resume", "restart"] | None = None
     redrive_count: int = Field(0, ge=0)
+    sent: str | None = Field(default=None, exclude_if=_is_none)
+    ended: EventPlace | None = Field(default=None, exclude_if=_is_none)
     _judged: Judged = PrivateAttr(default=Unsigned())
     _counts: bool = PrivateAttr(default=True)
     _signature: bytes | None = PrivateAttr(default=None)

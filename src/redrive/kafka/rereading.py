@@ -1,13 +1,10 @@
 """Reads single records again by their positions: what was let go from memory while it waited.
 
-It has a thread and a consumer of its own, which belongs to no group, moves nobody's position, and
-is there only while there is something to read. What cannot be read now is read later, with a new
-consumer each time; only a record that its log has passed by is told to be gone.
+What cannot be read now is read later; only a record that its log has passed by is told to be gone.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -16,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from redrive.clock import Clock
 from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.reader_thread import ReaderThread
 
 __all__ = ["Found", "RecordReader"]
 
@@ -27,12 +25,9 @@ Found = Mapping[tuple[Place, int], Record | None]
 _BATCH = 100
 _POLL_S = 0.1
 _NO_NEWS_S = 10.0
-_IDLE_S = 30.0
-_AGAIN_S = 1.0
 _EDGES_S = 3.0
 _SEEK_PAST = 1_000
 """So many records are read and thrown away rather than another fetch begun."""
-_CLOSE_S = 2.0
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - its name
 _OUT_OF_RANGE = (
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -63,68 +58,45 @@ class RecordReader:
         found: Callable[[Found], None],
         clock: Clock,
     ) -> None:
-        self._make_consumer = make_consumer
         self._found = found
         self._clock = clock
-        self._changed = threading.Condition()
         self._wanted: dict[Place, set[int]] = {}
-        self._closed = False
-        self._thread: threading.Thread | None = None
         self._failing = False
+        self._thread = ReaderThread(
+            "redrive-reread",
+            make_consumer,
+            wanted=lambda: bool(self._wanted),
+            read=self._read,
+            failed=self._has_failed,
+            clock=clock,
+        )
 
     def ask(self, place: Place, offset: int) -> None:
         """Read a record, as soon as that can be."""
-        with self._changed:
-            if self._closed:
-                return
-            self._wanted.setdefault(place, set()).add(offset)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="redrive-reread", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify()
+        with self._thread.changed:
+            if not self._thread.is_closed:
+                self._wanted.setdefault(place, set()).add(offset)
+                self._thread.wake()
 
     def forget(self, places: Iterable[Place]) -> None:
         """Read nothing more of these partitions."""
-        with self._changed:
+        with self._thread.changed:
             for place in places:
                 self._wanted.pop(place, None)
 
     def close(self) -> None:
         """Read nothing more at all; the thread ends by itself."""
-        with self._changed:
-            self._closed = True
+        with self._thread.changed:
             self._wanted.clear()
-            self._changed.notify()
+            self._thread.close()
 
     def join(self) -> None:
         """Wait until its thread has ended, for two seconds at most."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(_CLOSE_S)
-
-    def _run(self) -> None:
-        while self._wait_for_work(None):
-            try:
-                consumer = self._make_consumer()
-                try:
-                    while self._wait_for_work(_IDLE_S):
-                        self._read(consumer)
-                finally:
-                    consumer.close()
-            except Exception as error:  # noqa: BLE001 - a thread's edge: it is told, and tried again
-                self._has_failed(error)
-                self._clock.block(_AGAIN_S)
-
-    def _wait_for_work(self, limit_s: float | None) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._wanted) or self._closed, limit_s)
-            return bool(self._wanted) and not self._closed
+        self._thread.join()
 
     def _read(self, consumer: Consumer) -> None:
         """Read what is wanted now: one assignment, each partition from its first one on."""
-        with self._changed:
+        with self._thread.changed:
             wanted = {
                 place: _Wanted(place, sorted(offsets, reverse=True))
                 for place, offsets in self._wanted.items()
@@ -132,7 +104,7 @@ class RecordReader:
         consumer.assign([TopicPartition(*place, one.offsets[-1]) for place, one in wanted.items()])
         news, failed = False, None
         patience = self._clock.monotonic() + _NO_NEWS_S
-        while wanted and not self._closed:
+        while wanted and not self._thread.is_closed:
             first = consumer.poll(_POLL_S)
             found: dict[tuple[Place, int], Record | None] = {}
             for message in () if first is None else (first, *consumer.consume(_BATCH - 1, 0)):
@@ -187,7 +159,7 @@ class RecordReader:
             found[one.place, one.offsets.pop()] = None
 
     def _tell(self, found: Found) -> None:
-        with self._changed:
+        with self._thread.changed:
             for place, offset in found:
                 offsets = self._wanted.get(place)
                 if offsets is not None:
@@ -203,6 +175,6 @@ class RecordReader:
         """Say so once, until something was read again."""
         if not self._failing:
             self._failing = True
-            with self._changed:
+            with self._thread.changed:
                 waiting = sum(map(len, self._wanted.values()))
             log.warning("events.not_read_again", error=str(error), waiting=waiting)

@@ -13,25 +13,19 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import Clock
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.client import READ_AHEAD, ClientConfig, producer_config, reader_config
-from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.client import ClientConfig, producer_config
+from redrive.kafka.connect import make_producer
 from redrive.kafka.log import Place, Record
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
 from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS
 from redrive.kafka.transaction import broken_by
-from redrive.redriving.partition_log import PartitionLog
 
 __all__ = [
     "Door",
@@ -39,14 +33,11 @@ __all__ = [
     "KafkaDoor",
     "RefusedRecordsError",
     "TakenOverError",
-    "door_consumer",
 ]
 
 log = structlog.get_logger(__name__)
 
 _CALL_S = 10.0
-# The next partition waits for the last one's fetch, which found no more.
-_SOON: ClientConfig = {"fetch.wait.max.ms": 10}
 _SHUT_OUT = (
     KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with a line
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -99,22 +90,13 @@ class Door(Protocol):
         ...
 
 
-def door_consumer(settings: KafkaSettings) -> Consumer:
-    """Return what doors read with. Close it.
-
-    Raises:
-        SettingsError: The client's options cannot work.
-    """
-    return make_consumer({**reader_config(settings, partition_eof=True), **READ_AHEAD, **_SOON})
-
-
 class KafkaDoor:
     """A partition on a real broker.
 
     Args:
         settings: How to reach Kafka.
         partition: Of the letters topic.
-        consumer: Reads, of `door_consumer`; one door is read at a time.
+        consumer: Reads, of `log_consumer`; one door is read at a time.
         admin: Says where the partition ends.
         max_bytes: The largest record that the topics take, by topic.
         clock: For limits.

@@ -24,16 +24,16 @@ from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import Place, Record
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.door import KafkaDoor, door_consumer
+from redrive.redriving.door import KafkaDoor
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.following import Follower, Watch
 from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
 from redrive.redriving.pace import Paced, Pacing
 from redrive.redriving.partition import LeftAt, PartitionFold
-from redrive.redriving.partition_log import PartitionLog
 from redrive.redriving.selection import Selection
 from redrive.redriving.trail import Trail
 from redrive.redriving.working import has_work, look, read_on, work
@@ -204,7 +204,7 @@ def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDo
                 f"and {settings.dlq_topic!r} has: see redrive topics verify"
             )
     job = clock.new_id()
-    with closing(door_consumer(settings)) as consumer:
+    with closing(log_consumer(settings)) as consumer:
         for partition in sorted(partitions):
             door = KafkaDoor(
                 settings,

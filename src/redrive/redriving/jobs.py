@@ -54,9 +54,9 @@ class Job(Protocol):
         ...
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[OutRecord]:
-        """Return the records that do it, the state's last."""
+        """Return the records that do it, the state's last: that lies at `end`, or after it."""
         ...
 
     def size_bytes(self, original: Original, entry: Entry) -> int:
@@ -171,7 +171,7 @@ class Driving:
         return original._replace(key=found.key, headers=tuple(found.headers), value=found.value)
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[OutRecord]:
         """Return the event, and the state `redriven`."""
         assert isinstance(what, Send)  # noqa: S101 - decided above
@@ -185,6 +185,7 @@ class Driving:
             actor=self.actor,
             deadline=self.deadline,
             value=value,
+            letters=end,
         )
         state = state_record(
             original,
@@ -196,6 +197,7 @@ class Driving:
             mode=what.mode,
             redrive_count=what.count,
             edited=value is not None,
+            sent=sent,
         )
         return [
             signed(sent, Subject.EVENT, self.signer),
@@ -227,10 +229,10 @@ class Moving:
         return original
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime
+        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[OutRecord]:
         """Return the state."""
-        del what
+        del what, end
         told = state_record(
             original, entry, self.wanted, actor=self.actor, at=at, reason=self.reason
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from redrive.clock import SYSTEM, Clock
-from redrive.dead_letter.fold import LetterFold, Standing
+from redrive.dead_letter.fold import Descent, LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.dead_letter.vouching import Vouched, letter_signer, told_once, vouched
@@ -115,7 +115,7 @@ def find_stories(
         folded = partitions.setdefault(number, LetterFold())
         if isinstance(found, StoredLetter):
             now = Standing.of(found.letter, found.vouched)
-            folded.letter(now, told_once(record, verifier))
+            folded.letter(now, told_once(record, verifier), Descent.of(found.letter))
             if _is(found.letter, wanted):
                 name = name_of(found.letter)
                 standing = folded.find(*name)

@@ -23,8 +23,9 @@ from redrive.kafka.scan import scan
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.letters import letter_records
 from redrive.redriving.runs import Standing, progress_of
-from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
+from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.signatures import NO_TRUST, Verifier
+from redrive.thread_names import is_own_thread, own_thread
 
 __all__ = ["letters_need", "read_needed", "runs_need"]
 
@@ -90,9 +91,8 @@ def runs_need(
         for record in records
         if progress_of(record.offset, committed[record.place.partition]).standing
         is not Standing.ENDED
-        and (thread := _thread(record.value, record.headers, record.place.partition, scope))
-        in among
-        and thread is not None
+        for thread in _threads_of(record.value, record.headers, record.place.partition, scope)
+        if thread in among
     )
 
 
@@ -119,7 +119,7 @@ def letters_need(
             letters.state(found)
         elif found is not None:
             letter = _letter(record, found, among, scope, verifier)
-            letters.letter(letter, told_once(record, verifier))
+            letters.letter(letter, told_once(record, verifier), descent_of(found))
     return frozenset(
         thread
         for letters in partitions.values()
@@ -168,25 +168,33 @@ def _threads(letter: SlimLetter, scope: str | None) -> Iterator[str]:
     stopped_on = letter.get("thread_id")
     if stopped_on is not None:
         yield stopped_on
-    headers = tuple(letter.get("headers", ()))
-    thread = _thread(letter.get("value"), headers, letter["source_partition"], scope)
-    if thread is not None:
-        yield thread
+    value, partition = letter.get("value"), letter["source_partition"]
+    # The first one is where a version before ran it, which does not say on which generation.
+    ran_on = next(_threads_of(value, tuple(letter.get("headers", ())), partition, scope), None)
+    generation, event_id = letter.get("generation"), readable_event_id(value)
+    if ran_on is None or event_id is None:
+        return
+    if generation is not None and is_own_thread(ran_on, event_id):
+        ran_on = own_thread(event_id, partition, generation)
+    yield ran_on
 
 
-def _thread(
+def _threads_of(
     value: bytes | None,
     headers: tuple[tuple[str, bytes | None], ...],
     partition: int,
     path: str | None,
-) -> str | None:
+) -> Iterator[str]:
+    """Yield the threads that an event may work on: as the redrive that it claims to be, or not."""
     event_id = readable_event_id(value)
     if event_id is None:
-        return None
+        return
     try:
-        ours = EventHeaders.of_event(headers, event_id)
+        ours = EventHeaders.read(headers)
         scoped = path is not None and ours.named_thread is not None
         scope = thread_scope(ours, WorkflowEvent.from_bytes(value), path) if scoped else None
     except RecordError:
-        return None  # No worker runs it.
-    return ours.thread_of(event_id, partition, scope=scope)
+        return  # No worker runs it.
+    yield ours.thread_of(event_id, partition, scope=scope)
+    if ours.is_marked:
+        yield ours.as_any_other().thread_of(event_id, partition, scope=scope)

@@ -19,7 +19,8 @@ class Original(NamedTuple):
     """What of a letter goes into the records of a redrive.
 
     `place` and `letter_key` are those of the letter's own record, the rest is the event's, byte for
-    byte; `checkpoint_id` says where its run stopped.
+    byte; `checkpoint_id` says where its run stopped, and `generation` on which of its event's own
+    threads, where the letter knows.
     """
 
     place: Place
@@ -28,6 +29,7 @@ class Original(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
     value: bytes | None
     checkpoint_id: str | None
+    generation: int | None = None
 
     @classmethod
     def of(cls, record: Record, letter: SlimLetter) -> Original:
@@ -39,6 +41,7 @@ class Original(NamedTuple):
             tuple(letter.get("headers", ())),
             letter.get("value"),
             letter.get("checkpoint_id"),
+            letter.get("generation"),
         )
 
     @property

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from pydantic_core import to_json, to_jsonable_python
 
+from redrive.dead_letter.driven import sent_digest
 from redrive.dead_letter.states import STATE_HEADERS, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, readable_event_id
@@ -32,6 +33,7 @@ _OF_ONE_SENDING = frozenset(
         "event",
         "generation",
         "history",
+        "letters",
         "mode",
         "not-before",
         "of",
@@ -41,7 +43,7 @@ _OF_ONE_SENDING = frozenset(
 )
 
 
-def event_record(
+def event_record(  # noqa: PLR0913 - one record's facts, each by its name
     original: Original,
     send: Send,
     *,
@@ -51,6 +53,7 @@ def event_record(
     actor: str,
     deadline: datetime | None = None,
     value: bytes | None = None,
+    letters: int = 0,
 ) -> OutRecord:
     """Return the event that drives a letter again: key and value as they were.
 
@@ -63,6 +66,7 @@ def event_record(
         actor: Who drives it.
         deadline: Until when the result is wanted; the old one is never kept.
         value: Takes the place of the event's bytes.
+        letters: From which offset on its partition of the letters says that it was sent.
     """
     restart = send.mode == "restart"
     sent = original.value if value is None else value
@@ -79,6 +83,8 @@ def event_record(
     if not restart and original.checkpoint_id is not None:
         headers.append(("redrive-checkpoint", original.checkpoint_id.encode()))
     headers.append(("redrive-source", actor[:MAX_ACTOR_CHARS].encode()))
+    if letters:
+        headers.append(("redrive-letters", b"%d" % letters))
     return OutRecord(topic, original.key, sent, tuple(headers), partition)
 
 
@@ -93,6 +99,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     mode: Mode | None = None,
     redrive_count: int | None = None,
     edited: bool = False,
+    sent: OutRecord | None = None,
 ) -> OutRecord:
     """Return the record that says where a letter stands now; it lies beside the letter.
 
@@ -108,6 +115,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
         mode: How it was driven, if it was.
         redrive_count: That of the event which was sent back.
         edited: Whether the event's payload was replaced; the letter keeps the original.
+        sent: The event that was sent back: no other one is believed to be it.
     """
     told = {
         "schema_version": 1,
@@ -122,18 +130,22 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     }
     if edited:
         told["edited"] = True
+    if sent is not None:
+        told["sent"] = sent_digest(sent.key, sent.value, sent.headers)
     topic, partition = original.place
     return OutRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
 
 
 def _generation(original: Original) -> int:
-    if not original.headers:
-        return 0
+    if original.generation is not None:
+        return original.generation
+    # A version before did not say so, and believed what the event said.
     try:
         event_id = readable_event_id(original.value)
-        return EventHeaders.of_event(original.headers, event_id).generation
+        claimed = EventHeaders.read(original.headers)
     except RecordError:
         return 0
+    return claimed.generation if claimed.event in (None, event_id) else 0
 
 
 @lru_cache(maxsize=8)

@@ -36,11 +36,13 @@ class Page:
     Attributes:
         job: What is done with them.
         at: When.
+        end: Where the partition of letters ended before, at least.
         letters: Each with its event, in the order in which they lie there.
     """
 
     job: Job
     at: datetime
+    end: int
     letters: list[_Whole]
     _owners: list[int] = field(default_factory=list)
 
@@ -53,7 +55,7 @@ class Page:
         """Return what is to be written, made only when it is asked for: that saves the memory."""
         self._owners.clear()
         for index, (original, entry, what) in enumerate(self.letters):
-            records = self.job.records(original, entry, what, self.at)
+            records = self.job.records(original, entry, what, self.at, self.end)
             if trail is not None:
                 records.append(trail.follow(records[-1]))
             for record in records:
@@ -96,9 +98,9 @@ class Pages:
         """Whether there is another page."""
         return self._following is not None
 
-    def take(self, most: int, *, at: datetime) -> Page:
+    def take(self, most: int, *, at: datetime, end: int) -> Page:
         """Return as many letters as one transaction should hold, `most` at most."""
-        page, size_bytes = Page(self._job, at, []), 0
+        page, size_bytes = Page(self._job, at, end, []), 0
         while self._following is not None and len(page.letters) < min(most, MAX_PAGE):
             original, entry, _ = self._following
             size_bytes += self._job.size_bytes(original, entry)

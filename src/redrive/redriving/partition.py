@@ -19,7 +19,7 @@ from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent
 from redrive.kafka.log import Place, Record
 from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
-from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
+from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -110,7 +110,8 @@ class PartitionFold:
                 self.originals.take(moved.offset)
         elif found is not None:
             entry = _entry(record, found, self._verifier)
-            gone = self._letters.letter(entry, told_once(record, self._verifier))
+            once = told_once(record, self._verifier)
+            gone = self._letters.letter(entry, once, descent_of(found))
             if gone is not None:
                 self.originals.take(gone.offset)
             if gone is not entry and self._means is not None and self._means(entry):

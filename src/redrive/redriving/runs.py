@@ -5,12 +5,14 @@ All of it is read from the topics and from the group's commits; no worker is ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from redrive.clock import SYSTEM, Clock, moment
+from redrive.dead_letter.driven import ClaimedRedrive
+from redrive.dead_letter.states import State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
 from redrive.group_commits import group_commits
@@ -66,7 +68,8 @@ class Progress:
 class EventRecord:
     """One record of the event; a redrive, or a producer that published twice, makes further ones.
 
-    `at` is the record's timestamp. `count` is its `redrive-count`, None if that cannot be read.
+    `at` is the record's timestamp. `count` is how often it was driven, as its letters say: 0 for
+    one that only says so itself, None where the letter that it names is not found.
     """
 
     place: Place
@@ -133,7 +136,7 @@ def find_run(
     committed: Mapping[int, Committed] = {}
     if numbers:
         committed = group_commits(settings, settings.events_topic, numbers, clock=clock).now
-    events = (_event(record, committed[record.place.partition]) for record in records)
+    events = (_event(record, committed[record.place.partition], letters) for record in records)
     return RunStory(
         event_id=event_id,
         events=tuple(sorted(events, key=lambda e: (_time_of(e), e.place, e.offset))),
@@ -205,11 +208,12 @@ def _is_of(record: Record, event_id: str) -> bool:
     return readable_event_id(record.value) == event_id
 
 
-def _event(record: Record, committed: Committed) -> EventRecord:
-    try:
-        count: int | None = EventHeaders.read(record.headers).count
-    except RecordError:
-        count = None
+def _event(record: Record, committed: Committed, letters: Sequence[LetterStory]) -> EventRecord:
+    event_id = readable_event_id(record.value)
+    claim = ClaimedRedrive.of_record(
+        record, EventHeaders.claimed_by(record.headers, event_id), event_id
+    )
+    count = 0 if claim is None else _count(claim, letters)
     at = None
     if record.timestamp_ms is not None:
         at = moment(record.timestamp_ms)
@@ -220,3 +224,17 @@ def _event(record: Record, committed: Committed) -> EventRecord:
 
 def _time_of(event: EventRecord) -> datetime:
     return event.at or datetime.min.replace(tzinfo=UTC)
+
+
+def _count(claim: ClaimedRedrive, letters: Sequence[LetterStory]) -> int | None:
+    stories = [story for story in letters if story.stored.letter.dlq_id == claim.of]
+    if not stories:
+        return None
+    is_so = any(
+        state.state is State.REDRIVEN
+        and state.redrive_count == claim.count
+        and state.sent in (None, claim.sent)
+        for story in stories
+        for state in story.states
+    )
+    return claim.count if is_so else 0

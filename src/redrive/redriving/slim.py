@@ -20,6 +20,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from redrive.dead_letter.fold import Descent
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import unpacked
 from redrive.dead_letter.states import RECORD_HEADER, LetterState, read_state
@@ -28,7 +29,7 @@ from redrive.kafka.log import Record
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
-__all__ = ["SlimLetter", "event_id_in", "read_slimly"]
+__all__ = ["SlimLetter", "descent_of", "event_id_in", "read_slimly"]
 
 _T = TypeVar("_T", bound=BaseModel)
 # What `DeadLetter.headers` always writes.
@@ -53,7 +54,8 @@ class SlimLetter(TypedDict):
     `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
     `source`, byte for byte. Where that is left out, `left_event` is the event's id, and
     `left_digest` its digest. `workflow_id` is of `context`, `thread_id` and `checkpoint_id` of
-    `checkpoint`, `graph_version` of `graph`. Where texts are encrypted, `sealed` has them.
+    `checkpoint`, `graph_version` of `graph`. Where texts are encrypted, `sealed` has them. What
+    versions before did not write is left out, or None.
     """
 
     dlq_id: str
@@ -79,9 +81,19 @@ class SlimLetter(TypedDict):
     graph_version: NotRequired[Annotated[str | None, _at("graph", "version")]]
     redrive_count: NotRequired[Annotated[int, Field(ge=0)]]
     sealed: NotRequired[Any]
+    redrive_of: NotRequired[str | None]
+    generation: NotRequired[Annotated[int, Field(ge=0)] | None]
+    input_digest: NotRequired[str | None]
 
 
 _LETTER = TypeAdapter(SlimLetter).validator
+
+
+def descent_of(letter: SlimLetter) -> Descent:
+    """Return what a letter comes from."""
+    if letter.get("generation") is not None or not letter.get("redrive_count"):
+        return Descent(letter.get("redrive_of"), letter.get("input_digest"))
+    return Descent.of_former(letter.get("headers", ()), event_id_in(letter))
 
 
 def read_slimly(

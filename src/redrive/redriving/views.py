@@ -24,7 +24,7 @@ from redrive.kafka.log import Record
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import letter_records
-from redrive.redriving.slim import SlimLetter, event_id_in, read_slimly
+from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -137,7 +137,7 @@ def fold(
         else:
             letter_records += 1
             summary = _summary(record, found, payloads, vouched(record, found["reason"], verifier))
-            letters.letter(summary, told_once(record, verifier))
+            letters.letter(summary, told_once(record, verifier), descent_of(found))
     kept = _merged(partitions)
     return LettersView(
         letters=tuple(sorted(kept, key=lambda letter: (letter.at, letter.dlq_id), reverse=True)),

@@ -148,7 +148,7 @@ class _Worker:
         yield Step(self._partition, found, refused)
         pages = Pages(self._door, self._fold.originals, self._job, chosen)
         while pages.follow and (most := self._pace.most()) > 0:
-            page = pages.take(most, at=self._clock.now())
+            page = pages.take(most, at=self._clock.now(), end=self._fold.end)
             yield Step(self._partition)
             step = self._write(page)
             yield step

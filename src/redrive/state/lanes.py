@@ -113,11 +113,18 @@ class Lanes(Generic[Item]):
                     break
         return None
 
-    def let_go(self, group: str) -> None:
-        """Let the parked items of a group have their turn again, before those that came later."""
+    def let_go(self, group: str, *, of: Hashable | None = None) -> None:
+        """Let the parked items of a group have their turn again, before those that came later.
+
+        Args:
+            group: Which.
+            of: The partition that has them all, where there is one.
+        """
         self._parked.pop(group, None)
-        for home in self._partitions.values():
-            home.ready.extendleft(reversed(home.parked.pop(group, ())))
+        homes = self._partitions.values() if of is None else [self._partitions.get(of)]
+        for home in homes:
+            if home is not None:
+                home.ready.extendleft(reversed(home.parked.pop(group, ())))
 
     def release(self, partition: Hashable, thread: str) -> None:
         """Say that the started item of `thread` has ended: the next of its thread may start."""

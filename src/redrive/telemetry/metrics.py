@@ -220,6 +220,11 @@ CRASHES = Figure(
     "Events that may have been running when a process died, found when their partition was "
     "assigned; each counts towards `retry.max_crashes`.",
 )
+DISBELIEVED = Figure(
+    "redrive_disbelieved_redrives_total",
+    _COUNTER,
+    "Events that claimed to drive a letter which does not say so: they ran as any other event.",
+)
 SPOOLED = Figure(
     "redrive_spooled_letters",
     _GAUGE,
@@ -341,6 +346,7 @@ WORKER_FIGURES = (
     PRODUCERS,
     REBALANCES,
     CRASHES,
+    DISBELIEVED,
     SPOOLED,
     SPOOL_BYTES,
     INFO,

@@ -20,6 +20,7 @@ from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.figures import EndFigures
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import Delivery
 from redrive.consumer.outcome import Delivery as Delivered
@@ -50,6 +51,7 @@ from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.membership import GroupMembers, client_id_of
 from redrive.kafka.options import GroupProtocol
+from redrive.kafka.partition_log import log_consumer
 from redrive.kafka.rereading import RecordReader
 from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
@@ -183,6 +185,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         found=upward.read_again,
         clock=clock,
     )
+    letters = LettersReader(
+        settings.kafka,
+        lambda: log_consumer(settings.kafka),
+        lambda: make_admin(admin_config(settings.kafka)),
+        judged=upward.judged,
+        clock=clock,
+        verifier=trust.verifier,
+    )
     identity = _transactional_id(settings, seat)
     produce = partial(_producer, settings, report, identity)
     try_out = partial(
@@ -204,6 +214,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         reader=reader,
         admission=Admission(trust.verifier, counted=counts.event_signatures),
         thread_scope=settings.threads.scope,
+        letters=letters,
     )
     topics = _topic_ids(settings, report)
     polling = _polling(

@@ -9,15 +9,28 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
+from redrive.kafka.client import READ_AHEAD, ClientConfig, reader_config
+from redrive.kafka.connect import make_consumer
 from redrive.kafka.log import Place, Record, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of, with_advice
 
-__all__ = ["PartitionLog"]
+__all__ = ["PartitionLog", "log_consumer"]
 
 _BATCH = 500
 _POLL_S = 0.2
+# The next partition waits for the last one's fetch, which found no more.
+_SOON: ClientConfig = {"fetch.wait.max.ms": 10}
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin with a line
+
+
+def log_consumer(settings: KafkaSettings) -> Consumer:
+    """Return what partitions are read with, one at a time. Close it.
+
+    Raises:
+        SettingsError: The client's options cannot work.
+    """
+    return make_consumer({**reader_config(settings, partition_eof=True), **READ_AHEAD, **_SOON})
 
 
 class PartitionLog:
@@ -26,9 +39,10 @@ class PartitionLog:
     Args:
         settings: How to reach Kafka.
         place: Which partition.
-        consumer: Reads, of `redrive.redriving.door.door_consumer`; one partition is read at a time.
+        consumer: Reads, of `log_consumer`; one partition is read at a time.
         admin: Says where the partition ends.
         clock: For limits.
+        limit_s: For so many seconds nothing more may come; by default `kafka.startup_timeout`.
     """
 
     def __init__(
@@ -39,13 +53,14 @@ class PartitionLog:
         consumer: Consumer,
         admin: AdminClient,
         clock: Clock,
+        limit_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._place = place
         self._consumer = consumer
         self._admin = admin
         self._clock = clock
-        self._limit_s = settings.startup_timeout.total_seconds()
+        self._limit_s = limit_s or settings.startup_timeout.total_seconds()
 
     def end(self) -> int:
         """Return where the partition ends now, transactions that are still open included.
@@ -53,9 +68,20 @@ class PartitionLog:
         Raises:
             KafkaUnavailableError: The broker does not say.
         """
+        return self._listed(OffsetSpec.latest())  # type: ignore[no-untyped-call]  # the client's own
+
+    def offset_at(self, at_ms: int) -> int | None:
+        """Return the first offset that bears this time or a later one; None where there is none.
+
+        Raises what `end` raises.
+        """
+        offset = self._listed(OffsetSpec.for_timestamp(at_ms))
+        return offset if offset >= 0 else None
+
+    def _listed(self, spec: OffsetSpec) -> int:
         wanted = TopicPartition(*self._place)
         asked = self._admin.list_offsets(
-            {wanted: OffsetSpec.latest()},  # type: ignore[no-untyped-call]  # the client's own
+            {wanted: spec},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=self._limit_s,
         )
