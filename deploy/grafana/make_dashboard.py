@@ -316,6 +316,12 @@ MACHINERY = Row(
             COUNT,
             Query(f"sum by (change) ({counted(m.REBALANCES)})", "{{change}}"),
         ),
+        lines(
+            "Events that no letter knows as its redrive",
+            m.DISBELIEVED,
+            COUNT,
+            Query(f"sum({counted(m.DISBELIEVED)})", "events"),
+        ),
         lines("Partitions held", m.PARTITIONS, COUNT, Query(of(m.PARTITIONS), "{{instance}}")),
         lines("Events in memory", m.BUFFERED, COUNT, Query(of(m.BUFFERED), "{{instance}}")),
         lines(

@@ -106,6 +106,7 @@ def test_every_header_has_its_line() -> None:
         mode="resume",
         checkpoint="c",
         source="s",
+        letters=1,
         history="h",
         traceparent="p",
     )

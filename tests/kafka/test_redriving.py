@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict
@@ -18,14 +18,14 @@ from pytest import raises  # noqa: PT013 - the one name of it that is needed
 
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.states import LetterState, State
+from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import KafkaUnavailableError
-from redrive.events import EventHeaders, ResultStatus, WorkflowResultEvent
+from redrive.events import EventHeaders, Payload, ResultStatus, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import Record
-from redrive.kafka.spans import span_consumer
+from redrive.kafka.partition_log import log_consumer
 from redrive.redriving.door import KafkaDoor
 from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
@@ -401,7 +401,7 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     impatient = stage.kafka_settings().model_copy(update={"startup_timeout": timedelta(seconds=8)})
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
     admin = make_admin(admin_config(impatient))
-    with closing(span_consumer(impatient)) as consumer:
+    with closing(log_consumer(impatient)) as consumer:
         door = KafkaDoor(
             impatient, 0, consumer=consumer, admin=admin, max_bytes=sizes, clock=SYSTEM
         )
@@ -441,6 +441,84 @@ async def test_headers_copied_from_a_redrive_say_nothing_of_its_letter(
     answered = [WorkflowResultEvent.from_bytes(one.value) for one in records(stage, "results")]
     counts = [one.run and one.run.redrive_count for one in answered if one.status == "success"]
     assert sorted(count or 0 for count in counts) == [0, 0, 0, 2]
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+def standing(stage: Stage) -> dict[str, tuple[State, str | None]]:
+    found = read_letters(stage.kafka_settings()).letters
+    return {one.dlq_id: (one.state, one.superseded_by) for one in found}
+
+
+def bearing(headers: EventHeaders) -> dict[str, str]:
+    return {name: value.decode() for name, value in headers.write()}
+
+
+@pytest.mark.invariant("P4", "P13")
+async def test_no_event_of_an_outsider_resolves_reopens_or_blocks_a_letter(
+    make_stage: MakeStage,
+) -> None:
+    stage, story, asked, aside = make_stage(partitions=1), Story("write"), event({}), event({})
+    kafka = stage.kafka_settings()
+    async with worker(stage, story.graph()):
+        stage.send([asked, aside])
+        await settled(stage)
+        one, parked = (letter.dlq_id for letter in letters(stage))
+        move(kafka, Selection.of([parked]), State.PARKED, actor="bob")
+        forged = asked.model_copy(update={"payload": Payload(data={"text": "mine"})})
+        claims = EventHeaders(of=one, event=asked.event_id, count=1, mode="restart", generation=7)
+        stage.send([forged], headers=bearing(claims))
+        stage.send([forged], headers=bearing(replace(claims, count=9, letters=1)))
+        late = EventHeaders(of=parked, event=aside.event_id, count=1, deadline=1)
+        stage.send([aside], headers=bearing(late))
+        await settled(stage)
+        stood, marked = standing(stage), states(stage)
+        ran = dict(story.ran)
+
+        story.failing.clear()
+        (ending,) = await ends(stage, await drive(stage, Selection.of([one])))
+        await settled(stage)
+        copied = records(stage, "events")[-1]
+        stage.send([asked], headers={name: (text or b"").decode() for name, text in copied.headers})
+        await settled(stage)
+
+    assert (stood[one], stood[parked]) == ((State.OPEN, None), (State.PARKED, None))
+    assert [state.state for state in marked] == [State.PARKED]
+    assert {letter.redrive_count for letter in letters(stage)} == {0}
+    # Neither began anew on another thread.
+    assert (ran["plan"], story.ran["plan"]) == (2, 2)
+    assert ending.succeeded
+    assert told(stage)[1:] == [(State.REDRIVEN, "anna"), (State.RESOLVED, told(stage)[-1][1])]
+    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+
+
+@pytest.mark.invariant("P13")
+async def test_a_redrive_by_a_version_before_resolves_its_letter(make_stage: MakeStage) -> None:
+    stage, story, asked = make_stage(partitions=1), Story("write"), event({})
+    async with worker(stage, story.graph()):
+        stage.send([asked])
+        await settled(stage)
+        story.failing.clear()
+        (letter,) = letters(stage)
+        driven = LetterState(
+            dlq_id=letter.dlq_id,
+            event_id=asked.event_id,
+            state=State.REDRIVEN,
+            timestamp=SYSTEM.now(),
+            actor="anna",
+            mode="restart",
+            redrive_count=1,
+        )
+        producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+        producer.produce(stage.topics.dlq, driven.to_bytes(), partition=0, headers=[*STATE_HEADERS])
+        assert producer.flush(10) == 0
+        sent = EventHeaders(
+            of=letter.dlq_id, event=asked.event_id, count=1, mode="restart", generation=1
+        )
+        stage.send([asked], headers=bearing(sent))
+        await settled(stage)
+
+    assert [state for state, _ in told(stage)] == [State.REDRIVEN, State.RESOLVED]
+    assert story.ran == {"plan": 2, "work": 2, "write": 2}
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +15,7 @@ from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Left, Step
@@ -36,10 +38,12 @@ PLACE = Place("events", 0)
 class Broken(Answers):
     """Has a bug that one record meets."""
 
-    def unreadable(self, delivery: Delivery, error: RecordError) -> Outcome:
+    def unreadable(
+        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders | None = None
+    ) -> Outcome:
         if delivery.offset == 1:
             raise ZeroDivisionError
-        return super().unreadable(delivery, error)
+        return super().unreadable(delivery, error, headers=headers)
 
 
 class BuggyRunner:
@@ -64,6 +68,7 @@ def intake_of(
     mark: Any = None,  # noqa: ANN401 - a stand-in
     admission: Admission | None = None,
     scope: str | None = None,
+    letters: Any = None,  # noqa: ANN401 - a stand-in
 ) -> Intake:
     return Intake(
         runner,
@@ -76,18 +81,28 @@ def intake_of(
         clock=clock or TurnedClock(),
         admission=admission,
         thread_scope=scope,
+        letters=letters,
     )
 
 
 async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_driven() -> None:
     finished = list[Outcome]()
-    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append, scope="metadata.tenant")
+    letters = Mock(spec=LettersReader)
+    intake = intake_of(
+        answers_of(Answers),
+        BuggyRunner(),
+        finished.append,
+        scope="metadata.tenant",
+        letters=letters,
+    )
     asked = event({})
     driven = EventHeaders(thread="chat", of="letter", event=asked.event_id, count=2)
     record = Record(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
 
     with capture_logs() as logs:
         intake.accept([Delivery(record, 1, covered())])
+        (claims,) = letters.ask.call_args.args
+        intake.judged(dict.fromkeys(claims, True))
 
     (outcome,) = finished
     told = WorkflowResultEvent.from_bytes(outcome.records[0].value)

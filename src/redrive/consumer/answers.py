@@ -182,14 +182,14 @@ class Answers:
         return self._told(told, self._max_bytes)
 
     def unreadable(
-        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders
+        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders | None = None
     ) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is.
 
         `headers` say what is known of it, which is nothing unless it drives a letter.
         """
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-        letter = self._letter(delivery, given_up, headers)
+        letter = self._letter(delivery, given_up, headers or EventHeaders())
         info = _error_info(letter, given_up.failure, attempts=0)
         event_id, answer = readable_event_id(delivery.record.value), None
         if event_id is not None:
@@ -227,7 +227,7 @@ class Answers:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
-            answers=_place_of(run.delivery),
+            answers=place_of(run.delivery),
         )
         account = Account(
             run.delivery.place,
@@ -414,7 +414,7 @@ class Answers:
             redrive_count=headers.count,
             redrive_of=headers.of,
             generation=headers.generation,
-            input_digest=_input_digest(delivery, run),
+            input_digest=_input_digest(delivery, run, given_up.reason),
         )
 
     def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> OutRecord:
@@ -493,9 +493,10 @@ def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
     return readable(found, limit=MAX_NAME_CHARS) if isinstance(found, str) else None
 
 
-def _input_digest(delivery: Delivery, run: Run | None) -> str | None:
+def _input_digest(delivery: Delivery, run: Run | None, reason: Reason) -> str | None:
     value = delivery.record.value
-    if run is None or run.is_let_go:
+    # What cannot be decrypted may be anybody's: it passes for no event that could be.
+    if run is None or run.is_let_go or reason is Reason.CODEC_FAILED:
         return input_digest(readable_event_id(value), value_digest(value))
     return input_digest(run.event_id, run.said(), run.thread_id)
 

@@ -158,6 +158,7 @@ class Intake:
             **self._turns.waiting(),
             Wait.RESERVATION: Amount(len(self._asked), self._launched),
             Wait.RECORD: Amount(len(self._loading), self._launched),
+            Wait.LETTERS: Amount(len(self._claiming)),
         }
 
     def moved(self, place: Place, offset: int) -> float | None:
@@ -218,8 +219,8 @@ class Intake:
                 asked.judge(is_redrive=is_redrive)
                 runs.append(asked)
             elif not self._draining:
-                driven = asked.headers if is_redrive else None
-                self._settle(self._answers.unreadable(asked.delivery, asked.error, driven=driven))
+                ours = asked.headers if is_redrive else asked.headers.as_any_other()
+                self._settle(asked.end(ours))
         self._turns.judged(runs)
         self._go_on()
 

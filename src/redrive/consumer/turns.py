@@ -91,7 +91,6 @@ class Turns:
         self._crowded: set[str] = set()
         self._cramped: set[Run] = set()
         # Their turn has come, and it is not known whether they are the redrives that they claim.
-        self._claiming: set[Run] = set()
         self._to_ask: list[Run] = []
         self._started = 0
 
@@ -110,7 +109,6 @@ class Turns:
         """Let runs have their turn of which it is known now whether they are redrives."""
         # Each goes before what is there: the first one last.
         for run in sorted(runs, key=lambda run: run.delivery.offset, reverse=True):
-            self._claiming.discard(run)
             self._lanes.let_go(_claim_of(run), of=run.delivery.place)
 
     def hold(self, run: Run, *, until: float) -> None:
@@ -162,7 +160,6 @@ class Turns:
             Wait.MEMORY: Amount(crowded + len(self._cramped)),
             Wait.WINDOW: Amount(barred + self._lanes.parked(_FULL)),
             Wait.SUSPICION: Amount(len(self._aside) + alone, self._started),
-            Wait.LETTERS: Amount(len(self._claiming)),
         }
 
     @property
@@ -222,7 +219,6 @@ class Turns:
         self._held.drop(gone)
         self._resting = {run for run in self._resting if not gone(run)}
         self._cramped = {run for run in self._cramped if not gone(run)}
-        self._claiming = {run for run in self._claiming if not gone(run)}
         self._to_ask = [run for run in self._to_ask if not gone(run)]
         self._aside = deque(run for run in self._aside if not gone(run))
         self._lonely = deque(run for run in self._lonely if not gone(run))
@@ -295,7 +291,6 @@ class Turns:
         """Return what to wait for, unless it must be told before that it comes too late."""
         if run.claim is not None:
             # Before all else: what it says of itself decides how it runs, and how it ends.
-            self._claiming.add(run)
             self._to_ask.append(run)
             _block(run)
             return _claim_of(run)

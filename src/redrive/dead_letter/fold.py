@@ -114,8 +114,8 @@ L = TypeVar("L", bound=FoldedLetter)
 class Descent(NamedTuple):
     """What a letter comes from.
 
-    `redrive_of` is the letter that was driven, and ended in this one; `asked` the digest of what
-    its event asks for, None in letters of versions before.
+    `redrive_of` is the letter that was driven, and ended in this one; `asked` the digest of its
+    event and what that asks for, None in letters of versions before.
     """
 
     redrive_of: str | None = None
@@ -154,7 +154,7 @@ class LetterFold(Generic[L]):
 
     def __init__(self) -> None:
         self._letters: dict[str, L] = {}
-        # By event, and what it asks for.
+        # By what their events ask for; of versions before, by the events.
         self._newest: dict[str, str] = {}
         self._beside: dict[str, set[str]] = {}
         self._heard: set[bytes] = set()
