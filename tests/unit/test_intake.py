@@ -58,7 +58,7 @@ class BuggyRunner:
         return Step(Outcome(run.delivery, Ending.SUCCEEDED))
 
 
-def intake_of(
+def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
     answers: Answers,
     runner: Any,  # noqa: ANN401 - a stand-in
     finish: Callable[[Outcome], None],
