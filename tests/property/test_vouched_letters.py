@@ -292,8 +292,8 @@ def test_what_is_done_with_letters_is_signed_where_it_will_lie() -> None:
     driving = Driving(Selection(), "anna", "events", frozenset({2}), signer=OPS)
     moving = Moving(Selection(), "anna", State.DISCARDED, signer=OPS)
 
-    sent, driven = driving.records(original, entry, Send("restart", 1), NOON)
-    (moved,) = moving.records(original, entry, Send("restart", 1), NOON)
+    sent, driven = driving.records(original, entry, Send("restart", 1), NOON, 1)
+    (moved,) = moving.records(original, entry, Send("restart", 1), NOON, 1)
 
     for record, subject in (
         (sent, Subject.EVENT),

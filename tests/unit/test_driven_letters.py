@@ -21,10 +21,11 @@ from redrive.dead_letter.record import (
     Source,
     input_digest,
 )
-from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
+from redrive.dead_letter.states import STATE_HEADERS, LetterState, State, read_state
 from redrive.events import EventPlace
 from redrive.kafka.log import Place, Record
 from redrive.retry.kinds import Kind, Reason
+from redrive.signatures import Require, Verifier
 from redrive.testing.clock import TurnedClock
 
 OWN, OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10", "11111111-2222-4333-8444-555555555555"
@@ -66,6 +67,13 @@ def letter(dlq_id: str = "L", **changes: object) -> DeadLetter:
     return made.model_copy(update=changes)
 
 
+def unsigned(told: LetterState) -> LetterState:
+    record = Record(Place("letters", 0), 0, None, told.to_bytes(), STATE_HEADERS, None)
+    judged = read_state(record, Verifier(require=Require.REFUSE))
+    assert judged is not None
+    return judged
+
+
 AGAIN = letter("L1", redrive_of="L", redrive_count=1)
 ENDED_HERE = state(State.RESOLVED, ended=HERE)
 
@@ -99,6 +107,8 @@ ENDED_HERE = state(State.RESOLVED, ended=HERE)
         ),
         ("by this very one", [state(), AGAIN], True),
         ("somebody else's event of that id failed", [state(), letter("X")], True),
+        ("by nobody with a key, where one is required", [unsigned(state())], False),
+        ("and nobody with one says that it has ended", [state(), unsigned(ENDED_HERE)], True),
         ("it was driven once more", [state(), ENDED_HERE, state(redrive_count=2)], False),
         ("a version before drove it", [state(sent=None)], True),
         ("the other way", [state(sent=None, mode="restart")], False),
@@ -297,7 +307,7 @@ def stands(*told: DeadLetter | LetterState) -> dict[str, tuple[State, str | None
         if isinstance(one, LetterState):
             fold.state(one)
         else:
-            fold.letter(Standing.of(one), Descent.of(one))
+            fold.letter(Standing.of(one), descent=Descent.of(one))
     return {one.dlq_id: (one.state, one.superseded_by) for one in fold}
 
 

@@ -104,7 +104,7 @@ class Lettered:
     def state(self, state: LetterState, record: Record) -> None:
         """Take a state record."""
         moved = self._of_partition(record).state(state)
-        if state.state is State.REDRIVEN:
+        if state.state is State.REDRIVEN and state.counts:
             event_id = state.event_id or (moved and moved.event_id)
             driven = _Driven(record.place, record.offset, record.timestamp_ms, event_id, state.sent)
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven

@@ -99,7 +99,7 @@ class DrivenLetters:
     def __init__(self) -> None:
         self._driven: dict[_Name, _Driven] = {}
         self._ended: OrderedDict[_Name, _Driven] = OrderedDict()
-        self._heard: set[bytes] = set()
+        self._heard: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many are being driven."""
@@ -121,7 +121,9 @@ class DrivenLetters:
         if not told.counts or told.signature in self._heard:
             return
         if told.signature is not None:
-            self._heard.add(told.signature)
+            self._heard[told.signature] = None
+            if len(self._heard) > MAX_ENDED:
+                self._heard.popitem(last=False)
         if told.state is State.REDRIVEN:
             name = (told.dlq_id, told.event_id)
             self._ended.pop(name, None)
