@@ -55,9 +55,7 @@ async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_foun
     graph: Any = StateGraph(Words)
     graph.add_node("think", think).add_edge(START, "think")
     settings = Settings(kafka=kafka, checkpoints=CheckpointSettings(url="none"))
-    with pytest.raises(SettingsError, match=topic):
-        await LangGraphKafkaConsumer(settings, {"*": graph}).start()
-    with pytest.raises(SettingsError, match=topic):
+    with pytest.raises(SettingsError, match=f"'{topic}' .* has 0 partitions"):
         move(kafka, Selection(), State.PARKED, actor="bob")
     create_topics(kafka, partitions=1)
     assert verify_topics(kafka).findings == ()

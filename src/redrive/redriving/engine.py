@@ -196,12 +196,12 @@ def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDo
     verified = verify_topics(settings, clock=clock)
     admin = make_admin(admin_config(settings))
     partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
-    if settings.audit_topic is not None:
-        audited = partitions_of(settings, settings.audit_topic, clock=clock)
-        if missing := partitions - audited:
+    if (audit := settings.audit_topic) is not None:
+        count = verified.partitions.get(audit, 0)
+        if count <= max(partitions):
             raise SettingsError(
-                f"{settings.audit_topic!r} (kafka.audit_topic) has no partition {min(missing)}, "
-                f"and {settings.dlq_topic!r} has: see redrive topics verify"
+                f"{audit!r} (kafka.audit_topic) has {count} partitions, and {settings.dlq_topic!r} "
+                f"has {max(partitions) + 1}: nothing is done unrecorded. See redrive topics verify"
             )
     job = clock.new_id()
     with closing(log_consumer(settings)) as consumer:
