@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 
 import pytest
 from confluent_kafka import Producer
 from tests.kafka.conftest import MakeStage
 from tests.kafka.test_redriving import Story, ends, letters, records, settled, states
+from typer.testing import CliRunner
 
+from redrive.cli.app import app
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
@@ -35,10 +38,25 @@ WORKER = SecuritySettings.model_validate(
 AIRFLOW = SecuritySettings.model_validate({"signing_keys": {"airflow": KEYS["airflow"]}})
 
 
+OF_AIRFLOW = {"REDRIVE_SECURITY__SIGNING_KEYS__AIRFLOW": KEYS["airflow"]}
+OF_OPS = OF_AIRFLOW | {
+    "REDRIVE_SECURITY__SIGNING_KEYS__OPS": KEYS["ops"],
+    "REDRIVE_SECURITY__SIGN_WITH": "ops",
+    "REDRIVE_SECURITY__REQUIRE": "refuse",
+}
+
+
 async def send(stage: Stage, told: WorkflowEvent) -> None:
     signer = AIRFLOW.trust().signer
     call = partial(publish_event, stage.kafka_settings(), told, signer=signer)
     await asyncio.to_thread(call)
+
+
+async def command(stage: Stage, keys: dict[str, str], *arguments: str) -> str:
+    call = partial(CliRunner().invoke, app, arguments, env=stage.environ() | keys)
+    ran = await asyncio.to_thread(call)
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
 
 
 def produce(stage: Stage, record: Record, *, partition: int) -> None:
@@ -82,7 +100,7 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
         produce(stage, first, partition=1 - on)
         produce(stage, first._replace(value=other.to_bytes()), partition=on)
         produce(stage, first._replace(headers=()), partition=on)
-        await send(stage, event({}, workflow_id="pay"))
+        await command(stage, OF_AIRFLOW, "send", "pay")
         await settled(stage)
         ended, kept = reasons(stage), {one.dlq_id: one for one in letters(stage)}
         ran = story.ran["write"]
@@ -125,6 +143,20 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
         State.REDRIVEN,
         State.RESOLVED,
     ]
+    shown = json.loads(await command(stage, OF_OPS, "dlq", "show", mine.dlq_id, "--json"))
+    assert [(one["signed_by"], one["counts"]) for one in shown["states"]] == [
+        (None, False),
+        ("ops", True),
+        ("ops", True),
+    ]
+    assert (shown["state"], shown["signed_by"], shown["vouched"]) == (
+        "resolved",
+        "ops",
+        "event_not",
+    )
+    page = await command(stage, OF_OPS, "dlq", "show", mine.dlq_id)
+    assert "by anna (claimed; does not count: it is not signed)" in page
+    assert "by anna (signed by key ops)" in page
     view = read_letters(stage.kafka_settings(), verifier=WORKER.trust().verifier)
     stands = {one.dlq_id: (one.state, one.signed_by) for one in view.letters}
     assert stands.pop(mine.dlq_id) == (State.RESOLVED, "ops")

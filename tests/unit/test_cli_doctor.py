@@ -75,7 +75,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    checked, left_out = result.stdout.splitlines()[:9], result.stdout.splitlines()[9:]
+    checked, left_out = result.stdout.splitlines()[:10], result.stdout.splitlines()[10:]
     assert checked == [
         "ok       settings",
         "ok       graphs",
@@ -86,6 +86,7 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
         "ok       worker: none is asked: metrics.port is not set",
         "ok       tracing",
         "ok       payloads",
+        "ok       signatures",
     ]
     assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
     assert all("left out (--offline)" in line for line in left_out)
@@ -434,6 +435,28 @@ def test_without_langgraph_the_extra_is_named() -> None:
 
     assert done.returncode == ExitCode.SETTINGS
     assert "install redrive[worker]" in done.stderr
+
+
+def test_it_says_which_records_count(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> tuple[str, str]:
+        result = doctor("--graph", f"report={module}:calm", "--json")
+        (found,) = json.loads(result.stdout)["signatures"]
+        return found["level"], found["what"]
+
+    monkeypatch.setenv("REDRIVE_SECURITY__SIGNING_KEYS__OPS", "k" * 32)
+    assert told() == (
+        "ok",
+        "signs with key 'ops', verifies with 1: what is not signed counts as well",
+    )
+    monkeypatch.setenv("REDRIVE_SECURITY__REQUIRE", "refuse")
+    assert told() == ("ok", "signs with key 'ops', verifies with 1: only what is signed counts")
+    monkeypatch.setenv("REDRIVE_SECURITY__PRODUCERS__OPS__WORKFLOWS", "report")
+    assert told()[0] == "error"
+    monkeypatch.setenv("REDRIVE_SECURITY__SIGNING_KEYS__OPS", "env:NOT_THERE")
+    assert told() == (
+        "error",
+        "security.signing_keys.ops: the environment variable NOT_THERE is not set, or is empty",
+    )
 
 
 @pytest.mark.invariant("P15")

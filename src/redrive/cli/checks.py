@@ -32,6 +32,7 @@ from redrive.graphs.tracing import tracing_in
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook
 from redrive.settings import Settings
+from redrive.signatures import Require
 from redrive.telemetry.metrics import WAITING, WAITING_FOR
 from redrive.wiring.graphs import graph_sources, policy_of
 
@@ -242,6 +243,25 @@ def _payloads(examined: Examined) -> Iterator[Finding]:
         )
 
 
+def _signatures(examined: Examined) -> Iterator[Finding]:
+    settings = examined.settings.security
+    if not settings.signing_keys:
+        return
+    try:
+        trust = settings.trust(for_letters=True)
+    except SettingsError as error:
+        yield Finding(Level.ERROR, str(error), _NO_START)
+        return
+    assert trust.signer is not None  # noqa: S101 - there is a key
+    told = {
+        Require.OFF: "what is not signed counts as well",
+        Require.WARN: "what is not signed counts as well, and is told",
+        Require.REFUSE: "only what is signed counts",
+    }[settings.require]
+    keys = len(settings.signing_keys)
+    yield Finding(Level.OK, f"signs with key {trust.signer.key!r}, verifies with {keys}: {told}")
+
+
 CHECKS: Mapping[str, Check] = {
     "graphs": _graphs,
     "retries": _retries,
@@ -251,6 +271,7 @@ CHECKS: Mapping[str, Check] = {
     "worker": _worker,
     "tracing": _tracing,
     "payloads": _payloads,
+    "signatures": _signatures,
     **BROKER_CHECKS,
 }
 """All checks, by the name that is printed."""

@@ -24,12 +24,13 @@ def import_letters(
     config: Config = None,
 ) -> None:
     """Store the letters of FILE that the letters topic lacks. Safe to run again."""
-    kafka = start(config, {"kafka.bootstrap_servers": bootstrap_servers}).kafka
+    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
+    kafka, verifier = settings.kafka, settings.security.trust().verifier
 
     from redrive.dead_letter.spool import MAX_LINE_BYTES  # noqa: PLC0415 - as below
     from redrive.redriving.spooled import publish_spool  # noqa: PLC0415 - keeps `--help` fast
 
-    counts = publish_spool(file, kafka)
+    counts = publish_spool(file, kafka, verifier=verifier)
     told = {
         "published": counts.published,
         "already_there": counts.already_there,

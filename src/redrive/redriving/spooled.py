@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.spool import SpooledLetter, Torn, read_spool
+from redrive.dead_letter.vouching import Vouched
 from redrive.errors import (
     FencedError,
     KafkaUnavailableError,
@@ -31,6 +32,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import NO_ANSWER, TOO_LARGE
 from redrive.kafka.retrying import Said, error_of, with_advice
 from redrive.redriving.letters import Name, StoredLetter, letter_records, name_of, stored
+from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["SpoolCounts", "publish_spool"]
 
@@ -69,8 +71,16 @@ class SpoolCounts:
     first_torn: tuple[int, ...] = ()
 
 
-def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM) -> SpoolCounts:
+def publish_spool(
+    path: Path,
+    settings: KafkaSettings,
+    *,
+    verifier: Verifier = NO_TRUST.verifier,
+    clock: Clock = SYSTEM,
+) -> SpoolCounts:
     """Store the letters of a spool that `kafka.dlq_topic` does not hold yet.
+
+    A letter that lies there and that nobody vouches for, as `verifier` says, keeps no other away.
 
     Safe to run again, also after it was cut, and by two at a time: the later one goes on. A letter
     keeps its key, headers, bytes and, where the topic has it, its partition.
@@ -87,7 +97,7 @@ def publish_spool(path: Path, settings: KafkaSettings, *, clock: Clock = SYSTEM)
     published = too_large = 0
     with _sink(settings, partitions) as sink:
         # Only now: whoever began before is fenced, and all that it stored is seen.
-        seen = _on_topic(settings, clock)
+        seen = _on_topic(settings, verifier, clock)
         for batch in _batches(reading.new_letters(seen)):
             stored_now = _store(sink, batch)
             published += stored_now
@@ -144,13 +154,15 @@ def _whole(line: SpooledLetter) -> DeadLetter | None:
     return letter if letter.dlq_id == line.dlq_id else None
 
 
-def _on_topic(settings: KafkaSettings, clock: Clock) -> dict[Name, datetime]:
+def _on_topic(settings: KafkaSettings, verifier: Verifier, clock: Clock) -> dict[Name, datetime]:
     """Return the letters that are stored, each with the latest time at which it was given up."""
     seen: dict[Name, datetime] = {}
     with closing(letter_records(settings, clock=clock)) as records:
         for record in records:
-            found = stored(record)
-            if isinstance(found, StoredLetter) and not _is_known(found.letter, seen):
+            found = stored(record, verifier)
+            if not isinstance(found, StoredLetter) or found.vouched is Vouched.LETTER_NOT:
+                continue
+            if not _is_known(found.letter, seen):
                 seen[name_of(found.letter)] = found.letter.timestamp
     return seen
 
