@@ -19,6 +19,7 @@ from redrive.errors import FencedError, SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.retry.kinds import Kind, Reason
+from redrive.signatures import Require, Verifier
 from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka, Topics, delete_topics
 
@@ -188,3 +189,17 @@ def test_a_topic_that_is_not_there_is_told_and_not_created(
 def test_a_file_that_is_not_there_is_told(settings: KafkaSettings, path: Path) -> None:
     with pytest.raises(SettingsError, match=str(path)):
         publish_spool(path, settings)
+
+
+@pytest.mark.invariant("P6", "P15")
+def test_a_forged_letter_keeps_no_other_away(settings: KafkaSettings, path: Path) -> None:
+    verifier = Verifier({"ops": b"o" * 32}, Require.REFUSE)
+    own = letter()
+    write(path, own)
+    publish_spool(path, settings)
+
+    # That one is not signed, as a forged one with its id.
+    counts = publish_spool(path, settings, verifier=verifier)
+
+    assert (counts.published, counts.already_there) == (1, 0)
+    assert publish_spool(path, settings).already_there == 1
