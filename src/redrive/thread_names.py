@@ -54,9 +54,8 @@ def producers_name(name: str | None) -> str | None:
     if not name:
         return None
     plain = _plain(name)
-    own = _LIKE_OWN.fullmatch(plain)
-    is_own = own is not None and _is_event_id(own["event"])
-    return None if is_own or _LIKE_SCOPED.fullmatch(plain) else name
+    is_ours = _is_like_own(name) or _is_like_own(plain) or _LIKE_SCOPED.fullmatch(plain)
+    return None if is_ours else name
 
 
 def scoped_thread(path: str, value: str, name: str) -> str:
@@ -92,10 +91,16 @@ def _plain(name: str) -> str:
     return name.replace("\0", "").strip().casefold()
 
 
+def _is_like_own(name: str) -> bool:
+    found = _LIKE_OWN.fullmatch(name)
+    # An id may be of 31 digits and a blank, as Python reads numbers.
+    return found is not None and any(map(_is_event_id, (found["event"], found["event"].strip())))
+
+
 def _is_event_id(text: str) -> bool:
     """Say whether an event may have this id: as events are read, and that is generous."""
     try:
-        UUID(text.strip())
+        UUID(text)
     except ValueError:
         return False
     return True

@@ -18,6 +18,7 @@ from redrive.testing.stage import event
 from redrive.thread_names import is_own_thread, own_thread, producers_name, scoped_thread
 
 OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10"
+ARABIC = {ord("0") + digit: 0x660 + digit for digit in range(10)}
 NUMBERS = st.integers(0, 9).map(str)
 
 
@@ -25,7 +26,10 @@ NUMBERS = st.integers(0, 9).map(str)
 def event_ids(draw: st.DrawFn) -> str:
     """Return an id as events may have it: in each form that Python takes for a UUID."""
     plain = str(draw(st.uuids()))
-    text = draw(st.sampled_from([plain, plain.upper(), plain.replace("-", "")]))
+    digits = plain.replace("-", "")
+    odd = [f"{digits[1:]} ", f" {digits[1:]}", f"+{digits[1:]}", f"0x{digits[2:]}"]
+    odd += [f"1_{digits[2:]}", digits.translate(ARABIC)]
+    text = draw(st.sampled_from([plain, plain.upper(), digits, *odd]))
     return draw(st.sampled_from(["{}", "{{{}}}", "urn:uuid:{}", "{{urn:uuid:{}}}"])).format(text)
 
 
@@ -33,6 +37,8 @@ def event_ids(draw: st.DrawFn) -> str:
 @given(event_ids(), NUMBERS, NUMBERS)
 def test_no_producer_names_the_thread_of_an_event(event_id: str, part: str, life: str) -> None:
     own = own_thread(event_id, int(part), int(life))
+    told = json.dumps({**plain({}), "event_id": event_id}).encode()
+    assert WorkflowEvent.from_bytes(told).event_id == event_id
 
     assert is_own_thread(own, event_id)
     assert producers_name(own) is None
