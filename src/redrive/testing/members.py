@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +140,9 @@ class Members:
             case LoseAnswer(worker, request=request):
                 self._members[worker].proxy.lose_answer(request)
             case StopBroker():
-                self._stop_broker()
+                self._between_transactions(self._broker.stop)
             case KillBroker():
-                self._broker.kill()
+                self._between_transactions(self._broker.kill)
             case FreezeBroker():
                 self._broker.pause()
             case JoinMember():
@@ -237,16 +237,16 @@ class Members:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _stop_broker(self) -> None:
-        """Stop it once it has ended the transactions that it was asked to; its answers are lost.
+    def _between_transactions(self, end: Callable[[], None]) -> None:
+        """End the broker once it has done what it was asked to; its answers are lost.
 
-        A single broker that is asked for one while it stops may leave it without an end: see
-        `LocalBroker.dropped_markers`.
+        A single broker that ends amid the end of a transaction may leave it without one: see
+        `LocalBroker.dropped_markers`. What is open then stays open.
         """
         for member in self._everyone():
             member.proxy.hold()
         SYSTEM.block(_QUIET_S)
-        self._broker.stop()
+        end()
         self._mend_links()
 
     def _mend_links(self) -> None:
