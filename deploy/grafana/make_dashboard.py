@@ -136,6 +136,13 @@ FAILING = Row(
             Query(f"sum by (workflow, ending) ({counted(m.REDRIVEN)})", "{{workflow}} {{ending}}"),
         ),
         lines(
+            "Signatures of events",
+            m.EVENT_SIGNATURES,
+            COUNT,
+            Query(f"sum by (judged, key) ({counted(m.EVENT_SIGNATURES)})", "{{judged}} {{key}}"),
+            more="`unsigned` is somebody without a key: see docs/security.md.",
+        ),
+        lines(
             "Observers that failed",
             m.OBSERVER_FAILURES,
             COUNT,
