@@ -28,6 +28,16 @@ NAMES = (
     *("{n}_key = '{s}'", "{N}_API_KEY={s}", "{n}: {s}", '"{n}_token": "{s}"', "{n}={s}"),
     *("{n}-client-secret: {s}", "{n}.auth => {s}", "export {N}_SECRET={s}"),
 )
+WORDS = (
+    *("hunter2", "s3cr3t", "Sup3rSecret!", "letmein", "P@ssw0rd", "tiger", "changeme"),
+    *("correct-horse-7", "Winter2026", "qwerty123"),
+)
+SAID = (
+    *("AUTH {}", "unknown command 'AUTH {}'", "Using password {} for bob", "bob/{}@db1"),
+    *("Enter password for bob: {}", "wrong password {} for user etl", "requirepass {}"),
+    *('{{"key": "password", "val": "{}"}}', "sshpass -p {} ssh h", "-storepass {} -v"),
+    *('{{"label": "Password", "text": "{}"}}', "- k: db_password\n  v: {}", "IDENTIFIED BY {}"),
+)
 
 
 def of(kind: str, form: str) -> Iterator[str]:
@@ -78,6 +88,14 @@ def test_what_tools_for_data_say_shows_no_password() -> None:
 
     assert len(GIVEN) > 130
     assert bad == []
+
+
+@pytest.mark.invariant("P15")
+@rows("text", SAID)
+def test_what_people_take_for_passwords_is_masked_where_it_is_said(text: str) -> None:
+    shown = [word for word in WORDS if word in BUILT_IN.mask(text.format(word))]
+
+    assert shown == []
 
 
 @pytest.mark.invariant("P15")

@@ -92,6 +92,7 @@ def test_no_other_setting_is_taken_for_a_secret() -> None:
         "airflow.id_secret",
         "checkpoints.encryption_key",
         "checkpoints.old_encryption_keys",
+        "security.encryption_keys",
         "security.signing_keys",
     }
 

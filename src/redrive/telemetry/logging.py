@@ -22,7 +22,7 @@ __all__ = ["configure_logging"]
 # Loggers under our name that speak for a library.
 _LIBRARIES = ("redrive.kafka.librdkafka",)
 MAX_LINE_CHARS = 16_000
-"""Of all texts of one line together: it may be the event loop that has to mask them. [P7]"""
+"""Of all long texts of one line together: it may be the event loop that has to mask them. [P7]"""
 _OF_LINES = frozenset({"exception", "stack"})
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,

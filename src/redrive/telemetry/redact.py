@@ -48,9 +48,10 @@ class Redactor:
 
         Args:
             fields: The data.
-            most: So many characters of all texts together are told at most.
+            most: So many characters of all long texts together are told at most, and half as many of
+                names and short ones.
         """
-        return self._within(fields, None if most is None else _Budget(most))
+        return self._within(fields, None if most is None else _Budget(most, most // 2))
 
     def _within(self, fields: Mapping[str, object], budget: _Budget | None) -> dict[str, object]:
         # {"name": "password", "value": "…"}: a name beside its value.
@@ -65,12 +66,15 @@ class Redactor:
     def _text(self, text: str, budget: _Budget | None) -> str:
         if budget is None:
             return self.mask(text)
+        if len(text) <= _SHORT_CHARS and budget.short_chars > 0:
+            budget.short_chars -= len(text) + 1
+            return self.mask(text)
         # Half of what is left: no text leaves nothing for those behind it.
         left = budget.chars // 2
         budget.chars -= min(len(text), left)
         if len(text) <= left:
             return self.mask(text)
-        if left < _LEAST_TOLD_CHARS:
+        if left < _SHORT_CHARS:
             return "…"
         # A traceback says at its end what went wrong.
         return self.excerpt(text, left, tail=left // 2 if left >= _LEAST_OF_BOTH_ENDS else 0)
@@ -124,10 +128,13 @@ class Redactor:
 
 @dataclass(slots=True)
 class _Budget:
+    """What may still be told: names and short texts have a part that no long one takes."""
+
     chars: int
+    short_chars: int
 
 
-_LEAST_TOLD_CHARS, _LEAST_OF_BOTH_ENDS = 200, 4_000
+_SHORT_CHARS, _LEAST_OF_BOTH_ENDS = 200, 4_000
 _NAMES = ("name", "key", "field", "param", "parameter", "property", "header")
 _VALUES = frozenset({"value", "Value", "default"})
 

@@ -128,22 +128,50 @@ def _in_words(text: str, form: _Form) -> Iterator[Span]:
     """Mask what stands behind a secret's name in a sentence, a prompt or a table."""
     for noun in form.pattern.finditer(text):
         begins, at = noun.span()
+        before = _BEFORE_NOUN.search(text[max(begins - _MOST_NAME_CHARS, 0) : begins])
+        name = f"{before[0] if before else ''}{noun[0]}"
+        said = said_by(name)
+        if said is None or said.says is Says.MAYBE:
+            continue
+        is_password = said.what == "password"
         behind = _BEHIND_NOUN.match(text, at)
         if behind is not None:
-            name = _BEFORE_NOUN.search(text[max(begins - _MOST_NAME_CHARS, 0) : begins])
-            said = said_by(f"{name[0] if name else ''}{noun[0]}")
             word = behind["value"].rstrip(".!?")
-            if said is not None and said.says is not Says.MAYBE and looks_given(word):
+            in_columns = "|" in behind[0] or "\t" in behind[0]
+            if looks_given(word, password=is_password and not in_columns):
                 yield behind.start("value"), behind.start("value") + len(word), said.what
-        elif (asked := _PROMPT.match(text, at)) is not None:
+        elif is_password and (asked := _PROMPT.match(text, at)) is not None:
             value, whose = asked[asked.lastgroup or ""], (asked["whose"] or "").lower()
             told = value.lower().rstrip(".,") not in _PROSE if whose else looks_given(value)
-            if told and whose not in _OWNERS and noun[0].lower() in _PROMPTED:
+            if told and whose not in _OWNERS:
                 yield *asked.span(asked.lastgroup or ""), form.what
+        elif is_password and (plain := _PLAIN.match(text, at)) is not None:
+            first = name.lower().split(" ")[0]
+            given = name.lower() in _SETTINGS or (plain["then"] is not None and first in _GIVING)
+            word = plain["value"].lower().rstrip(".,")
+            if given and word not in _PROSE and word not in _OF_A_PASSWORD:
+                yield *plain.span("value"), form.what
 
 
 _MOST_NAME_CHARS = 40
-_PROMPTED = frozenset({"password", "passwd", "passphrase", "passcode", "pwd"})
+# Behind these stands the value, whatever it looks like.
+_SETTINGS = frozenset({"requirepass", "masterauth", "-storepass", "-keypass"})
+_GIVING = frozenset(
+    {"using", "with", "used", "tried", "entered", "sent", "wrong", "incorrect", "bad"}
+)
+_PLAIN = re.compile(
+    r"[ \t]{1,4}(?P<value>[^\s\"'`<>\[(-][^\s\"'`]{0,128})"
+    r"(?P<then> (?:for|to|on|at)(?!\w)|[ \t]{0,4}(?:\n|$))?"
+)
+_OF_A_PASSWORD = frozenset(
+    {
+        *("protection", "hash", "hashing", "policy", "reset", "change", "file", "files", "prompt"),
+        *("field", "fields", "manager", "grant", "flow", "encryption", "login", "based", "store"),
+        *("callback", "only", "auth", "mode", "provided", "given", "supplied", "used", "list"),
+        *("database", "entry", "entered", "input", "string", "value", "length", "strength"),
+        *("rules", "security", "access", "sent", "tried", "stored", "set", "configured"),
+    }
+)
 
 
 def _sent(text: str, form: _Form) -> Iterator[Span]:
@@ -151,9 +179,11 @@ def _sent(text: str, form: _Form) -> Iterator[Span]:
     for found in form.pattern.finditer(text):
         group = found.lastgroup or "value"
         word = found[group]
-        known = word.lower() in _PROSE or (word.isupper() and word.isalpha())
+        known = word.lower().rstrip(".,") in _PROSE or (word.isupper() and word.isalpha())
         if not known and (group != "value" or looks_given(word.rstrip("=")) or looks_random(word)):
             yield *found.span(group), form.what
+        elif known and looks_given(found.groupdict().get("user") or ""):
+            yield *found.span("user"), form.what
 
 
 def _oracle(text: str, form: _Form) -> Iterator[Span]:
@@ -271,7 +301,7 @@ _NOUN = re.compile(
     r"|secret|Secret|SECRET|[Tt]oken|TOKEN|[Kk]ey(?:[Pp]ass)?|KEY"
     r"|(?<=snmp[ _-])community|(?<=master)auth)(?!\w)"
 )
-_WORD_OF_USER = r"[^\s\"'`,;:()<>=\[\]{}|/@]{4,64}+"
+_WORD_OF_USER = r"[^\s\"'`,;:()<>=\[\]{}|/]{4,64}"
 # One word, which may be no word of a language: `looks_given` says so.
 _WORD_GIVEN = (
     r"(?=[A-Za-z!#$%^&*+~?@.-]{0,64}\d|[A-Za-z0-9.-]{0,64}[!#$%^&*+~?@])"
@@ -287,7 +317,7 @@ _BEHIND_NOUN = re.compile(
 # `Enter password for bob: …`, not `wrong password for user: bob`; `passphrase for key is …`.
 _PROMPT = re.compile(
     r" (?:for|of|to) [^\n:]{0,64}?"
-    r"(?:(?P<whose>[^\s:\"']{1,64})[\"']?:[ \t]{1,4}(?P<value>[^\s\"'`\[<][^\s]{2,128})"
+    r"(?:(?P<whose>[^\s:\"']{1,64})[\"']?:[ \t]{1,4}(?P<value>[^\s\"'`\[<][^\s]{0,128})"
     rf"|(?<=\s)(?:is|was)[ \t](?P<value_2>{_WORD_GIVEN}))"
 )
 
@@ -490,7 +520,8 @@ _FORMS = (
             r"/(?<=[\w$#]/)"
             r"(?:(?P<value_1>[^\s/@:\"'\[]{3,64}+)@"
             r"(?=//|(?!sha\d)[A-Za-z]{2}[\w.-]{0,63}(?:[:/]|\d{1,3}\b))"
-            rf"|(?P<value_2>{_WORD_OF_USER})@(?=[A-Za-z]))"
+            rf"|(?P<value_2>{_WORD_OF_USER})@(?![vV]\d|(?:main|master|latest|next|dev|stable|head)\b)"
+            r"(?=[A-Za-z]))"
         ),
         _oracle,
     ),
@@ -509,8 +540,8 @@ _FORMS = (
         "password",
         ("auth",),
         re.compile(
-            r"AUTH(?<![\w-]AUTH)[\"']?\s{1,2}(?:[\"']?[A-Za-z][\w.-]{0,40}[\"']?\s{1,2})?"
-            r"(?:[\"']?(?P<value_1>[^\s\"'\[<]{4,256}+)(?=[\"'])"
+            r"AUTH(?<![\w-]AUTH)[\"']?\s{1,2}(?:[\"']?(?P<user>[A-Za-z][\w.-]{0,40})[\"']?\s{1,2})?"
+            r"(?:[\"']?(?P<value_1>[^\s\"'\[<]{1,256}+)(?=[\"']|\n|$)"
             rf"|(?P<value>{_WORD_GIVEN}={{0,2}}))"
         ),
         _sent,
@@ -908,28 +939,32 @@ def _is_name(value: str) -> bool:
 
 
 _MIXED_WORDS = re.compile(
-    r"v?\d[\d.]*[a-z]{0,3}|[a-z]{1,12}v?\d{1,3}|sha-?\d{1,3}|md[45]|utf-?\d{1,2}|base(?:32|58|64)"
+    r"v?\d[\d.]*[a-z]{0,3}|sha-?\d{1,3}|md[45]|utf-?\d{1,2}|base(?:32|58|64)|x509|(?:pkcs|oauth)-?\d{1,2}"
     r"|\d{4}-\d\d-\d\d.*|[^@\s]+@[\w-]+\.[\w.-]+|#?\d+|0x[0-9a-f]+",
     re.IGNORECASE,
 )
-_OF_NAMES = frozenset("-_./")
+_NUMBERED = re.compile(r"[a-z]{1,12}v?\d{1,3}", re.IGNORECASE)
+_OF_PLACES = frozenset("./")
 _OF_PASSWORDS = frozenset("!#$%^&*+~?@")
 
 
-def looks_given(word: str) -> bool:
+def looks_given(word: str, *, password: bool = True) -> bool:
     """Say whether somebody made it up: letters with digits or signs, as no word of a sentence.
 
-    A name with a number (`user42`, `db-creds-2`), a version, a hash or a place is none.
+    A version, a hash's name or a place is none. Where no `password` is spoken of, neither is a name
+    with a number (`user42`, `db-creds-2`).
     """
-    if len(word) < _LEAST_WORD_CHARS or _MIXED_WORDS.fullmatch(word) or _UUID.fullmatch(word):
-        return False
-    if _IN_ITS_PLACE.fullmatch(word) or not any(char.isalpha() for char in word):
+    if _MIXED_WORDS.fullmatch(word) or _UUID.fullmatch(word) or _IN_ITS_PLACE.fullmatch(word):
         return False
     chars = set(word)
+    if not any(map(str.isalpha, chars)):
+        return False
     if not chars.isdisjoint(_OF_PASSWORDS):
         return True
-    return (
-        chars.isdisjoint(_OF_NAMES) and any(map(str.isdecimal, chars)) and not _HASH.fullmatch(word)
+    if not any(map(str.isdecimal, chars)) or not chars.isdisjoint(_OF_PLACES):
+        return False
+    return password or not (
+        "-" in chars or "_" in chars or _NUMBERED.fullmatch(word) or _HASH.fullmatch(word)
     )
 
 
@@ -961,6 +996,7 @@ PATTERNS = (
         _BEFORE_NOUN,
         _BEHIND_NOUN,
         _PROMPT,
+        _PLAIN,
         _FULL,
         _WORD,
         _UP_TO_SEMICOLON,
