@@ -48,8 +48,8 @@ class Redactor:
 
         Args:
             fields: The data.
-            most: So many characters of all long texts together are told at most, and half as many of
-                names and short ones.
+            most: So many characters of all long texts together are told at most, and half as many
+                of names and short ones.
         """
         return self._within(fields, None if most is None else _Budget(most, most // 2))
 
@@ -66,9 +66,9 @@ class Redactor:
     def _text(self, text: str, budget: _Budget | None) -> str:
         if budget is None:
             return self.mask(text)
-        if len(text) <= _SHORT_CHARS and budget.short_chars > 0:
+        if len(text) <= _SHORT_CHARS:
             budget.short_chars -= len(text) + 1
-            return self.mask(text)
+            return self.mask(text) if budget.short_chars > 0 else "…"
         # Half of what is left: no text leaves nothing for those behind it.
         left = budget.chars // 2
         budget.chars -= min(len(text), left)
