@@ -15,9 +15,12 @@ from redrive.airflow.answers import heard
 from redrive.airflow.requests import event_id_of
 from redrive.clock import SYSTEM
 from redrive.codec import AesGcm
-from redrive.events import ResultStatus, WorkflowResultEvent
+from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
+from redrive.kafka.signed import judged
 from redrive.payloads import Payloads
 from redrive.sealed_records import opened_event, seal_of_event, sealed_result
+from redrive.signatures import Signed, Subject, Unsigned, Verifier
+from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka
 
 WAIT_FIRST_S = 10.0
@@ -29,6 +32,7 @@ KEY = bytes(range(32))
 CODEC = {
     "REDRIVE_SECURITY__CODEC": "redrive.codec:AesGcm",
     "REDRIVE_SECURITY__ENCRYPTION_KEYS": json.dumps({"2026": KEY.hex()}),
+    "REDRIVE_SECURITY__SIGNING_KEYS__AIRFLOW": "s" * 32,
 }
 PAYLOADS = Payloads(AesGcm({"2026": KEY}))
 
@@ -110,3 +114,18 @@ def test_a_task_encrypts_its_event_and_decodes_its_answer_by_the_variables_of_it
     assert "Mustermann" not in json.dumps(an_answer())
     assert waits["encrypted"]["result"] == {"name": "Mustermann"}
     assert KEY.hex() not in json.dumps(waits["encrypted"]["waits_for"])
+
+
+@pytest.mark.invariant("P15")
+def test_a_task_signs_its_event_as_it_lies_there_by_the_variables_of_its_host(
+    waits: Mapping[str, Any], airflow: AirflowHome, kafka: Kafka
+) -> None:
+    sent = read_topic(kafka.bootstrap_servers, airflow.env["UNREAD_TOPIC"])
+    verifier = Verifier({"airflow": b"s" * 32})
+    found = {
+        str(readable_event_id(one.value)): judged(one, Subject.EVENT, verifier) for one in sent
+    }
+
+    assert found[waits["encrypted"]["waits_for"]["event_id"]] == Signed("airflow")
+    assert found[waits["not_at_all"]["waits_for"]["event_id"]] == Unsigned()
+    assert "s" * 32 not in json.dumps(waits)
