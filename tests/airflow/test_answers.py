@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge, not_heard
@@ -72,6 +72,8 @@ results = st.recursive(
 
 
 @pytest.mark.invariant("P7")
+@example(float("inf"))
+@example([{"a": float("-inf")}])
 @given(results)
 def test_a_result_is_handed_on_as_it_is_or_refused_in_words(said: object) -> None:
     answer = heard(result(ResultStatus.SUCCESS, said=said))

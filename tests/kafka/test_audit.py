@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import Committed, Place
 from redrive.kafka.topic_ids import topic_ids
+from redrive.kafka.topics import create_topics as create_missing
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.journal import read_journal
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import committed_offsets, end_offsets
 from redrive.testing.stage import Stage, event
-from redrive.testing.topics import remake_topic
+from redrive.testing.topics import delete_topics, remake_topic
 from redrive.testing.worker import wait_until
 
 KNOWN_BAD = Path(__file__).parents[1] / "chaos" / "known_bad.py"
@@ -69,6 +71,15 @@ def filled(stage: Stage) -> Stage:
     commit(stage, LAST + 1)
     stage.folder.joinpath("asked").write_text(" ".join(e.event_id for e in asked))
     return stage
+
+
+@pytest.fixture
+def audit_topic(stage: Stage) -> Iterator[str]:
+    topic = f"audit-{uuid.uuid4().hex[:8]}"
+    kafka = stage.kafka_settings().model_copy(update={"audit_topic": topic})
+    create_missing(kafka, partitions=2)
+    yield topic
+    delete_topics(kafka.bootstrap_servers, [topic])
 
 
 def audit(*arguments: str) -> tuple[int, Told]:
@@ -362,7 +373,11 @@ def test_damage_is_found_as_the_promise_that_it_breaks(
         assert len(told["findings"]) == 1
 
 
-def test_the_commands_of_the_page_run(filled: Stage) -> None:  # noqa: ARG001 - what they look at
+def test_the_commands_of_the_page_run(
+    filled: Stage, audit_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del filled  # what they look at
+    monkeypatch.setenv("REDRIVE_KAFKA__AUDIT_TOPIC", audit_topic)
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
 

@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pydantic import ConfigDict
+
 from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.payloads import CLEAR, Payloads
@@ -62,12 +64,18 @@ class FailedRun:
     dlq_id: str | None = None
 
 
+class _AsItWasSaid(WorkflowResultEvent):
+    """A result as text that keeps numbers which are none: by default they would become null."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+
 def heard(result: WorkflowResultEvent) -> Answer:
     """Return the answer that a result is."""
     return {
         "status": result.status.value,
         "event_id": result.correlation_id,
-        "record": result.model_dump_json(),
+        "record": _AsItWasSaid.model_construct(**dict(result)).model_dump_json(),
     }
 
 
