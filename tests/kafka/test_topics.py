@@ -8,6 +8,7 @@ import pytest
 import structlog
 from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AclOperation,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -15,13 +16,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     ResourceType,
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from tests.kafka.guarded import grant, login
 
 from redrive.dead_letter.options import LetterSettings
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topic_rules import Severity, TopicNeeds, topic_names
 from redrive.kafka.topics import CreatedTopic, create_topics, verify_topics
+from redrive.testing.broker import LocalBroker
 from redrive.testing.topics import Kafka, delete_topics
+from redrive.testing.topics import create_topics as made_topics
 from redrive.testing.worker import wait_until
 
 
@@ -257,3 +261,25 @@ def test_a_finding_is_told_in_one_line(settings: KafkaSettings) -> None:
     assert str(finding) == (
         "topic 't': the topic is missing, must be there; run: redrive topics create"
     )
+
+
+@pytest.mark.invariant("P1")
+def test_a_user_that_may_not_read_the_letters_is_warned(guarded: LocalBroker) -> None:
+    topics = made_topics(guarded.bootstrap_servers, partitions=1)
+    for right in (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS):
+        grant(guarded, "nobody", right, *topics.names)
+    mine = KafkaSettings(
+        bootstrap_servers=guarded.servers_with_passwords,
+        events_topic=topics.events,
+        results_topic=topics.results,
+        retry_topic=topics.retry,
+        dlq_topic=topics.dlq,
+        config=login("nobody"),
+    )
+
+    (finding,) = verify_topics(mine).findings
+
+    assert (finding.topic, finding.severity) == (topics.dlq, Severity.WARNING)
+    assert f"--operation Read --topic {topics.dlq}" in finding.mend
+    grant(guarded, "nobody", AclOperation.READ, topics.dlq)
+    wait_until(lambda: not verify_topics(mine).findings, timeout_s=30, what="the right is there")

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AclOperation,
     AdminClient,
     ConfigEntry,
     ConfigResource,
@@ -161,16 +162,17 @@ def verify_topics(
         configs, unread = _read_configs(admin, existing, _policy(settings, clock))
         ids = _ids(admin, existing)
         limit = note_limit(admin, there)
+        rights = _rights(admin, settings) if settings.dlq_topic in existing else None
     else:
         # The broker inside the wheel: it has no controller, and the call would time out.
         configs, unread = {}, {"this broker has no controller to ask": existing}
-        ids, limit = {}, None
+        ids, limit, rights = {}, None, None
     facts = {
         name: TopicFacts(len(there.topics[name].partitions), configs.get(name)) for name in existing
     }
     findings = judge_topics(settings, facts, needs or TopicNeeds())
     return TopicReport(
-        findings=(*findings, *_unread(settings, unread)),
+        findings=(*findings, *_unread(settings, unread), *_closed_letters(settings, rights)),
         partitions={name: fact.partitions for name, fact in facts.items()},
         max_bytes={
             name: facts[name].max_bytes if name in facts else DEFAULT_MAX_BYTES for name in names
@@ -191,6 +193,20 @@ def _ids(admin: AdminClient, names: Sequence[str]) -> dict[str, bytes]:
         log.warning("topics.ids_unknown", error=error_of(error).str())
         return {}
     return {name: one for name, one in found.items() if one}
+
+
+def _rights(admin: AdminClient, settings: KafkaSettings) -> list[AclOperation] | None:
+    """Return what this user may do with the letters; None where the broker does not say."""
+    topic = settings.dlq_topic
+    asked = admin.describe_topics(
+        TopicCollection([topic]), include_authorized_operations=True, request_timeout=_IDS_TIMEOUT_S
+    )
+    try:
+        told: list[AclOperation] | None = asked[topic].result().authorized_operations
+    except KafkaException as error:
+        log.warning("topics.rights_unknown", topic=topic, error=error_of(error).str())
+        return None
+    return told
 
 
 def _plans(settings: KafkaSettings, needs: TopicNeeds) -> dict[str, dict[str, str]]:
@@ -309,6 +325,28 @@ def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[Fi
             severity=Severity.WARNING,
         )
         for reason, names in unread.items()
+    ]
+
+
+def _closed_letters(
+    settings: KafkaSettings, rights: Sequence[AclOperation] | None
+) -> list[Finding]:
+    if not rights or AclOperation.READ in rights:
+        return []
+    mend = (
+        "redriven events are judged by the letters, and wait until they can be: grant the right "
+        f"Read: run: kafka-acls.sh --bootstrap-server {settings.bootstrap_servers} --add "
+        f"--allow-principal User:<name> --operation Read --topic {settings.dlq_topic}"
+    )
+    return [
+        Finding(
+            topic=settings.dlq_topic,
+            what="what this user may do",
+            found="not to read it",
+            wanted="to read it",
+            mend=mend,
+            severity=Severity.WARNING,
+        )
     ]
 
 

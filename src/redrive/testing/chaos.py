@@ -51,7 +51,7 @@ _REACHED_WITHIN_S = 60.0
 _SENT_WITHIN_S = 150.0
 _CALL_S = 30.0
 _PARTITIONS = 4
-_SECOND_BROKER = 2
+_FIRST_BROKER, _SECOND_BROKER = 1, 2
 _LAST = 2
 _CHECKPOINTS = "checkpoints.db"
 _SETTINGS = {
@@ -231,9 +231,10 @@ def _loses_leader(chaos: Chaos) -> bool:
 
 @contextmanager
 def _second(broker: LocalBroker, stage: Stage) -> Iterator[LocalBroker]:
-    """Let a second broker join, with one more partition of the results topic on it.
+    """Let a second broker join, and lead one more partition of the results topic.
 
-    Clients are told its own address: it is not behind the workers' proxies.
+    Clients are told its own address: it is not behind the workers' proxies. The first broker has a
+    copy: of a partition that nobody can lead, it drops the ends of transactions.
     """
     results = stage.topics.results
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
@@ -243,7 +244,7 @@ def _second(broker: LocalBroker, stage: Stage) -> Iterator[LocalBroker]:
     ).init_transactions(_CALL_S)
     committed_offsets(broker.bootstrap_servers, stage.topics.events, stage.topics.group)
     with broker.joined() as second:
-        grown = NewPartitions(results, _PARTITIONS + 1, [[_SECOND_BROKER]])
+        grown = NewPartitions(results, _PARTITIONS + 1, [[_SECOND_BROKER, _FIRST_BROKER]])
         admin.create_partitions([grown])[results].result(_CALL_S)
         try:
             yield second

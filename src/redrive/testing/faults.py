@@ -191,7 +191,10 @@ class AddPartitions:
 
 @dataclass(frozen=True, slots=True)
 class LoseLeader:
-    """A second broker, where one partition of the results lies, is killed; back after `seconds`."""
+    """A second broker that leads one partition of the results is killed; back after `seconds`.
+
+    The first one leads it once the second's session has ended.
+    """
 
     seconds: float
 
