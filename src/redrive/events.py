@@ -383,8 +383,8 @@ class EventHeaders:
 
     def write(self) -> list[tuple[str, bytes]]:
         """Return them as Kafka takes them; what has no value is left out."""
-        pairs = zip(_BY_HEADER, _VALUES(self), strict=True)
-        return [(name, str(value).encode()) for name, value in pairs if value not in _NOTHING]
+        told = zip(_BY_HEADER, _VALUES(self), _VALUES(_NO_HEADERS), strict=True)
+        return [(name, str(value).encode()) for name, value, none in told if value != none]
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,7 +501,6 @@ _REDRIVES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_NO_REDRIV
 _UNMARKED = tuple(_NO_REDRIVE.values())
 _LAST_MS = 253_402_300_799_999
 _VALUES: Callable[[EventHeaders], tuple[object, ...]] = attrgetter(*_BY_HEADER.values())
-_NOTHING = (None, 0)
 _NO_HEADERS = EventHeaders()
 # Of `metadata.langgraph`: what a run goes by. The rest is for traces.
 _GIVEN = ("configurable", "context")

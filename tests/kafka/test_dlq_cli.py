@@ -18,7 +18,14 @@ from redrive.cli.exits import ExitCode
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter, LetterError
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.events import Payload, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
+from redrive.events import (
+    EventHeaders,
+    Payload,
+    ResultStatus,
+    RunInfo,
+    WorkflowEvent,
+    WorkflowResultEvent,
+)
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
@@ -362,7 +369,17 @@ def test_a_run_is_followed_from_waiting_to_its_end(kafka: Kafka, topics: Topics)
 def test_a_run_that_was_given_up_and_sent_back_is_told_whole(kafka: Kafka, topics: Topics) -> None:
     event = _event()
     letter = _letter(2, event)
-    again: Headers = [("redrive-count", b"1")]
+    claim = EventHeaders(of=letter.dlq_id, event=event.event_id, count=1, mode="resume")
+    again: Headers = [*claim.write()]
+    driven = LetterState(
+        dlq_id=letter.dlq_id,
+        event_id=event.event_id,
+        state=State.REDRIVEN,
+        timestamp=SYSTEM.now(),
+        actor="ada@host",
+        mode="resume",
+        redrive_count=1,
+    )
     records: list[tuple[int, bytes | None, Headers]] = [
         (2, event.to_bytes(), []),
         (2, event.to_bytes(), again),
@@ -371,7 +388,7 @@ def test_a_run_that_was_given_up_and_sent_back_is_told_whole(kafka: Kafka, topic
     _commit(kafka, topics, 1, Note(1, 1))
     _store(kafka, topics.results, [(0, _answer(event, ResultStatus.ERROR), [])], key=event.event_id)
     store_letters(_settings(kafka, topics), [letter])
-    _store(kafka, topics.dlq, [(2, _state(letter, State.REDRIVEN), STATE)])
+    _store(kafka, topics.dlq, [(2, driven.to_bytes(), STATE)])
 
     result = _ran("run", "show", event.event_id)
     shown = json.loads(_ran("run", "show", event.event_id, "--json").stdout)

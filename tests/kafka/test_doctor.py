@@ -78,7 +78,7 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: 
 
     assert result.exit_code == ExitCode.OK
     levels = [line.split()[0] for line in result.stdout.splitlines()]
-    assert levels == ["ok"] * 18 + ["skipped"]
+    assert levels == ["ok"] * 20 + ["skipped"]
     assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
     assert "1 broker, controller " in result.stdout
     assert f"{stage.topics.events} (4 partitions)" in result.stdout

@@ -94,7 +94,7 @@ def test_a_new_topic_whose_leaders_have_lower_epochs_is_read(
             remake_topic(servers, stage.topics.events)
 
             wait_answered(stage, sent(stage, 3))
-            assert logged(worker, "kafka.consumer_replaced") == 1
+            assert logged(worker, "kafka.consumer_replaced") >= 1
             assert worker.stop() == 0
 
 

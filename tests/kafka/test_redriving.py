@@ -326,13 +326,14 @@ async def test_when_the_first_ones_fail_the_others_stay(make_stage: MakeStage) -
 async def test_a_run_that_comes_back_as_its_letter_stops_the_others(make_stage: MakeStage) -> None:
     stage, story = make_stage(partitions=1), Story("write")
     async with worker(stage, story.graph()):
-        stage.send([event({}) for _ in range(40)])
+        stage.send([event({}) for _ in range(100)])
         await settled(stage)
 
+        # Ten seconds for all: the first comes back well before, also on a busy machine.
         report = await drive(stage, rate=10.0, stop_on_same_fingerprint=True)
         await settled(stage)
 
-    assert 10 <= len(report.done) < 40
+    assert 10 <= len(report.done) < 100
     assert report.stopped is not None
     assert "ended again as its letter did" in report.stopped
 

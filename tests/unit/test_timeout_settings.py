@@ -18,12 +18,12 @@ ALL = TimeoutSettings(
 
 
 @pytest.mark.invariant("P7", "P8")
-def test_without_settings_a_run_gives_its_slot_back_after_a_day() -> None:
+def test_without_settings_a_run_gives_its_slot_back_after_two_days() -> None:
     settings = load_settings(environ={})
     endless = load_settings(overrides={"timeouts.run": "36500d"}, environ={})
 
-    assert settings.timeouts == TimeoutSettings(run=timedelta(days=1), attempt=None, idle=None)
-    assert policy_of(settings).run_s == 24 * 3600
+    assert settings.timeouts == TimeoutSettings(run=timedelta(days=2), attempt=None, idle=None)
+    assert policy_of(settings).run_s == 48 * 3600
     assert policy_of(endless).run_s == LONGEST.total_seconds()
 
 

@@ -133,7 +133,7 @@ class TimeoutSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: TimeLimit | None = Field(
-        timedelta(hours=24),
+        timedelta(days=2),
         description="A run, with all its attempts and the waits between them; an event's own "
         "deadline counts where it is earlier. One that hangs gives its slot back then. `36500d` is "
         "no limit.",
