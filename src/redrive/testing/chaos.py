@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
 
 from redrive.clock import SYSTEM
 from redrive.events import readable_event_id
@@ -42,7 +40,7 @@ from redrive.testing.load import Burst, Make, any_fate, make_load, wrong_endings
 from redrive.testing.members import Members
 from redrive.testing.reading import committed_offsets
 from redrive.testing.stage import Stage
-from redrive.testing.topics import create_topics, delete_topics
+from redrive.testing.topics import create_topics, delete_topics, remake_topic
 from redrive.testing.worker import wait_until
 
 __all__ = ["Chaos", "Report", "run_chaos"]
@@ -237,15 +235,16 @@ def _second(broker: LocalBroker, stage: Stage) -> Iterator[LocalBroker]:
     copy: of a partition that nobody can lead, it drops the ends of transactions.
     """
     results = stage.topics.results
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     # What the broker keeps for itself must lie on the first one, which stays.
     Producer(
         {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": stage.topics.group}
     ).init_transactions(_CALL_S)
     committed_offsets(broker.bootstrap_servers, stage.topics.events, stage.topics.group)
     with broker.joined() as second:
-        grown = NewPartitions(results, _PARTITIONS + 1, [[_SECOND_BROKER, _FIRST_BROKER]])
-        admin.create_partitions([grown])[results].result(_CALL_S)
+        first = [_FIRST_BROKER, _SECOND_BROKER]
+        remake_topic(
+            broker.bootstrap_servers, results, replicas=[*[first] * _PARTITIONS, first[::-1]]
+        )
         try:
             yield second
         finally:

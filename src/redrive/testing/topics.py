@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,14 +97,30 @@ def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
     return topics
 
 
-def remake_topic(bootstrap_servers: str, name: str, *, partitions: int = 1) -> None:
-    """Delete a topic, and make another one under its name."""
+def remake_topic(
+    bootstrap_servers: str,
+    name: str,
+    *,
+    partitions: int = 1,
+    replicas: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Delete a topic, and make another one under its name.
+
+    Args:
+        bootstrap_servers: The broker.
+        name: The topic's.
+        partitions: How many it gets.
+        replicas: Instead, the brokers of each partition; the first one is to lead it.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    wanted = NewTopic(name, partitions)
+    if replicas is not None:
+        wanted = NewTopic(name, len(replicas), replica_assignment=[[*each] for each in replicas])
     delete_topics(bootstrap_servers, [name])
     deadline = SYSTEM.monotonic() + _TIMEOUT_S
     while True:
         try:
-            admin.create_topics([NewTopic(name, partitions)])[name].result(_TIMEOUT_S)
+            admin.create_topics([wanted])[name].result(_TIMEOUT_S)
         except KafkaException:
             # It is not quite gone yet.
             if SYSTEM.monotonic() > deadline:
