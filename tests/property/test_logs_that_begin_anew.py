@@ -173,11 +173,21 @@ class Worker:
             clock=self.clock,
             cluster="one",
         )
+        self._assigned()
+
+    def _assigned(self) -> None:
         self.partitions.expect([PLACE])
         opened = self.partitions.read_committed(self.client, assigning=True)
         self.partitions.hold_back(self.client)
         # The client asks for itself where it is not told where to begin.
-        self.client.position = max(opened.offsets.get(PLACE, committed.offset or 0), 0)
+        committed = self.client.committed_now.offset or 0
+        self.client.position = max(opened.offsets.get(PLACE, committed), 0)
+        self.client.read_epoch = self.client.told_end = None
+
+    def assigned_again(self) -> None:
+        """Lose the partition, as a new consumer does, and get it again."""
+        self.partitions.lose([PLACE])
+        self._assigned()
 
     def turn(self, *, most: int, share: float) -> list[bytes]:
         """Read, settle some, commit; return what was settled for good."""
@@ -234,7 +244,7 @@ class Played:
 
 
 EVERYTHING = {"append": 30, "turn": 40, "cut": 6, "anew": 3, "restart": 6, "ids": 10, "end": 12}
-MADE_ANEW = {"append": 30, "turn": 40, "anew": 3, "ids": 10, "end": 12}
+MADE_ANEW = {"append": 30, "turn": 40, "anew": 3, "ids": 10, "end": 12, "again": 4}
 
 
 def play(
@@ -257,6 +267,8 @@ def play(
                 topic.make_anew()
             case "restart":
                 worker = Worker(topic, worker.client.committed_now, dice, partitions)
+            case "again":
+                worker.assigned_again()
             case "ids":
                 worker.client.asks_ids = not worker.client.asks_ids
             case _:

@@ -45,19 +45,21 @@ class Lately:
 
 
 class Answered:
-    """What was settled of a log before it was found to be another one.
+    """What was settled lately, of a log that may be found to be another one.
 
     Args:
+        log: The id of the topic that it was taken for.
         epoch: The number of the assignment under which it was.
         marks: Of what was read lately.
         is_settled: Says of an offset whether it was settled.
     """
 
-    __slots__ = ("_epoch", "_marks", "_settled")
+    __slots__ = ("_epoch", "_marks", "_settled", "log")
 
     def __init__(
-        self, epoch: int, marks: Mapping[int, int], is_settled: Callable[[int], bool]
+        self, log: bytes, epoch: int, marks: Mapping[int, int], is_settled: Callable[[int], bool]
     ) -> None:
+        self.log = log
         self._epoch = epoch
         self._marks = marks
         self._settled = {offset for offset in marks if is_settled(offset)}
@@ -66,6 +68,10 @@ class Answered:
         """Take note of what was under way, and is stored now."""
         if epoch == self._epoch:
             self._settled |= self._marks.keys() & set(offsets)
+
+    def is_of_another(self, log: bytes) -> bool:
+        """Say whether the topic is another one than it was taken for; its id may not be told."""
+        return bool(self.log and log and self.log != log)
 
     def marks(self) -> dict[int, int]:
         """Return the marks of what was settled."""

@@ -47,6 +47,8 @@ _ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
 _COMPARE_EVERY_S = 10.0
 _NOTHING = Committed(None, None)
+_MOST_ANSWERED = 4
+"""So many assignments of a partition are remembered, as to what was settled lately."""
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
 _SEAT_BITS = 32
@@ -81,8 +83,9 @@ class _Held:
     leader_epoch: int | None = None
     away_since: float = 0.0
     lately: Lately = field(default_factory=Lately)
-    # Of records that were settled before the log was found to be a new one.
+    # Of records that were settled before the log was found to be a new one, and what it was before.
     answered: dict[int, int] = field(default_factory=dict)
+    answered_of: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Partitions:
         self._topics: set[str] = set()
         # What is held and whose log is another one, or ends before what we have read of it.
         self._anew: set[Place] = set()
-        self._answered: dict[Place, Answered] = {}
+        self._answered: dict[Place, deque[Answered]] = {}
         self._cut: dict[Place, int] = {}
         self._unchecked: set[Place] = set()
         self._doubtful = False
@@ -574,8 +577,11 @@ class Partitions:
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
-            answered=answered.marks() if (answered := self._answered.pop(place, None)) else {},
         )
+        for answered in self._answered.pop(place, ()):
+            if answered.is_of_another(identity.topic_id):
+                self._held[place].answered |= answered.marks()
+                self._held[place].answered_of = answered.log
         if committed.leader_epoch is not None:
             self._unchecked.add(place)
         self._news[place] = None
@@ -689,9 +695,6 @@ class Partitions:
         for place in gone:
             held = self._held[place]
             self._anew.add(place)
-            self._answered[place] = Answered(
-                held.ledger.epoch, held.lately.marks(), held.ledger.is_settled
-            )
             self._tell_anew(place, unsettled=held.ledger.unsettled)
         cut = [place for place in self._cut if place in self._held and place not in gone]
         for place in cut:
@@ -808,8 +811,7 @@ class Partitions:
 
     def settled_late(self, delivery: Delivery) -> None:
         """Take note of what is stored, and whose assignment is over: its log may be a new one."""
-        answered = self._answered.get(delivery.place)
-        if answered is not None:
+        for answered in self._answered.get(delivery.place, ()):
             answered.settled(delivery.epoch, [delivery.offset])
 
     def committed(self, places: Iterable[Place], *, stored: bool) -> None:
@@ -868,6 +870,15 @@ class Partitions:
         if starts_there:
             self._news[record.place] = None
 
+    def _remember_answered(self, place: Place, held: _Held) -> None:
+        """Keep what was settled lately: whether it was of another log, the next opening tells."""
+        ledger, kept = held.ledger, self._answered.setdefault(place, deque(maxlen=_MOST_ANSWERED))
+        if held.answered:
+            # It goes before all of that was read once more.
+            kept.append(Answered(held.answered_of, ledger.epoch, held.answered, lambda _: True))
+        if marks := held.lately.marks():
+            kept.append(Answered(ledger.log.topic_id, ledger.epoch, marks, ledger.is_settled))
+
     def _was_answered(self, held: _Held, record: Record) -> bool:
         mark = held.answered.pop(record.offset, None)
         return mark is not None and mark == mark_of(record)
@@ -882,6 +893,7 @@ class Partitions:
         held = self._held.pop(place, None) or self._away.pop(place, None)
         if held is not None:
             held.ledger.starts.close()
+            self._remember_answered(place, held)
             self._left[place] = held.ledger.starts
             held.share.close()
             self._with_suspects.discard(place)
