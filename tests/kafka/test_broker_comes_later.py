@@ -103,7 +103,8 @@ def test_topics_are_verified_though_the_broker_restarts_in_the_middle(
     topics = create_topics(breakable.bootstrap_servers)
     settings = Stage(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
     # What is missing is looked for again, after a wait: there the broker goes.
-    lacking = settings.model_copy(update={"dlq_topic": "missing"})
+    patient = {"dlq_topic": "missing", "startup_timeout": timedelta(minutes=2)}
+    lacking = settings.model_copy(update=patient)
     clock = RestartsTheBroker(breakable)
 
     with structlog.testing.capture_logs() as logs:
