@@ -30,7 +30,9 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from redrive.auditing.finished import Finished
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import Place, Record
+from redrive.kafka.topic_ids import topic_ids
+from redrive.state.offsets import decode
 from redrive.testing.broker import LocalBroker
 from redrive.testing.faults import (
     AddPartitions,
@@ -203,8 +205,16 @@ class EventLog:
         servers, group = self._stage.bootstrap_servers, self._stage.topics.group
         ends = end_offsets(servers, self._topic)
         committed = committed_offsets(servers, self._topic, group)
+        topic_id = topic_ids(self._admin, [self._topic], timeout_s=_CALL_S)[self._topic]
+
+        def finished(place: Place) -> int:
+            # What is committed may speak of a topic before this one.
+            note = decode(committed[place].metadata)
+            is_of_this = note is not None and note.log.topic_id == topic_id
+            return (committed[place].offset or 0) if is_of_this else 0
+
         parts = [
-            TopicPartition(*place, min(end, (committed[place].offset or 0) + beyond))
+            TopicPartition(*place, min(end, finished(place) + beyond))
             for place, end in ends.items()
         ]
         for future in self._admin.delete_records(parts).values():
