@@ -234,13 +234,14 @@ class EventLog:
         """Store records of one key: all but the last will go, once a new segment has begun."""
         update = {"event_type": "workflow.completed", "source": _FILLER}
         filler = event({}).model_copy(update=update)
+        before = self._fillers()
         for _ in range(_FILLERS):
             for partition in self.partitions():
                 self._stage.send([filler], partition=partition)
             self._fillers()
             SYSTEM.block(_FILLER_GAP_S)
         wait_until(
-            lambda: self._fillers() < _FILLERS * len(self.partitions()),
+            lambda: self._fillers() < before + _FILLERS * len(self.partitions()),
             timeout_s=_COMPACTED_WITHIN_S,
             what="the events compacted",
             every_s=0.3,
