@@ -197,9 +197,7 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
             members.stop()
         evidence = members.log.told(gather(stage.bootstrap_servers, stage.topics))
         executed = read_journal(folder / "executions.log")
-        findings = (
-            [] if drained else [f"not all was settled {chaos.drain_s:g} s after all was healed"]
-        )
+        findings = [] if drained else [_not_settled(chaos, members)]
         findings += members.orphans()
     findings += _other_findings(chaos, evidence, executed, sent)
     findings += forked_threads(folder / _CHECKPOINTS)
