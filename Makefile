@@ -56,7 +56,7 @@ check: $(STAMP) ## Format, lint, types, layers, spelling, the site
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs src tests
+	$(BIN)/codespell README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs scripts src tests
 	$(MAKE) docs
 
 docs: $(STAMP) ## Build the documentation as a site, in site/
