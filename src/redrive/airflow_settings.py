@@ -64,7 +64,11 @@ def id_secret_of(
         raise SettingsError(f"{name} must be text")
     if why := _too_short(secret):
         raise SettingsError(f"{name}: {why}")
-    return secret.encode()
+    try:
+        return secret.encode()
+    except UnicodeEncodeError:
+        # Without its text, which names characters of it. [P15]
+        raise SettingsError(f"{name} must be text that is UTF-8") from None
 
 
 def _too_short(secret: str) -> str | None:

@@ -31,6 +31,7 @@ from pydantic_core import from_json
 
 from redrive.clock import within_reach
 from redrive.errors import RecordError
+from redrive.json_texts import parsed_json
 from redrive.payloads import Sealed
 from redrive.retry.kinds import Kind, Reason
 from redrive.thread_names import own_thread, producers_name, scoped_thread
@@ -261,7 +262,7 @@ def readable_event_id(value: bytes | None) -> str | None:
         return None
     try:
         parsed = _json(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     found = parsed.get("event_id") if isinstance(parsed, dict) else None
     if not isinstance(found, str) or not 0 < len(found) <= MAX_ID_CHARS:
@@ -276,7 +277,7 @@ def _json(value: bytes) -> object:
             value, cache_strings="keys"
         )  # five times as fast, and the same where it reads it at all
     except ValueError:
-        return json.loads(value)
+        return parsed_json(value)
 
 
 @dataclass(frozen=True, slots=True)

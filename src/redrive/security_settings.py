@@ -197,9 +197,13 @@ def signing_secret(text: str, name: str) -> bytes:
     """Return a key's secret.
 
     Raises:
-        ValueError: It is too short.
+        ValueError: It is too short, or no UTF-8.
     """
-    secret = text.encode()
+    try:
+        secret = text.encode()
+    except UnicodeEncodeError:
+        # Its text names characters of the secret. [P15]
+        raise ValueError(f"key {name!r} is no text that is UTF-8") from None
     if len(secret) < MIN_KEY_BYTES:
         # Never the secret, nor a part of it. [P15]
         raise ValueError(

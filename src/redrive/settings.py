@@ -146,9 +146,9 @@ def load_with_origins(
     found: list[Given | Problem] = []
     file = _file(config_file, environ)
     if file is not None:
-        found += from_file(file, Settings)
-    found += from_environment(environ, Settings)
-    found += from_overrides(overrides or {}, Settings)
+        found += _all_of(from_file(file, Settings), f"settings file {file}")
+    found += _all_of(from_environment(environ, Settings), "the environment")
+    found += _all_of(from_overrides(overrides or {}, Settings), "the flags or overrides")
     problems = [item.text for item in found if isinstance(item, Problem)]
     given = {item.path: item for item in found if isinstance(item, Given)}
     try:
@@ -162,6 +162,13 @@ def load_with_origins(
     was_named = config_file is not None or bool(environ.get(CONFIG_VARIABLE))
     origins = {path: item.origin for path, item in given.items()}
     return Loaded(settings, origins, None if was_named else file)
+
+
+def _all_of(source: Iterable[Given | Problem], origin: str) -> list[Given | Problem]:
+    try:
+        return list(source)
+    except RecursionError:
+        raise SettingsError(f"{origin}: something is nested too deeply; no setting is") from None
 
 
 def _file(named: Path | str | None, environ: Mapping[str, str]) -> Path | None:

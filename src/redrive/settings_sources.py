@@ -6,7 +6,6 @@ Knows keys and names, not what values mean: `redrive.settings` validates them.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import get_args, get_origin
 from pydantic import BaseModel, SecretStr
 
 from redrive.errors import SettingsError
+from redrive.json_texts import parsed_json
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -101,7 +101,7 @@ def from_file(file: Path, schema: type[BaseModel]) -> Iterator[Given | Problem]:
         raise SettingsError(f"settings file {file} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {file} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number of thousands of digits
         raise SettingsError(f"settings file {file} is not TOML: {error}") from error
     yield from _Reader(schema, str(file)).walk(schema, tree, ())
 
@@ -260,7 +260,7 @@ class _Reader:
         if not (isinstance(value, str) and self.in_environment):
             return value
         try:
-            return json.loads(value)
+            return parsed_json(value)
         except ValueError:
             return None
 

@@ -14,6 +14,8 @@ import unicodedata
 from urllib.parse import quote, unquote
 from uuid import UUID
 
+from redrive.json_texts import parsed_json
+
 __all__ = [
     "is_own_thread",
     "own_thread",
@@ -73,7 +75,7 @@ def owner_in(text: object) -> str | None:
     if not isinstance(text, str):
         return None
     try:
-        owner = json.loads(text)
+        owner = parsed_json(text)
     except ValueError:
         return None
     return owner if isinstance(owner, str) else None

@@ -37,6 +37,8 @@ LONGEST = timedelta(days=36_500)
 """No duration is longer: a time that is so far ahead must still be a date."""
 
 _SHOWN_CHARS = 80
+_MOST_CHARS = 200
+"""A longer text is neither a duration nor a size: looking through it would take its time."""
 _LARGEST = 2.0**63
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*")
@@ -52,7 +54,7 @@ def parse_duration(value: object) -> timedelta:
         return _within_limits(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_seconds(value, given=value)
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= _MOST_CHARS:
         text = value.strip()
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return _from_seconds(float(text), given=value)
@@ -111,13 +113,13 @@ def parse_size(value: object) -> int:
     """Read `64MiB`, `900kB` or `512B` as bytes; a bare number counts bytes.
 
     Raises:
-        ValueError: It is not a size, or below zero.
+        ValueError: It is not a size, below zero, or of more than 63 bits.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, str) and len(value) <= _MOST_CHARS and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST:
         return value
-    if isinstance(value, str):
-        if value.strip().isdecimal():
-            return int(value)
+    if isinstance(value, str) and len(value) <= _MOST_CHARS:
         match = _SIZE.fullmatch(value)
         if match and (size := float(match[1]) * _BYTES[match[2]]) < _LARGEST:
             return int(size)

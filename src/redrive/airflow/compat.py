@@ -6,7 +6,6 @@ The rest of `redrive.airflow` takes these names from here and from nowhere else.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from inspect import signature
 from typing import Any, cast
@@ -29,6 +28,7 @@ except ImportError:  # before 3.2
     )
 
 from redrive.errors import SettingsError
+from redrive.json_texts import parsed_json
 
 __all__ = [
     "AirflowException",
@@ -105,7 +105,7 @@ async def connection_extra_async(conn_id: str) -> dict[str, object]:
 def _extra(connection: Connection) -> dict[str, object]:
     # `extra_dejson` answers broken JSON with an empty dict, and blocks the triggerer's loop.
     try:
-        extra = json.loads(connection.extra or "{}")
+        extra = parsed_json(connection.extra or "{}")
     except ValueError:
         extra = None
     if not isinstance(extra, dict):

@@ -14,6 +14,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched
+from redrive.json_texts import parsed_json
 from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import LetterStory, event_id_of
 from redrive.redriving.opening import OpenedStory, open_story
@@ -73,8 +74,8 @@ def _encrypted(opened: OpenedStory) -> dict[str, object] | None:
 def _parsed(opened: OpenedStory) -> dict[str, object] | None:
     """Return the event as it was decoded, if it was, and can be parsed."""
     try:
-        found = None if opened.event is None else json.loads(opened.event)
-    except (ValueError, RecursionError):
+        found = None if opened.event is None else parsed_json(opened.event)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +14,7 @@ from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, say, visible
+from redrive.json_texts import parsed_json
 
 if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
     from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -244,7 +244,7 @@ def _object(given: str, flag: str) -> dict[str, object]:
             text = Path(given[1:]).read_text(encoding="utf-8")
         else:
             text = given
-        found = json.loads(text)
+        found = parsed_json(text)
     except OSError as error:
         raise typer.BadParameter(f"cannot be read: {error}", param_hint=flag) from error
     except ValueError as error:

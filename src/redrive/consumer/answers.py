@@ -8,7 +8,6 @@ gets ever smaller ones. [P1]
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +52,7 @@ from redrive.events import (
     readable_event_id,
 )
 from redrive.graphs.runs import Ended, GraphVersion, Position
+from redrive.json_texts import parsed_json
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.signed import signed
 from redrive.payloads import CLEAR, Payloads
@@ -481,9 +481,9 @@ def _parsed(value: bytes | None) -> dict[str, Any] | None:
     if value is None or len(value) > MAX_EVENT_BYTES:
         return None
     try:
-        parsed = json.loads(value)
+        parsed = parsed_json(value)
         to_json(parsed)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
 

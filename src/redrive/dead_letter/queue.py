@@ -26,6 +26,7 @@ from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
+from redrive.json_texts import parsed_json
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.key_partition import partition_of_key
@@ -272,9 +273,9 @@ def _key(value: bytes) -> str | None:
 def _parsed(value: bytes) -> dict[str, Any] | None:
     """Return the event as JSON that can be written again."""
     try:
-        parsed = json.loads(value)
+        parsed = parsed_json(value)
         to_json(parsed)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redrive.dead_letter.source import Base64Bytes
+from redrive.json_texts import parsed_json
 from redrive.private_files import check_private, open_private, warn_of_open_folder
 
 __all__ = ["Appended", "Spool", "SpooledLetter", "Torn", "read_spool"]
@@ -176,8 +176,8 @@ class Spool:
 
 def _id_of(line: bytes) -> str | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = parsed_json(line)
+    except ValueError:
         return None
     dlq_id = found.get("dlq_id") if isinstance(found, dict) else None
     return dlq_id if isinstance(dlq_id, str) else None

@@ -6,7 +6,6 @@ all the rest a note says that it is not honoured, and what holds instead.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from langgraph.store.base import BaseStore
 from redrive.errors import SettingsError
 from redrive.graphs.import_paths import importable
 from redrive.graphs.stores import StoreSource, import_named, memory_store
+from redrive.json_texts import parsed_json
 
 __all__ = ["FileGraph", "FileNote", "LanggraphJson", "read_langgraph_json"]
 
@@ -210,7 +210,7 @@ def read_langgraph_json(path: Path) -> LanggraphJson:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        parsed = json.loads(path.read_bytes())
+        parsed = parsed_json(path.read_bytes())
     except OSError as error:
         raise SettingsError(
             f"cannot read {path} ({error.strerror}): name a langgraph.json that exists"
@@ -245,24 +245,33 @@ def _of_graphs(graphs: Mapping[str, object]) -> Iterator[FileNote]:
 
 
 def _is_local(name: object, root: Path) -> bool:
-    return isinstance(name, str) and (name.startswith((".", "/")) or (root / name).is_dir())
+    return isinstance(name, str) and (name.startswith((".", "/")) or _is_dir(root / name))
+
+
+def _is_dir(path: Path) -> bool:
+    """Say whether there is such a folder; a name that no folder can have is none's."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _folders(local: list[str], root: Path) -> Iterator[Path]:
     """Give what each local dependency lets be imported, as if it were installed."""
     for name in local:
+        if not _is_dir(root / name):
+            continue
         folder = (root / name).resolve()
         if (folder / "__init__.py").is_file():
             yield folder.parent  # the folder is the package
         if any((folder / file).is_file() for file in ("pyproject.toml", "setup.py")):
             yield from (source for source in (folder / "src",) if source.is_dir())
-        if folder.is_dir():
-            yield folder
+        yield folder
 
 
 def _missing(local: list[str], packages: list[str], root: Path) -> Iterator[FileNote]:
     for name in local:
-        if not (root / name).is_dir():
+        if not _is_dir(root / name):
             yield FileNote("dependencies", f"there is no folder {name!r}")
     for text in packages:
         named = _REQUIREMENT.match(text)
@@ -309,20 +318,18 @@ def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], lis
         given = env
     elif isinstance(env, str):
         file = root / env
-        if not file.is_file():
-            return {}, [FileNote("env", f"there is no file {env!r}: nothing is set")]
         try:
+            if not file.is_file():
+                return {}, [FileNote("env", f"there is no file {env!r}: nothing is set")]
             given = {k: v for k, v in dotenv_values(file).items() if v is not None}
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise SettingsError(f"{path}: cannot read its env {env!r} ({error})") from error
     else:
         raise SettingsError(f'{path}: "env" is neither a file nor an object: write it as ".env"')
     variables: dict[str, str] = {}
     notes: list[FileNote] = []
     for name, value in given.items():
-        if not isinstance(value, str):
-            raise SettingsError(f'{path}, "env": {name} is not text: write its value in quotes')
-        variables[name] = value
+        variables[name] = _settable(name, value, path)
         if os.environ.get(name, value) != value:
             notes.append(
                 FileNote("env", f"{name} is set in the environment too: this file's holds")
@@ -332,6 +339,22 @@ def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], lis
                 FileNote("env", f"{name} comes too late for redrive and LangGraph: set it outside")
             )
     return variables, notes
+
+
+def _settable(name: str, value: object, path: Path) -> str:
+    """Return the value of a variable, if the environment can hold it."""
+    if not isinstance(value, str):
+        raise SettingsError(f'{path}, "env": {name} is not text: write its value in quotes')
+    try:
+        can_be = bool(name) and "=" not in name and b"\0" not in os.fsencode(name + value)
+    except UnicodeEncodeError:
+        can_be = False
+    if not can_be:
+        raise SettingsError(
+            f'{path}, "env": {name!r} cannot be set: a name has no "=", and neither that nor its '
+            "value has null characters or halves of characters"
+        )
+    return value
 
 
 def _of_store(store: Mapping[str, Any] | None) -> Iterator[FileNote]:

@@ -88,6 +88,11 @@ def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError |
             # No token came in time; whoever gives them may be away.
             raise
         raise SettingsError(f"kafka.config: {_both_names(refused.args[0].str())}") from refused
+    except SystemError:
+        # So the client says that a text is no UTF-8; its own may name characters of a password.
+        raise SettingsError(
+            "kafka.config: an option, or the address of the brokers, is no UTF-8: correct it"
+        ) from None
     # A value of the wrong type, such as text for a callback.
     except (AttributeError, TypeError, ValueError) as refused:
         raise SettingsError(f"kafka.config: {refused}") from refused

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from redrive.clock import within_reach
 from redrive.dead_letter.states import State
 from redrive.redriving.views import LetterSummary
 from redrive.retry.kinds import Kind, Reason
@@ -109,7 +110,8 @@ def parse_time(text: str, now: datetime) -> datetime:
         raise ValueError(
             f"{text!r} is no time: write 30m, 2h or 3d for so long ago, or 2026-01-31T08:00Z"
         ) from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    # One at the edge of what a date can hold may have none in UTC.
+    return within_reach(at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
 
 
 def _place(letter: LetterSummary) -> tuple[datetime, str]:

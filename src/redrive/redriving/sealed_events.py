@@ -10,6 +10,7 @@ import json
 
 from redrive.errors import CodecError, RecordError
 from redrive.events import WorkflowEvent
+from redrive.json_texts import parsed_json
 from redrive.payloads import Payloads, Sealed
 from redrive.redriving.editing import Change, set_values, text_at
 from redrive.sealed_records import about_event, sealed_event
@@ -88,7 +89,7 @@ def opened_draft(text: bytes, dlq_id: str, payloads: Payloads) -> bytes:
 
 def _parsed(text: str | bytes | None) -> dict[str, object] | None:
     try:
-        found = json.loads(text or b"")
-    except (ValueError, RecursionError):
+        found = parsed_json(text or b"")
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None

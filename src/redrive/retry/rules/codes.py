@@ -6,10 +6,10 @@ or, where an answer with the status 200 tells of an error, only in what a client
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
+from redrive.json_texts import parsed_json
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.frames import client_of, is_client
 from redrive.retry.rules.http import kind_of_status, status_of
@@ -292,6 +292,6 @@ def _parsed(body: object) -> object:
     if not isinstance(text, str) or not text.startswith("{") or len(text) > _LONGEST_BODY:
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parsed_json(text)
+    except ValueError:
         return None
