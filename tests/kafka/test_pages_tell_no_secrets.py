@@ -164,7 +164,7 @@ async def test_no_page_shows_a_secret_whoever_wrote_the_letter(
     shown["log"] = repr(logs)
     leaks = {page: [c for c in CANARIES if c in text] for page, text in shown.items()}
     assert {page: found for page, found in leaks.items() if found} == {}
-    assert f"{2 * len(TEXTS) + 1} letter(s) to drive" in shown["dlq redrive --all --dry-run"]
+    assert f"{2 * len(TEXTS) + 1} letter(s) to redrive" in shown["dlq redrive --all --dry-run"]
     for page in ("dlq list --limit 1000", "dlq groups", f"dlq show {of_whole}", "run show"):
         masks = [text.count("[redacted:") for name, text in shown.items() if page in name]
         assert min(masks) >= (1 if page == "run show" else len(TEXTS))

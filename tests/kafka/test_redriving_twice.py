@@ -96,7 +96,7 @@ def test_a_dry_run_says_how_many_and_where_and_sends_nothing(stage: Stage) -> No
     unasked, _, asked = run(stage, "redrive", "--all")
 
     assert code == ExitCode.OK
-    assert "7 letter(s) to drive, 0 refused" in out
+    assert "7 letter(s) to redrive, 0 refused" in out
     assert "7        resume  all nodes" in out
     assert (nothing, "no letter has the id nobody" in err) == (ExitCode.ENDED_BADLY, True)
     assert (unasked, "say --yes" in asked) == (ExitCode.SETTINGS, True)
@@ -111,7 +111,7 @@ def test_letters_are_discarded_and_set_aside_by_command(stage: Stage) -> None:
     gone, told_of, _ = run(stage, "discard", "--all", "--yes", "--json", "--actor", "bob")
 
     assert (parked, back, gone) == (ExitCode.OK, ExitCode.OK, ExitCode.OK)
-    assert "1 letter(s) set aside" in out
+    assert "1 letter(s) parked" in out
     assert (refused, "nothing was done" in err) == (ExitCode.ENDED_BADLY, True)
     assert len(json.loads(told_of)["done"]) == MANY
     assert not driven(stage)

@@ -77,7 +77,7 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_help_lists_the_exit_codes() -> None:
     printed = " ".join(_run("--help").stdout.split())
 
-    assert "Exit codes: 0 all went well; 1 " in printed
+    assert "Exit codes: 0 success; 1 " in printed
     assert all(f"{code.value} {code.meaning}" in printed for code in ExitCode)
 
 

@@ -94,4 +94,4 @@ def test_without_a_channel_it_says_so_with_code_2() -> None:
     ran = CliRunner().invoke(app, ["notify", "test"])
 
     assert ran.exit_code == 2
-    assert "name one in notify.urls" in ran.stderr
+    assert "set notify.urls" in ran.stderr

@@ -33,8 +33,8 @@ __all__ = ["app", "main"]
 
 _EPILOG = (
     "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + ". "
-    "No flag takes a secret: give it by its REDRIVE_… variable, or say in the settings where it "
-    "lies, as file:/run/secrets/kafka or env:NAME."
+    "No flag takes a secret: set its REDRIVE_… variable, or give its place in the settings, as "
+    "file:/run/secrets/kafka or env:NAME."
 )
 
 
@@ -76,7 +76,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="redrive",
-    help="Airflow starts LangGraph runs over Kafka; redrive makes each one end, once.",
+    help="Airflow starts LangGraph runs over Kafka; redrive makes sure that each one ends, once.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

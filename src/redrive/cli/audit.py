@@ -24,12 +24,12 @@ def audit(
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Judge what lies on the topics: lost events, second answers, offsets, altered letters.
+    """Audit the topics for lost events, second results, wrong offsets and altered letters.
 
-    Reads the events, results and letters topics and the group's commits, while workers are at work
-    or not; joins no group, commits nothing, changes nothing. Ends with 0 when nothing was found,
-    with 1 when a promise was broken, with 2 when it could not look. What it could not see, such as
-    records that are deleted, it says.
+    Reads the events, results and letters topics and the group's commits; workers may go on
+    meanwhile. Joins no group, commits nothing, changes nothing. Exits with 0 if nothing was found,
+    with 1 if a promise was broken, with 2 if the audit could not run. Reports what it could not
+    check, such as records that were already deleted.
     """
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
@@ -59,8 +59,8 @@ def audit(
     if found.group is None and found.topics[0].total:
         raise CommandError(
             ExitCode.SETTINGS,
-            f"group {settings.kafka.group_id!r} has committed nothing: which events have ended "
-            "cannot be told. Is kafka.group_id the one of the workers?",
+            f"group {settings.kafka.group_id!r} has committed nothing, so it is unknown which "
+            "events have ended. Is kafka.group_id that of the workers?",
         )
     if told.counts:
         note(f"{told.counts.total()} finding(s)")

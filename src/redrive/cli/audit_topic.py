@@ -27,18 +27,18 @@ def audit_topic(
         list[str] | None,
         typer.Option(
             metavar="PARTITION:SEQ:HASH",
-            help="A head that was noted before, as this prints them; the chain must hold it.",
+            help="A head that an earlier run printed; the chain must contain it. Can be repeated.",
         ),
     ] = None,
     as_json: Json = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Verify the audit topic: records that are missing, altered or forked; actions without one.
+    """Check the audit topic for missing, altered or forked records and unrecorded actions.
 
-    Reads kafka.audit_topic and the letters topic; changes nothing. Ends with 0 when all is whole,
-    with 1 when something is found, with 2 when it could not look. Prints the head of each chain:
-    note it elsewhere, since nothing else shows that a chain's end was cut off.
+    Reads kafka.audit_topic and the letters topic; changes nothing. Exits with 0 if the chains are
+    intact, with 1 if something was found, with 2 if the check could not run. Prints the head of
+    each chain: keep it elsewhere, because nothing else shows that the end of a chain was cut off.
     """
     heads = [_head(text) for text in noted or ()]
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})

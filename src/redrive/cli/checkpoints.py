@@ -24,11 +24,13 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at checkpoints, and free them.", no_args_is_help=True)
+app = typer.Typer(help="List and delete checkpoints.", no_args_is_help=True)
 
 OlderThan = Annotated[
     str | None,
-    typer.Option(metavar="DURATION", help="Only threads that have not moved for so long: 12h, 7d."),
+    typer.Option(
+        metavar="DURATION", help="Only threads without a new checkpoint for this long: 12h, 7d."
+    ),
 ]
 
 
@@ -40,14 +42,15 @@ class Asked:
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="Threads that have not moved for so long: 12h, 7d; default: `checkpoints.ttl`.",
+            help="Threads without a new checkpoint for this long: 12h, 7d. Default: "
+            "`checkpoints.ttl`.",
         ),
     ] = None
     questions: Annotated[
-        bool, typer.Option("--questions", help="Also those that wait for a person's answer.")
+        bool, typer.Option("--questions", help="Also threads that wait for a person's answer.")
     ] = False
     named: Annotated[
-        bool, typer.Option("--named", help="Also those that a producer named (redrive-thread).")
+        bool, typer.Option("--named", help="Also threads that a producer named (redrive-thread).")
     ] = False
 
     def wish(self, settings: CheckpointSettings) -> Wish:
@@ -63,19 +66,22 @@ def list_threads(
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="STATE", help="running, finished, letter, question, named, or unknown."
+            metavar="STATE",
+            help="Only threads in this state: running, finished, letter, question, named or "
+            "unknown.",
         ),
     ] = None,
     older_than: OlderThan = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """List threads of checkpoints, those that moved longest ago first. Only the file is read.
+    """List the threads in the checkpoint file, the longest idle first. Reads only the file.
 
-    running: it moved within the last half hour. finished: its run has ended; it goes after
-    `checkpoints.ttl`. letter: its run ended in a dead letter. question: it waits for a person's
-    answer. named: a producer chose its name. unknown: its run was left behind.
+    running: a checkpoint was stored in the last half hour. finished: the run has ended, and the
+    thread is deleted after `checkpoints.ttl`. letter: the run ended in a dead letter. question: the
+    thread waits for a person's answer. named: a producer chose the name. unknown: the run was
+    abandoned.
     """
     wanted, idle = _state(state), _duration(older_than)
     settings = start(config, {}).checkpoints
@@ -101,16 +107,16 @@ def sweep(
     broker: Broker,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete the threads that neither an open run nor a letter needs, and shrink the file.
+    """Delete the threads that neither a running event nor a letter needs, and shrink the file.
 
-    The topics are read for it: a thread stays while its event is not finished, and while its letter
-    may be driven again. Letters that were discarded, resolved, or deleted by retention need none.
-    Workers may go on meanwhile.
+    Reads the topics: a thread stays while its event is unfinished and while its letter can be
+    redriven. Letters that were discarded, resolved or deleted by retention need no thread. Workers
+    may go on meanwhile.
     """
     settings = broker.settings()
     wish = asked.wish(settings.checkpoints)
@@ -137,35 +143,37 @@ def sweep(
         raise CommandError(
             ExitCode.ENDED_BADLY,
             f"the threads were deleted, but {str(file.path)!r} was not made smaller: "
-            f"{freed.problem}. It takes twice the room of what it holds; run it again",
+            f"{freed.problem}. This needs twice the space of the file's contents; run it again",
         )
 
 
 @app.command("delete")
 @grouped
 def delete(
-    names: Annotated[list[str], typer.Argument(metavar="THREAD", help="As `list` shows them.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="THREAD", help="Names of threads, as `list` shows them.")
+    ],
     broker: Broker,
     *,
     scope: Annotated[
         str | None,
         typer.Option(
-            metavar="VALUE", help="Whose: the names are those of producers with this value."
+            metavar="VALUE", help="The scope of the names: that of the producers that chose them."
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if a run may need them; no topic is read.")
+        bool, typer.Option("--force", help="Delete even if a run may need them; no topic is read.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete threads by name, whatever their age: a conversation that is to be forgotten.
+    """Delete threads by name, whatever their age, to forget a conversation.
 
-    Refused while an event on the topic works on one. A letter whose run stopped there can be
-    restarted then, and not resumed. Workers may go on meanwhile.
+    Refused while an unfinished event uses one of them. A letter whose run stopped on such a thread
+    can then be restarted but not resumed. Workers may go on meanwhile.
     """
     settings = broker.settings()
     file = _file(settings.checkpoints)
@@ -223,8 +231,11 @@ def _agreed(count: int, *, yes: bool, as_json: bool) -> bool:
     if yes or not count:
         return True
     if as_json or not sys.stdin.isatty():
-        raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
-    return agreed(f"Delete the checkpoints of {count} thread(s)? It cannot be taken back.")
+        raise CommandError(
+            ExitCode.SETTINGS,
+            "there is no terminal to ask for confirmation: give --yes or --dry-run",
+        )
+    return agreed(f"Delete the checkpoints of {count} thread(s)? This cannot be undone.")
 
 
 def _file(settings: CheckpointSettings) -> StoredFile:

@@ -26,29 +26,31 @@ def classify(
         typer.Argument(
             metavar="TARGET",
             help="An error: module:Class, module:instance, or module:function that raises or "
-            "returns it. With --list: a text to look for.",
+            "returns it. With --list: a text to search for.",
         ),
     ] = None,
     as_list: Annotated[
-        bool, typer.Option("--list", help="List all rules, or those with the text.")
+        bool, typer.Option("--list", help="List all rules, or those that contain the text.")
     ] = False,
     message: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The message it comes with.")
+        str | None, typer.Option(metavar="TEXT", help="The error's message.")
     ] = None,
     status: Annotated[
-        int | None, typer.Option(min=300, max=599, help="The HTTP status it comes with.")
+        int | None, typer.Option(min=300, max=599, help="The error's HTTP status.")
     ] = None,
     retry_after: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="The Retry-After it comes with.")
+        str | None, typer.Option(metavar="DURATION", help="The error's Retry-After.")
     ] = None,
     workflow: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Whose retries; default: those of no graph in particular."),
+        typer.Option(
+            metavar="ID", help="Use this workflow's retry settings instead of the general ones."
+        ),
     ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Say of which kind an error is, by which rule, and how it would be retried."""
+    """Show how an error is classified, by which rule, and how it would be retried."""
     wait_s = None if retry_after is None else _seconds(retry_after)
     if as_list and (message, status, wait_s, workflow) != (None, None, None, None):
         raise typer.BadParameter("goes with the text alone", param_hint="--list")

@@ -11,7 +11,7 @@ from redrive.cli.output import print_json, print_lines, say
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings.", no_args_is_help=True)
 
 
 @app.callback()
@@ -22,15 +22,15 @@ def _group() -> None:
 @app.command()
 def show(
     prefix: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Only this key, or this table.")
+        str | None, typer.Argument(metavar="KEY", help="Show only this key or table.")
     ] = None,
     given: Annotated[
-        bool, typer.Option("--given", help="Only what somebody gave, no defaults.")
+        bool, typer.Option("--given", help="Show only values that were set, no defaults.")
     ] = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Say what holds, key by key, and where each value was given. Secrets are masked."""
+    """Show the value of each setting and where it was set. Secrets are masked."""
     from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
     from redrive.settings_report import DEFAULT, holding  # noqa: PLC0415 - as above
 

@@ -33,14 +33,15 @@ def demo(
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Watch a real DAG meet a success, a hiccup and a failure, in half a minute.
+    """Watch a real DAG through a success, a transient failure and a dead letter (30 seconds).
 
-    It starts a worker, an Airflow in a temporary folder, and the broker inside the confluent-kafka
-    wheel, and ends them all. The failure leaves a dead letter: its cause is fixed, and
-    `redrive dlq redrive` drives it again, from the node that failed.
+    Starts a worker, an Airflow in a temporary folder and the broker inside the confluent-kafka
+    wheel, and stops them all at the end. The failure leaves a dead letter: its cause is fixed, and
+    `redrive dlq redrive` sends it back, to resume from the node that failed.
 
-    With --bootstrap-servers it takes your broker, and topics named redrive-demo-… on it: only there
-    can exactly once be seen. --json prints what it came to on stdout, the rest on stderr.
+    With --bootstrap-servers the demo uses your broker, and topics named redrive-demo-… on it: only
+    a real broker can show exactly once. --json prints the outcome on stdout and everything else on
+    stderr.
     """
     for module, package, extra in _NEEDED:
         if find_spec(module) is None:

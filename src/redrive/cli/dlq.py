@@ -16,7 +16,7 @@ from redrive.cli.output import print_json
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, redrive and manage dead letters.", no_args_is_help=True)
 app.command("list")(list_letters)
 app.command("groups")(list_groups)
 app.command("redrive")(dlq_redrive.redrive)
@@ -27,15 +27,15 @@ app.command("park")(dlq_states.park)
 
 @app.command()
 def show(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id, or an event_id.")],
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id or an event_id.")],
     as_json: Json = False,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show the letter as it lies, with the event's payload.")
+        bool, typer.Option("--reveal", help="Show the letter unmasked, with the event's payload.")
     ] = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Say why a run was given up, where, and how to go on. The payload is masked."""
+    """Show why a run was given up, in which node, and what to do next. Payloads are masked."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     topic, payloads = settings.kafka.dlq_topic, settings.security.payloads()
     verifier = settings.security.trust().verifier

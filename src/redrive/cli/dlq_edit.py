@@ -44,24 +44,25 @@ def edit(
     asking: Asking,
     broker: Broker,
     *,
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id, or an event_id.")],
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id or an event_id.")],
     event: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="The whole event, changed, as JSON; - is stdin."),
+        typer.Option(metavar="FILE", help="The complete changed event as JSON; - for stdin."),
     ] = None,
     values: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="PATH=VALUE",
-            help="Set one value, as payload.data.iban=DE02; JSON, else text. Repeat.",
+            help="Set one value, as in payload.data.iban=DE02; JSON if it parses, otherwise text. "
+            "Can be repeated.",
         ),
     ] = None,
     no_wait: NoWait = False,
 ) -> None:
-    """Drive one letter with a changed event: its run begins anew.
+    """Redrive one letter with a changed event. The run starts from the beginning.
 
-    Without --event and --set the event opens in your editor ($VISUAL, $EDITOR).
+    Without --event and --set, the event opens in your editor ($VISUAL, $EDITOR).
     """
     changes = _changes(event, values)
     settings = broker.settings()

@@ -40,11 +40,12 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A new file, which only its owner can read; else stdout."
+            metavar="FILE",
+            help="Write to this new file, readable by its owner only. Default: stdout.",
         ),
     ] = None,
 ) -> None:
-    """Write whole letters, a JSON line each, with nothing masked: into a file."""
+    """Export complete letters as JSON lines. Nothing is masked."""
     if output is None and sys.stdout.isatty():
         raise CommandError(
             ExitCode.SETTINGS,

@@ -23,12 +23,16 @@ __all__ = ["figures"]
 def figures(
     as_json: Json = False,
     prometheus: Annotated[
-        bool, typer.Option("--prometheus", help="As text for Prometheus; alarms are its own then.")
+        bool,
+        typer.Option(
+            "--prometheus",
+            help="Print metrics as Prometheus text; limits are left to your alert rules.",
+        ),
     ] = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Count the letters; end with 1 when a limit of `letters.*` is reached: for a monitor."""
+    """Count the letters, for a monitor: exits with 1 if a limit of `letters.*` is reached."""
     if as_json and prometheus:
         raise typer.BadParameter("choose one of --json and --prometheus")
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})

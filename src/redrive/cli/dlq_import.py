@@ -17,13 +17,16 @@ __all__ = ["import_letters"]
 
 def import_letters(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A worker's spool, or what `dlq export` wrote.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A worker's spool file, or one that `dlq export` wrote."
+        ),
     ],
     as_json: Json = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Store the letters of FILE that the letters topic lacks. Safe to run again."""
+    """Store the letters of FILE that are missing from the letters topic. Safe to repeat."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     kafka, verifier = settings.kafka, settings.security.trust().verifier
 

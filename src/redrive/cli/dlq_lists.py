@@ -28,9 +28,9 @@ def list_letters(
     broker: Broker,
     *,
     ids: Ids = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
     after: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Go on where the page before ended.")
+        str | None, typer.Option(metavar="CURSOR", help="Continue after the previous page.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -67,10 +67,9 @@ def list_letters(
 def list_groups(
     causes: Causes, standing: Standing, broker: Broker, *, as_json: Json = False
 ) -> None:
-    """List letters by their cause: those with most open letters first.
+    """List letters grouped by cause, the causes with most open letters first.
 
-    A cause that is new from --since on, or rises from then on, is named so; by default from 6 hours
-    ago on.
+    Causes that are new or rising since --since are marked; default: the last 6 hours.
     """
     settings = broker.settings()
     kafka, payloads = settings.kafka, settings.security.payloads()

@@ -30,14 +30,16 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
 __all__ = ["Asking", "NoWait", "drive", "redrive"]
 
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the ends.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the runs to end.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What is shown, and asked before letters go."""
 
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = (
+        False
+    )
     yes: Yes = False
     as_json: Json = False
 
@@ -47,22 +49,36 @@ class Sending:
     """How letters go."""
 
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, in place of going on.")
+        bool,
+        typer.Option(
+            "--restart",
+            help="Start runs from the beginning instead of resuming at the failed node.",
+        ),
     ] = False
     deadline: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="After it nobody wants the results.")
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long the results are wanted; runs that cannot make it are given up.",
+        ),
     ] = None
     canary: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Send N first; the others if these succeed.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Send N letters first, and the others only if these succeed."
+        ),
     ] = 0
     stop_on_same: Annotated[
-        bool, typer.Option("--stop-on-same", help="Stop when a run comes back as its letter did.")
+        bool,
+        typer.Option(
+            "--stop-on-same", help="Stop when a run fails again with the cause of its letter."
+        ),
     ] = False
     rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="At most N a second.")
+        float | None, typer.Option(metavar="N", min=0.001, help="Send at most N letters a second.")
     ] = None
     limit: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="At most N letters.")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Send at most N letters.")
     ] = None
 
     def order(self, *, reason: str | None, max_redrives: int) -> Order:
@@ -89,7 +105,7 @@ class Waiting:
 
     no_wait: NoWait = False
     timeout: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long to wait for the next end.")
+        str, typer.Option(metavar="DURATION", help="How long to wait for the next run to end.")
     ] = "300s"
 
 
@@ -105,7 +121,7 @@ def redrive(
     ids: Ids = None,
     everything: All = False,
 ) -> None:
-    """Send the events of dead letters back to the workers, each once."""
+    """Send dead letters back to the workers, each once."""
     selection = selected(ids, causes, everything=everything)
     pacing = sending.pacing(patience=_duration(waiting.timeout, "--timeout"))
     settings = broker.settings()
@@ -159,7 +175,10 @@ def _agreed(planned: Report, asking: Asking) -> bool:
     if asking.yes or not planned.done:
         return True
     if asking.as_json or not sys.stdin.isatty():
-        raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked, or --dry-run")
+        raise CommandError(
+            ExitCode.SETTINGS,
+            "there is no terminal to ask for confirmation: give --yes or --dry-run",
+        )
     return agreed("Drive them?")
 
 

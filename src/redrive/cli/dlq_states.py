@@ -30,10 +30,10 @@ def discard(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Say of letters that nobody will work on them any more. They stay on the topic."""
+    """Mark letters as discarded. They stay on the topic."""
     selection = selected(ids, causes, everything=everything)
     if not ids:
-        _ask("Discard all that fit? It cannot be taken back.", yes=yes)
+        _ask("Discard all letters that match? This cannot be undone.", yes=yes)
     _move("discarded", selection, acting, broker, as_json=as_json)
 
 
@@ -45,19 +45,21 @@ def park(
     *,
     ids: Ids = None,
     everything: All = False,
-    back: Annotated[bool, typer.Option("--back", help="Take them back.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Unpark the letters.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Set letters aside: no redrive takes them until they are taken back."""
+    """Park letters: no redrive sends them until they are unparked with --back."""
     selection = selected(ids, causes, everything=everything)
-    _move("taken back" if back else "set aside", selection, acting, broker, as_json=as_json)
+    _move("unparked" if back else "parked", selection, acting, broker, as_json=as_json)
 
 
 def _ask(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(ExitCode.SETTINGS, "say --yes where nobody can be asked")
+        raise CommandError(
+            ExitCode.SETTINGS, "there is no terminal to ask for confirmation: give --yes"
+        )
     agreed(question, abort=True)
 
 
@@ -73,8 +75,8 @@ def _move(
 
     wanted = {
         "discarded": State.DISCARDED,
-        "set aside": State.PARKED,
-        "taken back": State.OPEN,
+        "parked": State.PARKED,
+        "unparked": State.OPEN,
     }[verb]
     report = move(
         settings.kafka, selection, wanted, actor=acting.who, reason=acting.why, trust=trust

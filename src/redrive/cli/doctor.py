@@ -42,16 +42,18 @@ def doctor(
     langgraph_json: LanggraphJson = None,
     recursion_limit: RecursionLimit = None,
     as_json: Json = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave the broker out.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Check everything except the broker.")
+    ] = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Look for what a worker would stumble over: settings, graphs, files, the broker, its topics.
+    """Check what a worker needs: settings, graphs, files, the broker and its topics.
 
-    Changes nothing. Ends with 1 when there is an error, and with 0 when there are warnings only. A
-    broker is waited for 5 seconds. Retries of clients are found by looking at the code: a hint, in
-    both directions. Lifespans and async factories are opened and closed again; with --offline they
-    are left alone.
+    Changes nothing. Exits with 1 if there is an error, with 0 if there are only warnings. Waits up
+    to 5 seconds for a broker. Retries inside clients are found by reading the code, so some are
+    missed and some reported in error. Lifespans and async factories are opened and closed again,
+    unless --offline is given.
     """
     if context.invoked_subcommand is not None:
         return

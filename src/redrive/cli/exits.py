@@ -53,12 +53,12 @@ class ExitCode(IntEnum):
 
 
 _MEANINGS = {
-    ExitCode.OK: "all went well",
-    ExitCode.ENDED_BADLY: "a run or a check ended badly, or what was asked for is not there",
-    ExitCode.SETTINGS: "bad settings or usage, or no broker within kafka.startup_timeout",
-    ExitCode.KAFKA: "Kafka went away later, or a record was not stored",
-    ExitCode.FENCED: "another worker of the same identity, or another redrive, took over",
-    ExitCode.STUCK: "a node does not end, or nothing moves: replace this process",
+    ExitCode.OK: "success",
+    ExitCode.ENDED_BADLY: "a run or a check failed, or something was not found",
+    ExitCode.SETTINGS: "wrong settings or usage, or no broker within kafka.startup_timeout",
+    ExitCode.KAFKA: "Kafka was lost later, or a record was not stored",
+    ExitCode.FENCED: "fenced: another worker with this identity, or another redrive, took over",
+    ExitCode.STUCK: "a node does not stop, or nothing progresses: replace this process",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 

@@ -30,10 +30,14 @@ __all__ = [
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="ID", help="A dlq_id or an event_id. Repeat.", show_default=False),
+    typer.Argument(
+        metavar="ID", help="A dlq_id or an event_id. Can be repeated.", show_default=False
+    ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All letters, where nothing else chooses.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+All = Annotated[
+    bool, typer.Option("--all", help="All letters; needed if no id and no filter is given.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -43,17 +47,25 @@ class Causes:
     """Which letters, by what they are."""
 
     workflow: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only of this workflow_id.")
+        str | None, typer.Option(metavar="ID", help="Only letters of this workflow.")
     ] = None
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="transient, permanent, poison, …")
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Only letters of this kind: transient, permanent, poison, …"
+        ),
     ] = None
     reason: Annotated[
-        str | None, typer.Option(metavar="REASON", help="retries_exhausted, deadline, …")
+        str | None,
+        typer.Option(
+            metavar="REASON", help="Only letters with this reason: retries_exhausted, deadline, …"
+        ),
     ] = None
-    node: Annotated[str | None, typer.Option(help="Only runs that failed in this node.")] = None
+    node: Annotated[
+        str | None, typer.Option(help="Only letters of runs that failed in this node.")
+    ] = None
     fingerprint: Annotated[
-        str | None, typer.Option(help="Only of this cause: see `dlq groups`.")
+        str | None, typer.Option(help="Only letters with this cause, as `dlq groups` shows it.")
     ] = None
 
 
@@ -62,14 +74,23 @@ class Standing:
     """Which letters, by when they came and what became of them."""
 
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From then on: 30m, 2h, 3d ago, or ISO 8601.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Only letters from this time on: 30m, 2h, 3d ago, or ISO 8601."
+        ),
     ] = None
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Before then, in the same way.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Only letters from before this time: 30m, 2h, 3d ago, or ISO 8601."
+        ),
     ] = None
     state: Annotated[
         str | None,
-        typer.Option(metavar="STATE", help="open, redriven, resolved, discarded, or parked."),
+        typer.Option(
+            metavar="STATE",
+            help="Only letters in this state: open, redriven, resolved, discarded or parked.",
+        ),
     ] = None
 
 
@@ -77,9 +98,11 @@ class Standing:
 class Acting:
     """Who works on letters, and why: for the record."""
 
-    why: Annotated[str | None, typer.Option(metavar="TEXT", help="Kept with the letters.")] = None
+    why: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The reason, recorded with the letters.")
+    ] = None
     actor: Annotated[
-        str | None, typer.Option(help="Who does it, for the record; default: user@host.")
+        str | None, typer.Option(help="The person or system to record. Default: user@host.")
     ] = None
 
     @property
@@ -119,7 +142,9 @@ def selected(ids: list[str] | None, causes: Causes, *, everything: bool) -> Sele
     from redrive.retry.kinds import Kind, Reason  # noqa: PLC0415 - as above
 
     if not ids and not everything and causes == Causes():
-        raise typer.BadParameter("name letters by id or by a filter, or say --all", param_hint="ID")
+        raise typer.BadParameter(
+            "name letters by id or by a filter, or give --all", param_hint="ID"
+        )
     return Selection(
         ids=frozenset(ids) if ids else None,
         fingerprint=causes.fingerprint,

@@ -95,12 +95,12 @@ def letter_page(
         screen.print(Text.assemble((name.ljust(_NAME_CHARS), "bold"), first))
         for line in more:
             screen.print(Text(" " * _NAME_CHARS + line))
-    _print_part(screen, "causes, the root first", _causes(letter))
+    _print_part(screen, "cause chain, root cause first", _causes(letter))
     _print_part(screen, "attempts", _attempts(letter))
     _print_part(screen, "traceback", _traceback(letter))
     _print_part(screen, "event", _event(opened, letter, reveal=reveal))
-    _print_part(screen, "what became of it", _history(story, reveal=reveal))
-    _print_part(screen, "go on with", _commands(story, reveal=reveal))
+    _print_part(screen, "history", _history(story, reveal=reveal))
+    _print_part(screen, "next steps", _commands(story, reveal=reveal))
 
 
 def _facts(story: LetterStory, letter: DeadLetter, topic: str) -> Iterator[tuple[str, str]]:
@@ -108,25 +108,25 @@ def _facts(story: LetterStory, letter: DeadLetter, topic: str) -> Iterator[tuple
     yield "letter", letter.dlq_id
     yield "state", story.state.value
     if stored.vouched is Vouched.LETTER_NOT:
-        yield "signed", "no key that counts: name it by its dlq_id, if you vouch for it"
+        yield "signed", "by no trusted key: if you vouch for it, name it by its dlq_id"
     elif stored.signed_by is not None:
         yield "signed", f"by key {stored.signed_by}"
     yield "why", f"{letter.kind.value} ({letter.reason.value})"
     yield "error", f"{letter.error.type}: {letter.error.message}"
     yield "node", letter.node or "none"
     yield "workflow", letter.context.workflow_id or "unknown"
-    yield "event", event_id_of(stored.letter) or "its id cannot be read"
+    yield "event", event_id_of(stored.letter) or "unknown: its id cannot be read"
     yield "cause", letter.fingerprint or "no fingerprint"
     yield "given up", letter.timestamp.isoformat()
-    yield "came from", f"{source.topic}/{source.partition}@{source.offset}"
-    yield "lies at", f"{topic}/{stored.partition}@{stored.offset}"
+    yield "source", f"{source.topic}/{source.partition}@{source.offset}"
+    yield "stored at", f"{topic}/{stored.partition}@{stored.offset}"
     yield "redriven", f"{letter.redrive_count} time(s)"
     if letter.deadline is not None:
         yield "deadline", letter.deadline.isoformat()
     if letter.graph is not None:
         yield "graph", f"{letter.graph.name}, version {letter.graph.version or 'unknown'}"
     if letter.checkpoint is not None:
-        place = letter.checkpoint.checkpoint_id or "its latest checkpoint"
+        place = letter.checkpoint.checkpoint_id or "the latest checkpoint"
         yield "stopped at", f"thread {letter.checkpoint.thread_id}, {place}"
 
 
@@ -183,10 +183,10 @@ def _event(opened: OpenedStory, letter: DeadLetter, *, reveal: bool) -> Iterator
         source = whole.source
         yield (
             f"{left_out.value_bytes} bytes, {left_out.headers} header(s): too large for a letter. "
-            f"It lies at {source.topic}/{source.partition}@{source.offset}, "
-            "for as long as its topic keeps it"
+            f"It is at {source.topic}/{source.partition}@{source.offset} "
+            "until the topic's retention deletes it"
         )
-        yield f"it begins: {left_out.excerpt!r}" if reveal else "--reveal shows how it begins"
+        yield f"it begins with {left_out.excerpt!r}" if reveal else "--reveal shows its beginning"
     elif not reveal:
         yield f"{size} bytes, masked: --reveal shows them"
     elif (event := _parsed(opened) or letter.original_event) is not None:
@@ -209,20 +209,20 @@ def _commands(story: LetterStory, *, reveal: bool) -> Iterator[str]:
     # What is copied goes into a shell, and the id is whatever its writer chose.
     dlq_id, event_id = shlex.quote(letter.dlq_id), event_id_of(letter)
     if not reveal:
-        yield f"redrive dlq show {dlq_id} --reveal    # see the event too"
+        yield f"redrive dlq show {dlq_id} --reveal    # show the event as well"
     if event_id is not None:
-        yield f"redrive run show {shlex.quote(event_id)}    # where its run is now"
+        yield f"redrive run show {shlex.quote(event_id)}    # show the state of its run"
     match story.state:
         case State.OPEN if letter.checkpoint is None:
-            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it from the beginning"
         case State.OPEN:
-            yield f"redrive dlq redrive {dlq_id}    # go on where it stopped"
-            yield f"redrive dlq redrive {dlq_id} --restart    # run it again, from the start"
+            yield f"redrive dlq redrive {dlq_id}    # resume at the failed node"
+            yield f"redrive dlq redrive {dlq_id} --restart    # run it from the beginning"
         case State.PARKED:
-            yield f"redrive dlq park {dlq_id} --back    # so that it may be driven again"
+            yield f"redrive dlq park {dlq_id} --back    # unpark it"
         case _:
             return
-    yield f"redrive dlq discard {dlq_id}    # it is not needed any more"
+    yield f"redrive dlq discard {dlq_id}    # give it up for good"
 
 
 def _print_part(screen: Console, title: str, lines: Iterator[str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Tell people of dead letters.", no_args_is_help=True)
+app = typer.Typer(help="Notify people of dead letters.", no_args_is_help=True)
 
 
 @app.command("test")
@@ -25,30 +25,28 @@ def try_all(
         str | None,
         typer.Option(
             metavar="WHERE",
-            help="Only to this channel: `env:NAME` or `file:/path`, where its URL is. A URL is a "
-            "secret, and everybody on the host sees a command line.",
+            help="Test only the channel whose URL is in `env:NAME` or `file:/path`. A URL is a "
+            "secret, and command lines are visible to everyone on the host.",
         ),
     ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Send a test message to each channel; end with 1 when one did not take it."""
+    """Send a test message to each channel. Exits with 1 if a channel did not accept it."""
     settings = start(config, {})
     from redrive.notify.trial import try_channels  # noqa: PLC0415 - keeps `--help` fast
     from redrive.secret_values import is_reference, revealed  # noqa: PLC0415 - as above
 
     if url is not None and not is_reference(url):
         raise typer.BadParameter(
-            "a URL is a secret, and everybody on the host sees a command line: put it into a "
-            "variable or a file, and say env:NAME or file:/path",
+            "a URL is a secret, and command lines are visible to everyone on the host: put it "
+            "into a variable or a file, and give env:NAME or file:/path",
             param_hint="--url",
         )
     named = {name: settings.notify.url(name) for name in settings.notify.urls}
     urls: Mapping[str, str] = named if url is None else {"--url": revealed(url, key="--url")}
     if not urls:
-        raise CommandError(
-            ExitCode.SETTINGS, "there is no channel: name one in notify.urls, or give --url"
-        )
+        raise CommandError(ExitCode.SETTINGS, "there is no channel: set notify.urls, or give --url")
     trials = try_channels(urls, limit_s=settings.notify.timeout.total_seconds())
     if as_json:
         print_json({name: _json(trial) for name, trial in trials.items()})

@@ -29,7 +29,9 @@ __all__ = [
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings file instead of ./redrive.toml."),
+    typer.Option(
+        "--config", metavar="FILE", help="Settings file to use instead of ./redrive.toml."
+    ),
 ]
 BootstrapServers = Annotated[
     str | None,
@@ -38,21 +40,22 @@ BootstrapServers = Annotated[
 Graph = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="ID=MODULE:ATTR", help="A graph for a workflow_id, '*' for all others. Repeat."
+        metavar="ID=MODULE:ATTR",
+        help="The graph of a workflow, or of all others with '*'. Can be repeated.",
     ),
 ]
 LanggraphJson = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Take the graphs of a langgraph.json."),
+    typer.Option(metavar="FILE", help="Load the graphs that a langgraph.json names."),
 ]
 RecursionLimit = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ID=N",
-        help="Supersteps a run of this graph may take, unless the graph sets a limit. Repeat.",
+        help="Most supersteps of a run, unless the graph sets its own limit. Can be repeated.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for use in programs.")]
 
 
 _QUIET = "CRITICAL"

@@ -21,7 +21,7 @@ def plan_page(plan: Report) -> None:
     rows = [[str(count), mode, where] for (mode, where), count in sorted(again.items())]
     if rows:
         print_table(["letters", "mode", "runs again"], rows)
-    say(f"{len(plan.done)} letter(s) to drive, {len(plan.refused)} refused")
+    say(f"{len(plan.done)} letter(s) to redrive, {len(plan.refused)} refused")
     _refusals(plan)
 
 
@@ -89,9 +89,9 @@ def judge(report: Report, endings: list[RunEnding] | None = None) -> None:
         driven = sum(isinstance(d.what, Send) and d.entry.event_id is not None for d in report.done)
         bad = sum(not end.succeeded for end in endings)
         if bad:
-            lines.append(f"{bad} of {driven} driven run(s) did not succeed")
+            lines.append(f"{bad} of {driven} redriven run(s) did not succeed")
         if len(endings) < driven:
-            lines.append(f"{driven - len(endings)} driven run(s) have not ended yet")
+            lines.append(f"{driven - len(endings)} redriven run(s) have not ended yet")
     if lines:
         raise CommandError(ExitCode.ENDED_BADLY, "\n".join(lines))
 
@@ -113,7 +113,7 @@ def _example(dlq_id: str, why: str) -> str:
 
 def _troubles(report: Report) -> Iterator[str]:
     for taken in report.taken_over:
-        by = taken.by or "someone who has not written anything yet"
+        by = taken.by or "a redrive that has not written anything yet"
         when = "" if taken.at is None else f" (at {taken.at:%H:%M:%S} UTC)"
         yield f"partition {taken.partition} of the letters was taken over by {by}{when}"
     if report.stopped is not None:
@@ -126,7 +126,7 @@ def _again(done: Done) -> tuple[str, str]:
     assert isinstance(done.what, Send)  # noqa: S101 - a plan is one of redrives
     if done.what.mode == "restart" or not done.entry.checkpoint:
         return done.what.mode, "all nodes"
-    return done.what.mode, f"{done.entry.node or 'the node that comes next'}, and what follows it"
+    return done.what.mode, f"{done.entry.node or 'the next node'} and the nodes after it"
 
 
 def _done(done: Done) -> dict[str, object]:

@@ -23,10 +23,10 @@ _HEAD = """\
 
 <!-- Made by `python -m redrive.cli.reference`; do not edit. -->
 
-`redrive COMMAND --help` shows the same. Data go to stdout, all else to stderr; `--json` prints
-JSON, for programs.
-`redrive --install-completion` completes commands and flags in your shell.
-Settings come from `redrive.toml`, the environment and flags, see [Settings](settings.md).
+`redrive COMMAND --help` shows the same. Data goes to stdout, everything else to stderr; `--json`
+prints JSON, for use in programs.
+`redrive --install-completion` installs completion of commands and flags in your shell.
+Settings come from `redrive.toml`, the environment and flags: see [Settings](settings.md).
 
 """
 
@@ -34,7 +34,7 @@ Settings come from `redrive.toml`, the environment and flags, see [Settings](set
 def cli_reference() -> str:
     """Return the page."""
     root = typer.main.get_command(app)
-    parts = [_HEAD, "| exit code | what it says |\n|---|---|\n"]
+    parts = [_HEAD, "| exit code | meaning |\n|---|---|\n"]
     parts += [f"| {code.value} | {code.meaning} |\n" for code in ExitCode]
     parts += _commands(root, "redrive")
     return "".join(parts)
@@ -56,7 +56,7 @@ def _page(command: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - as above
     names = "".join(f" {_argument(one)}" for one in arguments)
     yield f"\n## `{path}`\n\n```text\n{path}{names}{' [flags]' if options else ''}\n```\n\n"
     yield _text(command.help) + "\n\n"
-    yield "| flag | default | what it is |\n|---|---|---|\n"
+    yield "| flag | default | meaning |\n|---|---|---|\n"
     for one in arguments:
         yield f"| `{_argument(one)}` | {_default(one)} | {_cell(one.help)} |\n"
     for one in options:

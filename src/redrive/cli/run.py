@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at runs.", no_args_is_help=True)
+app = typer.Typer(help="Inspect runs.", no_args_is_help=True)
 
 
 @app.callback()
@@ -30,13 +30,16 @@ def _group() -> None:
 def show(
     event_id: Annotated[str, typer.Argument(help="The event's id.")],
     since: Annotated[
-        str, typer.Option(metavar="TIME", help="Look from then on: 2h, 3d ago, or ISO 8601.")
+        str,
+        typer.Option(
+            metavar="TIME", help="Read the topics from this time on: 2h, 3d ago, or ISO 8601."
+        ),
     ] = "1d",
     as_json: Json = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Say where a run is now: its event, its attempts, its results and its letters."""
+    """Show the state of a run: its event, attempts, results and letters."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     kafka, payloads = settings.kafka, settings.security.payloads()
     verifier = settings.security.trust().verifier

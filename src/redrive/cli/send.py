@@ -31,10 +31,13 @@ class SendExtras:
     """What is sent beside the graph's input."""
 
     key: Annotated[
-        str | None, typer.Option(help="The record's key; default: its thread, else its id.")
+        str | None,
+        typer.Option(
+            help="The record's key. Default: the thread if there is one, otherwise the event's id."
+        ),
     ] = None
     thread: Annotated[
-        str | None, typer.Option(help="The LangGraph thread that it shares with others.")
+        str | None, typer.Option(help="Run on this LangGraph thread, shared with other events.")
     ] = None
     metadata: Annotated[
         str | None,
@@ -46,7 +49,7 @@ class SendExtras:
     ] = None
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A header of the record. Repeat."),
+        typer.Option(metavar="NAME=VALUE", help="A header of the record. Can be repeated."),
     ] = None
 
 
@@ -60,19 +63,19 @@ class _Keys:
 
 @grouped
 def send(
-    workflow_id: Annotated[str, typer.Argument(help="Which graph shall run.")],
+    workflow_id: Annotated[str, typer.Argument(help="The workflow to run.")],
     beside: SendExtras,
     data: Annotated[
         str,
         typer.Option(metavar="JSON", help="The graph's input: an object, or @FILE, or - (stdin)."),
     ] = "{}",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the answer.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result.")] = False,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait.")] = "300s",
     as_json: Json = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Start a run: publish one event, and print its id or, with --wait, its result."""
+    """Start a run: publish one event and print its id or, with --wait, its result."""
     patience = _duration(timeout)
     event = _event(workflow_id, _object(data, "--data"), beside)
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})

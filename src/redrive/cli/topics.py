@@ -16,22 +16,25 @@ if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Create the topics, or verify them.", no_args_is_help=True)
+app = typer.Typer(help="Create or verify the topics.", no_args_is_help=True)
 
 
 @app.command()
 def create(
     partitions: Annotated[
-        int, typer.Option(min=1, help="Of each topic: the most workers that can share the work.")
+        int,
+        typer.Option(
+            min=1, help="Partitions of each topic; at most this many workers can share the work."
+        ),
     ] = 8,
     replication_factor: Annotated[
-        int | None, typer.Option(min=1, help="Copies of each record; default: the broker's own.")
+        int | None, typer.Option(min=1, help="Copies of each record. Default: the broker's.")
     ] = None,
     as_json: Json = False,
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Create the topics that are missing; those that exist stay as they are."""
+    """Create the topics that are missing. Existing topics are not changed."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.kafka.topics import create_topics  # noqa: PLC0415 - keeps `--help` fast
@@ -55,7 +58,7 @@ def verify(
     bootstrap_servers: BootstrapServers = None,
     config: Config = None,
 ) -> None:
-    """Compare the topics with what redrive needs; name each difference and how to mend it."""
+    """Compare the topics with what redrive needs; show each difference and how to fix it."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
     from redrive.kafka.topics import verify_topics  # noqa: PLC0415 - keeps `--help` fast
@@ -99,7 +102,7 @@ def _print(report: TopicReport) -> None:
     )
     if not report.findings:
         say()
-        say("all is as it must be")
+        say("all topics are as they should be")
         return
     say()
     for finding in report.findings:

@@ -45,25 +45,35 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     bootstrap_servers: BootstrapServers = None,
     worker_id: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A stable name: back at work in a second after a death."),
+        typer.Option(
+            metavar="NAME",
+            help="A stable name, so that a restart takes its partitions back at once.",
+        ),
     ] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Runs at the same time.")] = None,
-    delivery: Annotated[_Delivery | None, typer.Option(help="What readers may rely on.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="How many runs at the same time.")] = None,
+    delivery: Annotated[
+        _Delivery | None, typer.Option(help="The delivery guarantee for results and dead letters.")
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Workers, of which a parent replaces each that dies."),
+        typer.Option(
+            metavar="N", help="Worker processes; a parent process replaces any that dies."
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(metavar="PORT", help="Serve /metrics, /livez and /readyz there."),
+        typer.Option(metavar="PORT", help="Serve /metrics, /livez and /readyz on this port."),
     ] = None,
     config: Config = None,
     log_format: Annotated[
-        _LogFormat | None, typer.Option(help="Default: console on a terminal, else json.")
+        _LogFormat | None,
+        typer.Option(help="How to write logs. Default: console on a terminal, otherwise json."),
     ] = None,
-    log_level: Annotated[_LogLevel, typer.Option(help="Of redrive's own logs.")] = _LogLevel.INFO,
+    log_level: Annotated[
+        _LogLevel, typer.Option(help="The level of redrive's own logs.")
+    ] = _LogLevel.INFO,
 ) -> None:
-    """Take events in, run graphs, answer; until SIGTERM or Ctrl-C."""
+    """Consume events, run their graphs and publish results, until SIGTERM or Ctrl-C."""
     from redrive.consumer.parent import handover  # noqa: PLC0415 - keeps `--help` fast
     from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - as above
 
