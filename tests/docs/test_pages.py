@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")
+# A path of the machine that made the picture, or a font that has to be fetched.
+MACHINE = re.compile(r"/(?:tmp|home|root|work|usr)/|site-packages|@font-face")
 # Programs that are not ours: their flags are theirs.
 FOREIGN = {
     "airflow",
@@ -99,6 +102,18 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def test_the_pictures_are_there_and_name_no_machine() -> None:
+    shown = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in PICTURE.findall(page.read_text(encoding="utf-8"))
+    }
+
+    assert shown == set((ROOT / "docs" / "pictures").iterdir())
+    for picture in shown:
+        assert MACHINE.findall(picture.read_text(encoding="utf-8")) == [], picture.name
 
 
 def test_the_index_names_every_page_of_the_documentation() -> None:
