@@ -19,15 +19,16 @@ MIN_SECRET_CHARS = 32
 
 
 class AirflowSettings(BaseModel):
-    """What tasks of Airflow need that send events."""
+    """Settings of Airflow tasks that send events."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id_secret: SecretStr | None = Field(
         None,
-        description="Makes the ids of tasks' events unguessable: at least 32 characters, the same "
-        "wherever tasks run; `file:/…` and `env:…` are read. Read from the variable alone, and "
-        "only by Airflow's tasks; a connection's extra field may hold `airflow.id_secret` instead.",
+        description="A secret that makes the ids of tasks' events unguessable: at least 32 "
+        "characters, the same wherever tasks run, or `file:/…` or `env:…`. Only Airflow's tasks "
+        "read it, and only from the variable; a connection's extra field may set "
+        "`airflow.id_secret` instead.",
     )
 
     @field_validator("id_secret")

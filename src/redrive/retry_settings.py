@@ -41,32 +41,32 @@ class Strategy(StrEnum):
 
 
 class RuleSettings(BaseModel):
-    """Errors that fit all conditions given are of this kind; the first rule that fits decides."""
+    """Errors that meet all conditions of a rule get its kind; the first matching rule decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = Field(
-        description="The kind they get: transient, rate_limited, timeout, permanent, poison, "
-        "cancelled or unknown."
+        description="The kind that matching errors get: transient, rate_limited, timeout, "
+        "permanent, poison, cancelled or unknown."
     )
     error: str | None = Field(
         None,
-        description="Condition: the error's class or a base of it, as package.Class or "
-        "package.module.Class; Python's own are builtins.ValueError and so on.",
+        description="Condition: the error's class or a base class, as package.Class or "
+        "package.module.Class; for Python's own, builtins.ValueError and so on.",
     )
     status: int | None = Field(
         None, ge=300, le=599, description="Condition: the HTTP status that the error carries."
     )
     message: str | None = Field(
-        None, description="Condition: a regular expression, searched in the error's message."
+        None, description="Condition: a regular expression to search for in the error's message."
     )
     cause: str | None = Field(
         None, description="Condition: as `error`, for any exception behind this one."
     )
     retry_after: Duration | None = Field(
-        None, description="The least delay before a retry, where the error names none itself."
+        None, description="The shortest delay before a retry, unless the error names one itself."
     )
-    name: str = Field("", description="What the rule is called in the log.")
+    name: str = Field("", description="The rule's name in logs.")
 
     @field_validator("error", "cause")
     @classmethod
@@ -106,7 +106,7 @@ class RuleSettings(BaseModel):
 
 
 class RetrySettings(BaseModel):
-    """How a failure that can pass is tried again."""
+    """How failures are retried."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -116,32 +116,36 @@ class RetrySettings(BaseModel):
     )
     max_delay: Duration = Field(timedelta(seconds=60), description="No delay is longer than this.")
     exponential_base: Base = Field(
-        2.0, description="Each delay of the exponential backoff is this times the last one."
+        2.0, description="The factor from one delay to the next with exponential backoff."
     )
-    jitter: bool = Field(default=True, description="Spread the delays, so that no storm forms.")
+    jitter: bool = Field(
+        default=True,
+        description="Whether to randomise the delays, so that retries do not come all at once.",
+    )
     backoff: Strategy = Field(
         Strategy.EXPONENTIAL,
         description="How the delays grow from initial_delay: exponential; linear (1, 2, 3 times); "
-        "fixed; fibonacci (1, 1, 2, 3, 5 times); decorrelated (anything up to 3, 9, 27 times).",
+        "fixed; fibonacci (1, 1, 2, 3, 5 times); decorrelated (a random value up to 3, 9, 27 "
+        "times).",
     )
     kinds: Kinds = Field(
         default_factory=dict,
-        description="Retries of single kinds, as `timeout = 1`: transient, rate_limited and "
-        "timeout have max_retries, unknown has 1.",
+        description="Retries for single kinds, as in `timeout = 1`. Default: max_retries for "
+        "transient, rate_limited and timeout, 1 for unknown.",
     )
     total_limit: Duration | None = Field(
         None, description="No retry begins later than this after the first attempt began."
     )
     longest_rest: Duration = Field(
         timedelta(seconds=120),
-        description="For how long at most a Retry-After holds back other runs than the one that it "
-        "was told; 0 holds back none.",
+        description="How long at most a Retry-After holds back runs other than the one that "
+        "received it; 0 holds back none.",
     )
     max_crashes: int = Field(
         3,
         ge=1,
-        description="How often the process may die while an event runs before the event is "
-        "dead-lettered as poison.",
+        description="How often the process may die while an event runs before the event becomes a "
+        "dead letter of kind poison.",
     )
     rules: tuple[RuleSettings, ...] = Field(
         (), description="Rules of your own, before the built-in ones; see below."
@@ -199,7 +203,7 @@ def _description(key: str) -> str | None:
 
 
 class GraphRetrySettings(BaseModel):
-    """Retries of this graph alone: each key given here replaces that of `retry`."""
+    """Retries of this graph only: a key that is set here replaces the one in `retry`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

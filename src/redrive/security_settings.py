@@ -27,7 +27,7 @@ MAX_CODEC_KEY_CHARS = 32
 
 
 class ProducerSettings(BaseModel):
-    """What a key may do, by its name; a key without such a table may do everything."""
+    """What a key may do, by its name. A key without such a table may do everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,49 +37,49 @@ class ProducerSettings(BaseModel):
     )
     letters: bool = Field(
         default=False,
-        description="Whether letters, and what is said of them, count where this key signed it.",
+        description="Whether letters and letter states that this key signed are accepted.",
     )
 
 
 class SecuritySettings(BaseModel):
-    """Whose records are believed, and what keeps payloads from those who may read them."""
+    """Whose records are trusted, and how payloads are encrypted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     signing_keys: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Keys by name, each a secret of at least 32 bytes: `file:…` or `env:…`. All of "
-        "them verify.",
+        description="Keys by name, each a secret of at least 32 bytes: `file:…` or `env:…`. All "
+        "of them verify signatures.",
     )
     sign_with: str | None = Field(
         None,
-        description="The name of the key that signs what is written here; by default the only one.",
+        description="The name of the key to sign with. Default: the only key.",
     )
     require: Require = Field(
         Require.OFF,
-        description="What is done about events, letters and states that are not signed, or "
-        "wrongly: `off` nothing, `warn` logs and counts, `refuse` lets none of them count.",
+        description="What to do with events, letters and states whose signature is missing or "
+        "wrong: `off` accepts them, `warn` accepts, logs and counts them, `refuse` rejects them.",
     )
     producers: dict[str, ProducerSettings] = Field(
-        default_factory=dict, description="What single keys may do."
+        default_factory=dict, description="What each key may do."
     )
 
     codec: str | None = Field(
         None,
-        description="Import path of what encrypts the payloads of events, results and letters: "
-        "`redrive.codec:AesGcm` (needs `redrive[encryption]`), or a codec of yours. Default: "
-        "nothing does.",
+        description="Import path of the codec that encrypts the payloads of events, results and "
+        "letters: `redrive.codec:AesGcm` (needs `redrive[encryption]`), or one of your own. "
+        "Default: payloads are not encrypted.",
     )
     encryption_keys: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Its keys by name, 32 bytes each in base64 or hex: the first encrypts, all "
-        'decrypt. In `[security.encryption_keys]` as `2026 = "file:/run/secrets/redrive-2026"`, or '
-        "as a JSON object.",
+        description="The codec's keys by name, 32 bytes each in base64 or hex: the first "
+        "encrypts, all decrypt. Set them in `[security.encryption_keys]`, as in `2026 = "
+        '"file:/run/secrets/redrive-2026"`, or as a JSON object.',
     )
     encode: bool = Field(
         True,  # noqa: FBT003 - the default of a setting
-        description="Whether payloads are encrypted. `false` only decodes: while a codec or a key "
-        "comes to all who read.",
+        description="Whether payloads are encrypted. `false` only decrypts: use it while a new "
+        "codec or key is being rolled out to all readers.",
     )
 
     @field_validator("signing_keys")

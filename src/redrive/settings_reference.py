@@ -22,33 +22,33 @@ _HEAD = """\
 
 Order, the later wins: defaults, the file, the environment, flags.
 
-* The file is the one that `--config` or `REDRIVE_CONFIG` names, else `redrive.toml` in the working
-  directory: if it belongs to you or to root, and nobody else can write to it. That it was taken is
-  said on stderr. `kafka.group_id` is `group_id` in the table `[kafka]`; a graph is a table
+* The file is the one that `--config` or `REDRIVE_CONFIG` names, otherwise `redrive.toml` in the
+  working directory, if it belongs to you or to root and nobody else can write to it; stderr shows
+  when it is used. `kafka.group_id` is `group_id` in the table `[kafka]`; a graph is a table
   `[graphs.ID]`.
 * In the environment, `kafka.group_id` is `REDRIVE_KAFKA__GROUP_ID`; an empty variable counts as
-  unset. A table may be given whole, as JSON:
-  `REDRIVE_GRAPHS='{"report": {"target": "reports:graph"}}'`. Names in variables are read in lower
-  case; a graph id with capitals goes into the file, into JSON, or into `--graph`.
-* A table whose head stands in double brackets may be given more than once. A later source replaces
-  all of them. Errors count them from 1: `retry.rules.2` is the second.
-* Where the default is the name of a key, the value of that one holds.
+  unset. A whole table may be set as JSON:
+  `REDRIVE_GRAPHS='{"report": {"target": "reports:graph"}}'`. Names in variables are read as
+  lower case; a graph id with capitals goes into the file, into JSON, or into `--graph`.
+* A table with double brackets may occur more than once. A later source replaces all of them. Errors
+  count them from 1: `retry.rules.2` is the second.
+* A default that is the name of a key means the value of that key.
 * Options of librdkafka: `"sasl.username" = "me"` in `[kafka.config]`, or
   `REDRIVE_KAFKA__CONFIG__SASL_USERNAME`.
 * Durations are written as `250ms`, `30s`, `5m`, `2h`, `7d`; sizes as `512B`, `900kB`, `64MiB`.
-* Where a name says that the value is a secret (a password, a token, a key, a channel's URL), it may
-  say where that lies: `file:/run/secrets/kafka` or `env:NAME`, read when it is needed. See
+* The value of a secret (a password, a token, a key, a channel's URL) may be the place where it is
+  stored: `file:/run/secrets/kafka` or `env:NAME`, read when it is needed. See
   [Security](security.md#secrets).
-* A key that is not in this table is refused, in the file as in the environment.
-* `redrive config show` says what holds, and where each value was given; `--given` shows only
-  what somebody gave.
-* `REDRIVE_DEBUG=1` shows a traceback with an error; it is no setting.
+* An unknown key is refused, in the file as well as in the environment.
+* `redrive config show` shows the value of each setting and where it was set; `--given` leaves out
+  the defaults.
+* `REDRIVE_DEBUG=1` shows a traceback with each error; it is not a setting.
 """
 
 _KNOWN_HEAD = """
-## Names that are known already
+## Other variables
 
-These variables work as well; the `REDRIVE_` name wins when both are set.
+These variables work as well. If both are set, the `REDRIVE_` name wins.
 
 | variable | key |
 |---|---|
@@ -76,7 +76,7 @@ def _is_table(model: object) -> TypeGuard[type[BaseModel]]:
 def _section(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
     """Yield the table of one model, then those of the tables in it."""
     yield f"\n## `{'.'.join(path)}`\n\n{model.__doc__}\n\n"
-    yield "| key | environment | default | what it is |\n|---|---|---|---|\n"
+    yield "| key | environment | default | meaning |\n|---|---|---|---|\n"
     yield from _rows(model, path)
     for name, field in model.model_fields.items():
         inner = inner_type(field.annotation)
@@ -92,7 +92,7 @@ def _listed(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
     """Yield the table of what stands in a list: its keys have no variables of their own."""
     key = ".".join(path)
     yield f"\n## `[[{key}]]`\n\n{model.__doc__} As JSON in `{variable(path)}`.\n\n"
-    yield "| key | default | what it is |\n|---|---|---|\n"
+    yield "| key | default | meaning |\n|---|---|---|\n"
     for name, default, description in _cells(model, path):
         yield f"| `{name}` | {default} | {description} |\n"
 

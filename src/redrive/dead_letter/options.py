@@ -23,50 +23,58 @@ class LetterSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     redact: tuple[str, ...] = Field(
-        (), description="Regular expressions of secrets of your own, masked in what redrive adds."
+        (),
+        description="Regular expressions for your own secrets, to mask in everything that "
+        "redrive adds to a letter.",
     )
     redact_personal: Listed[Personal] = Field(
         (),
-        description="Personal data that is masked in what redrive adds: `emails`, `phones` (with "
-        "`+` and the country), `ibans`, `cards`. Events keep theirs.",
+        description="Personal data to mask in everything that redrive adds to a letter: `emails`, "
+        "`phones` (with `+` and the country), `ibans`, `cards`. The event itself is not changed.",
     )
     retention: Duration = Field(
         timedelta(days=30),
         gt=timedelta(0),
-        description="How long letters stay on their topic: `topics create` sets it, `topics "
-        "verify` warns when it is shorter.",
+        description="How long letters stay on their topic. `topics create` sets it; `topics "
+        "verify` warns if the topic keeps them for less.",
     )
     retention_bytes: Size | None = Field(
         None,
         ge=1,
-        description="Bytes of letters that each partition keeps; older ones go, whatever their "
-        "age. Without it, age alone counts.",
+        description="How many bytes of letters each partition keeps; older letters are deleted "
+        "whatever their age. Default: only the age counts.",
     )
     audit_retention: Duration = Field(
         timedelta(days=365),
         gt=timedelta(0),
-        description="How long records stay on `kafka.audit_topic`: `topics create` sets it, "
-        "`topics verify` warns when it is shorter.",
+        description="How long records stay on `kafka.audit_topic`. `topics create` sets it; "
+        "`topics verify` warns if the topic keeps them for less.",
     )
     many_open: int = Field(
-        1_000, ge=1, description="So many open letters are an alarm of `redrive dlq figures`."
+        1_000,
+        ge=1,
+        description="The number of open letters from which `redrive dlq figures` raises an alarm.",
     )
     near_retention: float = Field(
         0.8,
         gt=0,
-        description="And so is an open letter of this part of the retention's age: 0.8 of 30 days.",
+        description="The share of the retention from which the age of an open letter raises an "
+        "alarm: 0.8 of 30 days is 24 days.",
     )
     spool: str = Field(
         "redrive-letters.jsonl",
         min_length=1,
-        description="The file to which a worker appends letters that Kafka does not take; none "
+        description="The file to which a worker appends letters that Kafka does not accept; none "
         "for no file.",
     )
     spool_after: Duration = Field(
-        timedelta(minutes=1), description="How long a letter may wait for Kafka before that."
+        timedelta(minutes=1),
+        description="How long a letter waits for Kafka before it is written to the file.",
     )
     spool_max: Size = Field(
-        256 * 2**20, ge=1, description="The largest that file may grow; then nothing is appended."
+        256 * 2**20,
+        ge=1,
+        description="The largest size of that file; beyond it, nothing is appended.",
     )
 
     @field_validator("redact")

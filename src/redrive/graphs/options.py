@@ -62,48 +62,52 @@ class GraphSettings(BaseModel):
 
     target: str | None = Field(
         None,
-        description="The graph's import path, as package.module:attribute. Only a graph of the "
-        "same id in a langgraph.json, or given in Python, needs none.",
+        description="The graph's import path, as package.module:attribute. Not needed if a "
+        "langgraph.json or Python code provides a graph with this id.",
     )
     lifespan: str | None = Field(
         None,
-        description="Import path of an async context manager, opened once by each worker before "
-        "it is ready, and closed when it has drained: pools, clients, sessions.",
+        description="Import path of an async context manager for pools, clients and sessions. "
+        "Each worker opens it once before it is ready, and closes it after it has drained.",
     )
     input: str | None = Field(
-        None, description="Import path of event -> graph input; default: payload.data goes in."
+        None,
+        description="Import path of a function that turns the event into the graph's input. "
+        "Default: payload.data is the input.",
     )
     output: str | None = Field(
-        None, description="Import path of last state -> result; default: the state comes out."
+        None,
+        description="Import path of a function that turns the last state into the result. "
+        "Default: the state is the result.",
     )
     context: str | None = Field(
         None,
-        description="Import path of event -> the run's context (`runtime.context`); default: "
-        "`metadata.langgraph.context` of the event.",
+        description="Import path of a function that turns the event into the run's context "
+        "(`runtime.context`). Default: the event's `metadata.langgraph.context`.",
     )
     configurable: Listed[ConfigurableName] = Field(
         (),
         description="Names that an event's `payload.config` may set in the run's "
-        '`config["configurable"]`; nothing else of it passes.',
+        '`config["configurable"]`. Everything else in it is ignored.',
     )
     version: str | None = Field(
-        None, description="The graph's version; default: a hash of its drawing."
+        None, description="The graph's version. Default: a hash of its nodes and edges."
     )
     on_failure: Literal["finish_siblings", "cancel"] = Field(
         "finish_siblings",
-        description="Parallel nodes beside one that failed: they end first, within the attempt's "
-        "limits, and are not run again; or they are cancelled, and run again.",
+        description="What happens to parallel nodes when one fails: with `finish_siblings` they "
+        "end first, within the attempt's limits, and are not run again; with `cancel` "
+        "they are cancelled, and run again.",
     )
     sibling_timeout: TimeLimit = Field(
         timedelta(minutes=10),
-        description="How long `finish_siblings` waits for them, from the failure on; then those "
-        "that still run are cancelled, and run again.",
+        description="How long `finish_siblings` waits after the failure. Nodes that are still "
+        "running then are cancelled, and run again.",
     )
     recursion_limit: int | None = Field(
         None,
         ge=1,
-        description="Supersteps a run may take, where the graph does not set a limit itself; "
-        "default: 100.",
+        description="Most supersteps of a run, unless the graph sets its own limit. Default: 100.",
     )
     retry: GraphRetrySettings = Field(
         default_factory=GraphRetrySettings, description="Retries of this graph alone."
@@ -111,40 +115,42 @@ class GraphSettings(BaseModel):
     concurrency: int | None = Field(
         None,
         ge=1,
-        description="Runs of it at the same time, at most; default: `worker.in_flight` without "
+        description="Most runs of this graph at the same time. Default: `worker.in_flight` minus "
         "the slots that are kept for other graphs.",
     )
     timeout: TimeLimit | None = Field(
-        None, description="How long its runs may take; default: `timeouts.run`."
+        None, description="How long a run of this graph may take. Default: `timeouts.run`."
     )
     attempt_timeout: TimeLimit | None = Field(
         None,
-        description="How long one attempt of it may take; default: `timeouts.attempt`.",
+        description="How long one attempt of this graph may take. Default: `timeouts.attempt`.",
     )
     idle_timeout: TimeLimit | None = Field(
         None,
-        description="How long no node of it may make progress; default: `timeouts.idle`.",
+        description="How long an attempt may go without progress in any node. Default: "
+        "`timeouts.idle`.",
     )
 
 
 class TimeoutSettings(BaseModel):
-    """How long things may take, for each graph that says nothing else."""
+    """Time limits for all graphs that do not set their own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: TimeLimit | None = Field(
         timedelta(days=2),
-        description="A run, with all its attempts and the waits between them; an event's own "
-        "deadline counts where it is earlier. One that hangs gives its slot back then. `36500d` is "
-        "no limit.",
+        description="How long a run may take, with all its attempts and the waits between them. "
+        "An event's own deadline applies if it is earlier. A run that hangs frees its slot at "
+        "this limit. `36500d` means no limit.",
     )
     attempt: TimeLimit | None = Field(
-        None, description="One attempt; another may follow, and resumes."
+        None, description="How long one attempt may take. Another may follow, and resumes."
     )
     idle: TimeLimit | None = Field(
         None,
-        description="An attempt in which no node begins or ends, calls a tool or a model, gets a "
-        "token of it, or calls `runtime.heartbeat()`; another attempt may follow.",
+        description="How long an attempt may go without progress: a node that starts or ends, a "
+        "call of a tool or a model, a token from a model, a call of `runtime.heartbeat()`. "
+        "Another attempt may follow.",
     )
 
     def of(self, graph: GraphSettings | None) -> TimeoutSettings:
@@ -159,31 +165,31 @@ class TimeoutSettings(BaseModel):
 
 
 class ThreadSettings(BaseModel):
-    """Threads that producers name (`redrive-thread`): whose they are, how long they are kept."""
+    """Threads that producers name (`redrive-thread`): who may use them, how long they are kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scope: FieldPath | None = Field(
         None,
-        description="A field of the event, such as `metadata.tenant`: equal names of two values of "
-        "it are two threads, and an event that names a thread without it is refused. Default: "
-        "names mean the same for all.",
+        description="A field of the event, such as `metadata.tenant`, that separates the names: "
+        "the same name under two values means two threads, and an event that names a thread "
+        "without the field is refused. Default: all events share the names.",
     )
     ttl: NamedTtl | None = Field(
         None,
-        description="How long a thread is kept after it was last used, also where it waits for an "
-        "answer; at least an hour. While a run or a letter could need it, it stays. Default: "
+        description="How long a thread is kept after its last use, even if it waits for an "
+        "answer; at least an hour. It stays as long as a run or a letter could need it. Default: "
         "until `redrive checkpoints delete`.",
     )
     shared: bool = Field(
         default=False,
-        description="Whether events of every workflow may go on from a thread; by default it "
+        description="Whether events of all workflows may continue a thread. By default, a thread "
         "belongs to the workflow that first used it.",
     )
 
 
 class CheckpointSettings(BaseModel):
-    """Where checkpoints live, and how long those of finished runs are kept."""
+    """Where checkpoints are stored, and how long those of finished runs are kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -194,30 +200,31 @@ class CheckpointSettings(BaseModel):
     ttl: Duration = Field(
         timedelta(hours=24),
         description="How long the checkpoints of a finished run are kept. Those of a letter are "
-        "kept until it cannot be driven again.",
+        "kept as long as it can be redriven.",
     )
     verify: Literal["off", "warn", "refuse"] = Field(
         "warn",
-        description="Whether what nodes write is read back: `warn` logs each new shape of a value "
-        "that comes back as something else; with `refuse` its run fails before it is stored.",
+        description="Whether what nodes write is read back and compared: `warn` logs each new "
+        "shape of a value that a checkpoint changes; with `refuse`, the run fails before it is "
+        "stored.",
     )
     serializer: str | None = Field(
         None,
-        description="Import path of a serializer, or of what makes one; default: LangGraph's "
-        "JsonPlusSerializer, which makes no type that is not allowed.",
+        description="Import path of a serializer, or of a function that returns one. Default: "
+        "LangGraph's JsonPlusSerializer, which restores allowed types only.",
     )
     allowed_types: Listed[str] = Field(
         (),
-        description="Types that a state may hold beside those of the graphs' schemas and of the "
-        "packages that the graphs are in: `module.Class`, or `package.*` for all models, "
-        "dataclasses, enums and named tuples of one.",
+        description="Types that a state may contain, beyond those in the graphs' schemas and "
+        "packages: `module.Class`, or `package.*` for all models, dataclasses, enums and named "
+        "tuples of a package.",
     )
     encryption_key: SecretStr | None = Field(
         None,
-        description="16, 24 or 32 bytes: checkpoints are encrypted with AES. Give it by its "
+        description="A key of 16, 24 or 32 bytes, to encrypt checkpoints with AES. Set it by its "
         "variable, not in a file. Needs `redrive[encryption]`.",
     )
     old_encryption_keys: Listed[SecretStr] = Field(
         (),
-        description="Keys that are still read with, and not written with any more.",
+        description="Earlier keys, which still decrypt but no longer encrypt.",
     )

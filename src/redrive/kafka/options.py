@@ -57,18 +57,22 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bootstrap_servers: str = Field("localhost:9092", description="Brokers as host:port,host:port.")
-    events_topic: str = Field("workflow-events", description="Where events come from.")
-    results_topic: str = Field("workflow-results", description="Where results go.")
+    events_topic: str = Field("workflow-events", description="The topic that events are read from.")
+    results_topic: str = Field(
+        "workflow-results", description="The topic that results are written to."
+    )
     retry_topic: str = Field(
         default_factory=lambda given: f"{given['events_topic']}-retry",
-        description="Where long delays wait; by default the events topic's name with -retry.",
+        description="The topic for long delays. Default: the events topic's name with -retry.",
     )
-    dlq_topic: str = Field("workflow-events-dlq", description="Where dead letters go.")
+    dlq_topic: str = Field(
+        "workflow-events-dlq", description="The topic that dead letters are written to."
+    )
     audit_topic: str | None = Field(
         None,
-        description="Where each action on a letter is recorded once more, in a chain of hashes, "
-        "for longer than letters stay; set it for workers and for all who work with letters. "
-        "Without it, nowhere.",
+        description="The topic that records each action on a letter in a chain of hashes, for "
+        "longer than letters are kept. Set it for workers and for everyone who works with "
+        "letters. Default: no such record.",
     )
     group_id: str = Field("redrive", description="The consumer group of the workers.")
     group_protocol: GroupProtocol = Field(
@@ -78,40 +82,43 @@ class KafkaSettings(BaseModel):
     session_timeout: Duration = Field(
         timedelta(seconds=30),
         description="How long a silent worker keeps its partitions. With `consumer` the broker "
-        "says that; a worker that slept longer than the shorter of the two reads anew.",
+        "decides; a worker that slept longer than the shorter of the two reads its partitions "
+        "again.",
     )
     max_poll_interval: Duration = Field(
-        timedelta(minutes=5), description="How long the poll thread may be silent."
+        timedelta(minutes=5), description="How long the poll thread may go without polling."
     )
     startup_timeout: Duration = Field(
-        timedelta(seconds=30), description="How long a broker that is not there yet is waited for."
+        timedelta(seconds=30),
+        description="How long to wait at the start for a broker that is not up yet.",
     )
     transaction_timeout: Duration = Field(
-        timedelta(seconds=10), description="How long an open transaction may hold readers back."
+        timedelta(seconds=10),
+        description="How long an open transaction may hold up read-committed readers.",
     )
     metadata_max_age: Duration = Field(
         timedelta(seconds=10),
-        description="How old what clients know of topics may be: new partitions, another leader, a "
-        "topic that was deleted and made anew.",
+        description="How old the metadata of topics may get before clients refresh it: new "
+        "partitions, another leader, a topic that was deleted and created again.",
     )
     oauth: str | None = Field(
         None,
-        description="The function that gives tokens for `sasl.mechanism = OAUTHBEARER`, as "
+        description="The function that returns tokens for `sasl.mechanism = OAUTHBEARER`, as "
         "`module:function`, for every client: it gets `sasl.oauthbearer.config` and returns the "
-        "token and when it runs out, in seconds since 1970. `redrive.kafka.tokens:msk_iam` is one "
-        "for Amazon MSK with IAM.",
+        "token and its expiry, in seconds since 1970. `redrive.kafka.tokens:msk_iam` is one for "
+        "Amazon MSK with IAM.",
     )
     require_answers: bool = Field(
         default=False,
-        description="Whether those who wait for a result (`redrive send --wait`; Airflow's tasks "
-        "and triggerer, by the variable) take only one that names the event record which it "
-        "answers. Workers of earlier versions, and other producers, do not.",
+        description="Whether `redrive send --wait`, Airflow's tasks and its triggerer (by the "
+        "variable) accept only a result that names the event record it answers. Results of "
+        "earlier versions and of other producers do not name it.",
     )
     config: dict[str, str] = Field(
         default_factory=dict,
         repr=False,  # it holds passwords
-        description="Any librdkafka option, for every client: SASL, TLS, timeouts; none that loads "
-        "libraries or runs commands.",
+        description="Any librdkafka option, for every client: SASL, TLS, timeouts. Options that "
+        "load libraries or run commands are refused.",
     )
 
     @field_validator("config")

@@ -14,19 +14,20 @@ __all__ = ["NotifyRuleSettings", "NotifySettings"]
 
 
 class NotifyRuleSettings(BaseModel):
-    """Failures that fit all patterns, with `*`, `?` and `[…]`, are told to these channels."""
+    """Failures that match all patterns (with `*`, `?`, `[…]`) are sent to these channels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     to: tuple[str, ...] = Field(
-        description="Names of channels. An empty list silences: rules after it are not read."
+        description="Names of channels. An empty list silences the failure: later rules are not "
+        "tried."
     )
-    workflow: str = Field("*", description="Condition: a pattern of the workflow's id.")
-    kind: str = Field("*", description="Condition: a pattern of the kind, as `timeout`.")
-    reason: str = Field("*", description="Condition: a pattern of the reason, as `result_*`.")
-    fingerprint: str = Field("*", description="Condition: a pattern of the fingerprint.")
+    workflow: str = Field("*", description="Condition: a pattern for the workflow's id.")
+    kind: str = Field("*", description="Condition: a pattern for the kind, such as `timeout`.")
+    reason: str = Field("*", description="Condition: a pattern for the reason, such as `result_*`.")
+    fingerprint: str = Field("*", description="Condition: a pattern for the fingerprint.")
     count: int = Field(
-        1, ge=1, description="Condition: so many equal failures within the window, or more."
+        1, ge=1, description="Condition: at least this many equal failures within the window."
     )
 
     def rule(self) -> Rule:
@@ -42,44 +43,49 @@ class NotifyRuleSettings(BaseModel):
 
 
 class NotifySettings(BaseModel):
-    """Who is told of dead letters, and how."""
+    """Who is notified of dead letters, and how."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     urls: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description='Channels, as URLs of apprise: named, as `team = "slack://…"` in '
-        "`[notify.urls]`, or a list, whose names are those of the services. Secrets: give them as "
+        description='Channels, as Apprise URLs: by name, as in `team = "slack://…"` in '
+        "`[notify.urls]`, or as a list, named after the services. They are secrets: set them as "
         "`REDRIVE_NOTIFY__URLS__TEAM`.",
     )
     window: Duration = Field(
         timedelta(minutes=5),
         ge=timedelta(seconds=1),
-        description="After the first of equal failures further ones are told together, so often.",
+        description="After the first of equal failures, further ones are reported together, once "
+        "per window.",
     )
     many_letters: int = Field(
         100,
         ge=0,
-        description="So many letters of a worker within the window are told of; 0: never.",
+        description="Notify when a worker writes this many letters within the window; 0: never.",
     )
     crashes: int = Field(
-        3, ge=1, description="So many deaths of a worker in a row are told of, by its parent."
+        3,
+        ge=1,
+        description="Notify when a worker dies this many times in a row; its parent "
+        "sends the message.",
     )
     alarms: Listed[str] | None = Field(
         None,
-        description="The channels that are told of many letters, spooled letters and crashes; by "
-        "default all of them.",
+        description="The channels for many letters, spooled letters and crashes. Default: all.",
     )
     timeout: Duration = Field(
-        timedelta(seconds=10), gt=timedelta(0), description="How long sending one message may take."
+        timedelta(seconds=10),
+        gt=timedelta(0),
+        description="How long it may take to send a message.",
     )
     hook: str | None = Field(
-        None, description="A function of yours, called with each letter: module:function."
+        None, description="A function of your own to call with each letter, as module:function."
     )
     rules: tuple[NotifyRuleSettings, ...] = Field(
         (),
         description="Which failures go to which channels; see below. A channel that no rule names "
-        "is told everything.",
+        "gets everything.",
     )
 
     @field_validator("urls")

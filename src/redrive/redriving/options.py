@@ -12,4 +12,4 @@ class RedriveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max: int = Field(3, ge=1, description="How often one event may be driven again.")
+    max: int = Field(3, ge=1, description="How often one event may be redriven.")
