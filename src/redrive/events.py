@@ -168,7 +168,7 @@ class EventPlace(_Record):
 
 
 class ResultStatus(StrEnum):
-    """How a run ended: the graph ended, said itself that it failed, or was given up."""
+    """How a run ended: the graph ended, reported that it failed, or was given up."""
 
     SUCCESS = "success"
     FAILURE = "failure"

@@ -166,7 +166,7 @@ class Verifier:
 
     @property
     def refuses(self) -> bool:
-        """Whether only what is signed counts."""
+        """Whether only signed records are accepted."""
         return self.require is Require.REFUSE
 
     def judge(self, text: SignedText) -> Judged:

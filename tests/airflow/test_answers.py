@@ -83,7 +83,7 @@ def test_a_result_is_handed_on_as_it_is_or_refused_in_words(said: object) -> Non
     run = judge(answer)
     if isinstance(run, FailedRun):
         assert run.final
-        assert "cannot be handed on" in run.text
+        assert "cannot store its result" in run.text
     else:
         assert run == SucceededRun(said)
 
@@ -132,7 +132,7 @@ def test_a_failure_carries_the_facts_and_tells_them() -> None:
     assert run.text == (
         "workflow 'agent' was given up: ModelError: the model said no (kind=transient, "
         "reason=retries_exhausted, node=think, attempts=4, dlq_id=letter-1, "
-        f"event_id={EVENT}). Look at the letter: redrive dlq show letter-1"
+        f"event_id={EVENT}). Show the letter: redrive dlq show letter-1"
     )
 
 

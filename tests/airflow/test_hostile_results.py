@@ -24,5 +24,5 @@ def test_no_result_ends_the_triggerer_or_arrives_as_something_else(
 
     assert {name for name, what in told.items() if what == "equal"} == EQUAL
     assert all(what.startswith("refused: ") for name, what in told.items() if name not in EQUAL)
-    assert "result.n is a whole number of more than 64 bits" in told["int of 65 bits"]
-    assert "result.a.0 has keys that mean something to it: __id__" in told["schema id"]
+    assert "result.n is an integer of more than 64 bits" in told["int of 65 bits"]
+    assert "result.a.0 has keys that Airflow reserves: __id__" in told["schema id"]

@@ -357,11 +357,11 @@ def test_a_run_is_followed_from_waiting_to_its_end(kafka: Kafka, topics: Topics)
     told.append(_where(event))
 
     assert told == [
-        "waiting; the group has committed nothing about its attempts",
+        "waiting; the group's commits say nothing of its attempts",
         "waiting; 0 attempt(s) failed",
         "may be running; 2 attempt(s) failed, 1 crash(es)",
         "waiting; 3 attempt(s) failed",
-        "ended; its result is older, or was not kept",
+        "ended; its result is older than --since or was deleted",
         "ended as success",
     ]
 

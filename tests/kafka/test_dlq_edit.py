@@ -90,7 +90,7 @@ def drafts(stage: Stage) -> list[Path]:
 
 
 def kept_command(told: str) -> list[str]:
-    (found,) = re.findall(r"what you typed is kept: redrive dlq (.*)", told)
+    (found,) = re.findall(r"your changes are kept: redrive dlq (.*)", told)
     return shlex.split(found)
 
 
@@ -137,13 +137,13 @@ def test_what_was_not_changed_or_not_sent_goes_nowhere_and_nothing_typed_is_lost
     sent = dlq(*kept_command(kept), "--yes", "--no-wait")
 
     assert (same, nothing_left) == (ExitCode.ENDED_BADLY, [])
-    assert "nothing was changed, and nothing is sent" in unchanged
+    assert "nothing was changed and nothing is sent" in unchanged
     assert (broken, "nothing was sent" in kept) == (ExitCode.ENDED_BADLY, True)
     assert "an hour of work" in typed_text
     assert typed.stat().st_mode & 0o077 == 0
     assert str(typed) in kept
     assert declined == ExitCode.OK
-    assert "what you typed is kept" in told
+    assert "your changes are kept" in told
     assert sent_before == []
     assert sent.exit_code == ExitCode.OK, sent.output
     assert b'"success"' in (driven(stage)[0].value or b"")

@@ -122,7 +122,7 @@ def test_events_that_nobody_takes_are_counted_until_a_worker_has(stage: Stage) -
         f"7 event(s) of '{stage.topics.events}' are not finished, the oldest of 0:0"
         in found["what"]
     )
-    assert f"no worker is in group '{stage.topics.group}'" in found["what"]
+    assert f"there is no worker in group '{stage.topics.group}'" in found["what"]
     ((level, what),) = [(one["level"], one["what"]) for one in done["lag"]]
     assert (level, what.endswith(f"workers in group '{stage.topics.group}': 1")) == ("ok", True)
     assert what.startswith("0 event(s)")
@@ -162,7 +162,7 @@ def test_a_missing_topic_and_unequal_partitions_are_errors(stage: Stage) -> None
     grown = NewPartitions(stage.topics.events, 5)
     admin.create_partitions([grown])[stage.topics.events].result(timeout=30)
     delete_topics(stage.bootstrap_servers, [stage.topics.dlq])
-    gone = f"not looked at: there is no topic '{stage.topics.dlq}'"
+    gone = f"not checked: there is no topic '{stage.topics.dlq}'"
 
     exit_code, told = doctor()
 

@@ -183,8 +183,8 @@ def test_a_topic_that_was_made_anew_is_named_and_its_events_are_counted(
     shown = CliRunner().invoke(app, ["run", "show", sent[0].event_id, "--json"])
 
     (log,) = bad(told, "standstill")
-    assert f"'{topic}' was deleted and made anew: what group" in log
-    assert "is of the topic before (0 at 2)" in log
+    assert f"'{topic}' was deleted and created again: what group" in log
+    assert "belongs to the earlier topic (0 at 2)" in log
     assert bad(told, "lag")[0].startswith("3 event(s) of ")
     assert '"standing": "waiting"' in shown.output
 

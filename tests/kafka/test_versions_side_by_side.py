@@ -111,7 +111,7 @@ def test_letters_of_an_earlier_and_a_later_version_are_driven_again(stage: Stage
     assert len(letters(stage)) == 3 + 1 + 3
     # Its event was never on the topic.
     (finding,) = verdict.findings
-    assert finding.startswith(f"letter {earlier.dlq_id} is of a record that is not there")
+    assert finding.startswith(f"letter {earlier.dlq_id} is of a record that does not exist")
 
 
 def this(stage: Stage) -> WorkerProcess:

@@ -82,7 +82,9 @@ def test_results_and_letters_of_a_log_before_are_named_and_not_judged() -> None:
 
     assert found == []
     assert judge.unseen == {FORMER: 3, Unseen.LETTER_OF_FORMER: 1}
-    assert "events, partition 0: the log has begun anew, or lost its end; 3 results" in told(judge)
+    assert "events, partition 0: the log has started over, or lost its end; 3 results" in told(
+        judge
+    )
     assert judge.events == {"ended": 1, "open": 1}
 
 
@@ -92,7 +94,7 @@ def test_what_names_no_record_is_of_the_log_before_only_where_others_show_that()
     alone, found_alone = judged(asked(*NEW), results, committed=1)
     beside, found_beside = judged(asked(*NEW), [*results, result(OLD[1], 1)], committed=1)
 
-    assert found_alone == [f"a result for {OLD[0].event_id}, which nobody sent"]
+    assert found_alone == [f"a result for event {OLD[0].event_id}, which was never sent"]
     assert told(alone) == ""
     assert found_beside == []
     assert beside.unseen == {FORMER: 2}
@@ -102,7 +104,7 @@ def test_a_result_for_a_record_that_no_reader_sees_is_nobodys() -> None:
     # Offset 2 is that of an aborted transaction, or of its end.
     judge, found = judged(asked(*NEW), [result(OLD[0], 2)], committed=0, end=4)
 
-    assert found == [f"a result for {OLD[0].event_id}, which nobody sent"]
+    assert found == [f"a result for event {OLD[0].event_id}, which was never sent"]
     assert told(judge) == ""
 
 
@@ -126,7 +128,9 @@ def test_a_commit_of_the_topic_before_is_named_and_finishes_nothing() -> None:
 
     assert found == []
     assert judge.events == {"open": 2}
-    assert "the topic was deleted and made anew; what the group has committed (40)" in told(judge)
+    assert "the topic was deleted and created again; what the group has committed (40)" in told(
+        judge
+    )
 
 
 @pytest.mark.invariant("P2")

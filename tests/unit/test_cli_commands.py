@@ -277,7 +277,7 @@ def test_whole_letters_are_not_written_to_a_terminal() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no terminal for an editor: say --set PATH=VALUE"),
+        ([], "no terminal for an editor: give --set PATH=VALUE"),
         (["--set", "a=1", "--event", "event.json"], "give --event or --set, not both"),
         (["--set", "a"], "'a' is not PATH=VALUE"),
     ],

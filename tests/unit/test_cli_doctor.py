@@ -81,15 +81,15 @@ def test_where_all_is_well_each_check_says_so(module: str, tmp_path: Path) -> No
         "ok       graphs",
         "ok       retries",
         "ok       notify",
-        f"ok       checkpoints: '{made}' is not there yet, and can be made",
+        f"ok       checkpoints: '{made}' does not exist yet, and can be created",
         "ok       spool",
-        "ok       worker: none is asked: metrics.port is not set",
+        "ok       worker: not asked: metrics.port is not set",
         "ok       tracing",
         "ok       payloads",
         "ok       signatures",
     ]
     assert {line.partition(" ")[0] for line in left_out} == {"skipped"}
-    assert all("left out (--offline)" in line for line in left_out)
+    assert all("skipped (--offline)" in line for line in left_out)
     assert not made.exists()
 
 
@@ -124,7 +124,7 @@ def test_letters_that_lie_in_the_spool_are_named(module: str, tmp_path: Path) ->
     result = doctor("--graph", f"report={module}:calm")
 
     assert result.exit_code == 0
-    assert "warning  spool: 2 letters lie in 'redrive-letters.jsonl'\n" in result.stdout
+    assert "warning  spool: 2 letters are in 'redrive-letters.jsonl'\n" in result.stdout
     assert "redrive dlq import redrive-letters.jsonl" in result.stdout
 
 
@@ -141,7 +141,7 @@ HOUR = timedelta(hours=1)
             ["ok"],
             "3 event(s) of 'e' are not finished, the oldest of 1:",
         ),
-        (Backlog(3, NOW - HOUR, 0, 0), ["warning"], "no worker is in group 'g'"),
+        (Backlog(3, NOW - HOUR, 0, 0), ["warning"], "there is no worker in group 'g'"),
         (Backlog(3, NOW - 8 * HOUR, 0, 1), ["warning"], "the topic keeps events for 10h"),
         (Backlog(0, None, 4, 1), ["warning"], "4 offsets of 'e' were deleted"),
         (Backlog(3, NOW - 8 * HOUR, 4, 0), ["warning"] * 3, "no worker"),
@@ -196,7 +196,7 @@ def test_events_are_to_be_kept_longer_than_their_runs_may_wait(
         ({}, ["skipped"], "cannot be seen"),
         ({"stamped": NOW - HOUR, "other": NOW}, ["skipped"], "cannot be seen"),
         ({"stamped": NOW + HOUR}, ["warning"], "1:00:00 ahead of this host's clock: the broker's"),
-        ({"other": NOW + HOUR}, ["warning"], "the clock of one who writes to it is ahead"),
+        ({"other": NOW + HOUR}, ["warning"], "the clock of a producer is ahead"),
     ],
 )
 def test_only_a_clock_that_is_ahead_can_be_seen(
@@ -211,7 +211,7 @@ def test_only_a_clock_that_is_ahead_can_be_seen(
 @rows(
     "limit, level, words",
     [
-        (None, "ok", "may not be read"),
+        (None, "ok", "cannot be read"),
         (4_096, "ok", "fits beside each offset"),
         (3_100, "ok", "fits beside each offset"),
         (3_099, "warning", "256 events"),
@@ -335,7 +335,7 @@ def test_offline_nothing_is_opened(module: str, tmp_path: Path) -> None:
     result = doctor("--graph", f"report={module}:opening")
 
     assert result.exit_code == 0
-    assert "skipped  graphs: graph 'report': what it opens on the event loop was left alone" in (
+    assert "skipped  graphs: graph 'report': resources of the event loop were not opened" in (
         result.stdout
     )
     assert sys.modules[module].told == []
@@ -373,9 +373,11 @@ def test_what_a_langgraph_json_says_in_vain_is_a_warning(module: str, tmp_path: 
     result = doctor("--langgraph-json", "langgraph.json")
 
     assert result.exit_code == 0
-    assert "warning  graphs: langgraph.json, checkpointer.ttl is not honoured" in result.stdout
+    assert (
+        "warning  graphs: langgraph.json, checkpointer.ttl is not fully supported" in result.stdout
+    )
     assert "checkpoints.ttl says how long" in result.stdout
-    assert "warning  graphs: langgraph.json, grafs is not honoured" in result.stdout
+    assert "warning  graphs: langgraph.json, grafs is not fully supported" in result.stdout
 
 
 def test_a_graph_of_a_langgraph_json_has_the_limit_of_a_flag(module: str, tmp_path: Path) -> None:
@@ -446,10 +448,13 @@ def test_it_says_which_records_count(module: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("REDRIVE_SECURITY__SIGNING_KEYS__OPS", "k" * 32)
     assert told() == (
         "ok",
-        "signs with key 'ops', verifies with 1: what is not signed counts as well",
+        "signs with key 'ops', verifies with 1: unsigned records are accepted",
     )
     monkeypatch.setenv("REDRIVE_SECURITY__REQUIRE", "refuse")
-    assert told() == ("ok", "signs with key 'ops', verifies with 1: only what is signed counts")
+    assert told() == (
+        "ok",
+        "signs with key 'ops', verifies with 1: only signed records are accepted",
+    )
     monkeypatch.setenv("REDRIVE_SECURITY__PRODUCERS__OPS__WORKFLOWS", "report")
     assert told()[0] == "error"
     monkeypatch.setenv("REDRIVE_SECURITY__SIGNING_KEYS__OPS", "env:NOT_THERE")

@@ -242,7 +242,7 @@ def test_a_tasks_answer_is_decoded_by_the_task_and_no_success_without_the_key() 
     assert isinstance(with_key, FailedRun)
     assert f"no {MARK}" in with_key.text
     assert isinstance(closed, FailedRun)
-    assert (closed.final, "ended well, and its result is not decoded" in closed.text) == (
+    assert (closed.final, "succeeded, but its result cannot be decoded" in closed.text) == (
         True,
         True,
     )

@@ -52,7 +52,7 @@ OK, WARNING, ERROR = Level.OK, Level.WARNING, Level.ERROR
         (head(WAITING, minutes=90, until=timedelta(hours=1)), OK, "waits until 2026-01-01T01:00"),
         (head(WAITING, minutes=90, until=-timedelta(hours=1)), WARNING, "has not been begun"),
         (head(WAITING, minutes=0, owner=None), WARNING, "none of the 2 member(s) of group 'g'"),
-        (Standstill(GROUP, before={0: 9}), WARNING, "is of the topic before (0 at 9)"),
+        (Standstill(GROUP, before={0: 9}), WARNING, "belongs to the earlier topic (0 at 9)"),
         (
             Standstill(GROUP, beyond={0: (9, 4)}),
             WARNING,
@@ -91,7 +91,7 @@ def test_of_many_partitions_some_are_told_and_the_rest_are_counted() -> None:
     told = [found.what for found in judged(Standstill(GROUP, heads=dict.fromkeys(range(30), one)))]
 
     assert len(told) == 11
-    assert told[-1] == "20 more partitions stand so"
+    assert told[-1] == "20 more partitions like this"
 
 
 def test_leaders_and_replicas_in_sync_are_told_by_topic() -> None:
@@ -100,7 +100,7 @@ def test_leaders_and_replicas_in_sync_are_told_by_topic() -> None:
 
     assert [one.level for one in judge_leaders([well])] == [OK]
     leaderless, thin = judge_leaders([well, dead])
-    assert "partition 1 of 'results' without a leader: what ends with a record" in leaderless.what
+    assert "partition 1 of 'results' without a leader: records for it wait apart" in leaderless.what
     assert "partition 2 of 'results' with fewer than 2 replicas in sync" in thin.what
     assert leaderless.advice
     assert thin.advice

@@ -77,10 +77,10 @@ def test_the_judge_finds_nothing_where_every_promise_was_kept(evidence: Evidence
     [
         ("results", lambda found: found[1:], "lost"),
         ("results", lambda found: [*found, found[0]], "doubled"),
-        ("letters", lambda _: [], "which is not there"),
+        ("letters", lambda _: [], "which does not exist"),
         ("letters", lambda found: found * 2, "2 letters"),
         ("events", lambda found: [_altered(record) for record in found], "not byte-equal"),
-        ("events", lambda found: found[:1], "which nobody sent"),
+        ("events", lambda found: found[:1], "which was never sent"),
         ("committed", lambda _: {EVENTS: Committed(1, None)}, "is committed at 1"),
         ("committed", lambda _: {}, "is committed at None"),
         ("committed", lambda _: {EVENTS: Committed(9, None)}, "is committed at 9"),

@@ -105,7 +105,7 @@ def judge(answer: Mapping[str, object], payloads: Payloads = CLEAR) -> Succeeded
     match result.status:
         case ResultStatus.SUCCESS if closed is not None:
             text = (
-                f"workflow {result.workflow_id!r} ended well, and its result is not decoded: "
+                f"workflow {result.workflow_id!r} succeeded, but its result cannot be decoded: "
                 f"{closed} (event_id={event_id}). {_KEYS_OF_TASKS}"
             )
             return FailedRun(text, final=True, event_id=event_id)
@@ -114,13 +114,13 @@ def judge(answer: Mapping[str, object], payloads: Payloads = CLEAR) -> Succeeded
             if problem is None:
                 return SucceededRun(result.result)
             text = (
-                f"workflow {result.workflow_id!r} ended well, and its result cannot be handed on "
-                f"by Airflow: {problem}. It lies on the results topic (event_id={event_id}): let "
-                "the graph's output say it otherwise, as text"
+                f"workflow {result.workflow_id!r} succeeded, but Airflow cannot store its result: "
+                f"{problem}. It is on the results topic (event_id={event_id}): let the graph's "
+                "output write such values as text"
             )
             return FailedRun(text, final=True, event_id=event_id)
         case ResultStatus.FAILURE:
-            return _failed(result, event_id, said="said itself that it failed", final=True)
+            return _failed(result, event_id, said="reported that it failed", final=True)
         case ResultStatus.ERROR:
             kind = result.error_info.kind if result.error_info else Kind.UNKNOWN
             final = kind not in _WORTH_ANOTHER_TRY
@@ -147,7 +147,7 @@ def _problems(result: object) -> Iterator[str]:
             case bool():
                 pass
             case int() if not LEAST_INT <= value <= LARGEST_INT:
-                yield f"{path} is a whole number of more than 64 bits"
+                yield f"{path} is an integer of more than 64 bits"
             case float() if not math.isfinite(value):
                 yield f"{path} is {value}, which is no JSON"
             case dict():
@@ -156,7 +156,7 @@ def _problems(result: object) -> Iterator[str]:
                 if keys >= _OLD_PAIR:
                     reserved += sorted(_OLD_PAIR)
                 if reserved:
-                    yield f"{path} has keys that mean something to it: {', '.join(reserved)}"
+                    yield f"{path} has keys that Airflow reserves: {', '.join(reserved)}"
                 waiting += [(_path(path, key), inner) for key, inner in value.items()]
             case list():
                 waiting += [(_path(path, number), inner) for number, inner in enumerate(value)]
@@ -182,7 +182,7 @@ def _failed(result: WorkflowResultEvent, event_id: str, *, said: str, final: boo
         "event_id": event_id,
     }
     shown = ", ".join(f"{name}={fact}" for name, fact in facts.items() if fact is not None)
-    letter = f". Look at the letter: redrive dlq show {dlq_id}" if dlq_id else ""
+    letter = f". Show the letter: redrive dlq show {dlq_id}" if dlq_id else ""
     return FailedRun(
         text=f"workflow {result.workflow_id!r} {said}: {_why(result)} ({shown}){letter}",
         final=final,

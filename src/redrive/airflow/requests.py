@@ -111,7 +111,9 @@ def request_of(
     if beside.config is not None:
         payload["config"] = _object(beside.config, "config", task)
     if beside.thread is not None and not beside.thread.strip():
-        raise ValueError(f"thread of task {task.task_id!r} is empty: name one, or leave it out")
+        raise ValueError(
+            f"thread of task {task.task_id!r} is empty: give it a name, or leave it out"
+        )
     ours = {
         "version": version("redrive"),
         "dag_id": task.dag_id,

@@ -153,7 +153,7 @@ class Answered:
         if is_anew and not tally.named:
             unseen[Unseen.RESULT_OF_FORMER] += tally.given
         elif events.whole:
-            text = f"a result for {unpack(key)[0]}, which nobody sent"
+            text = f"a result for event {unpack(key)[0]}, which was never sent"
             yield _finding("P2", key, tally, text)
         else:
             unseen[Unseen.EVENT_MAY_BE_DELETED] += 1

@@ -155,7 +155,7 @@ def _notes(
     for part in parts:
         topic = part.read.topic
         if part.deleted:
-            yield f"{topic}: {part.deleted:,} offsets that it no longer holds"
+            yield f"{topic}: {part.deleted:,} offsets were deleted from it"
         for number in sorted(part.hidden):
             yield (
                 f"{topic}, partition {number}: what lies behind a transaction that does not end "

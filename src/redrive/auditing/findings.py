@@ -52,7 +52,7 @@ class Unseen(StrEnum):
     RESULT_OF_FORMER = "results of events that lay in a log before the one that is there now"
     LETTER_OF_FORMER = "letters of events that lay in a log before the one that is there now"
     DRIVEN_IN_FORMER = "redrives whose events may lie in a log before the one that is there now"
-    NO_RESULT = "records on the results topic that are no results"
+    NO_RESULT = "records on the results topic that are not results"
     NO_LETTER = "records on the letters topic that are neither letters nor states"
     ENCRYPTED = "records whose payload is encrypted, and could not be decoded"
     STATE_NOT_SIGNED = "states of letters that do not count, as no key that counts has signed them"

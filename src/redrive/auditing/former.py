@@ -61,14 +61,14 @@ class Former:
         """Say which logs have begun anew, and what shows it."""
         for place, offset in sorted(self._commits.items()):
             yield (
-                f"{place.topic}, partition {place.partition}: the topic was deleted and made anew; "
-                f"what the group has committed ({offset}) is of the one before"
+                f"{place.topic}, partition {place.partition}: the topic was deleted and created "
+                f"again; what the group has committed ({offset}) belongs to the earlier topic"
             )
         for place, count in sorted(self._results.items()):
             yield (
-                f"{place.topic}, partition {place.partition}: the log has begun anew, or lost its "
-                f"end; {count:,} results name records of it that are not there, and others lie "
-                "there, or none yet"
+                f"{place.topic}, partition {place.partition}: the log has started over, or lost "
+                f"its end; {count:,} results name records that do not exist, or "
+                "others in their place"
             )
 
     def _is_old(self, place: Place, offset: int) -> bool:

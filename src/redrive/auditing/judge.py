@@ -248,7 +248,7 @@ class Judge:
         if resumed and result.status is ResultStatus.SUCCESS:
             text = (
                 f"event {result.correlation_id} was resumed and is called a success, and its "
-                "worker saw a node that ran again, or one that did not run"
+                "worker saw a finished node that ran again, or a failed one that did not"
             )
             self._found.append(
                 Finding(

@@ -186,7 +186,7 @@ class Lettered:
         for packed, named in self._named.items():
             if seen.letters.covers(named.at_ms, answered.partition_of(named.key)):
                 letter_id, (event_id, _) = unpack(packed)[0], unpack(named.key)
-                text = f"lost: a result names the letter {letter_id}, which is not there"
+                text = f"lost: a result names the letter {letter_id}, which does not exist"
                 yield Finding("P6", text, event_id, letter_id)
             else:
                 unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
@@ -195,7 +195,7 @@ class Lettered:
             if driven.place.partition in anew:
                 unseen[Unseen.DRIVEN_IN_FORMER] += 1
             elif seen.events.covers(driven.at_ms, driven.place.partition):
-                text = f"letter {unpack(packed)[0]} was driven, and its event is not there"
+                text = f"letter {unpack(packed)[0]} was redriven, but the new event does not exist"
                 yield _of_letter("P13", packed, driven.place, driven.offset, text)
             else:
                 unseen[Unseen.DRIVEN_MAY_BE_DELETED] += 1
@@ -221,7 +221,7 @@ class Lettered:
             unseen[Unseen.SOURCE_MAY_BE_DELETED] += 1
         else:
             letter_id, _ = unpack(letters.dlq_id)
-            text = f"letter {letter_id} is of a record that is not there: {at}"
+            text = f"letter {letter_id} is of a record that does not exist: {at}"
             yield _of_letter("P6", letters.dlq_id, place, offset, text)
 
 

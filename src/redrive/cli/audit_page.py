@@ -68,20 +68,20 @@ def audit_page(told: Told) -> None:
     print_table(["what", "", "count"], rows)
     say()
     if told.began_anew:
-        say("began anew, so that what was there before cannot be judged:")
+        say("started over, so earlier records cannot be audited:")
         for line in told.began_anew:
             say(f"  {line}")
         say()
     for finding in told.listed:
         _print(finding)
     if not told.counts:
-        say("no promise was broken, as far as this could see")
+        say("no promise was broken, as far as the topics show")
     for promise, count in sorted(told.counts.items()):
         more = f", of which {MAX_LISTED} are listed" if count > MAX_LISTED else ""
         say(f"{promise}: {count:,} finding(s){more}")
     say()
-    say("could not see:")
-    for line in told.unseen or ("nothing was hidden",):
+    say("could not check:")
+    for line in told.unseen or ("nothing was left out",):
         say(f"  {line}")
 
 
@@ -162,7 +162,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 def _unseen(audit: Audit, since: datetime | None) -> Iterator[str]:
     if since is not None:
-        yield f"events before {since.replace(microsecond=0).isoformat()}: not asked for"
+        yield f"events before {since.replace(microsecond=0).isoformat()}: not included (--since)"
     yield from audit.notes
     for what, count in audit.judge.unseen.items():
         if count:

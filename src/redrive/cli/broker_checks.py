@@ -75,12 +75,12 @@ def _broker(examined: Examined) -> Iterator[Finding]:
             "for its version",
         )
     elif broker.error is None:
-        yield Finding(Level.SKIPPED, "left out (--offline)")
+        yield Finding(Level.SKIPPED, "skipped (--offline)")
     else:
         yield Finding(
             Level.ERROR,
             str(broker.error),
-            "mend this first: nothing that only the broker knows was looked at",
+            "fix this first: nothing else about the broker could be checked",
         )
 
 
@@ -90,13 +90,13 @@ def _asks(check: _BrokerCheck) -> Check:
     def look(examined: Examined) -> Iterator[Finding]:
         broker = examined.broker
         if isinstance(broker, NoBroker):
-            why = "no broker was reached" if broker.error else "left out (--offline)"
-            yield Finding(Level.SKIPPED, f"not looked at: {why}")
+            why = "no broker was reached" if broker.error else "skipped (--offline)"
+            yield Finding(Level.SKIPPED, f"not checked: {why}")
             return
         try:
             yield from check(examined, broker)
         except (KafkaUnavailableError, SettingsError) as error:
-            yield Finding(Level.ERROR, str(error), "mend this, and look again")
+            yield Finding(Level.ERROR, str(error), "fix this, and run it again")
 
     return look
 
@@ -109,7 +109,7 @@ def _topics(_: Examined, broker: Broker) -> Iterator[Finding]:
     if not broker.report.findings:
         counts = broker.report.partitions.items()
         told = ", ".join(f"{topic} ({count} partitions)" for topic, count in counts)
-        yield Finding(Level.OK, f"as they must be: {told}")
+        yield Finding(Level.OK, f"as they should be: {told}")
 
 
 def _leaders(_: Examined, broker: Broker) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def _sizes(examined: Examined, broker: Broker) -> Iterator[Finding]:
     kafka, report = examined.settings.kafka, broker.report
     limits = {topic: report.max_bytes[topic] for topic in report.configs}
     if not limits:
-        yield Finding(Level.SKIPPED, "not looked at: no topic's configuration could be read")
+        yield Finding(Level.SKIPPED, "not checked: no topic's configuration could be read")
         return
     given = kafka.config.get("message.max.bytes")
     largest = max(limits.get(topic, 0) for topic in (kafka.results_topic, kafka.dlq_topic))
@@ -156,7 +156,7 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
         yield _missing(topic)
         return
     if leaderless := _described(broker, topic).leaderless:
-        what = f"not looked at: {len(leaderless)} partition(s) of {topic!r} without a leader"
+        what = f"not checked: {len(leaderless)} partition(s) of {topic!r} without a leader"
         yield Finding(Level.SKIPPED, what)
         return
     limits, kept = examined.settings.letters, _retention(broker, topic)
@@ -183,7 +183,7 @@ def _group(_: Examined, broker: Broker) -> Iterator[Finding]:
     if found is None:
         yield Finding(
             Level.WARNING,
-            f"consumer.session.timeout.ms of {name!r} may not be read: a worker takes it to be at "
+            f"consumer.session.timeout.ms of {name!r} cannot be read: a worker assumes at "
             f"least kafka.session_timeout ({format_duration(ours)})",
             "allow DescribeConfigs on the group, or make sure that it is not shorter",
         )
@@ -276,7 +276,7 @@ def _retention(broker: Broker, topic: str) -> timedelta | None:
 
 
 def _missing(topic: str) -> Finding:
-    return Finding(Level.SKIPPED, f"not looked at: there is no topic {topic!r}")
+    return Finding(Level.SKIPPED, f"not checked: there is no topic {topic!r}")
 
 
 BROKER_CHECKS: Mapping[str, Check] = {

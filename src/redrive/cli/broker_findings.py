@@ -31,7 +31,7 @@ def judge_backlog(
     if idle:
         yield Finding(
             Level.WARNING,
-            f"{told}, and no worker is in group {group!r}",
+            f"{told}, and there is no worker in group {group!r}",
             "start one: redrive worker; one that runs has another kafka.group_id",
         )
     if near and retention is not None:
@@ -76,7 +76,7 @@ def judge_note_limit(limit_chars: int | None) -> Iterator[Finding]:
     if limit_chars is None:
         yield Finding(
             Level.OK,
-            f"{NOTE_LIMIT_OPTION} of the brokers may not be read: taken to be 4096, as it is by "
+            f"{NOTE_LIMIT_OPTION} of the brokers cannot be read: assumed to be 4096, as it is by "
             "default; where it is smaller, a worker learns it from the first refusal",
         )
         return
@@ -117,12 +117,12 @@ def judge_clock(
     """
     ahead = {topic: at - now for topic, at in newest.items() if at - now > _NOTABLE}
     for topic, by in ahead.items():
-        whose = "the broker's clock" if topic in stamping else "the clock of one who writes to it"
+        whose = "the broker's clock" if topic in stamping else "the clock of a producer"
         yield Finding(
             Level.WARNING,
-            f"a record of {topic!r} bears a time {age(by)} ahead of this host's clock: {whose} is "
+            f"a record of {topic!r} has a time {age(by)} ahead of this host's clock: {whose} is "
             "ahead, or this one is behind",
-            "let all hosts take their time from one source (NTP): deadlines and ages are compared",
+            "synchronise the clocks of all hosts (NTP): deadlines and ages depend on them",
         )
     if not ahead:
         yield Finding(

@@ -200,7 +200,7 @@ def delete(
         raise CommandError(
             ExitCode.ENDED_BADLY,
             f"an open run works on {', '.join(map(repr, plan.in_use))}: wait until it has ended, "
-            "or stop the workers and say --force",
+            "or stop the workers and give --force",
         )
     if dry_run and as_json:
         print_json(plan_json(plan))
@@ -215,7 +215,7 @@ def delete(
         print_freed(plan, freed)
     if freed.threads < len(plan.threads):
         raise CommandError(
-            ExitCode.ENDED_BADLY, "a run has used some of them meanwhile: delete them once more"
+            ExitCode.ENDED_BADLY, "a run has used some of them meanwhile: run this again"
         )
 
 

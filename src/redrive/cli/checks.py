@@ -39,7 +39,7 @@ from redrive.wiring.graphs import graph_sources, policy_of
 __all__ = ["CHECKS", "examine"]
 
 _ANSWERS_WITHIN_S = 3.0
-_NO_START = "a worker does not start until this is mended"
+_NO_START = "a worker does not start until this is fixed"
 
 
 def examine(settings: Settings, langgraph_json: Path | None, *, offline: bool) -> Examined:
@@ -92,13 +92,9 @@ def _graphs(examined: Examined) -> Iterator[Finding]:
     for error in examined.refused:
         yield Finding(Level.ERROR, str(error), _NO_START)
     for note in examined.notes:
-        yield Finding(
-            Level.WARNING, f"langgraph.json, {note.key} is not honoured as it is written", note.why
-        )
+        yield Finding(Level.WARNING, f"langgraph.json, {note.key} is not fully supported", note.why)
     for name in examined.unopened:
-        yield Finding(
-            Level.SKIPPED, f"graph {name!r}: what it opens on the event loop was left alone"
-        )
+        yield Finding(Level.SKIPPED, f"graph {name!r}: resources of the event loop were not opened")
     if not (examined.graphs or examined.refused or examined.unopened):
         yield Finding(
             Level.ERROR,
@@ -139,11 +135,13 @@ def _checkpoints(examined: Examined) -> Iterator[Finding]:
         yield Finding(Level.ERROR, str(error), _NO_START)
         return
     if seen is None:
-        yield Finding(Level.OK, "none are kept (checkpoints.url): each attempt begins anew")
+        yield Finding(
+            Level.OK, "none are kept (checkpoints.url): each attempt starts from the beginning"
+        )
     elif seen.there:
         yield Finding(Level.OK, f"{str(seen.path)!r} can be read and written")
     else:
-        yield Finding(Level.OK, f"{str(seen.path)!r} is not there yet, and can be made")
+        yield Finding(Level.OK, f"{str(seen.path)!r} does not exist yet, and can be created")
 
 
 def _spool(examined: Examined) -> Iterator[Finding]:
@@ -153,24 +151,26 @@ def _spool(examined: Examined) -> Iterator[Finding]:
         yield Finding(Level.OK, "there is none (letters.spool)")
         return
     if (problem := Spool(path, max_bytes=letters.spool_max).problem()) is not None:
-        advice = "letters that Kafka does not take wait in memory alone: name another letters.spool"
+        advice = "letters that Kafka does not accept wait in memory only: set another letters.spool"
         yield Finding(Level.WARNING, f"letters.spool: {problem}", advice)
         return
     try:
         count, _ = SpoolCount(path).now()
     except OSError as error:
-        yield Finding(Level.WARNING, f"letters.spool: {error}", "make it readable, and look again")
+        yield Finding(
+            Level.WARNING, f"letters.spool: {error}", "make it readable, and run this again"
+        )
         return
     if count:
-        advice = f"store those that Kafka lacks: redrive dlq import {path}; then move the file away"
-        yield Finding(Level.WARNING, f"{count} letters lie in {str(path)!r}", advice)
+        advice = f"store those that are missing: redrive dlq import {path}; then move the file away"
+        yield Finding(Level.WARNING, f"{count} letters are in {str(path)!r}", advice)
 
 
 def _worker(examined: Examined) -> Iterator[Finding]:
     """Ask the worker of these settings, if one runs on this host, what it waits for."""
     metrics = examined.settings.metrics
     if not metrics.port:
-        yield Finding(Level.OK, "none is asked: metrics.port is not set")
+        yield Finding(Level.OK, "not asked: metrics.port is not set")
         return
     # A worker that listens on all addresses is asked on this host.
     host = "127.0.0.1" if metrics.host in ("0.0.0.0", "::", "") else metrics.host  # noqa: S104 - compared
@@ -190,7 +190,9 @@ def _worker(examined: Examined) -> Iterator[Finding]:
     waiting = list(judge_waits(counts, lasting_s))
     yield from waiting
     if status == HTTPStatus.OK and not waiting:
-        yield Finding(Level.OK, f"the worker at {page} is ready, and nothing waits unplanned")
+        yield Finding(
+            Level.OK, f"the worker at {page} is ready, and nothing waits longer than planned"
+        )
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, str]:
@@ -238,7 +240,7 @@ def _payloads(examined: Examined) -> Iterator[Finding]:
     if settings.checkpoints.url != "none" and settings.checkpoints.encryption_key is None:
         yield Finding(
             Level.WARNING,
-            "checkpoints are not encrypted, and hold what payloads held",
+            "checkpoints are not encrypted, and contain the payloads",
             "set checkpoints.encryption_key as well",
         )
 
@@ -254,9 +256,9 @@ def _signatures(examined: Examined) -> Iterator[Finding]:
         return
     assert trust.signer is not None  # noqa: S101 - there is a key
     told = {
-        Require.OFF: "what is not signed counts as well",
-        Require.WARN: "what is not signed counts as well, and is told",
-        Require.REFUSE: "only what is signed counts",
+        Require.OFF: "unsigned records are accepted",
+        Require.WARN: "unsigned records are accepted and logged",
+        Require.REFUSE: "only signed records are accepted",
     }[settings.require]
     keys = len(settings.signing_keys)
     yield Finding(Level.OK, f"signs with key {trust.signer.key!r}, verifies with {keys}: {told}")

@@ -55,7 +55,7 @@ def classify(
     if as_list and (message, status, wait_s, workflow) != (None, None, None, None):
         raise typer.BadParameter("goes with the text alone", param_hint="--list")
     if target is None and not as_list:
-        raise typer.BadParameter("is missing, and so is --list", param_hint="TARGET")
+        raise typer.BadParameter("is missing; give it, or --list", param_hint="TARGET")
     settings = start(config, {})
     if as_list or target is None:
         _print_rules(settings.retry, target or "", as_json=as_json)

@@ -92,7 +92,7 @@ def _play(given: KafkaSettings | None, folder: Path, *, as_json: bool) -> tuple[
     if as_json:
         print_json(_json(summary, found))
     for line in found:
-        note(f"redrive: not as it should be: {line}")
+        note(f"redrive: unexpected: {line}")
     return found
 
 

@@ -182,7 +182,7 @@ def _changes(event: str | None, values: list[str] | None) -> list[Change]:
         raise typer.BadParameter("give --event or --set, not both", param_hint="--set")
     if event is None and not values and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError(
-            ExitCode.SETTINGS, f"no terminal for an editor: say --set PATH=VALUE, or {_BY_FILE}"
+            ExitCode.SETTINGS, f"no terminal for an editor: give --set PATH=VALUE, or {_BY_FILE}"
         )
     try:
         return [Change.parse(value) for value in values or ()]
@@ -247,7 +247,7 @@ def _from_editor(editing: _Editing, send: Callable[[str], bool]) -> None:
         if draft.holds_more:
             draft.keep(editing.kept)
             name, dlq_id = shlex.quote(str(draft.path)), shlex.quote(letter.dlq_id)
-            note(f"what you typed is kept: redrive dlq edit {dlq_id} --event {name}")
+            note(f"your changes are kept: redrive dlq edit {dlq_id} --event {name}")
         else:
             draft.drop()
 
@@ -263,7 +263,7 @@ def _shown(editing: _Editing) -> str:
     try:
         return pretty(text)
     except RecordError as error:
-        note(f"the event cannot be read, mend it: {visible(str(error))}")
+        note(f"the event is not valid, correct it: {visible(str(error))}")
         return text
 
 
@@ -300,6 +300,6 @@ def _not_sent(error: RecordError, *, remedy: str = "") -> CommandError:
 def _unchanged(letter: DeadLetter) -> CommandError:
     return CommandError(
         ExitCode.ENDED_BADLY,
-        "nothing was changed, and nothing is sent; as it is, it is driven by: "
+        "nothing was changed and nothing is sent; to send it unchanged: "
         f"redrive dlq redrive {shlex.quote(letter.dlq_id)} --restart",
     )

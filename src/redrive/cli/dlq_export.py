@@ -49,7 +49,7 @@ def export(
     if output is None and sys.stdout.isatty():
         raise CommandError(
             ExitCode.SETTINGS,
-            "this writes whole letters with nothing masked: write them into a file, as in "
+            "this exports complete letters, unmasked: write them to a file, as in "
             "`redrive dlq export --output letters.jsonl`",
         )
     settings = broker.settings()
@@ -79,9 +79,7 @@ def export(
     note(f"{written} letter(s)")
     if sealed:
         names = ", ".join(map(visible, sorted(sealed)))
-        note(
-            f"what is encrypted in them stays so ({names}): `redrive dlq show ID --reveal` decodes"
-        )
+        note(f"encrypted parts stay so ({names}): `redrive dlq show ID --reveal` decrypts them")
     if written < len(wanted):
         raise CommandError(
             ExitCode.ENDED_BADLY,
@@ -111,7 +109,7 @@ def _warn_of_readers() -> None:
     except (OSError, ValueError):
         return  # no file of the system's: a test's, say
     if stat.S_ISREG(mode) and mode & _OTHERS_READ:
-        note("others can read the file that this goes to: --output FILE makes one for its owner")
+        note("others can read this output file: --output FILE creates one for its owner only")
 
 
 def letter_line(record: Record, dlq_id: str, source: Source | None) -> str:

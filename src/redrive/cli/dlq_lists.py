@@ -119,6 +119,8 @@ def _counted(page: Page, in_state: dict[str, int]) -> str:
 
 def _mention_others(view: LettersView, topic: str) -> None:
     if view.repeated:
-        note(f"{view.repeated} letter(s) lie there again with the same dlq_id; the last one counts")
+        note(
+            f"{view.repeated} letter(s) were stored again with the same dlq_id; the last one counts"
+        )
     if view.unknown:
-        note(f"{view.unknown} record(s) of {topic!r} are no letters of redrive, and are not shown")
+        note(f"{view.unknown} record(s) of {topic!r} are not letters of redrive, and are not shown")

@@ -83,7 +83,7 @@ def _examined(
     try:
         settings = start(config, flags)
     except SettingsError as error:
-        advice = "mend the settings: nothing else could be looked at"
+        advice = "fix the settings: nothing else could be checked"
         return {
             "settings": [Finding(Level.ERROR, line, advice) for line in str(error).splitlines()]
         }

@@ -49,7 +49,7 @@ class Draft:
             typed = self.path.read_bytes()
         except (OSError, ValueError) as error:
             raise CommandError(
-                ExitCode.SETTINGS, f"the editor {editor!r} does not work: {error}: set $EDITOR"
+                ExitCode.SETTINGS, f"the editor {editor!r} does not start: {error}: set $EDITOR"
             ) from error
         if code != 0:
             raise CommandError(ExitCode.ENDED_BADLY, f"the editor {editor!r} ended with {code}")

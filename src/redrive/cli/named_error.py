@@ -46,7 +46,7 @@ def named_error(target: str, found: object, appearance: Appearance) -> BaseExcep
     if not isinstance(made, BaseException):
         raise CommandError(
             ExitCode.SETTINGS,
-            f"{target} gives {_describe(made)}, no exception: name a class, an instance, "
+            f"{target} gives {_describe(made)}, not an exception: name a class, an instance, "
             "or a function that raises one or returns one",
         )
     _dress(target, made, appearance)
@@ -81,7 +81,8 @@ def _instance(target: str, cls: type[BaseException], message: str | None) -> Bas
     except Exception as error:
         raise CommandError(
             ExitCode.SETTINGS,
-            f"{target} cannot be made without arguments ({error}): name a function that raises it",
+            f"{target} cannot be created without arguments ({error}): name a function that raises "
+            "it",
         ) from error
 
 
@@ -113,8 +114,8 @@ def _set(exc: BaseException, name: str, value: object) -> None:
 def _stubborn(target: str, option: str) -> CommandError:
     return CommandError(
         ExitCode.SETTINGS,
-        f"{target} says of itself what {option} shall set: "
-        "leave the option out, or name a function that raises the error as it comes",
+        f"{target} sets itself what {option} should set: "
+        "leave the option out, or name a function that raises the error unchanged",
     )
 
 

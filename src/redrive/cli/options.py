@@ -123,7 +123,7 @@ def graph_settings(
     for name, limit in _pairs(recursion_limits or [], "--recursion-limit", "ID=N"):
         if not limit.isdecimal() or not int(limit):
             raise typer.BadParameter(
-                f"{limit!r} is not a number from 1 on", param_hint="--recursion-limit"
+                f"{limit!r} is not a number of 1 or more", param_hint="--recursion-limit"
             )
         found.setdefault(name, {})["recursion_limit"] = int(limit)
     return found or None

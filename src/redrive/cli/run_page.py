@@ -40,7 +40,7 @@ def run_page(story: RunStory) -> None:
     letters = (line for one in story.letters for line in _letter_lines(one))
     _print_part(screen, "letters", letters)
     if story.unreadable:
-        screen.print(Text(f"\n{story.unreadable} record(s) under this id are no results"))
+        screen.print(Text(f"\n{story.unreadable} record(s) under this id are not results"))
 
 
 def where(story: RunStory) -> str:
@@ -52,13 +52,15 @@ def where(story: RunStory) -> str:
     letter = f"; its letter is {story.letters[-1].state.value}" if story.letters else ""
     if story.results:
         return f"ended as {story.results[-1].result.status.value}{letter}"
-    return f"given up{letter}" if letter else "ended; its result is older, or was not kept"
+    return (
+        f"given up{letter}" if letter else "ended; its result is older than --since or was deleted"
+    )
 
 
 def _tried(standing: str, event: EventRecord) -> str:
     progress = event.progress
     if progress.failed is None:
-        return f"{standing}; the group has committed nothing about its attempts"
+        return f"{standing}; the group's commits say nothing of its attempts"
     tried = f"{progress.failed} attempt(s) failed"
     crashes = f", {progress.crashes} crash(es)" if progress.crashes else ""
     return f"{standing}; {tried}{crashes}"

@@ -160,7 +160,7 @@ def _print_answer(
         if info.dlq_id:
             lines.append(f"its dead letter: redrive dlq show {visible(info.dlq_id)}")
     if closed is not None:
-        lines.append(f"its answer cannot be shown: {visible(closed)}")
+        lines.append(f"its result cannot be shown: {visible(closed)}")
     raise CommandError(ExitCode.ENDED_BADLY, "\n".join(lines))
 
 

@@ -59,7 +59,7 @@ def judge_leaders(topics: Iterable[Leaders]) -> Iterator[Finding]:
         if one.leaderless:
             found = True
             waits = (
-                "what ends with a record there waits apart, and its event is not finished"
+                "records for it wait apart, and their events are not finished"
                 if one.is_written
                 else "nothing of them is read"
             )
@@ -75,11 +75,11 @@ def judge_leaders(topics: Iterable[Leaders]) -> Iterator[Finding]:
             yield Finding(
                 Level.ERROR,
                 f"{_partitions(thin)} of {one.topic!r} with fewer than {one.least_in_sync} "
-                "replicas in sync (min.insync.replicas): nothing is stored there",
+                "replicas in sync (min.insync.replicas): no record can be stored there",
                 "bring back the brokers with its replicas",
             )
     if not found:
-        yield Finding(Level.OK, "each partition has a leader, and takes what is written")
+        yield Finding(Level.OK, "each partition has a leader and accepts records")
 
 
 def judge_standstill(
@@ -132,8 +132,9 @@ def _of_transactions(
             f"partition {partition} of {topic!r}: a transaction is open at offset {one.offset}"
             f"{since}, and did not end in {WATCHED_S:g} s: no reader sees the {one.behind} offsets "
             "from there on",
-            f"see whose it is: {tool} describe-producers --topic {topic} --partition {partition}. "
-            "A program that works on ends it, or its transaction.timeout.ms does; one that hangs: "
+            f"find its producer: {tool} describe-producers --topic {topic} --partition "
+            f"{partition}. A program that is alive ends it, or its transaction.timeout.ms does; if "
+            f"one hangs: "
             f"{tool} find-hanging, then abort --topic {topic} --partition {partition} "
             f"--start-offset {one.offset}",
         )
@@ -150,7 +151,7 @@ def _of_pending(
             f"be read: a transaction over it is open, and did not end in {WATCHED_S:g} s. Whoever "
             "gets them waits (offsets)",
             f"its producer's transaction.timeout.ms ends it; one that hangs: {tool} find-hanging, "
-            "then abort. Nothing more was looked at",
+            "then abort. Nothing more was checked",
         )
 
 
@@ -159,18 +160,19 @@ def _of_logs(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
         offsets = ", ".join(f"{number} at {at}" for number, at in _first(seen.before))
         yield Finding(
             Level.WARNING,
-            f"{topic!r} was deleted and made anew: what group {group!r} has committed for "
-            f"{_partitions(seen.before)} is of the topic before ({offsets})",
-            "a worker begins there at the beginning, by itself, and logs partition.log_began_anew. "
-            "What the topic before had and nobody had finished is lost: redrive doctor audit",
+            f"{topic!r} was deleted and created again: what group {group!r} has committed for "
+            f"{_partitions(seen.before)} belongs to the earlier topic ({offsets})",
+            "a worker starts at the beginning of the new topic by itself, and logs "
+            "partition.log_began_anew. Unfinished events of the earlier topic are lost: redrive "
+            "doctor audit",
         )
     for number, (offset, end) in _first(seen.beyond):
         yield Finding(
             Level.WARNING,
             f"partition {number} of {topic!r} ends at {end}, and group {group!r} has committed "
-            f"{offset}: its log has lost its end, or was made anew",
-            "a worker goes on where the log ends, by itself, and logs partition.log_cut_back. See "
-            "what happened to the broker's disk, and for unclean.leader.election.enable",
+            f"{offset}: its log has lost its end, or was created again",
+            "a worker continues at the end of the log by itself, and logs partition.log_cut_back. "
+            "Find out what happened to the broker's disk, and check unclean.leader.election.enable",
         )
 
 
@@ -181,10 +183,10 @@ def _of_owners(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             f"{_partitions(unowned)} of {topic!r} with unfinished events, and none of the "
-            f"{seen.group.members} member(s) of group {group!r} has them; the group is "
+            f"{seen.group.members} member(s) of group {group!r} owns them; the group is "
             f"{seen.group.state}",
-            "a rebalance that lasts waits for a member that does not answer: end that one. In a "
-            "stable group a member has not subscribed to the topic: is it another program?",
+            "a rebalance that does not end waits for a member that does not answer: stop that one. "
+            "In a stable group, a member has not subscribed to the topic: is it another program?",
         )
 
 
@@ -198,7 +200,7 @@ def _of_heads(heads: Mapping[int, Head], topic: str, now: datetime) -> Iterator[
         if told <= MOST_TOLD:
             yield finding
     if told > MOST_TOLD:
-        yield Finding(Level.WARNING, f"{told - MOST_TOLD} more partitions stand so")
+        yield Finding(Level.WARNING, f"{told - MOST_TOLD} more partitions like this")
 
 
 def _of_head(number: int, head: Head, topic: str, now: datetime) -> Finding | None:

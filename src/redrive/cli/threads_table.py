@@ -116,7 +116,9 @@ def print_deletion(plan: FreeingPlan) -> None:
         size = format_size(thread.size_bytes)
         say(f"{visible(thread.thread_id)}: {state_of(thread, plan.at).value}{whose}, {size}")
     if plan.needed:
-        note(f"{plan.needed} of them a letter needs: it can be restarted then, and not resumed")
+        note(
+            f"{plan.needed} of them belong to letters, which can then be restarted but not resumed"
+        )
 
 
 def plan_json(plan: FreeingPlan) -> dict[str, object]:
@@ -134,7 +136,7 @@ def print_freed(plan: FreeingPlan, freed: Freed) -> None:
     """Say what was deleted, and how large the file is now."""
     say(f"{freed.threads} thread(s) deleted")
     if freed.threads < len(plan.threads):
-        note(f"{len(plan.threads) - freed.threads} were used meanwhile, and stay")
+        note(f"{len(plan.threads) - freed.threads} were used meanwhile, and are kept")
     note(f"{plan.file.path} {_space(freed.space)}")
     if freed.in_use:
         note(

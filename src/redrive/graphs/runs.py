@@ -42,7 +42,7 @@ class Redriven:
 class Ended:
     """The graph ended; `result` is JSON-safe.
 
-    `reason` is set when it said itself that it failed (`graph_failed`) or waits for a person
+    `reason` is set when it reported that it failed (`graph_failed`) or waits for a person
     (`interrupt`); then `error` tells people why. `node_retries` counts the retries in place.
     `unverified` is what does not hold of a redriven run's resume: empty when all does, None when
     there was nothing to verify.

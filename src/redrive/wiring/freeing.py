@@ -187,7 +187,7 @@ def plan_deletion(
         known = ", ".join(repr(one.name) for one in others)
         raise SettingsError(
             f"{str(file.path)!r} is also used by {known}, and what their open runs need is not "
-            "known here: stop their workers and say --force"
+            "known here: stop their workers and give --force"
         )
     running = {one.thread_id for one in threads if state_of(one, now) is ThreadState.RUNNING}
     in_use = tuple(sorted(needed.runs | running))
