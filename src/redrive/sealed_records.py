@@ -80,7 +80,9 @@ def opened_event(event: WorkflowEvent, payloads: Payloads) -> WorkflowEvent:
     except ValidationError:
         raise CodecError("what was decoded of the event holds no payload") from None
     beside = inner.get("metadata")
-    metadata = {**event.metadata, **(beside if isinstance(beside, dict) else {})}
+    # What lies in clear beside it, whoever may write to the topic can have put there.
+    clear = {name: value for name, value in event.metadata.items() if name not in METADATA_SEALED}
+    metadata = {**clear, **(beside if isinstance(beside, dict) else {})}
     return event.model_copy(update={"payload": payload, "metadata": metadata})
 
 

@@ -6,16 +6,23 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner
 
+from redrive.cli.app import app
+from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
+from redrive.kafka.unreadable import WHY
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.engine import redrive
 from redrive.redriving.jobs import Order
 from redrive.redriving.selection import Selection
+from redrive.redriving.views import read_letters
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 
 TEN_MB = 10 * 2**20
+UNPACKED_BYTES = 108 * 10**6
+BOMB_RECORDS = 4
 
 
 def long_names() -> list[tuple[str, str | bytes | None]]:
@@ -65,6 +72,44 @@ def test_what_is_too_large_for_its_topic_ends_with_a_letter_and_stops_nobody(
     left_out = letters[b"headers"].source.left_out
     assert left_out is not None
     assert left_out.headers == 3
+
+
+@pytest.mark.invariant("P1", "P7")
+def test_a_batch_that_the_client_cannot_unpack_ends_with_letters_and_stops_nobody(
+    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+) -> None:
+    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    healthy = [event({"fate": "success"}) for _ in range(20)]
+    stage.send(healthy[:10])
+    # Some kilobytes on the topic; more than librdkafka unpacks, which asks for them for ever.
+    producer = Producer(
+        {
+            "bootstrap.servers": stage.bootstrap_servers,
+            "compression.type": "zstd",
+            "message.max.bytes": 2 * UNPACKED_BYTES,
+            "batch.size": 2 * UNPACKED_BYTES,
+            "queue.buffering.max.kbytes": 2**20,
+            "linger.ms": 1_000,
+        }
+    )
+    for _ in range(BOMB_RECORDS):
+        producer.produce(stage.topics.events, bytes(UNPACKED_BYTES // BOMB_RECORDS), b"bomb", 0)
+    assert producer.flush(60) == 0
+    stage.send(healthy[10:])
+
+    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        stage.wait_settled(timeout_s=90)
+        assert worker.stop() == 0
+
+    command_at(stage)
+    audited = CliRunner().invoke(app, ["doctor", "audit", "--json"])
+    read = read_letters(stage.kafka_settings())
+    assert audited.exit_code == ExitCode.OK, audited.output
+    assert json.loads(audited.stdout)["results"] == {"success": 20}
+    assert [(one.reason, one.event_id) for one in read.letters] == [
+        ("unreadable", None)
+    ] * BOMB_RECORDS
+    assert {one.message for one in read.letters} == {WHY}
 
 
 @pytest.mark.invariant("P6", "P13")

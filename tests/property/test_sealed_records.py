@@ -85,6 +85,25 @@ def test_what_is_sealed_for_one_event_is_no_other_events(
             opened_event(another.model_copy(update=changes), PAYLOADS)
 
 
+@pytest.mark.invariant("P15")
+@given(objects, st.sampled_from(["context", "langgraph"]), st.booleans())
+def test_what_is_added_in_clear_beside_a_sealed_payload_is_not_given_to_its_graph(
+    data: dict[str, object],
+    name: str,
+    was_there: bool,  # noqa: FBT001 - drawn
+) -> None:
+    sent = asked(data, {})
+    if not was_there:
+        sent = sent.model_copy(update={"metadata": {"dag_id": "d"}})
+    sealed = sealed_event(sent, PAYLOADS)
+    added = sealed.model_copy(update={"metadata": {**sealed.metadata, name: {"who": "another"}}})
+
+    assert opened_event(added, PAYLOADS) == sent
+    again = seal_text(open_text(added.to_bytes().decode(), PAYLOADS), PAYLOADS)
+    given = opened_event(WorkflowEvent.from_bytes(again.encode()), PAYLOADS).metadata
+    assert {key: value for key, value in given.items() if value is not None} == sent.metadata
+
+
 @pytest.mark.invariant("P6", "P15")
 @given(texts.map(MARK.__add__), st.lists(texts.map(MARK.__add__), max_size=20), st.data())
 def test_a_letter_is_opened_as_it_was_sealed_and_fits_its_limit_sealed(

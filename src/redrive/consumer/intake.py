@@ -331,6 +331,8 @@ class Intake:
     def _accept(self, delivery: Delivery) -> None:
         record = delivery.record
         try:
+            if record.unreadable is not None:
+                raise RecordError(record.unreadable)  # noqa: TRY301 - as what is read of it
             event = WorkflowEvent.from_bytes(record.value)
             headers = EventHeaders.of_event(record.headers, event.event_id)
         except RecordError as error:

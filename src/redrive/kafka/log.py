@@ -29,9 +29,20 @@ from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, error_of, is_permanent, with_advice
 from redrive.kafka.seat import Seat
 from redrive.kafka.topic_ids import NOT_TOLD, TopicIds
+from redrive.kafka.unreadable import WHY, Gap, UnreadableBatches
 from redrive.telemetry.repeats import REPEATS
 
-__all__ = ["Committed", "Listener", "Log", "Place", "PollThread", "Pulse", "Record", "record_of"]
+__all__ = [
+    "Committed",
+    "Listener",
+    "Log",
+    "Place",
+    "PollThread",
+    "Pulse",
+    "Record",
+    "record_of",
+    "unreadable_records",
+]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -82,6 +93,8 @@ class Record(NamedTuple):
     timestamp_ms: int | None
     leader_epoch: int | None = None
     """How many leaders the partition has had when it was written; None where that is not told."""
+    unreadable: str | None = None
+    """Why the client could not give it, in words: its place is all that is known of it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +275,9 @@ class PollThread:
         self._ends: dict[Place, int] = {}
         # Those that came or went since the last poll returned.
         self._moved: set[Place] = set()
+        # From where they are read, as long as nothing was read of them.
+        self._begins: dict[Place, int] = {}
+        self._unreadable = UnreadableBatches()
         self._ended = ended
         self._stop = threading.Event()
         self._fatal: KafkaError | None = None
@@ -372,8 +388,13 @@ class PollThread:
             if first is None:
                 continue
             self._moved.clear()
-            messages = (first, *consumer.consume(_more_than(first), 0))
+            messages: Sequence[Message] = (first, *consumer.consume(_more_than(first), 0))
+            gaps = list[Gap]()
+            if self._unreadable.concern(messages):
+                gaps, messages = self._unreadable.sift(consumer, messages, self._began)
             records = [record_of(message) for message in messages if self._is_record(message)]
+            for gap in gaps:
+                listener.received(unreadable_records(gap))
             if records:
                 listener.received(records)
             self._tell_ends()
@@ -393,9 +414,13 @@ class PollThread:
         for part, place in zip(partitions, places, strict=True):
             # Else the client asks for it itself, and waits for a tenth of a second.
             part.offset = begins.get(place, part.offset)
+            self._begins[place] = part.offset
         assign = consumer.incremental_assign if self._incremental else consumer.assign
         assign(partitions)
         self._listener.fetching(kafka)
+
+    def _began(self, topic: str, partition: int) -> int | None:
+        return self._begins.get(Place(topic, partition))
 
     def _lose(self, kafka: Log, places: Sequence[Place]) -> None:
         # Who is fenced loses everything as well, and was told of the fence before.
@@ -406,6 +431,7 @@ class PollThread:
     def _revoke(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
         # Whoever was fenced has given up its partitions before the client says that they go.
         self._moved.update(places)
+        self._unreadable.forget(places)
         held = [place for place in places if place in self._held]
         self._held.difference_update(held)
         if held or not places:
@@ -473,6 +499,15 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
             "or set classic"
         )
     raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
+
+
+def unreadable_records(gap: Gap) -> list[Record]:
+    """Return what stands for records that the client cannot read: their places."""
+    place = Place(gap.topic, gap.partition)
+    return [
+        Record(place, offset, None, None, (), None, unreadable=WHY)
+        for offset in range(gap.first, gap.end)
+    ]
 
 
 def record_of(message: Message) -> Record:

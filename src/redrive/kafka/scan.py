@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -19,9 +20,10 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.log import Place, Record, record_of, unreadable_records
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
+from redrive.kafka.unreadable import Gap, UnreadableBatches
 from redrive.retry import retry
 from redrive.units import format_duration
 
@@ -70,7 +72,7 @@ def scan(
             starts = dict.fromkeys(numbers, OFFSET_BEGINNING)
         consumer.assign([TopicPartition(topic, *start) for start in starts.items()])
         ends = {number: span[1] for number, span in (spans or {}).items()}
-        yield from _to_the_end(consumer, settings, topic, set(starts), ends, clock)
+        yield from _to_the_end(consumer, settings, topic, starts, ends, clock)
     except KafkaException as error:
         raise _silent(settings, topic, with_advice(error_of(error))) from error
     finally:
@@ -131,19 +133,23 @@ def _to_the_end(
     consumer: Consumer,
     settings: KafkaSettings,
     topic: str,
-    unread: set[int],
+    starts: Mapping[int, int],
     ends: dict[int, int],
     clock: Clock,
 ) -> Iterator[Record]:
-    limit_s = settings.startup_timeout.total_seconds()
+    limit_s, unread = settings.startup_timeout.total_seconds(), set(starts)
     patience = clock.monotonic() + limit_s
+    unreadable = UnreadableBatches()
     while unread:
         first = consumer.poll(POLL_S)
         if first is not None:
             # `consume` with a timeout waits for a full batch; with none it takes what is there.
             batch = [first, *consumer.consume(BATCH - 1, 0)]
-            moved = False
-            for record in _records(batch, settings, unread):
+            moved, gaps = False, list[Gap]()
+            if unreadable.concern(batch):
+                gaps, batch = unreadable.sift(consumer, batch, lambda _, number: starts.get(number))
+            missing = chain.from_iterable(map(unreadable_records, gaps))
+            for record in chain(missing, _records(batch, settings, unread)):
                 moved = True
                 if _is_wanted(record, consumer, unread, ends):
                     yield record

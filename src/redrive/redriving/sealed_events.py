@@ -13,7 +13,7 @@ from redrive.events import WorkflowEvent
 from redrive.json_texts import parsed_json
 from redrive.payloads import Payloads, Sealed
 from redrive.redriving.editing import Change, set_values, text_at
-from redrive.sealed_records import about_event, sealed_event
+from redrive.sealed_records import METADATA_SEALED, about_event, sealed_event
 
 __all__ = ["open_text", "opened_draft", "seal_in", "seal_text", "sealed_draft"]
 
@@ -42,9 +42,13 @@ def open_text(text: str, payloads: Payloads) -> str:
     try:
         inner = plain.decode()
         changes = [Change(("payload",), text_at(inner, ("payload",)))]
-        beside = json.loads(inner).get("metadata") or {}
-        if beside and not isinstance(event.get("metadata"), dict):
+        beside, clear = json.loads(inner).get("metadata") or {}, event.get("metadata")
+        if beside and not isinstance(clear, dict):
             changes.append(Change(("metadata",), "{}"))
+        elif isinstance(clear, dict):
+            # Not what somebody has put there in clear: sealed again, it would hold.
+            others = clear.keys() & set(METADATA_SEALED) - beside.keys()
+            changes += [Change(("metadata", name), "null") for name in sorted(others)]
         changes += [
             Change(("metadata", name), text_at(inner, ("metadata", name))) for name in beside
         ]
