@@ -15,9 +15,13 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
+from langgraph.channels import LastValue
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, Send, interrupt
+from langgraph.pregel import NodeBuilder, Pregel
+from langgraph.types import Command, Durability, Send, interrupt
 
 from redrive.errors import GraphChangedError, PermanentError, UnknownNodeError
 from redrive.events import WorkflowEvent
@@ -91,7 +95,11 @@ async def kept(tmp_path: Path) -> AsyncIterator[Checkpoints]:
 
 
 async def attempt(
-    graph: Graph, kept: Checkpoints, story: Story, *, redriven: Redriven | None = None
+    graph: Graph,
+    kept: Checkpoints | InMemorySaver,
+    story: Story,
+    *,
+    redriven: Redriven | None = None,
 ) -> RunEnd:
     lease = Lease()
     processor = WorkflowProcessor({"*": graph}, kept)
@@ -295,3 +303,112 @@ async def test_a_question_beside_a_failure_waits_and_nothing_is_walked_over(
     assert second.reason is Reason.INTERRUPT
     assert second.unverified == ()
     assert dict(story.ran) == {"fails": 2, "beside": 1}
+
+
+def _of_channels(story: Story, *, last: str | None) -> Graph:
+    """A graph without a builder: its channels do not name the nodes that come next."""
+
+    def first(_: object) -> str:
+        story.run("first")
+        return "x"
+
+    def second(_: object) -> str:
+        story.run("second")
+        return "y"
+
+    nodes: dict[str, Any] = {
+        "first": NodeBuilder().subscribe_only("log").do(first).write_to("between")
+    }
+    if last is not None:
+        nodes[last] = NodeBuilder().subscribe_only("between").do(second).write_to("out")
+    channels: dict[str, Any] = {name: LastValue(object) for name in ("log", "between", "out")}
+    return Pregel(nodes=nodes, channels=channels, input_channels=["log"], output_channels="out")
+
+
+def _of_a_function(story: Story, *, last: str | None) -> Graph:
+    @task
+    async def first() -> str:
+        story.run("first")
+        return "x"
+
+    async def flow(_: object) -> str:
+        await first()
+        story.run("second")
+        return "y"
+
+    flow.__name__ = last or "gone"
+    return entrypoint()(flow)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("last", ["renamed", None])
+@pytest.mark.parametrize("build", [_of_channels, _of_a_function])
+@pytest.mark.parametrize("called", [False, True], ids=["root", "called"])
+async def test_a_node_that_no_channel_names_may_not_be_gone(
+    kept: Checkpoints,
+    story: Story,
+    build: Callable[..., Graph],
+    last: str | None,
+    *,
+    called: bool,
+) -> None:
+    def make(last: str | None) -> Graph:
+        inner = build(story, last=last)
+        if not called:
+            return inner
+
+        async def work(_: Log) -> dict[str, Any]:
+            return {"log": [await inner.ainvoke({"log": ["in"]})]}
+
+        return story.around(work)
+
+    story.fails["second"] = PermanentError("no")
+    first = await attempt(make("second"), kept, story)
+    second = await attempt(make(last), kept, story, redriven=letter_of(first))
+
+    assert isinstance(second, Failed)
+    assert isinstance(second.error, GraphChangedError)
+    assert dict(story.ran) == {"first": 1, "second": 1}
+
+    third = await attempt(make("second"), kept, story, redriven=letter_of(first))
+
+    assert isinstance(third, Ended)
+    assert (story.ran["first"], story.ran["second"]) == (1, 2)
+
+
+class SlowSaver(InMemorySaver):
+    """Takes as long for a checkpoint as several nodes for their work."""
+
+    async def aput(self, *given: Any) -> RunnableConfig:  # noqa: ANN401 - LangGraph's
+        for _ in range(200):
+            await asyncio.sleep(0)
+        return await super().aput(*given)
+
+
+@pytest.mark.invariant("P16")
+@pytest.mark.parametrize("durability", ["async", "exit", "sync"])
+@pytest.mark.parametrize("in_thread", [False, True], ids=["awaited", "in a thread"])
+async def test_a_graph_that_is_called_with_a_durability_of_its_own_ends_as_any_other(
+    story: Story, durability: Durability, *, in_thread: bool
+) -> None:
+    """Its checkpoints are stored while its next nodes run: what those write comes before them."""
+    inner = story.line(*"abcdef").compile()
+
+    async def call(_: Log) -> dict[str, Any]:
+        found = await inner.ainvoke({"log": []}, durability=durability)
+        return {"log": found["log"]}
+
+    def call_in_thread(_: Log) -> dict[str, Any]:
+        return {"log": inner.invoke({"log": []}, durability=durability)["log"]}
+
+    graph = story.around(call_in_thread if in_thread else call)
+    story.fails = {"d": PermanentError("no"), "after": PermanentError("no")}
+    kept = SlowSaver()
+
+    first = await attempt(graph, kept, story)
+    second = await attempt(graph, kept, story, redriven=letter_of(first))
+    third = await attempt(graph, kept, story, redriven=letter_of(second))
+
+    assert isinstance(third, Ended), third
+    assert third.result == {"messages": [], "log": ["in", *"abcdef", "after"]}
+    assert dict(story.ran) == dict.fromkeys("abcef", 1) | {"d": 2, "after": 2}

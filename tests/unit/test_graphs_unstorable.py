@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -14,6 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send, interrupt
 from pydantic import BaseModel, ConfigDict
 
+from redrive.events import ResultStatus
 from redrive.graphs import Checkpoints, Failed, Lease, WorkflowProcessor
 from redrive.retry import classify
 from redrive.retry.kinds import Kind
@@ -112,3 +113,37 @@ async def test_the_error_names_node_and_place(
     assert end.error.__cause__ is not None
     assert classify(end.error).kind is Kind.PERMANENT
     assert node is None or end.node == node
+
+
+class Hidden(TypedDict, total=False):
+    names: Annotated[list[str], lambda old, new: old + [type(one).__name__ for one in new]]
+
+
+def hidden_by_its_reducer() -> Graph:
+    graph: Graph = StateGraph(Hidden)
+    graph.add_node("make", lambda _: {"names": [lock()]}).add_edge(START, "make")
+    return graph.add_node("then", lambda _: {"names": [1]}).add_edge("make", "then")
+
+
+@entrypoint()
+async def flow_that_keeps_nothing(_: dict[str, object]) -> object:
+    await step()
+    return "done"
+
+
+@pytest.mark.parametrize("graph", [hidden_by_its_reducer(), flow_that_keeps_nothing])
+@pytest.mark.parametrize("saver", ["sqlite", "memory"])
+@pytest.mark.invariant("P2")
+async def test_what_no_checkpoint_could_hold_is_no_success_when_its_event_comes_again(
+    graph: Graph, saver: str, checkpoints: Checkpoints
+) -> None:
+    """The value itself is in no checkpoint, so that the rest could be stored as if it had ended."""
+    given = event({})
+    kept = checkpoints if saver == "sqlite" else InMemorySaver()
+    processor = WorkflowProcessor({"*": graph}, kept)
+
+    answers = [await processor.process_workflow_event(given) for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [ResultStatus.ERROR] * 2
+    assert answers[0].error == answers[1].error
+    assert "cannot be stored in a checkpoint" in str(answers[0].error)

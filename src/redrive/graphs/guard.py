@@ -289,7 +289,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         task_path: str,
     ) -> Sequence[tuple[str, Any]]:
         writes = control_writes_only(writes)
-        self._schedule.check_task(self._schedule.namespace(config), task_id, task_path, writes)
+        self._schedule.check_task(*self._step(config), task_id, task_path, writes)
         node = self._writer(config, task_path)
         workflow = self._schedule.workflow
         try:
@@ -297,6 +297,9 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         except StateChangedError as error:
             self._schedule.refuse(error)
         return writes
+
+    def _step(self, config: RunnableConfig) -> tuple[str, str]:
+        return self._schedule.namespace(config), str(config["configurable"].get("checkpoint_id"))
 
     def _writer(self, config: RunnableConfig, task_path: str) -> str | None:
         return writer_of(task_path, self._schedule.sends(self._schedule.namespace(config)))
@@ -323,7 +326,11 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
         node = self._writer(config, task_path)
         # The checkpoint that takes the writes in fails as well, and its error is the one raised.
         self._writers.update({channel: node for channel, _ in writes if node})
-        explain_unstorable(error, writes, self._saver.serde, writers=self._writers)
+        try:
+            explain_unstorable(error, writes, self._saver.serde, writers=self._writers)
+        except Exception as unstorable:
+            self._schedule.unstorable(*self._step(config), task_path, unstorable)
+            raise
 
     def _found(
         self, config: RunnableConfig, found: CheckpointTuple | None

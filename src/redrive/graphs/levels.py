@@ -54,6 +54,7 @@ async def read_levels(
         snapshot,
         missing=missing_nodes(
             found.checkpoint,
+            found.metadata,
             found.pending_writes or (),
             nodes=graph.nodes,
             channels=graph.channels,

@@ -23,12 +23,14 @@ from redrive.errors import GraphChangedError, RedriveError, SkippedNodeError, Un
 
 __all__ = [
     "BRANCH",
+    "NEXT_KEY",
     "RAN_KEY",
     "SENDS",
     "Schedule",
     "Scheduled",
     "control_writes_only",
     "finished_tasks",
+    "is_named_by",
     "lost_targets",
     "missing_nodes",
     "ran_last",
@@ -40,11 +42,14 @@ BRANCH, SENDS = "branch:to:", "__pregel_tasks"
 ERROR = "__error__"
 RAN_KEY = "redrive_ran"
 """Metadata of a checkpoint: the nodes that the step before it has run."""
+NEXT_KEY = "redrive_next"
+"""Metadata of a checkpoint: the nodes that come next and that it does not name itself."""
 _JOIN = "join:"
 _HANDLER_STARTED = "__error_source_node__"
 _CONTROL = frozenset({ERROR, _HANDLER_STARTED, "__interrupt__", "__resume__"})
 # The path of a `@task` that a node calls holds that of its caller.
-_CALL = "~__pregel_push, ~"
+_PUSHED = "~__pregel_push, "
+_CALL = f"{_PUSHED}~"
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
 Writes = Sequence[tuple[str, Any]]
@@ -62,9 +67,7 @@ class Scheduled:
 class _Namespace:
     """Where one graph of the thread stands: the thread's own, or one subgraph of one task.
 
-    `sends` are the `Send`s of the next step, `goto` the channels that tasks have since sent the run
-    to nodes by, `failed` is what tasks have since raised, `held` what waits for more than the next
-    step.
+    `sends` are the `Send`s of the next step, `held` is what waits for more than the next step.
     """
 
     checkpoint_id: str
@@ -72,11 +75,9 @@ class _Namespace:
     held: tuple[Scheduled, ...]
     sends: Sequence[object]
     versions: Mapping[str, Any]
-    goto: set[str]
-    failed: dict[str, BaseException] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, checkpoint: Checkpoint, *, goto: set[str]) -> _Namespace:
+    def at(cls, checkpoint: Checkpoint) -> _Namespace:
         """Read a namespace from its latest checkpoint."""
         return cls(
             checkpoint_id=checkpoint["id"],
@@ -84,8 +85,25 @@ class _Namespace:
             held=_held(checkpoint),
             sends=checkpoint["channel_values"].get(SENDS, ()),
             versions=dict(checkpoint["channel_versions"]),
-            goto=goto,
         )
+
+
+@dataclass(slots=True)
+class _Step:
+    """What the tasks of one step have told, each of them by itself.
+
+    `goto` are the channels that they sent the run to nodes by, `failed` is what they raised,
+    `unstorable` why what some of them wrote cannot be stored, by their paths.
+    """
+
+    goto: set[str] = field(default_factory=set)
+    failed: dict[str, BaseException] = field(default_factory=dict)
+    unstorable: dict[str, BaseException] = field(default_factory=dict)
+
+    def unstorable_call(self, task_path: str) -> BaseException | None:
+        """Return why what a `@task` returned to this task cannot be stored."""
+        calls = f"{_PUSHED}{task_path}, "
+        return next((why for at, why in self.unstorable.items() if at.startswith(calls)), None)
 
 
 def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
@@ -110,8 +128,18 @@ def scheduled(checkpoint: Checkpoint) -> tuple[Scheduled, ...]:
     return tuple(sorted(set(found), key=lambda one: (one.node, one.channel)))
 
 
+def is_named_by(channel: str) -> bool:
+    """Say whether a channel names the nodes that it makes run.
+
+    Those of a StateGraph do; not those of a graph that was made of `Pregel` and `NodeBuilder`, or
+    of a function with `@entrypoint`.
+    """
+    return channel.startswith((BRANCH, _JOIN)) or channel == SENDS
+
+
 def missing_nodes(
     checkpoint: Checkpoint,
+    metadata: Mapping[str, Any],
     pending: Iterable[tuple[str, str, Any]],
     *,
     nodes: Container[str],
@@ -121,12 +149,15 @@ def missing_nodes(
 
     Args:
         checkpoint: The latest of its namespace.
+        metadata: The checkpoint's.
         pending: What tasks of its next step have stored: `(task id, channel, value)`.
         nodes: The graph's.
         channels: The graph's.
     """
     waited = (*scheduled(checkpoint), *_held(checkpoint), *_sent_to(pending))
-    return _names(one for one in waited if one.node not in nodes or one.channel not in channels)
+    gone = {one.node for one in waited if one.node not in nodes or one.channel not in channels}
+    gone.update(node for node in metadata.get(NEXT_KEY, ()) if node not in nodes)
+    return tuple(sorted(gone))
 
 
 def lost_targets(
@@ -201,6 +232,8 @@ class Schedule:
         self.results: set[str] = set()
         """The ids of tasks whose results this attempt has stored."""
         self._namespaces: dict[str, _Namespace] = {}
+        # By namespace, then by the checkpoint that the step begins at.
+        self._steps: dict[str, dict[str, _Step]] = {}
         self._lost: BaseException | None = None
 
     def namespace(self, config: RunnableConfig) -> str:
@@ -225,7 +258,8 @@ class Schedule:
         if known is None or known.checkpoint_id <= found.checkpoint["id"]:
             sent = _sent_to(found.pending_writes or ())
             goto = {one.channel for one in sent if one.channel != SENDS}
-            self._namespaces[namespace] = _Namespace.at(found.checkpoint, goto=goto)
+            self._is_at(namespace, found.checkpoint)
+            self._steps[namespace][found.checkpoint["id"]] = _Step(goto=goto)
 
     def is_at(self, namespace: str, checkpoint_id: str) -> bool:
         """Tell whether this is the latest checkpoint of a namespace: stored, or on its way.
@@ -254,44 +288,67 @@ class Schedule:
         Raises:
             GraphChangedError: A scheduled node did not run.
             UnknownNodeError: The run was sent to a node that is not there.
-            BaseException: What a node of the step has raised.
+            BaseException: What a node of the step has raised, or why what one wrote could not be
+                stored.
         """
         self._check_lost()
         ran: tuple[str, ...] = ()
         before = self._namespaces.get(namespace)
+        told = None if before is None else self._step(namespace, before.checkpoint_id)
+        if told is not None and told.unstorable:
+            # The attempt goes on elsewhere: whoever called this graph may do without it.
+            raise next(iter(told.unstorable.values()))
         if (
             before is not None
+            and told is not None
             and metadata.get("source") == "loop"
             and previous_id == before.checkpoint_id
         ):
             # LangGraph knows handled errors by their `id()`, which a later one may have again: it
             # then takes a failed task for done, and the step for complete.
-            failed = next(iter(before.failed.values()), None)
-            self._lost = failed or self._loss(before, checkpoint)
+            failed = next(iter(told.failed.values()), None)
+            self._lost = failed or self._loss(before, told.goto, checkpoint)
             self._check_lost()
             ran = _names(before.scheduled)
-        self._namespaces[namespace] = _Namespace.at(checkpoint, goto=set())
+        self._is_at(namespace, checkpoint)
         return ran
 
-    def check_task(self, namespace: str, task_id: str, task_path: str, writes: Writes) -> None:
+    def check_task(
+        self, namespace: str, checkpoint_id: str, task_id: str, task_path: str, writes: Writes
+    ) -> None:
         """Note, before what a task wrote is stored, what it raised and where it sends the run.
 
+        LangGraph stores in the background: it may come before the checkpoint that it belongs to
+        (`durability="async"`), and after the next one (in threads).
+
         Raises:
-            BaseException: Something of this attempt was refused before.
+            BaseException: Something of this attempt was refused before, or what a call has returned
+                to the task cannot be stored.
         """
         self._check_lost()
         has_result = any(channel not in _CONTROL for channel, _ in writes)
         if has_result:
             self.results.add(task_id)
-        here = self._namespaces.get(namespace)
-        if here is None:
-            return
+        step = self._step(namespace, checkpoint_id)
+        if has_result and (why := step.unstorable_call(task_path)) is not None:
+            raise why
         # What a `@task` raises goes to its caller, who may go on.
         if not task_path.startswith(_CALL):
-            here.failed.update((task_id, error) for error in _raised(writes))
+            step.failed.update((task_id, error) for error in _raised(writes))
         if has_result:
-            here.failed.pop(task_id, None)
-            here.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
+            step.failed.pop(task_id, None)
+            step.goto.update(c for c, _ in writes if c.startswith((BRANCH, _JOIN)))
+
+    def unstorable(
+        self, namespace: str, checkpoint_id: str, task_path: str, error: BaseException
+    ) -> None:
+        """Note why what a task wrote cannot be stored: its step must not pass for done.
+
+        The checkpoint after it need not hold the value: a reducer may have made another of it, and
+        what a `@task` returns is in none. LangGraph raises the error only at the run's end, when
+        all has been stored.
+        """
+        self._step(namespace, checkpoint_id).unstorable[task_path] = error
 
     def refuse(self, error: RedriveError) -> None:
         """Refuse this write and all that follow.
@@ -317,11 +374,26 @@ class Schedule:
         root = self._namespaces.get("")
         return () if root is None else _names(root.scheduled)
 
+    def _is_at(self, namespace: str, checkpoint: Checkpoint) -> None:
+        """Note a namespace's latest checkpoint; what was told of earlier ones is over."""
+        self._namespaces[namespace] = _Namespace.at(checkpoint)
+        steps = self._steps.get(namespace, {})
+        self._steps[namespace] = {at: one for at, one in steps.items() if at >= checkpoint["id"]}
+
+    def _step(self, namespace: str, checkpoint_id: str) -> _Step:
+        here = self._namespaces.get(namespace)
+        if here is not None and checkpoint_id < here.checkpoint_id:
+            # It has been judged: nobody asks for it any more.
+            return _Step()
+        return self._steps.setdefault(namespace, {}).setdefault(checkpoint_id, _Step())
+
     def _check_lost(self) -> None:
         if self._lost is not None:
             raise self._lost
 
-    def _loss(self, before: _Namespace, checkpoint: Checkpoint) -> RedriveError | None:
+    def _loss(
+        self, before: _Namespace, goto: set[str], checkpoint: Checkpoint
+    ) -> RedriveError | None:
         seen = checkpoint["versions_seen"]
         missing = [
             one
@@ -339,7 +411,7 @@ class Schedule:
         versions = checkpoint["channel_versions"]
         lost = sorted(
             channel.rpartition(":")[2]
-            for channel in before.goto
+            for channel in goto
             if versions.get(channel) == _unmoved(channel, before.versions)
         )
         return UnknownNodeError(workflow=self.workflow, targets=tuple(lost)) if lost else None

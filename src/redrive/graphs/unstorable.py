@@ -21,11 +21,12 @@ __all__ = ["explain_unstorable", "writer_of"]
 
 _MOST_DEPTH = 50
 _MOST_CHARS = 60
+_SENDS = "__pregel_tasks"
 # LangGraph's own names of what is no key of the state.
 _PLACES = {
     "__root__": "state",
     "__start__": "input",
-    "__pregel_tasks": "sends",
+    _SENDS: "sends",
     "__interrupt__": "the value of the interrupt",
     "__return__": "the returned value",
     "__end__": "the returned value",
@@ -54,10 +55,14 @@ def explain_unstorable(
         TypeError: The serialiser cannot store it.
         StateTypeError: It could not be read again.
     """
+    sends = 0
     for channel, value in values:
+        name = _PLACES.get(channel, f"state[{channel!r}]")
+        if channel == _SENDS and isinstance(value, Send):
+            name, sends = f"{name}[{sends}]", sends + 1
         if (why := _refused(value, serde)) is None:
             continue
-        place, what = _deepest(value, _PLACES.get(channel, f"state[{channel!r}]"), serde)
+        place, what = _deepest(value, name, serde)
         node = writers.get(channel)
         if isinstance(why, StateTypeError):
             of_type = StateTypeError(why.types, place=place, node=node)

@@ -7,6 +7,7 @@ code cannot be. So some things are looked at in the loop, which knows its graph 
   hold? LangGraph walks over both on a resume.
 * After each step: does anything send the run to a node that is not there? LangGraph logs a warning.
 * On a resume: has an error handler come to its end already? LangGraph would run it again.
+* Before each checkpoint: which nodes come next that its channels do not name? It keeps them.
 * Which loops have stopped at a breakpoint: nothing else tells.
 
 What must never happen: a step begins, or its result is taken in, that leaves something out. [P16]
@@ -16,15 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
+from langgraph.checkpoint.base import CheckpointMetadata
+from langgraph.constants import START
 from langgraph.errors import GraphInterrupt
+from langgraph.pregel._algo import _triggers, checkpoint_null_version
 from langgraph.pregel._loop import PregelLoop
 
 from redrive.errors import GraphChangedError, UnknownNodeError
 from redrive.graphs.access import RUN_KEY
 from redrive.graphs.guard import GuardedSaver, tasks_of
 from redrive.graphs.levels import named_of
-from redrive.graphs.schedule import lost_targets, missing_nodes, ran_last
+from redrive.graphs.schedule import NEXT_KEY, is_named_by, lost_targets, missing_nodes, ran_last
 from redrive.graphs.tasks import HANDLER, Tasks
 
 __all__ = ["watch_loops"]
@@ -35,8 +40,13 @@ _WATCHED, _STEP = "_redrive_has_begun", "_redrive_step"
 def watch_loops() -> None:
     """Watch the loops of all runs of this process that are attempts of redrive; others not."""
     if not hasattr(PregelLoop.tick, "__wrapped__"):
+        watches: dict[str, Callable[[Any], object]] = {
+            "tick": _tick,
+            "after_tick": _after_tick,
+            "_put_checkpoint": _put_checkpoint,
+        }
         # By name, since a type checker would refuse what is the point.
-        for name, watched in (("tick", _tick), ("after_tick", _after_tick)):
+        for name, watched in watches.items():
             setattr(PregelLoop, name, watched(getattr(PregelLoop, name)))
 
 
@@ -78,6 +88,33 @@ def _after_tick(after_tick: Callable[[PregelLoop], None]) -> Callable[[PregelLoo
     return watched
 
 
+def _put_checkpoint(
+    put: Callable[[PregelLoop, CheckpointMetadata], None],
+) -> Callable[[PregelLoop, CheckpointMetadata], None]:
+    def watched(loop: PregelLoop, metadata: CheckpointMetadata) -> None:
+        if isinstance(loop.checkpointer, GuardedSaver) and (unnamed := _unnamed_next(loop)):
+            cast("dict[str, Any]", metadata)[NEXT_KEY] = unnamed
+        put(loop, metadata)
+
+    return watched
+
+
+def _unnamed_next(loop: PregelLoop) -> list[str]:
+    """Return the nodes that come next and that the checkpoint's channels do not name."""
+    nothing = checkpoint_null_version(loop.checkpoint)
+    if nothing is None:
+        return []
+    versions, seen = loop.checkpoint["channel_versions"], loop.checkpoint["versions_seen"]
+    return [
+        name
+        for name, node in loop.nodes.items()
+        # That of a StateGraph's input is in each of them.
+        if name != START
+        and not all(map(is_named_by, node.triggers))
+        and _triggers(loop.channels, versions, seen.get(name), nothing, node)
+    ]
+
+
 def _note_step(loop: PregelLoop, tasks: Tasks) -> None:
     handled = (name for name, node in loop.nodes.items() if node.error_handler_node is not None)
     last = vars(loop).get(_STEP)
@@ -107,7 +144,11 @@ def _tasks(loop: PregelLoop) -> Tasks | None:
 def _check_all_there(loop: PregelLoop, tasks: Tasks) -> None:
     """Refuse to go on from a checkpoint that waits for what the graph does not have."""
     missing = missing_nodes(
-        loop.checkpoint, loop.checkpoint_pending_writes, nodes=loop.nodes, channels=loop.specs
+        loop.checkpoint,
+        loop.checkpoint_metadata,
+        loop.checkpoint_pending_writes,
+        nodes=loop.nodes,
+        channels=loop.specs,
     )
     if missing:
         raise GraphChangedError(workflow=tasks.workflow, missing=missing)
