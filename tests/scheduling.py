@@ -13,7 +13,9 @@ from __future__ import annotations
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has no types
@@ -75,9 +77,30 @@ class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]  # as above
     def schedule(self) -> None:
         if self.collection is None:
             self._known = seconds()
+            self._died_in: set[str] = set()
             # Ours is the order in which they were collected.
             self.config.option.loadscopereorder = False
         super().schedule()
+
+    def remove_node(self, node: Any) -> str | None:  # noqa: ANN401 - xdist's
+        """Take out a process that ended; the test that it died in, xdist reports as failed.
+
+        xdist would give it to the next process, which dies in it as well, and to the one after it.
+        """
+        given = self.assigned_work.get(node, {}).values()
+        open_tests = (test for unit in given for test, done in unit.items() if not done)
+        self._died_in.update(islice(open_tests, 1))
+        crashed: str | None = super().remove_node(node)
+        return crashed
+
+    def _assign_work_unit(self, node: Any) -> None:  # noqa: ANN401 - xdist's
+        unit = next(iter(self.workqueue.values()))
+        unit.update(dict.fromkeys(self._died_in & unit.keys(), True))
+        if not all(unit.values()):
+            super()._assign_work_unit(node)
+            return
+        self.workqueue.popitem(last=False)
+        self._reschedule(node)
 
 
 def order(items: list[pytest.Item]) -> None:

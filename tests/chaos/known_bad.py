@@ -22,7 +22,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner, Step
 from redrive.consumer.settle import Settler
-from redrive.graphs import processor
+from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import Log, Place, Record
 from redrive.kafka.transaction import Hands
@@ -111,8 +111,13 @@ def swallows_cancellation() -> None:
 
 
 def writes_checkpoints_unguarded() -> None:
-    """Let whoever has begun a run write to its thread."""
-    patch(processor, GuardedSaver=lambda saver, _lease, **_: saver)
+    """Let whoever has begun a run write to its thread: its lease lasts for ever."""
+    attempt = WorkflowProcessor._attempt  # noqa: SLF001 - to patch it
+
+    def for_ever(self: WorkflowProcessor, told: Any, _: Lease, *more: Any) -> Any:  # noqa: ANN401 - as they come
+        return attempt(self, told, Lease(), *more)
+
+    patch(WorkflowProcessor, _attempt=for_ever)
     patch(Intake, withdraw=late_cancelling())
 
 

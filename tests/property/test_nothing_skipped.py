@@ -26,6 +26,8 @@ from tests.property.smallest_case import kind_of, smallest
 KEPT = Path(__file__).with_name("kept_graph_seeds.txt")
 QUICK, KILLED, HUNTED = 80, 8, 60
 NIGHTLY, KILLED_AT_NIGHT = 2000, 200
+# So that none comes near the limit of a test, on two busy cores either.
+PARTS = 8
 _MOST_FAILURES = 5
 
 
@@ -107,8 +109,9 @@ def test_whenever_processes_are_killed_a_success_has_run_every_node(tmp_path: Pa
 
 @pytest.mark.nightly
 @pytest.mark.invariant("P4", "P16")
-def test_two_thousand_new_seeds_skip_nothing(tmp_path: Path) -> None:
-    play(new_seeds(NIGHTLY), tmp_path)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_thousand_new_seeds_skip_nothing(part: int, tmp_path: Path) -> None:
+    play(new_seeds(NIGHTLY)[part::PARTS], tmp_path)
 
 
 @pytest.mark.nightly

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     NewTopic,
+    TopicMetadata,
 )
 
 from redrive.clock import SYSTEM
@@ -77,7 +78,13 @@ class MakeTopics(Protocol):
 
 
 def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
-    """Create four topics under names of their own, as `redrive topics create` would."""
+    """Create four topics under names of their own, as `redrive topics create` would.
+
+    The broker lists them all, with their partitions and leaders, when this returns.
+
+    Raises:
+        TimeoutError: It does not, half a minute after the controller has created them.
+    """
     tag = uuid.uuid4().hex[:8]
     topics = Topics(
         events=f"events-{tag}",
@@ -94,7 +101,29 @@ def create_topics(bootstrap_servers: str, *, partitions: int = 4) -> Topics:
         dlq_topic=topics.dlq,
     )
     make(settings, partitions=partitions)
+    _wait_until_led(bootstrap_servers, topics.names, partitions=partitions)
     return topics
+
+
+def _wait_until_led(bootstrap_servers: str, names: Iterable[str], *, partitions: int) -> None:
+    """Wait for a broker that hears late of what its controller has created.
+
+    A deployment waits for three seconds, and then says what is missing: its tools ask again.
+    """
+    admin, wanted = AdminClient({"bootstrap.servers": bootstrap_servers}), set(names)
+    deadline = SYSTEM.monotonic() + _TIMEOUT_S
+    while True:
+        listed = admin.list_topics(timeout=_TIMEOUT_S).topics
+        there = {name for name in wanted if name in listed and _led(listed[name]) == partitions}
+        if there == wanted:
+            return
+        if SYSTEM.monotonic() > deadline:
+            raise TimeoutError(f"{bootstrap_servers} does not list {sorted(wanted - there)}")
+        SYSTEM.block(_LOOK_S)
+
+
+def _led(topic: TopicMetadata) -> int:
+    return sum(partition.leader >= 0 for partition in topic.partitions.values())
 
 
 def remake_topic(
