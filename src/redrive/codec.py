@@ -105,7 +105,7 @@ class AesGcm:
                 "key in security.encryption_keys"
             )
         if len(data) < _NONCE_BYTES + _TAG_BYTES:
-            raise CodecError(f"what is encrypted as {label!r} is cut")
+            raise CodecError(f"what is encrypted as {label!r} is truncated")
         nonce, rest = data[:_NONCE_BYTES], data[_NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, rest, _bound(label, about))

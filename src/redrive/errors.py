@@ -221,7 +221,7 @@ class GraphChangedError(PermanentError):
     def __init__(self, *, workflow: str, missing: tuple[str, ...]) -> None:
         super().__init__(
             f"graph {workflow!r} no longer has the node(s) {', '.join(missing)} where this run "
-            "stopped: restart the run, or bring the graph of that version back"
+            "stopped: restart the run, or deploy that version of the graph again"
         )
         self.workflow = workflow
         self.missing = missing
@@ -351,8 +351,8 @@ class StateChangedError(PermanentError):
     def __init__(self, *, node: str | None, place: str, was: str, becomes: str) -> None:
         writer = f" of node {node!r}" if node else ""
         super().__init__(
-            f"{place}{writer} would not come back from its checkpoint as it was: {was} becomes "
-            f"{becomes}; write a type that does (docs/state-types.md), or set checkpoints.verify "
+            f"{place}{writer} would be changed by its checkpoint: {was} becomes "
+            f"{becomes}; use a type that is kept (docs/state-types.md), or set checkpoints.verify "
             "to warn"
         )
         self.node = node
@@ -411,7 +411,7 @@ class NotInNodeError(PermanentError):
 
     def __init__(self, asked: str) -> None:
         super().__init__(
-            f"{asked} was called where no attempt of redrive runs: call it in a node, or in what a "
+            f"{asked} was called outside an attempt of redrive: call it in a node, or in what a "
             "node calls, and run a thread of your own with the node's context "
             "(contextvars.copy_context().run)"
         )
@@ -503,7 +503,7 @@ class RestExpiredError(RedriveError):
             f"the deadline passed while the run was held back: {who} had refused a run of workflow "
             f"{workflow_id!r} with a rate limit and asked for a wait of {asked_s:.10g} s, so "
             f"nothing that calls it was to start before {until:%Y-%m-%dT%H:%M:%SZ} (bounded by "
-            "retry.longest_rest); drive the letter again once the service answers"
+            "retry.longest_rest); redrive the letter once the service answers"
         )
         if event_id is not None:
             # Not in the message: equal causes have equal messages, also after a restart.
@@ -553,7 +553,7 @@ class StandstillError(RedriveError):
     def __init__(self, waits_for: str, *, limit_s: float) -> None:
         super().__init__(
             f"Kafka is there, and for more than {limit_s:g} s (worker.standstill) the worker has "
-            f"waited for {waits_for}: it ends, so that another takes its place"
+            f"waited for {waits_for}: it exits, so that it can be replaced"
         )
         self.waits_for = waits_for
 

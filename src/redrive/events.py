@@ -211,7 +211,7 @@ def _read(model: type[_T], value: bytes | None) -> _T:
     if value is None:
         raise RecordError("the record has no value", field=None)
     if len(value) > MAX_EVENT_BYTES:
-        raise RecordError(f"it has {len(value)} bytes, more than the {MAX_EVENT_BYTES} of any")
+        raise RecordError(f"it has {len(value)} bytes, more than the limit of {MAX_EVENT_BYTES}")
     try:
         return model.model_validate_json(value)
     except ValidationError as error:

@@ -25,5 +25,5 @@ def imported(path: str, *, what: str) -> object:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(
-            f"{what}: {path!r} names nothing ({error}): write it as module:name"
+            f"{what}: {path!r} does not exist ({error}): write it as module:name"
         ) from error

@@ -98,7 +98,7 @@ class Payloads:
             data = base64.b64decode(sealed.data, validate=True)
         except (binascii.Error, ValueError):
             raise CodecError(
-                f"what is encrypted as {sealed.label[:_MAX_LABEL_CHARS]!r} is no base64"
+                f"what is encrypted as {sealed.label[:_MAX_LABEL_CHARS]!r} is not base64"
             ) from None
         return self.codec.decode(sealed.label, data, _bound(about))
 

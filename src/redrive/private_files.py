@@ -135,7 +135,7 @@ def _check_kind(path: Path, mode: int) -> None:
         why = "it is a symbolic link, and none is followed here: name the file that it leads to"
         raise OSError(errno.ELOOP, why, str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is no regular file: name one", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file: name one", str(path))
 
 
 def _mode(mode: int) -> str:

@@ -88,7 +88,8 @@ class SecuritySettings(BaseModel):
         for name, secret in keys.items():
             if not is_key_name(name):
                 raise ValueError(
-                    f"{name[:80]!r} is no name of a key: letters, digits, dots, _ and -, at most 64"
+                    f"{name[:80]!r} is not a name for a key: use letters, digits, dots, _ and -, "
+                    "at most 64"
                 )
             given = secret.get_secret_value()
             if not is_reference(given):
@@ -106,9 +107,7 @@ class SecuritySettings(BaseModel):
                     f"none of that name; known: {known}"
                 )
         if self.sign_with is None and len(self.signing_keys) > 1:
-            raise ValueError(
-                f"there are several signing_keys ({known}): say which one sign_with is"
-            )
+            raise ValueError(f"there are several signing_keys ({known}): choose one with sign_with")
         if self.require is not Require.OFF and not self.signing_keys:
             raise ValueError(
                 f"require = {self.require.value} needs a key that signatures are verified with: "
@@ -203,7 +202,7 @@ def signing_secret(text: str, name: str) -> bytes:
         secret = text.encode()
     except UnicodeEncodeError:
         # Its text names characters of the secret. [P15]
-        raise ValueError(f"key {name!r} is no text that is UTF-8") from None
+        raise ValueError(f"key {name!r} is not UTF-8 text") from None
     if len(secret) < MIN_KEY_BYTES:
         # Never the secret, nor a part of it. [P15]
         raise ValueError(

@@ -188,11 +188,11 @@ def _is_ours(file: Path) -> bool:
     try:
         why = distrust(file) if file.is_file() else None
     except OSError as error:
-        why = f"it cannot be looked at: {error.strerror}"
+        why = f"it cannot be checked: {error.strerror}"
     if why is not None:
         raise SettingsError(
-            f"settings file ./{file} is not taken: {why}; if it is yours, make it so (chown, chmod "
-            f"go-w), or name it: --config {file}, or {CONFIG_VARIABLE}={file}"
+            f"settings file ./{file} is ignored: {why}; if it is yours, fix its owner and mode "
+            f"(chown, chmod go-w), or name it: --config {file}, or {CONFIG_VARIABLE}={file}"
         )
     return file.is_file()
 

@@ -191,7 +191,7 @@ class Verifier:
                 "elsewhere, or the key is another one"
             )
         if text.subject is not Subject.EVENT and not self.rights_of(key).letters:
-            return f"key {key!r} may not speak of letters (security.producers.{key}.letters)"
+            return f"key {key!r} may not sign letters (security.producers.{key}.letters)"
         return None
 
     def believes(self, judged: Judged) -> bool:

@@ -196,7 +196,7 @@ def test_letters_are_chosen_by_their_id_or_that_of_their_event(
     [
         (["--kind", "odd"], "'odd' is none of transient, rate_limited"),
         (["--state", "odd"], "'odd' is none of open, redriven"),
-        (["--since", "odd"], "'odd' is no time"),
+        (["--since", "odd"], "'odd' is not a time"),
         (["--after", "odd"], "'odd' is not a cursor"),
     ],
 )

@@ -98,7 +98,7 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
             await _answered(stage, [event({"fate": "success"}) for _ in range(OTHERS)])
             assert not await asyncio.to_thread(stage.settled)
             assert _titles(webhook)[0].endswith(
-                "Kafka does not take dead letters: they are spooled"
+                "Kafka does not accept dead letters: they are spooled"
             )
             spooled = [one for one in read_spool(spool) if isinstance(one, SpooledLetter)]
             await asyncio.to_thread(create_topics, stage.kafka_settings(), partitions=2)

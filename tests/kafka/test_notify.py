@@ -197,7 +197,7 @@ def test_a_parent_tells_of_a_worker_that_dies_again_and_again(
             wait_until(lambda: webhook.received, timeout_s=2 * IN_TIME_S, what="the alarm")
 
     (message,) = webhook.received
-    assert message["title"] == "redrive: a worker dies again and again"
+    assert message["title"] == "redrive: a worker keeps dying"
     assert "2 deaths in a row; the last one: killed by SIGKILL" in str(message["message"])
 
 

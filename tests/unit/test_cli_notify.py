@@ -60,7 +60,7 @@ def test_one_that_fails_is_named_with_its_cause_and_no_secret_is_shown(webhook: 
 
     assert ran.exit_code == 1
     assert "error=500" in ran.stdout
-    assert "apprise knows no such URL" in ran.stdout
+    assert "Apprise does not know this URL" in ran.stdout
     assert SECRET not in ran.output
     assert webhook.refused == 1
 

@@ -188,8 +188,8 @@ def locked(keys: Mapping[str, bytes]) -> Rot13:
 
 
 CODECS_REFUSED: dict[str, tuple[str, str]] = {
-    "no module": ("not_there:Codec", "security.codec: 'not_there:Codec' names nothing"),
-    "no path": ("codecs_of_a_test", "security.codec: 'codecs_of_a_test' names nothing"),
+    "no module": ("not_there:Codec", "security.codec: 'not_there:Codec' does not exist"),
+    "no path": ("codecs_of_a_test", "security.codec: 'codecs_of_a_test' does not exist"),
     "no class": ("codecs_of_a_test:label", "cannot be called"),
     "no codec": ("codecs_of_a_test:no_codec", "made a dict, which is no codec: it needs label"),
     "it raises": ("codecs_of_a_test:locked", "raised RuntimeError when it was called with"),

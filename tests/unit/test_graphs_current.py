@@ -165,7 +165,7 @@ async def test_outside_of_a_node_the_error_says_what_to_do(asked: Callable[[], o
         return {"log": []}
 
     await run(line(node=in_a_thread), None, event({"log": []}))
-    with pytest.raises(NotInNodeError, match=r"redrive\.\w+\(\) was called where no attempt"):
+    with pytest.raises(NotInNodeError, match=r"redrive\.\w+\(\) was called outside an attempt"):
         asked()
 
     assert len(raised) == 1

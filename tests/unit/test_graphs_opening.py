@@ -434,7 +434,7 @@ async def test_a_lifespan_that_cannot_open_refuses_the_start(lifespans: ModuleTy
     ("name", "says"),
     [
         ("refuses_in_a_group", "raised when it was called .ConnectionRefusedError: nobody at mcp"),
-        ("cancels_itself", "lifespans:cancels_itself was cancelled by itself while it was opened"),
+        ("cancels_itself", "lifespans:cancels_itself cancelled itself while it was opened"),
     ],
 )
 def test_why_a_lifespan_did_not_open_is_said(name: str, says: str) -> None:

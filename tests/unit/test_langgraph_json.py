@@ -160,8 +160,11 @@ def test_what_env_says_too_late_or_twice_is_said(folder: Path) -> None:
     found = [str(note) for note in read_langgraph_json(path).notes]
 
     assert found == [
-        "env: WORDS is set in the environment too: this file's holds",
-        "env: REDRIVE_WORKER__ID comes too late for redrive and LangGraph: set it outside",
+        "env: WORDS is also set in the environment: this file's value is used",
+        (
+            "env: REDRIVE_WORKER__ID is set too late for redrive and LangGraph: set it in the "
+            "environment"
+        ),
     ]
 
 

@@ -178,8 +178,8 @@ def test_trouble_is_told_at_once_and_collected_like_failures() -> None:
             notifier.alarm(alarm)
 
     assert [message.title for message in sink.got] == [
-        "redrive: Kafka does not take dead letters: they are spooled",
-        "redrive: Kafka does not take dead letters: they are spooled (10 within 1m)",
+        "redrive: Kafka does not accept dead letters: they are spooled",
+        "redrive: Kafka does not accept dead letters: they are spooled (10 within 1m)",
     ]
 
 
@@ -196,8 +196,8 @@ def test_a_worker_that_dies_again_and_again_is_told_of_once_it_is_too_often() ->
         alarm.close()
 
     assert [str(one["title"]) for one in webhook.received] == [
-        "redrive: a worker dies again and again",
-        "redrive: a worker dies again and again (2 within 5m)",
+        "redrive: a worker keeps dying",
+        "redrive: a worker keeps dying (2 within 5m)",
     ]
     first, second = (str(one["message"]) for one in webhook.received)
     assert "3 deaths in a row; the last one: killed by SIGKILL" in first

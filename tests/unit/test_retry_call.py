@@ -257,11 +257,11 @@ def test_what_is_no_policy_is_refused_before_anything_ran(config: object) -> Non
     service = Service(ConnectionError())
     wrong: Any = config
 
-    with pytest.raises(TypeError, match="is no policy"):
+    with pytest.raises(TypeError, match="is not a policy"):
         asyncio.run(retry_async(service.answer_async, config=wrong))
-    with pytest.raises(TypeError, match="is no policy"):
+    with pytest.raises(TypeError, match="is not a policy"):
         attempts(wrong)
-    with pytest.raises(TypeError, match="is no policy"):
+    with pytest.raises(TypeError, match="is not a policy"):
         Retrier(wrong)
     with pytest.raises(TypeError, match="hooks is"):
         Retrier(RetryConfig(), wrong if not isinstance(wrong, Hooks) else RetryConfig())  # type: ignore[arg-type]  # that is the point

@@ -101,4 +101,4 @@ def test_a_failure_that_is_never_retried_says_in_words_why() -> None:
     decision = decide(failure, failed_attempts=1, policy=RetryConfig(), roll=0.5)
 
     assert isinstance(decision, GiveUp)
-    assert decision.why.endswith("trying again cannot help: the quota is 0; waiting does not help")
+    assert decision.why.endswith("a retry cannot help: the quota is 0; waiting does not help")

@@ -51,7 +51,7 @@ from redrive.wiring import LangGraphKafkaConsumer
 MARK = "Erika Mustermann"
 KEY = Payloads(AesGcm({"k": bytes(32)}))
 OTHER = Payloads(AesGcm({"other": bytes(32)}))
-WITHOUT = "it is encrypted as 'aesgcm/1 k', and nothing here decodes it: set security.codec"
+WITHOUT = "it is encrypted as 'aesgcm/1 k', and nothing here can decrypt it: set security.codec"
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is there is only looked at
 
 

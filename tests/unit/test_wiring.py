@@ -185,7 +185,10 @@ def test_a_workflow_has_the_policy_of_the_graph_that_serves_it() -> None:
 @pytest.mark.parametrize(
     ("notify", "problem"),
     [
-        ({"urls": {"team": "nosuchservice://hunter2"}}, "notify.urls.team: apprise knows no such"),
+        (
+            {"urls": {"team": "nosuchservice://hunter2"}},
+            "notify.urls.team: Apprise does not know this",
+        ),
         ({"hook": "nosuchmodule:tell"}, "notify.hook: there is no module 'nosuchmodule'"),
     ],
 )

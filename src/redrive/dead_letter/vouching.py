@@ -15,7 +15,7 @@ __all__ = ["Vouched", "letter_signer", "told_once", "vouched"]
 class Vouched(StrEnum):
     """Whether a letter may speak for its event.
 
-    `event_not`: a worker wrote it, and its event bore no signature that counts: it may name any
+    `event_not`: a worker wrote it, and its event had no trusted signature: it may name any
     other event's id. `id_not`: its id was another event's before. `letter_not`: nobody says that a
     worker wrote it, where that is required.
     """

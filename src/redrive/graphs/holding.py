@@ -74,7 +74,7 @@ class Held(Generic[T]):
                 "it more time with worker.open_timeout"
             ) from TimeoutError()
         if task.cancelled():
-            raise SettingsError(f"{self._what} was cancelled by itself while it was opened: fix it")
+            raise SettingsError(f"{self._what} cancelled itself while it was opened: fix it")
         if not ready.done():
             await task
         self._is_open = True

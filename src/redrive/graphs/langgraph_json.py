@@ -43,7 +43,7 @@ _FOR_IMAGES = frozenset(
         "source",
     }
 )
-_OF_THE_SERVER = "it is for LangGraph's HTTP server, and there is none here"
+_OF_THE_SERVER = "it is for LangGraph's HTTP server, which does not run here"
 _NOT_HONOURED = {
     "auth": _OF_THE_SERVER + ": who may write to the events topic is for Kafka's ACLs",
     "encryption": "checkpoints are not encrypted by it",
@@ -332,11 +332,14 @@ def _variables(env: object, path: Path, root: Path) -> tuple[dict[str, str], lis
         variables[name] = _settable(name, value, path)
         if os.environ.get(name, value) != value:
             notes.append(
-                FileNote("env", f"{name} is set in the environment too: this file's holds")
+                FileNote("env", f"{name} is also set in the environment: this file's value is used")
             )
         if name.startswith(_READ_EARLIER):
             notes.append(
-                FileNote("env", f"{name} comes too late for redrive and LangGraph: set it outside")
+                FileNote(
+                    "env",
+                    f"{name} is set too late for redrive and LangGraph: set it in the environment",
+                )
             )
     return variables, notes
 

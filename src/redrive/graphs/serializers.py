@@ -208,7 +208,7 @@ class _Keys(CipherProtocol):
             with contextlib.suppress(ValueError):
                 return cipher.decrypt(ciphername, ciphertext)
         raise PermanentError(
-            "a checkpoint is encrypted with a key that is not here, or was changed: name the key "
+            "a checkpoint is encrypted with a key that is not set, or was changed: name the key "
             "in checkpoints.encryption_key, or in checkpoints.old_encryption_keys"
         )
 

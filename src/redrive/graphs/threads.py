@@ -105,7 +105,7 @@ async def read_thread(
     if failed:
         raise DeadHandlerError(
             f"the error handler of node {failed[0]!r} in graph {graph_id!r} raised, and this "
-            "thread cannot go on from there; mend the handler, then restart the run"
+            "thread cannot continue from there; fix the handler, then restart the run"
         )
     return Thread(Standing.FINISHED, snapshot)
 

@@ -91,7 +91,7 @@ def _make(kind: type[_Client], config: Mapping[str, object], on_error: OnError |
     except SystemError:
         # So the client says that a text is no UTF-8; its own may name characters of a password.
         raise SettingsError(
-            "kafka.config: an option, or the address of the brokers, is no UTF-8: correct it"
+            "kafka.config: an option, or the address of the brokers, is not UTF-8: correct it"
         ) from None
     # A value of the wrong type, such as text for a callback.
     except (AttributeError, TypeError, ValueError) as refused:

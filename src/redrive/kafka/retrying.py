@@ -282,7 +282,7 @@ _ADVICE: dict[int, str] = {
     ),
     KafkaError._RESOLVE: "check the host names in kafka.bootstrap_servers",  # noqa: SLF001 - as above
     KafkaError._BAD_MSG: (  # noqa: SLF001 - as above
-        "what answers may be no Kafka broker: check the port in kafka.bootstrap_servers, and "
+        "this may not be a Kafka broker: check the port in kafka.bootstrap_servers, and "
         "security.protocol in kafka.config"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (
@@ -312,11 +312,11 @@ _ADVICE: dict[int, str] = {
     KafkaError._UNKNOWN_TOPIC: _NO_TOPIC,  # noqa: SLF001 - as above
     KafkaError._UNKNOWN_PARTITION: _NO_TOPIC,  # noqa: SLF001 - as above
     KafkaError.TOPIC_EXCEPTION: "check the topics' names in kafka.*",
-    KafkaError.INVALID_REPLICATION_FACTOR: "give a replication factor that the brokers suffice for",
+    KafkaError.INVALID_REPLICATION_FACTOR: "choose a smaller replication factor",
     KafkaError.POLICY_VIOLATION: "a policy of the cluster forbids it: ask who runs the brokers",
     KafkaError.NOT_ENOUGH_REPLICAS: _REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: _REPLICAS,
-    KafkaError.KAFKA_STORAGE_ERROR: "a disk of the broker failed: look at its log",
+    KafkaError.KAFKA_STORAGE_ERROR: "a disk of the broker failed: see its log",
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "choose another compression.type in kafka.config",
     KafkaError.UNSUPPORTED_VERSION: "the broker is too old for this client: use a newer one",
     KafkaError._UNSUPPORTED_FEATURE: (  # noqa: SLF001 - as above

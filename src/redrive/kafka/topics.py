@@ -270,7 +270,7 @@ def _not_created(topic: str, error: KafkaError) -> KafkaUnavailableError | Setti
     message = f"topic {topic!r} is not created: {with_advice(error)}"
     if is_permanent(error):
         return SettingsError(f"{message}; check its name, the replication factor, and your rights")
-    return KafkaUnavailableError(f"{message}; run it again, it goes on where it stopped")
+    return KafkaUnavailableError(f"{message}; run it again, it continues where it stopped")
 
 
 def _read_configs(

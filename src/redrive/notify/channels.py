@@ -32,7 +32,7 @@ class AppriseChannel:
     """One URL. Any thread may send; each send has a plugin of apprise's for itself.
 
     Raises:
-        SettingsError: apprise knows no such URL.
+        SettingsError: Apprise does not know this URL.
         MissingExtraError: apprise is not installed.
     """
 
@@ -82,8 +82,8 @@ class AppriseChannel:
             made: NotifyBase | None = Apprise.instantiate(self._url, asset=_asset())
         if made is None:
             raise SettingsError(
-                f"notify.urls.{self.name}: apprise knows no such URL, or a part of it is missing: "
-                "see the page of the service in apprise's documentation"
+                f"notify.urls.{self.name}: Apprise does not know this URL, or a part of it is "
+                "missing: see the service's page in the documentation of Apprise"
             )
         return made
 

@@ -29,7 +29,9 @@ MOST_WAITING = 100
 MOST_HANGING = 3
 # For about five minutes.
 RETRIES = RetryConfig(max_retries=10, initial_delay=1.0, max_delay=60.0)
-_REMINDER = Message("redrive: messages were lost", "This channel did not take them.", Level.WARNING)
+_REMINDER = Message(
+    "redrive: messages were lost", "This channel did not accept them.", Level.WARNING
+)
 
 
 class Sink(Protocol):

@@ -14,7 +14,7 @@ __all__ = ["Trial", "try_channels"]
 
 _MESSAGE = Message(
     "redrive: a test message",
-    "This channel is told of dead letters.\n\nLook: redrive dlq groups",
+    "This channel gets messages about dead letters.\n\nList them with: redrive dlq groups",
     Level.INFO,
 )
 

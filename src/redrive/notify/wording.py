@@ -24,9 +24,9 @@ _TEXT_CHARS = 500
 _TITLE_CHARS = 200
 _TITLES = {
     Trouble.MANY_LETTERS: "many dead letters",
-    Trouble.SPOOLED: "Kafka does not take dead letters: they are spooled",
+    Trouble.SPOOLED: "Kafka does not accept dead letters: they are spooled",
     Trouble.NOT_SPOOLED: "dead letters can be neither stored nor spooled",
-    Trouble.CRASH_LOOP: "a worker dies again and again",
+    Trouble.CRASH_LOOP: "a worker keeps dying",
 }
 _LOOK = "Look: redrive dlq groups"
 # What chat services read as an address to people, or as a link with a text of its own.
@@ -144,9 +144,9 @@ class Wording:
             case Trouble.SPOOLED:
                 return f"{told.new.count} letters were spooled between {since} and {until}."
             case Trouble.NOT_SPOOLED:
-                return f"{told.new.count} letters wait in memory alone, {since} to {until}."
+                return f"{told.new.count} letters wait in memory only, {since} to {until}."
             case Trouble.CRASH_LOOP:
-                return f"It died again and again, the last time at {until}."
+                return f"It keeps dying, the last time at {until}."
 
     def _where(self, letter: LetterNotice) -> str:
         workflow = self._plain(letter.workflow_id or "unreadable event", _NAME_CHARS)
@@ -195,10 +195,10 @@ def _advice(trouble: Trouble) -> list[str]:
         case Trouble.SPOOLED | Trouble.NOT_SPOOLED:
             return [
                 "Nothing is dropped: each letter waits, and with it its event's offset.",
-                "Look: redrive topics verify",
+                "Check with: redrive topics verify",
             ]
         case Trouble.CRASH_LOOP:
             return [
-                "Look: the worker's log, event supervisor.child_died",
+                "See the worker's log, event supervisor.child_died",
                 "      redrive dlq groups",
             ]

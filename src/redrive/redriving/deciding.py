@@ -87,7 +87,7 @@ def decide_redrive(entry: Entry, *, mode: Mode, most: int, edited: bool = False)
     if busy is not None:
         return busy
     if entry.state is State.PARKED:
-        return Refuse(Refusal.PARKED, f"{_by(entry)} set it aside: take it back first")
+        return Refuse(Refusal.PARKED, f"{_by(entry)} parked it: unpark it first")
     if entry.redrive_count >= most:
         return Refuse(
             Refusal.TOO_MANY, f"driven {entry.redrive_count} times, of {most} (redrive.max)"
@@ -107,7 +107,7 @@ def decide_state(entry: Entry, wanted: State) -> Move | Refuse:
     if wanted is State.OPEN and entry.state is not State.PARKED:
         return Refuse(Refusal.NOT_PARKED, "it is not set aside")
     if wanted is entry.state:
-        return Refuse(Refusal.PARKED, f"{_by(entry)} set it aside already")
+        return Refuse(Refusal.PARKED, f"{_by(entry)} parked it already")
     return Move(wanted)
 
 

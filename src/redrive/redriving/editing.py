@@ -58,7 +58,7 @@ class Change:
         path, equals, value = text.partition("=")
         names = tuple(name.replace("\\.", ".") for name in _DOT.split(path))
         if not equals or not all(names):
-            raise ValueError(f"{path[:80]!r} is not PATH=VALUE, such as payload.data.iban=DE02")
+            raise ValueError(f"{path[:80]!r} is not PATH=VALUE, as in payload.data.iban=DE02")
         return cls(names, value.strip() if _is_json(value) else _quoted(value))
 
     def __str__(self) -> str:

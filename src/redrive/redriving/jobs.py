@@ -140,9 +140,9 @@ class Driving:
         if entry.vouched is Vouched.EVENT_NOT:
             if self.selection.reason == entry.reason:
                 return None
-            why, how = "its event bore no signature that counts", f"--reason {entry.reason}"
+            why, how = "its event had no trusted signature", f"--reason {entry.reason}"
         else:
-            why, how = "no key that counts has signed this letter", "its dlq_id"
+            why, how = "no trusted key has signed this letter", "its dlq_id"
         return Refuse(Refusal.NOT_SIGNED, f"{why}: name it by {how}, if you vouch for it")
 
     def _decide_left_out(self, entry: Entry, at: LeftAt) -> Send | Refuse:

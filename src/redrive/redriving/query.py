@@ -108,7 +108,7 @@ def parse_time(text: str, now: datetime) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: write 30m, 2h or 3d for so long ago, or 2026-01-31T08:00Z"
+            f"{text!r} is not a time: write 30m, 2h or 3d for how long ago, or 2026-01-31T08:00Z"
         ) from None
     # One at the edge of what a date can hold may have none in UTC.
     return within_reach(at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
@@ -129,5 +129,5 @@ def _read_cursor(text: str) -> tuple[datetime, str]:
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is None:
-        raise ValueError(f"{text!r} is not a cursor: take the one that the page before gave")
+        raise ValueError(f"{text!r} is not a cursor: use the one that the previous page printed")
     return (parsed, dlq_id)

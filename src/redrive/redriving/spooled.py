@@ -301,7 +301,9 @@ def _produce(sink: _Sink, letter: SpooledLetter, refused: dict[str, KafkaError])
 def _failed(settings: KafkaSettings, error: KafkaError) -> RedriveError:
     topic = settings.dlq_topic
     if error.code() in _FENCED:
-        return FencedError(f"another import to {topic!r} began: let it go on, then run this again")
+        return FencedError(
+            f"another import to {topic!r} has started: let it finish, then run this again"
+        )
     if error.code() in NO_ANSWER:
         return KafkaUnavailableError(
             f"Kafka at {settings.bootstrap_servers} did not confirm letters on {topic!r} in time: "

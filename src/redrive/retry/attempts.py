@@ -149,7 +149,7 @@ class Attempt:
 
 def _used() -> RuntimeError:
     # A second loop would run nothing at all, or go on with the count of the first.
-    return RuntimeError("these attempts have had their loop: call attempts() for each loop")
+    return RuntimeError("these attempts were used by a loop already: call attempts() for each loop")
 
 
 def _refuse_in_event_loop() -> None:

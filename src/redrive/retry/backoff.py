@@ -163,7 +163,7 @@ class Custom:
     def __post_init__(self) -> None:
         function: object = self.function
         if not callable(function) or is_async(function) or is_generator(function):
-            raise TypeError(f"function is {function!r}: give a plain one, which returns seconds")
+            raise TypeError(f"function is {function!r}: give a plain function that returns seconds")
 
     def delay(self, retry_number: int, roll: float) -> float:
         """Return what the function says, as it says it."""

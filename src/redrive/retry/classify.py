@@ -213,7 +213,7 @@ class Classifier:
             return self._complete(verdict, chain[position:])
         if weak is not None:
             return self._complete(weak, chain[:1])
-        why = f"{short_name(exc)} is in no table"
+        why = f"{short_name(exc)} is not in any table"
         return Failure(Kind.UNKNOWN, None, why, "undecided")
 
     def _judge_group(
@@ -337,7 +337,7 @@ def _read_mark(exc: BaseException) -> Verdict | None:
     if told is None or told not in Kind.__members__.values():
         return None
     kind = Kind(told)
-    return Verdict(kind, "mark:__redrive_kind__", f"{short_name(exc)} says that it is {kind.value}")
+    return Verdict(kind, "mark:__redrive_kind__", f"{short_name(exc)} declares itself {kind.value}")
 
 
 def _reason_of(exc: BaseException, looked: _Looked) -> Reason | None:

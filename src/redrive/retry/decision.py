@@ -54,7 +54,7 @@ def decide(
     if kind not in RETRYABLE:
         chosen = reason or _OWN_REASONS.get(kind, Reason.PERMANENT)
         told = f": {failure.why}" if failure.why else ""
-        return GiveUp(chosen, f"{kind.value} failure: trying again cannot help{told}")
+        return GiveUp(chosen, f"{kind.value} failure: a retry cannot help{told}")
     if remaining_s is not None and not remaining_s > 0:
         return GiveUp(Reason.DEADLINE, "the deadline has passed")
     failed = max(failed_attempts, 1)

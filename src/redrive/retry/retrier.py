@@ -138,7 +138,7 @@ class Retrier:
     def __post_init__(self) -> None:
         # Else a failure would be the first to meet it, and be hidden by what it raises.
         if not isinstance(self.config, RetryConfig):
-            raise TypeError(f"{self.config!r} is no policy: give a RetryConfig or a Retrier")
+            raise TypeError(f"{self.config!r} is not a policy: give a RetryConfig or a Retrier")
         if not isinstance(self.hooks, Hooks):
             raise TypeError(f"hooks is {self.hooks!r}: give Hooks(...)")
 
