@@ -79,7 +79,7 @@ def test_the_first_failure_is_told_whole() -> None:
         "This worker is up since 2026-01-31 09:00:00 UTC.\n"
         "Worker: worker-1, graph version 3f2\n"
         "\n"
-        "Look: redrive dlq groups\n"
+        "See: redrive dlq groups\n"
         "      redrive dlq show 7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10\n"
         "Drive again: redrive dlq redrive --fingerprint v1:5d41402abc4b2a76 --dry-run"
     )
@@ -150,7 +150,7 @@ def test_each_trouble_is_told_with_its_worker_and_what_to_do(trouble: Trouble) -
 
     assert "Worker: worker-1" in message.body
     assert "the last one: exit code 75" in message.body
-    assert "Look: " in message.body
+    assert "See: " in message.body
     assert later.title == f"{message.title} (8 within 5m)"
     assert (message.failures, later.failures) == (0, 0)
 

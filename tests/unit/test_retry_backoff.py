@@ -95,5 +95,5 @@ def seconds_one_by_one(number: int, roll: float) -> Iterator[float]:
 
 @rows("function", [seconds_later, seconds_one_by_one, 5, None])
 def test_a_function_that_cannot_return_its_seconds_at_once_is_refused(function: object) -> None:
-    with pytest.raises(TypeError, match="give a plain one"):
+    with pytest.raises(TypeError, match="give a plain function"):
         Custom(function)  # type: ignore[arg-type]  # that is the point

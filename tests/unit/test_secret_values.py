@@ -247,7 +247,7 @@ def test_a_file_that_others_can_write_is_taken_only_by_its_name(here: Path, mode
 
     assert code == ExitCode.SETTINGS
     assert out == ""
-    with pytest.raises(SettingsError, match="not taken: others can write to it") as refused:
+    with pytest.raises(SettingsError, match="is ignored: others can write to it") as refused:
         load_settings(environ={})
     assert "--config redrive.toml" in str(refused.value)
     assert load_settings("redrive.toml", environ={}).kafka.group_id == "of-the-file"
@@ -267,5 +267,5 @@ def test_a_file_of_another_user_is_not_taken(here: Path, what: str) -> None:
         here.symlink_to("target")
         os.lchown(here, 12_345, -1)
 
-    with pytest.raises(SettingsError, match="not taken: it belongs to the user 12345"):
+    with pytest.raises(SettingsError, match="is ignored: it belongs to the user 12345"):
         load_settings(environ={})

@@ -28,7 +28,7 @@ _TITLES = {
     Trouble.NOT_SPOOLED: "dead letters can be neither stored nor spooled",
     Trouble.CRASH_LOOP: "a worker keeps dying",
 }
-_LOOK = "Look: redrive dlq groups"
+_LOOK = "See: redrive dlq groups"
 # What chat services read as an address to people, or as a link with a text of its own.
 _ACTIVE = re.compile(r"@(?=\w)|<(?=[!@#/a-zA-Z])|\](?=\()")
 
@@ -195,10 +195,10 @@ def _advice(trouble: Trouble) -> list[str]:
         case Trouble.SPOOLED | Trouble.NOT_SPOOLED:
             return [
                 "Nothing is dropped: each letter waits, and with it its event's offset.",
-                "Check with: redrive topics verify",
+                "See: redrive topics verify",
             ]
         case Trouble.CRASH_LOOP:
             return [
-                "See the worker's log, event supervisor.child_died",
+                "See: the worker's log, event supervisor.child_died",
                 "      redrive dlq groups",
             ]
