@@ -81,7 +81,7 @@ def test_the_first_failure_is_told_whole() -> None:
         "\n"
         "See: redrive dlq groups\n"
         "      redrive dlq show 7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10\n"
-        "Drive again: redrive dlq redrive --fingerprint v1:5d41402abc4b2a76 --dry-run"
+        "Redrive: redrive dlq redrive --fingerprint v1:5d41402abc4b2a76 --dry-run"
     )
     assert message.failures == 1
 

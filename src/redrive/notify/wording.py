@@ -72,7 +72,7 @@ class Wording:
             "",
             _LOOK,
             f"      redrive dlq show {letter.dlq_id}",
-            f"Drive again: {self._drive(letter)} --dry-run",
+            f"Redrive: {self._drive(letter)} --dry-run",
         ]
         title = f"{self._where(letter)} fails: {self._plain(letter.error_type, _NAME_CHARS)}"
         return self._made(f"{title}{runs}{mark}", body, Level.FAILURE, new.count)
@@ -85,7 +85,7 @@ class Wording:
         span = f"{_runs(new.count)} between {_time(new.first.at)} and {_time(new.last.at)}"
         if told.in_window == new.count:
             return f"{span}."
-        return f"{span}; {told.in_window} in this window, with those told before."
+        return f"{span}; {told.in_window} in this window, counting those reported before."
 
     def _trend(self, report: CauseReport) -> str:
         letter, known = report.told.new.last, report.known
