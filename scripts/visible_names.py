@@ -17,12 +17,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import typer.main
 from pydantic import BaseModel
 from scripts.source_tree import Function, SourceTree
 
 from redrive.airflow.provider_info import get_provider_info
-from redrive.cli.app import app
+from redrive.cli.app import whole_command
 from redrive.cli.exits import ExitCode
 from redrive.consumer.outcome import Ending
 from redrive.dead_letter.audit_chain import AuditRecord
@@ -72,7 +71,7 @@ def visible_names() -> str:
     """Return the whole list."""
     source = SourceTree(SOURCE)
     sections: dict[str, Iterable[str]] = {
-        "commands": _commands(typer.main.get_command(app), "redrive"),
+        "commands": _commands(whole_command(), "redrive"),
         "exit codes": (f"{code.value} {code.name}" for code in ExitCode),
         "settings": _settings(Settings, ()),
         "environment variables": _environment(source),

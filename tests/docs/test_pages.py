@@ -16,13 +16,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 from tests.rows import rows
 
-from redrive.cli.app import app
+from redrive.cli.app import whole_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -205,7 +203,7 @@ def test_the_commands_of_a_block_exist(block: Block) -> None:
 
 def parse_redrive(arguments: list[str]) -> None:
     """Let the command line read its arguments; it raises for a flag that it does not know."""
-    command: Any = typer.main.get_command(app)
+    command = whole_command()
     name = "redrive"
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments

@@ -11,13 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from tests.rows import rows
 from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 
-HEAVY = ("langgraph", "langchain_core", "confluent_kafka", "structlog", "airflow")
 OF_THE_WORKER = ("langgraph", "langchain_core", "confluent_kafka", "airflow")
 
 
@@ -31,41 +29,6 @@ def _own_folder(own_logging: None, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def _run(*arguments: str, data: str | None = None) -> Result:
     return CliRunner().invoke(app, list(arguments), input=data)
-
-
-@rows(
-    "arguments",
-    [
-        ["--help"],
-        ["worker", "--help"],
-        ["send", "--help"],
-        ["doctor", "--help"],
-        ["topics", "verify", "--help"],
-        ["dlq", "show", "--help"],
-        ["dlq", "list", "--help"],
-        ["dlq", "groups", "--help"],
-        ["dlq", "export", "--help"],
-        ["run", "show", "--help"],
-        ["checkpoints", "list", "--help"],
-        ["checkpoints", "sweep", "--help"],
-        ["classify", "--help"],
-        ["--version"],
-    ],
-)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    script = (
-        "import sys\n"
-        f"sys.argv = ['redrive', *{arguments!r}]\n"
-        "import redrive.cli\n"
-        "try:\n    redrive.cli.main()\n"
-        f"finally:\n    print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])\n"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
 def test_the_version_is_that_of_the_package() -> None:

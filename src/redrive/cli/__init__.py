@@ -1,4 +1,4 @@
-"""The command line: one file per command group. Heavy imports happen inside the commands."""
+"""The command line: one file per command group, imported when a command of it is chosen."""
 
 from __future__ import annotations
 

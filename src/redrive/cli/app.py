@@ -6,30 +6,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+import typer.main
 
-from redrive.cli import (
-    checkpoints,
-    classify,
-    config,
-    demo,
-    dlq,
-    doctor,
-    notify,
-    run,
-    send,
-    topics,
-    worker,
-)
 from redrive.cli.exits import ExitCode, exit_code, note_trace, report
+from redrive.cli.lazy import LazyCommand, LazyGroup
 from redrive.cli.output import say
 from redrive.errors import RedriveError
 from redrive.telemetry.terminal import visible
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "whole_command"]
 
 _EPILOG = (
     "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + ". "
@@ -52,7 +41,7 @@ def _usage_errors_visible() -> Iterator[None]:
         raise
 
 
-class _Commands(TyperGroup):
+class _Commands(LazyGroup):
     """All commands; an error of ours is one clear line and an exit code."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's
@@ -72,26 +61,49 @@ class _Commands(TyperGroup):
             raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
+class _Redrive(_Commands):
+    lazy = MappingProxyType(
+        {
+            "demo": LazyCommand(
+                "demo:demo",
+                "Watch a real DAG through a success, a transient failure and a dead letter "
+                "(30 seconds).",
+            ),
+            "worker": LazyCommand(
+                "worker:worker",
+                "Consume events, run their graphs and publish results, until SIGTERM or Ctrl-C.",
+            ),
+            "send": LazyCommand(
+                "send:send",
+                "Start a run: publish one event and print its id or, with --wait, its result.",
+            ),
+            "classify": LazyCommand(
+                "classify:classify",
+                "Show how an error is classified, by which rule, and how it would be retried.",
+            ),
+            "doctor": LazyCommand(
+                "doctor:app",
+                "Check what a worker needs: settings, graphs, files, the broker and its topics.",
+            ),
+            "config": LazyCommand("config:app", "Show the settings."),
+            "topics": LazyCommand("topics:app", "Create or verify the topics."),
+            "dlq": LazyCommand("dlq:app", "Inspect, redrive and manage dead letters."),
+            "run": LazyCommand("run:app", "Inspect runs."),
+            "checkpoints": LazyCommand("checkpoints:app", "List and delete checkpoints."),
+            "notify": LazyCommand("notify:app", "Notify people of dead letters."),
+        }
+    )
+
+
 # Plain tracebacks for bugs: the pretty ones print local variables, which may hold payloads. [P15]
 app = typer.Typer(
-    cls=_Commands,
+    cls=_Redrive,
     name="redrive",
     help="Airflow starts LangGraph runs over Kafka; redrive makes sure that each one ends, once.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("worker")(worker.worker)
-app.command("send")(send.send)
-app.command("classify")(classify.classify)
-app.add_typer(doctor.app, name="doctor")
-app.add_typer(config.app, name="config")
-app.add_typer(topics.app, name="topics")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(run.app, name="run")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(notify.app, name="notify")
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,6 +122,13 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def whole_command() -> Any:  # noqa: ANN401 - typer's own copy of click
+    """Return the command with all commands below it, every one of them imported."""
+    root: Any = typer.main.get_command(app)
+    root.load_all()
+    return root
 
 
 def main() -> None:

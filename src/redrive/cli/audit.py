@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from redrive.auditing.audit import audit as read_and_judge
+from redrive.cli.audit_page import audit_json, audit_page, told_of
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, status
+from redrive.clock import SYSTEM
+from redrive.consumer.options import Delivery
 
 __all__ = ["audit"]
 
@@ -32,11 +36,6 @@ def audit(
     check, such as records that were already deleted.
     """
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-
-    from redrive.auditing.audit import audit as read_and_judge  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.cli.audit_page import audit_json, audit_page, told_of  # noqa: PLC0415 - as above
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
-    from redrive.consumer.options import Delivery  # noqa: PLC0415 - as above
 
     at_least_once = settings.worker.delivery is Delivery.AT_LEAST_ONCE
     from_then = None if since is None else parse_flag_time("since", since, SYSTEM.now())

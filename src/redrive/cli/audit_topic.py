@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import Annotated
 
 import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, print_table, say
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from datetime import datetime
-
-    from redrive.redriving.audit_check import AuditedPartition, AuditReport, NotedHead
+from redrive.redriving.audit_check import (
+    AuditedPartition,
+    AuditReport,
+    NotedHead,
+    check_audit_topic,
+)
 
 __all__ = ["audit_topic"]
 
@@ -43,8 +45,6 @@ def audit_topic(
     heads = [_head(text) for text in noted or ()]
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
-    from redrive.redriving.audit_check import check_audit_topic  # noqa: PLC0415 - keeps `--help` fast
-
     report = check_audit_topic(settings.kafka, noted=heads)
     if as_json:
         print_json(_json(report))
@@ -56,8 +56,6 @@ def audit_topic(
 
 
 def _head(text: str) -> NotedHead:
-    from redrive.redriving.audit_check import NotedHead  # noqa: PLC0415 - as above
-
     try:
         return NotedHead.parse(text)
     except ValueError:

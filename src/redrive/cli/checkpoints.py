@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from datetime import timedelta
+from typing import Annotated
 
 import typer
 
@@ -13,14 +15,24 @@ from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Yes
 from redrive.cli.options import Broker, Config, Json, start
 from redrive.cli.output import agreed, note, print_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from datetime import timedelta
-
-    from redrive.graphs.options import CheckpointSettings
-    from redrive.graphs.retention import ThreadState, Wish
-    from redrive.settings import Settings
-    from redrive.wiring.freeing import StoredFile
+from redrive.cli.threads_table import (
+    chosen,
+    file_json,
+    freed_json,
+    plan_json,
+    print_deletion,
+    print_freed,
+    print_plan,
+    print_threads,
+    thread_json,
+)
+from redrive.clock import SYSTEM
+from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.retention import ThreadState, Wish
+from redrive.settings import Settings
+from redrive.thread_names import scoped_thread
+from redrive.units import parse_duration
+from redrive.wiring.freeing import StoredFile, free, plan_deletion, plan_freeing, read_file
 
 __all__ = ["app"]
 
@@ -55,8 +67,6 @@ class Asked:
 
     def wish(self, settings: CheckpointSettings) -> Wish:
         """Return it as a value."""
-        from redrive.graphs.retention import Wish  # noqa: PLC0415 - keeps `--help` fast
-
         idle = _duration(self.older_than)
         return Wish(settings.ttl if idle is None else idle, self.questions, self.named)
 
@@ -86,9 +96,6 @@ def list_threads(
     wanted, idle = _state(state), _duration(older_than)
     settings = start(config, {}).checkpoints
     file = _file(settings)
-
-    from redrive.cli.threads_table import chosen, file_json, print_threads, thread_json  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
 
     now = SYSTEM.now()
     found = chosen(file.threads, now, state=wanted, idle=idle)
@@ -121,11 +128,6 @@ def sweep(
     settings = broker.settings()
     wish = asked.wish(settings.checkpoints)
     file = _file(settings.checkpoints)
-
-    import asyncio  # noqa: PLC0415 - keeps `--help` fast
-
-    from redrive.cli.threads_table import freed_json, plan_json, print_freed, print_plan  # noqa: PLC0415 - as above
-    from redrive.wiring.freeing import free, plan_freeing  # noqa: PLC0415 - as above
 
     plan = plan_freeing(settings, file, wish)
     if dry_run and as_json:
@@ -178,16 +180,6 @@ def delete(
     settings = broker.settings()
     file = _file(settings.checkpoints)
 
-    import asyncio  # noqa: PLC0415 - keeps `--help` fast
-
-    from redrive.cli.threads_table import (  # noqa: PLC0415 - as above
-        freed_json,
-        plan_json,
-        print_deletion,
-        print_freed,
-    )
-    from redrive.wiring.freeing import free, plan_deletion  # noqa: PLC0415 - as above
-
     threads = names if scope is None else [_scoped(settings, scope, name) for name in names]
     plan = plan_deletion(settings, file, threads, force=force)
     if missing := sorted({*threads} - {one.thread_id for one in plan.threads}):
@@ -220,8 +212,6 @@ def delete(
 
 
 def _scoped(settings: Settings, value: str, name: str) -> str:
-    from redrive.thread_names import scoped_thread  # noqa: PLC0415 - keeps `--help` fast
-
     if settings.threads.scope is None:
         raise typer.BadParameter("no scope is set (threads.scope)", param_hint="--scope")
     return scoped_thread(settings.threads.scope, value, name)
@@ -239,11 +229,6 @@ def _agreed(count: int, *, yes: bool, as_json: bool) -> bool:
 
 
 def _file(settings: CheckpointSettings) -> StoredFile:
-    from redrive.cli.exits import needs_extra  # noqa: PLC0415 - keeps `--help` fast
-
-    with needs_extra("langgraph", extra="worker"):
-        from redrive.wiring.freeing import read_file  # noqa: PLC0415 - as above
-
     file = read_file(settings)
     if file is None:
         raise CommandError(
@@ -261,8 +246,6 @@ def _file(settings: CheckpointSettings) -> StoredFile:
 
 
 def _state(text: str | None) -> ThreadState | None:
-    from redrive.graphs.retention import ThreadState  # noqa: PLC0415 - keeps `--help` fast
-
     if text is None:
         return None
     try:
@@ -274,8 +257,6 @@ def _state(text: str | None) -> ThreadState | None:
 
 
 def _duration(text: str | None) -> timedelta | None:
-    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:

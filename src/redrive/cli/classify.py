@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from redrive.classification_reference import rules_of
 from redrive.cli.exits import CommandError, ExitCode
+from redrive.cli.judged_page import Judged, judged_json, judged_page
+from redrive.cli.named_error import Appearance, named_error
 from redrive.cli.options import Config, Json, start
 from redrive.cli.output import note, print_json, print_lines
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.cli.judged_page import Judged
-    from redrive.retry_settings import RetrySettings
-    from redrive.settings import Settings
+from redrive.graphs.import_paths import import_target, importable
+from redrive.graphs.patterns import serving
+from redrive.retry import reason_of
+from redrive.retry.outlook import outlook
+from redrive.retry.rules.verdict import short_name
+from redrive.retry_settings import RetrySettings
+from redrive.settings import Settings
+from redrive.units import parse_duration
 
 __all__ = ["classify"]
 
@@ -61,9 +67,6 @@ def classify(
         _print_rules(settings.retry, target or "", as_json=as_json)
         return
 
-    from redrive.cli.named_error import Appearance, named_error  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.graphs.import_paths import import_target, importable  # noqa: PLC0415 - as above
-
     importable(Path.cwd())
     found = import_target(target, what="TARGET")
     appearance = Appearance(message, status=status, retry_after=wait_s)
@@ -73,8 +76,6 @@ def classify(
 
 
 def _print_judged(judged: Judged, *, as_json: bool) -> None:
-    from redrive.cli.judged_page import judged_json, judged_page  # noqa: PLC0415 - keeps `--help` fast
-
     if as_json:
         print_json(judged_json(judged))
     else:
@@ -82,12 +83,6 @@ def _print_judged(judged: Judged, *, as_json: bool) -> None:
 
 
 def _judged(settings: Settings, error: BaseException, workflow: str | None) -> Judged:
-    from redrive.cli.judged_page import Judged  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.graphs.patterns import serving  # noqa: PLC0415 - as above
-    from redrive.retry import reason_of  # noqa: PLC0415 - as above
-    from redrive.retry.outlook import outlook  # noqa: PLC0415 - as above
-    from redrive.retry.rules.verdict import short_name  # noqa: PLC0415 - as above
-
     graph = None if workflow is None else serving(workflow, settings.graphs)
     if workflow is not None and graph is None:
         note(f"no graph of the settings serves {workflow!r}: its retries are those of [retry]")
@@ -97,8 +92,6 @@ def _judged(settings: Settings, error: BaseException, workflow: str | None) -> J
 
 
 def _print_rules(retry: RetrySettings, text: str, *, as_json: bool) -> None:
-    from redrive.classification_reference import rules_of  # noqa: PLC0415 - keeps `--help` fast
-
     sought = text.casefold()
     rows = [
         row
@@ -114,8 +107,6 @@ def _print_rules(retry: RetrySettings, text: str, *, as_json: bool) -> None:
 
 
 def _seconds(text: str) -> float:
-    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:

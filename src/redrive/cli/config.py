@@ -8,6 +8,8 @@ import typer
 
 from redrive.cli.options import Config, Json, tell_of_file
 from redrive.cli.output import print_json, print_lines, say
+from redrive.settings import load_with_origins
+from redrive.settings_report import DEFAULT, holding
 
 __all__ = ["app"]
 
@@ -31,9 +33,6 @@ def show(
     config: Config = None,
 ) -> None:
     """Show the value of each setting and where it was set. Secrets are masked."""
-    from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.settings_report import DEFAULT, holding  # noqa: PLC0415 - as above
-
     loaded = load_with_origins(config)
     if loaded.found_file is not None:
         tell_of_file(loaded.found_file)

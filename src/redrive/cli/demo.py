@@ -6,18 +6,20 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import console, note, print_json
+from redrive.demo.closing import close, show_next_steps
+from redrive.demo.play import play
+from redrive.demo.stage import demo_topics
+from redrive.demo.summary import Summary
+from redrive.demo.verdict import differences
 from redrive.errors import KafkaUnavailableError, MissingExtraError, SettingsError
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.demo.summary import Summary
-    from redrive.kafka.options import KafkaSettings
+from redrive.kafka.options import KafkaSettings
+from redrive.telemetry.logging import configure_logging
 
 __all__ = ["demo"]
 
@@ -67,8 +69,6 @@ def demo(
 
 def _broker(bootstrap_servers: str | None, config: Path | None) -> KafkaSettings | None:
     if bootstrap_servers is None:
-        from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - keeps `--help` fast
-
         # No settings are read: what is set up for another broker must not reach the demo.
         configure_logging(level="CRITICAL")
         return None
@@ -76,12 +76,6 @@ def _broker(bootstrap_servers: str | None, config: Path | None) -> KafkaSettings
 
 
 def _play(given: KafkaSettings | None, folder: Path, *, as_json: bool) -> tuple[str, ...]:
-
-    from redrive.demo.closing import close, show_next_steps  # noqa: PLC0415 - as above
-    from redrive.demo.play import play  # noqa: PLC0415 - as above
-    from redrive.demo.stage import demo_topics  # noqa: PLC0415 - as above
-    from redrive.demo.verdict import differences  # noqa: PLC0415 - as above
-
     # With --json, stdout is for the summary alone.
     screen = console(stderr=as_json, highlight=False)
     summary = play(given, console=screen, folder=folder)

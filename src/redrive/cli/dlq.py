@@ -1,55 +1,60 @@
-"""`redrive dlq`: look at dead letters. The group, and `show`."""
+"""`redrive dlq`: the group of the commands that look at dead letters, or work on them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from types import MappingProxyType
 
 import typer
 
-from redrive.cli import dlq_edit, dlq_redrive, dlq_states
-from redrive.cli.dlq_export import export
-from redrive.cli.dlq_figures import figures
-from redrive.cli.dlq_import import import_letters
-from redrive.cli.dlq_lists import list_groups, list_letters
-from redrive.cli.options import BootstrapServers, Config, Json, start
-from redrive.cli.output import print_json
+from redrive.cli.lazy import LazyCommand, LazyGroup
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Inspect, redrive and manage dead letters.", no_args_is_help=True)
-app.command("list")(list_letters)
-app.command("groups")(list_groups)
-app.command("redrive")(dlq_redrive.redrive)
-app.command("edit")(dlq_edit.edit)
-app.command("discard")(dlq_states.discard)
-app.command("park")(dlq_states.park)
+
+class _Commands(LazyGroup):
+    lazy = MappingProxyType(
+        {
+            "list": LazyCommand("dlq_lists:list_letters", "List letters, newest first."),
+            "groups": LazyCommand(
+                "dlq_lists:list_groups",
+                "List letters grouped by cause, the causes with most open letters first.",
+            ),
+            "redrive": LazyCommand(
+                "dlq_redrive:redrive", "Send dead letters back to the workers, each once."
+            ),
+            "edit": LazyCommand(
+                "dlq_edit:edit",
+                "Redrive one letter with a changed event. The run starts from the beginning.",
+            ),
+            "discard": LazyCommand(
+                "dlq_states:discard", "Mark letters as discarded. They stay on the topic."
+            ),
+            "park": LazyCommand(
+                "dlq_states:park",
+                "Park letters: no redrive sends them until they are unparked with --back.",
+            ),
+            "show": LazyCommand(
+                "dlq_show:show",
+                "Show why a run was given up, in which node, and what to do next. "
+                "Payloads are masked.",
+            ),
+            "export": LazyCommand(
+                "dlq_export:export", "Export complete letters as JSON lines. Nothing is masked."
+            ),
+            "import": LazyCommand(
+                "dlq_import:import_letters",
+                "Store the letters of FILE that are missing from the letters topic. "
+                "Safe to repeat.",
+            ),
+            "figures": LazyCommand(
+                "dlq_figures:figures",
+                "Count the letters, for a monitor: exits with 1 if a limit of `letters.*` is "
+                "reached.",
+            ),
+        }
+    )
 
 
-@app.command()
-def show(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id or an event_id.")],
-    as_json: Json = False,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show the letter unmasked, with the event's payload.")
-    ] = False,
-    bootstrap_servers: BootstrapServers = None,
-    config: Config = None,
-) -> None:
-    """Show why a run was given up, in which node, and what to do next. Payloads are masked."""
-    settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-    topic, payloads = settings.kafka.dlq_topic, settings.security.payloads()
-    verifier = settings.security.trust().verifier
-
-    from redrive.cli.letter_page import letter_json, letter_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - as above
-
-    newest = newest_story(settings.kafka, wanted, verifier)
-    if as_json:
-        print_json(letter_json(newest, topic=topic, reveal=reveal, payloads=payloads))
-    else:
-        letter_page(newest, topic=topic, reveal=reveal, payloads=payloads)
-
-
-app.command("export")(export)
-app.command("import")(import_letters)
-app.command("figures")(figures)
+app = typer.Typer(
+    cls=_Commands, help="Inspect, redrive and manage dead letters.", no_args_is_help=True
+)

@@ -7,31 +7,49 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redrive.cli.dlq_redrive import Asking, NoWait, drive
+from redrive.cli.editor import Draft
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting
+from redrive.cli.one_letter import newest_story
 from redrive.cli.options import Broker
 from redrive.cli.output import agreed, note, visible
+from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from collections.abc import Callable
-
-    from redrive.cli.editor import Draft
-    from redrive.dead_letter.record import DeadLetter
-    from redrive.payloads import Payloads
-    from redrive.redriving.editing import Change
-    from redrive.settings import Settings
-    from redrive.signatures import Trust
+from redrive.payloads import Payloads
+from redrive.redriving.deciding import Refusal
+from redrive.redriving.editing import (
+    Change,
+    check_event,
+    compact,
+    pretty,
+    same,
+    set_values,
+    text_of,
+)
+from redrive.redriving.engine import plan
+from redrive.redriving.jobs import Order
+from redrive.redriving.pace import Pacing
+from redrive.redriving.sealed_events import (
+    open_text,
+    opened_draft,
+    seal_in,
+    seal_text,
+    sealed_draft,
+)
+from redrive.redriving.selection import Selection
+from redrive.sealed_records import told_of
+from redrive.settings import Settings
+from redrive.signatures import Trust
 
 __all__ = ["edit"]
 
@@ -66,11 +84,6 @@ def edit(
     """
     changes = _changes(event, values)
     settings = broker.settings()
-
-    from redrive.cli.one_letter import newest_story  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.jobs import Order  # noqa: PLC0415 - as above
-    from redrive.redriving.pace import Pacing  # noqa: PLC0415 - as above
-    from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
 
     trust = settings.security.trust(for_letters=True)
     letter = newest_story(settings.kafka, wanted, trust.verifier).stored.letter
@@ -112,8 +125,6 @@ class _Editing:
         Raises:
             CommandError: Its event is encrypted, and cannot be decoded.
         """
-        from redrive.redriving.sealed_events import seal_in  # noqa: PLC0415 - keeps `--help` fast
-
         sealed = seal_in(letter.source.value) is not None
         editing = cls(letter, payloads, sealed or payloads.label is not None)
         if sealed:
@@ -127,34 +138,24 @@ class _Editing:
             RecordError: It has none.
             CommandError: It is encrypted, and cannot be decoded.
         """
-        from redrive.redriving.editing import text_of  # noqa: PLC0415 - keeps `--help` fast
-
         return self.opened(text_of(self.letter.source.value))
 
     def opened(self, text: str) -> str:
         """Return an event's text, decoded; raises as `text` does."""
-        from redrive.redriving.sealed_events import open_text  # noqa: PLC0415 - keeps `--help` fast
-
         with _codec():
             return open_text(text, self.payloads)
 
     def taken(self, value: bytes) -> bytes:
         """Return what a file holds: a draft that was kept is decoded."""
-        from redrive.redriving.sealed_events import opened_draft  # noqa: PLC0415 - as above
-
         with _codec():
             return opened_draft(value, self.letter.dlq_id, self.payloads)
 
     def kept(self, value: bytes) -> bytes:
         """Return what is to be kept of what was typed."""
-        from redrive.redriving.sealed_events import sealed_draft  # noqa: PLC0415 - as above
-
         return sealed_draft(value, self.letter.dlq_id, self.payloads) if self.is_sealed else value
 
     def sent(self, text: str) -> bytes:
         """Return what is sent in the event's place."""
-        from redrive.redriving.sealed_events import seal_text  # noqa: PLC0415 - as above
-
         if not self.is_sealed:
             return text.encode()
         with _codec():
@@ -164,8 +165,6 @@ class _Editing:
 @contextmanager
 def _codec() -> Iterator[None]:
     """Say in one line that the codec could not do it: nothing is sent then."""
-    from redrive.sealed_records import told_of  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         yield
     except RecordError:
@@ -176,8 +175,6 @@ def _codec() -> Iterator[None]:
 
 def _changes(event: str | None, values: list[str] | None) -> list[Change]:
     """Return what `--set` asks for; refuse two ways at once, and an editor without a terminal."""
-    from redrive.redriving.editing import Change  # noqa: PLC0415 - keeps `--help` fast
-
     if event is not None and values:
         raise typer.BadParameter("give --event or --set, not both", param_hint="--set")
     if event is None and not values and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -191,8 +188,6 @@ def _changes(event: str | None, values: list[str] | None) -> list[Change]:
 
 
 def _from_file(name: str, editing: _Editing) -> str:
-    from redrive.redriving.editing import text_of  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         value = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
@@ -206,8 +201,6 @@ def _from_file(name: str, editing: _Editing) -> str:
 
 
 def _with_values(changes: list[Change], editing: _Editing) -> str:
-    from redrive.redriving.editing import same, set_values  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         before = editing.text()
         text, remarks = set_values(before, changes)
@@ -223,11 +216,6 @@ def _with_values(changes: list[Change], editing: _Editing) -> str:
 
 def _stop_if_refused(settings: Settings, letter: DeadLetter, trust: Trust) -> None:
     """Say it before the person types, not after."""
-    from redrive.redriving.deciding import Refusal  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.engine import plan  # noqa: PLC0415 - as above
-    from redrive.redriving.jobs import Order  # noqa: PLC0415 - as above
-    from redrive.redriving.selection import Selection  # noqa: PLC0415 - as above
-
     order = Order(mode="restart", max_redrives=settings.redrive.max)
     for no in plan(settings.kafka, Selection.of([letter.dlq_id]), order, trust=trust).refused:
         if no.refusal is not Refusal.NOT_READABLE:
@@ -236,8 +224,6 @@ def _stop_if_refused(settings: Settings, letter: DeadLetter, trust: Trust) -> No
 
 def _from_editor(editing: _Editing, send: Callable[[str], bool]) -> None:
     """Let the person change the event, and send it; what was typed and not sent is kept."""
-    from redrive.cli.editor import Draft  # noqa: PLC0415 - keeps `--help` fast
-
     shown, letter = _shown(editing), editing.letter
     draft = Draft(shown, in_memory=editing.is_sealed)
     try:
@@ -254,8 +240,6 @@ def _from_editor(editing: _Editing, send: Callable[[str], bool]) -> None:
 
 def _shown(editing: _Editing) -> str:
     """Return the event for people; one that is not JSON is theirs to mend, if it is text."""
-    from redrive.redriving.editing import pretty  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         text = editing.text()
     except RecordError as error:
@@ -269,8 +253,6 @@ def _shown(editing: _Editing) -> str:
 
 def _typed(draft: Draft, shown: str, letter: DeadLetter) -> str:
     """Return the event that was typed; ask for it until it is one, or nothing is to be sent."""
-    from redrive.redriving.editing import compact, same, text_of  # noqa: PLC0415 - keeps `--help` fast
-
     while True:
         try:
             text = text_of(draft.edit())
@@ -286,8 +268,6 @@ def _typed(draft: Draft, shown: str, letter: DeadLetter) -> str:
 
 
 def _check(text: str, letter: DeadLetter) -> None:
-    from redrive.redriving.editing import check_event  # noqa: PLC0415 - as above
-
     check_event(text, event_id=letter.event_id)
 
 

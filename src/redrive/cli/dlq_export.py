@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -19,10 +19,15 @@ from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
 from redrive.cli.options import Broker
 from redrive.cli.output import note, visible
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.dead_letter.source import Source
-    from redrive.kafka.log import Record
+from redrive.clock import SYSTEM
+from redrive.dead_letter.source import Source
+from redrive.kafka.log import Record
+from redrive.private_files import open_private
+from redrive.redriving.letters import StoredLetter, records_at, stored
+from redrive.redriving.opening import sealed_as
+from redrive.redriving.query import choose
+from redrive.redriving.slim import read_slimly
+from redrive.redriving.views import read_letters
 
 __all__ = ["export", "letter_line"]
 
@@ -55,13 +60,6 @@ def export(
     settings = broker.settings()
     kafka, verifier = settings.kafka, settings.security.trust().verifier
 
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.letters import StoredLetter, records_at, stored  # noqa: PLC0415 - as above
-    from redrive.redriving.opening import sealed_as  # noqa: PLC0415 - as above
-    from redrive.redriving.query import choose  # noqa: PLC0415 - as above
-    from redrive.redriving.slim import read_slimly  # noqa: PLC0415 - as above
-    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
-
     query = query_of(causes, standing, ids, SYSTEM.now())
     wanted = choose(read_letters(kafka, verifier=verifier).letters, query)
     written, sealed = 0, set[str]()
@@ -93,7 +91,6 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         _warn_of_readers()
         yield sys.stdout
         return
-    from redrive.private_files import open_private  # noqa: PLC0415 - keeps `--help` fast
 
     try:
         file = open_private(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import Annotated
 
 import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table, say
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from datetime import datetime
-
-    from redrive.dead_letter.options import LetterSettings
-    from redrive.redriving.figures import LetterFigures
+from redrive.clock import SYSTEM
+from redrive.dead_letter.options import LetterSettings
+from redrive.redriving.figures import LetterFigures, letter_alarms, letter_figures
+from redrive.redriving.views import read_letters
+from redrive.telemetry import metrics
+from redrive.telemetry.exposition import exposition
+from redrive.telemetry.instruments import Reading
 
 __all__ = ["figures"]
 
@@ -37,10 +39,6 @@ def figures(
         raise typer.BadParameter("choose one of --json and --prometheus")
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.figures import letter_alarms, letter_figures  # noqa: PLC0415 - as above
-    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
-
     view = read_letters(settings.kafka, verifier=settings.security.trust().verifier)
     limits = settings.letters
     now = SYSTEM.now()
@@ -58,10 +56,6 @@ def figures(
 
 
 def _expose(told: LetterFigures, limits: LetterSettings, *, read_at: datetime) -> None:
-    from redrive.telemetry import metrics  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.telemetry.exposition import exposition  # noqa: PLC0415 - as above
-    from redrive.telemetry.instruments import Reading  # noqa: PLC0415 - as above
-
     oldest_s = 0.0 if told.oldest_open is None else told.oldest_open.total_seconds()
     readings = [
         Reading(metrics.OPEN, {(): told.open}),

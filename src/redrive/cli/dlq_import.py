@@ -11,6 +11,8 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, print_table
+from redrive.dead_letter.spool import MAX_LINE_BYTES
+from redrive.redriving.spooled import publish_spool
 
 __all__ = ["import_letters"]
 
@@ -29,9 +31,6 @@ def import_letters(
     """Store the letters of FILE that are missing from the letters topic. Safe to repeat."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     kafka, verifier = settings.kafka, settings.security.trust().verifier
-
-    from redrive.dead_letter.spool import MAX_LINE_BYTES  # noqa: PLC0415 - as below
-    from redrive.redriving.spooled import publish_spool  # noqa: PLC0415 - keeps `--help` fast
 
     counts = publish_spool(file, kafka, verifier=verifier)
     told = {

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
+from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json, totals
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import note, print_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.redriving.groups import LetterGroup
-    from redrive.redriving.query import Page
-    from redrive.redriving.views import LettersView
+from redrive.clock import SYSTEM
+from redrive.redriving.groups import LetterGroup, Window, group
+from redrive.redriving.query import Page, choose, page_of
+from redrive.redriving.views import LettersView, read_letters
 
 __all__ = ["list_groups", "list_letters"]
 
@@ -38,11 +38,6 @@ def list_letters(
     settings = broker.settings()
     kafka, payloads = settings.kafka, settings.security.payloads()
     verifier = settings.security.trust().verifier
-
-    from redrive.cli.letters_table import print_letters, summary_json, totals  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
-    from redrive.redriving.query import choose, page_of  # noqa: PLC0415 - as above
-    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     now = SYSTEM.now()
     query = query_of(causes, standing, ids, now)
@@ -74,12 +69,6 @@ def list_groups(
     settings = broker.settings()
     kafka, payloads = settings.kafka, settings.security.payloads()
     verifier = settings.security.trust().verifier
-
-    from redrive.cli.letters_table import group_json, print_groups  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
-    from redrive.redriving.groups import Window, group  # noqa: PLC0415 - as above
-    from redrive.redriving.query import choose  # noqa: PLC0415 - as above
-    from redrive.redriving.views import read_letters  # noqa: PLC0415 - as above
 
     now = SYSTEM.now()
     query = query_of(causes, standing, None, now)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import agreed, console, note, print_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from collections.abc import Callable
-
-    from redrive.kafka.options import KafkaSettings
-    from redrive.redriving.facts import Report, Step
-    from redrive.redriving.following import RunEnding
-    from redrive.redriving.jobs import Order
-    from redrive.redriving.pace import Pacing
-    from redrive.redriving.selection import Selection
-    from redrive.signatures import Trust
+from redrive.cli.redrive_page import ending_line, judge, plan_page, report_json, report_page
+from redrive.kafka.options import KafkaSettings
+from redrive.redriving import engine
+from redrive.redriving.facts import Report, Step
+from redrive.redriving.following import RunEnding, follow
+from redrive.redriving.jobs import Order
+from redrive.redriving.pace import Pacing
+from redrive.redriving.selection import Selection
+from redrive.signatures import Trust
+from redrive.units import parse_duration
 
 __all__ = ["Asking", "NoWait", "drive", "redrive"]
 
@@ -83,8 +83,6 @@ class Sending:
 
     def order(self, *, reason: str | None, max_redrives: int) -> Order:
         """Return how the letters are driven."""
-        from redrive.redriving.jobs import Order  # noqa: PLC0415 - keeps `--help` fast
-
         return Order(
             mode="restart" if self.restart else "resume",
             reason=reason,
@@ -94,8 +92,6 @@ class Sending:
 
     def pacing(self, *, patience: timedelta) -> Pacing:
         """Return how fast they go."""
-        from redrive.redriving.pace import Pacing  # noqa: PLC0415 - keeps `--help` fast
-
         return Pacing(self.limit, self.rate, self.canary, self.stop_on_same, patience)
 
 
@@ -145,8 +141,6 @@ def drive(
 
     Returns False when it was only planned, or the answer was no.
     """
-    from redrive.redriving import engine  # noqa: PLC0415 - keeps `--help` fast
-
     planned = engine.plan(kafka, selection, order, limit=pacing.limit, trust=trust)
     if not _agreed(planned, asking):
         return False
@@ -163,8 +157,6 @@ def drive(
 
 def _agreed(planned: Report, asking: Asking) -> bool:
     """Show what would be done, and return whether it shall be."""
-    from redrive.cli.redrive_page import judge, plan_page, report_json  # noqa: PLC0415 - as above
-
     if asking.dry_run and asking.as_json:
         print_json(report_json(planned))
     elif asking.dry_run or not (asking.yes or asking.as_json):
@@ -191,14 +183,6 @@ def _sent_and_seen(
     as_json: bool,
 ) -> None:
     """Send letters, wait for the ends of their runs unless `patience` is None, and tell of both."""
-    from redrive.cli.redrive_page import (  # noqa: PLC0415 - keeps `--help` fast
-        ending_line,
-        judge,
-        report_json,
-        report_page,
-    )
-    from redrive.redriving.following import follow  # noqa: PLC0415 - as above
-
     with after_first_contact():
         with _progress("sent", expected) as sent:
             report = send(lambda step: sent(len(step.done)))
@@ -221,8 +205,6 @@ def _sent_and_seen(
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, and nothing elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
@@ -231,8 +213,6 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _duration(text: str, flag: str) -> timedelta:
-    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,10 @@ from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import agreed, print_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.redriving.selection import Selection
+from redrive.cli.redrive_page import judge, report_json, report_page
+from redrive.dead_letter.states import State
+from redrive.redriving.engine import move
+from redrive.redriving.selection import Selection
 
 __all__ = ["discard", "park"]
 
@@ -68,10 +69,6 @@ def _move(
 ) -> None:
     settings = broker.settings()
     trust = settings.security.trust(for_letters=True)
-
-    from redrive.cli.redrive_page import judge, report_json, report_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.dead_letter.states import State  # noqa: PLC0415 - as above
-    from redrive.redriving.engine import move  # noqa: PLC0415 - as above
 
     wanted = {
         "discarded": State.DISCARDED,

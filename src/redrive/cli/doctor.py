@@ -25,7 +25,7 @@ from redrive.cli.options import (
 from redrive.cli.output import print_json, say
 from redrive.errors import SettingsError
 
-if TYPE_CHECKING:  # LangGraph takes its time, and `--help` needs none of it
+if TYPE_CHECKING:  # it needs LangGraph
     from redrive.cli.findings import Finding
 
 __all__ = ["app"]
@@ -78,8 +78,10 @@ def _examined(
     offline: bool,
 ) -> Mapping[str, Sequence[Finding]]:
     with needs_extra("langgraph", extra="worker"):
-        from redrive.cli import checks  # noqa: PLC0415 - keeps `--help` fast
-        from redrive.cli.findings import Finding, Level  # noqa: PLC0415 - as above
+        # Here, since `doctor audit` works without LangGraph.
+        from redrive.cli import checks  # noqa: PLC0415 - as said
+        from redrive.cli.findings import Finding, Level  # noqa: PLC0415 - as said
+
     try:
         settings = start(config, flags)
     except SettingsError as error:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import getpass
 import socket
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from datetime import datetime
-
-    from redrive.redriving.query import Query
-    from redrive.redriving.selection import Selection
+from redrive.dead_letter.states import State
+from redrive.redriving.query import Query, parse_time
+from redrive.redriving.selection import Selection
+from redrive.retry.kinds import Kind, Reason
 
 __all__ = [
     "Acting",
@@ -119,10 +119,6 @@ class Acting:
 
 def query_of(causes: Causes, standing: Standing, ids: list[str] | None, now: datetime) -> Query:
     """Return the query that the flags stand for; a value that cannot be is a usage error."""
-    from redrive.dead_letter.states import State  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.redriving.query import Query  # noqa: PLC0415 - as above
-    from redrive.retry.kinds import Kind, Reason  # noqa: PLC0415 - as above
-
     return Query(
         workflow=causes.workflow,
         kind=_choice(Kind, "kind", causes.kind),
@@ -138,9 +134,6 @@ def query_of(causes: Causes, standing: Standing, ids: list[str] | None, now: dat
 
 def selected(ids: list[str] | None, causes: Causes, *, everything: bool) -> Selection:
     """Return which letters the flags mean; that all are, has to be said."""
-    from redrive.redriving.selection import Selection  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.retry.kinds import Kind, Reason  # noqa: PLC0415 - as above
-
     if not ids and not everything and causes == Causes():
         raise typer.BadParameter(
             "name letters by id or by a filter, or give --all", param_hint="ID"
@@ -157,8 +150,6 @@ def selected(ids: list[str] | None, causes: Causes, *, everything: bool) -> Sele
 
 def parse_flag_time(name: str, text: str, now: datetime) -> datetime:
     """Return the time that a flag names; one that is none is a usage error."""
-    from redrive.redriving.query import parse_time  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         return parse_time(text, now)
     except ValueError as error:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import Config, Json, start
 from redrive.cli.output import print_json, print_table
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.notify.trial import Trial
+from redrive.notify.trial import Trial, try_channels
+from redrive.secret_values import is_reference, revealed
 
 __all__ = ["app"]
 
@@ -34,8 +33,6 @@ def try_all(
 ) -> None:
     """Send a test message to each channel. Exits with 1 if a channel did not accept it."""
     settings = start(config, {})
-    from redrive.notify.trial import try_channels  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.secret_values import is_reference, revealed  # noqa: PLC0415 - as above
 
     if url is not None and not is_reference(url):
         raise typer.BadParameter(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import structlog
 import typer
 
 from redrive.cli.output import note
-
-if TYPE_CHECKING:  # pydantic takes its time, and `--help` needs none of it
-    from redrive.settings import Settings
+from redrive.settings import Settings, load_with_origins
+from redrive.telemetry.logging import configure_logging
 
 __all__ = [
     "BootstrapServers",
@@ -88,9 +88,6 @@ def start(
     Raises:
         SettingsError: One line per problem.
     """
-    from redrive.settings import load_with_origins  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - as above
-
     configure_logging(json=log_json, level=log_level)
 
     given = {key: value for key, value in flags.items() if value is not None}
@@ -98,8 +95,6 @@ def start(
     if loaded.found_file is not None and log_level == _QUIET:
         tell_of_file(loaded.found_file)
     elif loaded.found_file is not None:
-        import structlog  # noqa: PLC0415 - keeps `--help` fast
-
         log = structlog.get_logger("redrive.settings")
         log.info("settings.file_found", file=str(loaded.found_file.absolute()))
     return loaded.settings

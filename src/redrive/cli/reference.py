@@ -11,9 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import typer.main
-
-from redrive.cli.app import app
+from redrive.cli.app import whole_command
 from redrive.cli.exits import ExitCode
 
 __all__ = ["cli_reference"]
@@ -33,10 +31,9 @@ Settings come from `redrive.toml`, the environment and flags: see [Settings](set
 
 def cli_reference() -> str:
     """Return the page."""
-    root = typer.main.get_command(app)
     parts = [_HEAD, "| exit code | meaning |\n|---|---|\n"]
     parts += [f"| {code.value} | {code.meaning} |\n" for code in ExitCode]
-    parts += _commands(root, "redrive")
+    parts += _commands(whole_command(), "redrive")
     return "".join(parts)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import Annotated
 
 import typer
 
@@ -10,11 +11,10 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, visible
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from datetime import datetime
-
-    from redrive.redriving.runs import RunStory
+from redrive.cli.run_page import run_json, run_page
+from redrive.clock import SYSTEM
+from redrive.redriving.opening import open_run
+from redrive.redriving.runs import RunStory, find_run
 
 __all__ = ["app"]
 
@@ -43,11 +43,6 @@ def show(
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
     kafka, payloads = settings.kafka, settings.security.payloads()
     verifier = settings.security.trust().verifier
-
-    from redrive.cli.run_page import run_json, run_page  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - as above
-    from redrive.redriving.opening import open_run  # noqa: PLC0415 - as above
-    from redrive.redriving.runs import find_run  # noqa: PLC0415 - as above
 
     from_then = parse_flag_time("since", since, SYSTEM.now())
     note(f"reading {kafka.events_topic!r} and {kafka.results_topic!r} from {_text(from_then)} on")

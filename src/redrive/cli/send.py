@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,14 +14,20 @@ from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, say, visible
+from redrive.clock import SYSTEM
+from redrive.errors import RecordError
+from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent, extra_headers
 from redrive.json_texts import parsed_json
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.events import WorkflowEvent, WorkflowResultEvent
-    from redrive.kafka.options import KafkaSettings
-    from redrive.kafka.publish import Published
-    from redrive.payloads import Payloads
-    from redrive.signatures import Signer
+from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.existing import partitions_of
+from redrive.kafka.expected import Expected
+from redrive.kafka.options import KafkaSettings
+from redrive.kafka.publish import Published, publish_event
+from redrive.kafka.results import ResultReader
+from redrive.payloads import Payloads
+from redrive.sealed_records import opened_or_told
+from redrive.signatures import Signer
+from redrive.units import parse_duration
 
 __all__ = ["send"]
 
@@ -102,11 +108,6 @@ def _send_and_wait(
     patience: timedelta,
     as_json: bool,
 ) -> None:
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.kafka.end_offsets import end_offsets  # noqa: PLC0415 - as above
-    from redrive.kafka.expected import Expected  # noqa: PLC0415 - as above
-    from redrive.kafka.results import ResultReader  # noqa: PLC0415 - as above
-
     _check(kafka)
     reader = ResultReader(kafka)
     try:
@@ -130,7 +131,6 @@ def _send_and_wait(
         ) from error
     finally:
         reader.close()
-    from redrive.sealed_records import opened_or_told  # noqa: PLC0415 - keeps `--help` fast
 
     answer, closed = opened_or_told(answer, with_keys.payloads)
     _print_answer(event, stored, answer, closed, as_json=as_json)
@@ -166,17 +166,12 @@ def _print_answer(
 
 def _check(kafka: KafkaSettings) -> None:
     """Wait for the broker, and refuse a topic that is not there: publishing could create it."""
-    from redrive.kafka.existing import partitions_of  # noqa: PLC0415 - keeps `--help` fast
-
     partitions_of(kafka, kafka.events_topic)
 
 
 def _publish(
     kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, with_keys: _Keys
 ) -> Published:
-    from redrive.events import EventHeaders  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.kafka.publish import publish_event  # noqa: PLC0415 - as above
-
     return publish_event(
         kafka,
         event,
@@ -199,9 +194,6 @@ def _stored(event: WorkflowEvent, stored: Published) -> dict[str, object]:
 
 
 def _event(workflow_id: str, data: dict[str, object], beside: SendExtras) -> WorkflowEvent:
-    from redrive.clock import SYSTEM  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.events import Payload, WorkflowEvent  # noqa: PLC0415 - as above
-
     event_id = SYSTEM.new_id()
     if not workflow_id:
         raise typer.BadParameter("is empty", param_hint="WORKFLOW_ID")
@@ -223,9 +215,6 @@ def _event(workflow_id: str, data: dict[str, object], beside: SendExtras) -> Wor
 
 
 def _headers(beside: SendExtras) -> dict[str, str]:
-    from redrive.errors import RecordError  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.events import extra_headers  # noqa: PLC0415 - as above
-
     found = {}
     for header in beside.header or ():
         name, equals, value = header.partition("=")
@@ -258,8 +247,6 @@ def _object(given: str, flag: str) -> dict[str, object]:
 
 
 def _duration(text: str) -> timedelta:
-    from redrive.units import parse_duration  # noqa: PLC0415 - keeps `--help` fast
-
     try:
         return parse_duration(text)
     except ValueError as error:

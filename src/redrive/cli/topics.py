@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table, say
-
-if TYPE_CHECKING:  # these take their time, and `--help` needs none of them
-    from redrive.kafka.topic_rules import Finding
-    from redrive.kafka.topics import TopicReport
+from redrive.kafka.topic_rules import Finding
+from redrive.kafka.topics import TopicReport, create_topics, verify_topics
 
 __all__ = ["app"]
 
@@ -37,8 +35,6 @@ def create(
     """Create the topics that are missing. Existing topics are not changed."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
-    from redrive.kafka.topics import create_topics  # noqa: PLC0415 - keeps `--help` fast
-
     made = create_topics(
         settings.kafka,
         partitions=partitions,
@@ -60,8 +56,6 @@ def verify(
 ) -> None:
     """Compare the topics with what redrive needs; show each difference and how to fix it."""
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-
-    from redrive.kafka.topics import verify_topics  # noqa: PLC0415 - keeps `--help` fast
 
     report = verify_topics(settings.kafka, needs=settings.letters.topic_needs())
     if as_json:

@@ -17,6 +17,9 @@ from redrive.cli.options import (
     graph_settings,
     start,
 )
+from redrive.cli.parent import supervise
+from redrive.consumer.parent import handover
+from redrive.telemetry.logging import configure_logging
 
 __all__ = ["worker"]
 
@@ -74,9 +77,6 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     ] = _LogLevel.INFO,
 ) -> None:
     """Consume events, run their graphs and publish results, until SIGTERM or Ctrl-C."""
-    from redrive.consumer.parent import handover  # noqa: PLC0415 - keeps `--help` fast
-    from redrive.telemetry.logging import configure_logging  # noqa: PLC0415 - as above
-
     flags: dict[str, object | None] = {
         "kafka.bootstrap_servers": bootstrap_servers,
         "worker.id": worker_id,
@@ -89,14 +89,12 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     log_json, level = _is_json(log_format), log_level.upper()
     settings = start(config, flags, log_json=log_json, log_level=level)
     if settings.worker.processes:
-        from redrive.cli.parent import supervise  # noqa: PLC0415 - keeps `--help` fast
-
         raise typer.Exit(supervise(settings))
     parent = handover()
     if parent.of > 1:
         configure_logging(json=log_json, level=level, worker=settings.worker.name)
     with needs_extra("langgraph", extra="worker"):
-        from redrive.wiring import run_worker  # noqa: PLC0415 - keeps `--help` fast
+        from redrive.wiring import run_worker  # noqa: PLC0415 - a parent runs no graphs
     raise typer.Exit(run_worker(settings, langgraph_json=langgraph_json, parent=parent))
 
 
