@@ -18,8 +18,8 @@ from redrive.secret_values import is_reference
 from redrive.settings import Loaded
 from redrive.settings_sources import Key
 from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.secret_looks import mark
 from redrive.telemetry.secret_names import is_secret_name
-from redrive.telemetry.secrets import mark
 from redrive.units import format_duration, parse_size
 
 __all__ = ["DEFAULT", "Holding", "holding", "written_as"]
@@ -70,7 +70,10 @@ def _walk(model: BaseModel, path: Key) -> Iterator[tuple[Key, str | None]]:
         elif isinstance(value, Mapping) and value:
             yield from _entries(field, value, here)
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-            tables = [table.model_dump(mode="json", exclude_unset=True) for table in value]
+            tables = [
+                BUILT_IN.within(table.model_dump(mode="json", exclude_unset=True))
+                for table in value
+            ]
             yield here, json.dumps(tables, ensure_ascii=False)
         else:
             yield here, _masked(here, written_as(field, value), value)

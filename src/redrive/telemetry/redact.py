@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from redrive.telemetry.escapes import unescaped
 from redrive.telemetry.personal import Personal, personal_in
 from redrive.telemetry.secret_keys import Span
-from redrive.telemetry.secrets import mark, secret_named, secrets_in
+from redrive.telemetry.secret_looks import mark
+from redrive.telemetry.secrets import secret_named, secrets_in
 
 __all__ = ["BUILT_IN", "MARGIN_CHARS", "Redactor"]
 

@@ -14,6 +14,7 @@ class Says(Enum):
     """How sure a name is of its value."""
 
     SURE = "it is a secret, whatever it looks like"
+    LIKELY = "it is a secret if it is no word"
     TOKEN = "it is a secret, or something that a program counts, or a word of its language"  # noqa: S105
     MAYBE = "it is a secret if it looks like one"
 
@@ -84,13 +85,17 @@ _SERVICES = _words(
     "netlify newrelic nytimes newyorktimes okta pagerduty plaid privateai rapidapi sendbird "
     "sentry snyk sourcegraph square squarespace sumo sumologic travis trello twilio twitch "
     "twitter yandex zendesk opsgenie deepgram mistral together wandb pinecone weaviate "
-    "elevenlabs assemblyai honeycomb rollbar bugsnag segment mixpanel amplitude"
+    "elevenlabs assemblyai honeycomb rollbar bugsnag segment mixpanel amplitude sonar postmark "
+    "kraken openweathermap newsapi"
 )
+_KEYS_ARE_UUIDS = _words("heroku hubspot snyk squarespace kucoin postmark")
 _MAYBE = _words("key keys pat auth authorization authentication code signature sig jwt bearer sas")
 _NO_CODE = _words("error status exit return reason country")
 _PAIRS = {
     ("connection", "string"): "connection-string",
     ("snmp", "community"): "community",
+    # What bundler takes for a host: BUNDLE_ENTERPRISE__CONTRIBSYS__COM.
+    ("contribsys", "com"): "password",
     # A user and its password: `basic.auth.user.info` of a schema registry.
     ("user", "info"): "credentials",
 }
@@ -112,7 +117,7 @@ NAMES_OF_VALUES = (
 def is_secret_name(name: str) -> bool:
     """Say whether a setting or an option that is called so holds a secret, whatever its value."""
     said = said_by(name)
-    return said is not None and said.says is not Says.MAYBE
+    return said is not None and said.says in {Says.SURE, Says.TOKEN}
 
 
 def said_by(name: str) -> Named | None:
@@ -170,10 +175,11 @@ def _behind(before: str, words: list[str], number: int) -> Named | None:
 def _if_it_looks_like_one(words: list[str], number: int) -> Named | None:
     word, before = words[number], words[number - 1] if number else ""
     if word in _SERVICES:
-        return Named(Says.MAYBE, f"{word}-key")
+        says = Says.LIKELY if word in _KEYS_ARE_UUIDS and number == len(words) - 1 else Says.MAYBE
+        return Named(says, f"{word}-key")
     if word not in _MAYBE or (word == "code" and before in _NO_CODE):
         return None
     if before in _SERVICES:
-        return Named(Says.MAYBE, f"{before}-key")
+        return Named(Says.LIKELY, f"{before}-key")
     is_last = number == len(words) - 1
     return Named(Says.MAYBE, _MAYBE_WHAT.get(word, word)) if is_last else None
