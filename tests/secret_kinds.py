@@ -730,8 +730,8 @@ HOSTILE = (
     *("htpasswd -b a ", "vault login ", "lftp -u ", "exp a/", "password(", '"k": "password", '),
     *('"v": "a", ', "k=password v=", "ParameterKey=password,", "one-time code "),
     *("a_", "a_b1", "sk_live_", "sk_live_aB3", "acme_aB3dE5gH7", "a1-", "key-a1b2c3d4e5f6g7-"),
-    *("ey", "eyaaaaaaaaaaaaaaaaaaaa.", "ewo", "hooks/", "/hook/a1b2c3d4e5f6g7", "heroku=", "heroku=a="),
-    *("AKIAAAAAAAAAAAAA=", "+ACR", "==", "FFFFNRAL", "-NRMA", ".v1.", "pi_a1_secret_"),
+    *("ey", "eyaaaaaaaaaaaaaaaaaaaa.", "ewo", "hooks/", "/hook/a1b2c3d4e5f6g7", "heroku="),
+    *("heroku=a=", "AKIAAAAAAAAAAAAA=", "+ACR", "==", "FFFFNRAL", "-NRMA", ".v1.", "pi_a1_secret_"),
 )  # fmt: skip
 """Texts that are repeated many times: none may take longer for its length than another."""
 

@@ -62,7 +62,7 @@ def shows(secret: str, masked: str) -> bool:
     address = re.match(r"https://[^/]+/(?:[a-z0-9]+/)+", secret)
     begins = address.end() if address else len(secret) // 3 if len(secret) > 15 else 0
     # Neither a mark nor a host is a part of it.
-    left = re.sub(r"\[redacted:[\w-]+\]|https:(?://|%2F%2F)[^/%\s]+", "", masked)
+    left = re.sub(r"\[redacted:[\w-]+\]|https(?:://|%3A%2F%2F)[^/%\s]+", "", masked)
     return any(secret[at : at + 6] in left for at in range(begins, len(secret) - 5))
 
 

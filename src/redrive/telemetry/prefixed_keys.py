@@ -22,12 +22,22 @@ _WORD = re.compile(
     r"(?=[A-Za-z_.~-]{1,80}[0-9])[\w.~-]{16,}+",
     re.ASCII,
 )
+# A digit in a run of ten: few sentences have one.
+_LEAST_UNBROKEN = 10
+_HINT = re.compile(
+    "[0-9](?:"
+    + "|".join(
+        rf"(?<=[A-Za-z0-9]{{{before}}})(?=[A-Za-z0-9]{{{_LEAST_UNBROKEN - before}}})"
+        for before in range(1, _LEAST_UNBROKEN + 1)
+    )
+    + ")"
+)
 _PART = re.compile(r"[A-Za-z0-9]{1,256}")
 _UUID = re.compile(r"[A-Za-z0-9]{8}(?:-[A-Za-z0-9]{4}){3}-[A-Za-z0-9]{12}")
 # A word, with a number behind it: `live`, `v1`, `FLWSECK`, `na1`.
 _PLAIN = re.compile(r"(?:[a-z]{1,15}|[A-Z]{1,15}|[A-Z][a-z]{1,15})\d{0,2}|\d{1,4}|[a-z]\d[a-z]")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
-PREFIXED_PATTERNS = (_WORD, _PART, _UUID, _PLAIN)
+PREFIXED_PATTERNS = (_WORD, _HINT, _PART, _UUID, _PLAIN)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -56,6 +66,8 @@ _MOST_JUDGED_CHARS = 256
 
 def prefixed_in(text: str) -> Iterator[Span]:
     """Find keys of a prefix and a random body."""
+    if _HINT.search(text) is None:
+        return
     for found in _WORD.finditer(text):
         if _is_key(found[0][:_MOST_JUDGED_CHARS]):
             yield found.start(), end_of_word(text, found.end()), _WHAT
@@ -94,7 +106,7 @@ def _is_generated(chars: str, longest: str) -> bool:
 
 # A key's body has 96 bits and more: 16 of 62 characters. Without a word, 28 and more tell a key
 # from ids of 22 to 27 characters.
-_LEAST_OF_SURE, _LEAST_OF_MAYBE, _LEAST_OF_RANDOM, _LEAST_UNBROKEN = 14, 20, 28, 10
+_LEAST_OF_SURE, _LEAST_OF_MAYBE, _LEAST_OF_RANDOM = 14, 20, 28
 _HASHES = frozenset({32, 40, 64, 96, 128})
 
 

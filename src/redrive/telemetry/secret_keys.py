@@ -164,6 +164,7 @@ _KEYS = (
     # Work.
     _key("adobe-secret", "p8e-", r"[A-Za-z0-9]{24,}"),
     _key("airtable-token", "pat", _DIGIT + r"[A-Za-z0-9]{14}\.[0-9a-f]{32,}"),
+    _key("hubspot-token", "pat-na1- pat-na2- pat-eu1- pat-ap1-", r"[A-Za-z0-9-]{24,}"),
     _key("frameio-token", "fio-u-", r"[\w=-]{32,}"),
     _key("linear-key", "lin_api_ lin_oauth_", r"\w{16,}"),
     _key("notion-token", "ntn_", r"\w{24,}"),
