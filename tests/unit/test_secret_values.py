@@ -16,10 +16,11 @@ from redrive.cli.exits import ExitCode
 from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
 from redrive.kafka.options import KafkaSettings
-from redrive.secret_values import revealed
+from redrive.secret_values import is_reference, revealed
 from redrive.settings import Settings, load_settings, load_with_origins
 from redrive.settings_report import holding
 from redrive.settings_sources import known_keys
+from redrive.telemetry.redact import BUILT_IN
 from redrive.telemetry.secret_names import is_secret_name
 
 SECRET_OPTIONS = [
@@ -109,6 +110,36 @@ def test_where_a_secret_lies_is_shown(tmp_path: Path) -> None:
     assert shown["notify.urls.team"] == "env:HOOK"
     assert shown["notify.urls.other"] == "[redacted:secret]"
     assert shown["kafka.config.sasl.password"] == "env:KAFKA_PASSWORD"
+
+
+@pytest.mark.invariant("P15")
+def test_tables_of_settings_show_no_secret_either() -> None:
+    given = {"retry.rules": [{"kind": "transient", "message": "password=hunter2"}]}
+
+    shown = {one.key: one.value for one in holding(load_with_origins(None, given, {}))}
+
+    assert shown["retry.rules"] == (
+        '[{"kind": "transient", "message": "password=[redacted:password]"}]'
+    )
+
+
+@rows(
+    ("value", "is_one"),
+    [
+        ("env:DB_PASSWORD", True),
+        ("file:/run/secrets/db", True),
+        ("file:/run/secrets/db pass", True),
+        ("env:1ABC", False),
+        ("env:A-B", False),
+        ("file:relative", False),
+        ("file:hunter2", False),
+    ],
+)
+def test_one_judge_says_what_a_reference_is(value: str, *, is_one: bool) -> None:
+    """In the settings, in data and in text alike: what only looks like one is the secret itself."""
+    assert is_reference(value) is is_one
+    assert (BUILT_IN.within({"password": value})["password"] == value) is is_one
+    assert (BUILT_IN.mask(f"password='{value}'") == f"password='{value}'") is is_one
 
 
 @pytest.mark.invariant("P15")

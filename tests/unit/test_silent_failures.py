@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from redrive.retry import Classifier, RetryConfig
 from redrive.telemetry.redact import Redactor
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
+from redrive.testing.worker import wait_until
 
 LIMIT_S = 0.1
 NAME = f"{__name__}.SilentError"
@@ -164,9 +165,87 @@ async def test_what_a_call_returns_or_raises_passes_and_one_that_is_late_goes_on
     with pytest.raises(ZeroDivisionError):
         await aside.call(lambda: 1 // 0)
     with pytest.raises(SystemExit):
-        call_and_wait(lambda: exec("raise SystemExit"))  # noqa: S102 - an exit in a lambda
+        call_and_wait(lambda: exec("raise SystemExit"), about=SystemExit)  # noqa: S102 - an exit in a lambda
     found = [await late.call(SilentError().__str__) for _ in range(3)]
     assert all(isinstance(one, Late) and not one.future.done() for one in found)
-    assert isinstance(call_and_wait(SilentError().__str__, limit_s=LIMIT_S), Late)
+    assert isinstance(
+        call_and_wait(SilentError().__str__, about=SilentError, limit_s=LIMIT_S), Late
+    )
     SilentError.released.set()
     assert [one.future.result(60) for one in found if isinstance(one, Late)] == ["at last"] * 3
+
+
+class Hanging:
+    """Calls that begin, and return when the test is over; `begun` says whose have begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def of(self, workflow_id: str) -> Callable[[], None]:
+        def call() -> None:
+            self.begun.append(workflow_id)
+            SilentError.released.wait()
+
+        return call
+
+
+@pytest.mark.invariant("P7")
+async def test_failures_of_one_workflow_that_hang_keep_no_other_waiting() -> None:
+    """Ten hang; each is waited for until the test is over, and none gives its place up."""
+    aside, hanging = Aside(limit_s=600, hold_s=600), Hanging()
+    async with asyncio.TaskGroup() as group:
+        stuck = [
+            group.create_task(aside.call(hanging.of("bad"), workflow_id="bad")) for _ in range(10)
+        ]
+        await asyncio.to_thread(wait_until, lambda: hanging.begun, timeout_s=60, what="a call")
+
+        assert await aside.call(lambda: "told", workflow_id="good") == "told"
+
+        assert hanging.begun == ["bad"]
+        assert not any(task.done() for task in stuck)
+        SilentError.released.set()
+
+
+@pytest.mark.invariant("P7")
+async def test_workflows_that_hang_pass_their_places_on() -> None:
+    """Six workflows hang, thrice as many as there are places; none is given up meanwhile."""
+    aside, hanging = Aside(limit_s=600, hold_s=0.01), Hanging()
+    bad = [f"bad-{number}" for number in range(6)]
+    async with asyncio.TaskGroup() as group:
+        stuck = [
+            group.create_task(aside.call(hanging.of(name), workflow_id=name))
+            for name in bad
+            for _ in range(3)
+        ]
+        await asyncio.to_thread(
+            wait_until, lambda: len(hanging.begun) >= 2, timeout_s=60, what="two calls"
+        )
+
+        assert await aside.call(lambda: "told", workflow_id="good") == "told"
+
+        await asyncio.to_thread(
+            wait_until, lambda: len(hanging.begun) == len(bad), timeout_s=60, what="all calls"
+        )
+        assert sorted(hanging.begun) == bad
+        assert not any(task.done() for task in stuck)
+        SilentError.released.set()
+
+
+@pytest.mark.invariant("P7")
+def test_a_type_that_hangs_is_waited_for_once_and_few_are() -> None:
+    """Where nothing can be awaited, what is not asked is told at once."""
+    hanging = Hanging()
+    kinds = [type(f"Hangs{number}Error", (Exception,), {}) for number in range(6)]
+    for kind in [*kinds, *kinds]:
+        call = hanging.of(kind.__name__)
+        assert isinstance(call_and_wait(call, about=kind, limit_s=LIMIT_S / 10), Late)
+
+    assert hanging.begun == [kind.__name__ for kind in kinds[:4]]
+    assert isinstance(call_and_wait(lambda: "told", about=ValueError), Late)
+
+    SilentError.released.set()
+    last = call_and_wait(hanging.of("last"), about=kinds[0])
+    while isinstance(last, Late):  # Those that hung are about to end.
+        last.future.result(60)
+        last = call_and_wait(hanging.of("last"), about=kinds[0])
+    assert hanging.begun[4:] == ["last"]

@@ -248,7 +248,9 @@ class Runner:
             )
         finally:
             lease.end()
-        return await self._give_up(run, end, await self._look(error), decision)
+        return await self._give_up(
+            run, end, await self._look(error, run.event.workflow_id), decision
+        )
 
     async def _execute(
         self, run: Run, lease: Lease, control: Control | None, policy: Policy
@@ -299,13 +301,13 @@ class Runner:
         error.__cause__ = end.error
         decision = GiveUp(Reason.STUCK, "a retry would run beside it")
         given_up = await self._give_up(
-            run, replace(end, error=error), await self._look(error), decision
+            run, replace(end, error=error), await self._look(error, run.event.workflow_id), decision
         )
         return replace(given_up, leftovers=(*given_up.leftovers, end.leftover))
 
     async def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
         end = _with_own_limit(run, end)
-        looked = await self._look(end.error)
+        looked = await self._look(end.error, run.event.workflow_id)
         failure = looked.failure
         run.node_retries += end.node_retries
         decision = decide(
@@ -328,9 +330,11 @@ class Runner:
         asked_s = failure.retry_after if failure.kind is Kind.RATE_LIMITED else None
         return replace(step, asked_s=asked_s, dependency=looked.dependency)
 
-    async def _look(self, error: BaseException) -> _Looked:
+    async def _look(self, error: BaseException, workflow_id: str) -> _Looked:
         """Ask the exception all that is to be known of it: off the loop, for a limited time."""
-        found = await self._aside.call(lambda: _looked_at(error, self._classifier, self._redactor))
+        found = await self._aside.call(
+            lambda: _looked_at(error, self._classifier, self._redactor), workflow_id=workflow_id
+        )
         if not isinstance(found, Late):
             return found
         name = qualified(error)
@@ -359,7 +363,9 @@ class Runner:
             silent=looked.goes_on is not None,
         )
         leftovers = _going_on(looked)
-        outcome = await self._aside.call(lambda: self._answers.given_up(run, given_up))
+        outcome = await self._aside.call(
+            lambda: self._answers.given_up(run, given_up), workflow_id=run.event.workflow_id
+        )
         if isinstance(outcome, Late):
             leftovers = (*leftovers, _leftover_of(outcome))
             log.error("run.failure_silent", type=looked.type)

@@ -149,7 +149,12 @@ class DeadLetterQueue:
         made = asyncio.get_running_loop().create_future()
         self._made.add(made)
         try:
-            letter = await self._aside.call(lambda: self._letter(value, error, retry_count, about))
+            letter = await self._aside.call(
+                lambda: self._letter(value, error, retry_count, about),
+                workflow_id=original_event.workflow_id
+                if isinstance(original_event, WorkflowEvent)
+                else "",
+            )
         finally:
             self._made.discard(made)
             made.cancel()

@@ -122,7 +122,7 @@ class InPlace:
         """Say whether to try again, and count it as one of the run's retries if so."""
         current = CURRENT.get()
         # LangGraph asks on the event loop, where a `__str__` that never returns would end all.
-        looked = call_and_wait(lambda: (_task(error), self._failure(error)))
+        looked = call_and_wait(lambda: (_task(error), self._failure(error)), about=type(error))
         if isinstance(looked, Late):
             return False
         task, failure = looked

@@ -96,7 +96,9 @@ def _renderers(*, as_json: bool) -> list[Processor]:
 
 def _traceback(exc_info: ExcInfo) -> str:
     """Return the traceback; what an exception says is its class's code, which may not return."""
-    told = call_and_wait(lambda: "".join(traceback.format_exception(exc_info[1])))
+    told = call_and_wait(
+        lambda: "".join(traceback.format_exception(exc_info[1])), about=exc_info[0]
+    )
     if isinstance(told, Late):
         return f"{exc_info[0].__name__}: it was not told in time"
     return told.removesuffix("\n")
