@@ -35,7 +35,7 @@ from redrive.settings_report import written_as
 from redrive.settings_sources import KNOWN_NAMES, inner_type, variable
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES
 
-__all__ = ["LIST", "log_events", "visible_names"]
+__all__ = ["LIST", "log_events", "public_names", "visible_names"]
 
 ROOT = Path(__file__).parents[1]
 LIST = ROOT / "tests" / "house" / "visible_names.txt"
@@ -334,12 +334,15 @@ def _thread_names(source: SourceTree) -> set[str]:
 # -- Python
 
 
-def _python(source: SourceTree) -> Iterator[str]:
+def public_names(source: SourceTree) -> list[tuple[str, str]]:
+    """Return module and name of all that is public."""
     public = {(door, name) for door in FRONT_DOORS for name in source.exported(door)}
+    return sorted(one for one in public | set(_documented()) if one[0] in source.modules)
+
+
+def _python(source: SourceTree) -> Iterator[str]:
     told: dict[int, str] = {}
-    for module, name in sorted(public | set(_documented())):
-        if module not in source.modules:
-            continue
+    for module, name in public_names(source):
         found = source.definition(module, name)
         first = told.setdefault(id(found[1]), f"{module}.{name}") if found else ""
         if first in ("", f"{module}.{name}"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scripts.source_tree import Function, SourceTree
+from scripts.visible_names import public_names
 
 import redrive
 
@@ -89,3 +92,41 @@ def test_where_langgraph_is_missing_the_extra_is_named() -> None:
 
 def test_type_checkers_of_those_who_install_it_read_its_types() -> None:
     assert SOURCE.with_name("py.typed").is_file()
+
+
+def undocumented(source: SourceTree, module: str, name: str) -> Iterator[str]:
+    """Yield what of a public name says nothing of itself."""
+    found = source.definition(module, name)
+    if found is None:
+        return
+    node = found[1]
+    if isinstance(node, ast.ClassDef):
+        if ast.get_docstring(node) is None:
+            yield f"{module}.{name}"
+        inside = [one for one in node.body if isinstance(one, Function)]
+        for one in inside:
+            if not one.name.startswith("_") and says_nothing(one):
+                yield f"{module}.{name}.{one.name}"
+    elif isinstance(node, Function) and not any(
+        ast.get_docstring(one) for at, one in source.functions[node.name] if at == found[0]
+    ):
+        yield f"{module}.{name}"
+
+
+def says_nothing(function: Function) -> bool:
+    return ast.get_docstring(function) is None and not is_typed_again(function)
+
+
+def is_typed_again(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    decorators = {ast.unparse(one) for one in method.decorator_list}
+    return "overload" in decorators or any(name.endswith(".setter") for name in decorators)
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    source = SourceTree(SOURCE.parent)
+
+    missing = [
+        one for module, name in public_names(source) for one in undocumented(source, module, name)
+    ]
+
+    assert missing == []
