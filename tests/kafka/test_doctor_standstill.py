@@ -215,7 +215,7 @@ def test_partitions_without_a_leader_are_named_and_the_others_looked_at(
         leaderless = Absent(leaders=frozenset({(topics.events, 1)}))
 
         def seen() -> bool:
-            ids.look([topics.events], at_once=True)
+            ids.look([topics.events], within_s=0.0)
             return ids.absent == leaderless
 
         wait_until(seen, timeout_s=120, what="the broker says that there is no leader")
@@ -223,7 +223,7 @@ def test_partitions_without_a_leader_are_named_and_the_others_looked_at(
         delete_topics(servers, [topics.events])
         gone = Absent(topics=frozenset({topics.events}))
         wait_until(
-            lambda: bool(ids.look([topics.events], at_once=True)) or ids.absent == gone,
+            lambda: bool(ids.look([topics.events], within_s=0.0).ids) or ids.absent == gone,
             timeout_s=30,
             what="the broker says that there is no topic",
         )

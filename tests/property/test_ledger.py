@@ -13,6 +13,7 @@ from redrive.state.ledger import PartitionLedger
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import (
     MAX_ENTRIES,
+    MAX_MARKS,
     MAX_NOTE_CHARS,
     MIN_NOTE_CHARS,
     WINDOW,
@@ -42,6 +43,8 @@ notes = st.builds(
     entries=entries,
     offset=st.integers(0, 2**62),
     log=logs,
+    # So many fit beside whatever else a note may say.
+    marks=st.dictionaries(st.integers(0, 2**62), st.integers(0, 2**32 - 1), max_size=8),
 )
 
 
@@ -50,6 +53,7 @@ def test_a_note_comes_back_as_it_was_written(note: Note) -> None:
     assert decode(encode(note)) == note
 
 
+HERE = LogIdentity.of("here", b"t" * 16)
 NOW = 1_790_000_000
 waiting = st.dictionaries(
     st.integers(0, WINDOW - 1), st.integers(1, 40 * 86_400), min_size=1, max_size=MAX_ENTRIES
@@ -114,14 +118,44 @@ def test_notes_of_the_version_before_are_read_and_ours_begin_as_they_do(
     assert note_of(text, offset=5, log=LogIdentity.of("anywhere", b"x" * 16)) == note
 
 
+@pytest.mark.invariant("P2", "P3", "P11")
+@given(
+    chars=st.integers(MIN_NOTE_CHARS, MAX_NOTE_CHARS),
+    offsets=st.lists(st.integers(0, 2**40), unique=True, max_size=MAX_MARKS + 20),
+    finished=st.integers(0, 31),
+)
+def test_of_marks_as_many_of_the_first_are_told_as_fit(
+    chars: int, offsets: list[int], finished: int
+) -> None:
+    marks = {offset: offset % 2**32 for offset in offsets}
+    note = Note(1, 2**31, finished, offset=2**40, log=HERE, marks=marks)
+
+    text = encode(note, chars=chars)
+    found = decode(text)
+
+    assert found is not None
+    assert len(text) <= chars
+    assert replace(found, marks={}) == replace(note, marks={})
+    assert found.marks == dict(list(marks.items())[: len(found.marks)])
+    # None is left out for nothing: each takes ten bytes at the most.
+    left = (chars - len(encode(replace(note, marks={}), chars=chars))) * 3 // 4
+    assert len(found.marks) >= min(len(marks), MAX_MARKS, left // 10 - 1)
+
+
+def test_marks_are_behind_all_that_the_version_before_reads() -> None:
+    note = Note(1, 9, 0b1101, offset=1_000, log=HERE)
+
+    assert _raw(encode(replace(note, marks={1_003: 7}))) == _raw(encode(note)) + (
+        b"\x01\xeb\x07\0\0\0\7"
+    )
+
+
 @given(notes, st.binary(max_size=40))
 def test_what_a_later_version_appends_is_passed_by(note: Note, more: bytes) -> None:
-    later = "2" + base64.b64encode(_raw(encode(note)) + more).decode().rstrip("=")
+    no_marks = b"" if note.marks else b"\0"
+    later = "2" + base64.b64encode(_raw(encode(note)) + no_marks + more).decode().rstrip("=")
 
     assert decode(later) == note
-
-
-HERE = LogIdentity.of("here", b"t" * 16)
 
 
 @pytest.mark.invariant("P1", "P3")
@@ -192,7 +226,8 @@ def test_the_fullest_note_stays_below_its_limit(
     rests = tuple(NotedRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
 
     log = LogIdentity.of("a cluster", b"t" * 16)
-    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests, 2**62, log))
+    marks = {2**60 + i: 2**32 - 1 for i in range(MAX_MARKS)}
+    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests, 2**62, log, marks))
 
     assert len(text) <= MAX_NOTE_CHARS
     assert text.isascii()
@@ -317,7 +352,7 @@ def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
 @given(notes, st.data())
 def test_a_note_cut_short_is_no_note(note: Note, data: st.DataObject) -> None:
     text = encode(note)
-    # Without its last byte it says the same: that no run lies past the bitmap.
+    # Without its last byte it may say the same: that no run lies past the bitmap.
     cut = text[: data.draw(st.integers(0, len(text) - 3))]
 
     assert decode(cut) != note

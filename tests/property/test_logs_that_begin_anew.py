@@ -11,24 +11,31 @@ is no record, and tells once that it has come to the end, until it is sent elsew
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError, KafkaException
+from tests.rows import rows
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.lately import Lately
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import MIN_NOTE_CHARS, encode
+from redrive.state.offsets import MAX_MARKS, MIN_NOTE_CHARS, encode
 from redrive.testing import TurnedClock
 
 PLACE = Place("events", 0)
+ANY_ROOM = (None, MIN_NOTE_CHARS)
+"""With the least of room for notes, records wait outside the window."""
 SEEDS = range(400)
 STEPS = 60
 OFFSETS_NOT_TOLD = 0.2
@@ -36,6 +43,15 @@ SEEKS_REFUSED = 0.3
 """A client that is beginning with a partition cannot seek yet."""
 ENDS_TOLD = 0.5
 """An end is told by an answer of its own, which may come later than the last record."""
+IDS_TOLD = 0.5
+"""Ids of topics are told some time after the question, as they were some time in between."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 @dataclass(slots=True)
@@ -50,6 +66,17 @@ class Topic:
     records: list[tuple[int, int]] = field(default_factory=list)
     written: int = 0
     made: int = 1
+
+    def change(self, kind: str, dice: random.Random) -> None:
+        match kind:
+            case "append":
+                self.append(dice.randint(1, 6))
+            case "end":
+                self.end_transactions(dice.randint(1, 4))
+            case "cut":
+                self.cut(dice.randint(0, len(self.records)))
+            case _:
+                self.make_anew()
 
     def append(self, count: int) -> None:
         for _ in range(count):
@@ -78,12 +105,16 @@ class Topic:
 class Client:
     """What a worker reads through, and commits with."""
 
-    def __init__(self, topic: Topic, committed: Committed, dice: random.Random) -> None:
+    def __init__(
+        self, topic: Topic, committed: Committed, dice: random.Random, clock: TurnedClock
+    ) -> None:
         self.dice = dice
+        self.clock = clock
         self.is_paused = False
         self.topic = topic
         self.committed_now = committed
         self.asks_ids = False
+        self.asked: IdsAsOf | None = None
         self.position = 0
         self.read_epoch: int | None = None
         self.told_end: int | None = None
@@ -103,10 +134,19 @@ class Client:
 
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         del timeout_s
+        self.asked = None
         return dict.fromkeys(topics, self.topic.id)
 
-    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
-        return dict.fromkeys(topics, self.topic.id) if at_once or self.asks_ids else {}
+    def changed_ids(self, topics: Collection[str], *, within_s: float) -> IdsAsOf:
+        found = IdsAsOf()
+        if self.asked is None and (within_s == 0 or self.asks_ids):
+            self.asked = IdsAsOf(dict.fromkeys(topics, self.topic.id), self.clock.monotonic())
+        elif self.asked is not None and self.dice.random() < IDS_TOLD:
+            # The broker may have got the question only now.
+            now = dict.fromkeys(self.asked.ids, self.topic.id)
+            found = self.dice.choice([self.asked, replace(self.asked, ids=now)])
+            self.asked = None
+        return found
 
     def pause(self, _: Iterable[Place]) -> None:
         self.is_paused = True
@@ -158,24 +198,25 @@ class Worker:
         committed: Committed,
         dice: random.Random,
         partitions: type[Partitions] = Partitions,
+        *,
+        note_limits: Sequence[int | None] = ANY_ROOM,
     ) -> None:
-        self.client = Client(topic, committed, dice)
+        self.clock = TurnedClock()
+        self.client = Client(topic, committed, dice, self.clock)
         self.dice = dice
         self.running: list[Any] = []
         self.settles = 0
-        self.clock = TurnedClock()
-        # With the least of room, records wait outside the window.
         self.partitions = partitions(
-            room=NoteRoom(dice.choice([None, MIN_NOTE_CHARS])),
+            room=NoteRoom(dice.choice(note_limits)),
             buffer=Buffer(10**9),
             session_timeout_s=30,
             incarnation=dice.getrandbits(64),
             clock=self.clock,
             cluster="one",
         )
-        self._assigned()
+        self.assigned()
 
-    def _assigned(self) -> None:
+    def assigned(self) -> None:
         self.partitions.expect([PLACE])
         opened = self.partitions.read_committed(self.client, assigning=True)
         self.partitions.hold_back(self.client)
@@ -184,10 +225,9 @@ class Worker:
         self.client.position = max(opened.offsets.get(PLACE, committed), 0)
         self.client.read_epoch = self.client.told_end = None
 
-    def assigned_again(self) -> None:
-        """Lose the partition, as a new consumer does, and get it again."""
+    def part(self) -> None:
+        """Lose the partition, as a new consumer does."""
         self.partitions.lose([PLACE])
-        self._assigned()
 
     def turn(self, *, most: int, share: float) -> list[bytes]:
         """Read, settle some, commit; return what was settled for good."""
@@ -205,7 +245,7 @@ class Worker:
         if not (done or partitions.news()) or not partitions.owns(PLACE):
             return []
         offsets = [one.offset for one in done]
-        snapshot = partitions.ledger(PLACE).snapshot(offsets)
+        snapshot = partitions.snapshot(PLACE, offsets)
         if snapshot is None:
             return []
         self.settles += 1
@@ -243,32 +283,43 @@ class Played:
     lag: int
 
 
+MADE_ANEW = {"append": 30, "turn": 40, "anew": 3, "ids": 10, "end": 12}
+"""A topic that is made anew, and a worker that goes on with it."""
+AGAIN = MADE_ANEW | {"again": 4}
+"""The same worker gets the partition again."""
+OTHERS = AGAIN | {"hand over": 4, "restart": 4}
+"""Another one gets it, and may give it back; or the worker dies."""
 EVERYTHING = {"append": 30, "turn": 40, "cut": 6, "anew": 3, "restart": 6, "ids": 10, "end": 12}
-MADE_ANEW = {"append": 30, "turn": 40, "anew": 3, "ids": 10, "end": 12, "again": 4}
 
 
 def play(
-    seed: int, partitions: type[Partitions] = Partitions, *, kinds: Mapping[str, int] = EVERYTHING
+    seed: int,
+    partitions: type[Partitions] = Partitions,
+    *,
+    kinds: Mapping[str, int] = EVERYTHING,
+    note_limits: Sequence[int | None] = ANY_ROOM,
 ) -> Played:
     """Let things happen to a log, heal it, and see."""
     dice = random.Random(seed)
     topic = Topic()
-    worker = Worker(topic, Committed(None, None), dice, partitions)
+    new = partial(Worker, topic, dice=dice, partitions=partitions, note_limits=note_limits)
+    worker, other = new(Committed(None, None)), new(Committed(None, None))
+    other.part()
     settled = Counter[bytes]()
     for _ in range(STEPS):
         match dice.choices([*kinds], [*kinds.values()])[0]:
-            case "append":
-                topic.append(dice.randint(1, 6))
-            case "end":
-                topic.end_transactions(dice.randint(1, 4))
-            case "cut":
-                topic.cut(dice.randint(0, len(topic.records)))
-            case "anew":
-                topic.make_anew()
+            case "append" | "end" | "cut" | "anew" as kind:
+                topic.change(kind, dice)
             case "restart":
-                worker = Worker(topic, worker.client.committed_now, dice, partitions)
+                worker = new(worker.client.committed_now)
             case "again":
-                worker.assigned_again()
+                worker.part()
+                worker.assigned()
+            case "hand over":
+                worker.part()
+                other.client.committed_now = worker.client.committed_now
+                worker, other = other, worker
+                worker.assigned()
             case "ids":
                 worker.client.asks_ids = not worker.client.asks_ids
             case _:
@@ -297,16 +348,80 @@ def test_who_believes_too_much_of_an_end_is_caught() -> None:
 
 
 @pytest.mark.invariant("P2")
-def test_what_was_read_of_a_new_log_before_that_was_known_is_answered_once() -> None:
-    played = {seed: play(seed, kinds=MADE_ANEW) for seed in SEEDS}
+@rows(
+    "kinds, note_limits",
+    [
+        # What its notes have no room for, a worker knows by itself.
+        (AGAIN, (MIN_NOTE_CHARS,)),
+        (OTHERS, (None,)),
+    ],
+)
+def test_what_was_read_of_a_new_log_before_that_was_known_is_answered_once(
+    kinds: Mapping[str, int], note_limits: Sequence[int | None]
+) -> None:
+    played = {seed: play(seed, kinds=kinds, note_limits=note_limits) for seed in SEEDS[:300]}
 
     assert {seed: one.doubled for seed, one in played.items() if one.doubled} == {}
     assert {seed: one.lost for seed, one in played.items() if one.lost} == {}
 
 
-def test_a_worker_that_forgets_what_it_has_read_lately_is_caught(
+@rows(
+    "kinds, forgets",
+    [
+        (AGAIN, {"settled": lambda *_: None}),
+        # The note alone bears it to another worker,
+        (OTHERS, {"marks": lambda *_: {}}),
+        # and on to the next one, before all of it was met.
+        (OTHERS, {"marks": lambda self, *_: {o: m for o, (m, _) in self._answered.items()}}),
+    ],
+)
+def test_a_worker_that_forgets_what_was_answered_lately_is_caught(
+    kinds: Mapping[str, int],
+    forgets: Mapping[str, Callable[..., object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Lately, "marks", lambda _: {})
+    for name, instead in forgets.items():
+        monkeypatch.setattr(Lately, name, instead)
 
-    assert any(play(seed, kinds=MADE_ANEW).doubled for seed in SEEDS)
+    assert any(play(seed, kinds=kinds, note_limits=(None,)).doubled for seed in SEEDS)
+
+
+@pytest.mark.invariant("P2")
+def test_of_more_answers_than_a_note_has_room_for_the_newest_are_known_to_another_worker() -> None:
+    topic, dice = Topic(), random.Random(1)
+    new = partial(Worker, topic, dice=dice, note_limits=(None,))
+    worker = new(Committed(None, None))
+    topic.append(1)
+    while worker.client.committed_now.offset != 1:
+        worker.turn(most=9, share=1.0)
+    topic.make_anew()
+    topic.append(MAX_MARKS + 21)
+    settled = Counter[bytes]()
+    while settled.total() < MAX_MARKS + 20:
+        settled.update(worker.turn(most=9, share=1.0))
+
+    worker = new(worker.client.committed_now)
+    for _ in range(80):
+        settled.update(worker.turn(most=9, share=1.0))
+
+    # The first 20 of those that were answered before; what lay before these never was.
+    assert sorted(int(value) for value, times in settled.items() if times > 1) == [*range(3, 23)]
+    assert topic.held <= settled.keys()
+
+
+@pytest.mark.invariant("P1")
+def test_what_is_set_back_by_hand_is_answered_again_by_the_same_worker_too() -> None:
+    topic = Topic()
+    topic.append(3)
+    worker = Worker(topic, Committed(None, None), random.Random(1), note_limits=(None,))
+    settled = Counter[bytes]()
+    while settled.total() < 3:
+        settled.update(worker.turn(most=3, share=1.0))
+
+    worker.part()
+    worker.client.committed_now = Committed(0, None)
+    worker.assigned()
+    for _ in range(9):
+        settled.update(worker.turn(most=3, share=1.0))
+
+    assert set(settled.values()) == {2}

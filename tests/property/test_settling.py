@@ -27,6 +27,7 @@ from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored, Tried
 from redrive.kafka.log import Committed, Log, Place, Record
 from redrive.kafka.sending import target
+from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state import note_room, offsets
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
@@ -105,9 +106,9 @@ class Client:
     def resume(self, places: Iterable[Place]) -> None:
         self.paused.difference_update(places)
 
-    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
-        del topics, at_once
-        return {}
+    def changed_ids(self, topics: Collection[str], *, within_s: float) -> IdsAsOf:
+        del topics, within_s
+        return IdsAsOf()
 
     def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
         del leader_epoch

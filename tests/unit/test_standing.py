@@ -17,6 +17,7 @@ from redrive.consumer.runner import Again, Step
 from redrive.consumer.standing import PartitionStanding
 from redrive.consumer.turns import Turns
 from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
@@ -55,9 +56,9 @@ class Kafka:
     def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(places, 0)
 
-    def changed_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
+    def changed_ids(self, topics: Any, **_: object) -> IdsAsOf:  # noqa: ANN401 - a stand-in
         del topics
-        return {}
+        return IdsAsOf()
 
     def topic_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(topics, b"")

@@ -9,9 +9,10 @@ held, most are idle.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -20,11 +21,12 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer, Share, event_bytes
-from redrive.consumer.lately import Answered, Lately, mark_of
+from redrive.consumer.lately import Lately
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
 from redrive.state.note_room import NoteRoom
@@ -47,8 +49,10 @@ _ASK_AGAIN_S = 0.2
 _LOOK_EVERY_S = 0.5
 _COMPARE_EVERY_S = 10.0
 _NOTHING = Committed(None, None)
-_MOST_ANSWERED = 4
-"""So many assignments of a partition are remembered, as to what was settled lately."""
+_ASK_IDS_S = 2.0
+"""While records come in, the ids of topics are asked for within so many seconds."""
+_ASK_IDS_SOON_S = 0.5
+"""The same, where a note will not have room for the marks of all that was answered since."""
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
 _SEAT_BITS = 32
@@ -83,9 +87,6 @@ class _Held:
     leader_epoch: int | None = None
     away_since: float = 0.0
     lately: Lately = field(default_factory=Lately)
-    # Of records that were settled before the log was found to be a new one, and what it was before.
-    answered: dict[int, int] = field(default_factory=dict)
-    answered_of: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,10 @@ class Partitions:
         self._topics: set[str] = set()
         # What is held and whose log is another one, or ends before what we have read of it.
         self._anew: set[Place] = set()
-        self._answered: dict[Place, deque[Answered]] = {}
+        self._lately: dict[Place, Lately] = {}
+        # When something was read, and as of when the ids of topics are known.
+        self._taken_at = self._ids_as_of = -math.inf
+        self._crowded = False
         self._cut: dict[Place, int] = {}
         self._unchecked: set[Place] = set()
         self._doubtful = False
@@ -228,7 +232,11 @@ class Partitions:
         """
         self._news.pop(place, None)
         ahead = -(-_AHEAD_OF_SLOTS * self._in_flight // max(self.busy, 1))
-        return self.ledger(place).snapshot(finished, exact=exact, ahead=ahead)
+        snapshot = self.ledger(place).snapshot(finished, exact=exact, ahead=ahead)
+        if snapshot is None:
+            return None
+        marks = self._held[place].lately.marks(snapshot.offset, finished)
+        return replace(snapshot, marks=marks) if marks else snapshot
 
     def beyond_note(self, finished: Mapping[Place, Collection[int]]) -> dict[Place, set[int]]:
         """Return those of `finished` that no note could tell of; see `PartitionLedger`."""
@@ -369,6 +377,7 @@ class Partitions:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
             of_group = {place for place, one in found.items() if one.offset is not None}
             logs = self._logs(kafka, found)
+            marks = {p: self._marks(p, one, logs[p.topic]) for p, one in found.items()}
             found = {p: self._still_there(p, one, logs[p.topic]) for p, one in found.items()}
             notes = {p: self._note(p, one, logs[p.topic]) for p, one in found.items()}
         except KafkaException as error:
@@ -397,7 +406,9 @@ class Partitions:
                 self._read_again("the client has not begun with the partition")
                 continue
             end = ends[place]
-            self._open(place, committed, notes[place], logs[place.topic], end=end or 0)
+            self._open(
+                place, committed, notes[place], logs[place.topic], marks[place], end=end or 0
+            )
             self._believe_again(place)
             del self._expected[place]
         # Where the group has committed nothing, the client begins as it was set up to.
@@ -502,6 +513,21 @@ class Partitions:
             return note
         return note.until(end - committed.offset)
 
+    def _marks(
+        self, place: Place, committed: Committed, identity: LogIdentity
+    ) -> Mapping[int, int] | None:
+        """Return the marks of what was answered lately; None where the commit is of others.
+
+        Who sets a group's offset by hand, or copies it, may want the same answered again.
+        """
+        note = decode(committed.metadata)
+        if note is None:
+            return {} if place in self._anew else None
+        is_here = note.foreign_to(committed.offset, identity) is None
+        if is_here or note.is_of_a_log_before(committed.offset, identity):
+            return note.marks
+        return None
+
     def _is_back(self, place: Place, note: Note | None, committed: Committed) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
         if place not in self._away or not self._is_ours(note):
@@ -531,6 +557,7 @@ class Partitions:
         committed: Committed,
         note: Note | None,
         identity: LogIdentity,
+        marks: Mapping[int, int] | None,
         *,
         end: int,
     ) -> None:
@@ -577,11 +604,11 @@ class Partitions:
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
+            lately=self._lately.setdefault(place, Lately()),
         )
-        for answered in self._answered.pop(place, ()):
-            if answered.is_of_another(identity.topic_id):
-                self._held[place].answered |= answered.marks()
-                self._held[place].answered_of = answered.log
+        if marks is None:
+            self._lately[place].forget()
+        self._lately[place].opened(marks or {}, ledger.is_settled)
         if committed.leader_epoch is not None:
             self._unchecked.add(place)
         self._news[place] = None
@@ -614,6 +641,7 @@ class Partitions:
         """Take records in; return those that may start now."""
         deliveries: list[Delivery] = []
         taken: set[Place] = set()
+        self._taken_at = self._clock.monotonic()
         for record in records:
             held = self._held.get(record.place)
             if held is None or not self._is_log_we_read(held, record):
@@ -630,6 +658,7 @@ class Partitions:
                 self._receive(held, record, deliveries)
         for place in taken:
             self._count(place)
+            self._crowded = self._crowded or self._held[place].lately.is_crowded
         return deliveries
 
     def reached_end(self, ends: Mapping[Place, int]) -> None:
@@ -689,9 +718,11 @@ class Partitions:
 
         It is read again from where the log goes on; what its runs come to is not settled. [P1]
         """
-        ids = kafka.changed_ids(self._topics, at_once=self._doubtful)
+        found = kafka.changed_ids(self._topics, within_s=self._ask_ids_within_s())
         self._doubtful = False
-        gone = [place for place in self._held if ids and self._is_gone(place, ids)]
+        if found.ids:
+            self._ids_as_of, self._crowded = found.as_of, False
+        gone = [place for place in self._held if found.ids and self._is_gone(place, found)]
         for place in gone:
             held = self._held[place]
             self._anew.add(place)
@@ -715,11 +746,19 @@ class Partitions:
             self._left[place].forget(from_=self._cut.get(place, 0) if place in cut else 0)
         return lost
 
-    def _is_gone(self, place: Place, ids: Mapping[str, bytes]) -> bool:
+    def _ask_ids_within_s(self) -> float:
+        """Say how soon the ids of topics are to be asked for: an idle worker is in no hurry."""
+        if self._doubtful:
+            return 0.0
+        if self._taken_at < self._ids_as_of:
+            return math.inf
+        return _ASK_IDS_SOON_S if self._crowded else _ASK_IDS_S
+
+    def _is_gone(self, place: Place, found: IdsAsOf) -> bool:
         held = self._held[place]
-        known, now = held.ledger.log.topic_id, ids.get(place.topic)
+        known, now = held.ledger.log.topic_id, found.ids.get(place.topic)
         if known and known == now:
-            held.lately.is_known()
+            held.lately.is_known(found.as_of)
         return bool(known and now and known != now)
 
     def _check_epochs(self, kafka: Log) -> None:
@@ -804,15 +843,19 @@ class Partitions:
         for place, offsets in finished.items():
             held = self._kept(place)
             held.ledger.settle(offsets)
+            held.lately.settled(offsets)
             held.share.drop(offsets)
             self._count(place)
             if not held.ledger.starts.suspects:
                 self._with_suspects.discard(place)
 
     def settled_late(self, delivery: Delivery) -> None:
-        """Take note of what is stored, and whose assignment is over: its log may be a new one."""
-        for answered in self._answered.get(delivery.place, ()):
-            answered.settled(delivery.epoch, [delivery.offset])
+        """Take note of what is stored, and whose assignment is over: its log may be a new one.
+
+        At least once there is no note of ours that was stored with it.
+        """
+        if (lately := self._lately.get(delivery.place)) is not None:
+            lately.settled_late(delivery.record)
 
     def committed(self, places: Iterable[Place], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
@@ -857,31 +900,19 @@ class Partitions:
     def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
         starts_there = held.ledger.committable is None
         is_open = held.ledger.receive(record.offset)
-        if is_open and held.answered and self._was_answered(held, record):
+        if is_open and held.lately.was_answered(record, self._taken_at):
             held.ledger.settle([record.offset])
             held.ledger.starts.owe_commit()
             is_open = False
         if is_open:
-            held.lately.saw(record)
+            if held.ledger.log.topic_id:
+                held.lately.saw(record, self._taken_at)
             starts = held.ledger.starts
             deliveries.append(Delivery(record, held.ledger.epoch, starts, held.share))
         else:
             held.share.drop([record.offset])
         if starts_there:
             self._news[record.place] = None
-
-    def _remember_answered(self, place: Place, held: _Held) -> None:
-        """Keep what was settled lately: whether it was of another log, the next opening tells."""
-        ledger, kept = held.ledger, self._answered.setdefault(place, deque(maxlen=_MOST_ANSWERED))
-        if held.answered:
-            # It goes before all of that was read once more.
-            kept.append(Answered(held.answered_of, ledger.epoch, held.answered, lambda _: True))
-        if marks := held.lately.marks():
-            kept.append(Answered(ledger.log.topic_id, ledger.epoch, marks, ledger.is_settled))
-
-    def _was_answered(self, held: _Held, record: Record) -> bool:
-        mark = held.answered.pop(record.offset, None)
-        return mark is not None and mark == mark_of(record)
 
     def _kept(self, place: Place) -> _Held:
         return self._held.get(place) or self._away[place]
@@ -893,7 +924,6 @@ class Partitions:
         held = self._held.pop(place, None) or self._away.pop(place, None)
         if held is not None:
             held.ledger.starts.close()
-            self._remember_answered(place, held)
             self._left[place] = held.ledger.starts
             held.share.close()
             self._with_suspects.discard(place)

@@ -409,7 +409,7 @@ class Settler:
         return offsets
 
     def _text(self, place: Place, note: Note) -> str:
-        text = encode(note, chars=self._room.chars)
+        text = encode(note, chars=self._room.chars, marks_chars=self._room.marks_chars)
         # Only where a note was longer, before the broker's limit was lowered.
         if note.finished.bit_length() > self._room.window:
             said = decode(text)
@@ -514,10 +514,14 @@ class Settler:
 
     def _shorten_notes(self, refused_chars: int) -> None:
         shorter = self._room.refused(refused_chars)
-        at_once = {"entries": self._room.entries, "window": self._room.window}
         if shorter:
             log.warning(
-                "settle.note_too_large", chars=refused_chars, next_chars=self._room.chars, **at_once
+                "settle.note_too_large",
+                chars=refused_chars,
+                next_chars=self._room.chars,
+                entries=self._room.entries,
+                window=self._room.window,
+                marks_chars=self._room.marks_chars,
             )
             return
         times = REPEATS.to_log("settle.note_refused", refused_chars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import partial
 
@@ -49,8 +50,8 @@ class Growth:
 
     def look(self, known: Collection[int]) -> frozenset[int]:
         """Return the partitions that there are beside those that are known, if it is time."""
-        at_once, self._asked = not self._asked, True
-        for now in self._ids.look([self._topic], at_once=at_once).values():
+        within_s, self._asked = math.inf if self._asked else 0.0, True
+        for now in self._ids.look([self._topic], within_s=within_s).ids.values():
             self._first = self._first or now
             self.is_outdated = self.is_outdated or now != self._first
         if self._clock.monotonic() < self._due:

@@ -28,7 +28,7 @@ from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, error_of, is_permanent, with_advice
 from redrive.kafka.seat import Seat
-from redrive.kafka.topic_ids import NOT_TOLD, TopicIds
+from redrive.kafka.topic_ids import NOT_TOLD, IdsAsOf, TopicIds
 from redrive.kafka.unreadable import WHY, Gap, UnreadableBatches
 from redrive.telemetry.repeats import REPEATS
 
@@ -134,8 +134,11 @@ class Log(Protocol):
         """
         ...
 
-    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
-        """Return ids of topics that were asked for in the background, if they have come."""
+    def changed_ids(self, topics: Collection[str], *, within_s: float) -> IdsAsOf:
+        """Return ids of topics that were asked for in the background, if they have come.
+
+        They are asked for now and then, and where that is sooner `within_s` of the last time.
+        """
         ...
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -563,10 +566,11 @@ class _Log:
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         return self._compared(self._topic_ids.ask(topics, timeout_s=timeout_s))
 
-    def changed_ids(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
-        at_once, self._asked = at_once or not self._asked, True
-        asked = {*self._topics, *topics}
-        return self._compared(self._topic_ids.look(asked, at_once=at_once))
+    def changed_ids(self, topics: Collection[str], *, within_s: float) -> IdsAsOf:
+        within_s, self._asked = within_s if self._asked else 0.0, True
+        found = self._topic_ids.look({*self._topics, *topics}, within_s=within_s)
+        self._compared(found.ids)
+        return found
 
     def _compared(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
         for topic, now in ids.items():

@@ -9,9 +9,10 @@ Brokers know them since Kafka 2.8. Asking for a topic's id does not create the t
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from confluent_kafka import (
@@ -30,7 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from redrive.clock import Clock
 from redrive.kafka.retrying import error_of
 
-__all__ = ["NOT_TOLD", "Absent", "BrokersTopicIds", "TopicIds", "topic_ids"]
+__all__ = ["NOT_TOLD", "Absent", "BrokersTopicIds", "IdsAsOf", "TopicIds", "topic_ids"]
 
 _WATCHED_WITHIN_S = 5.0
 _NOT_TOLD = (
@@ -53,6 +54,14 @@ class Absent:
     leaders: frozenset[tuple[str, int]] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class IdsAsOf:
+    """Ids of topics by name, and when they were asked for, in monotonic seconds."""
+
+    ids: Mapping[str, bytes] = field(default_factory=dict)
+    as_of: float = 0.0
+
+
 class TopicIds(Protocol):
     """Tells the ids of topics; empty where they are not to be had."""
 
@@ -60,7 +69,7 @@ class TopicIds(Protocol):
         """Return the id of each topic. Raises KafkaException when the broker does not say."""
         ...
 
-    def look(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+    def look(self, topics: Collection[str], *, within_s: float = math.inf) -> IdsAsOf:
         """Return the ids that have come since, asked for now and then; empty for nothing new."""
         ...
 
@@ -108,38 +117,46 @@ class BrokersTopicIds:
         self._make_admin = make_admin
         self._every_s = every_s
         self._clock = clock
-        self._due = clock.monotonic() + every_s
+        self._asked_at = clock.monotonic()
+        self._due = self._asked_at + every_s
         self._admin: AdminClient | None = None
+        self._is_stale = False
         self._asked: Mapping[str, Future[TopicDescription]] = {}
         self.absent = Absent()
         """Replaced as a whole: any thread may read it."""
 
     def ask(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         """Return the id of each topic. Raises KafkaException when the broker does not say."""
+        # What is asked in the background may be answered by the id of a topic that is gone by now.
+        self._is_stale = self._admin is not None
         return topic_ids(self._make_admin(), topics, timeout_s=timeout_s)
 
-    def look(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
+    def look(self, topics: Collection[str], *, within_s: float = math.inf) -> IdsAsOf:
         """Return the ids that have come since; it never waits for them.
 
         A topic that is not there, or whose id is not told, is left out.
 
         Args:
             topics: Which to ask for.
-            at_once: Ask now, whatever the time.
+            within_s: Ask sooner than usual: so many seconds after the last question.
         """
-        self._due = 0.0 if at_once else self._due
+        self._due = min(self._due, self._asked_at + within_s)
         if self._admin is not None:
             if not all(future.done() for future in self._asked.values()):
-                return {}
+                return IdsAsOf()
             self._admin = None
-            return self._answers()
+            found = self._answers()
+            if not self._is_stale:
+                return IdsAsOf(found, self._asked_at)
+            self._is_stale, self._due = False, self._asked_at
         if topics and self._clock.monotonic() >= self._due:
-            self._due = self._clock.monotonic() + self._every_s
+            self._asked_at = self._clock.monotonic()
+            self._due = self._asked_at + self._every_s
             self._admin = self._make_admin()
             self._asked = self._admin.describe_topics(
                 TopicCollection(list(topics)), request_timeout=_WATCHED_WITHIN_S
             )
-        return {}
+        return IdsAsOf()
 
     def _answers(self) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
@@ -172,9 +189,9 @@ class _NotTold:
         del timeout_s
         return dict.fromkeys(topics, b"")
 
-    def look(self, topics: Collection[str], *, at_once: bool) -> Mapping[str, bytes]:
-        del topics, at_once
-        return {}
+    def look(self, topics: Collection[str], *, within_s: float = math.inf) -> IdsAsOf:
+        del topics, within_s
+        return IdsAsOf()
 
 
 NOT_TOLD = _NotTold()

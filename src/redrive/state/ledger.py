@@ -7,7 +7,7 @@ nothing about events and knows no Kafka: offsets in, a committable offset and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import Entry, LogIdentity, Note, NotedRest
@@ -26,12 +26,16 @@ _SLOWING = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What to commit for one partition: all below `offset`, `finished` past it, and what starts."""
+    """What to commit for one partition: all below `offset`, `finished` past it, and what starts.
+
+    `marks` are of records that were answered lately; see `Note`.
+    """
 
     offset: int
     finished: int
     starts: Coverage
     log: LogIdentity = LogIdentity()  # noqa: RUF009 - frozen
+    marks: Mapping[int, int] = field(default_factory=dict)
 
     def note(
         self, *, incarnation: int, settle: int, at: int = 0, rests: Iterable[NotedRest] = ()
@@ -54,6 +58,7 @@ class Snapshot:
             rests=tuple(rests),
             offset=self.offset,
             log=self.log,
+            marks=self.marks,
         )
 
 

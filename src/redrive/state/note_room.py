@@ -26,6 +26,8 @@ class NoteRoom:
     def __init__(self, limit_chars: int | None = None) -> None:
         self.chars = MAX_NOTE_CHARS if limit_chars is None else min(limit_chars, MAX_NOTE_CHARS)
         """How long a note may be."""
+        self.marks_chars = self.chars
+        """How long marks may make it: whatever else it tells of is more important."""
         self._taken = 0
 
     @property
@@ -53,6 +55,10 @@ class NoteRoom:
             self._taken = 0
         shorter = chars * _SHRINK_NUMERATOR // _SHRINK_DENOMINATOR
         shorter = max(shorter, self._taken, MIN_NOTE_CHARS)
+        if chars <= self.marks_chars:
+            # Marks may have made it so long: nothing else is given up for them.
+            self.marks_chars = min(shorter, chars - 1)
+            return True
         if shorter < self.chars:
             self.chars = shorter
             return True

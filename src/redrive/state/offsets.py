@@ -29,30 +29,41 @@ then (a note of an earlier version ends before):
     varint     how many runs of finished offsets lie past the bitmap, then for each: how many
                others lie before it, from the bitmap or the last run on, and its length
 
+then (a note of an earlier version, or with none, ends before):
+
+    varint  how many marks, then of each, in order, how far its offset lies from the one before;
+               then 4 bytes of each: the mark of the record there, which was answered lately
+
 What stands behind that is passed by: later versions append there, so that workers of both can
 follow each other on a partition. Another digit is only for what cannot be read so.
 
 A note that was copied to another commit says nothing about it: MirrorMaker translates a group's
 offsets to those of another cluster, or to earlier ones, and leaves their metadata as it is. [P3]
+Its marks are true of a topic that was deleted and made anew as well, whose records may have been
+answered before that was known.
 
 The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096,
 unless they are told otherwise. In a note that must be shorter there is room for fewer entries, and
 for a narrower window, each by a formula. What is finished past that window, since there was more
-room when it ended, goes into runs.
+room when it ended, goes into runs. Rests and marks take what room is left.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import islice
+from operator import sub
 
 __all__ = [
     "MAX_ENTRIES",
+    "MAX_MARKS",
     "MAX_NOTE_CHARS",
     "MAX_RESTS",
     "MIN_NOTE_CHARS",
@@ -78,11 +89,14 @@ MIN_NOTE_CHARS = 103
 """The shortest limit on a note with which events can start, one by one."""
 MAX_RESTS = 16
 """Rests that a note tells of, where there is room for them."""
+MAX_MARKS = 255
+"""Records answered lately that a note tells of, where there is room for them."""
 
 _VERSION = "2"
 _MAX_COUNT = 127
 _INCARNATION_BYTES = 8
 _DIGEST_BYTES = 8
+_MARK_BYTES = 4
 # What a note takes beside its bitmap and its entries, at most; and what each entry takes with its
 # share of the window, in quarters of a byte: 32 bits of it, three numbers, a wait, and of every
 # fourth distance between two a second byte.
@@ -162,7 +176,8 @@ class Note:
     have no entry may have started. `at` is when it was written, in whole seconds since 1970; waits
     and rests that are over by then are not written. Of the `rests`, the longest ones are that fit.
     `offset` is the committed one, and `log` the log that it is of; notes of an earlier version do
-    not say.
+    not say. `marks` are numbers of 32 bits made of records that were answered, by the offsets of
+    these themselves, the most important first: as many are written as fit.
     """
 
     incarnation: int
@@ -174,6 +189,7 @@ class Note:
     rests: tuple[NotedRest, ...] = ()
     offset: int | None = None
     log: LogIdentity = LogIdentity()
+    marks: Mapping[int, int] = field(default_factory=dict)
 
     def foreign_to(self, offset: int | None, log: LogIdentity) -> Foreign | None:
         """Say what shows that it belongs to another commit; None where nothing does.
@@ -212,7 +228,7 @@ def window_within(chars: int) -> int:
     return entries_within(chars) * _ENTRY_WINDOW
 
 
-def encode(note: Note, *, chars: int = MAX_NOTE_CHARS) -> str:
+def encode(note: Note, *, chars: int = MAX_NOTE_CHARS, marks_chars: int | None = None) -> str:
     """Return the text to commit.
 
     Of what is finished past the window of such a note, as much is told as fits.
@@ -220,6 +236,7 @@ def encode(note: Note, *, chars: int = MAX_NOTE_CHARS) -> str:
     Args:
         note: What it says.
         chars: How long it may be.
+        marks_chars: How long it may be made by marks, where that is less.
 
     Raises:
         ValueError: The note is outside the stated limits.
@@ -250,6 +267,8 @@ def encode(note: Note, *, chars: int = MAX_NOTE_CHARS) -> str:
     if belonging:
         _put(out, len(runs))
         out += b"".join(runs)
+        most = chars if marks_chars is None else min(chars, marks_chars)
+        out += _marks(note.marks, _bytes_within(most) - len(out))
     return _VERSION + base64.b64encode(out).decode("ascii").rstrip("=")
 
 
@@ -295,16 +314,20 @@ def _parse(raw: bytes) -> Note:
     finished, bitmap_bits = int.from_bytes(bitmap, "little"), 8 * len(bitmap)
     reserved = numbers.take()
     entries: dict[int, Entry] = {}
-    offset = 0
+    where = 0
     for _ in range(numbers.take()):
-        offset += numbers.take()
+        where += numbers.take()
         failed, crashes = numbers.take(), numbers.take()
-        entries[offset] = Entry(failed, crashes >> 1, bool(crashes & 1))
+        entries[where] = Entry(failed, crashes >> 1, bool(crashes & 1))
     at, rests = _take_waits(numbers, entries) if numbers.left else (0, ())
     belonging = _take_belonging(numbers) if numbers.left else (None, LogIdentity())
     if numbers.left:
         finished |= _take_runs(numbers) << bitmap_bits
-    note = Note(incarnation, settle, finished, reserved, entries, at, rests, *belonging)
+    marks = _take_marks(numbers) if numbers.left else {}
+    offset, identity = belonging
+    note = Note(
+        incarnation, settle, finished, reserved, entries, at, rests, offset, identity, marks
+    )
     if not _fits(note):
         raise ValueError("outside the limits")
     return note
@@ -365,6 +388,32 @@ def _take_runs(numbers: _Reader) -> int:
         finished |= ((1 << count) - 1) << (at + gap)
         at += gap + count
     return finished
+
+
+def _marks(marks: Mapping[int, int], room: int) -> bytes:
+    """Return the first ones that fit; nothing at all where there are none."""
+    count = min(len(marks), MAX_MARKS)
+    while count > 0:
+        chosen = sorted(islice(marks.items(), count))
+        out = bytearray()
+        _put(out, count)
+        offsets = [offset for offset, _ in chosen]
+        for distance in map(sub, offsets, (0, *offsets)):
+            _put(out, distance)
+        out += struct.pack(f">{count}I", *(mark for _, mark in chosen))
+        if len(out) <= room:
+            return bytes(out)
+        count = count * max(room, 0) // len(out)
+    return b""
+
+
+def _take_marks(numbers: _Reader) -> dict[int, int]:
+    offset, offsets = 0, list[int]()
+    for _ in range(numbers.take()):
+        offset += numbers.take()
+        offsets.append(offset)
+    raw = numbers.take_bytes(_MARK_BYTES * len(offsets))
+    return dict(zip(offsets, struct.unpack(f">{len(offsets)}I", raw), strict=True))
 
 
 def _as_many_as_fit(parts: Iterable[bytes], room: int) -> list[bytes]:
@@ -455,8 +504,9 @@ class _Reader:
 
     def take(self) -> int:
         number = 0
-        for shift, byte in zip(range(0, 63, 7), self._bytes(), strict=False):
+        for shift, byte in zip(range(0, 63, 7), self._raw[self._at : self._at + 9], strict=False):
             number |= (byte & 0x7F) << shift
+            self._at += 1
             if byte < 0x80:  # noqa: PLR2004 - LEB128: the last byte has its high bit clear
                 return number
         raise ValueError("a number without end")
@@ -466,8 +516,3 @@ class _Reader:
             raise ValueError("cut short")
         self._at += count
         return self._raw[self._at - count : self._at]
-
-    def _bytes(self) -> Iterator[int]:
-        while self._at < len(self._raw):
-            self._at += 1
-            yield self._raw[self._at - 1]
