@@ -22,8 +22,8 @@ from redrive.state.offsets import MAX_MARKS
 __all__ = ["CROWDED", "Lately", "mark_of"]
 
 CROWDED = MAX_MARKS // 2
-"""So many answers of one partition, and its topic's id is to be asked for soon: a note takes no
-more than twice as many marks."""
+"""With more marks of one partition, its topic's id is to be asked for soon: a note takes no more
+than twice as many."""
 _MOST_KEPT = 4 * MAX_MARKS
 """Answers of one partition that its own worker remembers, though no note has room for them."""
 
@@ -68,7 +68,8 @@ class Lately:
 
     def was_answered(self, record: Record, at: float) -> bool:
         """Say whether a record that is read now was answered before."""
-        if not self._before or self._before.pop(record.offset, None) != mark_of(record):
+        mark = self._before.pop(record.offset, None)
+        if mark is None or record.unreadable is not None or mark != mark_of(record):
             return False
         self._put(record.offset, mark_of(record), at)
         return True
@@ -77,10 +78,11 @@ class Lately:
         """Take note of a record that is to be settled.
 
         Args:
-            record: It.
+            record: It. Of one that the client cannot read nothing is known that could be marked.
             at: Now, in monotonic seconds.
         """
-        self._read[record.offset] = mark_of(record), at
+        if record.unreadable is None:
+            self._read[record.offset] = mark_of(record), at
 
     def settled(self, offsets: Iterable[int]) -> None:
         """Take note of what is stored."""
@@ -90,7 +92,8 @@ class Lately:
 
     def settled_late(self, record: Record) -> None:
         """Take note of what is stored, though the assignment under which it was read is over."""
-        self._before[record.offset] = mark_of(record)
+        if record.unreadable is None:
+            self._before[record.offset] = mark_of(record)
 
     def _put(self, offset: int, mark: int, at: float) -> None:
         self._answered[offset] = mark, at
@@ -99,8 +102,8 @@ class Lately:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether there are about as many marks as a note takes."""
-        return len(self._answered) > CROWDED
+        """Whether there will soon be as many marks as a note takes."""
+        return len(self._read) + len(self._answered) > CROWDED
 
     def is_known(self, as_of: float) -> None:
         """Take note that the topic still had the id that it had at a monotonic second.

@@ -750,7 +750,7 @@ class Partitions:
         """Say how soon the ids of topics are to be asked for: an idle worker is in no hurry."""
         if self._doubtful:
             return 0.0
-        if self._taken_at < self._ids_as_of:
+        if self._taken_at <= self._ids_as_of:
             return math.inf
         return _ASK_IDS_SOON_S if self._crowded else _ASK_IDS_S
 

@@ -94,6 +94,8 @@ MAX_MARKS = 255
 
 _VERSION = "2"
 _MAX_COUNT = 127
+# A number has nine bytes at the most.
+_MAX_SHIFT = 56
 _INCARNATION_BYTES = 8
 _DIGEST_BYTES = 8
 _MARK_BYTES = 4
@@ -503,13 +505,14 @@ class _Reader:
         return len(self._raw) - self._at
 
     def take(self) -> int:
-        number = 0
-        for shift, byte in zip(range(0, 63, 7), self._raw[self._at : self._at + 9], strict=False):
-            number |= (byte & 0x7F) << shift
-            self._at += 1
-            if byte < 0x80:  # noqa: PLR2004 - LEB128: the last byte has its high bit clear
-                return number
-        raise ValueError("a number without end")
+        raw, at, number, shift = self._raw, self._at, 0, 0
+        while raw[at] > 0x7F and shift < _MAX_SHIFT:  # noqa: PLR2004 - the last byte's bit is clear
+            number |= (raw[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+        if raw[at] > 0x7F:  # noqa: PLR2004 - as above
+            raise ValueError("a number without end")
+        self._at = at + 1
+        return number | raw[at] << shift
 
     def take_bytes(self, count: int) -> bytes:
         if count > self.left:
