@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Images of Python often set it: each of hundreds of processes would then compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests: they wait for most of their time.
 TESTERS ?= 8
 STAMP := $(VENV)/.installed
