@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from redrive.testing.broker import LocalBroker
+from redrive.testing.class_archive import archive_classes
 from redrive.testing.topics import Kafka, NamedBroker
 
 __all__ = ["shared_broker"]
@@ -30,6 +31,7 @@ def shared_broker(folder: Path) -> Iterator[Kafka]:
         try:
             with _alone(folder):
                 if not address.exists():
+                    archive_classes()
                     own = LocalBroker()
                     own.start()
                     address.write_text(own.bootstrap_servers)

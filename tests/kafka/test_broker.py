@@ -18,6 +18,7 @@ from redrive.clock import SYSTEM
 from redrive.errors import SettingsError
 from redrive.testing import kafka_jars
 from redrive.testing.broker import BrokerError, LocalBroker
+from redrive.testing.class_archive import archive_classes
 from redrive.testing.topics import create_topics
 
 
@@ -230,3 +231,25 @@ def test_ends_of_transactions_that_it_dropped_are_told_but_not_those_of_deleted_
         told.write(lines.format("HashSet(events-1f-0)"))
 
     assert broker.dropped_markers == {"results-1f", "__consumer_offsets"}
+
+
+# By day the broker of the run has made it, or found it.
+@pytest.mark.nightly
+@pytest.mark.usefixtures("broker_tools")
+def test_a_broker_starts_with_the_classes_that_another_has_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jars = kafka_jars.kafka_jars()
+    monkeypatch.setenv("REDRIVE_CACHE", str(tmp_path))
+    (tmp_path / jars.name).symlink_to(jars)
+    archive_classes()
+    archive = kafka_jars.class_archive()
+    made = archive.stat().st_mtime_ns
+
+    # A JVM that is told to share classes, and cannot, does not start.
+    with LocalBroker(jvm=("-Xshare:on",)) as broker:
+        running = broker.running
+    archive_classes()
+
+    assert running
+    assert archive.stat().st_mtime_ns == made

@@ -14,7 +14,7 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 
-EVENTS = 1_500
+EVENTS = 600
 ATTEMPTS = 3
 SESSION_S = 6
 NAMED = ["--worker-id", "w1"]

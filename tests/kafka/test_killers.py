@@ -26,7 +26,7 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split(",")]
-RUNS = 500
+RUNS = 200
 NODES = ("plan", "work", "write")
 RETRIES = 3
 CRASHES = 3

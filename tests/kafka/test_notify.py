@@ -106,7 +106,7 @@ async def test_equal_failures_are_few_messages_whose_counts_add_up(
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage()
-    failures = 500
+    failures = 150
     stage.send(failing() for _ in range(failures))
     with Webhook() as webhook:
         settings = settings_of(stage, urls={"hook": webhook.url}, window=1, many_letters=0)

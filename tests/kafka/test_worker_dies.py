@@ -10,7 +10,7 @@ from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
-EVENTS = 1_500
+EVENTS = 600
 KILLS = 5
 IN_FLIGHT = 64
 

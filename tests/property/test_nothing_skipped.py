@@ -24,7 +24,7 @@ from tests.property.random_cases import Case, random_case
 from tests.property.smallest_case import kind_of, smallest
 
 KEPT = Path(__file__).with_name("kept_graph_seeds.txt")
-QUICK, KILLED, HUNTED = 80, 8, 60
+QUICK, KILLED, HUNTED = 40, 8, 60
 NIGHTLY, KILLED_AT_NIGHT = 2000, 200
 # So that none comes near the limit of a test, on two busy cores either.
 PARTS = 8

@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -32,7 +32,7 @@ from redrive.testing.broker_config import (
     password_properties,
 )
 from redrive.testing.broker_process import BrokerProcess, tail
-from redrive.testing.kafka_jars import find_tool, kafka_jars
+from redrive.testing.kafka_jars import class_archive, find_tool, kafka_jars
 
 __all__ = ["BrokerError", "LocalBroker"]
 
@@ -62,6 +62,7 @@ class LocalBroker:
         port: Where it listens; by default on a free port.
         start_timeout: How long a start may take.
         stop_timeout: How long a clean stop may take; past it, the broker is killed.
+        jvm: Further options of its JVM.
         clock: The waits go through it.
     """
 
@@ -73,6 +74,7 @@ class LocalBroker:
         port: int | None = None,
         start_timeout: timedelta = timedelta(seconds=60),
         stop_timeout: timedelta = timedelta(seconds=15),
+        jvm: Sequence[str] = (),
         clock: Clock = SYSTEM,
     ) -> None:
         self._extra = dict(properties or {})
@@ -80,6 +82,7 @@ class LocalBroker:
         self._port = port
         self._start_timeout_s = start_timeout.total_seconds()
         self._stop_timeout_s = stop_timeout.total_seconds()
+        self._jvm = tuple(jvm)
         self._clock = clock
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._ports = Ports(0, 0, 0)
@@ -213,7 +216,10 @@ class LocalBroker:
             self._process = None
 
     def _java(self, *arguments: str) -> list[str]:
-        return [find_tool("java"), *_JVM, "-cp", str(kafka_jars() / "*"), *arguments]
+        archive = class_archive()
+        loaded = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
+        jars = str(kafka_jars() / "*")
+        return [find_tool("java"), *_JVM, *loaded, "-cp", jars, *arguments]
 
     def _properties(self, data: Path) -> dict[str, str]:
         lines = broker_properties(data, self._ports)
@@ -241,7 +247,8 @@ class LocalBroker:
 
     def _launch(self) -> None:
         config = self.log_file.parent / "server.properties"
-        self._process = BrokerProcess(self._java("kafka.Kafka", str(config)), self.log_file)
+        java, *options = self._java("kafka.Kafka", str(config))
+        self._process = BrokerProcess([java, *self._jvm, *options], self.log_file)
         deadline = self._clock.monotonic() + self._start_timeout_s
         while not _answers(self.bootstrap_servers):
             if not self._process.alive:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "JarsError",
     "ToolMissingError",
     "cache_folder",
+    "class_archive",
     "find_tool",
     "kafka_jars",
     "missing_tool",
@@ -118,6 +120,16 @@ def kafka_jars() -> Path:
         if not folder.is_dir():
             _fetch(maven, Path(work)).rename(folder)
     return folder
+
+
+def class_archive() -> Path:
+    """Return where `archive_classes` puts the classes of Kafka, for this Java.
+
+    A JVM passes by an archive of another Java or of other jars, so each has its own.
+    """
+    java, jars = Path(find_tool("java")).resolve(), kafka_jars()
+    of = f"{java} {java.stat().st_mtime_ns} {jars.stat().st_mtime_ns}"
+    return jars.with_name(f"{jars.name}.{zlib.crc32(of.encode()):08x}.jsa")
 
 
 @contextmanager
