@@ -35,6 +35,7 @@ test: $(STAMP) ## Run every test, on a real broker (needs Java 17 and Maven)
 
 nightly: $(STAMP) ## Run the tests that show once more, in another way, what others show
 	$(BIN)/python -m pytest -n $(TESTERS) -m nightly
+	$(BIN)/python -m pytest -n $(TESTERS) -m "hypothesis and not nightly" --hypothesis-profile=night
 
 SEEDS ?= 1-3
 EVENTS ?= 10000

@@ -25,15 +25,22 @@ from redrive.testing.topics import (
     delete_topics,
 )
 
-# A busy machine is slow: no test is timed. In CI the examples are the same each time, so that a
-# change is judged by itself; everywhere else they are new ones.
+BY_DAY, AT_NIGHT = 50, 1000
+"""How many examples each property is tried with, where it does not say so itself."""
+# A busy machine is slow: no test is timed. In CI the examples are the same each day, so that a
+# change is judged by itself; everywhere else, and at night, they are new ones.
 settings.register_profile(
-    "redrive",
+    "day",
+    max_examples=BY_DAY,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=bool(os.environ.get("CI")),
 )
-settings.load_profile("redrive")
+settings.register_profile(
+    "night", settings.get_profile("day"), max_examples=AT_NIGHT, derandomize=False
+)
+# `make nightly` loads the other one afterwards.
+settings.load_profile("day")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:

@@ -115,6 +115,7 @@ def test_a_start_that_takes_too_long_leaves_nothing_running() -> None:
     slow.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("broker_tools")
 def test_closing_removes_its_folder() -> None:
     with LocalBroker() as other:

@@ -21,8 +21,8 @@ from redrive.testing.worker import WorkerProcess, wait_until
 
 NODES = ("plan", "work", "write")
 PARTITIONS = 6
-A_SECOND = 30
-BEFORE = 180
+A_SECOND = 15
+BEFORE = 90
 NODE_S = 0.05
 GRACE_S = 25
 SESSION_S = 60
