@@ -14,7 +14,8 @@ from redrive.testing.kafka_jars import class_archive
 
 __all__ = ["archive_classes"]
 
-_WRITES_WITHIN = timedelta(minutes=2)
+_WITHIN = timedelta(minutes=3)
+"""Writing takes seconds; on a busy machine minutes."""
 
 
 def archive_classes() -> None:
@@ -30,7 +31,7 @@ def archive_classes() -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as work:
         made = Path(work) / archive.name
         writes = (f"-XX:ArchiveClassesAtExit={made}",)
-        with LocalBroker(jvm=writes, stop_timeout=_WRITES_WITHIN) as broker:
+        with LocalBroker(jvm=writes, start_timeout=_WITHIN, stop_timeout=_WITHIN) as broker:
             broker.stop()
         # Java machines other than HotSpot know no such option, and pass it by.
         if made.exists():
