@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -62,7 +62,6 @@ class LocalBroker:
         port: Where it listens; by default on a free port.
         start_timeout: How long a start may take.
         stop_timeout: How long a clean stop may take; past it, the broker is killed.
-        jvm: Further options of its JVM.
         clock: The waits go through it.
     """
 
@@ -74,7 +73,6 @@ class LocalBroker:
         port: int | None = None,
         start_timeout: timedelta = timedelta(seconds=60),
         stop_timeout: timedelta = timedelta(seconds=15),
-        jvm: Sequence[str] = (),
         clock: Clock = SYSTEM,
     ) -> None:
         self._extra = dict(properties or {})
@@ -82,7 +80,6 @@ class LocalBroker:
         self._port = port
         self._start_timeout_s = start_timeout.total_seconds()
         self._stop_timeout_s = stop_timeout.total_seconds()
-        self._jvm = tuple(jvm)
         self._clock = clock
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._ports = Ports(0, 0, 0)
@@ -216,10 +213,12 @@ class LocalBroker:
             self._process = None
 
     def _java(self, *arguments: str) -> list[str]:
-        archive = class_archive()
-        loaded = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
         jars = str(kafka_jars() / "*")
-        return [find_tool("java"), *_JVM, *loaded, "-cp", jars, *arguments]
+        return [find_tool("java"), *_JVM, *self._class_options(), "-cp", jars, *arguments]
+
+    def _class_options(self) -> list[str]:
+        archive = class_archive()
+        return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
 
     def _properties(self, data: Path) -> dict[str, str]:
         lines = broker_properties(data, self._ports)
@@ -247,8 +246,7 @@ class LocalBroker:
 
     def _launch(self) -> None:
         config = self.log_file.parent / "server.properties"
-        java, *options = self._java("kafka.Kafka", str(config))
-        self._process = BrokerProcess([java, *self._jvm, *options], self.log_file)
+        self._process = BrokerProcess(self._java("kafka.Kafka", str(config)), self.log_file)
         deadline = self._clock.monotonic() + self._start_timeout_s
         while not _answers(self.bootstrap_servers):
             if not self._process.alive:

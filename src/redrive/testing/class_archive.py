@@ -30,9 +30,19 @@ def archive_classes() -> None:
         return
     with tempfile.TemporaryDirectory(dir=archive.parent) as work:
         made = Path(work) / archive.name
-        writes = (f"-XX:ArchiveClassesAtExit={made}",)
-        with LocalBroker(jvm=writes, start_timeout=_WITHIN, stop_timeout=_WITHIN) as broker:
+        with _ArchivingBroker(made) as broker:
             broker.stop()
         # Java machines other than HotSpot know no such option, and pass it by.
         if made.exists():
             made.rename(archive)
+
+
+class _ArchivingBroker(LocalBroker):
+    """A broker whose JVM writes down, when it ends by itself, what it has loaded."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__(start_timeout=_WITHIN, stop_timeout=_WITHIN)
+        self._archive = archive
+
+    def _class_options(self) -> list[str]:
+        return [f"-XX:ArchiveClassesAtExit={self._archive}"]
