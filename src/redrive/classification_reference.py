@@ -21,13 +21,12 @@ __all__ = ["RuleLine", "classification_reference", "rules_of"]
 OWN_RULES = "Rules of your own"
 
 _HEAD = """\
-# How a failure is judged
+# How failures are classified
 
 <!-- Made by `python -m redrive.classification_reference`; do not edit. -->
 
 Every failure gets a [kind](reason-codes.md#kinds), and the kind decides whether it is retried.
-Here is how an error comes to its kind, and every rule that is built in. The command line says
-it of one error:
+This page explains how, and lists all built-in rules. The command line classifies a single error:
 
 ```sh
 redrive classify httpx:ConnectError
@@ -35,19 +34,19 @@ redrive classify httpx:HTTPStatusError --status 429 --retry-after 20s --workflow
 redrive classify --list 429
 ```
 
-The name of the rule that decided (`status:429`) stands in the log, as `rule`, with a sentence that
-says why.
+The log has the name of the rule that decided (`status:429`) as `rule`, with a sentence that says
+why.
 
 ## The order
 
-An error is asked in this order; the first that says something decides:
+These are checked in this order, and the first that matches decides:
 
-1. its own word: an attribute `__redrive_kind__`, as `redrive.TransientError` and
-   `redrive.PermanentError` have it;
+1. the error's own declaration: an attribute `__redrive_kind__`, as in `redrive.TransientError` and
+   `redrive.PermanentError`;
 2. [rules of your own](#rules-of-your-own), from the first to the last;
 3. codes: of Kafka, SQL, SQLite, Google, gRPC, AWS, of the Model Context Protocol, of providers of
    models; the header `x-should-retry`; what a proxy answered;
-4. text that did not validate, when the code of a client had to read it: a model wrote it;
+4. a validation error in the code of a client: a model wrote the text;
 5. classes of known libraries, the most derived class first;
 6. the HTTP status;
 7. attributes `is_retryable` and `retriable`;
@@ -55,18 +54,18 @@ An error is asked in this order; the first that says something decides:
 9. the code in an answer over which [a client failed](#errors-told-in-an-answer);
 10. Python's general classes, `ValueError` and the like.
 
-[Providers and clients](providers.md) tells the same by library, and which test shows it.
+[Providers and clients](providers.md) lists the same by library, with the tests that show it.
 
-What none of them knows is `unknown`, and gets one retry.
+An error that nothing matches is `unknown`, and gets one retry.
 
 ## Causes
 
-When an error was raised from another, its chain is walked from the outside to the root, and the
-first error that says something **for certain** decides. The general classes are not certain: a
-`ValueError` raised from a `httpx.ConnectError` is as transient as its cause. Neither is an
-error that was only being handled at the time (raised without `from`), unless it can be retried.
+If an error was raised from another, the chain is followed from the outside to the root, and the
+first **certain** classification decides. The general classes are not certain: a `ValueError` raised
+from a `httpx.ConnectError` is as transient as its cause. Neither is an error that was only being
+handled at the time (raised without `from`), unless it can be retried.
 
-Three things behind an error overrule a table, though not the error's own word or a rule of yours:
+Three causes override a table, but not the error's own declaration or a rule of yours:
 a rate limit is `permanent` when [no wait lifts it](#rate-limits), and so is a failed connection
 when a certificate was refused, or when a proxy answered 407 or 403.
 
@@ -74,16 +73,16 @@ when a certificate was refused, or when a proxy answered 407 or 403.
 
 A general class (`ValueError`, `TypeError`, `KeyError`, ...) is a bug of the node, and `permanent`,
 unless the innermost frame of its traceback lies in the code of a client: then it is an answer that
-the client could not read, and `unknown`, or what the code in its text says. The same tells what a
-model wrote from what the input was: a `ValidationError` in the node's own code is `permanent`; one
-in a client's, a parser's or a tool's code is `unknown`, and gets one retry. Frames of the standard
-library and of pydantic are passed over: they work for their caller.
+the client could not read, and `unknown`, or what the code in its text says. In the same way, text
+of a model is distinguished from input: a `ValidationError` in the node's own code is `permanent`;
+one in the code of a client, a parser or a tool is `unknown`, and gets one retry. Frames of the
+standard library and of pydantic are skipped: they work for their caller.
 
 ## Groups
 
-Of an exception group the member decides that can least be retried, in this order:
+In an exception group, the member that is least worth a retry decides, in this order:
 SEVERITY.
-The longest Retry-After of its members is waited for. Members that were only cancelled with the
+The delay is the longest Retry-After of its members. Members that were only cancelled with the
 others do not count. The members of pydantic-ai's `FallbackExceptionGroup` are alternatives: the
 one that can best be retried decides, after the shortest wait of any.
 
@@ -106,7 +105,7 @@ which nobody says when it is lifted.
 
 ## Rules of your own
 
-They stand in the settings, and come before everything built in:
+They are part of the settings, and come before all built-in rules:
 
 ```toml
 [retry]
@@ -136,7 +135,7 @@ target = "reports:graph"
 max_retries = 1
 ```
 
-All conditions of a rule must fit. `error` names a class, or a base of it, by the first part of
+All conditions of a rule must match. `error` names a class, or a base of it, by the first part of
 its module and its own name (`httpx.HTTPStatusError`), or in full (`shop.stock.StockError`).
 Every key is in [settings.md](settings.md#retryrules); `[graphs.ID.retry]` changes the retries
 of one graph. In code, the same is a `Rule`:
@@ -151,7 +150,7 @@ assert failure.kind is Kind.TRANSIENT
 assert failure.retry_after == 5
 ```
 
-An error class of your own needs no rule: let it say `__redrive_kind__ = "transient"`.
+An error class of your own needs no rule: give it `__redrive_kind__ = "transient"`.
 """
 
 _INTROS = {
