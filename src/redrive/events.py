@@ -50,6 +50,7 @@ __all__ = [
     "WorkflowEvent",
     "WorkflowResultEvent",
     "ZonedTime",
+    "excess_of",
     "extra_headers",
     "readable_event_id",
     "said_by",
@@ -64,12 +65,17 @@ _OURS = "redrive-"
 _SEALED = "encrypted"
 MAX_EVENT_BYTES = 64 * 2**20
 """A larger event is not read: compressed, a hundred times as much passes a topic's limit. [P11]"""
+MAX_EVENT_VALUES = 2_000_000
+"""Of its JSON. As objects each takes up to a hundred times its bytes: an event that holds more is
+not parsed. One of less than so many bytes cannot. [P7, P11]"""
 MAX_ID_CHARS = 200
 MAX_NAME_CHARS = 1_024
 """Of names that are told again: of a workflow, a run of it, a thread."""
 MAX_HEADER_CHARS = 1_024
 MAX_HISTORY_CHARS = 4_096
 MAX_DIGITS = 18
+
+_BEFORE_VALUES = (b",", b"[", b"{")
 
 _T = TypeVar("_T", bound=BaseModel)
 RawHeaders = Sequence[tuple[str, bytes | None]]
@@ -125,6 +131,8 @@ class WorkflowEvent(_Record):
         Raises:
             RecordError: It cannot be read; the message names the field.
         """
+        if value is not None and (why := excess_of(value)) is not None:
+            raise RecordError(why)
         return _read(cls, value)
 
     def to_bytes(self) -> bytes:
@@ -221,6 +229,27 @@ def _read(model: type[_T], value: bytes | None) -> _T:
         raise RecordError(f"{place}{first['msg']}", field=field) from error
 
 
+def excess_of(value: bytes) -> str | None:
+    """Say in words what makes an event too large to be parsed; None where nothing does."""
+    if len(value) > MAX_EVENT_BYTES:
+        return f"it has {len(value)} bytes, more than the {MAX_EVENT_BYTES} of any"
+    if len(value) > MAX_EVENT_VALUES and _has_too_many_values(value):
+        return f"it holds more than {MAX_EVENT_VALUES} values, of which no event may have so many"
+    return None
+
+
+def _has_too_many_values(value: bytes) -> bool:
+    if sum(map(value.count, _BEFORE_VALUES)) <= MAX_EVENT_VALUES:
+        return False
+    # Texts may hold as many of these as they like.
+    plain = value.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 2 * MAX_EVENT_VALUES:
+        return True
+    return sum(sum(map(part.count, _BEFORE_VALUES)) for part in plain.split(b'"')[::2]) > (
+        MAX_EVENT_VALUES
+    )
+
+
 def said_by(event: WorkflowEvent) -> str:
     """Return the digest of what an event asks for: which workflow, and what its run is given.
 
@@ -258,7 +287,7 @@ def _whole(value: Any) -> Any:  # noqa: ANN401 - what JSON holds
 
 def readable_event_id(value: bytes | None) -> str | None:
     """Return the `event_id` of a record that is otherwise broken, or None when it has none."""
-    if value is None or len(value) > MAX_EVENT_BYTES:
+    if value is None or excess_of(value) is not None:
         return None
     try:
         parsed = _json(value)

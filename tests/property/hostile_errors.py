@@ -24,12 +24,21 @@ TEXTS = {
     "half characters": "\ud800" * 5_000,
     "controls": "\x00\x1b[2J" * 5_000,
     "megabytes": "x" * 5_000_000,
+    "percents": "password%253D" * 5_000,
+    "brackets": "[" * 60_000 + "{" * 60_000,
+    "backslashes": "\\" * 60_000,
+    "marks that turn text": "\u202e\u2066" * 20_000,
+    "waits": "try again in 1s, " * 4_000,
+    "mail addresses": "a@b.c," * 10_000,
+    "command lines": "--password x -p y " * 4_000,
+    "markup": "<password>x</password>" * 3_000,
 }
 EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, RecursionError)
 NAMES = (
     *("__notes__", "__dict__", "__class__", "__cause__", "__context__", "__suppress_context__"),
     *("__traceback__", "args", "message", "body", "response", "request", "code", "errno"),
     *("status_code", "headers", "retry_after", "url", "__redrive_kind__", "__redrive_reason__"),
+    *("metadata", "trailing_metadata", "error_code", "status", "orig", "type", "request_id"),
     *("__redrive_dependency__", "exceptions", "is_retryable", "sqlstate", "details", "error"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -371,7 +372,9 @@ class _file:  # noqa: N801 - used as a function
 
 
 def _settings_file(value: bytes) -> object:
-    with _file(value, "redrive.toml") as path:
+    with _file(value, "redrive.toml") as path, warnings.catch_warnings():
+        # Of a pattern that is written oddly.
+        warnings.simplefilter("ignore", FutureWarning)
         return holding(load_with_origins(path, {}, {}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,17 @@ PASSWORDS = [
 @rows("option", SECRET_OPTIONS)
 def test_no_form_of_a_password_is_shown_in_part(option: str) -> None:
     assert len(PASSWORDS) >= 100
+    assert list(shown_in_part(option)) == []
+
+
+def shown_in_part(option: str) -> Iterator[tuple[str, str]]:
+    """Yield the passwords of which `config show`, or the settings as text, show a part."""
     for password in PASSWORDS:
         loaded = load_with_origins(None, {"kafka.config": {option: password}}, {})
-
         shown = {one.key: one.value for one in holding(loaded)}
-
-        assert shown[f"kafka.config.{option}"] == "[redacted:secret]", password
-        assert repr(loaded.settings.kafka).count(password) <= repr(KafkaSettings()).count(password)
+        told = repr(loaded.settings.kafka).count(password) > repr(KafkaSettings()).count(password)
+        if shown[f"kafka.config.{option}"] != "[redacted:secret]" or told:
+            yield option, password
 
 
 @rows("option", PLAIN_OPTIONS)

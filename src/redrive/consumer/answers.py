@@ -41,7 +41,6 @@ from redrive.dead_letter.source import value_digest
 from redrive.dead_letter.states import State
 from redrive.errors import RecordError, ResultError
 from redrive.events import (
-    MAX_EVENT_BYTES,
     MAX_NAME_CHARS,
     ErrorInfo,
     EventHeaders,
@@ -49,6 +48,7 @@ from redrive.events import (
     RunInfo,
     WorkflowEvent,
     WorkflowResultEvent,
+    excess_of,
     readable_event_id,
 )
 from redrive.graphs.runs import Ended, GraphVersion, Position
@@ -478,7 +478,7 @@ def _text(letter: DeadLetter) -> str:
 
 def _parsed(value: bytes | None) -> dict[str, Any] | None:
     """Return the event as JSON that can be written again; the source keeps its bytes anyway."""
-    if value is None or len(value) > MAX_EVENT_BYTES:
+    if value is None or excess_of(value) is not None:
         return None
     try:
         parsed = parsed_json(value)
