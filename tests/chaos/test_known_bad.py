@@ -46,9 +46,12 @@ def of_fate(fate: str, seconds: float = 0.0) -> Make:
 
 
 def some_slow(dice: random.Random) -> WorkflowEvent:
-    """Return an event that sleeps, or one of four that are done at once."""
+    """Return an event that sleeps, or one of four that are done at once.
+
+    It sleeps until the others have ended and been committed, on a busy machine as well.
+    """
     fate = dice.choice(("sleep", "success", "success", "success", "success"))
-    return event({"fate": fate, "seconds": 8.0})
+    return event({"fate": fate, "seconds": 20.0})
 
 
 RUNS = 40

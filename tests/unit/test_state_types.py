@@ -16,7 +16,9 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, Type
 import ormsgpack
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
+from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel, SecretStr
 from tests.rows import rows
 from typing_extensions import TypeAliasType
@@ -312,6 +314,55 @@ async def test_data_types_of_a_module_beside_the_graph_come_back_and_those_insta
     assert models.Invoice(number=1) == StrictSerializer(allowed).loads_typed(
         StrictSerializer(allowed).dumps_typed(models.Invoice(number=1))
     )
+
+
+def test_what_functions_of_the_graph_say_that_they_return_may_be_stored(foreign: Any) -> None:  # noqa: ANN401 - a module
+    @task
+    async def ask() -> dict[str, foreign.Invoice]:
+        return {}
+
+    @task
+    async def ask_in_turn() -> foreign.Color:
+        await ask()
+        return foreign.Color.RED
+
+    @entrypoint()
+    async def flow(_: dict[str, object]) -> list[foreign.Line]:
+        await ask_in_turn()
+        return []
+
+    async def node(_: State) -> foreign.Client:
+        return foreign.Client()
+
+    bound: Any = flow.nodes["flow"].bound
+    for function in (ask.func, ask_in_turn.func, bound.afunc, node):
+        # As if annotations were no text.
+        function.__annotations__["return"] = eval(  # noqa: S307 - as written above
+            function.__annotations__["return"], {"foreign": foreign}
+        )
+    graph: Any = StateGraph(State)
+    graph.add_node("node", node).add_edge(START, "node")
+    allowed = AllowedTypes()
+    allowed.add(types_of(flow))
+    allowed.add(types_of(graph.compile()))
+
+    names = ("Invoice", "Color", "Line", "Client", "Pair")
+    found = [name for name in names if ("a_library.models", name) in allowed]
+    assert found == ["Invoice", "Color", "Line"]
+
+
+async def test_what_a_client_of_a_model_answers_with_is_kept_as_it_came(tmp_path: Path) -> None:
+    answer = ChatCompletionMessage(role="assistant", content="yes")
+    graph = holding(answer, fails=[False, True])
+
+    first = await run(graph, tmp_path)
+    second = await run(graph, tmp_path)
+
+    assert isinstance(first, Failed)
+    assert isinstance(first.error, ConnectionResetError)
+    assert isinstance(second, Ended)
+    assert second.result["seen"] == [f"{ChatCompletionMessage.__module__}.ChatCompletionMessage"]  # type: ignore[index]
+    assert ("openai", "OpenAI") not in AllowedTypes()
 
 
 FOREIGN_VALUES: dict[str, dict[str, object]] = {

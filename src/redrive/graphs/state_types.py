@@ -2,8 +2,9 @@
 
 A checkpoint names the types of what it holds, and a serialiser calls them. Whoever can write to the
 file could name any function of any module. So none is called that is not listed: what LangGraph
-itself takes for safe, the types of the graphs' own schemas, data types of the modules that the
-graphs are made of, and those of `checkpoints.allowed_types`. [P15]
+itself takes for safe, the types of the graphs' own schemas and those that their functions say they
+return, data types of the modules that the graphs are made of, what clients of models answer with,
+and those of `checkpoints.allowed_types`. [P15]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin
 
+from langgraph.func import _TaskFunction
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from pydantic import BaseModel
@@ -56,6 +58,15 @@ _DATA_OF_LIBRARIES: frozenset[TypeName] = frozenset(
         ("langchain_core.prompt_values", "StringPromptValue"),
         ("langgraph.store.base", "SearchItem"),
     }
+)
+# What clients of models answer with, and graphs keep as it came: nothing but data.
+_DATA_PACKAGES = (
+    "anthropic.types",
+    "google.genai.types",
+    "groq.types",
+    "mcp.types",
+    "mcp_types",
+    "openai.types",
 )
 # Modules that are nobody's own, though nodes and schemas come from them.
 _LIBRARIES = frozenset({"pydantic", "redrive", "typing_extensions"}) | sys.stdlib_module_names
@@ -93,7 +104,11 @@ def types_of(graph: CompiledGraph, *, made_in: Iterable[str] = ()) -> GraphTypes
     modules = set(made_in)
     subgraphs = (inner for _, inner in graph.get_subgraphs(recurse=True))
     for one in (graph, *(inner for inner in subgraphs if isinstance(inner, Pregel))):
-        modules |= {function.__module__ for function in _functions_of(one)}
+        functions = [*_functions_of(one)]
+        modules |= {function.__module__ for function in functions}
+        for kind in _classes_within(filter(None, map(_returned_by, functions))):
+            if _is_data(kind):
+                named.add((kind.__module__, kind.__name__))
         for kind in _classes_within(_schemas_of(one)):
             modules.add(kind.__module__)
             if _is_data(kind):
@@ -116,7 +131,8 @@ class AllowedTypes(Collection[TypeName]):
         given = tuple(given)
         self._named: set[TypeName] = set(_DATA_OF_LIBRARIES)
         self._named |= {_split(name) for name in given if not name.endswith(".*")}
-        self._packages = tuple(name[:-2] for name in given if name.endswith(".*"))
+        packages = (name[:-2] for name in given if name.endswith(".*"))
+        self._packages = (*_DATA_PACKAGES, *packages)
         self._own: set[str] = set()
         self._folders: set[Path] = set()
         self._known: set[TypeName] = set()
@@ -233,12 +249,17 @@ def _schemas_of(graph: CompiledGraph) -> Iterator[object]:
 
 def _functions_of(graph: CompiledGraph) -> Iterator[Callable[..., object]]:
     left: list[Any] = [node.bound for node in graph.nodes.values()]
+    seen: set[Callable[..., object]] = set()
     for _ in range(_MOST_TYPES):
         if not left:
             return
         found = left.pop()
         if inspect.isfunction(found):
-            yield inspect.unwrap(found)
+            function = inspect.unwrap(found)
+            if function not in seen:
+                seen.add(function)
+                yield function
+                left += _tasks_of(function)
             continue
         left += [
             part
@@ -246,6 +267,26 @@ def _functions_of(graph: CompiledGraph) -> Iterator[Callable[..., object]]:
             if (part := getattr(found, name, None)) is not None and not isinstance(part, str)
         ]
         left += getattr(found, "steps", ())
+
+
+def _tasks_of(function: Callable[..., object]) -> list[object]:
+    """Return the functions with `@task` that a function names: what they return is stored."""
+    try:
+        named = inspect.getclosurevars(function)
+    except (TypeError, ValueError):  # a cell that is empty yet
+        return []
+    values = (*named.globals.values(), *named.nonlocals.values())
+    return [value.func for value in values if isinstance(value, _TaskFunction)]
+
+
+def _returned_by(function: Callable[..., object]) -> object:
+    """Return the type that a function of the graph's own code says that it returns."""
+    if _is_library(function.__module__.partition(".")[0]):
+        return None
+    try:
+        return typing.get_type_hints(function, include_extras=True).get("return")
+    except Exception:  # noqa: BLE001 - a name that is not there at run time
+        return None
 
 
 def _classes_within(roots: Iterable[object]) -> Iterator[type]:
