@@ -13,7 +13,7 @@ one. Nothing else is allowed:
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    PartitionMetadata,
     ResourceType,
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -260,11 +261,16 @@ class EventLog:
         # The worker wants as many for retries as for events, and letters lie beside them.
         grown = (topics.results,) if results else (topics.retry, topics.dlq, topics.events)
         for topic in grown:
-            before = self._count(topic)
-            after = min(before + count, MOST_PARTITIONS)
-            if after > before:
-                new = NewPartitions(topic, after, [[_FIRST_BROKER]] * (after - before))
+            there = self._partitions(topic)
+            after = min(len(there) + count, MOST_PARTITIONS)
+            if after > len(there):
+                # All partitions of a topic have equally many replicas; the results may have two.
+                like = [_FIRST_BROKER, *(r for r in there[0].replicas if r != _FIRST_BROKER)]
+                new = NewPartitions(topic, after, [like] * (after - len(there)))
                 self._admin.create_partitions([new])[topic].result(_CALL_S)
 
     def _count(self, topic: str) -> int:
-        return len(self._admin.list_topics(timeout=_CALL_S).topics[topic].partitions)
+        return len(self._partitions(topic))
+
+    def _partitions(self, topic: str) -> Mapping[int, PartitionMetadata]:
+        return self._admin.list_topics(timeout=_CALL_S).topics[topic].partitions
