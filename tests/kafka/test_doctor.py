@@ -154,7 +154,7 @@ def test_a_record_from_the_future_shows_a_clock_that_is_ahead(stage: Stage) -> N
 
     assert exit_code == ExitCode.OK
     (found,) = bad(told)["clock"]
-    assert f"a record of '{stage.topics.results}' bears a time 0:09:5" in found["what"]
+    assert f"a record of '{stage.topics.results}' has a time 0:09:5" in found["what"]
 
 
 def test_a_missing_topic_and_unequal_partitions_are_errors(stage: Stage) -> None:
@@ -265,6 +265,6 @@ def test_a_missing_right_costs_only_what_it_hides(
     assert exit_code == ExitCode.ENDED_BADLY
     assert bad(told).keys() == {"group", "lag", "standstill"}
     (session,), (found,) = bad(told)["group"], bad(told)["lag"]
-    assert "may not be read" in session["what"]
+    assert "cannot be read" in session["what"]
     assert f"who is in group '{stage.topics.group}'" in found["what"]
     assert "kafka-acls.sh --add" in found["what"]

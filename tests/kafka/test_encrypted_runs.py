@@ -153,7 +153,7 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
         assert (MARK in closed.output, LABEL in closed.output) == (False, True), closed.output
         assert (MARK in opened.output) is True, opened.output
 
-    exported, note = person.run("dlq", "export", "--output", "letters.jsonl"), "stays so"
+    exported, note = person.run("dlq", "export", "--output", "letters.jsonl"), "stay so"
     assert (MARK in (stage.folder / "letters.jsonl").read_text(), note in exported.output) == (
         False,
         True,

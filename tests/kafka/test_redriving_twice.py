@@ -99,7 +99,7 @@ def test_a_dry_run_says_how_many_and_where_and_sends_nothing(stage: Stage) -> No
     assert "7 letter(s) to redrive, 0 refused" in out
     assert "7        resume  all nodes" in out
     assert (nothing, "no letter has the id nobody" in err) == (ExitCode.ENDED_BADLY, True)
-    assert (unasked, "say --yes" in asked) == (ExitCode.SETTINGS, True)
+    assert (unasked, "give --yes" in asked) == (ExitCode.SETTINGS, True)
     assert not driven(stage)
 
 
