@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never
 
@@ -187,16 +188,16 @@ class EventLog:
 
     def _remake(self) -> None:
         self._pause()
-        count = self._count(self._topic)
+        count, before = self._count(self._topic), self._id()
         delete_topics(self._stage.bootstrap_servers, [self._topic])
         wanted = NewTopic(self._topic, count, replica_assignment=[[_FIRST_BROKER]] * count)
 
         def is_made() -> bool:
-            try:
+            # It is not quite gone yet, or was made by a call whose answer was late. And the
+            # controller answers before the broker has heard of it.
+            with suppress(KafkaException):
                 self._admin.create_topics([wanted])[self._topic].result(_CALL_S)
-            except KafkaException:
-                return False  # it is not quite gone yet
-            return True
+            return self._id() not in (None, before)
 
         wait_until(is_made, timeout_s=_CALL_S, what="the topic made anew", every_s=0.2)
         self._resume()
@@ -268,6 +269,12 @@ class EventLog:
                 like = [_FIRST_BROKER, *(r for r in there[0].replicas if r != _FIRST_BROKER)]
                 new = NewPartitions(topic, after, [like] * (after - len(there)))
                 self._admin.create_partitions([new])[topic].result(_CALL_S)
+
+    def _id(self) -> bytes | None:
+        try:
+            return topic_ids(self._admin, [self._topic], timeout_s=_CALL_S)[self._topic]
+        except KafkaException:
+            return None
 
     def _count(self, topic: str) -> int:
         return len(self._partitions(topic))
