@@ -14,7 +14,7 @@ from redrive.airflow import LangGraphOperator, LangGraphRunError
 from redrive.clock import SYSTEM
 
 
-def run_task(task_id: str, **arguments: Any) -> dict[str, object]:  # noqa: ANN401 - the operator's
+def run_task(task_id: str, **arguments: Any) -> dict[str, object]:
     operator = LangGraphOperator(
         task_id=task_id,
         workflow_id="agent",

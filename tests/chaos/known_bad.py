@@ -100,7 +100,7 @@ def swallows_cancellation() -> None:
     """Take the end of a run that is cut, because its worker stops, for the run's own failure."""
     attempt = Runner.attempt
 
-    async def swallow(self: Runner, run: Run, **more: Any) -> Step:  # noqa: ANN401 - as they come
+    async def swallow(self: Runner, run: Run, **more: Any) -> Step:
         try:
             return await attempt(self, run, **more)
         except asyncio.CancelledError as error:

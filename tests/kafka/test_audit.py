@@ -123,7 +123,7 @@ def result(event_id: str, letter: str | None) -> WorkflowResultEvent:
     )
 
 
-def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None:  # noqa: ANN401 - of the producer
+def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None:
     producer = make_producer(producer_config(stage.kafka_settings()))
     producer.produce(topic, value, key, **more)
     assert producer.flush(30) == 0

@@ -92,7 +92,7 @@ async def settled(stage: Stage) -> None:
     await asyncio.to_thread(stage.wait_settled, timeout_s=30)
 
 
-async def drive(stage: Stage, selection: Selection = ALL, **wishes: Any) -> Report:  # noqa: ANN401 - as `redrive` takes them
+async def drive(stage: Stage, selection: Selection = ALL, **wishes: Any) -> Report:
     ordered = {name: wishes.pop(name) for name in ORDERED if name in wishes}
     call = partial(
         redrive,

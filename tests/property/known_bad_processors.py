@@ -44,12 +44,12 @@ def looks_at_the_root_alone(patch: pytest.MonkeyPatch) -> None:
     """Resume subgraphs without a look at where they stand."""
     check_step = Schedule.check_step
 
-    async def first(*given: Any) -> AsyncIterator[GraphLevel]:  # noqa: ANN401 - its own
+    async def first(*given: Any) -> AsyncIterator[GraphLevel]:
         async for level in read_levels(*given):
             yield level
             return
 
-    def check_root(self: Schedule, namespace: str, *given: Any) -> tuple[str, ...]:  # noqa: ANN401 - its own
+    def check_root(self: Schedule, namespace: str, *given: Any) -> tuple[str, ...]:
         return () if namespace else check_step(self, namespace, *given)
 
     patch.setattr(threads, "read_levels", first)
@@ -78,7 +78,7 @@ def starts_anew(patch: pytest.MonkeyPatch) -> None:
 def ends_where_nothing_is_next(patch: pytest.MonkeyPatch) -> None:
     """Take a thread for finished as soon as it names no next node: its last step may wait yet."""
 
-    async def read(*given: Any, **named: Any) -> Thread:  # noqa: ANN401 - its own
+    async def read(*given: Any, **named: Any) -> Thread:
         thread = await read_thread(*given, **named)
         if isinstance(thread.snapshot, StateSnapshot) and not thread.snapshot.next:
             return Thread(Standing.FINISHED, thread.snapshot)
@@ -93,8 +93,8 @@ def stores_at_the_end_alone(patch: pytest.MonkeyPatch) -> None:
 
     async def ainvoke(
         self: CompiledStateGraph[Any, Any, Any, Any],
-        *given: Any,  # noqa: ANN401 - its own
-        **named: Any,  # noqa: ANN401 - its own
+        *given: Any,
+        **named: Any,
     ) -> object:
         if named.get("durability") == "sync":
             named["durability"] = "exit"

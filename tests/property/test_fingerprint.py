@@ -45,7 +45,7 @@ NAMES = st.none() | st.sampled_from(["think", "pay", "pay/refund"])
 TYPES = st.sampled_from([ValueError, KeyError, RuntimeError, ConnectionError, OSError])
 
 
-def of(error: BaseException, **more: Any) -> str:  # noqa: ANN401 - a part that differs
+def of(error: BaseException, **more: Any) -> str:
     return fingerprint(error, **{"kind": Kind.PERMANENT, "node": "n", "workflow_id": "w", **more})
 
 

@@ -426,7 +426,7 @@ class Forgetless(BaseCheckpointSaver[str]):
     def list(
         self,
         config: RunnableConfig | None,
-        **given: Any,  # noqa: ANN401 - LangGraph's filters
+        **given: Any,
     ) -> Iterator[CheckpointTuple]:
         return self._inner.list(config, **given)
 

@@ -88,7 +88,7 @@ class Runs:
         thread: str = OWN,
         *,
         shared: bool = False,
-        **more: Any,  # noqa: ANN401 - as the processor takes it
+        **more: Any,
     ) -> RunEnd:
         processor = WorkflowProcessor({"*": self.graph.builder()}, self.kept, share_threads=shared)
         return await processor.run(given, thread_id=thread, lease=Lease(), **more)

@@ -40,7 +40,7 @@ class Log(TypedDict):
 Graph = Any  # LangGraph's own type depends on its state's
 
 
-def line(**nodes: Any) -> Graph:  # noqa: ANN401 - any node
+def line(**nodes: Any) -> Graph:
     graph: Graph = StateGraph(Log)
     before = START
     for name, node in nodes.items():
@@ -53,7 +53,7 @@ async def run(
     graph: Graph,
     kept: Checkpoints | None,
     given: WorkflowEvent,
-    **options: Any,  # noqa: ANN401 - passed on
+    **options: Any,
 ) -> RunEnd:
     return await WorkflowProcessor({"*": graph}, kept).run(
         given, thread_id=f"{given.event_id}/0/0", lease=Lease(), **options
@@ -316,7 +316,7 @@ async def test_a_retry_in_place_around_a_subgraph_begins_it_anew_with_other_keys
     keys, own = Keys(second=1), Keys(second=1)
     again = retry_policy(max_retries=1, initial_delay=0.01, jitter=False)
 
-    def two_nodes(keys: Keys, **options: Any) -> Graph:  # noqa: ANN401 - passed on
+    def two_nodes(keys: Keys, **options: Any) -> Graph:
         graph: Graph = StateGraph(Log)
         graph.add_node("first", keys.asynchronous("first")).add_edge(START, "first")
         graph.add_node("second", keys.asynchronous("second"), **options)

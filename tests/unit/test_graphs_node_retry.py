@@ -54,7 +54,7 @@ class Unheard(Exception):  # noqa: N818 - no table knows it
     """An exception of kind `unknown`."""
 
 
-def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:  # noqa: ANN401 - as retry_policy
+def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:
     return retry_policy(max_retries, initial_delay=0, max_delay=0, jitter=False, **more)
 
 

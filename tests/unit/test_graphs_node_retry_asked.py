@@ -16,7 +16,7 @@ from redrive.retry import RetryConfig
 from redrive.testing.clock import TurnedClock
 
 
-def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:  # noqa: ANN401 - as retry_policy
+def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:
     return retry_policy(max_retries, initial_delay=0, max_delay=0, jitter=False, **more)
 
 

@@ -379,7 +379,7 @@ async def test_a_node_that_no_channel_names_may_not_be_gone(
 class SlowSaver(InMemorySaver):
     """Takes as long for a checkpoint as several nodes for their work."""
 
-    async def aput(self, *given: Any) -> RunnableConfig:  # noqa: ANN401 - LangGraph's
+    async def aput(self, *given: Any) -> RunnableConfig:
         for _ in range(200):
             await asyncio.sleep(0)
         return await super().aput(*given)

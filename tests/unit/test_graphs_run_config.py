@@ -81,7 +81,7 @@ async def run(
     graph: object,
     given: WorkflowEvent,
     kept: Checkpoints | None = None,
-    **options: Any,  # noqa: ANN401 - passed on
+    **options: Any,
 ) -> RunEnd:
     processor = WorkflowProcessor({"work": graph}, kept)  # type: ignore[dict-item]  # any graph
     return await processor.run(given, thread_id=f"{given.event_id}/0/0", lease=Lease(), **options)

@@ -97,7 +97,7 @@ async def kept(tmp_path: Path) -> AsyncIterator[Checkpoints]:
         yield opened
 
 
-async def attempt(graph: Graph, kept: Checkpoints, **settings: Any) -> RunEnd:  # noqa: ANN401 - as given
+async def attempt(graph: Graph, kept: Checkpoints, **settings: Any) -> RunEnd:
     contain_exits(asyncio.get_running_loop())  # as a worker does
     lease = Lease()
     configured = Configured(graph, GraphSettings(**settings))

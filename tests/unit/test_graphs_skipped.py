@@ -823,7 +823,7 @@ async def test_an_error_that_looks_like_a_handled_one_is_no_success(
 
     made = PregelRunner.__init__
 
-    def forgetful(runner: PregelRunner, *args: Any, **named: Any) -> None:  # noqa: ANN401 - LangGraph's
+    def forgetful(runner: PregelRunner, *args: Any, **named: Any) -> None:
         made(runner, *args, **named)
         runner._handled_exception_ids = All()  # noqa: SLF001 - what is shown
 

@@ -62,7 +62,7 @@ class Log(TypedDict):
 Graph = StateGraph[Any, Any, Any, Any]
 
 
-def line(*, timeout_s: float | None = None, **nodes: Any) -> Graph:  # noqa: ANN401 - any node
+def line(*, timeout_s: float | None = None, **nodes: Any) -> Graph:
     """Return a graph of nodes in a row; `timeout_s` is LangGraph's own limit of each."""
     graph: Graph = StateGraph(Log)
     before = START
@@ -87,7 +87,7 @@ async def run(
     graph: Graph,
     limits: Limits,
     checkpoints: Checkpoints | None = None,
-    **options: Any,  # noqa: ANN401 - passed on
+    **options: Any,
 ) -> RunEnd:
     processor = WorkflowProcessor({"*": graph}, checkpoints)
     return await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=limits, **options)

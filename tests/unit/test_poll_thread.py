@@ -202,7 +202,7 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
             told.append((f"joins anew {fenced=}", []))
 
     class Holder(Member):
-        def subscribe(self, *_: object, **callbacks: Any) -> None:  # noqa: ANN401 - a client's
+        def subscribe(self, *_: object, **callbacks: Any) -> None:
             self._callbacks = callbacks
             callbacks["on_assign"](self, [TopicPartition("events", 0), TopicPartition("events", 1)])
 
@@ -438,7 +438,7 @@ class ReachesEnds(ScriptedConsumer):
         self._messages = [EndMessage(Place("events", number), 7 + number) for number in range(2)]
         self._lose: Callable[..., None] = lambda *_: None
 
-    def subscribe(self, *_: object, **callbacks: Any) -> None:  # noqa: ANN401 - they are called
+    def subscribe(self, *_: object, **callbacks: Any) -> None:
         callbacks["on_assign"](self, self._parts)
         self._lose = callbacks["on_revoke"]
 

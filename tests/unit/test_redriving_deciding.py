@@ -44,7 +44,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LETTERS = Place("letters", 2)
 
 
-def letter(sent: WorkflowEvent, *, count: int = 0, offset: int = 41, **given: Any) -> DeadLetter:  # noqa: ANN401 - fields of a letter
+def letter(sent: WorkflowEvent, *, count: int = 0, offset: int = 41, **given: Any) -> DeadLetter:
     facts: dict[str, Any] = {
         "original_event": sent.model_dump(mode="json"),
         "reason": Reason.PERMANENT,
@@ -111,7 +111,7 @@ def fold(*values: DeadLetter | bytes) -> list[Entry]:
     return list(folded)
 
 
-def entry(**changed: Any) -> Entry:  # noqa: ANN401 - fields of an entry
+def entry(**changed: Any) -> Entry:
     return fold(letter(event({})))[0]._replace(**changed)
 
 

@@ -183,7 +183,7 @@ class World:
         await self.rest()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:  # noqa: ANN401, PYI036 - as it comes
+    async def __aexit__(self, *error: Any) -> None:  # noqa: PYI036 - as it comes
         self._waking.cancel()
         await self._tasks.__aexit__(*error)
 

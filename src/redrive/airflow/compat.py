@@ -54,7 +54,7 @@ class _MappedAlike(_TaskDecorator[Any, Any, Any]):
     task nor any `default_args` sets it.
     """
 
-    def _expand(self, *args: Any, **options: Any) -> XComArg:  # noqa: ANN401 - Airflow's own
+    def _expand(self, *args: Any, **options: Any) -> XComArg:
         mapped: XComArg = super()._expand(*args, **options)
         default = signature(self.operator_class.__init__).parameters["retries"].default
         mapped.operator.partial_kwargs.setdefault("retries", default)  # type: ignore[attr-defined]  # every XComArg of a mapped task has it

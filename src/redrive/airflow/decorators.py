@@ -44,7 +44,7 @@ class _LangGraphDecoratedOperator(DecoratedOperator, LangGraphOperator):
         *,
         workflow_id: str | None = None,
         retries: int = NO_RETRIES,
-        **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
+        **kwargs: Any,
     ) -> None:
         super().__init__(workflow_id=workflow_id, data={}, retries=retries, **kwargs)
 
@@ -66,7 +66,7 @@ def langgraph_task(
     python_callable: Callable[..., object] | None = None,
     *,
     multiple_outputs: bool = False,
-    **kwargs: Any,  # noqa: ANN401 - the operator's arguments
+    **kwargs: Any,
 ) -> TaskDecorator:
     """Make a task of a function that returns a graph's input; used as `@task.langgraph`.
 

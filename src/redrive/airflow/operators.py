@@ -93,7 +93,7 @@ class LangGraphOperator(BaseOperator):
         events_topic: str | None = None,
         results_topic: str | None = None,
         retries: int = NO_RETRIES,
-        **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
+        **kwargs: Any,
     ) -> None:
         super().__init__(retries=retries, **kwargs)
         self.workflow_id = workflow_id

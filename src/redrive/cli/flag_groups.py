@@ -33,7 +33,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=kind, kind=parameter.KEYWORD_ONLY))
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:  # noqa: ANN401 - each flag has its own type
+    def run(**given: Any) -> None:
         made = {
             name: group(**{flag.name: given.pop(flag.name) for flag in fields(group)})
             for name, group in groups.items()

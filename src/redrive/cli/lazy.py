@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
 
     lazy: ClassVar[Mapping[str, LazyCommand]] = {}
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - click's
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for name, command in self.lazy.items():
             self.commands[name] = TyperCommand(name, help=command.summary)

@@ -81,7 +81,7 @@ def print_lines(rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
-def console(**options: Any) -> Console:  # noqa: ANN401 - what Console takes
+def console(**options: Any) -> Console:
     """Return rich's console, which styles; it escapes what it is given to show."""
     return _Escaping(**options)
 

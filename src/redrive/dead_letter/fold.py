@@ -73,7 +73,7 @@ class FoldedLetter(Protocol):
         """The newer letter of the same event."""
         ...
 
-    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of what is above
+    def changed(self, **changes: Any) -> Self:
         """Return it with other values."""
         ...
 
@@ -103,7 +103,7 @@ class Standing(NamedTuple):
             vouched=vouched,
         )
 
-    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
+    def changed(self, **changes: Any) -> Self:
         """Return it with other values."""
         return self._replace(**changes)
 

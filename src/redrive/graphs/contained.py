@@ -32,7 +32,7 @@ def contain_exits(loop: asyncio.AbstractEventLoop) -> None:
 def _contained_task(
     loop: asyncio.AbstractEventLoop,
     coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
-    **options: Any,  # noqa: ANN401 - asyncio's own
+    **options: Any,
 ) -> asyncio.Task[T]:
     return asyncio.Task(_Contained(coroutine), loop=loop, **options)
 

@@ -144,7 +144,7 @@ class _Letter(NamedTuple):
     signed_by: str | None = None
     vouched: Vouched = Vouched.YES
 
-    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
+    def changed(self, **changes: Any) -> Self:
         return self._replace(**changes)
 
 

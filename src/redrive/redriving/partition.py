@@ -72,7 +72,7 @@ class Entry(NamedTuple):
     signed_by: str | None = None
     vouched: Vouched = Vouched.YES
 
-    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of these fields
+    def changed(self, **changes: Any) -> Self:
         """Return it with other values."""
         return self._replace(**changes)
 

@@ -70,7 +70,7 @@ class LetterSummary:
     signed_by: str | None = None
     vouched: Vouched = Vouched.YES
 
-    def changed(self, **changes: Any) -> LetterSummary:  # noqa: ANN401 - values of these fields
+    def changed(self, **changes: Any) -> LetterSummary:
         """Return it with other values; its count stays that of the letter itself."""
         return replace(self, **changes | {"redrive_count": self.redrive_count})
 
