@@ -96,7 +96,7 @@ def test_created_topics_are_those_that_verify_wants(
     assert (report["ok"], report["findings"]) == (True, [])
     assert report["partitions"] == dict.fromkeys(names, 3)
     assert page.exit_code == ExitCode.OK
-    assert "all is as it must be" in page.stdout
+    assert "all topics are as they should be" in page.stdout
 
 
 def test_verify_names_each_difference_and_how_to_mend_it(
