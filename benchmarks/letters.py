@@ -121,8 +121,8 @@ def store(kafka: KafkaSettings, count: int) -> int:
             actor="worker w",
         )
         headers: list[tuple[str, str | bytes | None]] = [*STATE_HEADERS]
-        place = number % PARTITIONS
-        producer.produce(kafka.dlq_topic, told.to_bytes(), partition=place, headers=headers)
+        tp = number % PARTITIONS
+        producer.produce(kafka.dlq_topic, told.to_bytes(), partition=tp, headers=headers)
     if producer.flush(60):
         raise TimeoutError("the states were not stored in 60 s")
     return size
@@ -131,9 +131,9 @@ def store(kafka: KafkaSettings, count: int) -> int:
 def read_raw(kafka: KafkaSettings) -> float:
     """Return the seconds that reading alone takes."""
     consumer = make_consumer(reader_config(kafka, partition_eof=True))
-    places = [TopicPartition(kafka.dlq_topic, n, OFFSET_BEGINNING) for n in range(PARTITIONS)]
+    tps = [TopicPartition(kafka.dlq_topic, n, OFFSET_BEGINNING) for n in range(PARTITIONS)]
     start = time.perf_counter()
-    consumer.assign(places)
+    consumer.assign(tps)
     unread = PARTITIONS
     while unread:
         for message in consumer.consume(500, 0.05):
@@ -195,8 +195,8 @@ def written(kafka: KafkaSettings) -> list[Record]:
         for record in scan(kafka, kafka.dlq_topic)
         if isinstance(told := read_slimly(record), LetterState) and told.actor == ACTOR
     )
-    events = sorted(scan(kafka, kafka.events_topic), key=lambda record: record.place)
-    pairs = zip(events, sorted(states, key=lambda record: record.place), strict=True)
+    events = sorted(scan(kafka, kafka.events_topic), key=lambda record: record.tp)
+    pairs = zip(events, sorted(states, key=lambda record: record.tp), strict=True)
     return [record for pair in pairs for record in pair]
 
 
@@ -205,7 +205,7 @@ def produce_raw(kafka: KafkaSettings, records: list[Record]) -> tuple[float, flo
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     start, cpu = time.perf_counter(), time.process_time()
     for record in records:
-        topic, partition = record.place
+        topic, partition = record.tp
         while True:
             try:
                 producer.produce(

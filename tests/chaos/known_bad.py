@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.cli import main
 from redrive.consumer import settle
@@ -24,7 +25,7 @@ from redrive.consumer.runner import Runner, Step
 from redrive.consumer.settle import Settler
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
-from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.log import Log, Record, TopicPartition
 from redrive.kafka.transaction import Hands
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, encode
@@ -33,19 +34,21 @@ from redrive.wiring import parts
 
 def commits_before_it_settles() -> None:
     """Commit all that was received, whatever has become of it."""
-    seen: dict[Place, int] = {}
+    seen: dict[TopicPartition, int] = {}
     received, offsets = Settler.received, Settler._offsets  # noqa: SLF001 - to patch it
 
     def note(self: Settler, records: Sequence[Record]) -> None:
-        seen.update({record.place: record.offset + 1 for record in records})
+        seen.update({record.tp: record.offset + 1 for record in records})
         received(self, records)
 
     def early(
-        self: Settler, places: Iterable[Place], finished: Mapping[Place, Sequence[int]]
-    ) -> dict[Place, TopicPartition]:
+        self: Settler,
+        tps: Iterable[TopicPartition],
+        finished: Mapping[TopicPartition, Sequence[int]],
+    ) -> dict[TopicPartition, KafkaTopicPartition]:
         return {
-            place: TopicPartition(*place, seen.get(place, p.offset))
-            for place, p in offsets(self, places, finished).items()
+            tp: KafkaTopicPartition(*tp, seen.get(tp, p.offset))
+            for tp, p in offsets(self, tps, finished).items()
         }
 
     patch(Settler, received=note, _offsets=early)
@@ -55,11 +58,11 @@ def is_blind_to_epochs() -> None:
     """Finish what any assignment has begun, as long as its partition is held."""
     withdraw = late_cancelling()
 
-    def forget(self: Intake, places: Mapping[Place, int]) -> None:
-        withdraw(self, places)
+    def forget(self: Intake, tps: Mapping[TopicPartition, int]) -> None:
+        withdraw(self, tps)
         self._gone.clear()
 
-    patch(Partitions, holds=lambda self, delivery: self.owns(delivery.place))
+    patch(Partitions, holds=lambda self, delivery: self.owns(delivery.tp))
     patch(Intake, withdraw=forget)
 
 
@@ -123,30 +126,32 @@ def writes_checkpoints_unguarded() -> None:
 
 def commits_for_partitions_of_others() -> None:
     """Go on committing where it stood for partitions that have gone to others."""
-    gone: dict[Place, int] = {}
+    gone: dict[TopicPartition, int] = {}
     again_s = 0.2
     last_s = 0.0
     part, lose, turn = Partitions.part, Partitions.lose, Settler.turn
 
-    def remember(self: Partitions, places: Iterable[Place]) -> None:
-        for place in places:
-            if self.owns(place) and (at := self.ledger(place).committable) is not None:
-                gone[place] = at
+    def remember(self: Partitions, tps: Iterable[TopicPartition]) -> None:
+        for tp in tps:
+            if self.owns(tp) and (at := self.ledger(tp).committable) is not None:
+                gone[tp] = at
 
-    def remember_and_part(self: Partitions, places: Iterable[Place]) -> None:
-        remember(self, places)
-        part(self, places)
+    def remember_and_part(self: Partitions, tps: Iterable[TopicPartition]) -> None:
+        remember(self, tps)
+        part(self, tps)
 
-    def remember_and_lose(self: Partitions, places: Iterable[Place]) -> dict[Place, int]:
-        remember(self, places)
-        return lose(self, places)
+    def remember_and_lose(
+        self: Partitions, tps: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        remember(self, tps)
+        return lose(self, tps)
 
     def commit_too(self: Settler, kafka: Log, *, gap_s: float) -> float:
         nonlocal last_s
         stale = gone.keys() - self._partitions.epochs(gone).keys()
         if stale and time.monotonic() > last_s + again_s:
             last_s = time.monotonic()
-            kafka.commit([TopicPartition(*place, gone[place]) for place in stale])
+            kafka.commit([KafkaTopicPartition(*tp, gone[tp]) for tp in stale])
         return turn(self, kafka, gap_s=gap_s)
 
     patch(Partitions, part=remember_and_part, lose=remember_and_lose)
@@ -191,14 +196,14 @@ def stands_still() -> None:
     patch(Worker, _watch_progress=look_away)
 
 
-def late_cancelling() -> Callable[[Intake, Mapping[Place, int]], None]:
+def late_cancelling() -> Callable[[Intake, Mapping[TopicPartition, int]], None]:
     """Return a withdrawal whose cancelling comes too late, as it may: runs go on to their end."""
     withdraw = Intake.withdraw
 
-    def late(self: Intake, places: Mapping[Place, int]) -> None:
+    def late(self: Intake, tps: Mapping[TopicPartition, int]) -> None:
         for live in self._live.values():
             live.task = None
-        withdraw(self, places)
+        withdraw(self, tps)
 
     return late
 

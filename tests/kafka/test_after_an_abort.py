@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.kafka.batches import Batch, OutRecord, Refused, Report, Stored
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
 from redrive.kafka.edges import edges
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.settle_thread import SettleThread
 from redrive.testing.proxy import Proxy, Way
@@ -36,7 +37,7 @@ class CutOffProducer:
 
     def __init__(self, proxy: Proxy, servers: str, topics: Topics) -> None:
         self._direct = KafkaSettings(bootstrap_servers=servers)
-        self._place = Place(topics.results, 0)
+        self._place = TopicPartition(topics.results, 0)
         self._proxy = proxy
         through = KafkaSettings(bootstrap_servers=proxy.address)
         config = producer_config(through, transactional_id=topics.group)
@@ -89,7 +90,7 @@ def test_the_batch_after_one_that_was_given_up_is_stored_whole(
 
     def settle(number: int, *values: bytes, refused: bool = False) -> Report:
         records = tuple(OutRecord(topics.results, None, value, (), 0) for value in values)
-        offsets = (TopicPartition(topics.events, 0, 5),) if refused else ()
+        offsets = (KafkaTopicPartition(topics.events, 0, 5),) if refused else ()
         thread.submit(Batch(number, records, offsets, "group" if refused else None))
         wait_until(lambda: len(reports) == number, timeout_s=60, what="a report")
         return reports[-1]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.kafka.conftest import MakeStage
 from tests.kafka.dlq_commands import dlq
@@ -28,7 +29,7 @@ from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ErrorInfo, EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topics import create_topics as create_missing
 from redrive.retry.kinds import Kind, Reason
@@ -131,7 +132,7 @@ def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None
 
 def commit(stage: Stage, offset: int, *, log: LogIdentity | None = None) -> None:
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    at = TopicPartition(
+    at = KafkaTopicPartition(
         stage.topics.events,
         0,
         offset,
@@ -147,14 +148,14 @@ def commit(stage: Stage, offset: int, *, log: LogIdentity | None = None) -> None
     wait_until(committed, timeout_s=60, what="the group's offset is set")
 
 
-def committed_now(stage: Stage) -> Mapping[Place, Committed]:
+def committed_now(stage: Stage) -> Mapping[TopicPartition, Committed]:
     return committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
 
 
 def delete(stage: Stage, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
     ends = end_offsets(stage.bootstrap_servers, topic)
-    asked = [TopicPartition(*place, end) for place, end in ends.items() if end]
+    asked = [KafkaTopicPartition(*tp, end) for tp, end in ends.items() if end]
     for future in admin.delete_records(asked).values():
         future.result(timeout=30)
 
@@ -250,8 +251,8 @@ def answer_record(
     stage: Stage, asked: WorkflowEvent, offset: int, *, letter: str | None = None
 ) -> None:
     """Answer an event as a worker does, which names the record."""
-    place = EventPlace(topic=stage.topics.events, partition=0, offset=offset)
-    named = result(asked.event_id, letter).model_copy(update={"answers": place})
+    tp = EventPlace(topic=stage.topics.events, partition=0, offset=offset)
+    named = result(asked.event_id, letter).model_copy(update={"answers": tp})
     write(stage, stage.topics.results, asked.event_id, named.to_bytes())
 
 

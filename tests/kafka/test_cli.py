@@ -126,8 +126,8 @@ def test_a_sent_event_is_stored_with_the_data_of_a_flag_a_file_or_stdin(
     result = _run("send", "report", "--data", source, "--json", data=text)
 
     stored = json.loads(result.stdout)
-    place = {"partition": stored["partition"], "offset": stored["offset"]}
-    record = _read_one(kafka, topics.events, **place)
+    tp = {"partition": stored["partition"], "offset": stored["offset"]}
+    record = _read_one(kafka, topics.events, **tp)
     event = WorkflowEvent.from_bytes(record.value())
     assert result.exit_code == ExitCode.OK
     assert (event.event_id, record.key()) == (stored["event_id"], stored["event_id"].encode())

@@ -84,7 +84,7 @@ def fill(kafka: Kafka, topic: str, dice: random.Random) -> None:
             topic,
             record.value,
             record.key,
-            partition=record.place.partition,
+            partition=record.tp.partition,
             headers=list(record.headers),
         )
     assert producer.flush(30) == 0

@@ -167,8 +167,8 @@ def lived(make_stage: Callable[..., Stage], *, partitions: int = 1) -> Stage:
 
 def live_on(stage: Stage, events: int) -> Verdict:
     """Let a worker do what is left, and `events` more on each partition."""
-    for place in end_offsets(stage.bootstrap_servers, stage.topics.events):
-        stage.send((event({"fate": "success"}) for _ in range(events)), partition=place.partition)
+    for tp in end_offsets(stage.bootstrap_servers, stage.topics.events):
+        stage.send((event({"fate": "success"}) for _ in range(events)), partition=tp.partition)
     with stage.worker("--graph", "*=fates:builder").running() as worker:
         stage.wait_settled(timeout_s=60)
         assert worker.stop() == 0
@@ -192,8 +192,8 @@ def admin_of(stage: Stage) -> AdminClient:
 
 
 def commit(stage: Stage, offset: int, metadata: str = "", *, partition: int = 0) -> None:
-    place = TopicPartition(stage.topics.events, partition, offset, metadata)
-    asked = ConsumerGroupTopicPartitions(stage.topics.group, [place])
+    tp = TopicPartition(stage.topics.events, partition, offset, metadata)
+    asked = ConsumerGroupTopicPartitions(stage.topics.group, [tp])
     admin = admin_of(stage)
     for future in admin.alter_consumer_group_offsets([asked]).values():
         future.result(30)

@@ -107,7 +107,7 @@ async def test_a_letter_tells_all_that_a_workers_does(
     # Where its key goes: a redrive sends it there, as its producer would have.
     assert (letter.source.topic, letter.source.partition, letter.source.offset) == (
         "workflow-events",
-        record.place.partition,
+        record.tp.partition,
         -1,
     )
     assert letter.original_event == json.loads(event_.to_bytes())
@@ -145,7 +145,7 @@ async def test_the_same_event_and_retry_count_give_the_same_id(
     assert first == again == as_dict
     assert len({first, later, others}) == 3
     partitions = {
-        r.place.partition
+        r.tp.partition
         for r in read_topic(kafka.bootstrap_servers, topics.dlq)
         if r.key == one.event_id.encode()
     }
@@ -199,25 +199,25 @@ async def test_a_letter_lies_where_the_key_of_its_event_goes(
         producer.produce(topics.events, one.to_bytes(), one.event_id)
     assert producer.flush(30) == 0
 
-    places = [
-        {r.key: r.place.partition for r in read_topic(kafka.bootstrap_servers, topic)}
+    tps = [
+        {r.key: r.tp.partition for r in read_topic(kafka.bootstrap_servers, topic)}
         for topic in (topics.dlq, topics.events)
     ]
-    assert places[0] == places[1]
-    assert len(set(places[0].values())) > 1
+    assert tps[0] == tps[1]
+    assert len(set(tps[0].values())) > 1
 
 
 async def test_the_context_may_say_where_the_event_lies(
     queue: DeadLetterQueue, kafka: Kafka, topics: Topics
 ) -> None:
-    place = {"topic": topics.events, "partition": 2, "offset": 7}
+    tp = {"topic": topics.events, "partition": 2, "offset": 7}
 
-    await queue.publish_failed_event(event({}), failed("no"), 0, place)
+    await queue.publish_failed_event(event({}), failed("no"), 0, tp)
 
     (letter,) = letters(kafka, topics.dlq)
     (record,) = read_topic(kafka.bootstrap_servers, topics.dlq)
-    assert record.place.partition == 2
-    assert {name: getattr(letter.source, name) for name in place} == place
+    assert record.tp.partition == 2
+    assert {name: getattr(letter.source, name) for name in tp} == tp
 
 
 async def test_many_letters_at_once_are_all_stored_and_the_loop_goes_on(

@@ -222,7 +222,7 @@ def test_an_export_is_byte_exact_and_holds_what_was_chosen(kafka: Kafka, topics:
     letters = [_letter(n, event, fingerprint="f" if n % 2 else None) for n in range(8)]
     store_letters(_settings(kafka, topics), letters)
     stored = {
-        (record.place.partition, record.offset): record
+        (record.tp.partition, record.offset): record
         for record in scan(_settings(kafka, topics), topics.dlq)
     }
 
@@ -234,7 +234,7 @@ def test_an_export_is_byte_exact_and_holds_what_was_chosen(kafka: Kafka, topics:
     by_id = {DeadLetter.model_validate_json(r.value or b"").dlq_id: r for r in stored.values()}
     for line in lines:
         record = by_id[line["dlq_id"]]
-        assert (line["topic"], line["partition"]) == record.place
+        assert (line["topic"], line["partition"]) == record.tp
         assert base64.b64decode(line["key"]) == record.key
         assert base64.b64decode(line["value"]) == record.value
         headers = [(name, base64.b64decode(value)) for name, value in line["headers"]]
@@ -308,8 +308,8 @@ def test_show_tells_what_became_of_a_letter(kafka: Kafka, topics: Topics) -> Non
 
 def _commit(kafka: Kafka, topics: Topics, offset: int, note: Note) -> None:
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": topics.group})
-    place = TopicPartition(topics.events, 2, offset, metadata=encode(note))
-    consumer.commit(offsets=[place], asynchronous=False)
+    tp = TopicPartition(topics.events, 2, offset, metadata=encode(note))
+    consumer.commit(offsets=[tp], asynchronous=False)
     consumer.close()
 
 

@@ -13,7 +13,9 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     Producer,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -23,7 +25,7 @@ from typer.testing import CliRunner
 
 from redrive.cli.app import app
 from redrive.clock import SYSTEM
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent, BrokersTopicIds, topic_ids
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.broker import LocalBroker
@@ -65,12 +67,12 @@ def bad(told: Findings, check: str) -> list[str]:
 def committed(stage: Stage) -> int | None:
     topics = stage.topics
     found = committed_offsets(stage.bootstrap_servers, topics.events, topics.group)
-    return found[Place(topics.events, 0)].offset
+    return found[TopicPartition(topics.events, 0)].offset
 
 
 def commit(stage: Stage, note: Note) -> None:
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    at = TopicPartition(stage.topics.events, 0, note.offset or 0, metadata=encode(note))
+    at = KafkaTopicPartition(stage.topics.events, 0, note.offset or 0, metadata=encode(note))
     asked = [ConsumerGroupTopicPartitions(stage.topics.group, [at])]
 
     def is_committed() -> bool:
@@ -105,7 +107,7 @@ def test_a_transaction_that_hangs_is_named_and_so_is_what_nobody_owns(
     topic = stage.topics.events
     stage.send([event({})], partition=0)
     config = {"bootstrap.servers": stage.bootstrap_servers, "group.id": stage.topics.group}
-    stranger, dealt = Consumer(config), list[TopicPartition]()
+    stranger, dealt = Consumer(config), list[KafkaTopicPartition]()
     stranger.subscribe([stage.topics.results], on_assign=lambda _, parts: dealt.extend(parts))
     wait_until(
         lambda: stranger.poll(0.1) is not None or bool(dealt), timeout_s=30, what="it has joined"
@@ -114,7 +116,7 @@ def test_a_transaction_that_hangs_is_named_and_so_is_what_nobody_owns(
     with hanging(stage) as producer:
         open_ = doctor()
         producer.send_offsets_to_transaction(
-            [TopicPartition(topic, 0, 1)], stranger.consumer_group_metadata(), 30
+            [KafkaTopicPartition(topic, 0, 1)], stranger.consumer_group_metadata(), 30
         )
         pending = doctor()
     stranger.close()

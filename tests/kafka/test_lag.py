@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 from tests.kafka.test_redriving import Story, drive, ends, settled, worker
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.testing.reading import committed_offsets, high_watermarks
 from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
@@ -54,11 +54,11 @@ def abort_one(stage: Stage) -> None:
 async def no_lag(stage: Stage, *, at_least: int) -> None:
     """Return once the group has committed up to the end, which is at this offset or beyond."""
     servers, topics = stage.bootstrap_servers, stage.topics
-    place = Place(topics.events, 0)
+    tp = TopicPartition(topics.events, 0)
 
     def lag() -> int | None:
-        end = high_watermarks(servers, topics.events)[place]
-        committed = committed_offsets(servers, topics.events, topics.group)[place].offset or 0
+        end = high_watermarks(servers, topics.events)[tp]
+        committed = committed_offsets(servers, topics.events, topics.group)[tp].offset or 0
         return end - committed if end >= at_least else None
 
     await asyncio.to_thread(

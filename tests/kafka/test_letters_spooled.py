@@ -112,7 +112,7 @@ async def test_a_letter_without_its_topic_is_spooled_and_waits_and_others_go_on(
     assert sum(log["event"] == "letter.spooled" for log in logs) == 2
     # What lies on the topic is what was spooled, byte for byte.
     records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
-    assert {(r.place.partition, r.key, r.value, r.headers) for r in records} == {
+    assert {(r.tp.partition, r.key, r.value, r.headers) for r in records} == {
         (one.partition, one.key, one.value, one.headers) for one in spooled
     }
 

@@ -11,7 +11,7 @@ import pytest
 from tests.kafka.conftest import AGENTS, MakeStage
 
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.testing.broker import LocalBroker
 from redrive.testing.log_file import cut_log
 from redrive.testing.reading import read_topic
@@ -113,7 +113,7 @@ def test_a_log_that_has_lost_its_end_is_read_from_where_it_goes_on(
         def lose_end() -> None:
             broker.stop()
             for partition in (0, 1):
-                cut_log(broker.data, Place(stage.topics.events, partition), from_offset=12)
+                cut_log(broker.data, TopicPartition(stage.topics.events, partition), from_offset=12)
             broker.start()
 
         with worker.running():

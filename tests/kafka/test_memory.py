@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
 from langgraph.graph import END, START, StateGraph
 
@@ -18,7 +18,7 @@ from redrive.consumer.outcome import Ending
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import rereader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.settings import RetrySettings, Settings
 from redrive.telemetry.instruments import Figure
@@ -118,10 +118,10 @@ def test_a_record_is_read_again_and_what_the_log_has_passed_by_is_told_to_be_gon
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(partitions=1)
-    place, settings = Place(stage.topics.events, 0), stage.kafka_settings()
+    tp, settings = TopicPartition(stage.topics.events, 0), stage.kafka_settings()
     stage.send([f"value {number}".encode() for number in range(3_000)], partition=0)
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    for deleted in admin.delete_records([TopicPartition(*place, 100)]).values():
+    for deleted in admin.delete_records([KafkaTopicPartition(*tp, 100)]).values():
         deleted.result()
     found: dict[int, Record | None] = {}
 
@@ -134,7 +134,7 @@ def test_a_record_is_read_again_and_what_the_log_has_passed_by_is_told_to_be_gon
     # The last one lies beyond the end for now.
     wanted = (7, 99, 100, 101, 2_999, 3_000)
     for offset in wanted:
-        reader.ask(place, offset)
+        reader.ask(tp, offset)
     try:
         wait_until(lambda: len(found) == 5, timeout_s=20, what="what is there")
         stage.send([b"value 3000"], partition=0)

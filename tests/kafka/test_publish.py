@@ -37,10 +37,10 @@ def settings(kafka: Kafka, topics: Topics) -> KafkaSettings:
 def test_an_event_lies_where_the_broker_says(settings: KafkaSettings) -> None:
     sent = event(question="why")
 
-    place = publish_event(settings, sent, headers=EventHeaders(deadline=123))
+    tp = publish_event(settings, sent, headers=EventHeaders(deadline=123))
 
     consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "test"})
-    consumer.assign([TopicPartition(place.topic, place.partition, place.offset)])
+    consumer.assign([TopicPartition(tp.topic, tp.partition, tp.offset)])
     message = consumer.poll(10)
     consumer.close()
     assert message is not None

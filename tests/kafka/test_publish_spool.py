@@ -78,7 +78,7 @@ def test_letters_are_stored_as_they_are_and_a_second_run_adds_nothing(
     assert first == SpoolCounts(published=9, already_there=0, torn=0)
     assert second == SpoolCounts(published=0, already_there=9, torn=0)
     records = read_topic(settings.bootstrap_servers, settings.dlq_topic)
-    assert sorted((r.place.partition, r.key, r.value, r.headers) for r in records) == sorted(
+    assert sorted((r.tp.partition, r.key, r.value, r.headers) for r in records) == sorted(
         (one.partition, one.key, one.value, one.headers) for one in letters
     )
 

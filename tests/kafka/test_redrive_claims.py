@@ -17,7 +17,7 @@ from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventPlace
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.partition_log import log_consumer
 from redrive.testing.stage import Stage
 from redrive.testing.worker import wait_until
@@ -30,9 +30,9 @@ def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_rea
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(partitions=1)
-    kafka, events = stage.kafka_settings(), Place(stage.topics.events, 0)
-    place = EventPlace(topic=events.topic, partition=0, offset=TRUE)
-    claim = ClaimedRedrive("L", "e", 1, "resume", "digest", place)
+    kafka, events = stage.kafka_settings(), TopicPartition(stage.topics.events, 0)
+    tp = EventPlace(topic=events.topic, partition=0, offset=TRUE)
+    claim = ClaimedRedrive("L", "e", 1, "resume", "digest", tp)
     judged, away = dict[int, bool](), [KafkaError(KafkaError._TRANSPORT)]  # noqa: SLF001 - its name
 
     def admin() -> AdminClient:

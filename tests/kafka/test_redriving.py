@@ -160,7 +160,7 @@ async def test_a_resumed_letter_runs_from_the_node_that_failed_and_is_resolved(
     )
     assert (resolved.state, resolved.dlq_id) == (State.RESOLVED, letters(stage)[0].dlq_id)
     first, second = records(stage, "events")
-    assert (second.key, second.value, second.place) == (first.key, first.value, first.place)
+    assert (second.key, second.value, second.tp) == (first.key, first.value, first.tp)
     assert ("tenant", b"seven") in second.headers
     assert EventHeaders.read(second.headers).deadline is None
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []

@@ -62,7 +62,7 @@ async def command(stage: Stage, keys: dict[str, str], *arguments: str) -> str:
 def produce(stage: Stage, record: Record, *, partition: int) -> None:
     producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
     headers: list[tuple[str, str | bytes | None]] = list(record.headers)
-    producer.produce(record.place.topic, record.value, record.key, partition, headers=headers)
+    producer.produce(record.tp.topic, record.value, record.key, partition, headers=headers)
     assert producer.flush(30) == 0
 
 
@@ -77,9 +77,9 @@ def reasons(stage: Stage) -> dict[str, tuple[ResultStatus, str | None]]:
     for record in records(stage, "results"):
         told = WorkflowResultEvent.from_bytes(record.value)
         assert told.answers is not None
-        place = f"{told.answers.partition}@{told.answers.offset}"
+        tp = f"{told.answers.partition}@{told.answers.offset}"
         info = told.error_info
-        found[place] = (told.status, None if info is None else info.reason.value)
+        found[tp] = (told.status, None if info is None else info.reason.value)
     return found
 
 
@@ -95,7 +95,7 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
     async with LangGraphKafkaConsumer(settings, {"*": story.graph("write")}):
         await send(stage, report)
         (first,) = records(stage, "events")
-        on = first.place.partition
+        on = first.tp.partition
         # What whoever may write to the topic can do with it, and without it.
         produce(stage, first, partition=1 - on)
         produce(stage, first._replace(value=other.to_bytes()), partition=on)
@@ -114,7 +114,7 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
             actor="anna",
         )
         of_letter = Record(
-            first.place._replace(topic=stage.topics.dlq),
+            first.tp._replace(topic=stage.topics.dlq),
             0,
             None,
             forged.to_bytes(),

@@ -16,7 +16,7 @@ from tests.kafka.dlq_commands import driven, letters, run
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.state.offsets import Entry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
@@ -145,7 +145,7 @@ def tries(stage: Stage) -> Counter[str]:
 def failures_noted(stage: Stage) -> int:
     """Return how many failures are committed of the first event on the first partition."""
     committed = committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
-    note = decode(committed[Place(stage.topics.events, 0)].metadata)
+    note = decode(committed[TopicPartition(stage.topics.events, 0)].metadata)
     return 0 if note is None else note.entries.get(0, Entry()).failed
 
 

@@ -154,10 +154,10 @@ def not_as_undisturbed(
     wrong = []
     if end.result != case.result:
         wrong.append(f"the result is {end.result}, and not {case.result}")
-    ran = {(at.place, at.task) for at in executions}
+    ran = {(at.tp, at.task) for at in executions}
     # A step's checkpoint may be kept, and the writes that it has taken in be lost with the process.
-    missing = case.executed - Counter(place for place, _ in ran)
-    more = Counter(place for place, task in ran if task in stored) - case.executed
+    missing = case.executed - Counter(tp for tp, _ in ran)
+    more = Counter(tp for tp, task in ran if task in stored) - case.executed
     if missing or more:
         wrong.append(f"not executed: {dict(missing)}; executed and not called for: {dict(more)}")
     return wrong
@@ -234,14 +234,14 @@ class _Story:
                 execution.task in seen.failing
                 or (bool(seen.failed) and self._is_handled(execution))
                 or (cuts and at >= (seen.at_first_failure or 0))
-                or execution.place in callers
+                or execution.tp in callers
             )
             if execution.task not in self.watch.stored and not excused:
-                self.complain(f"{execution.place} ran in attempt {number}, and that was not stored")
+                self.complain(f"{execution.tp} ran in attempt {number}, and that was not stored")
 
     def _is_handled(self, execution: Execution) -> bool:
         """Say whether it has an error handler, or is one: no failure beside it waits for those."""
-        return execution.place.endswith("!") or execution.place in self._handled
+        return execution.tp.endswith("!") or execution.tp in self._handled
 
     def _cuts_others(self, fault: Fault) -> bool:
         """Say whether those beside a failure are cancelled; else they come to their end first.
@@ -249,7 +249,7 @@ class _Story:
         They are where LangGraph takes what was raised for no failure of a node's, and in subgraphs
         that a node calls: redrive does not see those.
         """
-        called = any(fault.place.startswith(f"{caller}/") for caller in self._callers)
+        called = any(fault.tp.startswith(f"{caller}/") for caller in self._callers)
         return called or fault.kind not in (Kind.TRANSIENT, Kind.PERMANENT, Kind.UNKNOWN)
 
     async def _succeeded(self, end: Ended) -> None:
@@ -275,11 +275,11 @@ class _Story:
         if (answer.status, answer.result) != (ResultStatus.SUCCESS, end.result):
             self.complain(f"without a worker it is answered otherwise: {answer}")
         if seen.executions:
-            self.complain(f"delivered again it ran {[one.place for one in seen.executions]}")
+            self.complain(f"delivered again it ran {[one.tp for one in seen.executions]}")
 
     def _is_called(self, path: str) -> bool:
         """Tell whether a node lies in a graph that another node calls."""
-        bodies = {place: node.body for place, node in nodes_of(self.case.graph)}
+        bodies = {tp: node.body for tp, node in nodes_of(self.case.graph)}
         return any(
             bodies.get(path[:end]) is Body.CALLED for end, char in enumerate(path) if char == "/"
         )
@@ -294,7 +294,7 @@ class _Story:
         watch = Watch(stored=self.watch.stored)
         end = await attempt(graph, store, watch, redriven=self.redriven)
         self.watch.complaints += [f"with {chosen} renamed: {told}" for told in watch.complaints]
-        ran = [execution.place for execution in watch.attempts[-1].executions]
+        ran = [execution.tp for execution in watch.attempts[-1].executions]
         match end:
             case Failed(error=GraphChangedError()):
                 # A called graph is refused when it begins: then its caller is at work, and
@@ -316,7 +316,7 @@ class _Story:
         seen = self.watch.attempts[-1] if self.watch.attempts else None
         if seen is None or seen.dead or not seen.failed:
             return None
-        path, _, last = seen.failed[0][1].place.partition("?")[0].rpartition("/")
+        path, _, last = seen.failed[0][1].tp.partition("?")[0].rpartition("/")
         if last == "__start__" or last.endswith("!"):
             return path or None
         return f"{path}/{last}" if path else last
@@ -327,7 +327,7 @@ class _Story:
     def _handler_failed(self) -> bool:
         """An error handler that raises may be the end of its run, as long as that is told."""
         return any(
-            fault.place.endswith("!") for seen in self.watch.attempts for fault, _ in seen.failed
+            fault.tp.endswith("!") for seen in self.watch.attempts for fault, _ in seen.failed
         )
 
 

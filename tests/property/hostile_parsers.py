@@ -43,7 +43,7 @@ from redrive.graphs.langgraph_json import read_langgraph_json
 from redrive.graphs.patterns import serving
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.expected import Expected
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.signed import judged
 from redrive.payloads import Payloads, key_bytes
 from redrive.redriving.audit_check import NotedHead
@@ -76,7 +76,7 @@ __all__ = ["PARSERS", "Parser", "hostile_inputs"]
 Parse = Callable[[bytes], object]
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-PLACE = Place("workflow-events", 3)
+PLACE = TopicPartition("workflow-events", 3)
 PAYLOADS = Payloads(AesGcm({"k": bytes(32)}))
 SIGNER = Signer("k", b"s" * 32)
 VERIFIER = Verifier({"k": b"s" * 32})
@@ -254,8 +254,8 @@ def _json(value: bytes) -> object:
 def _audited(value: bytes) -> object:
     chain = AuditChain()
     done = OutRecord("letters", b"k", _STATE, STATE_HEADERS, 0)
-    chain.take(Record(Place("audit", 0), 0, b"k", value, (), 1))
-    chain.take(Record(Place("audit", 0), 1, b"k", value, (), 1))
+    chain.take(Record(TopicPartition("audit", 0), 0, b"k", value, (), 1))
+    chain.take(Record(TopicPartition("audit", 0), 1, b"k", value, (), 1))
     return chain.head, chain.add(done, topic="audit", until=2, job="j")
 
 

@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 
 __all__ = ["hostile_letters", "hostile_values"]
 
@@ -75,5 +75,5 @@ def hostile_letters(
         if kind is not None:
             said.append(("redrive-record", kind))
         at_ms = dice.choice((None, 0, -1, 1_700_000_000_000, 2**62, -(2**62), 10**16))
-        place = Place("t", dice.randrange(3))
-        yield Record(place, offset, dice.choice((None, b"", b"k")), value, tuple(said), at_ms)
+        tp = TopicPartition("t", dice.randrange(3))
+        yield Record(tp, offset, dice.choice((None, b"", b"k")), value, tuple(said), at_ms)

@@ -107,7 +107,7 @@ class _Child:
                 os._exit(0)
         _, status = os.waitpid(child, 0)
         lines = self._journal.read_text(encoding="utf-8").splitlines()
-        ran = [Execution(place, task, ()) for place, _, task in (at.partition(" ") for at in lines)]
+        ran = [Execution(tp, task, ()) for tp, _, task in (at.partition(" ") for at in lines)]
         self.executions += ran
         if os.WIFSIGNALED(status):
             assert os.WTERMSIG(status) == signal.SIGKILL
@@ -120,7 +120,7 @@ class _Child:
         def told(execution: Execution) -> None:
             nonlocal count
             count += 1
-            os.write(journal, f"{execution.place} {execution.task}\n".encode())
+            os.write(journal, f"{execution.tp} {execution.task}\n".encode())
             if kill is not None and count == kill[0]:
                 if not kill[1]:
                     _die(0)

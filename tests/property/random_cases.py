@@ -41,7 +41,7 @@ class Fault:
     With `waits` it fails when nothing else is in flight, so that nothing else may run again.
     """
 
-    place: str
+    tp: str
     kind: Kind
     nth: int = 1
     waits: bool = True
@@ -50,7 +50,7 @@ class Fault:
     def __str__(self) -> str:
         which = "each time" if self.always else f"execution {self.nth}"
         how = ", last of its step" if self.waits else ", at once"
-        return f"{self.place} {self.kind} ({which}{how})"
+        return f"{self.tp} {self.kind} ({which}{how})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ class Counting:
         self.executed: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def visit(self, place: str) -> None:
+    def visit(self, tp: str) -> None:
         with self._lock:
-            self.executed[place] += 1
+            self.executed[tp] += 1
             if self.executed.total() > _MOST_VISITS:
                 raise TooMuchError
 
-    async def avisit(self, place: str) -> None:
-        self.visit(place)
+    async def avisit(self, tp: str) -> None:
+        self.visit(tp)
 
 
 async def random_case(seed: int) -> Case:
@@ -163,19 +163,19 @@ async def random_case(seed: int) -> Case:
 def _random_faults(dice: Random, case: Case) -> tuple[Fault, ...]:
     handled = {path for path, node in nodes_of(case.graph) if node.body is Body.HANDLED}
     # What a handler would take, it takes: that is no failure of the run.
-    places = [place for place in sorted(case.executed) if place.partition("?")[0] not in handled]
-    places = [place for place in places if not place.endswith("!") or dice.random() < 0.2]
-    if not places:
+    tps = [tp for tp in sorted(case.executed) if tp.partition("?")[0] not in handled]
+    tps = [tp for tp in tps if not tp.endswith("!") or dice.random() < 0.2]
+    if not tps:
         return ()
     kinds = [Kind.TRANSIENT] * 4 + [Kind.PERMANENT, Kind.DEATH] * 2
     kinds += [Kind.UNKNOWN, Kind.CANCELLED, Kind.EXIT, Kind.INTERRUPT, Kind.DRAINED]
     faults = []
     for _ in range(dice.choice([0, 1, 1, 1, 2, 2, 3])):
-        place = dice.choice(places)
+        tp = dice.choice(tps)
         kind = dice.choice(kinds)
         always = kind is not Kind.DEATH and dice.random() < 0.08
-        nth = dice.randint(1, case.executed[place])
-        faults.append(Fault(place, kind, nth, waits=dice.random() < 0.6, always=always))
+        nth = dice.randint(1, case.executed[tp])
+        faults.append(Fault(tp, kind, nth, waits=dice.random() < 0.6, always=always))
     return tuple(faults)
 
 

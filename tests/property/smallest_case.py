@@ -50,7 +50,7 @@ async def _played(case: Case) -> Case | None:
         found = await undisturbed(case.graph)
     except Exception:  # noqa: BLE001 - LangGraph refuses it in many ways
         return None
-    if found is None or any(found[1][fault.place] < fault.nth for fault in case.faults):
+    if found is None or any(found[1][fault.tp] < fault.nth for fault in case.faults):
         return None
     return replace(case, result=found[0], executed=found[1])
 

@@ -22,10 +22,10 @@ from redrive.dead_letter.audit_chain import (
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving.trail import Trail
 
-AUDIT = Place("audit", 0)
+AUDIT = TopicPartition("audit", 0)
 STEP = 3
 """Between two records lie offsets of transactions' ends."""
 
@@ -68,9 +68,9 @@ def log_of(doings: list[int]) -> Log:
             number += 1
         # A worker writes at any time: also between what a command has read and what it writes.
         late = letters > 2
-        for place in range(letters):
+        for tp in range(letters):
             told = trail.follow(state(number, "anna"))
-            if late and place == 1:
+            if late and tp == 1:
                 log.write(audit_record(state(1_000 + number, "worker w"), topic="audit"))
             log.write(told)
             number += 1

@@ -17,11 +17,11 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM
 from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.state.offsets import Note, encode
 from redrive.testing.stage import event
 
-EVENTS, RESULTS = Place("events", 0), Place("results", 0)
+EVENTS, RESULTS = TopicPartition("events", 0), TopicPartition("results", 0)
 HOUR_MS = 3_600_000
 TEN_MINUTES_MS = 600_000
 ASKED = tuple(event({"n": n}) for n in range(6))

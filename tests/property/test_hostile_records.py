@@ -23,7 +23,7 @@ from redrive.dead_letter.record import Attempt, CheckpointRef, GraphRef
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, RunInfo, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.redriving.figures import letter_figures
 from redrive.redriving.groups import group
 from redrive.redriving.letters import LetterStory, StoredLetter, stored
@@ -100,7 +100,7 @@ def shown_alone(record: Record) -> None:
         if isinstance(found, WorkflowEvent):
             _ = NOW - found.timestamp, found.timestamp.astimezone(UTC) + timedelta(hours=1)
         else:
-            results = (RunResult(record.place, record.offset, found),)
+            results = (RunResult(record.tp, record.offset, found),)
             story = RunStory("e", (_event(record, Committed(0, None, None), ()),), results, ())
             json.dumps(run_json(story))
             run_page(story)
@@ -131,13 +131,13 @@ def shown_together(records: list[Record]) -> None:
     for number in range(3):
         read = PartitionFold()
         for record in records:
-            if record.place.partition == number:
+            if record.tp.partition == number:
                 read.add(record)
         list(read)
     judge = Judge()
     judge.take_results(records, Reach())
     judge.take_letters(records, Reach())
-    starts = {Place("t", number): 0 for number in range(3)}
+    starts = {TopicPartition("t", number): 0 for number in range(3)}
     judge.take_events(records, Reach(), commits=Commits.of({}), starts=starts)
     list(judge.findings())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving import LetterSummary, Query, choose, fold, group, page_of
 from redrive.retry.kinds import Kind, Reason
 
@@ -46,7 +46,7 @@ def _record(partition: int, offset: int, item: Item) -> Record:
             timestamp=_at(item[2]),
             actor="ada",
         ).to_bytes()
-    return Record(Place("letters", partition), offset, b"key", value, headers, None)
+    return Record(TopicPartition("letters", partition), offset, b"key", value, headers, None)
 
 
 def _letter(dlq_id: str, at: datetime) -> DeadLetter:
@@ -122,7 +122,7 @@ def test_which_partition_is_read_first_changes_nothing(
     topic: list[tuple[int, Item]], order: list[int]
 ) -> None:
     records = _records(topic)
-    one_by_one = [r for number in order for r in records if r.place.partition == number]
+    one_by_one = [r for number in order for r in records if r.tp.partition == number]
 
     assert fold(one_by_one) == fold(records)
 

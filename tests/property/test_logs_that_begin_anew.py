@@ -27,13 +27,13 @@ from tests.rows import rows
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.lately import Lately
 from redrive.consumer.partitions import Partitions
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_MARKS, MIN_NOTE_CHARS, encode
 from redrive.testing import TurnedClock
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 ANY_ROOM = (None, MIN_NOTE_CHARS)
 """With the least of room for notes, records wait outside the window."""
 SEEDS = range(400)
@@ -119,18 +119,20 @@ class Client:
         self.read_epoch: int | None = None
         self.told_end: int | None = None
 
-    def assignment(self) -> list[Place]:
+    def assignment(self) -> list[TopicPartition]:
         return []
 
-    def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
+    def committed(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> dict[TopicPartition, Committed]:
         del timeout_s
         if self.dice.random() < OFFSETS_NOT_TOLD:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - librdkafka's own
-        return dict.fromkeys(places, self.committed_now)
+        return dict.fromkeys(tps, self.committed_now)
 
-    def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
+    def ends(self, tps: Iterable[TopicPartition], *, timeout_s: float) -> dict[TopicPartition, int]:
         del timeout_s
-        return dict.fromkeys(places, len(self.topic.records))
+        return dict.fromkeys(tps, len(self.topic.records))
 
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         del timeout_s
@@ -148,15 +150,15 @@ class Client:
             self.asked = None
         return found
 
-    def pause(self, _: Iterable[Place]) -> None:
+    def pause(self, _: Iterable[TopicPartition]) -> None:
         self.is_paused = True
 
-    def resume(self, _: Iterable[Place]) -> None:
+    def resume(self, _: Iterable[TopicPartition]) -> None:
         self.is_paused = False
         self.told_end = None
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
-        del place
+    def seek(self, tp: TopicPartition, offset: int, *, leader_epoch: int | None = None) -> bool:
+        del tp
         if self.dice.random() < SEEKS_REFUSED:
             return False
         self.position, self.read_epoch = max(offset, 0), leader_epoch
@@ -167,7 +169,7 @@ class Client:
 
     def group(self) -> object: ...
 
-    def read(self, count: int) -> tuple[list[Record], dict[Place, int]]:
+    def read(self, count: int) -> tuple[list[Record], dict[TopicPartition, int]]:
         topic = self.topic
         if self.is_paused:
             return [], {}
@@ -262,10 +264,10 @@ class Worker:
 class BelievesAnyEnd(Partitions):
     """Known to be bad: takes an end for reached, whatever of the partition is read again."""
 
-    def reached_end(self, ends: Mapping[Place, int]) -> None:
-        for place, end in ends.items():
-            if self.owns(place):
-                self.ledger(place).reach(end)
+    def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
+        for tp, end in ends.items():
+            if self.owns(tp):
+                self.ledger(tp).reach(end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving.door import InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.jobs import Driving
@@ -33,7 +33,7 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-LETTERS, AUDIT, EVENTS = Place("letters", 0), Place("audit", 0), "events"
+LETTERS, AUDIT, EVENTS = TopicPartition("letters", 0), TopicPartition("audit", 0), "events"
 MOST = 3
 AWAY = 99
 """A letter whose event no broker takes."""

@@ -12,7 +12,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
 from redrive.testing.stage import event
 
@@ -155,7 +155,7 @@ def test_what_goes_on_is_told_for_every_workflow_that_it_concerns() -> None:
     assert told == [("a", "x.example", 30.0), ("twin", "x.example", 30.0), ("b", None, 20.0)]
 
 
-PLACES = (Place("events", 0), Place("events", 1))
+PLACES = (TopicPartition("events", 0), TopicPartition("events", 1))
 ASKED = {workflow: event({}, workflow_id=workflow) for workflow in WORKFLOWS}
 steps = st.one_of(
     st.tuples(

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.consumer import commit_size
 from redrive.consumer.buffer import Buffer
@@ -25,7 +26,7 @@ from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored, Tried
-from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.kafka.log import Committed, Log, Record, TopicPartition
 from redrive.kafka.sending import target
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state import note_room, offsets
@@ -34,7 +35,7 @@ from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
 from redrive.state.reservations import Coverage
 from redrive.testing.clock import TurnedClock
 
-PLACES = (Place("events", 0), Place("events", 1))
+PLACES = (TopicPartition("events", 0), TopicPartition("events", 1))
 EVENTS = 12
 END = EVENTS + 1
 """Behind the last event lies the end of its transaction, which no reader is given."""
@@ -56,8 +57,8 @@ class Broker:
     """What a real one would keep."""
 
     def __init__(self) -> None:
-        self.committed: dict[Place, Committed] = {}
-        self.results: Counter[tuple[Place, int]] = Counter()
+        self.committed: dict[TopicPartition, Committed] = {}
+        self.results: Counter[tuple[TopicPartition, int]] = Counter()
         self.note_limit = MAX_NOTE_CHARS
 
     def refuses_notes(self, batch: Batch) -> bool:
@@ -66,11 +67,11 @@ class Broker:
     def commit(self, batch: Batch) -> None:
         assert not self.refuses_notes(batch)
         for part in batch.offsets:
-            place = Place(part.topic, part.partition)
-            self.committed[place] = Committed(part.offset, part.metadata, part.leader_epoch)
+            tp = TopicPartition(part.topic, part.partition)
+            self.committed[tp] = Committed(part.offset, part.metadata, part.leader_epoch)
         for record in batch.records:
             topic, partition, offset = (record.key or b"").decode().split("/")
-            self.results[Place(topic, int(partition)), int(offset)] += 1
+            self.results[TopicPartition(topic, int(partition)), int(offset)] += 1
 
 
 class Client:
@@ -79,43 +80,47 @@ class Client:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.away = False
-        self.positions: dict[Place, int] = {}
-        self.paused: set[Place] = set()
-        self.assigned: Collection[Place] = ()
+        self.positions: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.assigned: Collection[TopicPartition] = ()
 
-    def assignment(self) -> Collection[Place]:
+    def assignment(self) -> Collection[TopicPartition]:
         return self.assigned
 
-    def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
+    def committed(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> Mapping[TopicPartition, Committed]:
         del timeout_s
         if self.away:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
-        return {place: self.broker.committed.get(place, Committed(None, None)) for place in places}
+        return {tp: self.broker.committed.get(tp, Committed(None, None)) for tp in tps}
 
-    def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
+    def ends(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> Mapping[TopicPartition, int]:
         del timeout_s
-        return dict.fromkeys(places, END)
+        return dict.fromkeys(tps, END)
 
     def topic_ids(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, bytes]:
         del timeout_s
         return dict.fromkeys(topics, b"")
 
-    def pause(self, places: Iterable[Place]) -> None:
-        self.paused.update(places)
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
+        self.paused.update(tps)
 
-    def resume(self, places: Iterable[Place]) -> None:
-        self.paused.difference_update(places)
+    def resume(self, tps: Iterable[TopicPartition]) -> None:
+        self.paused.difference_update(tps)
 
     def changed_ids(self, topics: Collection[str], *, within_s: float) -> IdsAsOf:
         del topics, within_s
         return IdsAsOf()
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
+    def seek(self, tp: TopicPartition, offset: int, *, leader_epoch: int | None = None) -> bool:
         del leader_epoch
-        self.positions[place] = max(offset, 0)
+        self.positions[tp] = max(offset, 0)
         return True
 
-    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
         raise AssertionError(f"{offsets} are to travel in the transaction")
 
     def group(self) -> object:
@@ -163,8 +168,8 @@ class Topics:
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
-        self.leaderless: set[Place] = set()
-        self.silent: set[Place] = set()
+        self.leaderless: set[TopicPartition] = set()
+        self.silent: set[TopicPartition] = set()
         self.refusing: set[str] = set()
         self.rate: float | None = None
 
@@ -174,12 +179,12 @@ class Topics:
     def harm(self) -> None:
         """Let one more thing go wrong, or one be well again."""
         topic = self.dice.choice(list(self.PARTITIONS))
-        place = Place(topic, self.dice.randrange(self.PARTITIONS[topic]))
+        tp = TopicPartition(topic, self.dice.randrange(self.PARTITIONS[topic]))
         match self.dice.randrange(6):
             case 0:
-                self.leaderless ^= {place}
+                self.leaderless ^= {tp}
             case 1:
-                self.silent ^= {place}
+                self.silent ^= {tp}
             case 2:
                 self.refusing ^= {topic}
             case 3:
@@ -187,17 +192,15 @@ class Topics:
             case _:
                 self.heal()
 
-    def place(self, record: OutRecord) -> Place:
-        place = target(record, self.PARTITIONS)
-        assert place is not None
-        return place
+    def tp(self, record: OutRecord) -> TopicPartition:
+        tp = target(record, self.PARTITIONS)
+        assert tp is not None
+        return tp
 
     def is_well(self, outcome: Outcome) -> bool:
         """Say whether nothing is wrong with where an outcome goes."""
-        places = {self.place(record) for record in outcome.records}
-        return not (
-            places & (self.leaderless | self.silent) or {p.topic for p in places} & self.refusing
-        )
+        tps = {self.tp(record) for record in outcome.records}
+        return not (tps & (self.leaderless | self.silent) or {p.topic for p in tps} & self.refusing)
 
     def takes_s(self, batch: Batch) -> float:
         """Return how long the link needs for a batch, in seconds."""
@@ -211,19 +214,19 @@ class Topics:
             # Behind an error of the whole transaction, nobody tells which topic it was.
             culprits = frozenset(range(len(records))) if self.dice.random() < 0.3 else refused
             return Refused(batch.number, FORBIDDEN, culprits)
-        places = {n: self.place(record) for n, record in records}
+        tps = {n: self.tp(record) for n, record in records}
         allowed_s = max(ALLOWED_S, batch.allowed_s)
-        dead = {n for n, place in places.items() if place in self.leaderless | self.silent}
+        dead = {n for n, tp in tps.items() if tp in self.leaderless | self.silent}
         late = self.takes_s(batch) > allowed_s
         if not dead and not late:
             return None
         share = allowed_s / self.takes_s(batch) if late else 1.0
         through = {n for n, _ in records if n not in dead and n < share * len(records) - 1}
-        hopeless = self.leaderless & set(places.values())
+        hopeless = self.leaderless & set(tps.values())
         if hopeless:
             # Given up at once: what the others came to is chance.
             through = {n for n in through if self.dice.random() < 0.5}
-        unsent = {n: place for n, place in places.items() if n not in through}
+        unsent = {n: tp for n, tp in tps.items() if n not in through}
         if self.dice.random() < 0.1:
             # A call that had to be abandoned tells nothing.
             return Refused(batch.number, "abandoned", late=True)
@@ -246,14 +249,14 @@ class Topics:
         for n, record in enumerate(batch.records):
             if record.topic in self.refusing:
                 failed[n] = FORBIDDEN
-            elif late or self.place(record) in self.leaderless | self.silent:
+            elif late or self.tp(record) in self.leaderless | self.silent:
                 failed[n] = TIMED_OUT
-        places = {self.place(record) for record in batch.records}
+        tps = {self.tp(record) for record in batch.records}
         return Tried(
             batch.number,
             failed,
             took_s=self.takes_s(batch),
-            leaderless=frozenset(self.leaderless & places),
+            leaderless=frozenset(self.leaderless & tps),
         )
 
 
@@ -266,7 +269,10 @@ class Loop:
     """
 
     def __init__(
-        self, owed: Counter[tuple[Place, int]], cuts: int, told: Counter[tuple[Place, int]]
+        self,
+        owed: Counter[tuple[TopicPartition, int]],
+        cuts: int,
+        told: Counter[tuple[TopicPartition, int]],
     ) -> None:
         self.owed = owed
         self.told = told
@@ -277,22 +283,22 @@ class Loop:
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             known = delivery.starts.history(delivery.offset)
-            assert known.failed + known.crashes >= self.owed[delivery.place, delivery.offset]
+            assert known.failed + known.crashes >= self.owed[delivery.tp, delivery.offset]
             assert known.crashes <= self.cuts
         self.waiting.extend(deliveries)
 
     def recall(self, notes: Sequence[Note]) -> None: ...
 
-    def part(self, places: Mapping[Place, int]) -> None: ...
+    def part(self, tps: Mapping[TopicPartition, int]) -> None: ...
 
-    def back(self, places: Collection[Place]) -> None: ...
+    def back(self, tps: Collection[TopicPartition]) -> None: ...
 
-    def withdraw(self, places: Mapping[Place, int]) -> None:
+    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
         """Leave them running: a zombie's outcome may come at any time."""
-        self.waiting = [d for d in self.waiting if d.epoch > places.get(d.place, 0)]
+        self.waiting = [d for d in self.waiting if d.epoch > tps.get(d.tp, 0)]
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
-        self.told.update((each.delivery.place, each.delivery.offset) for each in outcomes)
+        self.told.update((each.delivery.tp, each.delivery.offset) for each in outcomes)
 
 
 class Story:
@@ -324,11 +330,11 @@ class Story:
         self.topics = Topics(self.dice)
         self.lives = 0
         self.cuts = 0
-        self.owed: Counter[tuple[Place, int]] = Counter()
-        self.told: Counter[tuple[Place, int]] = Counter()
+        self.owed: Counter[tuple[TopicPartition, int]] = Counter()
+        self.told: Counter[tuple[TopicPartition, int]] = Counter()
         # Partitions that came back, whose runs go on, and no commit says so yet: a death in these
         # milliseconds is not counted.
-        self.unsigned: set[Place] = set()
+        self.unsigned: set[TopicPartition] = set()
         self.new_worker()
 
     def tell(self, steps: int) -> None:
@@ -358,7 +364,7 @@ class Story:
         self.client = Client(self.broker)
         self.queue = Queue(self._answer)
         # What was noted before there was less room for it may be forgotten.
-        owed = self.owed if self.told_limit else Counter[tuple[Place, int]]()
+        owed = self.owed if self.told_limit else Counter[tuple[TopicPartition, int]]()
         self.loop = Loop(owed, self.cuts, self.told)
         self.partitions = self.partitions_class(
             buffer=Buffer(2**20),
@@ -381,8 +387,7 @@ class Story:
 
     def assign(self) -> None:
         self.client.positions = {
-            place: self.broker.committed.get(place, Committed(None, None)).offset or 0
-            for place in PLACES
+            tp: self.broker.committed.get(tp, Committed(None, None)).offset or 0 for tp in PLACES
         }
         self.settler.assigned(self.client, PLACES)
         self.settler.fetching(self.client)
@@ -392,17 +397,17 @@ class Story:
         self.settler.turn(self.client, gap_s=0.0)
 
     def fetch(self) -> None:
-        place = self.dice.choice(PLACES)
+        tp = self.dice.choice(PLACES)
         # A partition that was paused stays so, over assignments too, until it is resumed.
-        if place not in self.client.paused:
-            first = self.client.positions[place]
+        if tp not in self.client.paused:
+            first = self.client.positions[tp]
             last = max(first, min(first + self.dice.randint(1, 5), EVENTS))
-            self.settler.received([_record(place, offset) for offset in range(first, last)])
-            self.client.positions[place] = last
+            self.settler.received([_record(tp, offset) for offset in range(first, last)])
+            self.client.positions[tp] = last
             # The client goes on from there by itself, and tells that it has come to the end.
             if last == EVENTS and self.dice.random() < 0.7:
-                self.client.positions[place] = END
-                self.settler.reached_end({place: END})
+                self.client.positions[tp] = END
+                self.settler.reached_end({tp: END})
 
     def start(self) -> None:
         if self.loop.waiting:
@@ -416,8 +421,8 @@ class Story:
         if mine:
             delivery = self.dice.choice(mine)
             delivery.starts.failed(delivery.offset)
-            if delivery.place not in self.unsigned:
-                self.owed[delivery.place, delivery.offset] += 1
+            if delivery.tp not in self.unsigned:
+                self.owed[delivery.tp, delivery.offset] += 1
             self.loop.running.remove(delivery)
             self.loop.waiting.append(delivery)
 
@@ -459,7 +464,7 @@ class Story:
 
     def _commit(self, batch: Batch) -> None:
         self.broker.commit(batch)
-        self.unsigned -= {Place(part.topic, part.partition) for part in batch.offsets}
+        self.unsigned -= {TopicPartition(part.topic, part.partition) for part in batch.offsets}
 
     def another_note_limit(self) -> None:
         """Let the broker be started with another `offset.metadata.max.bytes`."""
@@ -506,7 +511,7 @@ class Story:
         self.settler.revoked(self.client, PLACES, lost=False)
         self.queue.is_waited_for = False
         signs, began = dict(self.broker.committed), self.clock.monotonic()
-        mine = [d for d in running if d in self.loop.running and d.place in signs]
+        mine = [d for d in running if d in self.loop.running and d.tp in signs]
         for _ in range(self.dice.choice([0, 1, 60])):
             self.dice.choice([self.turn, self.finish, self.finish])()
         if self.dice.random() < 0.5:
@@ -522,29 +527,29 @@ class Story:
         self.client.away = False
         self.clock.advance(1.0)
         self.settler.turn(self.client, gap_s=0.0)
-        self.unsigned.update(delivery.place for delivery in mine)
+        self.unsigned.update(delivery.tp for delivery in mine)
         for delivery in mine:
-            untouched = signs[delivery.place] == self.broker.committed[delivery.place]
+            untouched = signs[delivery.tp] == self.broker.committed[delivery.tp]
             assert self.partitions.holds(delivery) == (untouched and not late)
 
     def one_goes_and_comes(self) -> None:
         """KIP-848: lose one partition, and get it back later; the others are not touched."""
         if self.queue.batch is not None or self.client.away:
             return
-        place = self.dice.choice(PLACES)
+        tp = self.dice.choice(PLACES)
         mine = [delivery for delivery in self.loop.running if self.partitions.holds(delivery)]
         self.queue.is_waited_for = True
-        self.settler.revoked(self.client, [place], lost=False)
+        self.settler.revoked(self.client, [tp], lost=False)
         self.queue.is_waited_for = False
         for _ in range(self.dice.choice([0, 1, 20])):
             self.dice.choice([self.turn, self.start, self.finish])()
         assert self.settler.is_member
-        assert {d.place for d in mine if self.partitions.keeps(d)} == {
-            d.place for d in mine if d.place != place
+        assert {d.tp for d in mine if self.partitions.keeps(d)} == {
+            d.tp for d in mine if d.tp != tp
         }
-        committed = self.broker.committed.get(place, Committed(None, None))
-        self.client.positions[place] = committed.offset or 0
-        self.settler.assigned(self.client, [place])
+        committed = self.broker.committed.get(tp, Committed(None, None))
+        self.client.positions[tp] = committed.offset or 0
+        self.settler.assigned(self.client, [tp])
         self.settler.fetching(self.client)
 
     def _work_of_another(self) -> None:
@@ -577,17 +582,17 @@ class Story:
         ):
             self._commit(batch)
         for delivery in self.loop.running:
-            if self.partitions.holds(delivery) and delivery.place not in self.unsigned:
-                self.owed[delivery.place, delivery.offset] += 1
+            if self.partitions.holds(delivery) and delivery.tp not in self.unsigned:
+                self.owed[delivery.tp, delivery.offset] += 1
         self.cuts += 1
         self.new_worker()
 
     def judge(self) -> None:
         assert all(count == 1 for count in self.broker.results.values())
         assert self.told <= self.broker.results
-        for place, committed in self.broker.committed.items():
+        for tp, committed in self.broker.committed.items():
             passed = range(min(committed.offset or 0, EVENTS))
-            assert all(self.broker.results[place, offset] for offset in passed)
+            assert all(self.broker.results[tp, offset] for offset in passed)
         # What the group has given us is held, or its committed offset is asked for. [P1]
         assert all(self.partitions.owns(p) or self.partitions.expects([p]) for p in PLACES)
         # What is counted as it changes is what a look at all would find.
@@ -610,19 +615,19 @@ class Story:
             if self.queue.batch is not None and not self.queue.is_fenced:
                 self._answer("stored")
         assert self.settler.idle
-        ends = {place: committed.offset for place, committed in self.broker.committed.items()}
+        ends = {tp: committed.offset for tp, committed in self.broker.committed.items()}
         assert ends == dict.fromkeys(PLACES, END)
-        wanted = {(place, offset) for place in PLACES for offset in range(EVENTS)}
+        wanted = {(tp, offset) for tp in PLACES for offset in range(EVENTS)}
         assert set(self.broker.results) == wanted
 
 
-def _record(place: Place, offset: int) -> Record:
-    return Record(place, offset, b"key", b"{}", (), None, leader_epoch=0)
+def _record(tp: TopicPartition, offset: int) -> Record:
+    return Record(tp, offset, b"key", b"{}", (), None, leader_epoch=0)
 
 
 def _outcome(delivery: Delivery, value: bytes = b"{}") -> Outcome:
-    place = delivery.place
-    key = f"{place.topic}/{place.partition}/{delivery.offset}".encode()
+    tp = delivery.tp
+    key = f"{tp.topic}/{tp.partition}/{delivery.offset}".encode()
     return Outcome(delivery, Ending.SUCCEEDED, (OutRecord("results", key, value),))
 
 
@@ -630,7 +635,7 @@ class BlindToEpochs(Partitions):
     """Known to be bad: takes an outcome of any assignment, as long as the partition is held."""
 
     def holds(self, delivery: Delivery) -> bool:
-        return self.owns(delivery.place)
+        return self.owns(delivery.tp)
 
 
 class TakesBackWhatIsOthers(Partitions):
@@ -678,8 +683,8 @@ class StartsAtOnce(Partitions):
 class LeavesStartsBehind(Settler):
     """Known to be bad: gives partitions away with what may be running still noted as running."""
 
-    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
-        super().revoked(kafka, places, lost=True)
+    def revoked(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
+        super().revoked(kafka, tps, lost=True)
         del lost
 
 
@@ -695,8 +700,8 @@ class CutsNotes(Settler):
     def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
         return outcomes
 
-    def _text(self, place: Place, note: Note) -> str:
-        del place
+    def _text(self, tp: TopicPartition, note: Note) -> str:
+        del tp
         kept = (1 << self._room.window) - 1
         return encode(replace(note, finished=note.finished & kept), chars=self._room.chars)
 
@@ -795,9 +800,9 @@ class CommitsLater(Client):
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker)
-        self.commits: list[list[TopicPartition]] = []
+        self.commits: list[list[KafkaTopicPartition]] = []
 
-    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
         self.commits.append(list(offsets))
 
 
@@ -858,7 +863,7 @@ def test_letters_that_are_refused_again_and_again_let_others_be_settled() -> Non
     settler, queue, loop, clock = settler_over(client, transactional=True)
     settler.received([_record(PLACES[0], offset) for offset in range(300)])
     settler.received([_record(PLACES[1], 0)])
-    healthy = next(delivery for delivery in loop.waiting if delivery.place == PLACES[1])
+    healthy = next(delivery for delivery in loop.waiting if delivery.tp == PLACES[1])
     for delivery in loop.waiting:
         if delivery is not healthy:
             settler.finish(Outcome(delivery, Ending.DEAD_LETTERED, (OutRecord("gone", b"", b""),)))
@@ -899,7 +904,7 @@ def test_giving_partitions_away_waits_for_no_answer_that_cannot_come() -> None:
 def test_what_is_stored_after_its_partition_has_gone_is_told_as_well() -> None:
     client = Client(Broker())
     settler, queue, loop, clock = settler_over(client, transactional=True)
-    settler.received([_record(place, 0) for place in PLACES])
+    settler.received([_record(tp, 0) for tp in PLACES])
     for delivery in loop.waiting:
         settler.finish(_outcome(delivery))
     settler.turn(client, gap_s=0.0)
@@ -910,7 +915,7 @@ def test_what_is_stored_after_its_partition_has_gone_is_told_as_well() -> None:
     clock.advance(1.0)
     settler.turn(client, gap_s=0.0)
 
-    assert loop.told == {(place, 0): 1 for place in PLACES}
+    assert loop.told == {(tp, 0): 1 for tp in PLACES}
 
 
 def test_a_commit_that_fails_is_sent_again_after_a_while() -> None:
@@ -999,7 +1004,7 @@ class Flood:
             self.settler.report(refusal)
 
     def settled(self, outcome: Outcome) -> bool:
-        return self.loop.told[outcome.delivery.place, outcome.delivery.offset] == 1
+        return self.loop.told[outcome.delivery.tp, outcome.delivery.offset] == 1
 
     def until(self, outcomes: Collection[Outcome], *, within_s: float) -> None:
         ends = self.clock.monotonic() + within_s

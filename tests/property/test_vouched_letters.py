@@ -18,7 +18,7 @@ from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.dead_letter.vouching import Vouched
 from redrive.events import Payload, WorkflowEvent
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.redriving.deciding import Refusal, Refuse, Send
 from redrive.redriving.jobs import Driving, Moving
@@ -32,7 +32,7 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Rights, Signed, SignedText, Signer, Subject, Verifier
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-LETTERS = Place("letters", 2)
+LETTERS = TopicPartition("letters", 2)
 KEYS = {"worker": b"w" * 32, "ops": b"o" * 32, "team": b"t" * 32}
 WORKER, OPS, TEAM = (Signer(name, secret) for name, secret in KEYS.items())
 VERIFIER = Verifier(KEYS, Require.REFUSE, {"team": Rights(("*",), letters=False)})
@@ -96,10 +96,9 @@ def by(signer: Signer | None, record: OutRecord) -> OutRecord:
     return signed(record, Subject.STATE if is_state else Subject.LETTER, signer)
 
 
-def laid(records: Sequence[OutRecord], place: Place = LETTERS) -> list[Record]:
+def laid(records: Sequence[OutRecord], tp: TopicPartition = LETTERS) -> list[Record]:
     return [
-        Record(place, offset, one.key, one.value, one.headers, 1)
-        for offset, one in enumerate(records)
+        Record(tp, offset, one.key, one.value, one.headers, 1) for offset, one in enumerate(records)
     ]
 
 

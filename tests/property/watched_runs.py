@@ -50,7 +50,7 @@ class DiedError(Exception):
 class Execution:
     """One execution of a node or a route, in LangGraph's task, with the tasks around that."""
 
-    place: str
+    tp: str
     task: str
     around: tuple[str, ...]
 
@@ -100,24 +100,24 @@ class WatchedAttempt:
         self.at_first_failure: int | None = None
         self.others_may_run_again = False
 
-    def visit(self, place: str) -> None:
-        fault, execution = self._begin(place)
+    def visit(self, tp: str) -> None:
+        fault, execution = self._begin(tp)
         if fault is None:
             return
         for _ in self._looks(fault, execution):
             time.sleep(_LOOK_S)
         raise self._fail(fault, execution)
 
-    async def avisit(self, place: str) -> None:
-        fault, execution = self._begin(place)
+    async def avisit(self, tp: str) -> None:
+        fault, execution = self._begin(tp)
         if fault is None:
             return
         for _ in self._looks(fault, execution):
             await asyncio.sleep(_LOOK_S)
         raise self._fail(fault, execution)
 
-    def _begin(self, place: str) -> tuple[Fault | None, Execution]:
-        execution, watch = _execution(place), self._watch
+    def _begin(self, tp: str) -> tuple[Fault | None, Execution]:
+        execution, watch = _execution(tp), self._watch
         with watch.lock:
             if self.dead or self.over:
                 raise DiedError
@@ -128,19 +128,19 @@ class WatchedAttempt:
             if self._is_drained_now() and self.control is not None:
                 self.drained = True
                 self.control.request_drain()
-            watch.visits[place] += 1
+            watch.visits[tp] += 1
             for fault in watch.faults:
-                if fault.place == place and (fault.always or fault.nth == watch.visits[place]):
+                if fault.tp == tp and (fault.always or fault.nth == watch.visits[tp]):
                     self.failing.update((execution.task, *execution.around))
                     return fault, execution
             return None, execution
 
     def _judge(self, execution: Execution) -> None:
-        place, watch = execution.place, self._watch
+        tp, watch = execution.tp, self._watch
         if told := run_again(execution, watch.stored):
             watch.complaints.append(told)
         if execution in self.executions:
-            watch.complaints.append(f"{place} ran twice in one attempt")
+            watch.complaints.append(f"{tp} ran twice in one attempt")
 
     def _is_drained_now(self) -> bool:
         stop = self._stop
@@ -185,14 +185,14 @@ class WatchedAttempt:
 
 
 def _error(fault: Fault) -> BaseException:
-    told = f"{fault.place} {fault.kind}"
+    told = f"{fault.tp} {fault.kind}"
     exits = (SystemExit(3), KeyboardInterrupt(), GeneratorExit())
     errors: dict[Kind, BaseException] = {
         Kind.TRANSIENT: TransientError(told),
         Kind.PERMANENT: PermanentError(told),
         Kind.UNKNOWN: RuntimeError(told),
         Kind.CANCELLED: asyncio.CancelledError(),
-        Kind.EXIT: exits[len(fault.place) % len(exits)],
+        Kind.EXIT: exits[len(fault.tp) % len(exits)],
         Kind.INTERRUPT: GraphInterrupt(()),
         Kind.DRAINED: GraphDrained(told),
         Kind.DEATH: DiedError(),
@@ -203,9 +203,9 @@ def _error(fault: Fault) -> BaseException:
 def run_again(execution: Execution, stored: Collection[str]) -> str | None:
     """Say so where an execution need not have been, as its result was stored."""
     # LangGraph runs the handlers of a step that was cut short again, finished or not.
-    if execution.task not in stored or execution.place.endswith("!"):
+    if execution.task not in stored or execution.tp.endswith("!"):
         return None
-    return f"{execution.place} ran again, though its result was stored"
+    return f"{execution.tp} ran again, though its result was stored"
 
 
 def is_stored(channels: Collection[str]) -> bool:
@@ -215,10 +215,10 @@ def is_stored(channels: Collection[str]) -> bool:
     return _ERROR not in channels and not _CONTROL.issuperset(channels)
 
 
-def _execution(place: str) -> Execution:
+def _execution(tp: str) -> Execution:
     namespace = get_config()["configurable"]["checkpoint_ns"]
     tasks = [part.rpartition(":")[2] for part in namespace.split("|") if ":" in part]
-    return Execution(place, tasks[-1], tuple(tasks[:-1]))
+    return Execution(tp, tasks[-1], tuple(tasks[:-1]))
 
 
 class WatchedSaver(BaseCheckpointSaver[Any]):

@@ -18,7 +18,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.errors import NotAllowedError, UnsignedError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.retry.kinds import Reason
 from redrive.signatures import Require, Rights, Signer, Subject, Verifier
@@ -33,7 +33,7 @@ RIGHTS = {"airflow": Rights(("report-*",), letters=False)}
 OPS, AIRFLOW = Signer("ops", KEYS["ops"]), Signer("airflow", KEYS["airflow"])
 
 
-def record_of(told: WorkflowEvent, signer: Signer | None, *, at: Place = PLACE) -> Record:
+def record_of(told: WorkflowEvent, signer: Signer | None, *, at: TopicPartition = PLACE) -> Record:
     sent = OutRecord(*at[:1], told.event_id.encode(), told.to_bytes(), partition=at.partition)
     sent = signed(sent, Subject.EVENT, signer)
     return Record(PLACE, 0, sent.key, sent.value, sent.headers, None)
@@ -59,8 +59,8 @@ REPORT, PAY = event({}, workflow_id="report-7"), event({}, workflow_id="pay")
         (PAY, record_of(PAY, None), Reason.UNSIGNED),
         (PAY, record_of(PAY, Signer("ops", b"x" * 32)), Reason.UNSIGNED),
         (PAY, record_of(PAY, Signer("who", b"x" * 32)), Reason.UNSIGNED),
-        (PAY, record_of(PAY, OPS, at=Place("events", 1)), Reason.UNSIGNED),
-        (PAY, record_of(PAY, OPS, at=Place("others", 0)), Reason.UNSIGNED),
+        (PAY, record_of(PAY, OPS, at=TopicPartition("events", 1)), Reason.UNSIGNED),
+        (PAY, record_of(PAY, OPS, at=TopicPartition("others", 0)), Reason.UNSIGNED),
         # A signature that was taken from another event.
         (
             PAY,

@@ -12,12 +12,16 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM
 from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.state.offsets import Note, encode
 from redrive.testing.letters import dead_letter
 from redrive.testing.stage import event
 
-EVENTS, RESULTS, LETTERS = Place("events", 0), Place("results", 0), Place("letters", 0)
+EVENTS, RESULTS, LETTERS = (
+    TopicPartition("events", 0),
+    TopicPartition("results", 0),
+    TopicPartition("letters", 0),
+)
 FORMER = Unseen.RESULT_OF_FORMER
 
 

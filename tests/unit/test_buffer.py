@@ -14,10 +14,10 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders, WorkflowEvent
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.testing.stage import event
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 LIMIT = 1_000
 
 

@@ -23,7 +23,7 @@ from redrive.dead_letter.record import (
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State, read_state
 from redrive.events import EventPlace
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Verifier
 from redrive.testing.clock import TurnedClock
@@ -32,11 +32,11 @@ OWN, OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10", "11111111-2222-4333-8444-55
 NOW = TurnedClock().now()
 
 
-def place(offset: int) -> EventPlace:
+def tp(offset: int) -> EventPlace:
     return EventPlace(topic="events", partition=0, offset=offset)
 
 
-HERE, ELSEWHERE = place(7), place(8)
+HERE, ELSEWHERE = tp(7), tp(8)
 SENT, FORGED = "digest", "of other bytes"
 CLAIM = ClaimedRedrive("L", OWN, 1, "resume", SENT, HERE)
 
@@ -68,7 +68,7 @@ def letter(dlq_id: str = "L", **changes: object) -> DeadLetter:
 
 
 def unsigned(told: LetterState) -> LetterState:
-    record = Record(Place("letters", 0), 0, None, told.to_bytes(), STATE_HEADERS, None)
+    record = Record(TopicPartition("letters", 0), 0, None, told.to_bytes(), STATE_HEADERS, None)
     judged = read_state(record, Verifier(require=Require.REFUSE))
     assert judged is not None
     return judged
@@ -170,7 +170,7 @@ class Letters:
 
 def record(offset: int, told: LetterState | DeadLetter, at_ms: int = 0) -> Record:
     headers = STATE_HEADERS if isinstance(told, LetterState) else ()
-    return Record(Place("letters", 0), offset, None, told.to_bytes(), headers, at_ms)
+    return Record(TopicPartition("letters", 0), offset, None, told.to_bytes(), headers, at_ms)
 
 
 def judged(index: DrivenIndex, letters: Letters, *claims: ClaimedRedrive) -> list[bool]:
@@ -228,7 +228,7 @@ def test_wherever_claims_say_that_it_stands_only_what_stands_there_counts(
                 CLAIM,
                 of=data.draw(names),
                 count=data.draw(st.integers(1, 2)),
-                place=ELSEWHERE,
+                tp=ELSEWHERE,
                 at_ms=data.draw(st.none() | st.integers(0, 50)),
             )
             # An honest one says a place that is not after its state; others say anything.

@@ -25,14 +25,14 @@ from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 
 
 class Broken(Answers):
@@ -303,11 +303,11 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
 
 @pytest.mark.invariant("P4")
 async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
-    finished, runner, other = list[Outcome](), Waiter(), Place("events", 1)
+    finished, runner, other = list[Outcome](), Waiter(), TopicPartition("events", 1)
     intake = intake_of(answers_of(Answers), runner, finished.append)
     deliveries = [
-        Delivery(Record(place, 0, None, event({}).to_bytes(), (), None), 1, covered())
-        for place in (PLACE, other)
+        Delivery(Record(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
+        for tp in (PLACE, other)
     ]
 
     async with asyncio.TaskGroup() as tasks:
@@ -323,7 +323,7 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
         waking.cancel()
 
     assert states == [LeaseState.AWAY, LeaseState.AWAY]
-    assert [outcome.delivery.place for outcome in finished] == [PLACE]
+    assert [outcome.delivery.tp for outcome in finished] == [PLACE]
     assert runner.begun == 2
 
 

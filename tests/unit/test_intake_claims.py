@@ -24,14 +24,14 @@ from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.telemetry.repeats import REPEATS
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 DRIVEN = EventHeaders(of="L", generation=3, count=2, mode="restart", source="anna", letters=5)
 
 
@@ -39,14 +39,14 @@ class Claims:
     """Notes what it is asked."""
 
     def __init__(self) -> None:
-        self.asked: dict[tuple[Place, int], ClaimedRedrive] = {}
-        self.forgotten: list[Place] = []
+        self.asked: dict[tuple[TopicPartition, int], ClaimedRedrive] = {}
+        self.forgotten: list[TopicPartition] = []
 
-    def ask(self, claims: Mapping[tuple[Place, int], ClaimedRedrive]) -> None:
+    def ask(self, claims: Mapping[tuple[TopicPartition, int], ClaimedRedrive]) -> None:
         self.asked.update(claims)
 
-    def forget(self, places: Iterable[Place]) -> None:
-        self.forgotten.extend(places)
+    def forget(self, tps: Iterable[TopicPartition]) -> None:
+        self.forgotten.extend(tps)
 
 
 class Runner:
@@ -145,7 +145,7 @@ async def test_what_claims_to_be_a_redrive_waits_for_the_letters_and_the_others_
     assert world.runner.ran[1:] == [(0, f"{driven.event_id}/0/3")]
     (claim,) = world.claims.asked.values()
     assert (claim.of, claim.event_id, claim.count) == ("L", driven.event_id, 2)
-    assert (claim.letters, claim.at_ms, claim.place.offset) == (5, 5, 0)
+    assert (claim.letters, claim.at_ms, claim.tp.offset) == (5, 5, 0)
     (state,) = world.told(1, "letters")
     assert (state["dlq_id"], state["state"], state["redrive_count"]) == ("L", "resolved", 2)
     assert state["ended"] == {"topic": "events", "partition": 0, "offset": 0}

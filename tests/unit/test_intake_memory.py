@@ -21,14 +21,14 @@ from redrive.consumer.turns import Turns
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.rereading import RecordReader
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE, OTHER = Place("events", 0), Place("events", 1)
+PLACE, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 RESULT_BYTES = 100_000
 
 
@@ -36,14 +36,14 @@ class Reader:
     """Notes what it is asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Place, int]] = []
-        self.forgotten: list[Place] = []
+        self.asked: list[tuple[TopicPartition, int]] = []
+        self.forgotten: list[TopicPartition] = []
 
-    def ask(self, place: Place, offset: int) -> None:
-        self.asked.append((place, offset))
+    def ask(self, tp: TopicPartition, offset: int) -> None:
+        self.asked.append((tp, offset))
 
-    def forget(self, places: Iterable[Place]) -> None:
-        self.forgotten.extend(places)
+    def forget(self, tps: Iterable[TopicPartition]) -> None:
+        self.forgotten.extend(tps)
 
     def close(self) -> None: ...
 
@@ -68,7 +68,7 @@ class World:
 
     def __init__(self, *, buffer_bytes: int, in_flight: int = 4) -> None:
         self.buffer = Buffer(buffer_bytes)
-        self.shares = {place: self.buffer.share() for place in (PLACE, OTHER)}
+        self.shares = {tp: self.buffer.share() for tp in (PLACE, OTHER)}
         self.clock, self.reader, self.runner = TurnedClock(), Reader(), Runner()
         self.turns = Turns(
             in_flight=in_flight, max_crashes=3, suspects_at_once=2, buffer=self.buffer
@@ -96,14 +96,14 @@ class World:
     def _finish(self, outcome: Outcome) -> None:
         self.finished.append(outcome)
 
-    def delivery(self, offset: int, sent: WorkflowEvent, *, place: Place = PLACE) -> Delivery:
+    def delivery(self, offset: int, sent: WorkflowEvent, *, tp: TopicPartition = PLACE) -> Delivery:
         headers = (("traceparent", b"00-1"),)
-        record = Record(place, offset, b"key", sent.to_bytes(), headers, 5)
+        record = Record(tp, offset, b"key", sent.to_bytes(), headers, 5)
         starts = Reservations()
         starts.cover(0, 0, ahead=100)
         starts.stored()
-        self.shares[place].take(offset, event_bytes(record))
-        return Delivery(record, 1, starts, self.shares[place])
+        self.shares[tp].take(offset, event_bytes(record))
+        return Delivery(record, 1, starts, self.shares[tp])
 
     def rest(self, workflow_id: str) -> None:
         now = self.clock.monotonic()
@@ -113,7 +113,7 @@ class World:
         """Let what has ended be durable."""
         done, self.finished = self.finished, []
         for outcome in done:
-            self.shares[outcome.delivery.place].drop([outcome.delivery.offset])
+            self.shares[outcome.delivery.tp].drop([outcome.delivery.offset])
         self.intake.settled(done)
 
 
@@ -194,7 +194,7 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
 async def test_what_is_being_read_again_is_forgotten_when_its_partition_goes() -> None:
     world = World(buffer_bytes=10_000, in_flight=1)
     delivery = world.delivery(0, large(0))
-    healthy = world.delivery(0, event({}, workflow_id="free"), place=OTHER)
+    healthy = world.delivery(0, event({}, workflow_id="free"), tp=OTHER)
     world.rest("limited")
 
     async with asyncio.TaskGroup() as tasks:
@@ -212,7 +212,7 @@ async def test_what_is_being_read_again_is_forgotten_when_its_partition_goes() -
         waking.cancel()
 
     assert world.reader.forgotten == [PLACE]
-    assert [outcome.delivery.place for outcome in world.finished] == [OTHER]
+    assert [outcome.delivery.tp for outcome in world.finished] == [OTHER]
 
 
 @pytest.mark.invariant("P11")

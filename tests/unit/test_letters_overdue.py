@@ -12,7 +12,7 @@ from redrive.consumer.overdue import Overdue
 from redrive.dead_letter.spool import Spool, SpooledLetter, read_spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -20,8 +20,8 @@ AFTER_S = 60.0
 
 
 def outcome(offset: int, *, ending: Ending = Ending.DEAD_LETTERED) -> Outcome:
-    place = Place("events", 1)
-    source = Record(place, offset, b"key", b"value", (), None)
+    tp = TopicPartition("events", 1)
+    source = Record(tp, offset, b"key", b"value", (), None)
     value = f'{{"dlq_id": "letter-{offset}"}}'.encode()
     letter = OutRecord("letters", b"key", value, (("redrive-kind", b"permanent"),), 1)
     return Outcome(Delivery(source, epoch=1), ending, (letter,))

@@ -15,20 +15,20 @@ from redrive.consumer.commit_size import MAX_COMMIT_BYTES, commit_bytes
 from redrive.consumer.partitions import HIGH, Partitions
 from redrive.consumer.settle import Settler
 from redrive.kafka.batches import Batch, Refused, Stored
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Entry, Note, encode
 from redrive.testing.clock import TurnedClock
 
 MANY = 1_000
-PLACES = tuple(Place("events", number) for number in range(MANY))
+PLACES = tuple(TopicPartition("events", number) for number in range(MANY))
 
 
 class Kit:
     """A settler over many partitions, and a settle thread that is answered by hand."""
 
     def __init__(
-        self, committed: Mapping[Place, Committed] | None = None, *, incarnation: int = 1
+        self, committed: Mapping[TopicPartition, Committed] | None = None, *, incarnation: int = 1
     ) -> None:
         self.client: Client = Client(Broker())
         self.client.broker.committed.update(committed or {})
@@ -64,14 +64,14 @@ class Kit:
         assert batch is not None
         return batch
 
-    def store_one(self) -> set[Place]:
+    def store_one(self) -> set[TopicPartition]:
         """Store one batch; return its partitions."""
         batch = self.next_batch()
         self.client.broker.commit(batch)
         self.settler.report(Stored(batch.number))
-        return {Place(p.topic, p.partition) for p in batch.offsets}
+        return {TopicPartition(p.topic, p.partition) for p in batch.offsets}
 
-    def store_all(self) -> list[tuple[set[Place], int]]:
+    def store_all(self) -> list[tuple[set[TopicPartition], int]]:
         """Store batches until none follows; return the partitions and the bytes of each."""
         commits = []
         # What was refused is sent after a moment.
@@ -81,7 +81,7 @@ class Kit:
         while (batch := self.queue.batch) is not None:
             self.queue.batch = None
             size = commit_bytes(batch.offsets)
-            commits.append(({Place(p.topic, p.partition) for p in batch.offsets}, size))
+            commits.append(({TopicPartition(p.topic, p.partition) for p in batch.offsets}, size))
             self.client.broker.commit(batch)
             self.settler.report(Stored(batch.number))
             self.turn()
@@ -90,8 +90,8 @@ class Kit:
 
 def test_a_turn_with_nothing_to_do_looks_at_no_partition(monkeypatch: pytest.MonkeyPatch) -> None:
     kit = Kit()
-    for place in PLACES:
-        kit.settler.received([_record(place, 0)])
+    for tp in PLACES:
+        kit.settler.received([_record(tp, 0)])
     for delivery in kit.loop.waiting[1:]:
         kit.settler.finish(_outcome(delivery))
     kit.store_all()
@@ -114,15 +114,15 @@ def test_a_turn_with_nothing_to_do_looks_at_no_partition(monkeypatch: pytest.Mon
 @pytest.mark.invariant("P5")
 def test_few_of_what_many_partitions_hold_is_suspected_after_a_death() -> None:
     kit = Kit()
-    for place in PLACES:
-        kit.settler.received([_record(place, offset) for offset in range(10)])
+    for tp in PLACES:
+        kit.settler.received([_record(tp, offset) for offset in range(10)])
     kit.store_all()
     started = [delivery for delivery in kit.loop.waiting if delivery.starts.start(delivery.offset)]
     assert len(started) >= 64
 
     heir = Kit(kit.client.broker.committed, incarnation=2)
 
-    suspects = sum(heir.partitions.ledger(place).starts.suspects for place in PLACES)
+    suspects = sum(heir.partitions.ledger(tp).starts.suspects for tp in PLACES)
     assert 64 <= suspects <= MANY
 
 
@@ -146,7 +146,7 @@ def test_notes_that_one_commit_does_not_hold_go_in_several_each_partition_in_its
     commits = kit.store_all()
 
     sizes = [size for _, size in commits]
-    told = Counter(place for places, _ in commits for place in places)
+    told = Counter(tp for tps, _ in commits for tp in tps)
     assert max(sizes) < MAX_COMMIT_BYTES + 2 * MAX_NOTE_CHARS
     assert told == dict.fromkeys(PLACES, 1)
 
@@ -155,11 +155,11 @@ def test_notes_that_one_commit_does_not_hold_go_in_several_each_partition_in_its
 def test_a_busy_partition_does_not_keep_others_out_of_the_commits() -> None:
     kit = Kit()
     kit.settler._commit_size.limit_bytes = 1_000  # noqa: SLF001 - three partitions, about
-    for place in PLACES[:20]:
-        kit.settler.received([_record(place, offset) for offset in range(50)])
-    busy = [d for d in kit.loop.waiting if d.place in PLACES[:5]]
+    for tp in PLACES[:20]:
+        kit.settler.received([_record(tp, offset) for offset in range(50)])
+    busy = [d for d in kit.loop.waiting if d.tp in PLACES[:5]]
 
-    committed = set[Place]()
+    committed = set[TopicPartition]()
     for round_ in range(10):
         # In each of them something ends between any two commits.
         for delivery in busy[round_::50]:
@@ -181,9 +181,9 @@ def test_a_commit_that_the_broker_does_not_take_is_followed_by_smaller_ones() ->
     left = kit.store_all()
 
     assert all(after < before for before, after in pairwise(sizes))
-    assert {place for places, _ in left for place in places} == set(PLACES)
+    assert {tp for tps, _ in left for tp in tps} == set(PLACES)
     # And they grow again, where that was not the reason.
-    assert max(len(places) for places, _ in left) > sizes[-1]
+    assert max(len(tps) for tps, _ in left) > sizes[-1]
 
 
 @pytest.mark.invariant("P1", "P7")
@@ -193,13 +193,17 @@ def test_a_partition_whose_end_is_not_told_does_not_keep_the_others_from_startin
     committed[PLACES[1]] = Committed(0, None)
 
     class Leaderless(Client):
-        def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
-            told = super().ends(places, timeout_s=timeout_s)
-            return {place: end for place, end in told.items() if place != PLACES[0]}
+        def ends(
+            self, tps: Iterable[TopicPartition], *, timeout_s: float
+        ) -> Mapping[TopicPartition, int]:
+            told = super().ends(tps, timeout_s=timeout_s)
+            return {tp: end for tp, end in told.items() if tp != PLACES[0]}
 
     class Silent(Client):
-        def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
-            del places, timeout_s
+        def ends(
+            self, tps: Iterable[TopicPartition], *, timeout_s: float
+        ) -> Mapping[TopicPartition, int]:
+            del tps, timeout_s
             raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT))
 
     kit = Kit(committed)
@@ -216,11 +220,11 @@ class Noting(Client):
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker)
-        self.asked: list[set[Place]] = []
+        self.asked: list[set[TopicPartition]] = []
 
-    def pause(self, places: Iterable[Place]) -> None:
-        self.asked.append(set(places))
-        super().pause(places)
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
+        self.asked.append(set(tps))
+        super().pause(tps)
 
 
 def test_a_partition_is_paused_when_it_is_full_and_others_are_left_alone() -> None:

@@ -16,7 +16,7 @@ from redrive.consumer.figures import MOST_CAUSES, EndFigures
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.retry.kinds import Kind, Reason
 from redrive.telemetry import metrics as figures
 from redrive.telemetry.exposition import FiguresCollector, exposition
@@ -24,7 +24,7 @@ from redrive.telemetry.instruments import Count, Figure, FigureType, Names, Read
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES, Metrics
 
 EVERY = (*WORKER_FIGURES, *LETTER_FIGURES)
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 UNITS = {"seconds", "bytes", "ratio"}
 
 

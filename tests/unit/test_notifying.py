@@ -10,7 +10,7 @@ from redrive.clock import SYSTEM
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
 from redrive.graphs.runs import GraphVersion
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.notify import LetterNotice
 from redrive.notify.options import NotifySettings
 from redrive.retry.kinds import Kind, Reason
@@ -30,7 +30,7 @@ INFO = ErrorInfo(
     exhausted=True,
     dlq_id="letter-1",
 )
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 
 
 def account(ending: Ending, *, error: ErrorInfo | None = INFO, name: str = "flow") -> Account:

@@ -16,14 +16,14 @@ from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.runs import Ended, GraphVersion
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.metrics import OBSERVER_FAILURES
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE = Place("events", 2)
+PLACE = TopicPartition("events", 2)
 ENDING = Account(PLACE, 5, Ending.SUCCEEDED)
 ATTEMPT = AttemptEnd("report", "e", 1, kind=None, took_s=0.1)
 CANARY = "the customer's own words"
@@ -161,7 +161,7 @@ def test_every_ending_is_told_with_its_place_and_without_what_the_event_holds(ho
 
     told = outcome.account
     assert told is not None
-    assert (told.place, told.offset, told.ending) == (PLACE, 5, outcome.ending)
+    assert (told.tp, told.offset, told.ending) == (PLACE, 5, outcome.ending)
     assert (told.workflow_id, told.event_id) == ("report", ended.event.event_id)
     assert CANARY not in repr(told)
 

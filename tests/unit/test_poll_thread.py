@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import structlog
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
-from redrive.kafka.log import Log, Place, PollThread, Pulse, Record
+from redrive.kafka.log import Log, PollThread, Pulse, Record, TopicPartition
 from redrive.kafka.seat import ECHO_S, HELD_S, Seat
 from redrive.testing import TurnedClock
 
@@ -86,25 +87,25 @@ class Member(ScriptedConsumer):
 class Idle:
     """A listener with nothing to do."""
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> dict[Place, int]:
-        del kafka, places
+    def assigned(self, kafka: Log, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        del kafka, tps
         return {}
 
     def fetching(self, kafka: Log) -> None: ...
 
-    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None: ...
+    def revoked(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None: ...
 
     def joins_anew(self, *, fenced: bool) -> None: ...
 
     def received(self, records: Sequence[Record]) -> None: ...
 
-    def reached_end(self, ends: Mapping[Place, int]) -> None: ...
+    def reached_end(self, ends: Mapping[TopicPartition, int]) -> None: ...
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         del kafka, gap_s
         return 0.001
 
-    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None: ...
+    def commit_ended(self, tps: Sequence[TopicPartition], error: KafkaError | None) -> None: ...
 
 
 def seat(*, taken_s: float | None = None) -> Seat:
@@ -190,13 +191,13 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
     told: list[tuple[str, list[int]]] = []
 
     class Noting(Idle):
-        def assigned(self, kafka: Log, places: Sequence[Place]) -> dict[Place, int]:
-            told.append(("assigned", [place.partition for place in places]))
-            return super().assigned(kafka, places)
+        def assigned(self, kafka: Log, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+            told.append(("assigned", [tp.partition for tp in tps]))
+            return super().assigned(kafka, tps)
 
-        def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+        def revoked(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
             del kafka
-            told.append((f"revoked {lost=}", [place.partition for place in places]))
+            told.append((f"revoked {lost=}", [tp.partition for tp in tps]))
 
         def joins_anew(self, *, fenced: bool) -> None:
             told.append((f"joins anew {fenced=}", []))
@@ -204,12 +205,14 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
     class Holder(Member):
         def subscribe(self, *_: object, **callbacks: Any) -> None:
             self._callbacks = callbacks
-            callbacks["on_assign"](self, [TopicPartition("events", 0), TopicPartition("events", 1)])
+            callbacks["on_assign"](
+                self, [KafkaTopicPartition("events", 0), KafkaTopicPartition("events", 1)]
+            )
 
         def close(self) -> None:
             super().close()
             self._callbacks["on_lost"](
-                self, [TopicPartition("events", 0), TopicPartition("events", 1)]
+                self, [KafkaTopicPartition("events", 0), KafkaTopicPartition("events", 1)]
             )
 
     end_of(Holder(FENCED), Holder(FATAL), within_s=5, seat=seat(), listener=Noting())
@@ -267,13 +270,13 @@ def test_a_seat_that_is_held_for_longer_than_a_session_lasts_is_a_living_workers
 
 
 def test_a_member_that_is_told_what_comes_adds_it_to_what_it_has() -> None:
-    added: list[list[TopicPartition]] = []
+    added: list[list[KafkaTopicPartition]] = []
 
     class Incremental(Member):
         def assign(self, _: object) -> None:
             raise AssertionError("this would take away what it has")
 
-        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        def incremental_assign(self, partitions: list[KafkaTopicPartition]) -> None:
             added.append(partitions)
 
     end_of(Incremental(FATAL), within_s=5, incremental=True)
@@ -415,15 +418,15 @@ def test_a_consumer_without_a_coordinator_is_made_anew_after_a_bounded_time() ->
 class EndMessage(ErrorMessage):
     """What a poll returns where a partition ends."""
 
-    def __init__(self, place: Place, end: int) -> None:
+    def __init__(self, tp: TopicPartition, end: int) -> None:
         super().__init__(KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001 - librdkafka's own
-        self._place, self._end = place, end
+        self._tp, self._end = tp, end
 
     def topic(self) -> str:
-        return self._place.topic
+        return self._tp.topic
 
     def partition(self) -> int:
-        return self._place.partition
+        return self._tp.partition
 
     def offset(self) -> int:
         return self._end
@@ -434,8 +437,10 @@ class ReachesEnds(ScriptedConsumer):
 
     def __init__(self) -> None:
         super().__init__(polled=None, told=None)
-        self._parts = [TopicPartition("events", number) for number in range(2)]
-        self._messages = [EndMessage(Place("events", number), 7 + number) for number in range(2)]
+        self._parts = [KafkaTopicPartition("events", number) for number in range(2)]
+        self._messages = [
+            EndMessage(TopicPartition("events", number), 7 + number) for number in range(2)
+        ]
         self._lose: Callable[..., None] = lambda *_: None
 
     def subscribe(self, *_: object, **callbacks: Any) -> None:
@@ -456,13 +461,13 @@ class ReachesEnds(ScriptedConsumer):
 
 @pytest.mark.invariant("P1", "P3")
 def test_an_end_is_told_unless_its_partition_came_or_went_meanwhile() -> None:
-    told: list[Mapping[Place, int]] = []
+    told: list[Mapping[TopicPartition, int]] = []
 
     class Noting(Idle):
-        def reached_end(self, ends: Mapping[Place, int]) -> None:
+        def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
             told.append(ends)
 
     end_of_it = end_of(ReachesEnds(), within_s=0.2, listener=Noting())
 
     assert end_of_it is None
-    assert told == [{Place("events", 1): 8}]
+    assert told == [{TopicPartition("events", 1): 8}]

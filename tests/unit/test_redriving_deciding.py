@@ -21,7 +21,7 @@ from redrive.dead_letter.record import (
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving.deciding import (
     Decision,
     Move,
@@ -41,7 +41,7 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.testing.stage import event
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-LETTERS = Place("letters", 2)
+LETTERS = TopicPartition("letters", 2)
 
 
 def letter(sent: WorkflowEvent, *, count: int = 0, offset: int = 41, **given: Any) -> DeadLetter:

@@ -16,7 +16,7 @@ from redrive.dead_letter.record import (
     Source,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.topic_rules import longest_kept
 from redrive.redriving.needed import letters_need, runs_need
 from redrive.retry.kinds import Kind, Reason
@@ -61,10 +61,10 @@ def state(dlq_id: str, now: State) -> LetterState:
 
 
 def records(*told: DeadLetter | LetterState | bytes, partition: int = 0) -> list[Record]:
-    place = Place("letters", partition)
+    tp = TopicPartition("letters", partition)
     return [
         Record(
-            place,
+            tp,
             at,
             None,
             one if isinstance(one, bytes) else one.to_bytes(),
@@ -132,11 +132,16 @@ def test_events_that_the_group_has_not_finished_need_their_threads() -> None:
     headers = ((("redrive-generation", b"2"),), (("redrive-thread", b"shared"),))
     given = [
         Record(
-            Place("events", 0), at, None, one.to_bytes(), headers[at - 4] if at > 3 else (), None
+            TopicPartition("events", 0),
+            at,
+            None,
+            one.to_bytes(),
+            headers[at - 4] if at > 3 else (),
+            None,
         )
         for at, one in enumerate(events)
     ]
-    given.append(Record(Place("events", 0), 6, None, b"not an event", (), None))
+    given.append(Record(TopicPartition("events", 0), 6, None, b"not an event", (), None))
     # One is finished by the offset, and one past a gap.
     note = encode(Note(1, 1, finished=0b10, reserved=1, entries={3: Entry(failed=2)}))
     names = [thread(one.event_id) for one in events]
@@ -179,8 +184,8 @@ def test_a_scope_is_part_of_the_thread_that_is_needed() -> None:
     told = json.loads(ONE.to_bytes())
     headers = (("redrive-thread", b"chat"),)
     values = [json.dumps(told | {"metadata": one}).encode() for one in ({"tenant": "a"}, {})]
-    place = Place("events", 0)
-    found = [Record(place, at, None, value, headers, 1) for at, value in enumerate(values)]
+    tp = TopicPartition("events", 0)
+    found = [Record(tp, at, None, value, headers, 1) for at, value in enumerate(values)]
     among = {"chat", "scope:metadata.tenant=a/chat"}
 
     def needed(scope: str | None) -> frozenset[str]:

@@ -34,14 +34,18 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.graphs.retention import Mark
 from redrive.kafka.batches import Batch, OutRecord, Stored
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.retry import Classifier, Reason, RetryConfig
 from redrive.state.offsets import Note, NotedRest, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE, RESULTS, LETTERS = Place("events", 0), Place("results", 0), Place("letters", 0)
+PLACE, RESULTS, LETTERS = (
+    TopicPartition("events", 0),
+    TopicPartition("results", 0),
+    TopicPartition("letters", 0),
+)
 A_DAY_S = 86_400
 LONGEST_S = 120.0
 _ROUNDS = 20
@@ -365,11 +369,10 @@ async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_
     assert judged([]) == (["P6"], {})
 
 
-def _written(place: Place, records: Sequence[OutRecord]) -> list[Record]:
-    mine = [record for record in records if record.topic == place.topic]
+def _written(tp: TopicPartition, records: Sequence[OutRecord]) -> list[Record]:
+    mine = [record for record in records if record.topic == tp.topic]
     return [
-        Record(place, at, each.key, each.value, tuple(each.headers), 2)
-        for at, each in enumerate(mine)
+        Record(tp, at, each.key, each.value, tuple(each.headers), 2) for at, each in enumerate(mine)
     ]
 
 
@@ -417,11 +420,11 @@ class Settling:
         self.told.append("recall")
         self.recalled += notes
 
-    def part(self, places: object) -> None: ...
+    def part(self, tps: object) -> None: ...
 
-    def back(self, places: object) -> None: ...
+    def back(self, tps: object) -> None: ...
 
-    def withdraw(self, places: object) -> None: ...
+    def withdraw(self, tps: object) -> None: ...
 
     def settled(self, outcomes: object) -> None: ...
 

@@ -16,13 +16,13 @@ from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Step
 from redrive.consumer.standing import PartitionStanding
 from redrive.consumer.turns import Turns
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 
 
 def test_a_partition_with_nothing_unfinished_is_neither_old_nor_stuck() -> None:
@@ -47,14 +47,14 @@ def test_a_planned_wait_is_no_standstill_and_its_end_begins_one() -> None:
 class Kafka:
     """A log that begins at 0 and has no commits."""
 
-    def committed(self, places: Any, **_: object) -> dict[Place, Committed]:  # noqa: ANN401
-        return dict.fromkeys(places, Committed(None, None))
+    def committed(self, tps: Any, **_: object) -> dict[TopicPartition, Committed]:  # noqa: ANN401
+        return dict.fromkeys(tps, Committed(None, None))
 
-    def assignment(self) -> list[Place]:
+    def assignment(self) -> list[TopicPartition]:
         return []
 
-    def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
-        return dict.fromkeys(places, 0)
+    def ends(self, tps: Any, **_: object) -> dict[TopicPartition, int]:  # noqa: ANN401 - a stand-in
+        return dict.fromkeys(tps, 0)
 
     def changed_ids(self, topics: Any, **_: object) -> IdsAsOf:  # noqa: ANN401 - a stand-in
         del topics
@@ -63,9 +63,9 @@ class Kafka:
     def topic_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(topics, b"")
 
-    def pause(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in
+    def pause(self, tps: Any) -> None: ...  # noqa: ANN401 - a stand-in
 
-    def resume(self, places: Any) -> None: ...  # noqa: ANN401 - a stand-in
+    def resume(self, tps: Any) -> None: ...  # noqa: ANN401 - a stand-in
 
 
 def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one() -> None:

@@ -15,7 +15,7 @@ from redrive.cli.standstill_findings import (
     judge_waits,
 )
 from redrive.kafka.committed import GroupNow
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.redriving.runs import Progress, Standing
 from redrive.redriving.standstill import Head, OpenTransaction, Standstill
 
@@ -64,7 +64,9 @@ OK, WARNING, ERROR = Level.OK, Level.WARNING, Level.ERROR
             "for partitions 1, 2 of 'events' cannot be read",
         ),
         (
-            Standstill(GROUP, (OpenTransaction(Place("r", 1), 5, 8, NOW - timedelta(minutes=1)),)),
+            Standstill(
+                GROUP, (OpenTransaction(TopicPartition("r", 1), 5, 8, NOW - timedelta(minutes=1)),)
+            ),
             WARNING,
             "partition 1 of 'r': a transaction is open at offset 5, written 0:01:00 ago",
         ),

@@ -37,7 +37,7 @@ from redrive.errors import RecordError, RedriveError, SettingsError
 from redrive.events import ErrorInfo, ResultStatus, WorkflowResultEvent
 from redrive.graphs.checkpoint_file import Space
 from redrive.graphs.retention import StoredThread
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_rules import Finding as OfTopic
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import TopicReport
@@ -149,7 +149,7 @@ def thread() -> None:
 
 
 def run_story() -> RunStory:
-    result = RunResult(Place(TEXT, 0), 1, answer())
+    result = RunResult(TopicPartition(TEXT, 0), 1, answer())
     return RunStory(TEXT, (), (result,), (story(),))
 
 
@@ -161,7 +161,7 @@ def audited() -> None:
         states=Counter(),
         encrypted=Counter({TEXT: 1}),
     )
-    found = Broken("P1", TEXT, event_id=TEXT, place=Place(TEXT, 0), offset=1)
+    found = Broken("P1", TEXT, event_id=TEXT, tp=TopicPartition(TEXT, 0), offset=1)
     read: Any = SimpleNamespace(judge=judge, topics=[])
     audit_page.audit_page(audit_page.Told(read, None, Counter(P1=1), (found,), (TEXT,), (TEXT,)))
 

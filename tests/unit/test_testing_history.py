@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.testing.history import Settled, last_told, read_settled, settled_twice
 
-EVENTS = Place("events", 0)
+EVENTS = TopicPartition("events", 0)
 
 
 def settled(offset: int, at: str = "2026-01-31T14:00:00Z") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.testing.journal import (
     Execution,
     left_out,
@@ -96,4 +96,4 @@ def _evidence(asked: list[WorkflowEvent], results: list[WorkflowResultEvent]) ->
 
 
 def _record(value: bytes) -> Record:
-    return Record(Place("topic", 0), 0, None, value, (), None)
+    return Record(TopicPartition("topic", 0), 0, None, value, (), None)

@@ -13,13 +13,13 @@ from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Note, encode
 from redrive.testing import Evidence, TurnedClock, Verdict, event, judge
 from redrive.testing.judging import Gone
 
-EVENTS = Place("events", 0)
+EVENTS = TopicPartition("events", 0)
 
 
 def test_all_names_are_sorted_and_there() -> None:
@@ -54,11 +54,13 @@ def evidence() -> Evidence:
         runs[1], GivenUp(ValueError("no"), Failure(Kind.PERMANENT), Reason.PERMANENT)
     )
     out = [*good.records, *bad.records]
-    stored = [Record(Place(r.topic, 0), n, r.key, r.value, (), 1) for n, r in enumerate(out)]
+    stored = [
+        Record(TopicPartition(r.topic, 0), n, r.key, r.value, (), 1) for n, r in enumerate(out)
+    ]
     return Evidence(
         events=[run.delivery.record for run in runs],
-        results=[record for record in stored if record.place.topic == "results"],
-        letters=[record for record in stored if record.place.topic == "letters"],
+        results=[record for record in stored if record.tp.topic == "results"],
+        letters=[record for record in stored if record.tp.topic == "letters"],
         committed={EVENTS: Committed(2, encode(Note(1, 1)))},
         ends={EVENTS: 2},
     )
@@ -148,8 +150,8 @@ def test_an_offset_that_a_new_log_gives_again_has_letters_of_its_own(evidence: E
     later = 2
     letter = DeadLetter.model_validate_json(letter_of_old.value or b"")
     source = letter.source.model_copy(update={"timestamp": later, "value": b"{another"})
-    place = (source.topic, source.partition, source.offset)
-    new_id = dlq_id(*place, count=0, event=event_name(source.value))
+    tp = (source.topic, source.partition, source.offset)
+    new_id = dlq_id(*tp, count=0, event=event_name(source.value))
     told = letter.model_copy(update={"source": source, "dlq_id": new_id})
     of_new = of_old._replace(timestamp_ms=later, value=b"{another")
     letter_of_new = letter_of_old._replace(offset=1, value=told.to_bytes())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.testing.log_file import cut_log
 
-EVENTS = Place("events", 3)
+EVENTS = TopicPartition("events", 3)
 
 
 def batch(first: int, count: int) -> bytes:

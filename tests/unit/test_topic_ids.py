@@ -13,11 +13,11 @@ import pytest
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.lately import CROWDED
 from redrive.consumer.partitions import Partitions
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.topic_ids import BrokersTopicIds, IdsAsOf
 from redrive.testing.clock import TurnedClock
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 EVERY_S = 10.0
 OLD, NEW = b"o" * 16, b"n" * 16
 
@@ -91,11 +91,11 @@ class Kafka:
         self.clock = clock
         self.wanted: list[float] = []
 
-    def committed(self, places: Any, **_: object) -> dict[Place, Committed]:  # noqa: ANN401
-        return dict.fromkeys(places, Committed(None, None))
+    def committed(self, tps: Any, **_: object) -> dict[TopicPartition, Committed]:  # noqa: ANN401
+        return dict.fromkeys(tps, Committed(None, None))
 
-    def ends(self, places: Any, **_: object) -> dict[Place, int]:  # noqa: ANN401 - a stand-in
-        return dict.fromkeys(places, 0)
+    def ends(self, tps: Any, **_: object) -> dict[TopicPartition, int]:  # noqa: ANN401 - a stand-in
+        return dict.fromkeys(tps, 0)
 
     def topic_ids(self, topics: Any, **_: object) -> dict[str, bytes]:  # noqa: ANN401 - a stand-in
         return dict.fromkeys(topics, OLD)

@@ -10,13 +10,13 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.stage import event
 
-PLACE = Place("events", 0)
+PLACE = TopicPartition("events", 0)
 
 
 def run(

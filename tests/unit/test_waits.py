@@ -22,7 +22,7 @@ from redrive.consumer.settle import Settler
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.consumer.turns import Turns
 from redrive.consumer.waits import KINDS, Amount, Wait, Waits
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
 from redrive.state.lanes import Lanes
 from redrive.state.offsets import MAX_ENTRIES, Entry
@@ -165,7 +165,7 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
 
 
 def test_a_worker_looks_at_every_way_to_wait() -> None:
-    held = PartitionStanding(Place("events", 0), 7, 0.0, 0.5, outside=6)
+    held = PartitionStanding(TopicPartition("events", 0), 7, 0.0, 0.5, outside=6)
     standing = Standing((held,), away=2, paused=3, unchecked=4)
     absent = Absent(frozenset({"other"}), frozenset({("events", 0), ("events", 1)}))
     apart = [ObstacleStanding(Obstacle("results"), cause, since=0.0, waiting=9) for cause in Cause]

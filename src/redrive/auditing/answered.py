@@ -10,7 +10,7 @@ from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.former import Former
 from redrive.auditing.ids import unpack
 from redrive.auditing.reach import SKEW_MS, Reach
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 
 __all__ = ["Answered", "Tally"]
 
@@ -30,7 +30,7 @@ class Tally:
         due: Those of these whose result cannot have been deleted.
         unfinished: Those of them that the group surely had not finished when all results were read.
         first_given_ms: When the first result was written.
-        place: Where the last event record lies; before one was seen, the first result.
+        tp: Where the last event record lies; before one was seen, the first result.
         offset: Its offset there.
         at_ms: When the first event record was written.
         named: The records that its results say they answer, those left out that were seen.
@@ -43,10 +43,10 @@ class Tally:
     due: int = 0
     unfinished: int = 0
     first_given_ms: int = 0
-    place: Place | None = None
+    tp: TopicPartition | None = None
     offset: int = 0
     at_ms: int = 0
-    named: tuple[tuple[Place, int], ...] = ()
+    named: tuple[tuple[TopicPartition, int], ...] = ()
     former: int = 0
 
 
@@ -60,7 +60,7 @@ class Answered:
     def __init__(self, *, at_least_once: bool) -> None:
         self._tallies: dict[bytes, Tally] = {}
         self._at_least_once = at_least_once
-        self._places: dict[Place, Place] = {}
+        self._tps: dict[TopicPartition, TopicPartition] = {}
         self.doubled_as_allowed = 0
 
     def __len__(self) -> int:
@@ -69,27 +69,27 @@ class Answered:
     def partition_of(self, key: bytes) -> int | None:
         """Return the events' partition of an event, if a record of it was seen."""
         tally = self._tallies.get(key)
-        if tally is None or tally.place is None or not tally.records:
+        if tally is None or tally.tp is None or not tally.records:
             return None
-        return tally.place.partition
+        return tally.tp.partition
 
-    def give(self, key: bytes, record: Record, answers: tuple[Place, int] | None) -> None:
+    def give(self, key: bytes, record: Record, answers: tuple[TopicPartition, int] | None) -> None:
         """Count a result, and note the record that it says it answers."""
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(
                 first_given_ms=record.timestamp_ms or 0,
-                place=self._one_of(record.place),
+                tp=self._one_of(record.tp),
                 offset=record.offset,
             )
         tally.given += 1
         if answers is not None:
             tally.named = (*tally.named, (self._one_of(answers[0]), answers[1]))
 
-    def is_named(self, key: bytes, place: Place, offset: int) -> bool:
+    def is_named(self, key: bytes, tp: TopicPartition, offset: int) -> bool:
         """Say whether a result under this key says that it answers this record."""
         tally = self._tallies.get(key)
-        return tally is not None and (place, offset) in tally.named
+        return tally is not None and (tp, offset) in tally.named
 
     def ask(self, key: bytes, record: Record, *, ended: bool, due: bool, unfinished: bool) -> None:
         """Count an event record."""
@@ -102,14 +102,14 @@ class Answered:
         tally.ended += ended
         tally.due += due
         tally.unfinished += unfinished
-        tally.place, tally.offset = self._one_of(record.place), record.offset
+        tally.tp, tally.offset = self._one_of(record.tp), record.offset
         if tally.named:
-            here = (record.place, record.offset)
+            here = (record.tp, record.offset)
             tally.named = tuple(one for one in tally.named if one != here)
 
-    def _one_of(self, place: Place) -> Place:
+    def _one_of(self, tp: TopicPartition) -> TopicPartition:
         # Each record brings an equal one of its own.
-        return self._places.setdefault(place, place)
+        return self._tps.setdefault(tp, tp)
 
     def look_for(self, former: Former) -> None:
         """Take out the results that answer records of a log before."""
@@ -170,11 +170,11 @@ class Answered:
 
 def _may_have_had_earlier(tally: Tally, events: Reach) -> bool:
     """Say whether a result may be that of an earlier record of the event, which was not seen."""
-    if events.whole or tally.place is None:
+    if events.whole or tally.tp is None:
         return False
     long_after = tally.at_ms - LONGEST_RUN_MS - SKEW_MS
     return (
-        not events.covers(long_after, tally.place.partition)
+        not events.covers(long_after, tally.tp.partition)
         or tally.first_given_ms + SKEW_MS < tally.at_ms
     )
 
@@ -191,4 +191,4 @@ def _counts(what: str, key: bytes, tally: Tally) -> str:
 
 def _finding(promise: str, key: bytes, tally: Tally, text: str) -> Finding:
     event_id, _ = unpack(key)
-    return Finding(promise, text, event_id, place=tally.place, offset=tally.offset)
+    return Finding(promise, text, event_id, tp=tally.tp, offset=tally.offset)

@@ -19,7 +19,7 @@ from redrive.auditing.topic_part import OnRead, TopicPart, TopicRead, look_at
 from redrive.clock import SYSTEM, Clock
 from redrive.group_commits import group_commits
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import reach
 from redrive.payloads import CLEAR, Payloads
@@ -109,7 +109,7 @@ def audit(
         events.reach,
         commits=Commits.of(before.now, after.now),
         starts=events.starts,
-        ends={place: span.end for place, span in events.edges.items()},
+        ends={tp: span.end for tp, span in events.edges.items()},
     )
     return Audit(
         (events.read, results.read, letters.read),
@@ -122,8 +122,8 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    now: Mapping[Place, Committed]
-    of_former: Mapping[Place, int]
+    now: Mapping[TopicPartition, Committed]
+    of_former: Mapping[TopicPartition, int]
 
     @property
     def has_any(self) -> bool:
@@ -136,21 +136,21 @@ def _committed(settings: KafkaSettings, clock: Clock) -> _Committed:
     numbers = partitions_of(settings, topic, clock=clock)
     found = group_commits(settings, topic, numbers, clock=clock)
     return _Committed(
-        {Place(topic, number): one for number, one in found.now.items()},
-        {Place(topic, number): offset for number, offset in found.before.items()},
+        {TopicPartition(topic, number): one for number, one in found.now.items()},
+        {TopicPartition(topic, number): offset for number, offset in found.before.items()},
     )
 
 
-def _beyond(events: TopicPart, commits: Mapping[Place, Committed]) -> Iterator[Finding]:
-    for place, span in events.edges.items():
-        offset = commits[place].offset if place in commits else None
+def _beyond(events: TopicPart, commits: Mapping[TopicPartition, Committed]) -> Iterator[Finding]:
+    for tp, span in events.edges.items():
+        offset = commits[tp].offset if tp in commits else None
         if offset is not None and offset > span.end:
-            text = f"partition {place.partition} of the events is committed at {offset}, and ends"
-            yield Finding("P3", f"{text} at {span.end}", place=place, offset=offset)
+            text = f"partition {tp.partition} of the events is committed at {offset}, and ends"
+            yield Finding("P3", f"{text} at {span.end}", tp=tp, offset=offset)
 
 
 def _notes(
-    parts: tuple[TopicPart, TopicPart, TopicPart], commits: Mapping[Place, Committed]
+    parts: tuple[TopicPart, TopicPart, TopicPart], commits: Mapping[TopicPartition, Committed]
 ) -> Iterator[str]:
     for part in parts:
         topic = part.read.topic
@@ -159,18 +159,18 @@ def _notes(
         for number in sorted(part.hidden):
             yield (
                 f"{topic}, partition {number}: what lies behind a transaction that does not end "
-                f"(offset {part.edges[Place(topic, number)].end} was not reached)"
+                f"(offset {part.edges[TopicPartition(topic, number)].end} was not reached)"
             )
     events = parts[0]
-    for place, committed in commits.items():
-        first = events.edges[place].first if place in events.edges else 0
+    for tp, committed in commits.items():
+        first = events.edges[tp].first if tp in events.edges else 0
         if committed.offset is not None and committed.offset < first:
             yield (
-                f"{place.topic}, partition {place.partition}: {first - committed.offset:,} offsets "
+                f"{tp.topic}, partition {tp.partition}: {first - committed.offset:,} offsets "
                 "that were deleted though the group had not passed them"
             )
         if not Finished.of(committed).readable:
             yield (
-                f"{place.topic}, partition {place.partition}: which offsets past "
+                f"{tp.topic}, partition {tp.partition}: which offsets past "
                 f"{committed.offset} are finished: the commit bears no note of ours"
             )

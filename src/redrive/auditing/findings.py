@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["Finding", "Unseen"]
 
@@ -19,7 +19,7 @@ class Finding:
         text: What is wrong, for people; begins with `lost:` or `doubled:` where it is one.
         event_id: The event, where it can be told.
         dlq_id: The letter, where it is about one.
-        place: The partition where the record lies that it is about.
+        tp: The partition where the record lies that it is about.
         offset: The record's offset there.
     """
 
@@ -27,7 +27,7 @@ class Finding:
     text: str
     event_id: str | None = None
     dlq_id: str | None = None
-    place: Place | None = None
+    tp: TopicPartition | None = None
     offset: int | None = None
 
     @property

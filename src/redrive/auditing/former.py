@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["Former"]
 
@@ -23,56 +23,56 @@ class Former:
         commits: What the group has committed of a topic before this one, by partition.
     """
 
-    def __init__(self, commits: Mapping[Place, int] | None = None) -> None:
+    def __init__(self, commits: Mapping[TopicPartition, int] | None = None) -> None:
         self._commits = dict(commits or {})
-        self._ends: Mapping[Place, int] = {}
+        self._ends: Mapping[TopicPartition, int] = {}
         # One bit for each offset at which a record was seen.
-        self._seen: dict[Place, bytearray] = {}
-        self._results = Counter[Place]()
+        self._seen: dict[TopicPartition, bytearray] = {}
+        self._results = Counter[TopicPartition]()
 
     @property
-    def places(self) -> set[Place]:
+    def tps(self) -> set[TopicPartition]:
         """The partitions whose log has begun anew, or has lost its end."""
         return {*self._commits, *self._results}
 
-    def look_at(self, ends: Mapping[Place, int]) -> None:
+    def look_at(self, ends: Mapping[TopicPartition, int]) -> None:
         """Take in where the logs end that are there now, looked at after all results."""
         self._ends = ends
 
-    def see(self, place: Place, offset: int) -> None:
+    def see(self, tp: TopicPartition, offset: int) -> None:
         """Take in that a record lies there now."""
-        seen = self._seen.setdefault(place, bytearray())
+        seen = self._seen.setdefault(tp, bytearray())
         at = offset >> 3
         if at >= len(seen):
             seen.extend(bytes(max(at + 1 - len(seen), len(seen))))
         seen[at] |= 1 << (offset & 7)
 
-    def answers(self, named: Iterable[tuple[Place, int]]) -> int:
+    def answers(self, named: Iterable[tuple[TopicPartition, int]]) -> int:
         """Count the records that results name, and that are of a log before.
 
         Args:
             named: The records that were answered, of an event that is not there.
         """
-        old = [place for place, offset in named if self._is_old(place, offset)]
+        old = [tp for tp, offset in named if self._is_old(tp, offset)]
         self._results.update(old)
         return len(old)
 
     def told(self) -> Iterator[str]:
         """Say which logs have begun anew, and what shows it."""
-        for place, offset in sorted(self._commits.items()):
+        for tp, offset in sorted(self._commits.items()):
             yield (
-                f"{place.topic}, partition {place.partition}: the topic was deleted and created "
+                f"{tp.topic}, partition {tp.partition}: the topic was deleted and created "
                 f"again; what the group has committed ({offset}) belongs to the earlier topic"
             )
-        for place, count in sorted(self._results.items()):
+        for tp, count in sorted(self._results.items()):
             yield (
-                f"{place.topic}, partition {place.partition}: the log has started over, or lost "
+                f"{tp.topic}, partition {tp.partition}: the log has started over, or lost "
                 f"its end; {count:,} results name records that do not exist, or "
                 "others in their place"
             )
 
-    def _is_old(self, place: Place, offset: int) -> bool:
-        if place in self._commits or (place in self._ends and offset >= self._ends[place]):
+    def _is_old(self, tp: TopicPartition, offset: int) -> bool:
+        if tp in self._commits or (tp in self._ends and offset >= self._ends[tp]):
             return True
-        seen = self._seen.get(place, b"")
+        seen = self._seen.get(tp, b"")
         return offset >> 3 < len(seen) and bool(seen[offset >> 3] >> (offset & 7) & 1)

@@ -32,7 +32,7 @@ from redrive.events import (
     readable_event_id,
 )
 from redrive.kafka.key_partition import partition_of_key
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.payloads import CLEAR, Payloads
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -43,18 +43,20 @@ __all__ = ["Commits", "Judge"]
 class Commits:
     """What the group has finished: all that it had when the results were read, and after."""
 
-    before: Mapping[Place, Finished]
-    after: Mapping[Place, Finished]
+    before: Mapping[TopicPartition, Finished]
+    after: Mapping[TopicPartition, Finished]
 
     @classmethod
     def of(
-        cls, before: Mapping[Place, Committed], after: Mapping[Place, Committed] | None = None
+        cls,
+        before: Mapping[TopicPartition, Committed],
+        after: Mapping[TopicPartition, Committed] | None = None,
     ) -> Commits:
         """Read commits; without a second look, nothing has moved."""
-        first = {place: Finished.of(committed) for place, committed in before.items()}
+        first = {tp: Finished.of(committed) for tp, committed in before.items()}
         if after is None:
             return cls(first, first)
-        return cls(first, {place: Finished.of(committed) for place, committed in after.items()})
+        return cls(first, {tp: Finished.of(committed) for tp, committed in after.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Judge:
         self._answered = Answered(at_least_once=at_least_once)
         self._lettered = Lettered(at_least_once=at_least_once, verifier=verifier)
         self._events, self._results, self._letters = Reach(), Reach(), Reach()
-        self._starts: Mapping[Place, int] = {}
+        self._starts: Mapping[TopicPartition, int] = {}
         self._found: list[Finding] = []
         self.results = Counter[str]()
         self.events = Counter[str]()
@@ -163,8 +165,8 @@ class Judge:
         reach: Reach,
         *,
         commits: Commits,
-        starts: Mapping[Place, int],
-        ends: Mapping[Place, int] | None = None,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         """Take the events, read after all else.
 
@@ -179,9 +181,9 @@ class Judge:
         self.former.look_at(ends or {})
         for record in records:
             reach.note(record)
-            self.former.see(record.place, record.offset)
+            self.former.see(record.tp, record.offset)
             self._encrypted.event(record.value)
-            ended = _finished(commits.before, record.place).has(record.offset)
+            ended = _finished(commits.before, record.tp).has(record.offset)
             asked = _asked(record)
             has_letter = self._lettered.event(record)
             if asked is None:
@@ -201,7 +203,7 @@ class Judge:
         self._answered.look_for(self.former)
         if self._encrypted.closed:
             self.unseen[Unseen.ENCRYPTED] = self._encrypted.closed
-        anew = self.former.places
+        anew = self.former.tps
         yield from self._answered.findings(self._events, self.unseen, is_anew=bool(anew))
         seen = Seen(self._starts, self._events, self._letters, frozenset(anew))
         yield from self._lettered.findings(self._answered, seen, self.unseen)
@@ -212,14 +214,14 @@ class Judge:
 
         A worker of a version before believed all of them: its answers say as what it took them.
         """
-        place = record.place
+        tp = record.tp
         of_event = [pack(claim.event_id, n) for n in (claim.count, 0)] if claim.event_id else []
-        if self._lettered.drives(claim, place.partition):
+        if self._lettered.drives(claim, tp.partition):
             return claim.count
         for key, count in zip(of_event, (claim.count, 0), strict=False):
-            if self._answered.is_named(key, place, record.offset):
+            if self._answered.is_named(key, tp, record.offset):
                 return count
-        deleted = not self._letters.covers(record.timestamp_ms, place.partition)
+        deleted = not self._letters.covers(record.timestamp_ms, tp.partition)
         return claim.count if deleted else 0
 
     def _ask(
@@ -231,16 +233,16 @@ class Judge:
             record,
             ended=ended,
             due=ended and seen,
-            unfinished=_finished(commits.after, record.place).lacks(record.offset),
+            unfinished=_finished(commits.after, record.tp).lacks(record.offset),
         )
         self.events["ended" if ended else "open"] += 1
 
     def _miss_letter(self, record: Record, asked: _Asked) -> None:
-        if not self._letters.covers(record.timestamp_ms, record.place.partition):
+        if not self._letters.covers(record.timestamp_ms, record.tp.partition):
             self.unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
             return
-        text = f"lost: the unreadable event at {record.place}, {record.offset} has no letter"
-        found = Finding("P6", text, asked.event_id, place=record.place, offset=record.offset)
+        text = f"lost: the unreadable event at {record.tp}, {record.offset} has no letter"
+        found = Finding("P6", text, asked.event_id, tp=record.tp, offset=record.offset)
         self._found.append(found)
 
     def _look_at_the_resume(self, result: WorkflowResultEvent, record: Record) -> None:
@@ -255,14 +257,14 @@ class Judge:
                     "P16",
                     text,
                     result.correlation_id,
-                    place=record.place,
+                    tp=record.tp,
                     offset=record.offset,
                 )
             )
 
     def _look_where_it_lies(self, record: Record) -> None:
         # After partitions were added, or with another producer, keys say nothing of older results.
-        if self._result_partitions is not None and record.place.partition != partition_of_key(
+        if self._result_partitions is not None and record.tp.partition != partition_of_key(
             record.key or b"", partitions=self._result_partitions
         ):
             self._result_partitions = None
@@ -274,13 +276,13 @@ class Judge:
         return partition_of_key(key, partitions=self._result_partitions)
 
 
-def _finished(of: Mapping[Place, Finished], place: Place) -> Finished:
-    return of.get(place) or Finished(None)
+def _finished(of: Mapping[TopicPartition, Finished], tp: TopicPartition) -> Finished:
+    return of.get(tp) or Finished(None)
 
 
-def _named(result: WorkflowResultEvent) -> tuple[Place, int] | None:
+def _named(result: WorkflowResultEvent) -> tuple[TopicPartition, int] | None:
     at = result.answers
-    return None if at is None else (Place(at.topic, at.partition), at.offset)
+    return None if at is None else (TopicPartition(at.topic, at.partition), at.offset)
 
 
 def _asked(record: Record) -> _Asked | None:

@@ -16,7 +16,7 @@ from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import told_once, vouched
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Lettered", "Seen"]
@@ -28,7 +28,7 @@ class _Letters:
 
     dlq_id: bytes
     kept: bytes
-    place: Place
+    tp: TopicPartition
     offset: int
     count: int = 1
     met: int = 0
@@ -49,7 +49,7 @@ class _Driven:
     `sent` is the digest of the event that was sent back; versions before did not write it.
     """
 
-    place: Place
+    tp: TopicPartition
     offset: int
     at_ms: int | None
     event_id: str | None
@@ -67,10 +67,10 @@ class Seen:
         anew: The partitions of the events whose log has begun anew.
     """
 
-    starts: Mapping[Place, int]
+    starts: Mapping[TopicPartition, int]
     events: Reach
     letters: Reach
-    anew: frozenset[Place] = frozenset()
+    anew: frozenset[TopicPartition] = frozenset()
 
 
 class Lettered:
@@ -85,7 +85,7 @@ class Lettered:
         self._at_least_once = at_least_once
         self._verifier = verifier
         self._named: dict[bytes, _Named] = {}
-        self._letters: dict[tuple[Place, int, int | None], _Letters] = {}
+        self._letters: dict[tuple[TopicPartition, int, int | None], _Letters] = {}
         self._driven: dict[bytes, _Driven] = {}
         self._standing: dict[int, LetterFold[Standing]] = {}
         self._found: list[Finding] = []
@@ -106,7 +106,7 @@ class Lettered:
         moved = self._of_partition(record).state(state)
         if state.state is State.REDRIVEN and state.counts:
             event_id = state.event_id or (moved and moved.event_id)
-            driven = _Driven(record.place, record.offset, record.timestamp_ms, event_id, state.sent)
+            driven = _Driven(record.tp, record.offset, record.timestamp_ms, event_id, state.sent)
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven
 
     def letter(self, letter: DeadLetter, record: Record) -> bool:
@@ -118,14 +118,14 @@ class Lettered:
         packed = pack(letter.dlq_id)
         self._named.pop(packed, None)
         source = letter.source
-        place = (source.topic, source.partition, source.offset)
+        tp = (source.topic, source.partition, source.offset)
         ours = {
-            dlq_id(*place, count=letter.redrive_count, event=source.event_name),
-            dlq_id(*place, count=letter.redrive_count),  # by versions before
+            dlq_id(*tp, count=letter.redrive_count, event=source.event_name),
+            dlq_id(*tp, count=letter.redrive_count),  # by versions before
         }
         if letter.dlq_id not in ours:
             return False
-        at = (Place(source.topic, source.partition), source.offset)
+        at = (TopicPartition(source.topic, source.partition), source.offset)
         # A log that begins anew gives an offset again, at another time.
         record_is = (*at, source.timestamp)
         there = self._letters.get(record_is)
@@ -133,16 +133,16 @@ class Lettered:
             there.count += 1
         kept = bytes.fromhex(source.digest)
         if there is None:
-            self._letters[record_is] = _Letters(packed, kept, record.place, record.offset)
+            self._letters[record_is] = _Letters(packed, kept, record.tp, record.offset)
         elif there.kept != kept:
             self._found.append(_altered(packed, record, at))
-        if record.key != source.key or record.place.partition != source.partition:
+        if record.key != source.key or record.tp.partition != source.partition:
             text = f"letter {letter.dlq_id} does not lie by the key and partition of its event {at}"
-            self._found.append(_of_letter("P6", packed, record.place, record.offset, text))
+            self._found.append(_of_letter("P6", packed, record.tp, record.offset, text))
         return True
 
     def _of_partition(self, record: Record) -> LetterFold[Standing]:
-        return self._standing.setdefault(record.place.partition, LetterFold())
+        return self._standing.setdefault(record.tp.partition, LetterFold())
 
     def drives(self, claim: ClaimedRedrive, partition: int) -> bool:
         """Say whether an event drives a letter, as it claims; each redrive has one event."""
@@ -150,7 +150,7 @@ class Lettered:
         sent = self._driven.get(packed)
         is_so = (
             sent is not None
-            and sent.place.partition == partition
+            and sent.tp.partition == partition
             and sent.event_id in (None, claim.event_id)
             and sent.sent in (None, claim.sent)
         )
@@ -160,7 +160,7 @@ class Lettered:
 
     def event(self, record: Record) -> bool:
         """Compare an event record with its letter; say whether it has one."""
-        at = (record.place, record.offset)
+        at = (record.tp, record.offset)
         # Not every letter knows the time of its event.
         there = self._letters.get((*at, record.timestamp_ms)) or self._letters.get((*at, None))
         if there is None:
@@ -190,27 +190,27 @@ class Lettered:
                 yield Finding("P6", text, event_id, letter_id)
             else:
                 unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
-        anew = {place.partition for place in seen.anew}
+        anew = {tp.partition for tp in seen.anew}
         for packed, driven in self._driven.items():
-            if driven.place.partition in anew:
+            if driven.tp.partition in anew:
                 unseen[Unseen.DRIVEN_IN_FORMER] += 1
-            elif seen.events.covers(driven.at_ms, driven.place.partition):
+            elif seen.events.covers(driven.at_ms, driven.tp.partition):
                 text = f"letter {unpack(packed)[0]} was redriven, but the new event does not exist"
-                yield _of_letter("P13", packed, driven.place, driven.offset, text)
+                yield _of_letter("P13", packed, driven.tp, driven.offset, text)
             else:
                 unseen[Unseen.DRIVEN_MAY_BE_DELETED] += 1
 
     def _of_event(
         self,
-        at: tuple[Place, int],
+        at: tuple[TopicPartition, int],
         letters: _Letters,
         seen: Seen,
         unseen: Counter[Unseen],
     ) -> Iterator[Finding]:
-        place, offset = letters.place, letters.offset
+        tp, offset = letters.tp, letters.offset
         if letters.count > max(1, letters.met) and not self._at_least_once:
             text = f"doubled: {letters.count} letters for the event at {at}"
-            yield _of_letter("P2", letters.dlq_id, place, offset, text)
+            yield _of_letter("P2", letters.dlq_id, tp, offset, text)
         if letters.met:
             return
         if at[0] not in seen.starts:
@@ -222,13 +222,13 @@ class Lettered:
         else:
             letter_id, _ = unpack(letters.dlq_id)
             text = f"letter {letter_id} is of a record that does not exist: {at}"
-            yield _of_letter("P6", letters.dlq_id, place, offset, text)
+            yield _of_letter("P6", letters.dlq_id, tp, offset, text)
 
 
-def _altered(packed: bytes, record: Record, at: tuple[Place, int]) -> Finding:
+def _altered(packed: bytes, record: Record, at: tuple[TopicPartition, int]) -> Finding:
     text = f"letter {unpack(packed)[0]} is not byte-equal to its event {at}"
-    return _of_letter("P6", packed, record.place, record.offset, text)
+    return _of_letter("P6", packed, record.tp, record.offset, text)
 
 
-def _of_letter(promise: str, packed: bytes, place: Place, offset: int, text: str) -> Finding:
-    return Finding(promise, text, dlq_id=unpack(packed)[0], place=place, offset=offset)
+def _of_letter(promise: str, packed: bytes, tp: TopicPartition, offset: int, text: str) -> Finding:
+    return Finding(promise, text, dlq_id=unpack(packed)[0], tp=tp, offset=offset)

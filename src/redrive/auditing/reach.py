@@ -36,7 +36,7 @@ class Reach:
 
     def note(self, record: Record) -> None:
         """Learn from a record that was read, each partition in its order."""
-        number = record.place.partition
+        number = record.tp.partition
         if number in self._unknown:
             self._unknown.discard(number)
             self._from_ms[number] = inf if record.timestamp_ms is None else record.timestamp_ms

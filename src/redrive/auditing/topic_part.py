@@ -15,7 +15,7 @@ from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.edges import Edges, edges, offsets_since
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 
@@ -53,7 +53,7 @@ class TopicRead:
 
     def note(self, record: Record) -> None:
         """Count a record."""
-        self.records[record.place.partition] += 1
+        self.records[record.tp.partition] += 1
         at = record.timestamp_ms
         if at is not None:
             self.oldest_ms = at if self.oldest_ms is None else min(self.oldest_ms, at)
@@ -73,8 +73,8 @@ class TopicPart:
         read: Counts what `records` has yielded.
     """
 
-    edges: Mapping[Place, Edges]
-    starts: Mapping[Place, int]
+    edges: Mapping[TopicPartition, Edges]
+    starts: Mapping[TopicPartition, int]
     reach: Reach
     hidden: frozenset[int]
     read: TopicRead
@@ -85,9 +85,9 @@ class TopicPart:
         """Yield its records, each partition in its order. Raises what `scan` raises."""
         topic = self.read.topic
         spans = {
-            place.partition: (start, self.edges[place].end)
-            for place, start in self.starts.items()
-            if start < self.edges[place].end
+            tp.partition: (start, self.edges[tp].end)
+            for tp, start in self.starts.items()
+            if start < self.edges[tp].end
         }
         if not spans:
             return
@@ -121,34 +121,34 @@ def look_at(
         KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
         SettingsError: The topic does not exist.
     """
-    places = [Place(topic, n) for n in sorted(partitions_of(settings, topic, clock=clock))]
+    tps = [TopicPartition(topic, n) for n in sorted(partitions_of(settings, topic, clock=clock))]
     uncommitted = IsolationLevel.READ_UNCOMMITTED
-    where = edges(settings, admin, places, isolation=uncommitted, clock=clock)
+    where = edges(settings, admin, tps, isolation=uncommitted, clock=clock)
     hidden = _wait(settings, admin, where, clock)
-    starts = {place: span.first for place, span in where.items()}
+    starts = {tp: span.first for tp, span in where.items()}
     cut: dict[int, float | None] = {p.partition: None for p, first in starts.items() if first}
     if since is not None:
-        later = offsets_since(settings, admin, places, since, clock=clock)
-        for place, span in where.items():
-            start = span.end if (found := later[place]) is None else found
+        later = offsets_since(settings, admin, tps, since, clock=clock)
+        for tp, span in where.items():
+            start = span.end if (found := later[tp]) is None else found
             if start > span.first:
-                starts[place] = start
-                cut[place.partition] = since.timestamp() * 1000
-    read = TopicRead(topic, records=dict.fromkeys((place.partition for place in places), 0))
+                starts[tp] = start
+                cut[tp.partition] = since.timestamp() * 1000
+    read = TopicRead(topic, records=dict.fromkeys((tp.partition for tp in tps), 0))
     return TopicPart(
         MappingProxyType(where), MappingProxyType(starts), Reach(cut, hidden=hidden), hidden, read
     )
 
 
 def _wait(
-    settings: KafkaSettings, admin: AdminClient, where: Mapping[Place, Edges], clock: Clock
+    settings: KafkaSettings, admin: AdminClient, where: Mapping[TopicPartition, Edges], clock: Clock
 ) -> frozenset[int]:
     """Return the partitions that could not be read up to these ends."""
     deadline = clock.monotonic() + _OPEN_TRANSACTIONS.total_seconds()
-    open_places = list(where)
+    open_partitions = list(where)
     while True:
-        readable = edges(settings, admin, open_places, clock=clock)
-        open_places = [p for p, span in readable.items() if span.end < where[p].end]
-        if not open_places or clock.monotonic() > deadline:
-            return frozenset(place.partition for place in open_places)
+        readable = edges(settings, admin, open_partitions, clock=clock)
+        open_partitions = [p for p, span in readable.items() if span.end < where[p].end]
+        if not open_partitions or clock.monotonic() > deadline:
+            return frozenset(tp.partition for tp in open_partitions)
         clock.block(_LOOK_S)

@@ -139,15 +139,15 @@ def _rows(what: str, counts: Counter[str]) -> Iterator[list[str]]:
 
 def _print(finding: Finding) -> None:
     say(f"{finding.promise}  {BUILT_IN.mask(finding.text)}")
-    if finding.place is not None:
-        topic, partition = finding.place
+    if finding.tp is not None:
+        topic, partition = finding.tp
         say(f"    {topic}, partition {partition}, offset {finding.offset}")
     if finding.look is not None:
         say(f"    {finding.look}")
 
 
 def _finding(finding: Finding) -> dict[str, object]:
-    topic, partition = finding.place or (None, None)
+    topic, partition = finding.tp or (None, None)
     return {
         "promise": finding.promise,
         "what": finding.text,

@@ -24,7 +24,7 @@ from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.edges import newest_times
 from redrive.kafka.group_session import session_of_group
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.reach import reach
 from redrive.kafka.topic_rules import Severity
@@ -204,7 +204,7 @@ def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     if topic not in broker.report.partitions:
         yield _missing(topic)
         return
-    numbers = [place.partition for place in _readable(broker) if place.topic == topic]
+    numbers = [tp.partition for tp in _readable(broker) if tp.topic == topic]
     backlog = backlog_of(settings, broker.admin, partitions=numbers)
     yield from judge_backlog(
         backlog,
@@ -231,8 +231,8 @@ def _standstill(_: Examined, broker: Broker) -> Iterator[Finding]:
 
 def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
     newest: dict[str, datetime] = {}
-    for place, at in newest_times(broker.settings, broker.admin, _readable(broker)).items():
-        newest[place.topic] = max(at, newest.get(place.topic, at))
+    for tp, at in newest_times(broker.settings, broker.admin, _readable(broker)).items():
+        newest[tp.topic] = max(at, newest.get(tp.topic, at))
     stamping = {
         topic
         for topic, config in broker.report.configs.items()
@@ -258,10 +258,10 @@ def _described(broker: Broker, topic: str) -> Leaders:
     )
 
 
-def _readable(broker: Broker) -> list[Place]:
+def _readable(broker: Broker) -> list[TopicPartition]:
     """Return the partitions that can be read: those that have a leader."""
     return [
-        Place(topic, number)
+        TopicPartition(topic, number)
         for topic in broker.report.partitions
         for number, in_sync in _described(broker, topic).in_sync.items()
         if in_sync is not None

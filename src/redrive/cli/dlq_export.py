@@ -114,8 +114,8 @@ def letter_line(record: Record, dlq_id: str, source: Source | None) -> str:
     return json.dumps(
         {
             "dlq_id": dlq_id,
-            "topic": record.place.topic,
-            "partition": record.place.partition,
+            "topic": record.tp.topic,
+            "partition": record.tp.partition,
             "key": _base64(record.key),
             "headers": [[name, _base64(value)] for name, value in record.headers],
             "value": _base64(record.value),

@@ -69,10 +69,10 @@ def _tried(standing: str, event: EventRecord) -> str:
 def _event_line(event: EventRecord) -> str:
     at = event.at.isoformat(timespec="seconds") if event.at else "no time"
     count = "unknown" if event.count is None else str(event.count)
-    place = f"{event.place.topic}/{event.place.partition}@{event.offset}"
+    tp = f"{event.tp.topic}/{event.tp.partition}@{event.offset}"
     standing = event.progress.standing
     state = standing.value if standing is Standing.ENDED else _tried(standing.value, event)
-    return f"{at}  {place}  redrive-count {count}: {state}"
+    return f"{at}  {tp}  redrive-count {count}: {state}"
 
 
 def _result_line(one: RunResult) -> str:
@@ -80,9 +80,7 @@ def _result_line(one: RunResult) -> str:
     at = result.timestamp.isoformat(timespec="seconds")
     run = f" after {result.run.attempts} attempt(s)" if result.run else ""
     error = f": {result.error}" if result.error else ""
-    return (
-        f"{at}  {one.place.topic}/{one.place.partition}@{one.offset}  {result.status}{run}{error}"
-    )
+    return f"{at}  {one.tp.topic}/{one.tp.partition}@{one.offset}  {result.status}{run}{error}"
 
 
 def _letter_lines(story: LetterStory) -> Iterator[str]:
@@ -110,8 +108,8 @@ def _print_part(screen: Console, title: str, lines: Iterator[str]) -> None:
 
 def _event_json(event: EventRecord) -> dict[str, object]:
     return {
-        "topic": event.place.topic,
-        "partition": event.place.partition,
+        "topic": event.tp.topic,
+        "partition": event.tp.partition,
         "offset": event.offset,
         "timestamp": event.at.isoformat() if event.at else None,
         "redrive_count": event.count,
@@ -123,8 +121,8 @@ def _event_json(event: EventRecord) -> dict[str, object]:
 
 def _result_json(one: RunResult) -> dict[str, object]:
     return {
-        "topic": one.place.topic,
-        "partition": one.place.partition,
+        "topic": one.tp.topic,
+        "partition": one.tp.partition,
         "offset": one.offset,
         "result": one.result.model_dump(mode="json", exclude={"result"}),
     }

@@ -126,7 +126,7 @@ def _of_transactions(
     for one in seen:
         since = "" if one.since is None else f", written {age(_since(one.since, now))} ago"
         tool = f"kafka-transactions.sh --bootstrap-server {servers}"
-        topic, partition = one.place
+        topic, partition = one.tp
         yield Finding(
             Level.WARNING,
             f"partition {partition} of {topic!r}: a transaction is open at offset {one.offset}"

@@ -54,12 +54,12 @@ class Admission:
         self._counted.add(what, key)
         if error is None:
             return None
-        place, refuses = record.place, self._verifier.refuses
+        tp, refuses = record.tp, self._verifier.refuses
         if (times := self._repeats.to_log("event.not_signed", what, key)) is not None:
             log.warning(
                 "event.not_signed",
-                topic=place.topic,
-                partition=place.partition,
+                topic=tp.topic,
+                partition=tp.partition,
                 offset=record.offset,
                 judged=what,
                 key=key or None,

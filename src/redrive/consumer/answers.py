@@ -18,7 +18,7 @@ import structlog
 from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
-from redrive.consumer.letter_states import place_of, states_after
+from redrive.consumer.letter_states import position_of, states_after
 from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
 from redrive.consumer.run import Run
 from redrive.dead_letter.audit_chain import audit_record
@@ -201,10 +201,10 @@ class Answers:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
-                answers=place_of(delivery),
+                answers=position_of(delivery),
             )
         account = Account(
-            delivery.place,
+            delivery.tp,
             delivery.offset,
             Ending.DEAD_LETTERED,
             workflow_id=letter.context.workflow_id,
@@ -227,10 +227,10 @@ class Answers:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
-            answers=place_of(run.delivery),
+            answers=position_of(run.delivery),
         )
         account = Account(
-            run.delivery.place,
+            run.delivery.tp,
             run.delivery.offset,
             Ending.DEAD_LETTERED,
             workflow_id=run.workflow_id,
@@ -244,7 +244,7 @@ class Answers:
     def skipped(self, delivery: Delivery, event: WorkflowEvent) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
         account = Account(
-            delivery.place,
+            delivery.tp,
             delivery.offset,
             Ending.SKIPPED,
             workflow_id=event.workflow_id,
@@ -263,7 +263,7 @@ class Answers:
     ) -> Account:
         age_s = (self._clock.now() - run.event.timestamp).total_seconds()
         return Account(
-            run.delivery.place,
+            run.delivery.tp,
             run.delivery.offset,
             ending,
             workflow_id=run.event.workflow_id,
@@ -366,7 +366,7 @@ class Answers:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
-            answers=place_of(run.delivery),
+            answers=position_of(run.delivery),
         )
 
     def _result_record(self, answer: WorkflowResultEvent) -> OutRecord:
@@ -378,7 +378,7 @@ class Answers:
         self, delivery: Delivery, given_up: GivenUp, headers: EventHeaders, run: Run | None = None
     ) -> DeadLetter:
         original = _parsed(delivery.record.value)
-        place, record = delivery.place, delivery.record
+        tp, record = delivery.tp, delivery.record
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
         told = failure_text(
@@ -391,7 +391,7 @@ class Answers:
         )
         return DeadLetter(
             dlq_id=dlq_id(
-                *place, delivery.offset, count=headers.count, event=event_name(record.value)
+                *tp, delivery.offset, count=headers.count, event=event_name(record.value)
             ),
             timestamp=self._clock.now(),
             original_event=original,
@@ -429,7 +429,7 @@ class Answers:
             value = letter.to_bytes(limit=limit - overhead, whole=False, seal=seal)
             key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
         record = OutRecord(
-            self._dlq_topic, key, value, headers=headers, partition=delivery.place.partition
+            self._dlq_topic, key, value, headers=headers, partition=delivery.tp.partition
         )
         return signed(record, Subject.LETTER, self._signer)
 
@@ -504,8 +504,8 @@ def _input_digest(delivery: Delivery, run: Run | None, reason: Reason) -> str | 
 def _source(delivery: Delivery) -> Source:
     record = delivery.record
     return Source(
-        topic=record.place.topic,
-        partition=record.place.partition,
+        topic=record.tp.topic,
+        partition=record.tp.partition,
         offset=record.offset,
         timestamp=record.timestamp_ms,
         key=record.key,

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 
 import structlog
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["MAX_COMMIT_BYTES", "TOO_LARGE", "CommitSize", "commit_bytes", "in_turns"]
 
@@ -42,7 +43,7 @@ class CommitSize:
     def __init__(self) -> None:
         self.limit_bytes = MAX_COMMIT_BYTES
 
-    def refused(self, offsets: Iterable[TopicPartition]) -> bool:
+    def refused(self, offsets: Iterable[KafkaTopicPartition]) -> bool:
         """Have smaller commits from now on; False when the one refused had one partition only."""
         sent = list(offsets)
         if len(sent) <= 1:
@@ -56,12 +57,14 @@ class CommitSize:
         self.limit_bytes = min(round(self.limit_bytes * _GROWTH) + 1, MAX_COMMIT_BYTES)
 
 
-def commit_bytes(offsets: Iterable[TopicPartition]) -> int:
+def commit_bytes(offsets: Iterable[KafkaTopicPartition]) -> int:
     """Return the bytes that a commit of these takes, about."""
     return sum(len(one.metadata or "") + _OFFSET_BYTES for one in offsets)
 
 
-def in_turns(first: Iterable[Place], second: Iterable[Place]) -> Iterator[Place]:
+def in_turns(
+    first: Iterable[TopicPartition], second: Iterable[TopicPartition]
+) -> Iterator[TopicPartition]:
     """Return each partition once, of either in turn, so that neither waits for all of the other."""
     both = chain.from_iterable(zip_longest(first, second))
-    return iter(dict.fromkeys(place for place in both if place is not None))
+    return iter(dict.fromkeys(tp for tp in both if tp is not None))

@@ -29,7 +29,7 @@ from redrive.consumer.waits import Amount, Wait, Waits
 from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
 from redrive.kafka.link import Link
-from redrive.kafka.log import Place, PollThread, Pulse
+from redrive.kafka.log import PollThread, Pulse, TopicPartition
 from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import TopicIds
@@ -312,7 +312,7 @@ def waiting_in(parts: Parts) -> dict[Wait, Amount]:
     """Return what waits in a worker now, and for what."""
     standing, absent = parts.partitions.standing, parts.topics.absent
     outside = sum(seen.outside for seen in standing.partitions)
-    leaderless = sum(seen.place in absent.leaders for seen in standing.partitions)
+    leaderless = sum(seen.tp in absent.leaders for seen in standing.partitions)
     found = parts.intake.waiting()
     found[Wait.WINDOW] = Amount(found[Wait.WINDOW].count + outside)
     return {
@@ -350,14 +350,14 @@ class _ToLoop:
     def recall(self, notes: Sequence[Note]) -> None:
         self._call(self.intake.recall, notes)
 
-    def part(self, places: Mapping[Place, int]) -> None:
-        self._call(self.intake.part, places)
+    def part(self, tps: Mapping[TopicPartition, int]) -> None:
+        self._call(self.intake.part, tps)
 
-    def back(self, places: Collection[Place]) -> None:
-        self._call(self.intake.back, places)
+    def back(self, tps: Collection[TopicPartition]) -> None:
+        self._call(self.intake.back, tps)
 
-    def withdraw(self, places: Mapping[Place, int]) -> None:
-        self._call(self.intake.withdraw, places)
+    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
+        self._call(self.intake.withdraw, tps)
 
     def read_again(self, found: Found) -> None:
         self._call(self.intake.read_again, found)

@@ -38,7 +38,7 @@ from redrive.events import (
 )
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, NotedRest
@@ -129,13 +129,13 @@ class Intake:
         self._resting = Resting(turns.rests, remember=remember, clock=clock)
         self._asked: dict[Run, None] = {}
         # Their turn has come, and their bytes were let go.
-        self._loading: dict[tuple[Place, int], Run] = {}
+        self._loading: dict[tuple[TopicPartition, int], Run] = {}
         # Of them it is asked whether they are redrives; those that cannot be read never run.
-        self._claiming: dict[tuple[Place, int], Run | _Untried] = {}
+        self._claiming: dict[tuple[TopicPartition, int], Run | _Untried] = {}
         self._live: dict[Run, _Live] = {}
-        self._open: dict[tuple[Place, int], Run] = {}
-        self._gone: dict[Place, int] = {}
-        self._away: set[Place] = set()
+        self._open: dict[tuple[TopicPartition, int], Run] = {}
+        self._gone: dict[TopicPartition, int] = {}
+        self._away: set[TopicPartition] = set()
         self._cut: set[Run] = set()
         self._launched = 0
         self._tasks: asyncio.TaskGroup | None = None
@@ -161,12 +161,12 @@ class Intake:
             Wait.LETTERS: Amount(len(self._claiming)),
         }
 
-    def moved(self, place: Place, offset: int) -> float | None:
+    def moved(self, tp: TopicPartition, offset: int) -> float | None:
         """Return when a run last moved, or until when it waits as planned, whichever is later.
 
         In monotonic seconds; None when no run is open there. May be called from any thread.
         """
-        run = self._open.get((place, offset))
+        run = self._open.get((tp, offset))
         if run is None:
             return None
         rests = self._turns.rests_until(run.workflow_id)
@@ -190,7 +190,7 @@ class Intake:
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Take records in: run them when their turn comes, or settle them as they are."""
         for delivery in deliveries:
-            if delivery.epoch > self._gone.get(delivery.place, 0):
+            if delivery.epoch > self._gone.get(delivery.tp, 0):
                 self._accept_alone(delivery)
         self._go_on()
 
@@ -228,33 +228,33 @@ class Intake:
         """Go on with rests that are noted in the commits of partitions that come to us."""
         self._resting.recall(notes)
 
-    def part(self, places: Mapping[Place, int]) -> None:
+    def part(self, tps: Mapping[TopicPartition, int]) -> None:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
-        self._away.update(places)
+        self._away.update(tps)
         for live in self._live.values():
-            if live.run.delivery.place in places:
+            if live.run.delivery.tp in tps:
                 live.lease.part()
 
-    def back(self, places: Collection[Place]) -> None:
+    def back(self, tps: Collection[TopicPartition]) -> None:
         """Let them write again: nobody had their partitions meanwhile."""
-        self._away.difference_update(places)
+        self._away.difference_update(tps)
         for live in self._live.values():
-            if live.run.delivery.place in places:
+            if live.run.delivery.tp in tps:
                 live.lease.back()
         now = self._clock.monotonic()
-        for run in [run for run in self._cut if run.delivery.place in places]:
+        for run in [run for run in self._cut if run.delivery.tp in tps]:
             self._cut.discard(run)
             self._turns.hold(run, until=now)
         self._ask_again()
         self._go_on()
 
-    def withdraw(self, places: Mapping[Place, int]) -> None:
+    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
         """End everything of partitions that have gone; nothing of it may be written any more."""
-        self._gone.update(places)
-        self._away.difference_update(places)
+        self._gone.update(tps)
+        self._away.difference_update(tps)
         self._cut = {run for run in self._cut if not self._is_gone(run)}
-        for place in places:
-            self._turns.drop(place, self._is_gone)
+        for tp in tps:
+            self._turns.drop(tp, self._is_gone)
         for run in [run for run in self._asked if self._is_gone(run)]:
             del self._asked[run]
             self._turns.ended(run)
@@ -263,9 +263,9 @@ class Intake:
             self._turns.ended(run)
         self._claiming = {at: one for at, one in self._claiming.items() if not self._is_gone(one)}
         if self._reader is not None:
-            self._reader.forget(places)
+            self._reader.forget(tps)
         if self._letters is not None:
-            self._letters.forget(places)
+            self._letters.forget(tps)
         self._open = {at: run for at, run in self._open.items() if not self._is_gone(run)}
         for live in list(self._live.values()):
             if self._is_gone(live.run):
@@ -280,8 +280,8 @@ class Intake:
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
             if is_detailed():
-                log.debug("event.settled", **_place_of(outcome.delivery), ending=outcome.ending)
-            at = (outcome.delivery.place, outcome.delivery.offset)
+                log.debug("event.settled", **_position_of(outcome.delivery), ending=outcome.ending)
+            at = (outcome.delivery.tp, outcome.delivery.offset)
             run = self._open.get(at)
             # Durable, and its partition gone: the run that is open there is another one.
             if run is None or run.delivery.epoch != outcome.delivery.epoch:
@@ -326,7 +326,7 @@ class Intake:
             self._accept(delivery)
         except Exception:
             # A bug of ours, which must not cost the events behind this one: its offset waits. [P7]
-            log.exception("event.not_taken", **_place_of(delivery))
+            log.exception("event.not_taken", **_position_of(delivery))
 
     def _accept(self, delivery: Delivery) -> None:
         record = delivery.record
@@ -346,7 +346,7 @@ class Intake:
             delivery=delivery,
             event=event,
             headers=headers,
-            thread_id=headers.thread_of(event.event_id, record.place.partition),
+            thread_id=headers.thread_of(event.event_id, record.tp.partition),
             deadline=self._deadline(headers),
             failed_before=history.failed,
             crashes=history.crashes,
@@ -356,7 +356,7 @@ class Intake:
             # It may yet turn out that it works on another one of its own.
             lane=None
             if headers.named_thread is not None
-            else own_thread(event.event_id, record.place.partition),
+            else own_thread(event.event_id, record.tp.partition),
         )
         refused = self._admission.refusal(record, event)
         if refused is not None:
@@ -369,8 +369,8 @@ class Intake:
             self._end_untried(run, GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE))
             return
         if scope is not None:
-            run.thread_id = headers.thread_of(event.event_id, record.place.partition, scope=scope)
-        self._open[record.place, record.offset] = run
+            run.thread_id = headers.thread_of(event.event_id, record.tp.partition, scope=scope)
+        self._open[record.tp, record.offset] = run
         self._turns.put(run)
 
     def _end_untried(self, run: Run, given_up: GivenUp) -> None:
@@ -402,17 +402,17 @@ class Intake:
         if claim is None:
             self._settle(end(headers))
         else:
-            at = (delivery.place, delivery.offset)
+            at = (delivery.tp, delivery.offset)
             self._ask_letters({at: _Untried(delivery, headers, end)}, {at: claim})
 
     def _note_unreadable(self, delivery: Delivery, error: RecordError) -> None:
         masked = self._answers.redactor.mask(str(error))
-        log.warning("event.unreadable", **_place_of(delivery), error=masked)
+        log.warning("event.unreadable", **_position_of(delivery), error=masked)
 
     def _ask_letters(
         self,
-        asked: Mapping[tuple[Place, int], Run | _Untried],
-        claims: Mapping[tuple[Place, int], ClaimedRedrive],
+        asked: Mapping[tuple[TopicPartition, int], Run | _Untried],
+        claims: Mapping[tuple[TopicPartition, int], ClaimedRedrive],
     ) -> None:
         self._claiming.update(asked)
         if self._letters is None:
@@ -423,12 +423,12 @@ class Intake:
     def _disbelieve(self, asked: Run | _Untried) -> None:
         """Count an event that says of itself what its letter does not say, and log it."""
         self.disbelieved += 1
-        place = asked.delivery.place
-        times = REPEATS.to_log("event.no_redrive", place)
+        tp = asked.delivery.tp
+        times = REPEATS.to_log("event.no_redrive", tp)
         if times is not None:
             log.warning(
                 "event.no_redrive",
-                **_place_of(asked.delivery),
+                **_position_of(asked.delivery),
                 letter=asked.headers.of,
                 count=asked.headers.count,
                 **times,
@@ -451,13 +451,13 @@ class Intake:
         self._resting.end(self._turns.end_rests(self._clock.monotonic()))
         while (run := self._turns.take(self._clock.monotonic())) is not None:
             if run.is_let_go and self._reader is not None:
-                at = (run.delivery.place, run.delivery.offset)
+                at = (run.delivery.tp, run.delivery.offset)
                 self._loading[at] = run
                 self._reader.ask(*at)
             else:
                 self._start(run, self._tasks)
         if claims := self._turns.unjudged():
-            runs = {(run.delivery.place, run.delivery.offset): run for run in claims}
+            runs = {(run.delivery.tp, run.delivery.offset): run for run in claims}
             self._ask_letters(runs, {at: claims[run] for at, run in runs.items()})
 
     def _start(self, run: Run, tasks: asyncio.TaskGroup) -> None:
@@ -481,7 +481,7 @@ class Intake:
 
     def _lose(self, run: Run) -> None:
         """End a run whose event is no more: its log was cut, or has begun anew."""
-        log.error("event.gone", **_place_of(run.delivery), event_id=run.event_id)
+        log.error("event.gone", **_position_of(run.delivery), event_id=run.event_id)
         error = RecordError(
             "its record is not on its topic any more: it was deleted while the event waited, or "
             "another one has taken its place. See the retention of the topic"
@@ -525,7 +525,7 @@ class Intake:
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         live = _Live(run, self._new_lease(run.delivery), self._runner.new_control())
-        if run.delivery.place in self._away:
+        if run.delivery.tp in self._away:
             live.lease.part()
         self._live[run] = live
         self._launched += 1
@@ -551,7 +551,7 @@ class Intake:
             return
         except Exception:
             # A bug of ours, which must not end the other runs: its offset waits. [P7]
-            log.exception("event.not_run", **_place_of(run.delivery))
+            log.exception("event.not_run", **_position_of(run.delivery))
         finally:
             live.lease.end()
             del self._live[run]
@@ -582,7 +582,7 @@ class Intake:
                 self._turns.hold(run, until=run.due)
             case Left() if self._draining:
                 pass
-            case Left() if run.delivery.place in self._away:
+            case Left() if run.delivery.tp in self._away:
                 # It could not wait to write: it is tried again when its partition is back.
                 self._cut.add(run)
             case Left():
@@ -613,7 +613,7 @@ class Intake:
             changed.cancel()
 
     def _is_gone(self, run: Run | _Untried) -> bool:
-        return run.delivery.epoch <= self._gone.get(run.delivery.place, 0)
+        return run.delivery.epoch <= self._gone.get(run.delivery.tp, 0)
 
 
 def _needed_for(outcome: Outcome) -> Mark | None:
@@ -627,6 +627,6 @@ def _needed_for(outcome: Outcome) -> Mark | None:
     return Mark.QUESTION if reason is Reason.INTERRUPT else None
 
 
-def _place_of(delivery: Delivery) -> dict[str, object]:
-    place = delivery.place
-    return {"topic": place.topic, "partition": place.partition, "offset": delivery.offset}
+def _position_of(delivery: Delivery) -> dict[str, object]:
+    tp = delivery.tp
+    return {"topic": tp.topic, "partition": tp.partition, "offset": delivery.offset}

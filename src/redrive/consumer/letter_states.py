@@ -11,7 +11,7 @@ from redrive.events import EventPlace
 from redrive.kafka.batches import OutRecord
 from redrive.retry.kinds import Reason
 
-__all__ = ["place_of", "states_after"]
+__all__ = ["position_of", "states_after"]
 
 
 def states_after(
@@ -33,19 +33,19 @@ def states_after(
         reason=None if reason is None else reason.value,
         mode=headers.mode,
         redrive_count=headers.count,
-        ended=place_of(run.delivery),
+        ended=position_of(run.delivery),
     )
     record = OutRecord(
         topic=topic,
         key=run.delivery.record.key,
         value=told.to_bytes(),
         headers=STATE_HEADERS,
-        partition=run.delivery.place.partition,
+        partition=run.delivery.tp.partition,
     )
     return (record,)
 
 
-def place_of(delivery: Delivery) -> EventPlace:
+def position_of(delivery: Delivery) -> EventPlace:
     """Return where an event lies."""
-    topic, partition = delivery.place
+    topic, partition = delivery.tp
     return EventPlace(topic=topic, partition=partition, offset=delivery.offset)

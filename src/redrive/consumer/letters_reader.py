@@ -23,7 +23,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import RECORD_HEADER, read_letter
 from redrive.dead_letter.vouching import Vouched, vouched
 from redrive.events import EventPlace
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.reader_thread import ReaderThread
@@ -33,7 +33,7 @@ __all__ = ["DrivenIndex", "Judged", "LettersLog", "LettersReader"]
 
 log = structlog.get_logger("redrive.consumer")
 
-Judged = Mapping[tuple[Place, int], bool]
+Judged = Mapping[tuple[TopicPartition, int], bool]
 """Whether events are the redrives that they claim to be, by their positions."""
 
 EARLIER_MS = 10 * 60 * 1_000
@@ -145,10 +145,10 @@ class DrivenIndex:
                 driven.state(found)
         elif vouched(record, found.reason, self._verifier) is not Vouched.LETTER_NOT:
             source = found.source
-            place = EventPlace.model_construct(
+            tp = EventPlace.model_construct(
                 topic=source.topic, partition=source.partition, offset=source.offset
             )
-            driven.letter(Descent.of(found).redrive_of, found.event_id, place)
+            driven.letter(Descent.of(found).redrive_of, found.event_id, tp)
 
     def _begin(self, partition: int, start: int) -> _Known:
         known = self._known[partition] = _Known(start, start, 0.0)
@@ -192,7 +192,7 @@ class _KafkaLetters:
     def _log(self, partition: int) -> PartitionLog:
         return PartitionLog(
             self._settings,
-            Place(self._settings.dlq_topic, partition),
+            TopicPartition(self._settings.dlq_topic, partition),
             consumer=self._consumer,
             admin=self._admin,
             clock=self._clock,
@@ -226,8 +226,8 @@ class LettersReader:
         self._make_admin = make_admin
         self._judged = judged
         self._clock = clock
-        self._asked: dict[Place, dict[int, ClaimedRedrive]] = {}
-        self._gone: set[Place] = set()
+        self._asked: dict[TopicPartition, dict[int, ClaimedRedrive]] = {}
+        self._gone: set[TopicPartition] = set()
         self._index = DrivenIndex(verifier)
         self._admin: AdminClient | None = None
         self._failing = False
@@ -240,21 +240,21 @@ class LettersReader:
             clock=clock,
         )
 
-    def ask(self, claims: Mapping[tuple[Place, int], ClaimedRedrive]) -> None:
+    def ask(self, claims: Mapping[tuple[TopicPartition, int], ClaimedRedrive]) -> None:
         """Judge these, as soon as the letters can be read."""
         with self._thread.changed:
             if self._thread.is_closed or not claims:
                 return
-            for (place, offset), claim in claims.items():
-                self._asked.setdefault(place, {})[offset] = claim
+            for (tp, offset), claim in claims.items():
+                self._asked.setdefault(tp, {})[offset] = claim
             self._thread.wake()
 
-    def forget(self, places: Iterable[Place]) -> None:
+    def forget(self, tps: Iterable[TopicPartition]) -> None:
         """Judge nothing more of these partitions of the events."""
         with self._thread.changed:
-            for place in places:
-                self._asked.pop(place, None)
-                self._gone.add(place)
+            for tp in tps:
+                self._asked.pop(tp, None)
+                self._gone.add(tp)
 
     def close(self) -> None:
         """Judge nothing more at all; the thread ends by itself."""
@@ -271,18 +271,18 @@ class LettersReader:
             self._admin = self._make_admin()
         letters = _KafkaLetters(self._settings, consumer, self._admin, self._clock)
         with self._thread.changed:
-            asked = {place: dict(claims) for place, claims in self._asked.items()}
-            gone = [place.partition for place in self._gone - asked.keys()]
+            asked = {tp: dict(claims) for tp, claims in self._asked.items()}
+            gone = [tp.partition for tp in self._gone - asked.keys()]
             self._gone.clear()
         for partition in gone:
             self._index.forget(partition)
         now, failed = self._clock.monotonic(), list[Exception]()
         self._index.forget_before(now - _KEPT_S)
-        for place, claims in asked.items():
+        for tp, claims in asked.items():
             # A partition of letters without a leader holds up the events of its own number alone.
             try:
-                for found in self._index.judge(letters, place.partition, claims, now=now):
-                    self._tell(place, claims, found)
+                for found in self._index.judge(letters, tp.partition, claims, now=now):
+                    self._tell(tp, claims, found)
             except Exception as error:  # noqa: BLE001 - told below, and tried again
                 failed.append(error)
         if failed:
@@ -290,18 +290,18 @@ class LettersReader:
         self._is_well(sum(map(len, asked.values())))
 
     def _tell(
-        self, place: Place, claims: Mapping[int, ClaimedRedrive], found: Mapping[int, bool]
+        self, tp: TopicPartition, claims: Mapping[int, ClaimedRedrive], found: Mapping[int, bool]
     ) -> None:
         with self._thread.changed:
-            asked = self._asked.get(place, {})
+            asked = self._asked.get(tp, {})
             # A partition that went and came back has asked anew, of what may be another event.
             told = {at: is_so for at, is_so in found.items() if asked.get(at) == claims[at]}
             for offset in told:
                 del asked[offset]
             if not asked:
-                self._asked.pop(place, None)
+                self._asked.pop(tp, None)
         if told:
-            self._judged({(place, offset): is_so for offset, is_so in told.items()})
+            self._judged({(tp, offset): is_so for offset, is_so in told.items()})
 
     def _is_well(self, claims: int) -> None:
         if self._failing:

@@ -115,10 +115,10 @@ class Lookup:
         unfinished: dict[tuple[str, ...], float] = {}
         stuck: dict[tuple[str, ...], float] = {}
         for seen in standing.partitions:
-            labels = (seen.place.topic, str(seen.place.partition))
+            labels = (seen.tp.topic, str(seen.tp.partition))
             window[labels] = seen.window_used
             unfinished[labels] = seen.unfinished_s(now)
-            moved = None if seen.lowest is None else parts.intake.moved(seen.place, seen.lowest)
+            moved = None if seen.lowest is None else parts.intake.moved(seen.tp, seen.lowest)
             stuck[labels] = seen.stuck_s(now, moved=moved)
         yield Reading(metrics.WINDOW_USED, window)
         yield Reading(metrics.UNFINISHED, unfinished)

@@ -14,7 +14,7 @@ from redrive.consumer.buffer import Share, unlimited
 from redrive.events import ErrorInfo
 from redrive.graphs.runs import GraphVersion
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.state.reservations import Reservations
 
 __all__ = ["Account", "Delivery", "Ending", "NotTaken", "Outcome"]
@@ -44,9 +44,9 @@ class Delivery:
     share: Share = field(default_factory=unlimited, repr=False, compare=False)
 
     @property
-    def place(self) -> Place:
+    def tp(self) -> TopicPartition:
         """The record's partition."""
-        return self.record.place
+        return self.record.tp
 
     @property
     def offset(self) -> int:
@@ -59,7 +59,7 @@ class Account(NamedTuple):
     """What is told of an ending to those who watch: facts, and nothing of what the event holds.
 
     Args:
-        place: The event's partition.
+        tp: The event's partition.
         offset: Its offset there.
         ending: How it ended.
         workflow_id: As the event says, if it can be read.
@@ -72,7 +72,7 @@ class Account(NamedTuple):
         graph: The graph that ran, where that is known.
     """
 
-    place: Place
+    tp: TopicPartition
     offset: int
     ending: Ending
     workflow_id: str | None = None

@@ -25,7 +25,7 @@ from redrive.consumer.lately import Lately
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
-from redrive.kafka.log import Committed, Log, Place, Record
+from redrive.kafka.log import Committed, Log, Record, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
@@ -100,9 +100,9 @@ class Opened:
         notes: Of another worker, or of our earlier life: those that speak of rests.
     """
 
-    lost: Mapping[Place, int] = field(default_factory=dict)
-    back: Collection[Place] = ()
-    offsets: Mapping[Place, int] = field(default_factory=dict)
+    lost: Mapping[TopicPartition, int] = field(default_factory=dict)
+    back: Collection[TopicPartition] = ()
+    offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
     notes: Sequence[Note] = ()
 
 
@@ -146,25 +146,25 @@ class Partitions:
         self._session_timeout_s = session_timeout_s
         self.incarnation = incarnation
         self._clock = clock
-        self._epochs: dict[Place, int] = {}
-        self._held: dict[Place, _Held] = {}
-        self._away: dict[Place, _Held] = {}
+        self._epochs: dict[TopicPartition, int] = {}
+        self._held: dict[TopicPartition, _Held] = {}
+        self._away: dict[TopicPartition, _Held] = {}
         # Whether fetching must be told where to begin.
-        self._expected: dict[Place, bool] = {}
-        self._left: dict[Place, Reservations] = {}
+        self._expected: dict[TopicPartition, bool] = {}
+        self._left: dict[TopicPartition, Reservations] = {}
         self._closed = False
         # Over assignments: a partition that was paused when it went is paused when it comes back,
         # and would be silent for ever.
-        self._paused: set[Place] = set()
+        self._paused: set[TopicPartition] = set()
         self._topics: set[str] = set()
         # What is held and whose log is another one, or ends before what we have read of it.
-        self._anew: set[Place] = set()
-        self._lately: dict[Place, Lately] = {}
+        self._anew: set[TopicPartition] = set()
+        self._lately: dict[TopicPartition, Lately] = {}
         # When something was read, and as of when the ids of topics are known.
         self._taken_at = self._ids_as_of = -math.inf
         self._crowded = False
-        self._cut: dict[Place, int] = {}
-        self._unchecked: set[Place] = set()
+        self._cut: dict[TopicPartition, int] = {}
+        self._unchecked: set[TopicPartition] = set()
         self._doubtful = False
         self._read_at = 0.0
         self.opened = 0
@@ -173,18 +173,18 @@ class Partitions:
         self._look_at = 0.0
         self._compare_at = 0.0
         # Those with something to commit, first come first; and who has told so from other threads.
-        self._news: dict[Place, None] = {}
-        self._told: deque[Place] = deque()
+        self._news: dict[TopicPartition, None] = {}
+        self._told: deque[TopicPartition] = deque()
         # What was received or settled since `refill`, and since `look`.
-        self._to_refill: set[Place] = set()
-        self._to_look_at: set[Place] = set()
-        self._seen: dict[Place, PartitionStanding] = {}
-        self._with_suspects: set[Place] = set()
+        self._to_refill: set[TopicPartition] = set()
+        self._to_look_at: set[TopicPartition] = set()
+        self._seen: dict[TopicPartition, PartitionStanding] = {}
+        self._with_suspects: set[TopicPartition] = set()
         self._unsettled = 0
         self.busy = 0
         """How many partitions have something that is taken in and not settled."""
         # Paused for want of memory, which others may give back.
-        self._short: set[Place] = set()
+        self._short: set[TopicPartition] = set()
         self.standing = Standing()
         """Replaced as a whole: any thread may read it."""
 
@@ -201,65 +201,67 @@ class Partitions:
     @property
     def suspicious(self) -> bool:
         """Whether an event that was running when a process died is taken in and not settled."""
-        held = [self._held[place] for place in self._with_suspects if place in self._held]
+        held = [self._held[tp] for tp in self._with_suspects if tp in self._held]
         return any(one.ledger.is_suspicious for one in held)
 
-    def news(self) -> list[Place]:
+    def news(self) -> list[TopicPartition]:
         """Return the partitions with something to commit, whatever is settled meanwhile.
 
         Who has waited for longest comes first.
         """
         while self._told:
             self._news[self._told.popleft()] = None
-        for place in [place for place in self._news if not self._has_news(place)]:
-            del self._news[place]
-        return [place for place in self._news if place in self._held]
+        for tp in [tp for tp in self._news if not self._has_news(tp)]:
+            del self._news[tp]
+        return [tp for tp in self._news if tp in self._held]
 
-    def _has_news(self, place: Place) -> bool:
-        kept = self._held.get(place) or self._away.get(place)
+    def _has_news(self, tp: TopicPartition) -> bool:
+        kept = self._held.get(tp) or self._away.get(tp)
         return kept is not None and kept.ledger.has_news
 
-    def ledger(self, place: Place) -> PartitionLedger:
+    def ledger(self, tp: TopicPartition) -> PartitionLedger:
         """Return the ledger of a partition that is held."""
-        return self._held[place].ledger
+        return self._held[tp].ledger
 
     def snapshot(
-        self, place: Place, finished: Iterable[int] = (), *, exact: bool = False
+        self, tp: TopicPartition, finished: Iterable[int] = (), *, exact: bool = False
     ) -> Snapshot | None:
         """Return what to commit for a partition; see `PartitionLedger.snapshot`.
 
         If something of it comes to wait afterwards, it waits behind all others.
         """
-        self._news.pop(place, None)
+        self._news.pop(tp, None)
         ahead = -(-_AHEAD_OF_SLOTS * self._in_flight // max(self.busy, 1))
-        snapshot = self.ledger(place).snapshot(finished, exact=exact, ahead=ahead)
+        snapshot = self.ledger(tp).snapshot(finished, exact=exact, ahead=ahead)
         if snapshot is None:
             return None
-        marks = self._held[place].lately.marks(snapshot.offset, finished)
+        marks = self._held[tp].lately.marks(snapshot.offset, finished)
         return replace(snapshot, marks=marks) if marks else snapshot
 
-    def beyond_note(self, finished: Mapping[Place, Collection[int]]) -> dict[Place, set[int]]:
+    def beyond_note(
+        self, finished: Mapping[TopicPartition, Collection[int]]
+    ) -> dict[TopicPartition, set[int]]:
         """Return those of `finished` that no note could tell of; see `PartitionLedger`."""
-        beyond = {place: self.ledger(place).beyond_note(done) for place, done in finished.items()}
-        return {place: set(offsets) for place, offsets in beyond.items() if offsets}
+        beyond = {tp: self.ledger(tp).beyond_note(done) for tp, done in finished.items()}
+        return {tp: set(offsets) for tp, offsets in beyond.items() if offsets}
 
-    def close_starts(self, places: Iterable[Place] | None = None) -> None:
+    def close_starts(self, tps: Iterable[TopicPartition] | None = None) -> None:
         """Let nothing start any more; the next commit takes back what was allowed.
 
-        Without `places` that holds for what will be assigned yet, too.
+        Without `tps` that holds for what will be assigned yet, too.
         """
-        self._closed = self._closed or places is None
-        for place in self._held.keys() if places is None else places:
-            if place in self._held:
-                self._held[place].ledger.starts.close()
+        self._closed = self._closed or tps is None
+        for tp in self._held.keys() if tps is None else tps:
+            if tp in self._held:
+                self._held[tp].ledger.starts.close()
 
-    def owns(self, place: Place) -> bool:
+    def owns(self, tp: TopicPartition) -> bool:
         """Say whether the partition is held now."""
-        return place in self._held
+        return tp in self._held
 
     def holds(self, delivery: Delivery) -> bool:
         """Say whether the assignment under which `delivery` came is still the one that holds."""
-        held = self._held.get(delivery.place)
+        held = self._held.get(delivery.tp)
         return held is not None and held.ledger.epoch == delivery.epoch
 
     def keeps(self, delivery: Delivery) -> bool:
@@ -267,57 +269,57 @@ class Partitions:
 
         For any thread.
         """
-        return self.keeps_epoch(delivery.place, delivery.epoch)
+        return self.keeps_epoch(delivery.tp, delivery.epoch)
 
-    def keeps_epoch(self, place: Place, epoch: int) -> bool:
+    def keeps_epoch(self, tp: TopicPartition, epoch: int) -> bool:
         """Say the same of a partition and an epoch."""
         # In this order, and once more: a partition that comes back meanwhile is found, too.
-        kept = self._held.get(place) or self._away.get(place) or self._held.get(place)
+        kept = self._held.get(tp) or self._away.get(tp) or self._held.get(tp)
         return kept is not None and kept.ledger.epoch == epoch
 
-    def epochs(self, places: Iterable[Place]) -> dict[Place, int]:
+    def epochs(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the current epochs of those that are held."""
-        return {place: self._held[place].ledger.epoch for place in places if place in self._held}
+        return {tp: self._held[tp].ledger.epoch for tp in tps if tp in self._held}
 
-    def expect(self, places: Iterable[Place], *, seek: bool = False) -> None:
+    def expect(self, tps: Iterable[TopicPartition], *, seek: bool = False) -> None:
         """Let nothing start before the group's committed offset is read."""
-        for place in places:
-            if place in self._held:
-                self._forget(place)
-            self._expected[place] = seek
+        for tp in tps:
+            if tp in self._held:
+                self._forget(tp)
+            self._expected[tp] = seek
         self._read_at = 0.0
 
-    def expects(self, places: Iterable[Place]) -> bool:
+    def expects(self, tps: Iterable[TopicPartition]) -> bool:
         """Say whether one of them is assigned, and its committed offset not read yet."""
-        return any(place in self._expected for place in places)
+        return any(tp in self._expected for tp in tps)
 
-    def part(self, places: Iterable[Place]) -> None:
+    def part(self, tps: Iterable[TopicPartition]) -> None:
         """Put partitions aside that are between two assignments; they may come back to us."""
-        for place in places:
-            self._expected.pop(place, None)
-            self._believe_again(place)
-            held = self._held.get(place)
+        for tp in tps:
+            self._expected.pop(tp, None)
+            self._believe_again(tp)
+            held = self._held.get(tp)
             if held is not None:
                 # Where it ends when it comes back, the client tells anew.
                 held.end = 0
                 held.away_since = self._clock.monotonic()
-                self._away[place] = held
+                self._away[tp] = held
                 self._weigh(held.unsettled, 0)
-                self._to_look_at.add(place)
+                self._to_look_at.add(tp)
                 # Last: other threads are to find it here or there. [P4]
-                del self._held[place]
-                log.info("partition.away", topic=place.topic, partition=place.partition)
+                del self._held[tp]
+                log.info("partition.away", topic=tp.topic, partition=tp.partition)
 
-    def given_away(self, places: Collection[Place]) -> dict[Place, int]:
-        """Forget what is away and not among `places`, which are all of ours; return the epochs."""
-        return self.lose(self._away.keys() - set(places))
+    def given_away(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Forget what is away and not among `tps`, which are all of ours; return the epochs."""
+        return self.lose(self._away.keys() - set(tps))
 
-    def away_too_long(self) -> dict[Place, int]:
+    def away_too_long(self) -> dict[TopicPartition, int]:
         """Forget what is away for longer than a session lasts; return the epochs."""
         before = self._clock.monotonic() - self._session_timeout_s
         # What is expected is ours again, however long its committed offset is not to be had. [P1]
-        away = {place: self._away[place] for place in self._away.keys() - self._expected.keys()}
-        return self.lose([place for place, held in away.items() if held.away_since < before])
+        away = {tp: self._away[tp] for tp in self._away.keys() - self._expected.keys()}
+        return self.lose([tp for tp, held in away.items() if held.away_since < before])
 
     def find_forgotten(self, kafka: Log) -> None:
         """Expect what the client was assigned and nobody here knows of. [P1].
@@ -329,7 +331,7 @@ class Partitions:
             return
         self._compare_at = now + _COMPARE_EVERY_S
         known = self._held.keys() | self._expected.keys()
-        forgotten = [place for place in kafka.assignment() if place not in known]
+        forgotten = [tp for tp in kafka.assignment() if tp not in known]
         if forgotten:
             log.error(
                 "partition.forgotten",
@@ -337,20 +339,20 @@ class Partitions:
             )
             self.expect(forgotten, seek=True)
 
-    def lose(self, places: Iterable[Place]) -> dict[Place, int]:
+    def lose(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Forget partitions that are ours no longer; return the epochs of those that were."""
         lost = {}
-        for place in places:
-            self._expected.pop(place, None)
-            self._believe_again(place)
-            held = self._held.get(place) or self._away.get(place)
+        for tp in tps:
+            self._expected.pop(tp, None)
+            self._believe_again(tp)
+            held = self._held.get(tp) or self._away.get(tp)
             if held is not None:
-                lost[place] = held.ledger.epoch
-            self._forget(place)
-            log.info("partition.gone", topic=place.topic, partition=place.partition)
+                lost[tp] = held.ledger.epoch
+            self._forget(tp)
+            log.info("partition.gone", topic=tp.topic, partition=tp.partition)
         return lost
 
-    def overslept(self, gap_s: float) -> dict[Place, int]:
+    def overslept(self, gap_s: float) -> dict[TopicPartition, int]:
         """Give everything up when this thread slept for longer than the session lasts. [P2].
 
         Others may have taken over meanwhile; if not, reading again costs little.
@@ -375,7 +377,7 @@ class Partitions:
             return Opened()
         try:
             found = kafka.committed(self._expected, timeout_s=_READ_S)
-            of_group = {place for place, one in found.items() if one.offset is not None}
+            of_group = {tp for tp, one in found.items() if one.offset is not None}
             logs = self._logs(kafka, found)
             marks = {p: self._marks(p, one, logs[p.topic]) for p, one in found.items()}
             found = {p: self._still_there(p, one, logs[p.topic]) for p, one in found.items()}
@@ -389,46 +391,45 @@ class Partitions:
             {p: note for p, note in notes.items() if note and self._is_cut(note)}
         )
         early = {p: self._away[p].ledger.epoch for p in waits if p in self._away}
-        for place in early:
-            self._forget(place)
+        for tp in early:
+            self._forget(tp)
         ends = self._ends(kafka, found, notes)
-        found = {place: one for place, one in found.items() if place in ends.keys() - waits}
-        for place, one in found.items():
-            found[place], notes[place] = self._up_to(place, one, notes[place], ends[place])
+        found = {tp: one for tp, one in found.items() if tp in ends.keys() - waits}
+        for tp, one in found.items():
+            found[tp], notes[tp] = self._up_to(tp, one, notes[tp], ends[tp])
         self.opened += len(found)
-        back = [place for place, one in found.items() if self._is_back(place, notes[place], one)]
-        lost = early | {
-            place: self._away[place].ledger.epoch for place in found if place in self._away
-        }
-        for place, committed in found.items():
-            must_seek = self._expected[place] or (place in of_group and not assigning)
-            if must_seek and not kafka.seek(place, _start(committed)):
+        back = [tp for tp, one in found.items() if self._is_back(tp, notes[tp], one)]
+        lost = early | {tp: self._away[tp].ledger.epoch for tp in found if tp in self._away}
+        for tp, committed in found.items():
+            must_seek = self._expected[tp] or (tp in of_group and not assigning)
+            if must_seek and not kafka.seek(tp, _start(committed)):
                 self._read_again("the client has not begun with the partition")
                 continue
-            end = ends[place]
-            self._open(
-                place, committed, notes[place], logs[place.topic], marks[place], end=end or 0
-            )
-            self._believe_again(place)
-            del self._expected[place]
+            end = ends[tp]
+            self._open(tp, committed, notes[tp], logs[tp.topic], marks[tp], end=end or 0)
+            self._believe_again(tp)
+            del self._expected[tp]
         # Where the group has committed nothing, the client begins as it was set up to.
-        offsets = {place: _start(one) for place, one in found.items() if place in of_group}
-        read = [notes[place] for place in found]
+        offsets = {tp: _start(one) for tp, one in found.items() if tp in of_group}
+        read = [notes[tp] for tp in found]
         told = [note for note in read if note and note.rests and not self._is_ours(note)]
         if len(found) == len(notes):
             self._doubts.keep(())
         return Opened(lost, back, offsets, told)
 
     def _ends(
-        self, kafka: Log, found: Mapping[Place, Committed], notes: Mapping[Place, Note | None]
-    ) -> dict[Place, int | None]:
+        self,
+        kafka: Log,
+        found: Mapping[TopicPartition, Committed],
+        notes: Mapping[TopicPartition, Note | None],
+    ) -> dict[TopicPartition, int | None]:
         """Return where partitions end, which is to be known of those that a death has left.
 
         Of these, those whose end is not told are missing: what may have run there is not known yet.
         """
-        left = {place for place, note in notes.items() if self._is_cut(note)}
-        asked = [place for place, one in found.items() if one.offset is not None]
-        ends: dict[Place, int | None] = dict.fromkeys(notes.keys() - left)
+        left = {tp for tp, note in notes.items() if self._is_cut(note)}
+        asked = [tp for tp, one in found.items() if one.offset is not None]
+        ends: dict[TopicPartition, int | None] = dict.fromkeys(notes.keys() - left)
         try:
             ends |= kafka.ends(asked, timeout_s=_READ_S) if asked else {}
         except KafkaException as error:
@@ -439,7 +440,7 @@ class Partitions:
         return ends
 
     def _up_to(
-        self, place: Place, committed: Committed, note: Note | None, end: int | None
+        self, tp: TopicPartition, committed: Committed, note: Note | None, end: int | None
     ) -> tuple[Committed, Note | None]:
         """Return what is left of a commit beyond the end of its log. [P1].
 
@@ -452,8 +453,8 @@ class Partitions:
             return committed, note
         log.error(
             "partition.log_cut_back",
-            topic=place.topic,
-            partition=place.partition,
+            topic=tp.topic,
+            partition=tp.partition,
             end=end,
             read_to=committed.offset,
         )
@@ -465,7 +466,7 @@ class Partitions:
             log.warning("partition.waiting_for_offsets", error=str(error), **times)
         self._read_at = self._clock.monotonic() + _READ_AGAIN_S
 
-    def _in_doubt(self, cut: Mapping[Place, Note]) -> set[Place]:
+    def _in_doubt(self, cut: Mapping[TopicPartition, Note]) -> set[TopicPartition]:
         """Return those whose last owner may be alive: not opened, nor signed, before it is known.
 
         So whoever they go to next, and the owner itself, finds them as they were left.
@@ -473,15 +474,15 @@ class Partitions:
         if self._members is None or not cut:
             return set()
         now = self._clock.monotonic()
-        asked = {place: note.incarnation for place, note in cut.items() if not self._is_seat(note)}
+        asked = {tp: note.incarnation for tp, note in cut.items() if not self._is_seat(note)}
         for incarnation in asked.values():
             self._doubts.fate(incarnation, now)
         said = self._members.ask(self._doubts.open)
         if said is not None:
             self._doubts.heard(*said)
         waits = {
-            place
-            for place, incarnation in asked.items()
+            tp
+            for tp, incarnation in asked.items()
             if self._doubts.fate(incarnation, now) is Fate.OPEN
         }
         if waits:
@@ -492,29 +493,31 @@ class Partitions:
         """Say whether an earlier life of this worker wrote it: that one is over for sure."""
         return self._has_seat and note.incarnation >> _SEAT_BITS == self.incarnation >> _SEAT_BITS
 
-    def _logs(self, kafka: Log, places: Iterable[Place]) -> dict[str, LogIdentity]:
-        ids = kafka.topic_ids({place.topic for place in places}, timeout_s=_READ_S)
+    def _logs(self, kafka: Log, tps: Iterable[TopicPartition]) -> dict[str, LogIdentity]:
+        ids = kafka.topic_ids({tp.topic for tp in tps}, timeout_s=_READ_S)
         return {topic: LogIdentity.of(self._cluster, topic_id) for topic, topic_id in ids.items()}
 
-    def _still_there(self, place: Place, committed: Committed, identity: LogIdentity) -> Committed:
+    def _still_there(
+        self, tp: TopicPartition, committed: Committed, identity: LogIdentity
+    ) -> Committed:
         """Return what is left of a commit whose log is gone, or was cut back. [P1]."""
-        note, end = decode(committed.metadata), self._cut.get(place)
-        if place in self._anew or (note and note.is_of_a_log_before(committed.offset, identity)):
-            if place not in self._anew:
-                self._tell_anew(place, unsettled=None)
+        note, end = decode(committed.metadata), self._cut.get(tp)
+        if tp in self._anew or (note and note.is_of_a_log_before(committed.offset, identity)):
+            if tp not in self._anew:
+                self._tell_anew(tp, unsettled=None)
             return _NOTHING
         if end is not None and committed.offset is not None and committed.offset > end:
             return Committed(end, None, committed.leader_epoch)
         return committed
 
-    def _note(self, place: Place, committed: Committed, identity: LogIdentity) -> Note | None:
-        note, end = _note(place, committed, identity), self._cut.get(place)
+    def _note(self, tp: TopicPartition, committed: Committed, identity: LogIdentity) -> Note | None:
+        note, end = _note(tp, committed, identity), self._cut.get(tp)
         if note is None or end is None or committed.offset is None:
             return note
         return note.until(end - committed.offset)
 
     def _marks(
-        self, place: Place, committed: Committed, identity: LogIdentity
+        self, tp: TopicPartition, committed: Committed, identity: LogIdentity
     ) -> Mapping[int, int] | None:
         """Return the marks of what was answered lately; None where the commit is of others.
 
@@ -522,24 +525,24 @@ class Partitions:
         """
         note = decode(committed.metadata)
         if note is None:
-            return {} if place in self._anew else None
+            return {} if tp in self._anew else None
         is_here = note.foreign_to(committed.offset, identity) is None
         if is_here or note.is_of_a_log_before(committed.offset, identity):
             return note.marks
         return None
 
-    def _is_back(self, place: Place, note: Note | None, committed: Committed) -> bool:
+    def _is_back(self, tp: TopicPartition, note: Note | None, committed: Committed) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
-        if place not in self._away or not self._is_ours(note):
+        if tp not in self._away or not self._is_ours(note):
             return False
-        held = self._held[place] = self._away[place]
+        held = self._held[tp] = self._away[tp]
         held.next = committed.offset or 0
-        del self._away[place]
+        del self._away[tp]
         self._weigh(0, held.unsettled)
-        self._changed(place)
+        self._changed(tp)
         if not self._closed:
             held.ledger.starts.reopen()
-        log.info("partition.back", topic=place.topic, partition=place.partition)
+        log.info("partition.back", topic=tp.topic, partition=tp.partition)
         return True
 
     def _is_ours(self, note: Note | None) -> bool:
@@ -553,7 +556,7 @@ class Partitions:
 
     def _open(
         self,
-        place: Place,
+        tp: TopicPartition,
         committed: Committed,
         note: Note | None,
         identity: LogIdentity,
@@ -561,11 +564,11 @@ class Partitions:
         *,
         end: int,
     ) -> None:
-        if place in self._held:
+        if tp in self._held:
             return
-        self._forget(place)
+        self._forget(tp)
         history: dict[int, Entry] = {}
-        left = self._left.pop(place, None)
+        left = self._left.pop(tp, None)
         if self._is_ours(note):
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
@@ -574,8 +577,8 @@ class Partitions:
             if lives:
                 log.info(
                     "partition.owner_lives",
-                    topic=place.topic,
-                    partition=place.partition,
+                    topic=tp.topic,
+                    partition=tp.partition,
                 )
             history = history_after_death(
                 note,
@@ -585,7 +588,7 @@ class Partitions:
                 died=not lives,
             )
             self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
-        epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
+        epoch = self._epochs[tp] = self._epochs.get(tp, 0) + 1
         ledger = PartitionLedger(
             epoch=epoch,
             committed=committed.offset,
@@ -593,32 +596,32 @@ class Partitions:
             history=history,
             log=identity,
             room=self.room,
-            tell=partial(self._told.append, place),
+            tell=partial(self._told.append, tp),
         )
         if self._closed:
             ledger.starts.close()
-        self._topics.add(place.topic)
-        self._held[place] = _Held(
+        self._topics.add(tp.topic)
+        self._held[tp] = _Held(
             ledger,
             self._buffer.share(),
             next=committed.offset or 0,
             committed=committed,
             leader_epoch=committed.leader_epoch,
-            lately=self._lately.setdefault(place, Lately()),
+            lately=self._lately.setdefault(tp, Lately()),
         )
         if marks is None:
-            self._lately[place].forget()
-        self._lately[place].opened(marks or {}, ledger.is_settled)
+            self._lately[tp].forget()
+        self._lately[tp].opened(marks or {}, ledger.is_settled)
         if committed.leader_epoch is not None:
-            self._unchecked.add(place)
-        self._news[place] = None
-        self._changed(place)
+            self._unchecked.add(tp)
+        self._news[tp] = None
+        self._changed(tp)
         if ledger.starts.suspects:
-            self._with_suspects.add(place)
+            self._with_suspects.add(tp)
         log.info(
             "partition.assigned",
-            topic=place.topic,
-            partition=place.partition,
+            topic=tp.topic,
+            partition=tp.partition,
             epoch=ledger.epoch,
             offset=committed.offset,
             finished_past=note.finished.bit_count() if note else 0,
@@ -640,49 +643,49 @@ class Partitions:
     def take(self, records: Sequence[Record]) -> list[Delivery]:
         """Take records in; return those that may start now."""
         deliveries: list[Delivery] = []
-        taken: set[Place] = set()
+        taken: set[TopicPartition] = set()
         self._taken_at = self._clock.monotonic()
         for record in records:
-            held = self._held.get(record.place)
+            held = self._held.get(record.tp)
             if held is None or not self._is_log_we_read(held, record):
                 continue
             # What comes back is fetched anew from the committed offset on.
             if record.offset < held.seen:
                 continue
-            taken.add(record.place)
+            taken.add(record.tp)
             held.seen = record.offset + 1
             held.share.take(record.offset, event_bytes(record))
             if held.outside or not held.ledger.has_room(record.offset):
                 held.outside.append(record)
             else:
                 self._receive(held, record, deliveries)
-        for place in taken:
-            self._count(place)
-            self._crowded = self._crowded or self._held[place].lately.is_crowded
+        for tp in taken:
+            self._count(tp)
+            self._crowded = self._crowded or self._held[tp].lately.is_crowded
         return deliveries
 
-    def reached_end(self, ends: Mapping[Place, int]) -> None:
+    def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
         """Take note of where logs end: the client has come there, and told all records before.
 
         Behind the last record may lie the ends of transactions, and what was aborted. A lag by
         offsets counts them for as long as no commit passes them. [P14]
         """
-        for place, end in ends.items():
-            held = self._held.get(place)
-            if held is None or place in self._cut or place in self._unchecked or end < held.next:
+        for tp, end in ends.items():
+            held = self._held.get(tp)
+            if held is None or tp in self._cut or tp in self._unchecked or end < held.next:
                 continue  # it is read again, and its end is told again
             if held.leader_epoch is None:
                 continue  # nobody could tell later that the log was cut back before it
             # What is written there once the log was cut back is not taken for what we have passed.
             held.next, held.seen, held.end = end, max(held.seen, end), end
-            self._count(place)
+            self._count(tp)
 
-    def _reach_end(self, place: Place, held: _Held) -> None:
-        if held.outside or place in self._cut or not held.ledger.reach(held.end):
+    def _reach_end(self, tp: TopicPartition, held: _Held) -> None:
+        if held.outside or tp in self._cut or not held.ledger.reach(held.end):
             return
         held.end = 0
         if not held.ledger.starts.suspects:
-            self._with_suspects.discard(place)
+            self._with_suspects.discard(tp)
 
     def _is_log_we_read(self, held: _Held, record: Record) -> bool:
         """Say whether a record is of the log that was read so far; note what speaks against it.
@@ -690,7 +693,7 @@ class Partitions:
         Each new leader raises the epoch, so whatever was written after a log was cut back bears a
         newer one than all that was read before. [P1, P3]
         """
-        if record.place in self._cut or record.place in self._unchecked:
+        if record.tp in self._cut or record.tp in self._unchecked:
             return False  # it is read again from there, or once the client has checked
         committed, epoch = held.committed, record.leader_epoch
         before = record.offset < (committed.offset or 0)
@@ -699,7 +702,7 @@ class Partitions:
         read_to = max(held.seen, held.ledger.committable or 0)
         if record.offset < held.next or (is_newer and record.offset < read_to):
             if is_newer or known is None or epoch is None:
-                self._cut[record.place] = record.offset
+                self._cut[record.tp] = record.offset
             else:
                 # The client was sent back to the beginning: of this log, or of another one?
                 held.next = record.offset + 1
@@ -713,7 +716,7 @@ class Partitions:
         held.next = record.offset + 1
         return True
 
-    def check_logs(self, kafka: Log) -> dict[Place, int]:
+    def check_logs(self, kafka: Log) -> dict[TopicPartition, int]:
         """Give up what is held of a log that is gone, or that was cut back; return the epochs.
 
         It is read again from where the log goes on; what its runs come to is not settled. [P1]
@@ -722,28 +725,28 @@ class Partitions:
         self._doubtful = False
         if found.ids:
             self._ids_as_of, self._crowded = found.as_of, False
-        gone = [place for place in self._held if found.ids and self._is_gone(place, found)]
-        for place in gone:
-            held = self._held[place]
-            self._anew.add(place)
-            self._tell_anew(place, unsettled=held.ledger.unsettled)
-        cut = [place for place in self._cut if place in self._held and place not in gone]
-        for place in cut:
-            held = self._held[place]
+        gone = [tp for tp in self._held if found.ids and self._is_gone(tp, found)]
+        for tp in gone:
+            held = self._held[tp]
+            self._anew.add(tp)
+            self._tell_anew(tp, unsettled=held.ledger.unsettled)
+        cut = [tp for tp in self._cut if tp in self._held and tp not in gone]
+        for tp in cut:
+            held = self._held[tp]
             log.error(
                 "partition.log_cut_back",
-                topic=place.topic,
-                partition=place.partition,
-                end=self._cut[place],
+                topic=tp.topic,
+                partition=tp.partition,
+                end=self._cut[tp],
                 read_to=held.next,
             )
         self._check_epochs(kafka)
         lost = self.epochs([*gone, *cut])
         if lost:
             self.expect(lost, seek=True)
-        for place in lost:
+        for tp in lost:
             # What is known of attempts is of records that are gone.
-            self._left[place].forget(from_=self._cut.get(place, 0) if place in cut else 0)
+            self._left[tp].forget(from_=self._cut.get(tp, 0) if tp in cut else 0)
         return lost
 
     def _ask_ids_within_s(self) -> float:
@@ -754,9 +757,9 @@ class Partitions:
             return math.inf
         return _ASK_IDS_SOON_S if self._crowded else _ASK_IDS_S
 
-    def _is_gone(self, place: Place, found: IdsAsOf) -> bool:
-        held = self._held[place]
-        known, now = held.ledger.log.topic_id, found.ids.get(place.topic)
+    def _is_gone(self, tp: TopicPartition, found: IdsAsOf) -> bool:
+        held = self._held[tp]
+        known, now = held.ledger.log.topic_id, found.ids.get(tp.topic)
         if known and known == now:
             held.lately.is_known(found.as_of)
         return bool(known and now and known != now)
@@ -766,50 +769,50 @@ class Partitions:
 
         It does so by itself where it has read, and not where a partition was assigned.
         """
-        for place in list(self._unchecked):
-            held = self._held.get(place)
+        for tp in list(self._unchecked):
+            held = self._held.get(tp)
             at = None if held is None else held.committed.offset
-            if held is None or at is None or place in self._cut:
-                self._unchecked.discard(place)
-            elif kafka.seek(place, at, leader_epoch=held.committed.leader_epoch):
+            if held is None or at is None or tp in self._cut:
+                self._unchecked.discard(tp)
+            elif kafka.seek(tp, at, leader_epoch=held.committed.leader_epoch):
                 held.next = at
-                self._unchecked.discard(place)
+                self._unchecked.discard(tp)
 
-    def _believe_again(self, place: Place) -> None:
-        self._anew.discard(place)
-        self._cut.pop(place, None)
+    def _believe_again(self, tp: TopicPartition) -> None:
+        self._anew.discard(tp)
+        self._cut.pop(tp, None)
 
-    def _tell_anew(self, place: Place, *, unsettled: int | None) -> None:
+    def _tell_anew(self, tp: TopicPartition, *, unsettled: int | None) -> None:
         log.error(
             "partition.log_began_anew",
-            topic=place.topic,
-            partition=place.partition,
+            topic=tp.topic,
+            partition=tp.partition,
             unsettled=unsettled,
         )
 
-    def leader_epoch(self, place: Place) -> int | None:
+    def leader_epoch(self, tp: TopicPartition) -> int | None:
         """Return the newest leader epoch that was read of a partition that is held."""
-        return self._held[place].leader_epoch
+        return self._held[tp].leader_epoch
 
     def refill(self, kafka: Log) -> list[Delivery]:
         """Let in what waited outside the window; pause and resume by how full each partition is."""
         deliveries: list[Delivery] = []
-        to_pause, to_resume = list[Place](), list[Place]()
-        for place in (self._to_refill | self._short) & self._held.keys():
-            held = self._held[place]
+        to_pause, to_resume = list[TopicPartition](), list[TopicPartition]()
+        for tp in (self._to_refill | self._short) & self._held.keys():
+            held = self._held[tp]
             while held.outside and held.ledger.has_room(held.outside[0].offset):
                 self._receive(held, held.outside.popleft(), deliveries)
-                self._count(place)
+                self._count(tp)
             taken = held.unsettled + len(held.outside)
-            has_memory = held.share.may_fetch(again=place in self._paused)
+            has_memory = held.share.may_fetch(again=tp in self._paused)
             if has_memory:
-                self._short.discard(place)
+                self._short.discard(tp)
             else:
-                self._short.add(place)
+                self._short.add(tp)
             if taken >= HIGH or held.outside or not has_memory:
-                to_pause.append(place)
+                to_pause.append(tp)
             elif taken <= LOW:
-                to_resume.append(place)
+                to_resume.append(tp)
         self._to_refill.clear()
         self._pause(kafka, to_pause)
         self._resume(kafka, to_resume)
@@ -821,12 +824,12 @@ class Partitions:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
-        for place in self._to_look_at:
-            held = self._held.get(place)
+        for tp in self._to_look_at:
+            held = self._held.get(tp)
             if held is None:
-                self._seen.pop(place, None)
+                self._seen.pop(tp, None)
             else:
-                self._seen[place] = _seen(place, held, now)
+                self._seen[tp] = _seen(tp, held, now)
         self._to_look_at.clear()
         self.standing = Standing(
             tuple(self._seen.values()),
@@ -834,65 +837,65 @@ class Partitions:
             self._buffer.size_bytes,
             self._buffer.let_go,
             away=len(self._away),
-            paused=sum(place in self._held for place in self._paused),
+            paused=sum(tp in self._held for tp in self._paused),
             unchecked=len(self._unchecked),
         )
 
-    def settle(self, finished: Mapping[Place, Collection[int]]) -> None:
+    def settle(self, finished: Mapping[TopicPartition, Collection[int]]) -> None:
         """Mark offsets of held partitions as settled."""
-        for place, offsets in finished.items():
-            held = self._kept(place)
+        for tp, offsets in finished.items():
+            held = self._kept(tp)
             held.ledger.settle(offsets)
             held.lately.settled(offsets)
             held.share.drop(offsets)
-            self._count(place)
+            self._count(tp)
             if not held.ledger.starts.suspects:
-                self._with_suspects.discard(place)
+                self._with_suspects.discard(tp)
 
     def settled_late(self, delivery: Delivery) -> None:
         """Take note of what is stored, and whose assignment is over: its log may be a new one.
 
         At least once there is no note of ours that was stored with it.
         """
-        if (lately := self._lately.get(delivery.place)) is not None:
+        if (lately := self._lately.get(delivery.tp)) is not None:
             lately.settled_late(delivery.record)
 
-    def committed(self, places: Iterable[Place], *, stored: bool) -> None:
+    def committed(self, tps: Iterable[TopicPartition], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
-        for place in places:
-            starts = self._kept(place).ledger.starts
+        for tp in tps:
+            starts = self._kept(tp).ledger.starts
             if stored:
                 starts.stored()
             else:
                 starts.refused()
 
-    def _count(self, place: Place) -> None:
+    def _count(self, tp: TopicPartition) -> None:
         """Take note that something of a partition was received or settled."""
-        held = self._kept(place)
+        held = self._kept(tp)
         if held.end:
-            self._reach_end(place, held)
+            self._reach_end(tp, held)
         before, held.unsettled = held.unsettled, held.ledger.unsettled
-        if place in self._held:
+        if tp in self._held:
             self._weigh(before, held.unsettled)
-            self._changed(place)
+            self._changed(tp)
 
     def _weigh(self, before: int, now: int) -> None:
         """Count what a partition that is held has unsettled, as it changes."""
         self._unsettled += now - before
         self.busy += bool(now) - bool(before)
 
-    def _changed(self, place: Place) -> None:
-        self._to_refill.add(place)
-        self._to_look_at.add(place)
+    def _changed(self, tp: TopicPartition) -> None:
+        self._to_refill.add(tp)
+        self._to_look_at.add(tp)
 
-    def _pause(self, kafka: Log, places: Iterable[Place]) -> None:
-        flowing = set(places) - self._paused
+    def _pause(self, kafka: Log, tps: Iterable[TopicPartition]) -> None:
+        flowing = set(tps) - self._paused
         if flowing:
             self._paused |= flowing
             kafka.pause(flowing)
 
-    def _resume(self, kafka: Log, places: Iterable[Place]) -> None:
-        paused = self._paused.intersection(places)
+    def _resume(self, kafka: Log, tps: Iterable[TopicPartition]) -> None:
+        paused = self._paused.intersection(tps)
         if paused:
             self._paused -= paused
             kafka.resume(paused)
@@ -912,38 +915,38 @@ class Partitions:
         else:
             held.share.drop([record.offset])
         if starts_there:
-            self._news[record.place] = None
+            self._news[record.tp] = None
 
-    def _kept(self, place: Place) -> _Held:
-        return self._held.get(place) or self._away[place]
+    def _kept(self, tp: TopicPartition) -> _Held:
+        return self._held.get(tp) or self._away[tp]
 
-    def _forget(self, place: Place) -> None:
-        self._unchecked.discard(place)
-        if place in self._held:
-            self._weigh(self._held[place].unsettled, 0)
-        held = self._held.pop(place, None) or self._away.pop(place, None)
+    def _forget(self, tp: TopicPartition) -> None:
+        self._unchecked.discard(tp)
+        if tp in self._held:
+            self._weigh(self._held[tp].unsettled, 0)
+        held = self._held.pop(tp, None) or self._away.pop(tp, None)
         if held is not None:
             held.ledger.starts.close()
-            self._left[place] = held.ledger.starts
+            self._left[tp] = held.ledger.starts
             held.share.close()
-            self._with_suspects.discard(place)
-            self._to_look_at.add(place)
-            self._short.discard(place)
+            self._with_suspects.discard(tp)
+            self._to_look_at.add(tp)
+            self._short.discard(tp)
 
 
 def _start(committed: Committed) -> int:
     return OFFSET_BEGINNING if committed.offset is None else committed.offset
 
 
-def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | None:
+def _note(tp: TopicPartition, committed: Committed, identity: LogIdentity) -> Note | None:
     """Read a commit's note, and pass by one that was copied from another commit. [P3]."""
     note = decode(committed.metadata)
     if note is None or (foreign := note.foreign_to(committed.offset, identity)) is None:
         return note
     log.warning(
         "partition.note_of_another_commit",
-        topic=place.topic,
-        partition=place.partition,
+        topic=tp.topic,
+        partition=tp.partition,
         offset=committed.offset,
         note_offset=note.offset,
         differs=foreign.value,
@@ -951,10 +954,10 @@ def _note(place: Place, committed: Committed, identity: LogIdentity) -> Note | N
     return None
 
 
-def _seen(place: Place, held: _Held, now: float) -> PartitionStanding:
+def _seen(tp: TopicPartition, held: _Held, now: float) -> PartitionStanding:
     lowest = held.ledger.lowest_unsettled
     if lowest != held.lowest:
         held.lowest, held.since = lowest, now
     return PartitionStanding(
-        place, lowest, held.since, held.ledger.window_used, outside=len(held.outside)
+        tp, lowest, held.since, held.ledger.window_used, outside=len(held.outside)
     )

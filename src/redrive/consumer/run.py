@@ -81,7 +81,7 @@ class Run:
         if not is_redrive:
             self.headers = self.headers.as_any_other()
             if self.is_alone_on_thread:
-                self.thread_id = own_thread(self.event_id, self.delivery.place.partition)
+                self.thread_id = own_thread(self.event_id, self.delivery.tp.partition)
 
     @property
     def is_alone_on_thread(self) -> bool:

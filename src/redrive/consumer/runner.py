@@ -457,14 +457,14 @@ def _judged(run: Run, end: Failed, failure: Failure) -> dict[str, object]:
 
 
 def _fields(run: Run) -> dict[str, object]:
-    place = run.delivery.place
+    tp = run.delivery.tp
     return {
         "event_id": run.event.event_id,
         "workflow_id": run.event.workflow_id,
         "thread_id": run.thread_id,
         "attempt": run.attempts + 1,
-        "topic": place.topic,
-        "partition": place.partition,
+        "topic": tp.topic,
+        "partition": tp.partition,
         "offset": run.delivery.offset,
         "epoch": run.delivery.epoch,
     }

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import Clock
 from redrive.consumer.apart import Apart, Cause, Obstacle
@@ -26,7 +27,7 @@ from redrive.consumer.waiting import Waiting
 from redrive.consumer.waits import Amount, Wait
 from redrive.errors import FencedError
 from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored, Tried
-from redrive.kafka.log import Log, Place, Record
+from redrive.kafka.log import Log, Record, TopicPartition
 from redrive.kafka.retrying import is_of_broker
 from redrive.kafka.sending import RECORD_ERRORS, SIZE_ERRORS, TOPIC_ERRORS, target
 from redrive.state.offsets import MIN_NOTE_CHARS, Note, NotedRest, decode, encode
@@ -51,7 +52,7 @@ class _Sent:
     batch: Batch
     outcomes: list[Outcome]
     owners: list[Outcome]
-    epochs: dict[Place, int]
+    epochs: dict[TopicPartition, int]
     at: float
 
 
@@ -113,9 +114,9 @@ class Settler:
         self._trial: _Trial | None = None
         self._trials = 0
         self._silent = 0
-        self._uncommitted: dict[Place, None] = {}
+        self._uncommitted: dict[TopicPartition, None] = {}
         # With the offsets that were sent, and the epoch.
-        self._committing: dict[Place, tuple[int, TopicPartition]] = {}
+        self._committing: dict[TopicPartition, tuple[int, KafkaTopicPartition]] = {}
         self._sent: _Sent | None = None
         self._doubt = False
         self._quiet = True
@@ -177,19 +178,19 @@ class Settler:
             **{wait: Amount(count) for wait, count in apart.items()},
         }
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> Mapping[Place, int]:
+    def assigned(self, kafka: Log, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Learn what the group has committed before anything of these partitions starts."""
         self.is_member = True
         self._metrics.rebalances.add("assigned")
-        self._give_up(self._partitions.given_away(places))
-        self._partitions.expect(places)
+        self._give_up(self._partitions.given_away(tps))
+        self._partitions.expect(tps)
         return self._read_committed(kafka, assigning=True)
 
     def fetching(self, kafka: Log) -> None:
         """Fetch nothing of what may not start yet."""
         self._partitions.hold_back(kafka)
 
-    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+    def revoked(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
         """Settle what has finished, if there is still time, and part from these partitions.
 
         Their runs go on for as long as they may come back to us; they can store nothing meanwhile.
@@ -197,19 +198,19 @@ class Settler:
         self.is_member = self._incremental and not lost
         self._metrics.rebalances.add("lost" if lost else "revoked")
         if lost:
-            self._give_up(self._partitions.lose(places))
+            self._give_up(self._partitions.lose(tps))
         else:
-            self._downstream.part(self._partitions.epochs(places))
+            self._downstream.part(self._partitions.epochs(tps))
             # Whoever gets them is not to suspect what we give up: that is no death. [P5]
-            self._partitions.close_starts(places)
+            self._partitions.close_starts(tps)
             self._flush(kafka)
             if self._incremental:
-                self._give_up(self._partitions.lose(places))
+                self._give_up(self._partitions.lose(tps))
             else:
-                self._partitions.part(places)
-        for place in places:
-            self._committing.pop(place, None)
-            self._uncommitted.pop(place, None)
+                self._partitions.part(tps)
+        for tp in tps:
+            self._committing.pop(tp, None)
+            self._uncommitted.pop(tp, None)
 
     def joins_anew(self, *, fenced: bool) -> None:
         """Begin anew with a new consumer, which holds nothing and has paused nothing. [P1].
@@ -228,15 +229,15 @@ class Settler:
         """Hand on what may start."""
         self._deliver(self._partitions.take(records))
 
-    def reached_end(self, ends: Mapping[Place, int]) -> None:
+    def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
         """Commit up to the ends of partitions, once all that lies before is settled."""
         self._partitions.reached_end(ends)
 
-    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
+    def commit_ended(self, tps: Sequence[TopicPartition], error: KafkaError | None) -> None:
         """Take what came of offsets that were sent; what failed is sent with the next turn."""
-        sent = {p: self._committing.pop(p) for p in places if p in self._committing}
+        sent = {p: self._committing.pop(p) for p in tps if p in self._committing}
         offsets = [part for _, part in sent.values()]
-        ours = self._still_kept({place: epoch for place, (epoch, _) in sent.items()})
+        ours = self._still_kept({tp: epoch for tp, (epoch, _) in sent.items()})
         self._partitions.committed(ours, stored=error is None)
         if error is None:
             self.moves += 1
@@ -247,7 +248,7 @@ class Settler:
         self._make_smaller(offsets, error)
         self._uncommitted.update(dict.fromkeys(ours))
         self._next_try = self._clock.monotonic() + _READ_AGAIN_S
-        log.warning("settle.commit_failed", error=str(error), partitions=len(places))
+        log.warning("settle.commit_failed", error=str(error), partitions=len(tps))
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         """Move everything that can move; return how long the poll may wait, in seconds."""
@@ -266,7 +267,9 @@ class Settler:
         self._partitions.look()
         return _IDLE_WAIT_S if self.idle and not self._partitions.unsettled else _BUSY_WAIT_S
 
-    def _read_committed(self, kafka: Log, *, assigning: bool = False) -> Mapping[Place, int]:
+    def _read_committed(
+        self, kafka: Log, *, assigning: bool = False
+    ) -> Mapping[TopicPartition, int]:
         opened = self._partitions.read_committed(kafka, assigning=assigning)
         self._give_up(opened.lost)
         if opened.notes:
@@ -276,7 +279,7 @@ class Settler:
             self._downstream.back(opened.back)
         return opened.offsets
 
-    def _give_up(self, lost: Mapping[Place, int]) -> None:
+    def _give_up(self, lost: Mapping[TopicPartition, int]) -> None:
         """End the runs of partitions that are another worker's, or may be. [P2]."""
         if lost:
             self._waiting.back(lost)
@@ -323,15 +326,15 @@ class Settler:
         self._quiet = not (open_ or news)
         self.owes = self._owed(news)
 
-    def _owed(self, news: Collection[Place]) -> str | None:
+    def _owed(self, news: Collection[TopicPartition]) -> str | None:
         if self._sent is not None:
             batch = f"batch {self._sent.batch.number} of {len(self._sent.outcomes)} outcomes"
             return f"{batch}, in doubt, to be read back" if self._doubt else f"{batch} to be stored"
         if self._waiting.has_next:
             return f"{len(self._waiting)} outcomes to be sent"
         if self._committing or self._uncommitted or news:
-            places = {*self._committing, *self._uncommitted, *news}
-            return f"the offsets of {len(places)} partitions to be committed"
+            tps = {*self._committing, *self._uncommitted, *news}
+            return f"the offsets of {len(tps)} partitions to be committed"
         return None
 
     def _wait(self, outcome: Outcome) -> None:
@@ -341,12 +344,12 @@ class Settler:
 
     def _send(self, kafka: Log) -> None:
         outcomes = self._told_of(self._waiting.take(self.limits.max_bytes))
-        finished = _by_place(outcomes)
+        finished = _by_partition(outcomes)
         news = self._partitions.news() if self._transactional else []
         if not outcomes and not news:
             return
         self._number += 1
-        offsets: dict[Place, TopicPartition] = {}
+        offsets: dict[TopicPartition, KafkaTopicPartition] = {}
         if self._transactional:
             offsets = self._offsets(in_turns(finished, news), finished)
             outcomes = self._put_back_others(outcomes, offsets)
@@ -364,61 +367,63 @@ class Settler:
 
     def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Let outcomes wait that no note could tell of; return the others. [P3]."""
-        beyond = self._partitions.beyond_note(_by_place(outcomes))
+        beyond = self._partitions.beyond_note(_by_partition(outcomes))
         if not beyond:
             return outcomes
         told = list[Outcome]()
         for outcome in outcomes:
-            if outcome.delivery.offset in beyond.get(outcome.delivery.place, ()):
+            if outcome.delivery.offset in beyond.get(outcome.delivery.tp, ()):
                 self._waiting.put_beyond(outcome)
             else:
                 told.append(outcome)
         return told
 
-    def _put_back_others(self, outcomes: list[Outcome], places: Collection[Place]) -> list[Outcome]:
+    def _put_back_others(
+        self, outcomes: list[Outcome], tps: Collection[TopicPartition]
+    ) -> list[Outcome]:
         """Let outcomes wait whose offsets are not in the batch; return those that go with it."""
         for outcome in reversed(outcomes):
-            if outcome.delivery.place not in places:
+            if outcome.delivery.tp not in tps:
                 self._waiting.put_back(outcome)
-        return [outcome for outcome in outcomes if outcome.delivery.place in places]
+        return [outcome for outcome in outcomes if outcome.delivery.tp in tps]
 
     def _offsets(
-        self, places: Iterable[Place], finished: Mapping[Place, Sequence[int]]
-    ) -> dict[Place, TopicPartition]:
+        self, tps: Iterable[TopicPartition], finished: Mapping[TopicPartition, Sequence[int]]
+    ) -> dict[TopicPartition, KafkaTopicPartition]:
         """Return what to commit for as many of these partitions, in order, as one commit takes."""
-        offsets: dict[Place, TopicPartition] = {}
+        offsets: dict[TopicPartition, KafkaTopicPartition] = {}
         # After a death only what really starts is noted, so that suspicion does not spread. [P5]
         exact = self._partitions.suspicious
         at = int(self._clock.now().timestamp())
         left_bytes = self._commit_size.limit_bytes
-        for place in places:
+        for tp in tps:
             if left_bytes <= 0:
                 break
-            snapshot = self._partitions.snapshot(place, finished.get(place, ()), exact=exact)
+            snapshot = self._partitions.snapshot(tp, finished.get(tp, ()), exact=exact)
             if snapshot is not None:
                 note = snapshot.note(
                     incarnation=self._incarnation, settle=self._number, at=at, rests=self._rests
                 )
-                offsets[place] = TopicPartition(
-                    *place,
+                offsets[tp] = KafkaTopicPartition(
+                    *tp,
                     snapshot.offset,
-                    self._text(place, note),
-                    leader_epoch=_number(self._partitions.leader_epoch(place)),
+                    self._text(tp, note),
+                    leader_epoch=_number(self._partitions.leader_epoch(tp)),
                 )
-                left_bytes -= commit_bytes([offsets[place]])
+                left_bytes -= commit_bytes([offsets[tp]])
         return offsets
 
-    def _text(self, place: Place, note: Note) -> str:
+    def _text(self, tp: TopicPartition, note: Note) -> str:
         text = encode(note, chars=self._room.chars, marks_chars=self._room.marks_chars)
         # Only where a note was longer, before the broker's limit was lowered.
         if note.finished.bit_length() > self._room.window:
             said = decode(text)
             untold = note.finished & ~(said.finished if said else 0)
-            if untold and REPEATS.to_log("settle.note_cut", str(place)) is not None:
+            if untold and REPEATS.to_log("settle.note_cut", str(tp)) is not None:
                 log.error(
                     "settle.note_cut",
-                    topic=place.topic,
-                    partition=place.partition,
+                    topic=tp.topic,
+                    partition=tp.partition,
                     finished_untold=untold.bit_count(),
                     advice="raise offset.metadata.max.bytes of the brokers again",
                 )
@@ -464,7 +469,7 @@ class Settler:
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         if self._overdue is not None:
             self._overdue.stored(outcomes)
-        finished = _by_place(o for o in outcomes if self._partitions.keeps(o.delivery))
+        finished = _by_partition(o for o in outcomes if self._partitions.keeps(o.delivery))
         for outcome in outcomes:
             if not self._partitions.keeps(outcome.delivery):
                 self._partitions.settled_late(outcome.delivery)
@@ -499,11 +504,13 @@ class Settler:
             self._next_try = self._clock.monotonic() + _SEND_AGAIN_S
             self._make_smaller(sent.batch.offsets, report.error)
 
-    def _committed(self, offsets: Sequence[TopicPartition]) -> None:
+    def _committed(self, offsets: Sequence[KafkaTopicPartition]) -> None:
         self._commit_size.stored()
         self._room.took(_longest_note(offsets))
 
-    def _make_smaller(self, offsets: Sequence[TopicPartition], error: KafkaError | str) -> None:
+    def _make_smaller(
+        self, offsets: Sequence[KafkaTopicPartition], error: KafkaError | str
+    ) -> None:
         """Ask for less with the next commit, where this one may have been too large."""
         if not isinstance(error, KafkaError):
             return
@@ -564,15 +571,15 @@ class Settler:
             else:
                 alone = Obstacle(topic, outcome=id(sent.owners[index]))
                 found[index] = (alone, Cause.RECORD_REFUSED)
-        for index, place in report.unsent.items():
-            if place in report.leaderless:
-                found[index] = (Obstacle(*place), Cause.NO_LEADER)
+        for index, tp in report.unsent.items():
+            if tp in report.leaderless:
+                found[index] = (Obstacle(*tp), Cause.NO_LEADER)
         if report.late and not found:
             for index in self._not_confirmed(sent, report):
-                place = report.unsent.get(index) or Place(records[index].topic, -1)
+                tp = report.unsent.get(index) or TopicPartition(records[index].topic, -1)
                 # Where nobody knows the partition, the outcome waits by itself.
-                alone = Obstacle(place.topic, outcome=id(sent.owners[index]))
-                known = Obstacle(*place) if place.partition >= 0 else alone
+                alone = Obstacle(tp.topic, outcome=id(sent.owners[index]))
+                known = Obstacle(*tp) if tp.partition >= 0 else alone
                 found[index] = (known, Cause.NOT_CONFIRMED)
         return found
 
@@ -586,7 +593,7 @@ class Settler:
         batch, delivered = sent.batch, report.delivered
         fitted = self.limits.fits(batch.size_bytes)
         took = {target(batch.records[index], report.partitions) for index in delivered}
-        dead = [index for index, place in report.unsent.items() if place not in took]
+        dead = [index for index, tp in report.unsent.items() if tp not in took]
         if delivered and fitted and dead:
             self._silent = 0
             return dead
@@ -674,9 +681,9 @@ class Settler:
         sent = self._sent
         if sent is None:
             return
-        places = self._still_kept(sent.epochs)
+        tps = self._still_kept(sent.epochs)
         try:
-            found = kafka.committed(places, timeout_s=_READ_BACK_S) if places else {}
+            found = kafka.committed(tps, timeout_s=_READ_BACK_S) if tps else {}
         except KafkaException as error:
             _raise_if_fenced(error)
             self._next_try = self._clock.monotonic() + _READ_AGAIN_S
@@ -695,29 +702,27 @@ class Settler:
         # What comes back is committed anew.
         self._uncommitted = {p: None for p in self._uncommitted if self._partitions.owns(p)}
         wanted = in_turns(self._uncommitted, self._partitions.news())
-        places = [place for place in wanted if place not in self._committing]
-        if places:
-            offsets = self._offsets(places, {})
-            for place in offsets:
-                self._uncommitted.pop(place, None)
+        tps = [tp for tp in wanted if tp not in self._committing]
+        if tps:
+            offsets = self._offsets(tps, {})
+            for tp in offsets:
+                self._uncommitted.pop(tp, None)
             epochs = self._partitions.epochs(offsets)
-            self._committing.update({place: (epochs[place], offsets[place]) for place in epochs})
+            self._committing.update({tp: (epochs[tp], offsets[tp]) for tp in epochs})
             kafka.commit(list(offsets.values()))
 
-    def _still_kept(self, epochs: Mapping[Place, int]) -> list[Place]:
-        return [
-            place for place, epoch in epochs.items() if self._partitions.keeps_epoch(place, epoch)
-        ]
+    def _still_kept(self, epochs: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+        return [tp for tp, epoch in epochs.items() if self._partitions.keeps_epoch(tp, epoch)]
 
 
-def _by_place(outcomes: Iterable[Outcome]) -> dict[Place, list[int]]:
-    finished: dict[Place, list[int]] = defaultdict(list)
+def _by_partition(outcomes: Iterable[Outcome]) -> dict[TopicPartition, list[int]]:
+    finished: dict[TopicPartition, list[int]] = defaultdict(list)
     for outcome in outcomes:
-        finished[outcome.delivery.place].append(outcome.delivery.offset)
+        finished[outcome.delivery.tp].append(outcome.delivery.offset)
     return finished
 
 
-def _longest_note(offsets: Iterable[TopicPartition]) -> int:
+def _longest_note(offsets: Iterable[KafkaTopicPartition]) -> int:
     return max((len(part.metadata or "") for part in offsets), default=0)
 
 

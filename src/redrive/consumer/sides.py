@@ -7,7 +7,7 @@ from typing import Protocol
 
 from redrive.consumer.outcome import Delivery, Outcome
 from redrive.kafka.batches import Batch
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.state.offsets import Note
 
 __all__ = ["Downstream", "SettleQueue"]
@@ -24,15 +24,15 @@ class Downstream(Protocol):
         """What other workers, or this one's earlier life, noted of rests; before the events."""
         ...
 
-    def part(self, places: Mapping[Place, int]) -> None:
+    def part(self, tps: Mapping[TopicPartition, int]) -> None:
         """Partitions (and the epochs) that are between two assignments: nothing may be written."""
         ...
 
-    def back(self, places: Collection[Place]) -> None:
+    def back(self, tps: Collection[TopicPartition]) -> None:
         """Partitions that came back as we left them: their runs go on."""
         ...
 
-    def withdraw(self, places: Mapping[Place, int]) -> None:
+    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
         """Partitions (and the epochs) that are ours no longer: their runs must end."""
         ...
 

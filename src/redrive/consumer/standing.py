@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["PartitionStanding", "Standing"]
 
@@ -14,14 +14,14 @@ class PartitionStanding:
     """How one partition stood when the poll thread last looked.
 
     Args:
-        place: The partition.
+        tp: The partition.
         lowest: Its lowest unfinished offset, or None.
         since: Since when that has been so, in monotonic seconds.
         window_used: How much of the ledger's window is taken, 0 to 1.
         outside: How many records are taken in that lie beyond it.
     """
 
-    place: Place
+    tp: TopicPartition
     lowest: int | None
     since: float
     window_used: float

@@ -31,7 +31,7 @@ from redrive.consumer.run import Run
 from redrive.consumer.shares import Shares
 from redrive.consumer.waits import Amount, Wait
 from redrive.dead_letter.driven import ClaimedRedrive
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.state.dues import Dues
 from redrive.state.lanes import Lanes
 from redrive.state.rests import Rest, Rests
@@ -96,7 +96,7 @@ class Turns:
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
-        if not self._lanes.put(run.delivery.place, run.lane or run.thread_id, run):
+        if not self._lanes.put(run.delivery.tp, run.lane or run.thread_id, run):
             _block(run)
 
     def unjudged(self) -> dict[Run, ClaimedRedrive]:
@@ -109,7 +109,7 @@ class Turns:
         """Let runs have their turn of which it is known now whether they are redrives."""
         # Each goes before what is there: the first one last.
         for run in sorted(runs, key=lambda run: run.delivery.offset, reverse=True):
-            self._lanes.let_go(_claim_of(run), of=run.delivery.place)
+            self._lanes.let_go(_claim_of(run), of=run.delivery.tp)
 
     def hold(self, run: Run, *, until: float) -> None:
         """Let a run wait for its next attempt."""
@@ -208,14 +208,14 @@ class Turns:
 
     def release(self, run: Run) -> None:
         """Let the next run of the same thread have its turn: this one is settled."""
-        self._lanes.release(run.delivery.place, run.lane or run.thread_id)
+        self._lanes.release(run.delivery.tp, run.lane or run.thread_id)
         if self._full:
             self._full = False
             self._lanes.let_go(_FULL)
 
-    def drop(self, place: Place, gone: Callable[[Run], bool]) -> None:
+    def drop(self, tp: TopicPartition, gone: Callable[[Run], bool]) -> None:
         """Forget everything that waits of a partition that is no longer ours."""
-        self._lanes.drop(place)
+        self._lanes.drop(tp)
         self._held.drop(gone)
         self._resting = {run for run in self._resting if not gone(run)}
         self._cramped = {run for run in self._cramped if not gone(run)}

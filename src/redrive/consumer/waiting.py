@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from redrive.consumer.apart import Apart
 from redrive.consumer.outcome import Delivery, Outcome
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["Waiting"]
 
@@ -40,7 +40,7 @@ class Waiting:
         self._apart = apart
         self._line: deque[Outcome] = deque()
         self._away: list[Outcome] = []
-        self._beyond: dict[Place, list[Outcome]] = {}
+        self._beyond: dict[TopicPartition, list[Outcome]] = {}
 
     def __len__(self) -> int:
         beyond = sum(map(len, tuple(self._beyond.values())))
@@ -66,20 +66,20 @@ class Waiting:
 
     def put_beyond(self, outcome: Outcome) -> None:
         """Let an outcome wait for those of its partition that come before it."""
-        self._beyond.setdefault(outcome.delivery.place, []).append(outcome)
+        self._beyond.setdefault(outcome.delivery.tp, []).append(outcome)
 
-    def settled(self, places: Iterable[Place]) -> None:
+    def settled(self, tps: Iterable[TopicPartition]) -> None:
         """Let go on what waited for others of these partitions: some of them are settled."""
-        for place in places:
-            self._line.extendleft(reversed(self._beyond.pop(place, ())))
+        for tp in tps:
+            self._line.extendleft(reversed(self._beyond.pop(tp, ())))
 
-    def back(self, places: Collection[Place]) -> None:
+    def back(self, tps: Collection[TopicPartition]) -> None:
         """Let go on what waited for partitions that were away: they are back, or have gone."""
-        self.settled(places)
+        self.settled(tps)
         for outcome in reversed(self._away):
-            if outcome.delivery.place in places:
+            if outcome.delivery.tp in tps:
                 self._line.appendleft(outcome)
-        self._away = [o for o in self._away if o.delivery.place not in places]
+        self._away = [o for o in self._away if o.delivery.tp not in tps]
 
     def take(self, max_bytes: int) -> list[Outcome]:
         """Return what to settle now: the first, and those behind it that fit with it."""

@@ -38,7 +38,7 @@ class ClaimedRedrive:
         count: How often the letter's event was driven, with this.
         mode: How.
         sent: The digest of the event, see `sent_digest`.
-        place: Where it lies.
+        tp: Where it lies.
         letters: From which offset on the letters are said to tell of it; 0 where it does not say.
         at_ms: The event's timestamp.
     """
@@ -48,7 +48,7 @@ class ClaimedRedrive:
     count: int
     mode: str | None
     sent: str
-    place: EventPlace
+    tp: EventPlace
     letters: int = 0
     at_ms: int | None = None
 
@@ -57,7 +57,7 @@ class ClaimedRedrive:
         """Return what an event with these headers claims; None where that is nothing."""
         if headers.of is None:
             return None
-        topic, partition = record.place
+        topic, partition = record.tp
         return cls(
             headers.of,
             event_id,
@@ -110,7 +110,7 @@ class DrivenLetters:
         driven = self._find(claim.of, claim.event_id)
         if driven is None or driven.count != claim.count:
             return False
-        if driven.ended not in (None, claim.place):
+        if driven.ended not in (None, claim.tp):
             return False
         if driven.sent is None:  # by a version before
             return driven.mode in (None, claim.mode)

@@ -12,7 +12,7 @@ import structlog
 
 from redrive.dead_letter.spool import Appended, SourcePlace, Spool, SpooledLetter
 from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 
 __all__ = ["SpoolWriter"]
 
@@ -44,7 +44,7 @@ class SpoolWriter:
         self._tell = tell
         self._lock = threading.Lock()
         self._offered: deque[_Offered] = deque()
-        self._queued: set[tuple[Place, int]] = set()
+        self._queued: set[tuple[TopicPartition, int]] = set()
         self._writing = False
         self._told: set[str] = set()
 
@@ -52,9 +52,9 @@ class SpoolWriter:
         """Write this letter soon, unless the spool holds it; never blocks on the disk."""
         with self._lock:
             # A disk that hangs must not let the same letters pile up here. [P11]
-            if (source.place, source.offset) in self._queued:
+            if (source.tp, source.offset) in self._queued:
                 return
-            self._queued.add((source.place, source.offset))
+            self._queued.add((source.tp, source.offset))
             self._offered.append(_Offered(letter, source))
             if self._writing:
                 return
@@ -83,7 +83,7 @@ class SpoolWriter:
             if not self._writing:
                 return None
             offered = self._offered.popleft()
-            self._queued.discard((offered.source.place, offered.source.offset))
+            self._queued.discard((offered.source.tp, offered.source.offset))
             return offered
 
     def _write(self, offered: _Offered) -> None:
@@ -95,8 +95,8 @@ class SpoolWriter:
             failed = str(error)
         facts = {
             "dlq_id": letter.dlq_id,
-            "topic": offered.source.place.topic,
-            "partition": offered.source.place.partition,
+            "topic": offered.source.tp.topic,
+            "partition": offered.source.tp.partition,
             "offset": offered.source.offset,
             "spool": str(self._spool.path),
         }
@@ -132,6 +132,6 @@ def _spooled(offered: _Offered) -> SpooledLetter:
         headers=letter.headers,
         value=value,
         source=SourcePlace(
-            topic=source.place.topic, partition=source.place.partition, offset=source.offset
+            topic=source.tp.topic, partition=source.tp.partition, offset=source.offset
         ),
     )

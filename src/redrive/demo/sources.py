@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from pydantic import TypeAdapter
 
 from redrive.clock import SYSTEM
@@ -125,13 +125,13 @@ class Topics:
             settings.dlq_topic: _letter,
         }
         self._lost: list[str] = []
-        places = [
-            TopicPartition(topic, partition, offset)
+        tps = [
+            KafkaTopicPartition(topic, partition, offset)
             for topic in self._read
             for partition, offset in _ends(settings, topic).items()
         ]
         self._consumer = make_consumer(reader_config(settings))
-        self._consumer.assign(places)
+        self._consumer.assign(tps)
 
     def news(self) -> Iterator[Seen]:
         """Yield what has come since the last look.
@@ -144,7 +144,7 @@ class Topics:
             if error is not None:
                 raise KafkaLostError(f"the demo can no longer read its topics: {error.str()}")
             record = record_of(message)
-            fact = self._read[record.place.topic](record)
+            fact = self._read[record.tp.topic](record)
             if fact is not None:
                 yield Seen(_time_of(record), fact)
 

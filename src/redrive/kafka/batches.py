@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["Batch", "InDoubt", "OutRecord", "Refused", "Report", "Stopped", "Stored", "Tried"]
 
@@ -43,7 +44,7 @@ class Batch:
 
     number: int
     records: tuple[OutRecord, ...]
-    offsets: tuple[TopicPartition, ...]
+    offsets: tuple[KafkaTopicPartition, ...]
     group: object
     allowed_s: float = 0.0
 
@@ -83,8 +84,8 @@ class Refused:
     number: int
     error: KafkaError | str
     culprits: frozenset[int] = frozenset()
-    unsent: Mapping[int, Place] = field(default_factory=dict)
-    leaderless: frozenset[Place] = frozenset()
+    unsent: Mapping[int, TopicPartition] = field(default_factory=dict)
+    leaderless: frozenset[TopicPartition] = frozenset()
     delivered: frozenset[int] = field(default=frozenset(), compare=False)
     late: bool = False
     partitions: Mapping[str, int] = field(default_factory=dict)
@@ -117,7 +118,7 @@ class Tried:
     failed: Mapping[int, KafkaError] = field(default_factory=dict)
     error: KafkaError | str | None = None
     took_s: float = 0.0
-    leaderless: frozenset[Place] = frozenset()
+    leaderless: frozenset[TopicPartition] = frozenset()
 
 
 Report = Stored | Refused | InDoubt | Stopped | Tried

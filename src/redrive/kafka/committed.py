@@ -9,14 +9,16 @@ from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, told
 
@@ -37,7 +39,7 @@ class GroupNow:
 
     state: str
     members: int = 0
-    owners: Mapping[Place, str] = field(default_factory=dict)
+    owners: Mapping[TopicPartition, str] = field(default_factory=dict)
 
 
 def committed_by_group(
@@ -49,7 +51,7 @@ def committed_by_group(
         KafkaUnavailableError: The broker did not say within `kafka.startup_timeout`.
         SettingsError: The client's options cannot work, or the broker refuses who we say we are.
     """
-    asked = [TopicPartition(topic, number) for number in partitions]
+    asked = [KafkaTopicPartition(topic, number) for number in partitions]
     said = Said(settings.bootstrap_servers)
     consumer = make_consumer(reader_config(settings), on_error=said)
 
@@ -86,7 +88,9 @@ def group_now(settings: KafkaSettings, admin: AdminClient, *, clock: Clock = SYS
                 return GroupNow("dead")
             raise
         owners = {
-            Place(part.topic, part.partition): f"{member.group_instance_id or member.client_id}"
+            TopicPartition(
+                part.topic, part.partition
+            ): f"{member.group_instance_id or member.client_id}"
             for member in found.members
             for part in member.assignment.topic_partitions
         }
@@ -110,7 +114,7 @@ def pending_commits(
     Raises:
         KafkaUnavailableError: The group's coordinator did not say within `kafka.startup_timeout`.
     """
-    asked = [TopicPartition(topic, number) for number in partitions]
+    asked = [KafkaTopicPartition(topic, number) for number in partitions]
 
     def read() -> frozenset[int]:
         wanted = [ConsumerGroupTopicPartitions(settings.group_id, asked)]

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     ListOffsetsResultInfo,
@@ -14,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.clock import SYSTEM, Clock, moment
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
 
@@ -34,70 +35,75 @@ class Edges:
 def edges(
     settings: KafkaSettings,
     admin: AdminClient,
-    places: Iterable[Place],
+    tps: Iterable[TopicPartition],
     *,
     isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
     clock: Clock = SYSTEM,
-) -> dict[Place, Edges]:
+) -> dict[TopicPartition, Edges]:
     """Return where each of these partitions begins and ends for a reader of this isolation.
 
     Raises:
         KafkaUnavailableError: A partition's leader did not say within `kafka.startup_timeout`.
     """
-    wanted = list(places)
+    wanted = list(tps)
     firsts = _listed(settings, admin, wanted, OffsetSpec.earliest(), isolation, clock)  # type: ignore[no-untyped-call]  # the client's own
     ends = _listed(settings, admin, wanted, OffsetSpec.latest(), isolation, clock)  # type: ignore[no-untyped-call]  # as above
-    return {place: Edges(firsts[place].offset, ends[place].offset) for place in wanted}
+    return {tp: Edges(firsts[tp].offset, ends[tp].offset) for tp in wanted}
 
 
 def newest_times(
-    settings: KafkaSettings, admin: AdminClient, places: Iterable[Place], *, clock: Clock = SYSTEM
-) -> dict[Place, datetime]:
+    settings: KafkaSettings,
+    admin: AdminClient,
+    tps: Iterable[TopicPartition],
+    *,
+    clock: Clock = SYSTEM,
+) -> dict[TopicPartition, datetime]:
     """Return the latest timestamp in each of these partitions; those without a record are left out.
 
     Raises what `edges` raises.
     """
     latest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # as above
-    found = _listed(settings, admin, list(places), latest, IsolationLevel.READ_COMMITTED, clock)
-    return {place: moment(info.timestamp) for place, info in found.items() if info.timestamp >= 0}
+    found = _listed(settings, admin, list(tps), latest, IsolationLevel.READ_COMMITTED, clock)
+    return {tp: moment(info.timestamp) for tp, info in found.items() if info.timestamp >= 0}
 
 
 def offsets_since(
     settings: KafkaSettings,
     admin: AdminClient,
-    places: Iterable[Place],
+    tps: Iterable[TopicPartition],
     since: datetime,
     *,
     clock: Clock = SYSTEM,
-) -> dict[Place, int | None]:
+) -> dict[TopicPartition, int | None]:
     """Return the first offset that bears this time or a later one; None where there is none.
 
     Raises what `edges` raises.
     """
     at = OffsetSpec.for_timestamp(max(round(since.timestamp() * 1000), 0))
-    found = _listed(settings, admin, list(places), at, IsolationLevel.READ_UNCOMMITTED, clock)
-    return {place: info.offset if info.offset >= 0 else None for place, info in found.items()}
+    found = _listed(settings, admin, list(tps), at, IsolationLevel.READ_UNCOMMITTED, clock)
+    return {tp: info.offset if info.offset >= 0 else None for tp, info in found.items()}
 
 
 def _listed(
     settings: KafkaSettings,
     admin: AdminClient,
-    places: list[Place],
+    tps: list[TopicPartition],
     spec: OffsetSpec,
     isolation: IsolationLevel,
     clock: Clock,
-) -> dict[Place, ListOffsetsResultInfo]:
-    def ask() -> dict[Place, ListOffsetsResultInfo]:
+) -> dict[TopicPartition, ListOffsetsResultInfo]:
+    def ask() -> dict[TopicPartition, ListOffsetsResultInfo]:
         asked = admin.list_offsets(
-            {TopicPartition(*place): spec for place in places},
+            {KafkaTopicPartition(*tp): spec for tp in tps},
             isolation_level=isolation,
             request_timeout=_CALL_S,
         )
         return {
-            Place(part.topic, part.partition): future.result() for part, future in asked.items()
+            TopicPartition(part.topic, part.partition): future.result()
+            for part, future in asked.items()
         }
 
-    if not places:
+    if not tps:
         return {}
     hint = (
         ". Check that the addresses which it advertises can be reached from here, and the rights "

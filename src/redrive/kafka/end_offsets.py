@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
@@ -67,8 +68,8 @@ def _partitions(consumer: Consumer, settings: KafkaSettings, *, timeout_s: float
 
 
 def _end(consumer: Consumer, settings: KafkaSettings, partition: int, *, timeout_s: float) -> int:
-    place = TopicPartition(settings.results_topic, partition)
-    marks = consumer.get_watermark_offsets(place, timeout=timeout_s, cached=False)
+    tp = KafkaTopicPartition(settings.results_topic, partition)
+    marks = consumer.get_watermark_offsets(tp, timeout=timeout_s, cached=False)
     if marks is None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's name
     return marks[1]

@@ -21,7 +21,9 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 
 from redrive.clock import Clock
@@ -36,10 +38,10 @@ __all__ = [
     "Committed",
     "Listener",
     "Log",
-    "Place",
     "PollThread",
     "Pulse",
     "Record",
+    "TopicPartition",
     "record_of",
     "unreadable_records",
 ]
@@ -74,7 +76,7 @@ class _OutdatedError(Exception):
     """
 
 
-class Place(NamedTuple):
+class TopicPartition(NamedTuple):
     """A partition of a topic."""
 
     topic: str
@@ -85,7 +87,7 @@ class Record(NamedTuple):
     """One record as it lies on its topic."""
 
     # A tuple, as it is made for each record: a frozen dataclass takes five times as long.
-    place: Place
+    tp: TopicPartition
     offset: int
     key: bytes | None
     value: bytes | None
@@ -112,15 +114,19 @@ class Committed:
 class Log(Protocol):
     """What a listener may ask of the Consumer; only from within its own calls."""
 
-    def assignment(self) -> Collection[Place]:
+    def assignment(self) -> Collection[TopicPartition]:
         """Return what the client was told to fetch from."""
         ...
 
-    def committed(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Committed]:
+    def committed(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> Mapping[TopicPartition, Committed]:
         """Read what the group has committed. Raises KafkaException when the broker does not say."""
         ...
 
-    def ends(self, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
+    def ends(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> Mapping[TopicPartition, int]:
         """Read where partitions end now; those that have no leader are left out.
 
         Raises KafkaException when the brokers do not say.
@@ -141,22 +147,22 @@ class Log(Protocol):
         """
         ...
 
-    def pause(self, places: Iterable[Place]) -> None:
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
         """Stop fetching from partitions."""
         ...
 
-    def resume(self, places: Iterable[Place]) -> None:
+    def resume(self, tps: Iterable[TopicPartition]) -> None:
         """Fetch again."""
         ...
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
+    def seek(self, tp: TopicPartition, offset: int, *, leader_epoch: int | None = None) -> bool:
         """Go on from `offset`; from where the log was cut back, if it is no longer that epoch's.
 
         False when the client cannot yet: it is just beginning, or ending, with the partition.
         """
         ...
 
-    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
         """Send offsets to commit (at least once only); `commit_ended` tells what came of it."""
         ...
 
@@ -168,7 +174,7 @@ class Log(Protocol):
 class Listener(Protocol):
     """What the poll thread tells; each call comes on that thread."""
 
-    def assigned(self, kafka: Log, places: Sequence[Place]) -> Mapping[Place, int]:
+    def assigned(self, kafka: Log, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Partitions are ours, and not fetched yet; return where to begin, as far as known."""
         ...
 
@@ -176,7 +182,7 @@ class Listener(Protocol):
         """Fetching has just begun."""
         ...
 
-    def revoked(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+    def revoked(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
         """Partitions go; when `lost` they are gone already."""
         ...
 
@@ -191,7 +197,7 @@ class Listener(Protocol):
         """Records have come."""
         ...
 
-    def reached_end(self, ends: Mapping[Place, int]) -> None:
+    def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
         """The client has read up to these offsets, where partitions end; all records were told."""
         ...
 
@@ -202,7 +208,7 @@ class Listener(Protocol):
         """
         ...
 
-    def commit_ended(self, places: Sequence[Place], error: KafkaError | None) -> None:
+    def commit_ended(self, tps: Sequence[TopicPartition], error: KafkaError | None) -> None:
         """Offsets sent with `commit` were taken, or not."""
         ...
 
@@ -274,12 +280,12 @@ class PollThread:
         self._away_s = away_s
         self._away_limit_s = away_limit_s
         self._topic_ids = topic_ids
-        self._held: set[Place] = set()
-        self._ends: dict[Place, int] = {}
+        self._held: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
         # Those that came or went since the last poll returned.
-        self._moved: set[Place] = set()
+        self._moved: set[TopicPartition] = set()
         # From where they are read, as long as nothing was read of them.
-        self._begins: dict[Place, int] = {}
+        self._begins: dict[TopicPartition, int] = {}
         self._unreadable = UnreadableBatches()
         self._ended = ended
         self._stop = threading.Event()
@@ -375,8 +381,8 @@ class PollThread:
         consumer.subscribe(
             self._topics,
             on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
-            on_revoke=lambda _, parts: self._revoke(kafka, _places(parts), lost=False),
-            on_lost=lambda _, parts: self._lose(kafka, _places(parts)),
+            on_revoke=lambda _, parts: self._revoke(kafka, _tps(parts), lost=False),
+            on_lost=lambda _, parts: self._lose(kafka, _tps(parts)),
         )
         while not self._stop.is_set():
             now, gap_s = self._pulse.look()
@@ -404,40 +410,42 @@ class PollThread:
 
     def _tell_ends(self) -> None:
         """Tell of ends that were reached, but not of those that an earlier assignment has seen."""
-        ends = {place: end for place, end in self._ends.items() if place not in self._moved}
+        ends = {tp: end for tp, end in self._ends.items() if tp not in self._moved}
         self._ends.clear()
         if ends:
             self._listener.reached_end(ends)
 
-    def _assign(self, consumer: Consumer, kafka: Log, partitions: list[TopicPartition]) -> None:
+    def _assign(
+        self, consumer: Consumer, kafka: Log, partitions: list[KafkaTopicPartition]
+    ) -> None:
         self._seat.taken()
-        self._held.update(places := _places(partitions))
-        self._moved.update(places)
-        begins = self._listener.assigned(kafka, places)
-        for part, place in zip(partitions, places, strict=True):
+        self._held.update(tps := _tps(partitions))
+        self._moved.update(tps)
+        begins = self._listener.assigned(kafka, tps)
+        for part, tp in zip(partitions, tps, strict=True):
             # Else the client asks for it itself, and waits for a tenth of a second.
-            part.offset = begins.get(place, part.offset)
-            self._begins[place] = part.offset
+            part.offset = begins.get(tp, part.offset)
+            self._begins[tp] = part.offset
         assign = consumer.incremental_assign if self._incremental else consumer.assign
         assign(partitions)
         self._listener.fetching(kafka)
 
     def _began(self, topic: str, partition: int) -> int | None:
-        return self._begins.get(Place(topic, partition))
+        return self._begins.get(TopicPartition(topic, partition))
 
-    def _lose(self, kafka: Log, places: Sequence[Place]) -> None:
+    def _lose(self, kafka: Log, tps: Sequence[TopicPartition]) -> None:
         # Who is fenced loses everything as well, and was told of the fence before.
         if self._fatal is None:
             self._seat.lost()
-        self._revoke(kafka, places, lost=True)
+        self._revoke(kafka, tps, lost=True)
 
-    def _revoke(self, kafka: Log, places: Sequence[Place], *, lost: bool) -> None:
+    def _revoke(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
         # Whoever was fenced has given up its partitions before the client says that they go.
-        self._moved.update(places)
-        self._unreadable.forget(places)
-        held = [place for place in places if place in self._held]
+        self._moved.update(tps)
+        self._unreadable.forget(tps)
+        held = [tp for tp in tps if tp in self._held]
         self._held.difference_update(held)
-        if held or not places:
+        if held or not tps:
             self._listener.revoked(kafka, held, lost=lost)
 
     def _is_record(self, message: Message) -> bool:
@@ -445,8 +453,8 @@ class PollThread:
         if error is None:
             return True
         if error.code() == _AT_END:
-            place = Place(message.topic() or "", message.partition() or 0)
-            self._ends[place] = message.offset() or 0
+            tp = TopicPartition(message.topic() or "", message.partition() or 0)
+            self._ends[tp] = message.offset() or 0
             return False
         if _is_fatal(error):
             _raise_fatal(error)
@@ -465,18 +473,18 @@ class PollThread:
         if _is_fatal(error):
             self._fatal = error
 
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        ended: dict[int | None, tuple[KafkaError | None, list[TopicPartition]]] = {}
+    def _on_commit(self, error: KafkaError | None, partitions: list[KafkaTopicPartition]) -> None:
+        ended: dict[int | None, tuple[KafkaError | None, list[KafkaTopicPartition]]] = {}
         for part in partitions:
             why = error or part.error
             code = None if why is None else why.code()
             ended.setdefault(code, (why, []))[1].append(part)
         for why, parts in ended.values():
-            self._listener.commit_ended(_places(parts), why)
+            self._listener.commit_ended(_tps(parts), why)
 
 
-def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
-    return [Place(p.topic, p.partition) for p in partitions]
+def _tps(partitions: Iterable[KafkaTopicPartition]) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.partition) for p in partitions]
 
 
 def _more_than(first: Message) -> int:
@@ -506,9 +514,9 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
 
 def unreadable_records(gap: Gap) -> list[Record]:
     """Return what stands for records that the client cannot read: their places."""
-    place = Place(gap.topic, gap.partition)
+    tp = TopicPartition(gap.topic, gap.partition)
     return [
-        Record(place, offset, None, None, (), None, unreadable=WHY)
+        Record(tp, offset, None, None, (), None, unreadable=WHY)
         for offset in range(gap.first, gap.end)
     ]
 
@@ -518,7 +526,7 @@ def record_of(message: Message) -> Record:
     kind, timestamp = message.timestamp()
     headers = _headers(message)
     return Record(
-        Place(message.topic() or "", message.partition() or 0),
+        TopicPartition(message.topic() or "", message.partition() or 0),
         message.offset() or 0,
         message.key(),
         message.value(),
@@ -578,23 +586,25 @@ class _Log:
                 self.is_outdated = True
         return ids
 
-    def assignment(self) -> list[Place]:
-        return _places(self._consumer.assignment())
+    def assignment(self) -> list[TopicPartition]:
+        return _tps(self._consumer.assignment())
 
-    def committed(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, Committed]:
-        asked = [TopicPartition(*place) for place in places]
-        found: dict[Place, Committed] = {}
+    def committed(
+        self, tps: Iterable[TopicPartition], *, timeout_s: float
+    ) -> dict[TopicPartition, Committed]:
+        asked = [KafkaTopicPartition(*tp) for tp in tps]
+        found: dict[TopicPartition, Committed] = {}
         for part in self._consumer.committed(asked, timeout=timeout_s):
             if part.error is not None:
                 raise KafkaException(part.error)
             offset = part.offset if part.offset >= 0 else None
-            found[Place(part.topic, part.partition)] = Committed(
+            found[TopicPartition(part.topic, part.partition)] = Committed(
                 offset, part.metadata, part.leader_epoch
             )
         return found
 
-    def ends(self, places: Iterable[Place], *, timeout_s: float) -> dict[Place, int]:
-        asked = list(places)
+    def ends(self, tps: Iterable[TopicPartition], *, timeout_s: float) -> dict[TopicPartition, int]:
+        asked = list(tps)
         try:
             return self._ends(asked, timeout_s)
         except KafkaException:
@@ -604,44 +614,44 @@ class _Log:
                 raise
             return self._ends(led, timeout_s)
 
-    def _ends(self, places: list[Place], timeout_s: float) -> dict[Place, int]:
-        if not places:
+    def _ends(self, tps: list[TopicPartition], timeout_s: float) -> dict[TopicPartition, int]:
+        if not tps:
             return {}
         # One request to each broker. Asked one by one, each would wait for the fetch under way.
-        asked = [TopicPartition(*place, OFFSET_END) for place in places]
-        found: dict[Place, int] = {}
+        asked = [KafkaTopicPartition(*tp, OFFSET_END) for tp in tps]
+        found: dict[TopicPartition, int] = {}
         for part in self._consumer.offsets_for_times(asked, timeout=timeout_s):
             if part.error is not None:
                 raise KafkaException(part.error)
-            found[Place(part.topic, part.partition)] = part.offset
+            found[TopicPartition(part.topic, part.partition)] = part.offset
         return found
 
-    def _led(self, places: list[Place], timeout_s: float) -> list[Place]:
+    def _led(self, tps: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
         topics = self._consumer.list_topics(timeout=timeout_s).topics
         leaders = {
-            Place(topic.topic, one.id): one.leader
+            TopicPartition(topic.topic, one.id): one.leader
             for topic in topics.values()
             for one in topic.partitions.values()
         }
-        return [place for place in places if leaders.get(place, _NO_LEADER) != _NO_LEADER]
+        return [tp for tp in tps if leaders.get(tp, _NO_LEADER) != _NO_LEADER]
 
-    def pause(self, places: Iterable[Place]) -> None:
-        self._consumer.pause([TopicPartition(*place) for place in places])
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
+        self._consumer.pause([KafkaTopicPartition(*tp) for tp in tps])
 
-    def resume(self, places: Iterable[Place]) -> None:
-        self._consumer.resume([TopicPartition(*place) for place in places])
+    def resume(self, tps: Iterable[TopicPartition]) -> None:
+        self._consumer.resume([KafkaTopicPartition(*tp) for tp in tps])
 
-    def seek(self, place: Place, offset: int, *, leader_epoch: int | None = None) -> bool:
+    def seek(self, tp: TopicPartition, offset: int, *, leader_epoch: int | None = None) -> bool:
         epoch = -1 if leader_epoch is None else leader_epoch
         try:
-            self._consumer.seek(TopicPartition(*place, offset, leader_epoch=epoch))
+            self._consumer.seek(KafkaTopicPartition(*tp, offset, leader_epoch=epoch))
         except KafkaException as error:
             if error_of(error).code() != KafkaError._STATE:  # noqa: SLF001 - librdkafka's own
                 raise
             return False
         return True
 
-    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
         self._consumer.commit(offsets=list(offsets), asynchronous=True)
 
     def group(self) -> object:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not marked as exported
 
 from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, ClientConfig, reader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.log import Record, TopicPartition, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of, with_advice
 
@@ -38,7 +39,7 @@ class PartitionLog:
 
     Args:
         settings: How to reach Kafka.
-        place: Which partition.
+        tp: Which partition.
         consumer: Reads, of `log_consumer`; one partition is read at a time.
         admin: Says where the partition ends.
         clock: For limits.
@@ -48,7 +49,7 @@ class PartitionLog:
     def __init__(
         self,
         settings: KafkaSettings,
-        place: Place,
+        tp: TopicPartition,
         *,
         consumer: Consumer,
         admin: AdminClient,
@@ -56,7 +57,7 @@ class PartitionLog:
         limit_s: float | None = None,
     ) -> None:
         self._settings = settings
-        self._place = place
+        self._tp = tp
         self._consumer = consumer
         self._admin = admin
         self._clock = clock
@@ -79,7 +80,7 @@ class PartitionLog:
         return offset if offset >= 0 else None
 
     def _listed(self, spec: OffsetSpec) -> int:
-        wanted = TopicPartition(*self._place)
+        wanted = KafkaTopicPartition(*self._tp)
         asked = self._admin.list_offsets(
             {wanted: spec},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
@@ -101,12 +102,12 @@ class PartitionLog:
         if start >= stop:
             return
         consumer = self._consumer
-        consumer.assign([TopicPartition(*self._place, start)])
+        consumer.assign([KafkaTopicPartition(*self._tp, start)])
         patience, last = self._clock.monotonic() + self._limit_s, "no answer"
         while True:
             first = consumer.poll(_POLL_S)
             if first is None and self._clock.monotonic() > patience:
-                number = self._place.partition
+                number = self._tp.partition
                 raise self.silent(f"partition {number} is not read to {stop}; last: {last}")
             for message in (*([first] if first else ()), *consumer.consume(_BATCH, 0)):
                 error = message.error()
@@ -114,7 +115,7 @@ class PartitionLog:
                     last = with_advice(error)
                     continue
                 patience = self._clock.monotonic() + self._limit_s
-                if (message.topic(), message.partition()) != self._place:
+                if (message.topic(), message.partition()) != self._tp:
                     continue
                 if (message.offset() or 0) >= stop:
                     return

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import Clock
-from redrive.kafka.log import Place, Record, record_of
+from redrive.kafka.log import Record, TopicPartition, record_of
 from redrive.kafka.reader_thread import ReaderThread
 
 __all__ = ["Found", "RecordReader"]
 
 log = structlog.get_logger("redrive.kafka")
 
-Found = Mapping[tuple[Place, int], Record | None]
+Found = Mapping[tuple[TopicPartition, int], Record | None]
 """Records by their positions; None where the log has none any more."""
 
 _BATCH = 100
@@ -36,7 +37,7 @@ _OUT_OF_RANGE = (
 
 
 class _Wanted(NamedTuple):
-    place: Place
+    tp: TopicPartition
     offsets: list[int]
     """From the last to the first."""
 
@@ -60,7 +61,7 @@ class RecordReader:
     ) -> None:
         self._found = found
         self._clock = clock
-        self._wanted: dict[Place, set[int]] = {}
+        self._wanted: dict[TopicPartition, set[int]] = {}
         self._failing = False
         self._thread = ReaderThread(
             "redrive-reread",
@@ -71,18 +72,18 @@ class RecordReader:
             clock=clock,
         )
 
-    def ask(self, place: Place, offset: int) -> None:
+    def ask(self, tp: TopicPartition, offset: int) -> None:
         """Read a record, as soon as that can be."""
         with self._thread.changed:
             if not self._thread.is_closed:
-                self._wanted.setdefault(place, set()).add(offset)
+                self._wanted.setdefault(tp, set()).add(offset)
                 self._thread.wake()
 
-    def forget(self, places: Iterable[Place]) -> None:
+    def forget(self, tps: Iterable[TopicPartition]) -> None:
         """Read nothing more of these partitions."""
         with self._thread.changed:
-            for place in places:
-                self._wanted.pop(place, None)
+            for tp in tps:
+                self._wanted.pop(tp, None)
 
     def close(self) -> None:
         """Read nothing more at all; the thread ends by itself."""
@@ -98,15 +99,15 @@ class RecordReader:
         """Read what is wanted now: one assignment, each partition from its first one on."""
         with self._thread.changed:
             wanted = {
-                place: _Wanted(place, sorted(offsets, reverse=True))
-                for place, offsets in self._wanted.items()
+                tp: _Wanted(tp, sorted(offsets, reverse=True))
+                for tp, offsets in self._wanted.items()
             }
-        consumer.assign([TopicPartition(*place, one.offsets[-1]) for place, one in wanted.items()])
+        consumer.assign([KafkaTopicPartition(*tp, one.offsets[-1]) for tp, one in wanted.items()])
         news, failed = False, None
         patience = self._clock.monotonic() + _NO_NEWS_S
         while wanted and not self._thread.is_closed:
             first = consumer.poll(_POLL_S)
-            found: dict[tuple[Place, int], Record | None] = {}
+            found: dict[tuple[TopicPartition, int], Record | None] = {}
             for message in () if first is None else (first, *consumer.consume(_BATCH - 1, 0)):
                 failed = self._take(consumer, message, wanted, found) or failed
             if found:
@@ -122,19 +123,19 @@ class RecordReader:
         self,
         consumer: Consumer,
         message: Message,
-        wanted: dict[Place, _Wanted],
-        found: dict[tuple[Place, int], Record | None],
+        wanted: dict[TopicPartition, _Wanted],
+        found: dict[tuple[TopicPartition, int], Record | None],
     ) -> KafkaError | None:
         """Take a message; return why its partition is left for the next time, if it is."""
-        one = wanted.get(Place(message.topic() or "", message.partition() or 0))
+        one = wanted.get(TopicPartition(message.topic() or "", message.partition() or 0))
         if one is None:
             return None
-        part = TopicPartition(*one.place)
+        part = KafkaTopicPartition(*one.tp)
         error = message.error()
         if error is None:
             self._pass_by(one, message.offset() or 0, found)
             if one.offsets and one.offsets[-1] == message.offset():
-                found[one.place, one.offsets.pop()] = record_of(message)
+                found[one.tp, one.offsets.pop()] = record_of(message)
         elif error.code() == _EOF:
             self._pass_by(one, message.offset() or 0, found)
         elif error.code() in _OUT_OF_RANGE:
@@ -145,27 +146,27 @@ class RecordReader:
         # the log has begun anew.
         failed = error if one.offsets and error is not None else None
         if failed is not None or not one.offsets:
-            del wanted[one.place]
+            del wanted[one.tp]
             consumer.incremental_unassign([part])
         elif one.offsets[-1] > (message.offset() or 0) + _SEEK_PAST:
-            consumer.seek(TopicPartition(*one.place, one.offsets[-1]))
+            consumer.seek(KafkaTopicPartition(*one.tp, one.offsets[-1]))
         return failed
 
     def _pass_by(
-        self, one: _Wanted, at: int, found: dict[tuple[Place, int], Record | None]
+        self, one: _Wanted, at: int, found: dict[tuple[TopicPartition, int], Record | None]
     ) -> None:
         """Tell what lies before the position at which the log goes on: it is gone."""
         while one.offsets and one.offsets[-1] < at:
-            found[one.place, one.offsets.pop()] = None
+            found[one.tp, one.offsets.pop()] = None
 
     def _tell(self, found: Found) -> None:
         with self._thread.changed:
-            for place, offset in found:
-                offsets = self._wanted.get(place)
+            for tp, offset in found:
+                offsets = self._wanted.get(tp)
                 if offsets is not None:
                     offsets.discard(offset)
                     if not offsets:
-                        del self._wanted[place]
+                        del self._wanted[tp]
         if self._failing:
             self._failing = False
             log.info("events.read_again", events=len(found))

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.errors import SettingsError
 from redrive.kafka.growth import Growth
@@ -105,9 +106,9 @@ class ResultScan:
         """Say whether `offset` lies beyond the end of a partition that is read to its end."""
         if self._next.get(partition, offset) >= offset or partition in self._starts:
             return False
-        place = TopicPartition(self._topic, partition)
+        tp = KafkaTopicPartition(self._topic, partition)
         try:
-            told = self._consumer.get_watermark_offsets(place, timeout=_CALL_S, cached=False)
+            told = self._consumer.get_watermark_offsets(tp, timeout=_CALL_S, cached=False)
         except KafkaException:
             return False
         # The client's types leave out that it may not know.
@@ -145,7 +146,7 @@ class ResultScan:
             self._recent.start(partition, offset)
         self._starts.clear()
         self._consumer.assign(
-            [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
+            [KafkaTopicPartition(self._topic, p, o) for p, o in self._positions.items()]
         )
 
     def _take(self, message: Message) -> SeenResult | None:

@@ -12,7 +12,9 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 
 from redrive.clock import SYSTEM, Clock
@@ -20,7 +22,7 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Place, Record, record_of, unreadable_records
+from redrive.kafka.log import Record, TopicPartition, record_of, unreadable_records
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
 from redrive.kafka.unreadable import Gap, UnreadableBatches
@@ -70,7 +72,7 @@ def scan(
             starts = _starts(consumer, said, settings, topic, numbers, since, clock=clock)
         else:
             starts = dict.fromkeys(numbers, OFFSET_BEGINNING)
-        consumer.assign([TopicPartition(topic, *start) for start in starts.items()])
+        consumer.assign([KafkaTopicPartition(topic, *start) for start in starts.items()])
         ends = {number: span[1] for number, span in (spans or {}).items()}
         yield from _to_the_end(consumer, settings, topic, starts, ends, clock)
     except KafkaException as error:
@@ -80,8 +82,8 @@ def scan(
 
 
 def first_records(
-    settings: KafkaSettings, at: Mapping[Place, int], *, clock: Clock = SYSTEM
-) -> dict[Place, Record]:
+    settings: KafkaSettings, at: Mapping[TopicPartition, int], *, clock: Clock = SYSTEM
+) -> dict[TopicPartition, Record]:
     """Return the first record from these offsets on, whether or not it is committed.
 
     A partition that gives none within a few seconds is left out.
@@ -93,15 +95,15 @@ def first_records(
         "isolation.level": "read_uncommitted",
     }
     consumer = make_consumer(config, on_error=Said(settings.bootstrap_servers))
-    found: dict[Place, Record] = {}
+    found: dict[TopicPartition, Record] = {}
     deadline = clock.monotonic() + _FIRSTS_S
     try:
-        consumer.assign([TopicPartition(*place, offset) for place, offset in at.items()])
+        consumer.assign([KafkaTopicPartition(*tp, offset) for tp, offset in at.items()])
         while len(found) < len(at) and clock.monotonic() < deadline:
             message = consumer.poll(POLL_S)
             if message is not None and message.error() is None:
                 record = record_of(message)
-                found.setdefault(record.place, record)
+                found.setdefault(record.tp, record)
     finally:
         consumer.close()
     return found
@@ -119,7 +121,7 @@ def _starts(
 ) -> dict[int, int]:
     # Before 1970 are numbers that mean something else.
     at_ms = max(round(since.timestamp() * 1000), 0)
-    asked = [TopicPartition(topic, number, at_ms) for number in numbers]
+    asked = [KafkaTopicPartition(topic, number, at_ms) for number in numbers]
     policy = until(
         settings.startup_timeout.total_seconds(), asking="which offset bears a time", clock=clock
     )
@@ -174,7 +176,7 @@ def _records(
 
 
 def _is_wanted(record: Record, consumer: Consumer, unread: set[int], ends: dict[int, int]) -> bool:
-    number = record.place.partition
+    number = record.tp.partition
     if number not in unread:
         return False
     if number not in ends:
@@ -187,7 +189,7 @@ def _is_wanted(record: Record, consumer: Consumer, unread: set[int], ends: dict[
 
 def _end(consumer: Consumer, record: Record) -> int:
     """Return where the partition ended when its records were fetched, as the fetch told."""
-    _, end = consumer.get_watermark_offsets(TopicPartition(*record.place), cached=True)
+    _, end = consumer.get_watermark_offsets(KafkaTopicPartition(*record.tp), cached=True)
     return end if end > record.offset else _UNKNOWN
 
 

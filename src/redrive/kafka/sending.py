@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from redrive.clock import Clock
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.key_partition import partition_of_key
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["RECORD_ERRORS", "SIZE_ERRORS", "TOPIC_ERRORS", "UNSENT", "Bounded", "Sending", "target"]
 
@@ -104,11 +104,11 @@ class Sending:
         self.late = False
         """Whether the time was over before."""
         self.took_s = 0.0
-        self.leaderless: frozenset[Place] = frozenset()
+        self.leaderless: frozenset[TopicPartition] = frozenset()
         """Those of their partitions that have no leader."""
         self.partitions: Mapping[str, int] = {}
         """How many partitions their topics have, where that had to be looked at."""
-        self._places: dict[int, Place] = {}
+        self._tps: dict[int, TopicPartition] = {}
         self._is_known = False
 
     @property
@@ -117,10 +117,11 @@ class Sending:
         return frozenset(i for i, e in self.failed.items() if e.code() in RECORD_ERRORS)
 
     @property
-    def unsent(self) -> dict[int, Place]:
+    def unsent(self) -> dict[int, TopicPartition]:
         """Those that nobody has confirmed, and where they were to go, as far as that is known."""
         return {
-            index: self._places.get(index) or Place(self._records[index].topic, _ANY_PARTITION)
+            index: self._tps.get(index)
+            or TopicPartition(self._records[index].topic, _ANY_PARTITION)
             for index, error in self.failed.items()
             if error.code() in UNSENT
         }
@@ -191,7 +192,7 @@ class Sending:
             self.failed.setdefault(index, error)
             partition = None if message is None else message.partition()
             if partition is not None and partition >= 0:
-                self._places[index] = Place(self._records[index].topic, partition)
+                self._tps[index] = TopicPartition(self._records[index].topic, partition)
 
     def _looks_hopeless(self) -> bool:
         """Say whether one of the records cannot be stored as the cluster stands now."""
@@ -207,12 +208,12 @@ class Sending:
         gone = [index for index, record in enumerate(self._records) if record.topic not in seen]
         for index in gone:
             self.failed.setdefault(index, KafkaError(KafkaError._UNKNOWN_TOPIC))  # noqa: SLF001 - as above
-        places = {place for record in self._records if (place := target(record, self.partitions))}
+        tps = {tp for record in self._records if (tp := target(record, self.partitions))}
         self.leaderless = frozenset(
-            place
-            for place in places
-            if place.topic in seen
-            and (found := seen[place.topic].partitions.get(place.partition)) is not None
+            tp
+            for tp in tps
+            if tp.topic in seen
+            and (found := seen[tp.topic].partitions.get(tp.partition)) is not None
             and found.leader == _NO_LEADER
         )
         return bool(gone or self.leaderless)
@@ -224,7 +225,7 @@ class Sending:
         return {name: topic for name, topic in found.topics.items() if topic.partitions}
 
 
-def target(record: OutRecord, partitions: Mapping[str, int]) -> Place | None:
+def target(record: OutRecord, partitions: Mapping[str, int]) -> TopicPartition | None:
     """Return the partition that a record goes to; None where that cannot be known before.
 
     Args:
@@ -232,11 +233,11 @@ def target(record: OutRecord, partitions: Mapping[str, int]) -> Place | None:
         partitions: How many partitions each topic has, as far as that is known.
     """
     if record.partition is not None:
-        return Place(record.topic, record.partition)
+        return TopicPartition(record.topic, record.partition)
     count = partitions.get(record.topic)
     if record.key is None or not count:
         return None
-    return Place(record.topic, partition_of_key(record.key, partitions=count))
+    return TopicPartition(record.topic, partition_of_key(record.key, partitions=count))
 
 
 _NO: frozenset[int] = frozenset()

@@ -33,7 +33,7 @@ def signed(record: OutRecord, subject: Subject, signer: Signer | None) -> OutRec
 
 def judged(record: Record, subject: Subject, verifier: Verifier) -> Judged:
     """Say whether a record bears a signature of its own, and whose."""
-    topic, partition = record.place
+    topic, partition = record.tp
     return verifier.judge(
         SignedText(subject, topic, partition, record.key, record.value, record.headers)
     )

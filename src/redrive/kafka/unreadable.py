@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 __all__ = ["Gap", "UnreadableBatches"]
 
@@ -76,10 +77,10 @@ class UnreadableBatches:
     def __init__(self) -> None:
         self._searches: dict[_Place, _Search] = {}
 
-    def forget(self, places: Iterable[_Place]) -> None:
+    def forget(self, tps: Iterable[_Place]) -> None:
         """Stop searching: these partitions go, or are read from elsewhere."""
-        for place in places:
-            self._searches.pop(place, None)
+        for tp in tps:
+            self._searches.pop(tp, None)
 
     def concern(self, messages: Sequence[Message]) -> bool:
         """Say whether `sift` is needed."""
@@ -97,52 +98,52 @@ class UnreadableBatches:
         """
         gaps, kept, stale = list[Gap](), list[Message](), set[_Place]()
         for message in messages:
-            place = (message.topic() or "", message.partition() or 0)
-            if place in stale:
+            tp = (message.topic() or "", message.partition() or 0)
+            if tp in stale:
                 continue
-            search = self._searches.get(place)
+            search = self._searches.get(tp)
             if _is_unreadable(message):
-                stale.add(place)  # what else came before the next seek is of no use
+                stale.add(tp)  # what else came before the next seek is of no use
                 if search is None:
-                    first = _first(consumer, place, message.offset() or 0, begins)
+                    first = _first(consumer, tp, message.offset() or 0, begins)
                     search = _Search(first, message.offset() or 0, first)
-                    self._searches[place] = search
-                gaps += self._met(consumer, place, search, message.offset() or 0)
+                    self._searches[tp] = search
+                gaps += self._met(consumer, tp, search, message.offset() or 0)
             elif search is None:
                 kept.append(message)
             elif search.probe is None:
-                self.forget([place])  # this time it could be unpacked
+                self.forget([tp])  # this time it could be unpacked
                 kept.append(message)
             elif (message.offset() or 0) >= search.probe and _tells(message):
                 search.behind = search.probe
                 if search.is_over:
-                    gaps += self._ended(place, search)
+                    gaps += self._ended(tp, search)
                     kept.append(message)
                 else:
-                    stale.add(place)
-                    self._probe(consumer, place, search)
+                    stale.add(tp)
+                    self._probe(consumer, tp, search)
         return gaps, kept
 
-    def _met(self, consumer: Consumer, place: _Place, search: _Search, base: int) -> list[Gap]:
+    def _met(self, consumer: Consumer, tp: _Place, search: _Search, base: int) -> list[Gap]:
         """Take in that the client could not unpack what lies at `base`."""
         if search.probe is None or base <= search.base:
             search.met += 1
             if search.met >= _TIMES:
                 search.within = search.within if search.probe is None else search.probe
-                self._probe(consumer, place, search)
+                self._probe(consumer, tp, search)
             return []
         # It lies behind the first: another one.
         search.behind = search.probe
         if not search.is_over:
-            self._probe(consumer, place, search)
+            self._probe(consumer, tp, search)
             return []
-        gaps = self._ended(place, search)
+        gaps = self._ended(tp, search)
         first = max(base, search.probe)
-        self._searches[place] = _Search(first, base, first, met=1)
+        self._searches[tp] = _Search(first, base, first, met=1)
         return gaps
 
-    def _probe(self, consumer: Consumer, place: _Place, search: _Search) -> None:
-        part = TopicPartition(*place)
+    def _probe(self, consumer: Consumer, tp: _Place, search: _Search) -> None:
+        part = KafkaTopicPartition(*tp)
         if search.behind is None:
             search.probe = search.within + search.step
             search.step *= 2
@@ -151,13 +152,13 @@ class UnreadableBatches:
         else:
             search.probe = (search.within + search.behind + 1) // 2
         try:
-            consumer.seek(TopicPartition(*place, search.probe))
+            consumer.seek(KafkaTopicPartition(*tp, search.probe))
         except KafkaException:
-            self.forget([place])  # it is only beginning, or going: the client will say it again
+            self.forget([tp])  # it is only beginning, or going: the client will say it again
 
-    def _ended(self, place: _Place, search: _Search) -> list[Gap]:
-        del self._searches[place]
-        topic, partition = place
+    def _ended(self, tp: _Place, search: _Search) -> list[Gap]:
+        del self._searches[tp]
+        topic, partition = tp
         log.error(
             "batch.unreadable",
             topic=topic,
@@ -179,8 +180,8 @@ def _tells(message: Message) -> bool:
     return error is None or error.code() == _EOF
 
 
-def _first(consumer: Consumer, place: _Place, base: int, begins: Begins) -> int:
+def _first(consumer: Consumer, tp: _Place, base: int, begins: Begins) -> int:
     """Return the first offset of a batch that was not read: it may have been begun before."""
-    (at,) = consumer.position([TopicPartition(*place)])
-    read_to = at.offset if at.offset >= 0 else begins(*place)
+    (at,) = consumer.position([KafkaTopicPartition(*tp)])
+    read_to = at.offset if at.offset >= 0 else begins(*tp)
     return max(base, read_to or 0)

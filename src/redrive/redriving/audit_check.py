@@ -19,7 +19,7 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.edges import Edges, edges
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 
@@ -102,13 +102,13 @@ def check_audit_topic(
         raise SettingsError("kafka.audit_topic is not set: nothing is recorded")
     admin = make_admin(admin_config(settings))
     # Taken first: what is done to letters from now on may not be on the audit topic as we read it.
-    letters = edges(settings, admin, _places(settings, settings.dlq_topic, clock), clock=clock)
-    audited = edges(settings, admin, _places(settings, topic, clock), clock=clock)
+    letters = edges(settings, admin, _tps(settings, settings.dlq_topic, clock), clock=clock)
+    audited = edges(settings, admin, _tps(settings, topic, clock), clock=clock)
     report = AuditReport(
         topic,
         {
-            place.partition: AuditedPartition(place.partition, AuditChain(start=edge.first))
-            for place, edge in audited.items()
+            tp.partition: AuditedPartition(tp.partition, AuditChain(start=edge.first))
+            for tp, edge in audited.items()
         },
     )
     for head in noted:
@@ -122,8 +122,8 @@ def check_audit_topic(
     return report
 
 
-def _places(settings: KafkaSettings, topic: str, clock: Clock) -> list[Place]:
-    return [Place(topic, number) for number in partitions_of(settings, topic, clock=clock)]
+def _tps(settings: KafkaSettings, topic: str, clock: Clock) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in partitions_of(settings, topic, clock=clock)]
 
 
 def _read(settings: KafkaSettings, report: AuditReport, clock: Clock) -> set[bytes]:
@@ -131,7 +131,7 @@ def _read(settings: KafkaSettings, report: AuditReport, clock: Clock) -> set[byt
     recorded: set[bytes] = set()
     with closing(scan(settings, report.topic, clock=clock)) as records:
         for record in records:
-            part = report.partitions.get(record.place.partition)
+            part = report.partitions.get(record.tp.partition)
             if part is None:
                 continue  # it came in this moment
             for flaw in part.chain.take(record):
@@ -171,15 +171,15 @@ def _not_found(report: AuditReport) -> Iterator[AuditFinding]:
 def _unrecorded(
     settings: KafkaSettings,
     report: AuditReport,
-    letters: dict[Place, Edges],
+    letters: dict[TopicPartition, Edges],
     recorded: set[bytes],
     clock: Clock,
 ) -> Iterator[AuditFinding]:
     if report.since is None:
         return
     spans = {
-        place.partition: (edge.first, edge.end)
-        for place, edge in letters.items()
+        tp.partition: (edge.first, edge.end)
+        for tp, edge in letters.items()
         if edge.first < edge.end
     }
     if not spans:
@@ -187,7 +187,7 @@ def _unrecorded(
     with closing(scan(settings, settings.dlq_topic, spans=spans, clock=clock)) as records:
         for record in records:
             state = read_letter(record)
-            since = _recorded_since(report, record.place.partition)
+            since = _recorded_since(report, record.tp.partition)
             if not isinstance(state, LetterState) or since is None:
                 continue
             if state.timestamp - since < CLOCKS_DIFFER:
@@ -195,8 +195,8 @@ def _unrecorded(
             if _name(state) not in recorded:
                 yield AuditFinding(
                     "unrecorded",
-                    record.place.topic,
-                    record.place.partition,
+                    record.tp.topic,
+                    record.tp.partition,
                     record.offset,
                     f"letter {state.dlq_id} is {state.state.value} by {state.actor!r} at "
                     f"{state.timestamp.isoformat(timespec='seconds')}, and nothing records it",

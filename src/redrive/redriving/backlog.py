@@ -13,7 +13,7 @@ from redrive.clock import SYSTEM, Clock, moment
 from redrive.group_commits import group_commits
 from redrive.kafka.committed import group_now
 from redrive.kafka.edges import Edges, edges
-from redrive.kafka.log import Committed, Place
+from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.runs import Standing, progress_of
@@ -59,7 +59,7 @@ def backlog_of(
     # First: where the right to the group lacks, this says so at once, and the next one times out.
     members = group_now(settings, admin, clock=clock).members
     committed = group_commits(settings, topic, partitions, clock=clock).now
-    where = edges(settings, admin, [Place(topic, n) for n in partitions], clock=clock)
+    where = edges(settings, admin, [TopicPartition(topic, n) for n in partitions], clock=clock)
     spans = unfinished_spans(committed, where)
     seen, oldest = _looked_at(settings, spans, committed, clock)
     return Backlog(
@@ -70,22 +70,22 @@ def backlog_of(
         oldest=oldest,
         deleted=sum(
             max(0, span.first - offset)
-            for place, span in where.items()
-            if (offset := committed[place.partition].offset) is not None
+            for tp, span in where.items()
+            if (offset := committed[tp.partition].offset) is not None
         ),
         members=members,
     )
 
 
 def unfinished_spans(
-    committed: Mapping[int, Committed], where: Mapping[Place, Edges]
+    committed: Mapping[int, Committed], where: Mapping[TopicPartition, Edges]
 ) -> dict[int, tuple[int, int]]:
     """Return, per partition that is not finished to its end, from where and to where."""
     spans = {}
-    for place, span in where.items():
-        start = max(committed[place.partition].offset or 0, span.first)
+    for tp, span in where.items():
+        start = max(committed[tp.partition].offset or 0, span.first)
         if start < span.end:
-            spans[place.partition] = (start, span.end)
+            spans[tp.partition] = (start, span.end)
     return spans
 
 
@@ -105,7 +105,7 @@ def _looked_at(
     times: list[int] = []
     with closing(scan(settings, settings.events_topic, spans=firsts, clock=clock)) as records:
         for record in records:
-            number = record.place.partition
+            number = record.tp.partition
             if progress_of(record.offset, committed[number]).standing is not Standing.ENDED:
                 counts[number] = counts.get(number, 0) + 1
                 times += [] if record.timestamp_ms is None else [record.timestamp_ms]

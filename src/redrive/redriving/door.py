@@ -20,7 +20,7 @@ from redrive.clock import Clock
 from redrive.kafka.batches import OutRecord
 from redrive.kafka.client import ClientConfig, producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
@@ -113,7 +113,7 @@ class KafkaDoor:
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._place = Place(settings.dlq_topic, partition)
+        self._place = TopicPartition(settings.dlq_topic, partition)
         self._log = PartitionLog(settings, self._place, consumer=consumer, admin=admin, clock=clock)
         self._max_bytes = max_bytes
         self._clock = clock

@@ -22,7 +22,7 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
@@ -163,10 +163,10 @@ def _driving(
 
 def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> Record | None:
     """Return an event from its place on the events topic, if it is the one that lay there."""
-    if at.place.topic != settings.events_topic:
+    if at.tp.topic != settings.events_topic:
         return None  # A letter may name any topic: what lies elsewhere is not ours to send.
-    span = {at.place.partition: (at.offset, at.offset + 1)}
-    with closing(scan(settings, at.place.topic, spans=span, clock=clock)) as records:
+    span = {at.tp.partition: (at.offset, at.offset + 1)}
+    with closing(scan(settings, at.tp.topic, spans=span, clock=clock)) as records:
         for record in records:
             if source_digest(record.key, record.value, record.headers) == at.digest:
                 return record
@@ -216,8 +216,8 @@ def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDo
             )
             trail = None
             if settings.audit_topic is not None:
-                place = Place(settings.audit_topic, partition)
-                log = PartitionLog(settings, place, consumer=consumer, admin=admin, clock=clock)
+                tp = TopicPartition(settings.audit_topic, partition)
+                log = PartitionLog(settings, tp, consumer=consumer, admin=admin, clock=clock)
                 trail = Trail(settings.audit_topic, log, job=job)
             yield partition, door, trail
 

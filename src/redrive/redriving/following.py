@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import RecordError
@@ -122,7 +123,10 @@ class Follower:
 
     def _assign(self, consumer: Consumer) -> None:
         consumer.assign(
-            [TopicPartition(self._topic, number, offset) for number, offset in self._next.items()]
+            [
+                KafkaTopicPartition(self._topic, number, offset)
+                for number, offset in self._next.items()
+            ]
         )
 
     def _ending(self, message: Message) -> RunEnding | None:
@@ -150,8 +154,8 @@ class Follower:
     def _pass_by(self, event_id: str, message: Message, why: str) -> None:
         if event_id not in self._passed_by:
             self._passed_by.add(event_id)
-            place = f"{message.partition()}@{message.offset()}"
-            log.warning("results.passed_by", event_id=event_id, place=place, why=why)
+            tp = f"{message.partition()}@{message.offset()}"
+            log.warning("results.passed_by", event_id=event_id, tp=tp, why=why)
 
 
 def follow(

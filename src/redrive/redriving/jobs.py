@@ -155,7 +155,7 @@ class Driving:
             return Refuse(
                 Refusal.EVENT_GONE,
                 "the letter does not hold its event, which was too large, and the event is not at "
-                f"{at.place.topic}/{at.place.partition}@{at.offset} any more: send it again",
+                f"{at.tp.topic}/{at.tp.partition}@{at.offset} any more: send it again",
             )
         return decide_redrive(
             entry.changed(can_read=is_event(found.value)), mode=self.mode, most=self.most

@@ -111,7 +111,7 @@ def find_stories(
     partitions: dict[int, LetterFold[Standing]] = {}
     since: dict[tuple[int, Name], list[LetterState]] = {}
     for record in letter_records(settings, clock=clock):
-        found, number = stored(record, verifier), record.place.partition
+        found, number = stored(record, verifier), record.tp.partition
         folded = partitions.setdefault(number, LetterFold())
         if isinstance(found, StoredLetter):
             now = Standing.of(found.letter, found.vouched)
@@ -143,21 +143,21 @@ def letter_records(
 
 
 def records_at(
-    settings: KafkaSettings, places: Iterable[tuple[int, int]], *, clock: Clock = SYSTEM
+    settings: KafkaSettings, tps: Iterable[tuple[int, int]], *, clock: Clock = SYSTEM
 ) -> Iterator[Record]:
     """Yield the records of the letters topic at these partitions and offsets, as far as they lie.
 
     What was deleted since is left out. Raises what `find_letters` raises.
     """
     wanted: dict[int, set[int]] = {}
-    for partition, offset in places:
+    for partition, offset in tps:
         wanted.setdefault(partition, set()).add(offset)
     if not wanted:
         return
     spans = {number: (min(offsets), max(offsets) + 1) for number, offsets in wanted.items()}
     with closing(scan(settings, settings.dlq_topic, spans=spans, clock=clock)) as records:
         for record in records:
-            if record.offset in wanted[record.place.partition]:
+            if record.offset in wanted[record.tp.partition]:
                 yield record
 
 
@@ -165,13 +165,13 @@ def stored(
     record: Record, verifier: Verifier = NO_TRUST.verifier
 ) -> StoredLetter | StoredState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
-    place = (record.place.partition, record.offset)
+    tp = (record.tp.partition, record.offset)
     match read_letter(record, verifier):
         case DeadLetter() as letter:
             by = letter_signer(record, verifier)
-            return StoredLetter(*place, letter, by, vouched(record, letter.reason, verifier))
+            return StoredLetter(*tp, letter, by, vouched(record, letter.reason, verifier))
         case LetterState() as state:
-            return StoredState(*place, state)
+            return StoredState(*tp, state)
         case None:
             return None
 

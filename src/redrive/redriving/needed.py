@@ -16,7 +16,7 @@ from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, threa
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
 from redrive.kafka.edges import edges
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
 from redrive.kafka.scan import scan
@@ -68,7 +68,9 @@ def read_needed(
         )
     partitions = there.topics[topic].partitions
     committed = group_commits(settings, topic, partitions, clock=clock).now
-    where = edges(settings, admin, [Place(topic, number) for number in partitions], clock=clock)
+    where = edges(
+        settings, admin, [TopicPartition(topic, number) for number in partitions], clock=clock
+    )
     runs: frozenset[str] = frozenset()
     if spans := unfinished_spans(committed, where):
         with closing(scan(settings, topic, spans=spans, clock=clock)) as records:
@@ -89,9 +91,8 @@ def runs_need(
     return frozenset(
         thread
         for record in records
-        if progress_of(record.offset, committed[record.place.partition]).standing
-        is not Standing.ENDED
-        for thread in _threads_of(record.value, record.headers, record.place.partition, scope)
+        if progress_of(record.offset, committed[record.tp.partition]).standing is not Standing.ENDED
+        for thread in _threads_of(record.value, record.headers, record.tp.partition, scope)
         if thread in among
     )
 
@@ -114,7 +115,7 @@ def letters_need(
     partitions: dict[int, LetterFold[_Letter]] = {}
     for record in records:
         found = read_slimly(record, verifier)
-        letters = partitions.setdefault(record.place.partition, LetterFold())
+        letters = partitions.setdefault(record.tp.partition, LetterFold())
         if isinstance(found, LetterState):
             letters.state(found)
         elif found is not None:

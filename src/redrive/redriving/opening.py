@@ -86,5 +86,5 @@ def _opened_results(
             continue
         result, why = opened_or_told(one.result, payloads)
         if why is not None:
-            told[f"result at {one.place.topic}/{one.place.partition}@{one.offset}: {why}"] = None
+            told[f"result at {one.tp.topic}/{one.tp.partition}@{one.offset}: {why}"] = None
         yield replace(one, result=result)

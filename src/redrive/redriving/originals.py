@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving.slim import SlimLetter
 
 __all__ = ["MAX_KEPT_BYTES", "Original", "Originals"]
@@ -18,12 +18,12 @@ _OBJECTS_BYTES = 500
 class Original(NamedTuple):
     """What of a letter goes into the records of a redrive.
 
-    `place` and `letter_key` are those of the letter's own record, the rest is the event's, byte for
+    `tp` and `letter_key` are those of the letter's own record, the rest is the event's, byte for
     byte; `checkpoint_id` says where its run stopped, and `generation` on which of its event's own
     threads, where the letter knows.
     """
 
-    place: Place
+    tp: TopicPartition
     letter_key: bytes | None
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
@@ -35,7 +35,7 @@ class Original(NamedTuple):
     def of(cls, record: Record, letter: SlimLetter) -> Original:
         """Take it out of a letter, and the record that holds it."""
         return cls(
-            record.place,
+            record.tp,
             record.key,
             letter.get("key"),
             tuple(letter.get("headers", ())),

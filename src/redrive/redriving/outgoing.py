@@ -132,7 +132,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
         told["edited"] = True
     if sent is not None:
         told["sent"] = sent_digest(sent.key, sent.value, sent.headers)
-    topic, partition = original.place
+    topic, partition = original.tp
     return OutRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
 
 

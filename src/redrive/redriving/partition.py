@@ -17,7 +17,7 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
 from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
@@ -29,7 +29,7 @@ __all__ = ["Entry", "LeftAt", "PartitionFold", "is_event"]
 class LeftAt(NamedTuple):
     """Where an event lay that its letter does not hold, and its digest."""
 
-    place: Place
+    tp: TopicPartition
     offset: int
     digest: str
 
@@ -141,7 +141,7 @@ def is_event(value: bytes | None) -> bool:
 
 
 def _entry(record: Record, letter: SlimLetter, verifier: Verifier) -> Entry:
-    value, reason, own = letter.get("value"), letter["reason"], record.place.partition
+    value, reason, own = letter.get("value"), letter["reason"], record.tp.partition
     # A letter that does not say so is of an event that was read once already.
     was_read = reason is not Reason.UNREADABLE and letter["original_event"] is not None
     return Entry(
@@ -167,7 +167,7 @@ def _entry(record: Record, letter: SlimLetter, verifier: Verifier) -> Entry:
 
 def _left_at(record: Record) -> LeftAt:
     source = DeadLetter.model_validate_json(record.value or b"").source
-    return LeftAt(Place(source.topic, source.partition), source.offset, source.digest)
+    return LeftAt(TopicPartition(source.topic, source.partition), source.offset, source.digest)
 
 
 def _interned(text: str | None) -> str | None:

@@ -16,7 +16,7 @@ from redrive.dead_letter.states import State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
 from redrive.group_commits import group_commits
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters import LetterStory, find_stories
@@ -72,7 +72,7 @@ class EventRecord:
     one that only says so itself, None where the letter that it names is not found.
     """
 
-    place: Place
+    tp: TopicPartition
     offset: int
     at: datetime | None
     count: int | None
@@ -83,7 +83,7 @@ class EventRecord:
 class RunResult:
     """One result, and where it lies."""
 
-    place: Place
+    tp: TopicPartition
     offset: int
     result: WorkflowResultEvent
 
@@ -132,14 +132,14 @@ def find_run(
         if _is_of(record, event_id)
     ]
     results, unreadable = _results(settings, event_id, since=since - _SKEW, told=told, clock=clock)
-    numbers = {record.place.partition for record in records}
+    numbers = {record.tp.partition for record in records}
     committed: Mapping[int, Committed] = {}
     if numbers:
         committed = group_commits(settings, settings.events_topic, numbers, clock=clock).now
-    events = (_event(record, committed[record.place.partition], letters) for record in records)
+    events = (_event(record, committed[record.tp.partition], letters) for record in records)
     return RunStory(
         event_id=event_id,
-        events=tuple(sorted(events, key=lambda e: (_time_of(e), e.place, e.offset))),
+        events=tuple(sorted(events, key=lambda e: (_time_of(e), e.tp, e.offset))),
         results=results,
         letters=tuple(letters),
         unreadable=unreadable,
@@ -182,8 +182,8 @@ def _results(
         except RecordError:
             unreadable += 1
         else:
-            found.append(RunResult(record.place, record.offset, result))
-    found.sort(key=lambda one: (one.result.timestamp, one.place, one.offset))
+            found.append(RunResult(record.tp, record.offset, result))
+    found.sort(key=lambda one: (one.result.timestamp, one.tp, one.offset))
     return tuple(found), unreadable
 
 
@@ -217,9 +217,7 @@ def _event(record: Record, committed: Committed, letters: Sequence[LetterStory])
     at = None
     if record.timestamp_ms is not None:
         at = moment(record.timestamp_ms)
-    return EventRecord(
-        record.place, record.offset, at, count, progress_of(record.offset, committed)
-    )
+    return EventRecord(record.tp, record.offset, at, count, progress_of(record.offset, committed))
 
 
 def _time_of(event: EventRecord) -> datetime:

@@ -19,7 +19,7 @@ from redrive.events import readable_event_id
 from redrive.group_commits import GroupCommits, group_commits
 from redrive.kafka.committed import GroupNow, group_now, pending_commits
 from redrive.kafka.edges import Edges, edges
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
 from redrive.redriving.backlog import unfinished_spans
@@ -38,13 +38,13 @@ class OpenTransaction:
     """A transaction that did not end while it was watched: readers see nothing past it.
 
     Attributes:
-        place: The partition.
+        tp: The partition.
         offset: Its first record there.
         behind: How many offsets lie behind it.
         since: When that record was written, by its producer's clock; None where it is not told.
     """
 
-    place: Place
+    tp: TopicPartition
     offset: int
     behind: int
     since: datetime | None
@@ -96,7 +96,7 @@ class Standstill:
 def look_for_standstill(
     settings: KafkaSettings,
     admin: AdminClient,
-    places: Collection[Place],
+    tps: Collection[TopicPartition],
     *,
     clock: Clock = SYSTEM,
 ) -> Standstill:
@@ -105,7 +105,7 @@ def look_for_standstill(
     Args:
         settings: How to reach Kafka; whose group.
         admin: A client of it.
-        places: The partitions to look at; those without a leader cannot be.
+        tps: The partitions to look at; those without a leader cannot be.
         clock: For the time between the two looks.
 
     Raises:
@@ -113,9 +113,9 @@ def look_for_standstill(
         SettingsError: The broker refuses who we say we are.
     """
     topic = settings.events_topic
-    numbers = sorted(place.partition for place in places if place.topic == topic)
+    numbers = sorted(tp.partition for tp in tps if tp.topic == topic)
     group = group_now(settings, admin, clock=clock)
-    open_ = _open(settings, admin, places, clock)
+    open_ = _open(settings, admin, tps, clock)
     pending = pending_commits(settings, admin, topic, numbers, clock=clock)
     if pending:
         clock.block(WATCHED_S)
@@ -124,9 +124,9 @@ def look_for_standstill(
             still = _still_open(settings, admin, open_, clock)
             return Standstill(group, still, tuple(sorted(pending)))
     first = group_commits(settings, topic, numbers, clock=clock)
-    where = edges(settings, admin, [Place(topic, n) for n in numbers], clock=clock)
+    where = edges(settings, admin, [TopicPartition(topic, n) for n in numbers], clock=clock)
     todo = unfinished_spans(first.now, where)
-    owned = {number for number in todo if Place(topic, number) in group.owners}
+    owned = {number for number in todo if TopicPartition(topic, number) in group.owners}
     later = first
     if owned or open_:
         clock.block(WATCHED_S)
@@ -142,28 +142,30 @@ def look_for_standstill(
 
 
 def _open(
-    settings: KafkaSettings, admin: AdminClient, places: Collection[Place], clock: Clock
+    settings: KafkaSettings, admin: AdminClient, tps: Collection[TopicPartition], clock: Clock
 ) -> tuple[OpenTransaction, ...]:
-    readable = edges(settings, admin, places, clock=clock)
+    readable = edges(settings, admin, tps, clock=clock)
     uncommitted = IsolationLevel.READ_UNCOMMITTED
-    whole = edges(settings, admin, places, isolation=uncommitted, clock=clock)
-    at = {place: span.end for place, span in readable.items() if span.end < whole[place].end}
+    whole = edges(settings, admin, tps, isolation=uncommitted, clock=clock)
+    at = {tp: span.end for tp, span in readable.items() if span.end < whole[tp].end}
     firsts = first_records(settings, at, clock=clock)
     return tuple(
-        OpenTransaction(place, offset, whole[place].end - offset, _time_of(firsts.get(place)))
-        for place, offset in sorted(at.items())
+        OpenTransaction(tp, offset, whole[tp].end - offset, _time_of(firsts.get(tp)))
+        for tp, offset in sorted(at.items())
     )
 
 
 def _still_open(
     settings: KafkaSettings, admin: AdminClient, seen: Collection[OpenTransaction], clock: Clock
 ) -> tuple[OpenTransaction, ...]:
-    now = edges(settings, admin, [one.place for one in seen], clock=clock)
-    return tuple(one for one in seen if now[one.place].end == one.offset)
+    now = edges(settings, admin, [one.tp for one in seen], clock=clock)
+    return tuple(one for one in seen if now[one.tp].end == one.offset)
 
 
-def _beyond(commits: GroupCommits, where: Mapping[Place, Edges]) -> dict[int, tuple[int, int]]:
-    ends = {place.partition: span.end for place, span in where.items()}
+def _beyond(
+    commits: GroupCommits, where: Mapping[TopicPartition, Edges]
+) -> dict[int, tuple[int, int]]:
+    ends = {tp.partition: span.end for tp, span in where.items()}
     return {
         number: (one.offset, ends[number])
         for number, one in commits.now.items()
@@ -195,10 +197,10 @@ def _heads(
         return found
     with closing(scan(settings, settings.events_topic, spans=spans, clock=clock)) as records:
         for record in records:
-            number = record.place.partition
+            number = record.tp.partition
             progress = progress_of(record.offset, commits[number])
             if number not in found and progress.standing is not Standing.ENDED:
-                owner = group.owners.get(record.place)
+                owner = group.owners.get(record.tp)
                 found[number] = _head(record, commits[number], progress, owner)
     return found
 

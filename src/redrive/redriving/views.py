@@ -127,7 +127,7 @@ def fold(
     partitions: dict[int, LetterFold[LetterSummary]] = {}
     letter_records = state_records = unknown = 0
     for record in records:
-        letters = partitions.setdefault(record.place.partition, LetterFold())
+        letters = partitions.setdefault(record.tp.partition, LetterFold())
         found = read_slimly(record, verifier)
         if found is None:
             unknown += 1
@@ -200,7 +200,7 @@ def _summary(record: Record, letter: SlimLetter, payloads: Payloads, by: Vouched
         message=intern(_told(message)),
         at=_utc(letter["timestamp"]),
         redrive_count=letter.get("redrive_count", 0),
-        partition=record.place.partition,
+        partition=record.tp.partition,
         offset=record.offset,
         graph_version=_interned(letter.get("graph_version")),
         vouched=by,

@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 
 from redrive.clock import SYSTEM
 from redrive.events import readable_event_id
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 from redrive.testing.broker import LocalBroker
 from redrive.testing.event_log import EventLog, is_filler
 from redrive.testing.faults import ALL_FAULTS, LoseLeader, Planned, plan
@@ -298,10 +298,10 @@ def _not_settled(chaos: Chaos, members: Members) -> str:
     return f"not all was settled {chaos.drain_s:g} s after all was healed: {told}"
 
 
-def _reused(evidence: Evidence) -> set[tuple[Place, int]]:
+def _reused(evidence: Evidence) -> set[tuple[TopicPartition, int]]:
     """Return the offsets that more than one record has had, or that were to run again."""
     gone = (one.record for one in evidence.gone)
-    return {(record.place, record.offset) for record in (*gone, *evidence.again)}
+    return {(record.tp, record.offset) for record in (*gone, *evidence.again)}
 
 
 def _other_findings(

@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
     AdminClient,
     AlterConfigOpType,
@@ -32,7 +33,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from redrive.auditing.finished import Finished
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Place, Record
+from redrive.kafka.log import Record, TopicPartition
 from redrive.kafka.topic_ids import topic_ids
 from redrive.state.offsets import decode
 from redrive.testing.broker import LocalBroker
@@ -128,8 +129,8 @@ class EventLog:
         self._pause()
         ends = end_offsets(self._stage.bootstrap_servers, self._topic)
         broker.stop()
-        for place, end in ends.items():
-            cut_log(broker.data, place, from_offset=max(0, end - records))
+        for tp, end in ends.items():
+            cut_log(broker.data, tp, from_offset=max(0, end - records))
         self._resume()
 
     def move_back(self, count: int) -> None:
@@ -137,11 +138,11 @@ class EventLog:
         servers, group = self._stage.bootstrap_servers, self._stage.topics.group
         committed = committed_offsets(servers, self._topic, group)
         moved = {
-            place: replace(found, offset=max(0, found.offset - count))
-            for place, found in committed.items()
+            tp: replace(found, offset=max(0, found.offset - count))
+            for tp, found in committed.items()
             if found.offset
         }
-        parts = [TopicPartition(*place, to.offset or 0, to.metadata) for place, to in moved.items()]
+        parts = [KafkaTopicPartition(*tp, to.offset or 0, to.metadata) for tp, to in moved.items()]
         asked = [ConsumerGroupTopicPartitions(group, parts)]
 
         def is_moved() -> bool:
@@ -157,9 +158,9 @@ class EventLog:
         self._again += [
             record
             for record in read_topic(servers, self._topic)
-            if record.place in moved
-            and record.offset >= (moved[record.place].offset or 0)
-            and Finished.of(committed[record.place]).has(record.offset)
+            if record.tp in moved
+            and record.offset >= (moved[record.tp].offset or 0)
+            and Finished.of(committed[record.tp]).has(record.offset)
         ]
 
     def told(self, evidence: Evidence) -> Evidence:
@@ -183,8 +184,8 @@ class EventLog:
         servers = self._stage.bootstrap_servers
         records = read_topic(servers, self._topic, whole=True)
         committed = committed_offsets(servers, self._topic, self._stage.topics.group)
-        finished = {place: Finished.of(found) for place, found in committed.items()}
-        self._seen |= {record: finished[record.place].has(record.offset) for record in records}
+        finished = {tp: Finished.of(found) for tp, found in committed.items()}
+        self._seen |= {record: finished[record.tp].has(record.offset) for record in records}
 
     def _remake(self) -> None:
         self._pause()
@@ -209,15 +210,14 @@ class EventLog:
         committed = committed_offsets(servers, self._topic, group)
         topic_id = topic_ids(self._admin, [self._topic], timeout_s=_CALL_S)[self._topic]
 
-        def finished(place: Place) -> int:
+        def finished(tp: TopicPartition) -> int:
             # What is committed may speak of a topic before this one.
-            note = decode(committed[place].metadata)
+            note = decode(committed[tp].metadata)
             is_of_this = note is not None and note.log.topic_id == topic_id
-            return (committed[place].offset or 0) if is_of_this else 0
+            return (committed[tp].offset or 0) if is_of_this else 0
 
         parts = [
-            TopicPartition(*place, min(end, finished(place) + beyond))
-            for place, end in ends.items()
+            KafkaTopicPartition(*tp, min(end, finished(tp) + beyond)) for tp, end in ends.items()
         ]
         for future in self._admin.delete_records(parts).values():
             future.result(_CALL_S)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["Settled", "last_told", "read_settled", "settled_twice"]
 
@@ -23,14 +23,14 @@ class Settled(NamedTuple):
     Args:
         at: When, as the log has it: ISO 8601, UTC.
         life: The name of the log file: which worker, and which life of it.
-        place: The event's partition.
+        tp: The event's partition.
         offset: Its offset there.
         ending: How it ended.
     """
 
     at: str
     life: str
-    place: Place
+    tp: TopicPartition
     offset: int
     ending: str
 
@@ -41,7 +41,7 @@ def read_settled(logs: Iterable[Path]) -> list[Settled]:
 
 
 def settled_twice(
-    history: Sequence[Settled], *, but: Collection[tuple[Place, int]] = ()
+    history: Sequence[Settled], *, but: Collection[tuple[TopicPartition, int]] = ()
 ) -> list[str]:
     """Say which event records were told as settled more than once: each ends once. [P2].
 
@@ -49,13 +49,13 @@ def settled_twice(
         history: What was told.
         but: Offsets that more than one record has had, or that were to run again.
     """
-    by_record: defaultdict[tuple[Place, int], list[str]] = defaultdict(list)
+    by_record: defaultdict[tuple[TopicPartition, int], list[str]] = defaultdict(list)
     for told in history:
-        by_record[told.place, told.offset].append(f"{told.life} ({told.ending}, {told.at})")
+        by_record[told.tp, told.offset].append(f"{told.life} ({told.ending}, {told.at})")
     return [
-        f"told twice: {place.topic} {place.partition}@{offset} was settled by {' and by '.join(by)}"
-        for (place, offset), by in by_record.items()
-        if len(by) > 1 and (place, offset) not in but
+        f"told twice: {tp.topic} {tp.partition}@{offset} was settled by {' and by '.join(by)}"
+        for (tp, offset), by in by_record.items()
+        if len(by) > 1 and (tp, offset) not in but
     ]
 
 
@@ -82,5 +82,5 @@ def _read(log: Path) -> Iterable[Settled]:
         if b'"event.settled"' not in line or not line.endswith(b"}"):
             continue
         told = json.loads(line)
-        place = Place(told["topic"], told["partition"])
-        yield Settled(told["timestamp"], log.stem, place, told["offset"], told["ending"])
+        tp = TopicPartition(told["topic"], told["partition"])
+        yield Settled(told["timestamp"], log.stem, tp, told["offset"], told["ending"])

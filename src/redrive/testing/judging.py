@@ -17,7 +17,7 @@ from redrive.auditing.finished import Finished
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
-from redrive.kafka.log import Committed, Place, Record
+from redrive.kafka.log import Committed, Record, TopicPartition
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
 from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks, read_topic
 from redrive.testing.topics import Topics
@@ -60,11 +60,11 @@ class Evidence:
     events: list[Record]
     results: list[Record]
     letters: list[Record]
-    committed: Mapping[Place, Committed]
-    ends: Mapping[Place, int]
+    committed: Mapping[TopicPartition, Committed]
+    ends: Mapping[TopicPartition, int]
     gone: list[Gone] = field(default_factory=list)
     again: list[Record] = field(default_factory=list)
-    marks: Mapping[Place, int] = field(default_factory=dict)
+    marks: Mapping[TopicPartition, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> list[Record]:
@@ -150,7 +150,7 @@ def _asked(evidence: Evidence) -> Iterable[tuple[list[Record], Commits]]:
         records = [gone.record for gone in evidence.gone if gone.ended is ended]
         if not ended:
             records += evidence.again
-        finished = {record.place: known for record in records}
+        finished = {record.tp: known for record in records}
         yield records, Commits(finished, finished)
 
 
@@ -160,27 +160,27 @@ def _stuck(evidence: Evidence) -> Iterable[str]:
         WorkflowResultEvent.from_bytes(record.value).correlation_id for record in evidence.results
     }
     for record in evidence.events:
-        committed = evidence.committed.get(record.place, Committed(None, None))
+        committed = evidence.committed.get(record.tp, Committed(None, None))
         event_id = readable_event_id(record.value)
         # One that is answered all the same would run again: that is told by the judge.
         if Finished.of(committed).has(record.offset) or event_id in answered:
             continue
         since = datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC)
         yield (
-            f"stuck: event {event_id or '(unreadable)'} waits at {record.place.topic} "
-            f"{record.place.partition}@{record.offset} since {since.isoformat('T', 'seconds')}; "
+            f"stuck: event {event_id or '(unreadable)'} waits at {record.tp.topic} "
+            f"{record.tp.partition}@{record.offset} since {since.isoformat('T', 'seconds')}; "
             f"the group stands at {committed.offset}"
         )
 
 
 def _offsets(evidence: Evidence) -> Iterable[str]:
-    for place, end in evidence.ends.items():
-        committed = evidence.committed.get(place, Committed(None, None))
-        last = max(end, evidence.marks.get(place, end))
+    for tp, end in evidence.ends.items():
+        committed = evidence.committed.get(tp, Committed(None, None))
+        last = max(end, evidence.marks.get(tp, end))
         if end and not (committed.offset is not None and end <= committed.offset <= last):
-            yield f"{place} is committed at {committed.offset}, and ends at {end}"
+            yield f"{tp} is committed at {committed.offset}, and ends at {end}"
         if len(committed.metadata or "") > MAX_NOTE_CHARS:
-            yield f"{place} has {len(committed.metadata or '')} characters of metadata"
+            yield f"{tp} has {len(committed.metadata or '')} characters of metadata"
         note = note_of(committed.metadata, offset=committed.offset)
         if note is not None and (note.finished or note.entries):
-            yield f"{place} is at its end, and its note still speaks of offsets"
+            yield f"{tp} is at its end, and its note still speaks of offsets"

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from redrive.kafka.log import Place
+from redrive.kafka.log import TopicPartition
 
 __all__ = ["cut_log"]
 
@@ -22,7 +22,7 @@ _CLEAN = ".kafka_cleanshutdown"
 _DERIVED = ("*.index", "*.timeindex", "*.txnindex", "*.snapshot")
 
 
-def cut_log(data: Path, place: Place, *, from_offset: int) -> int:
+def cut_log(data: Path, tp: TopicPartition, *, from_offset: int) -> int:
     """Remove the records of a partition from an offset on; return where its log ends now.
 
     Whole batches are removed: the one that holds `from_offset` goes with all of it. The broker
@@ -30,10 +30,10 @@ def cut_log(data: Path, place: Place, *, from_offset: int) -> int:
 
     Args:
         data: The broker's `log.dirs`.
-        place: The partition.
+        tp: The partition.
         from_offset: The first offset that is to be lost.
     """
-    folder = data / f"{place.topic}-{place.partition}"
+    folder = data / f"{tp.topic}-{tp.partition}"
     segments = sorted(folder.glob("*.log"))
     end = int(segments[0].stem)
     for segment in segments:

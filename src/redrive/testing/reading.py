@@ -13,14 +13,16 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 
 from redrive.clock import SYSTEM
 from redrive.kafka.client import admin_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer
 from redrive.kafka.edges import edges
-from redrive.kafka.log import Committed, Place, Record, record_of
+from redrive.kafka.log import Committed, Record, TopicPartition, record_of
 from redrive.kafka.options import KafkaSettings
 
 __all__ = ["committed_offsets", "end_offsets", "high_watermarks", "read_topic"]
@@ -41,46 +43,50 @@ def read_topic(bootstrap_servers: str, topic: str, *, whole: bool = False) -> li
             partition at its own time: its offsets may be seen before its records.
     """
     with _reader(bootstrap_servers) as consumer:
-        places = _places(consumer, topic)
-        ends = _log_ends(bootstrap_servers, places) if whole else {}
-        consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
-        return list(_until_end(consumer, set(places), ends))
+        tps = _tps(consumer, topic)
+        ends = _log_ends(bootstrap_servers, tps) if whole else {}
+        consumer.assign([KafkaTopicPartition(*tp, OFFSET_BEGINNING) for tp in tps])
+        return list(_until_end(consumer, set(tps), ends))
 
 
-def end_offsets(bootstrap_servers: str, topic: str) -> dict[Place, int]:
+def end_offsets(bootstrap_servers: str, topic: str) -> dict[TopicPartition, int]:
     """Return the end of each partition: the offset after its last record, 0 without any.
 
     What transactions leave behind the last record, such as their markers, is not counted.
     """
     with _reader(bootstrap_servers) as consumer:
-        marks = {place: _watermarks(consumer, place) for place in _places(consumer, topic)}
+        marks = {tp: _watermarks(consumer, tp) for tp in _tps(consumer, topic)}
         ends = dict.fromkeys(marks, 0)
-        open_places = {place for place, (low, high) in marks.items() if high > low}
+        open_partitions = {tp for tp, (low, high) in marks.items() if high > low}
         back = 1
-        while open_places:
-            starts = {place: max(marks[place][0], marks[place][1] - back) for place in open_places}
-            consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
-            for record in _until_end(consumer, set(open_places)):
-                ends[record.place] = record.offset + 1
-            open_places = {p for p in open_places if not ends[p] and starts[p] > marks[p][0]}
+        while open_partitions:
+            starts = {tp: max(marks[tp][0], marks[tp][1] - back) for tp in open_partitions}
+            consumer.assign([KafkaTopicPartition(*tp, start) for tp, start in starts.items()])
+            for record in _until_end(consumer, set(open_partitions)):
+                ends[record.tp] = record.offset + 1
+            open_partitions = {
+                p for p in open_partitions if not ends[p] and starts[p] > marks[p][0]
+            }
             back *= 8
         return ends
 
 
-def high_watermarks(bootstrap_servers: str, topic: str) -> dict[Place, int]:
+def high_watermarks(bootstrap_servers: str, topic: str) -> dict[TopicPartition, int]:
     """Return where each partition ends for the broker, behind the markers of transactions."""
     with _reader(bootstrap_servers) as consumer:
-        return {place: _watermarks(consumer, place)[1] for place in _places(consumer, topic)}
+        return {tp: _watermarks(consumer, tp)[1] for tp in _tps(consumer, topic)}
 
 
-def committed_offsets(bootstrap_servers: str, topic: str, group: str) -> dict[Place, Committed]:
+def committed_offsets(
+    bootstrap_servers: str, topic: str, group: str
+) -> dict[TopicPartition, Committed]:
     """Return what `group` has committed for each partition, with its metadata."""
 
-    def ask() -> dict[Place, Committed]:
+    def ask() -> dict[TopicPartition, Committed]:
         with _reader(bootstrap_servers, group=group) as consumer:
-            asked = [TopicPartition(*place) for place in _places(consumer, topic)]
+            asked = [KafkaTopicPartition(*tp) for tp in _tps(consumer, topic)]
             return {
-                Place(part.topic, part.partition): Committed(
+                TopicPartition(part.topic, part.partition): Committed(
                     part.offset if part.offset >= 0 else None, part.metadata
                 )
                 for part in consumer.committed(asked, timeout=_CALL_S)
@@ -99,16 +105,16 @@ def _reader(bootstrap_servers: str, *, group: str = "redrive-testing") -> Iterat
         consumer.close()
 
 
-def _places(consumer: Consumer, topic: str) -> list[Place]:
+def _tps(consumer: Consumer, topic: str) -> list[TopicPartition]:
     metadata = _until_told(lambda: consumer.list_topics(timeout=_CALL_S))
-    return [Place(topic, number) for number in metadata.topics[topic].partitions]
+    return [TopicPartition(topic, number) for number in metadata.topics[topic].partitions]
 
 
-def _watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:
-    part = TopicPartition(*place)
+def _watermarks(consumer: Consumer, tp: TopicPartition) -> tuple[int, int]:
+    part = KafkaTopicPartition(*tp)
     watermarks = _until_told(lambda: consumer.get_watermark_offsets(part, timeout=_CALL_S))
     if watermarks is None:
-        raise TimeoutError(f"the broker did not say where {place} ends")
+        raise TimeoutError(f"the broker did not say where {tp} ends")
     return watermarks
 
 
@@ -124,28 +130,30 @@ def _until_told(call: Callable[[], T]) -> T:
             SYSTEM.block(0.2)
 
 
-def _log_ends(bootstrap_servers: str, places: list[Place]) -> dict[Place, int]:
+def _log_ends(bootstrap_servers: str, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
     """Return where each partition ends, whether or not all of it can be read yet."""
     settings = KafkaSettings(bootstrap_servers=bootstrap_servers)
     admin = make_admin(admin_config(settings))
-    found = edges(settings, admin, places, isolation=IsolationLevel.READ_UNCOMMITTED)
-    return {place: span.end for place, span in found.items()}
+    found = edges(settings, admin, tps, isolation=IsolationLevel.READ_UNCOMMITTED)
+    return {tp: span.end for tp, span in found.items()}
 
 
 def _until_end(
-    consumer: Consumer, open_places: set[Place], ends: Mapping[Place, int] = MappingProxyType({})
+    consumer: Consumer,
+    open_partitions: set[TopicPartition],
+    ends: Mapping[TopicPartition, int] = MappingProxyType({}),
 ) -> Iterator[Record]:
     deadline = SYSTEM.monotonic() + _READ_S
-    while open_places:
+    while open_partitions:
         if SYSTEM.monotonic() > deadline:
-            raise TimeoutError(f"{sorted(open_places)} not read to the end in {_READ_S:g} s")
+            raise TimeoutError(f"{sorted(open_partitions)} not read to the end in {_READ_S:g} s")
         for message in consumer.consume(1000, 0.2):
             error = message.error()
             if error is None:
                 yield record_of(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
-                place = Place(message.topic() or "", message.partition() or 0)
-                if (message.offset() or 0) >= ends.get(place, 0):
-                    open_places.discard(place)
+                tp = TopicPartition(message.topic() or "", message.partition() or 0)
+                if (message.offset() or 0) >= ends.get(tp, 0):
+                    open_partitions.discard(tp)
             else:
                 raise KafkaException(error)
