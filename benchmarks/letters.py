@@ -36,7 +36,7 @@ from redrive.dead_letter.record import (
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
@@ -188,7 +188,7 @@ def index_bytes_a_letter(kafka: KafkaSettings) -> float:
     return kept / sum(1 for _ in fold)
 
 
-def written(kafka: KafkaSettings) -> list[Record]:
+def written(kafka: KafkaSettings) -> list[ConsumerRecord]:
     """Return what the redrive wrote: each event, and what it says of its letter."""
     states = (
         record
@@ -200,7 +200,7 @@ def written(kafka: KafkaSettings) -> list[Record]:
     return [record for pair in pairs for record in pair]
 
 
-def produce_raw(kafka: KafkaSettings, records: list[Record]) -> tuple[float, float]:
+def produce_raw(kafka: KafkaSettings, records: list[ConsumerRecord]) -> tuple[float, float]:
     """Return the seconds that a bare producer takes for these records, and those of the CPU."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     start, cpu = time.perf_counter(), time.process_time()

@@ -25,7 +25,7 @@ from redrive.consumer.runner import Runner, Step
 from redrive.consumer.settle import Settler
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
-from redrive.kafka.log import Log, Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
 from redrive.kafka.transaction import Hands
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, encode
@@ -37,7 +37,7 @@ def commits_before_it_settles() -> None:
     seen: dict[TopicPartition, int] = {}
     received, offsets = Settler.received, Settler._offsets  # noqa: SLF001 - to patch it
 
-    def note(self: Settler, records: Sequence[Record]) -> None:
+    def note(self: Settler, records: Sequence[ConsumerRecord]) -> None:
         seen.update({record.tp: record.offset + 1 for record in records})
         received(self, records)
 

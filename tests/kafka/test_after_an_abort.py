@@ -16,7 +16,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM
-from redrive.kafka.batches import Batch, OutRecord, Refused, Report, Stored
+from redrive.kafka.batches import Batch, ProducerRecord, Refused, Report, Stored
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
 from redrive.kafka.edges import edges
@@ -89,7 +89,7 @@ def test_the_batch_after_one_that_was_given_up_is_stored_whole(
     )
 
     def settle(number: int, *values: bytes, refused: bool = False) -> Report:
-        records = tuple(OutRecord(topics.results, None, value, (), 0) for value in values)
+        records = tuple(ProducerRecord(topics.results, None, value, (), 0) for value in values)
         offsets = (KafkaTopicPartition(topics.events, 0, 5),) if refused else ()
         thread.submit(Batch(number, records, offsets, "group" if refused else None))
         wait_until(lambda: len(reports) == number, timeout_s=60, what="a report")

@@ -13,7 +13,7 @@ import pytest
 
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowResultEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Reason
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
@@ -88,17 +88,17 @@ def _works(stage: Stage) -> int:
     return sum(execution.node == "work" for execution in executions)
 
 
-def _read(record: Record) -> WorkflowResultEvent:
+def _read(record: ConsumerRecord) -> WorkflowResultEvent:
     return WorkflowResultEvent.from_bytes(record.value)
 
 
-def _attempts(record: Record) -> tuple[str, int]:
+def _attempts(record: ConsumerRecord) -> tuple[str, int]:
     answer = _read(record)
     assert answer.run is not None
     return answer.status.value, answer.run.attempts
 
 
-def _waited(worker: WorkerProcess, scheduled: dict[str, object], answer: Record) -> None:
+def _waited(worker: WorkerProcess, scheduled: dict[str, object], answer: ConsumerRecord) -> None:
     """Compare the retry with what was told of it: by the log and by Kafka's client."""
     (other,) = worker.events("run.retry_scheduled")
     assert other == scheduled

@@ -17,7 +17,7 @@ from tests.kafka.dlq_commands import dlq, letters, states
 from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventHeaders
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
@@ -94,7 +94,7 @@ def kept_command(told: str) -> list[str]:
     return shlex.split(found)
 
 
-def driven(stage: Stage) -> list[Record]:
+def driven(stage: Stage) -> list[ConsumerRecord]:
     return read_topic(stage.bootstrap_servers, stage.topics.events)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.testing.reading import read_topic
 from redrive.testing.stage import Stage, event
 
@@ -91,7 +91,7 @@ def stage(make_stage: Callable[..., Stage], command_at: Callable[[Stage], None])
     return stage
 
 
-def held(record: Record) -> bytes:
+def held(record: ConsumerRecord) -> bytes:
     """Return all that a record holds, with the bytes that a letter keeps in base64."""
     parts = [record.key or b"", record.value or b"", *(v or b"" for _, v in record.headers)]
     found = json.loads(record.value or b"{}")

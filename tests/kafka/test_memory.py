@@ -18,7 +18,7 @@ from redrive.consumer.outcome import Ending
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import rereader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.settings import RetrySettings, Settings
 from redrive.telemetry.instruments import Figure
@@ -123,7 +123,7 @@ def test_a_record_is_read_again_and_what_the_log_has_passed_by_is_told_to_be_gon
     admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
     for deleted in admin.delete_records([KafkaTopicPartition(*tp, 100)]).values():
         deleted.result()
-    found: dict[int, Record | None] = {}
+    found: dict[int, ConsumerRecord | None] = {}
 
     def take(records: Found) -> None:
         found.update({offset: record for (_, offset), record in records.items()})

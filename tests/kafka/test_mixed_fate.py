@@ -18,7 +18,7 @@ from tests.kafka.seen_from_outside import Outside, free_port
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Reason
 from redrive.testing.judging import Evidence, gather, judge
 from redrive.testing.stage import Stage, event
@@ -169,11 +169,13 @@ def _compare(life: Life, end: datetime, evidence: Evidence, *, surely: datetime)
     assert sure_letters <= life.letters <= letters
 
 
-def _within(records: list[Record], began: datetime, end: datetime) -> Iterator[Record]:
+def _within(
+    records: list[ConsumerRecord], began: datetime, end: datetime
+) -> Iterator[ConsumerRecord]:
     return (record for record in records if began <= _written(record) < end)
 
 
-def _written(record: Record) -> datetime:
+def _written(record: ConsumerRecord) -> datetime:
     return datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC)
 
 

@@ -24,7 +24,7 @@ from redrive.events import EventHeaders, Payload, ResultStatus, WorkflowResultEv
 from redrive.graphs.options import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.partition_log import log_consumer
 from redrive.redriving.door import KafkaDoor
 from redrive.redriving.engine import move, plan, redrive
@@ -110,7 +110,7 @@ async def ends(stage: Stage, report: Report) -> list[RunEnding]:
     return await asyncio.to_thread(lambda: list(follow(kafka, report, timeout=LONG)))
 
 
-def records(stage: Stage, topic: str) -> list[Record]:
+def records(stage: Stage, topic: str) -> list[ConsumerRecord]:
     return read_topic(stage.bootstrap_servers, getattr(stage.topics, topic))
 
 

@@ -16,7 +16,7 @@ from redrive.cli.app import app
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.publish import publish_event
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.engine import redrive
@@ -59,7 +59,7 @@ async def command(stage: Stage, keys: dict[str, str], *arguments: str) -> str:
     return ran.stdout
 
 
-def produce(stage: Stage, record: Record, *, partition: int) -> None:
+def produce(stage: Stage, record: ConsumerRecord, *, partition: int) -> None:
     producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
     headers: list[tuple[str, str | bytes | None]] = list(record.headers)
     producer.produce(record.tp.topic, record.value, record.key, partition, headers=headers)
@@ -113,7 +113,7 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
             timestamp=mine.timestamp,
             actor="anna",
         )
-        of_letter = Record(
+        of_letter = ConsumerRecord(
             first.tp._replace(topic=stage.topics.dlq),
             0,
             None,

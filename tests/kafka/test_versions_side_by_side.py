@@ -16,7 +16,7 @@ from tests.kafka.dlq_commands import driven, letters, run
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.offsets import Entry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
@@ -149,7 +149,7 @@ def failures_noted(stage: Stage) -> int:
     return 0 if note is None else note.entries.get(0, Entry()).failed
 
 
-def results(stage: Stage) -> list[Record]:
+def results(stage: Stage) -> list[ConsumerRecord]:
     return read_topic(stage.bootstrap_servers, stage.topics.results)
 
 
@@ -161,7 +161,7 @@ def suspects(worker: WorkerProcess) -> int:
     return sum(int(str(one["suspects"])) for one in worker.events("partition.assigned"))
 
 
-def is_later(answer: Record) -> bool:
+def is_later(answer: ConsumerRecord) -> bool:
     return any(name == "redrive-later" for name, _ in answer.headers)
 
 

@@ -41,9 +41,9 @@ from redrive.events import (
 )
 from redrive.graphs.langgraph_json import read_langgraph_json
 from redrive.graphs.patterns import serving
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.expected import Expected
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.signed import judged
 from redrive.payloads import Payloads, key_bytes
 from redrive.redriving.audit_check import NotedHead
@@ -178,8 +178,8 @@ def _of_text(parse: Callable[[str], object]) -> Parse:
 # Records.
 
 
-def _record(value: bytes, *headers: tuple[str, bytes | None]) -> Record:
-    return Record(PLACE, 7, b"key", value, headers, 1_700_000_000_000)
+def _record(value: bytes, *headers: tuple[str, bytes | None]) -> ConsumerRecord:
+    return ConsumerRecord(PLACE, 7, b"key", value, headers, 1_700_000_000_000)
 
 
 def _event(value: bytes) -> object:
@@ -253,14 +253,14 @@ def _json(value: bytes) -> object:
 
 def _audited(value: bytes) -> object:
     chain = AuditChain()
-    done = OutRecord("letters", b"k", _STATE, STATE_HEADERS, 0)
-    chain.take(Record(TopicPartition("audit", 0), 0, b"k", value, (), 1))
-    chain.take(Record(TopicPartition("audit", 0), 1, b"k", value, (), 1))
+    done = ProducerRecord("letters", b"k", _STATE, STATE_HEADERS, 0)
+    chain.take(ConsumerRecord(TopicPartition("audit", 0), 0, b"k", value, (), 1))
+    chain.take(ConsumerRecord(TopicPartition("audit", 0), 1, b"k", value, (), 1))
     return chain.head, chain.add(done, topic="audit", until=2, job="j")
 
 
 def _signed(value: bytes) -> object:
-    record = Record(PLACE, 7, b"key", b"{}", tuple(_pairs(value)), 1)
+    record = ConsumerRecord(PLACE, 7, b"key", b"{}", tuple(_pairs(value)), 1)
     return judged(record, Subject.EVENT, VERIFIER)
 
 
@@ -453,7 +453,7 @@ _SIZES = [b"64MiB", b"900kB", b"512B", b"17", b"1.5GB"]
 _LINES = [f"{name}:{value}".encode() for name, value in HEADERS]
 _AUDIT = [
     audit_record(
-        OutRecord("letters", b"k", _STATE, STATE_HEADERS, 0),
+        ProducerRecord("letters", b"k", _STATE, STATE_HEADERS, 0),
         topic="audit",
         link={"seq": seq, "prev": prev, "until": 0, "others": None, "job": "j", "plan": None},
     ).value

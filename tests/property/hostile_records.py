@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 
 __all__ = ["hostile_letters", "hostile_values"]
 
@@ -56,7 +56,7 @@ def changed(whole: object, dice: random.Random) -> object:
 
 def hostile_letters(
     wholes: list[bytes], count: int, dice: random.Random, *, headers: list[str]
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     """Yield records made of these values, with headers that may say anything."""
     for offset in range(count):
         whole = json.loads(dice.choice(wholes))
@@ -76,4 +76,4 @@ def hostile_letters(
             said.append(("redrive-record", kind))
         at_ms = dice.choice((None, 0, -1, 1_700_000_000_000, 2**62, -(2**62), 10**16))
         tp = TopicPartition("t", dice.randrange(3))
-        yield Record(tp, offset, dice.choice((None, b"", b"k")), value, tuple(said), at_ms)
+        yield ConsumerRecord(tp, offset, dice.choice((None, b"", b"k")), value, tuple(said), at_ms)

@@ -17,7 +17,7 @@ from redrive.dead_letter.source import source_digest
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, EventPlace, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import LEAST_LETTER_BYTES
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.testing.clock import TurnedClock
@@ -56,7 +56,7 @@ def answers(*, letters: int = 3 * LIMIT) -> Answers:
 
 
 def delivery(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> Delivery:
-    record = Record(TopicPartition("events", 2), 5, b"key", value, tuple(given_headers), 1)
+    record = ConsumerRecord(TopicPartition("events", 2), 5, b"key", value, tuple(given_headers), 1)
     return Delivery(record, epoch=1)
 
 
@@ -142,7 +142,7 @@ def asked_by(run_id: str, workflow_id: str, key: bytes) -> Run:
     asked = event({"text": random.Random(1).randbytes(2_000).hex()}).model_copy(
         update={"workflow_run_id": run_id, "workflow_id": workflow_id or "w"}
     )
-    record = Record(TopicPartition("events", 2), 5, key, asked.to_bytes(), (), 1)
+    record = ConsumerRecord(TopicPartition("events", 2), 5, key, asked.to_bytes(), (), 1)
     return Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
 
 

@@ -21,8 +21,8 @@ from redrive.dead_letter.audit_chain import (
     read_audit_record,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.trail import Trail
 
 AUDIT = TopicPartition("audit", 0)
@@ -34,19 +34,21 @@ class Log:
     """One partition: what is committed, as a trail reads it."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[ConsumerRecord] = []
 
     def end(self) -> int:
         return STEP * len(self.records)
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         yield from [record for record in self.records if start <= record.offset < stop]
 
-    def write(self, told: OutRecord) -> None:
-        self.records.append(Record(AUDIT, self.end(), told.key, told.value, told.headers, 1))
+    def write(self, told: ProducerRecord) -> None:
+        self.records.append(
+            ConsumerRecord(AUDIT, self.end(), told.key, told.value, told.headers, 1)
+        )
 
 
-def state(number: int, actor: str) -> OutRecord:
+def state(number: int, actor: str) -> ProducerRecord:
     told = LetterState(
         dlq_id=f"letter-{number}",
         event_id=None,
@@ -54,7 +56,7 @@ def state(number: int, actor: str) -> OutRecord:
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
         actor=actor,
     )
-    return OutRecord("letters", b"key", told.to_bytes(), STATE_HEADERS, 0)
+    return ProducerRecord("letters", b"key", told.to_bytes(), STATE_HEADERS, 0)
 
 
 def log_of(doings: list[int]) -> Log:
@@ -77,17 +79,17 @@ def log_of(doings: list[int]) -> Log:
     return log
 
 
-def flaws(records: list[Record]) -> list[Flaw]:
+def flaws(records: list[ConsumerRecord]) -> list[Flaw]:
     chain = AuditChain()
     return [flaw for record in records for flaw in chain.take(record)]
 
 
-def number_of(record: Record) -> int | None:
+def number_of(record: ConsumerRecord) -> int | None:
     told = read_audit_record(record)
     return None if told is None else told.seq
 
 
-def covered(log: Log, record: Record) -> bool:
+def covered(log: Log, record: ConsumerRecord) -> bool:
     """Say whether a later record of the chain covers this one."""
     told = read_audit_record(record)
     assert told is not None
@@ -98,7 +100,7 @@ def covered(log: Log, record: Record) -> bool:
     return any((each.until or 0) > record.offset for each in chained)
 
 
-def changed(record: Record) -> Record:
+def changed(record: ConsumerRecord) -> ConsumerRecord:
     """Return it as somebody would who changes who did it, key and all."""
     value = (record.value or b"").replace(b"letter-", b"LETTER-")
     assert value != record.value
@@ -156,8 +158,8 @@ def test_a_second_record_with_a_number_of_the_chain_is_a_fork(
 def test_a_command_goes_on_from_the_chain_whatever_else_was_written_there(done: list[int]) -> None:
     log = log_of(done)
     first = next(each for each in log.records if number_of(each))
-    log.write(OutRecord("audit", None, b"{", (), 0))
-    log.write(OutRecord("audit", first.key, first.value or b"", (), 0))
+    log.write(ProducerRecord("audit", None, b"{", (), 0))
+    log.write(ProducerRecord("audit", first.key, first.value or b"", (), 0))
     found = flaws(log.records)
 
     trail = Trail("audit", log, job="j")
@@ -220,7 +222,7 @@ HOSTILE: list[bytes | None] = [
 def test_what_is_no_audit_record_is_named_and_harms_nobody(value: bytes | None) -> None:
     chain = AuditChain()
 
-    assert [flaw.kind for flaw in chain.take(Record(AUDIT, 7, None, value, (), 1))] == [
+    assert [flaw.kind for flaw in chain.take(ConsumerRecord(AUDIT, 7, None, value, (), 1))] == [
         FlawKind.UNREADABLE
     ]
     assert chain.last is None
@@ -228,7 +230,7 @@ def test_what_is_no_audit_record_is_named_and_harms_nobody(value: bytes | None) 
 
 def test_a_record_under_a_key_of_its_writers_choice_is_told() -> None:
     told = audit_record(state(0, "worker w"), topic="audit")
-    record = Record(AUDIT, 0, b"chosen", told.value, told.headers, 1)
+    record = ConsumerRecord(AUDIT, 0, b"chosen", told.value, told.headers, 1)
 
     assert "its key is not the hash" in flaws([record])[0].what
 

@@ -17,7 +17,7 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM
 from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import Note, encode
 from redrive.testing.stage import event
 
@@ -52,24 +52,24 @@ class History:
     def before(self) -> frozenset[int]:
         return frozenset(range(self.committed)) | self.past
 
-    def events(self) -> list[Record]:
+    def events(self) -> list[ConsumerRecord]:
         return [
-            Record(EVENTS, at, None, asked.to_bytes(), (), at * HOUR_MS)
+            ConsumerRecord(EVENTS, at, None, asked.to_bytes(), (), at * HOUR_MS)
             for at, asked in enumerate(self.asked)
         ]
 
-    def results(self) -> list[Record]:
+    def results(self) -> list[ConsumerRecord]:
         ended = sorted(
             (at * HOUR_MS + self.delays[at] * TEN_MINUTES_MS, at)
             for at in self.before() | self.moved
             if at < len(self.asked)
         )
         return [
-            Record(RESULTS, n, None, _result(self.asked[at]), (), at_ms + 1)
+            ConsumerRecord(RESULTS, n, None, _result(self.asked[at]), (), at_ms + 1)
             for n, (at_ms, at) in enumerate(ended)
         ]
 
-    def judged(self, results: list[Record]) -> list[Finding]:
+    def judged(self, results: list[ConsumerRecord]) -> list[Finding]:
         judge = Judge()
         kept = [record for record in results if record.offset >= self.results_deleted]
         judge.take_results(kept, _reach(self.results_deleted))
@@ -159,7 +159,7 @@ def test_a_usual_id_takes_few_bytes() -> None:
     assert len(pack(asked)) == 17
 
 
-def _offset_of(story: History, result: Record) -> int:
+def _offset_of(story: History, result: ConsumerRecord) -> int:
     event_id = WorkflowResultEvent.from_bytes(result.value).correlation_id
     return next(at for at, asked in enumerate(story.asked) if asked.event_id == event_id)
 
@@ -193,6 +193,6 @@ def test_a_success_whose_resume_was_seen_to_skip_is_told(
     )
     judge = Judge()
 
-    judge.take_results([Record(RESULTS, 0, None, result.to_bytes(), (), 1)], Reach())
+    judge.take_results([ConsumerRecord(RESULTS, 0, None, result.to_bytes(), (), 1)], Reach())
 
     assert [found.promise for found in judge.findings() if found.promise == "P16"] == told

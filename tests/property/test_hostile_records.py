@@ -40,7 +40,7 @@ from redrive.testing.stage import event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from redrive.kafka.log import Record
+    from redrive.kafka.log import ConsumerRecord
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 SEED = 20_261_129
@@ -90,7 +90,7 @@ def wholes() -> list[bytes]:
     return [*others, *[letter.to_bytes()] * 4]
 
 
-def shown_alone(record: Record) -> None:
+def shown_alone(record: ConsumerRecord) -> None:
     """Read one record by everything that reads single ones, and show it."""
     for read in (WorkflowEvent.from_bytes, WorkflowResultEvent.from_bytes):
         try:
@@ -116,7 +116,7 @@ def shown_alone(record: Record) -> None:
             letter_page(story_of, topic="t", reveal=reveal)
 
 
-def shown_together(records: list[Record]) -> None:
+def shown_together(records: list[ConsumerRecord]) -> None:
     """Read them as lists, figures, redrives and audits do, and show them."""
     letters = fold(records).letters
     some = choose(letters, Query(since=NOW - timedelta(days=3), until=NOW + timedelta(days=3)))
@@ -150,7 +150,7 @@ def falls_over(show: Callable[[], None]) -> str | None:
     return None
 
 
-def failures(records: list[Record]) -> Iterator[str]:
+def failures(records: list[ConsumerRecord]) -> Iterator[str]:
     for record in records:
         told = falls_over(partial(shown_alone, record))
         if told is not None:

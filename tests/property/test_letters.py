@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving import LetterSummary, Query, choose, fold, group, page_of
 from redrive.retry.kinds import Kind, Reason
 
@@ -32,7 +32,7 @@ def _at(minute: object) -> datetime:
     return NOON + timedelta(minutes=minute)
 
 
-def _record(partition: int, offset: int, item: Item) -> Record:
+def _record(partition: int, offset: int, item: Item) -> ConsumerRecord:
     value = b"{}"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     if item[0] == "letter":
@@ -46,7 +46,9 @@ def _record(partition: int, offset: int, item: Item) -> Record:
             timestamp=_at(item[2]),
             actor="ada",
         ).to_bytes()
-    return Record(TopicPartition("letters", partition), offset, b"key", value, headers, None)
+    return ConsumerRecord(
+        TopicPartition("letters", partition), offset, b"key", value, headers, None
+    )
 
 
 def _letter(dlq_id: str, at: datetime) -> DeadLetter:
@@ -78,7 +80,7 @@ def _stands(own: list[Item], dlq_id: str) -> tuple[int, Item, Item | None] | Non
     return None if letter is None else (*letter, state)
 
 
-def _records(topic: list[tuple[int, Item]]) -> list[Record]:
+def _records(topic: list[tuple[int, Item]]) -> list[ConsumerRecord]:
     ends: Counter[int] = Counter()
     records = []
     for partition, item in topic:

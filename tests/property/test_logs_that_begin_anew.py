@@ -27,7 +27,7 @@ from tests.rows import rows
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.lately import Lately
 from redrive.consumer.partitions import Partitions
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_MARKS, MIN_NOTE_CHARS, encode
@@ -169,7 +169,7 @@ class Client:
 
     def group(self) -> object: ...
 
-    def read(self, count: int) -> tuple[list[Record], dict[TopicPartition, int]]:
+    def read(self, count: int) -> tuple[list[ConsumerRecord], dict[TopicPartition, int]]:
         topic = self.topic
         if self.is_paused:
             return [], {}
@@ -185,7 +185,7 @@ class Client:
         if self.position == len(topic.records) != self.told_end and self.dice.random() < ENDS_TOLD:
             ends[PLACE] = self.told_end = self.position
         return [
-            Record(PLACE, first + n, None, str(value).encode(), (), None, epoch)
+            ConsumerRecord(PLACE, first + n, None, str(value).encode(), (), None, epoch)
             for n, (value, epoch) in enumerate(found)
             if value
         ], ends

@@ -19,8 +19,8 @@ from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, S
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, WorkflowEvent
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.door import InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Report, Step
 from redrive.redriving.jobs import Driving
@@ -44,17 +44,17 @@ class Broker:
 
     def __init__(self, letters: int) -> None:
         self.clock = TurnedClock()
-        self.log: list[Record] = []
-        self.audit: list[Record] = []
-        self.sent: list[OutRecord] = []
+        self.log: list[ConsumerRecord] = []
+        self.audit: list[ConsumerRecord] = []
+        self.sent: list[ProducerRecord] = []
         self.epoch = 0
         for offset in range(letters):
             self.write(_letter(event({}), offset))
 
-    def write(self, value: DeadLetter | OutRecord) -> None:
-        headers = value.headers if isinstance(value, OutRecord) else ()
-        data = value.value if isinstance(value, OutRecord) else value.to_bytes()
-        self.log.append(Record(LETTERS, len(self.log), b"key", data, headers, 1))
+    def write(self, value: DeadLetter | ProducerRecord) -> None:
+        headers = value.headers if isinstance(value, ProducerRecord) else ()
+        data = value.value if isinstance(value, ProducerRecord) else value.to_bytes()
+        self.log.append(ConsumerRecord(LETTERS, len(self.log), b"key", data, headers, 1))
 
     def end_a_run(self, number: int, *, well: bool) -> None:
         """Let a worker end one of the runs that were sent, as its settle does."""
@@ -72,17 +72,19 @@ class Broker:
                 actor="worker w",
                 redrive_count=headers.count,
             )
-            told = OutRecord("letters", b"key", state.to_bytes(), STATE_HEADERS, 0)
+            told = ProducerRecord("letters", b"key", state.to_bytes(), STATE_HEADERS, 0)
             self.write(told)
             self.record(audit_record(told, topic=AUDIT.topic))
         else:
             sent = WorkflowEvent.from_bytes(record.value)
             self.write(_letter(sent, 1000 + len(self.log), count=headers.count))
 
-    def record(self, told: OutRecord) -> None:
-        self.audit.append(Record(AUDIT, len(self.audit), told.key, told.value, told.headers, 1))
+    def record(self, told: ProducerRecord) -> None:
+        self.audit.append(
+            ConsumerRecord(AUDIT, len(self.audit), told.key, told.value, told.headers, 1)
+        )
 
-    def _has_ended(self, sent: OutRecord) -> bool:
+    def _has_ended(self, sent: ProducerRecord) -> bool:
         told = EventHeaders.read(sent.headers)
         event_id = WorkflowEvent.from_bytes(sent.value).event_id
         for record in self.log:
@@ -113,10 +115,10 @@ class Door:
     def end(self) -> int:
         return len(self.broker.log)
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         yield from self.broker.log[start:stop]
 
-    def commit(self, some: Iterable[OutRecord]) -> None:
+    def commit(self, some: Iterable[ProducerRecord]) -> None:
         records = list(some)
         if self.epoch != self.broker.epoch:
             raise TakenOverError
@@ -150,7 +152,7 @@ class AuditLog:
     def end(self) -> int:
         return len(self.broker.audit)
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         yield from self.broker.audit[start:stop]
 
 
@@ -201,7 +203,7 @@ def next_step(steps: Iterator[Step], report: Report) -> bool:
     return True
 
 
-def states(log: list[Record]) -> list[bytes]:
+def states(log: list[ConsumerRecord]) -> list[bytes]:
     return [
         each.value or b"" for each in log if dict(each.headers).get("redrive-record") == b"state"
     ]

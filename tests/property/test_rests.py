@@ -12,7 +12,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
 from redrive.testing.stage import event
 
@@ -237,5 +237,5 @@ def test_nothing_starts_in_a_rest_and_nobody_waits_past_it_nor_past_its_deadline
 
 
 def _run(offset: int, workflow: str) -> Run:
-    record = Record(PLACES[offset % 2], offset, None, b"", (), None)
+    record = ConsumerRecord(PLACES[offset % 2], offset, None, b"", (), None)
     return Run(Delivery(record, epoch=1), ASKED[workflow], EventHeaders(), f"thread-{offset}")

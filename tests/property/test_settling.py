@@ -25,8 +25,8 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.errors import FencedError
-from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Stopped, Stored, Tried
-from redrive.kafka.log import Committed, Log, Record, TopicPartition
+from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Stopped, Stored, Tried
+from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.sending import target
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state import note_room, offsets
@@ -192,7 +192,7 @@ class Topics:
             case _:
                 self.heal()
 
-    def tp(self, record: OutRecord) -> TopicPartition:
+    def tp(self, record: ProducerRecord) -> TopicPartition:
         tp = target(record, self.PARTITIONS)
         assert tp is not None
         return tp
@@ -621,14 +621,14 @@ class Story:
         assert set(self.broker.results) == wanted
 
 
-def _record(tp: TopicPartition, offset: int) -> Record:
-    return Record(tp, offset, b"key", b"{}", (), None, leader_epoch=0)
+def _record(tp: TopicPartition, offset: int) -> ConsumerRecord:
+    return ConsumerRecord(tp, offset, b"key", b"{}", (), None, leader_epoch=0)
 
 
 def _outcome(delivery: Delivery, value: bytes = b"{}") -> Outcome:
     tp = delivery.tp
     key = f"{tp.topic}/{tp.partition}/{delivery.offset}".encode()
-    return Outcome(delivery, Ending.SUCCEEDED, (OutRecord("results", key, value),))
+    return Outcome(delivery, Ending.SUCCEEDED, (ProducerRecord("results", key, value),))
 
 
 class BlindToEpochs(Partitions):
@@ -673,7 +673,7 @@ class AlwaysSure(Settler):
 class StartsAtOnce(Partitions):
     """Known to be bad: counts attempts in memory only, and lets events start uncommitted."""
 
-    def take(self, records: Sequence[Record]) -> list[Delivery]:
+    def take(self, records: Sequence[ConsumerRecord]) -> list[Delivery]:
         deliveries = super().take(records)
         for delivery in deliveries:
             delivery.starts._durable = Coverage(2**40)  # noqa: SLF001 - as if all were committed
@@ -866,7 +866,9 @@ def test_letters_that_are_refused_again_and_again_let_others_be_settled() -> Non
     healthy = next(delivery for delivery in loop.waiting if delivery.tp == PLACES[1])
     for delivery in loop.waiting:
         if delivery is not healthy:
-            settler.finish(Outcome(delivery, Ending.DEAD_LETTERED, (OutRecord("gone", b"", b""),)))
+            settler.finish(
+                Outcome(delivery, Ending.DEAD_LETTERED, (ProducerRecord("gone", b"", b""),))
+            )
     settled_at = None
     for turn in range(2_000):
         clock.advance(0.01)
@@ -977,7 +979,7 @@ class Flood:
         topics = self.dice.choice([["results"], ["results"], ["letters", "results"]])
         key = f"event {delivery.offset} {self.dice.random()}".encode()
         ending = Ending.DEAD_LETTERED if len(topics) > 1 else Ending.SUCCEEDED
-        records = [OutRecord(topic, key, bytes(size)) for topic in topics]
+        records = [ProducerRecord(topic, key, bytes(size)) for topic in topics]
         return Outcome(delivery, ending, tuple(records))
 
     def finish(self, outcomes: Iterable[Outcome]) -> None:

@@ -11,7 +11,7 @@ from redrive.consumer.run import Run
 from redrive.consumer.shares import Shares
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.stage import event
 
 EVENTS = 300
@@ -20,7 +20,7 @@ EVENTS = 300
 def run_of(graph: str, offset: int, partition: int = 0, *, due: float | None = None) -> Run:
     tp = TopicPartition("events", partition)
     return Run(
-        delivery=Delivery(Record(tp, offset, None, b"", (), None), epoch=1),
+        delivery=Delivery(ConsumerRecord(tp, offset, None, b"", (), None), epoch=1),
         event=event({}, workflow_id=graph),
         headers=EventHeaders(),
         thread_id=f"{partition}-{offset}",

@@ -19,7 +19,7 @@ from redrive.dead_letter.record import (
     Source,
 )
 from redrive.events import readable_event_id
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.letters import StoredLetter, stored
 from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry, PartitionFold
@@ -92,13 +92,13 @@ LETTER = DeadLetter(
 )
 
 
-def record_of(value: bytes, letter: DeadLetter | None = None) -> Record:
+def record_of(value: bytes, letter: DeadLetter | None = None) -> ConsumerRecord:
     """Return the record, with our headers where `letter` is given."""
     headers = () if letter is None else tuple(letter.headers())
-    return Record(TopicPartition("letters", 3), 7, b"key", value, headers, None)
+    return ConsumerRecord(TopicPartition("letters", 3), 7, b"key", value, headers, None)
 
 
-def told_by(record: Record) -> tuple[Entry, Original]:
+def told_by(record: ConsumerRecord) -> tuple[Entry, Original]:
     """Return what a redrive knows of a letter."""
     fold = PartitionFold(lambda _: True)
     fold.add(record)

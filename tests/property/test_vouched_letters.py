@@ -17,8 +17,8 @@ from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, S
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.dead_letter.vouching import Vouched
 from redrive.events import Payload, WorkflowEvent
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.redriving.deciding import Refusal, Refuse, Send
 from redrive.redriving.jobs import Driving, Moving
@@ -58,7 +58,7 @@ def letter(
     count: int = 0,
     reason: Reason = Reason.PERMANENT,
     **data: object,
-) -> OutRecord:
+) -> ProducerRecord:
     sent = event_of(event_id, **data)
     found = DeadLetter(
         dlq_id=dlq_id,
@@ -72,14 +72,14 @@ def letter(
         source=Source(topic="events", partition=2, offset=0, value=sent.to_bytes()),
         redrive_count=count,
     )
-    return OutRecord(
+    return ProducerRecord(
         LETTERS.topic, b"k", found.to_bytes(), tuple(found.headers()), LETTERS.partition
     )
 
 
 def state(
     dlq_id: str, event_id: str | None, to: State, *, minute: int = 0, count: int = 0
-) -> OutRecord:
+) -> ProducerRecord:
     told = LetterState(
         dlq_id=dlq_id,
         event_id=event_id,
@@ -88,21 +88,22 @@ def state(
         actor="anna",
         redrive_count=count,
     )
-    return OutRecord(LETTERS.topic, b"k", told.to_bytes(), STATE_HEADERS, LETTERS.partition)
+    return ProducerRecord(LETTERS.topic, b"k", told.to_bytes(), STATE_HEADERS, LETTERS.partition)
 
 
-def by(signer: Signer | None, record: OutRecord) -> OutRecord:
+def by(signer: Signer | None, record: ProducerRecord) -> ProducerRecord:
     is_state = STATE_HEADERS[0] in record.headers
     return signed(record, Subject.STATE if is_state else Subject.LETTER, signer)
 
 
-def laid(records: Sequence[OutRecord], tp: TopicPartition = LETTERS) -> list[Record]:
+def laid(records: Sequence[ProducerRecord], tp: TopicPartition = LETTERS) -> list[ConsumerRecord]:
     return [
-        Record(tp, offset, one.key, one.value, one.headers, 1) for offset, one in enumerate(records)
+        ConsumerRecord(tp, offset, one.key, one.value, one.headers, 1)
+        for offset, one in enumerate(records)
     ]
 
 
-def entries(records: Sequence[OutRecord], verifier: Verifier = VERIFIER) -> list[Entry]:
+def entries(records: Sequence[ProducerRecord], verifier: Verifier = VERIFIER) -> list[Entry]:
     folded = PartitionFold(verifier=verifier)
     for record in laid(records):
         folded.add(record)
@@ -154,11 +155,11 @@ states = st.builds(
 honest = st.builds(by, st.sampled_from([WORKER, OPS]), letters | states)
 
 
-def _of_another_kind(record: OutRecord) -> OutRecord:
+def _of_another_kind(record: ProducerRecord) -> ProducerRecord:
     return signed(record, Subject.EVENT, WORKER)
 
 
-def _of_another_place(record: OutRecord) -> OutRecord:
+def _of_another_place(record: ProducerRecord) -> ProducerRecord:
     elsewhere = by(WORKER, record._replace(partition=3))
     return elsewhere._replace(partition=LETTERS.partition)
 
@@ -175,9 +176,9 @@ hostile = st.one_of(
 @pytest.mark.invariant("P13", "P15")
 @given(st.lists(st.tuples(honest, st.lists(hostile, max_size=2)), max_size=8))
 def test_outsiders_move_no_letter(
-    told: list[tuple[OutRecord, list[OutRecord | int]]],
+    told: list[tuple[ProducerRecord, list[ProducerRecord | int]]],
 ) -> None:
-    topic: list[OutRecord] = []
+    topic: list[ProducerRecord] = []
     for own, others in told:
         for other in others:
             if not isinstance(other, int):
@@ -277,7 +278,7 @@ def test_a_letter_that_nobody_vouches_for_is_driven_only_by_its_name() -> None:
     assert refusal_of(old, Selection()) is None
 
 
-Records = Callable[[Original, Entry], list[OutRecord]]
+Records = Callable[[Original, Entry], list[ProducerRecord]]
 
 
 @pytest.mark.invariant("P13", "P15")

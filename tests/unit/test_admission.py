@@ -17,8 +17,8 @@ from redrive.consumer.runner import Step
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import NotAllowedError, UnsignedError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.retry.kinds import Reason
 from redrive.signatures import Require, Rights, Signer, Subject, Verifier
@@ -33,10 +33,12 @@ RIGHTS = {"airflow": Rights(("report-*",), letters=False)}
 OPS, AIRFLOW = Signer("ops", KEYS["ops"]), Signer("airflow", KEYS["airflow"])
 
 
-def record_of(told: WorkflowEvent, signer: Signer | None, *, at: TopicPartition = PLACE) -> Record:
-    sent = OutRecord(*at[:1], told.event_id.encode(), told.to_bytes(), partition=at.partition)
+def record_of(
+    told: WorkflowEvent, signer: Signer | None, *, at: TopicPartition = PLACE
+) -> ConsumerRecord:
+    sent = ProducerRecord(*at[:1], told.event_id.encode(), told.to_bytes(), partition=at.partition)
     sent = signed(sent, Subject.EVENT, signer)
-    return Record(PLACE, 0, sent.key, sent.value, sent.headers, None)
+    return ConsumerRecord(PLACE, 0, sent.key, sent.value, sent.headers, None)
 
 
 def admission_of(
@@ -70,7 +72,7 @@ REPORT, PAY = event({}, workflow_id="report-7"), event({}, workflow_id="pay")
     ],
 )
 def test_only_signed_events_run_where_that_is_required(
-    told: WorkflowEvent, record: Record, reason: Reason | None
+    told: WorkflowEvent, record: ConsumerRecord, reason: Reason | None
 ) -> None:
     refused = admission_of(Require.REFUSE).refusal(record, told)
 

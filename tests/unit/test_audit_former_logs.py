@@ -12,7 +12,7 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM
 from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import Note, encode
 from redrive.testing.letters import dead_letter
 from redrive.testing.stage import event
@@ -25,11 +25,13 @@ EVENTS, RESULTS, LETTERS = (
 FORMER = Unseen.RESULT_OF_FORMER
 
 
-def asked(*events: WorkflowEvent) -> list[Record]:
-    return [Record(EVENTS, at, None, one.to_bytes(), (), at) for at, one in enumerate(events)]
+def asked(*events: WorkflowEvent) -> list[ConsumerRecord]:
+    return [
+        ConsumerRecord(EVENTS, at, None, one.to_bytes(), (), at) for at, one in enumerate(events)
+    ]
 
 
-def result(of: WorkflowEvent, offset: int | None) -> Record:
+def result(of: WorkflowEvent, offset: int | None) -> ConsumerRecord:
     answers = None
     if offset is not None:
         answers = EventPlace(topic=EVENTS.topic, partition=EVENTS.partition, offset=offset)
@@ -41,15 +43,15 @@ def result(of: WorkflowEvent, offset: int | None) -> Record:
         timestamp=SYSTEM.now(),
         answers=answers,
     )
-    return Record(RESULTS, 0, of.event_id.encode(), told.to_bytes(), (), 1)
+    return ConsumerRecord(RESULTS, 0, of.event_id.encode(), told.to_bytes(), (), 1)
 
 
 def judged(
-    events: Sequence[Record],
-    results: Sequence[Record],
+    events: Sequence[ConsumerRecord],
+    results: Sequence[ConsumerRecord],
     *,
     committed: int,
-    letters: Sequence[Record] = (),
+    letters: Sequence[ConsumerRecord] = (),
     former: Former | None = None,
     end: int | None = None,
 ) -> tuple[Judge, list[str]]:
@@ -79,7 +81,7 @@ NEW = [event({"new": n}) for n in range(2)]
 @pytest.mark.invariant("P1", "P2", "P6")
 def test_results_and_letters_of_a_log_before_are_named_and_not_judged() -> None:
     letter = dead_letter(OLD[2], topic=EVENTS.topic, partition=0, offset=2)
-    lies = Record(LETTERS, 0, letter.source.key, letter.to_bytes(), (), 1)
+    lies = ConsumerRecord(LETTERS, 0, letter.source.key, letter.to_bytes(), (), 1)
     results = [*(result(one, at) for at, one in enumerate(OLD)), result(NEW[0], 0)]
 
     judge, found = judged(asked(*NEW), results, letters=[lies], committed=1)

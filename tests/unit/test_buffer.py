@@ -14,16 +14,16 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders, WorkflowEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.stage import event
 
 PLACE = TopicPartition("events", 0)
 LIMIT = 1_000
 
 
-def record_of(data: Mapping[str, object], *, offset: int = 0) -> Record:
+def record_of(data: Mapping[str, object], *, offset: int = 0) -> ConsumerRecord:
     value = event(data).to_bytes()
-    return Record(PLACE, offset, b"key", value, (), None)
+    return ConsumerRecord(PLACE, offset, b"key", value, (), None)
 
 
 def held_by(data: Mapping[str, object], *, events: int) -> float:
@@ -223,5 +223,5 @@ def test_nothing_is_counted_of_what_has_gone(
 
 
 def test_what_is_no_json_is_measured_too() -> None:
-    assert event_bytes(Record(PLACE, 0, None, None, (), None)) == EVENT_BYTES
-    assert event_bytes(Record(PLACE, 0, None, b"{broken", (), None)) > EVENT_BYTES
+    assert event_bytes(ConsumerRecord(PLACE, 0, None, None, (), None)) == EVENT_BYTES
+    assert event_bytes(ConsumerRecord(PLACE, 0, None, b"{broken", (), None)) > EVENT_BYTES

@@ -12,13 +12,13 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from redrive.errors import KafkaUnavailableError, NotStoredError
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.options import KafkaSettings
 from redrive.testing.worker import wait_until
 
 SETTINGS = KafkaSettings(bootstrap_servers="broker:9092")
-RECORD = OutRecord("letters", b"key", b"value")
+RECORD = ProducerRecord("letters", b"key", b"value")
 FENCED = KafkaError(KafkaError.INVALID_PRODUCER_EPOCH, "the epoch is old", fatal=True)
 NO_RIGHT = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "not allowed", fatal=True)
 GONE = KafkaError(KafkaError._DESTROY)  # noqa: SLF001 - its name

@@ -29,7 +29,7 @@ from redrive.demo.summary import AnswerFacts, CommandFacts, LetterFacts, RunFact
 from redrive.demo.telling import Mood, tell
 from redrive.demo.verdict import differences
 from redrive.events import ResultStatus, RunInfo, WorkflowResultEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DRIVEN = CommandFacts("redrive dlq redrive the-id --yes", 0)
@@ -132,7 +132,7 @@ def test_a_command_that_did_not_do_its_work_is_told(
 
 def event(value: bytes = b"{}", *, of: str | None = None) -> EventStored:
     headers = () if of is None else (("redrive-of", of.encode()),)
-    return EventStored("e", Record(TopicPartition("events", 0), 0, b"e", value, headers, 0))
+    return EventStored("e", ConsumerRecord(TopicPartition("events", 0), 0, b"e", value, headers, 0))
 
 
 def answer(status: ResultStatus, count: int, *, verified: bool | None) -> ResultStored:

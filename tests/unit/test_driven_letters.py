@@ -23,7 +23,7 @@ from redrive.dead_letter.record import (
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State, read_state
 from redrive.events import EventPlace
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Verifier
 from redrive.testing.clock import TurnedClock
@@ -68,7 +68,9 @@ def letter(dlq_id: str = "L", **changes: object) -> DeadLetter:
 
 
 def unsigned(told: LetterState) -> LetterState:
-    record = Record(TopicPartition("letters", 0), 0, None, told.to_bytes(), STATE_HEADERS, None)
+    record = ConsumerRecord(
+        TopicPartition("letters", 0), 0, None, told.to_bytes(), STATE_HEADERS, None
+    )
     judged = read_state(record, Verifier(require=Require.REFUSE))
     assert judged is not None
     return judged
@@ -148,7 +150,7 @@ def test_the_digest_is_of_the_bytes_and_of_our_headers_alone() -> None:
 class Letters:
     """One partition of letters, with the time of each record; `read` are the offsets read."""
 
-    records: list[Record]
+    records: list[ConsumerRecord]
     asked: int = 0
     read_to: list[int] = field(default_factory=list)
 
@@ -161,16 +163,18 @@ class Letters:
         self.asked += 1
         return next((r.offset for r in self.records if (r.timestamp_ms or 0) >= at_ms), None)
 
-    def read(self, partition: int, start: int, stop: int) -> Iterator[Record]:
+    def read(self, partition: int, start: int, stop: int) -> Iterator[ConsumerRecord]:
         del partition
         for record in self.records[start:stop]:
             self.read_to.append(record.offset)
             yield record
 
 
-def record(offset: int, told: LetterState | DeadLetter, at_ms: int = 0) -> Record:
+def record(offset: int, told: LetterState | DeadLetter, at_ms: int = 0) -> ConsumerRecord:
     headers = STATE_HEADERS if isinstance(told, LetterState) else ()
-    return Record(TopicPartition("letters", 0), offset, None, told.to_bytes(), headers, at_ms)
+    return ConsumerRecord(
+        TopicPartition("letters", 0), offset, None, told.to_bytes(), headers, at_ms
+    )
 
 
 def judged(index: DrivenIndex, letters: Letters, *claims: ClaimedRedrive) -> list[bool]:
@@ -200,7 +204,7 @@ told = st.one_of(
 )
 
 
-def last_says(records: Sequence[Record], claim: ClaimedRedrive) -> bool:
+def last_says(records: Sequence[ConsumerRecord], claim: ClaimedRedrive) -> bool:
     """Say what the last record of a letter says of it: the naive way."""
     for found in reversed(records):
         if found.headers:
@@ -241,7 +245,7 @@ def test_wherever_claims_say_that_it_stands_only_what_stands_there_counts(
         assert found == [last_says(letters.records, claim) for claim in claims]
 
 
-def _place_of_state(records: Sequence[Record], claim: ClaimedRedrive) -> int:
+def _place_of_state(records: Sequence[ConsumerRecord], claim: ClaimedRedrive) -> int:
     states = (one for one in records if one.headers)
     return max(
         one.offset

@@ -25,7 +25,7 @@ from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
@@ -97,7 +97,7 @@ async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_d
     )
     asked = event({})
     driven = EventHeaders(thread="chat", of="letter", event=asked.event_id, count=2)
-    record = Record(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
+    record = ConsumerRecord(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
 
     with capture_logs() as logs:
         intake.accept([Delivery(record, 1, covered())])
@@ -141,7 +141,7 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     starts = covered()
     deliveries = [
-        Delivery(Record(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
+        Delivery(ConsumerRecord(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
         for at in range(3)
     ]
 
@@ -179,7 +179,7 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
             clock.advance(5.1)
         return taken
 
-    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+    record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     async with asyncio.TaskGroup() as tasks:
         turns.take = slowly  # type: ignore[method-assign]  # slower
         intake.accept([Delivery(record, 1, covered())])
@@ -205,7 +205,7 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
     turns.rests.begin(Rest("fates", None, since=now, until=now + 600, asked_s=600))
     late = round((clock.now().timestamp() + 5) * 1000)
     headers = (("redrive-deadline", str(late).encode()),)
-    record = Record(PLACE, 0, None, event({}).to_bytes(), headers, None)
+    record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), headers, None)
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
@@ -221,7 +221,9 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
 def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
     finished = list[Outcome]()
     intake = intake_of(answers_of(Broken), None, finished.append)
-    deliveries = [Delivery(Record(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)]
+    deliveries = [
+        Delivery(ConsumerRecord(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)
+    ]
 
     with capture_logs() as logs:
         intake.accept(deliveries)
@@ -235,7 +237,7 @@ async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_th
     finished = list[Outcome]()
     intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     value, headers = event({}).to_bytes(), (("redrive-thread", b"one"),)
-    record, next_one = (Record(PLACE, at, None, value, headers, None) for at in (0, 2))
+    record, next_one = (ConsumerRecord(PLACE, at, None, value, headers, None) for at in (0, 2))
     old, new = (Delivery(record, epoch, covered()) for epoch in (1, 2))
 
     async with asyncio.TaskGroup() as tasks:
@@ -284,7 +286,7 @@ class Hasty(Waiter):
 async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins_again() -> None:
     finished, runner, clock = list[Outcome](), Hasty(), TurnedClock()
     intake = intake_of(answers_of(Answers), runner, finished.append, clock=clock)
-    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+    record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
@@ -306,7 +308,7 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
     finished, runner, other = list[Outcome](), Waiter(), TopicPartition("events", 1)
     intake = intake_of(answers_of(Answers), runner, finished.append)
     deliveries = [
-        Delivery(Record(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
+        Delivery(ConsumerRecord(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
         for tp in (PLACE, other)
     ]
 
@@ -331,7 +333,9 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
 async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() -> None:
     finished, runner = list[Outcome](), Hasty()
     intake = intake_of(answers_of(Answers), runner, finished.append)
-    delivery = Delivery(Record(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered())
+    delivery = Delivery(
+        ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered()
+    )
     runner.may_end.set()
 
     async with asyncio.TaskGroup() as tasks:
@@ -388,7 +392,7 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
     events = [event({"end": end}) for end, _ in ends]
     deliveries = [
         Delivery(
-            Record(
+            ConsumerRecord(
                 PLACE,
                 at,
                 None,
@@ -425,7 +429,7 @@ async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -
 
     finished, answers = list[Outcome](), answers_of(Answers)
     intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
-    record = Record(PLACE, 0, None, event({"end": "letter"}).to_bytes(), (), None)
+    record = ConsumerRecord(PLACE, 0, None, event({"end": "letter"}).to_bytes(), (), None)
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:

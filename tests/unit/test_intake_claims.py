@@ -24,7 +24,7 @@ from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.telemetry.repeats import REPEATS
@@ -98,7 +98,7 @@ class World:
         starts.stored()
         for offset, (one, headers) in enumerate(sent):
             value = one.to_bytes() if isinstance(one, WorkflowEvent) else one
-            record = Record(PLACE, offset, b"key", value, tuple(headers.write()), 5)
+            record = ConsumerRecord(PLACE, offset, b"key", value, tuple(headers.write()), 5)
             self.intake.accept([Delivery(record, 1, starts)])
 
     def judge(self, offset: int, *, is_redrive: bool) -> None:

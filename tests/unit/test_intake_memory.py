@@ -20,8 +20,8 @@ from redrive.consumer.runner import Step
 from redrive.consumer.turns import Turns
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import RecordReader
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
@@ -52,14 +52,14 @@ class Runner:
     """Ends each run at once, with a large result."""
 
     def __init__(self) -> None:
-        self.ran: list[tuple[int, WorkflowEvent, Record]] = []
+        self.ran: list[tuple[int, WorkflowEvent, ConsumerRecord]] = []
 
     def new_control(self) -> None:
         return None
 
     async def attempt(self, run: Run, **_: object) -> Step:
         self.ran.append((run.delivery.offset, run.event, run.delivery.record))
-        result = OutRecord("results", None, bytes(RESULT_BYTES))
+        result = ProducerRecord("results", None, bytes(RESULT_BYTES))
         return Step(Outcome(run.delivery, Ending.SUCCEEDED, (result,)))
 
 
@@ -98,7 +98,7 @@ class World:
 
     def delivery(self, offset: int, sent: WorkflowEvent, *, tp: TopicPartition = PLACE) -> Delivery:
         headers = (("traceparent", b"00-1"),)
-        record = Record(tp, offset, b"key", sent.to_bytes(), headers, 5)
+        record = ConsumerRecord(tp, offset, b"key", sent.to_bytes(), headers, 5)
         starts = Reservations()
         starts.cover(0, 0, ahead=100)
         starts.stored()
@@ -175,7 +175,7 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
             await world.clock.turn(5.1)
             await _until(lambda: bool(world.reader.asked))
             value = None if instead is None else instead.to_bytes()
-            found = Record(PLACE, 3, None, value, (), None)
+            found = ConsumerRecord(PLACE, 3, None, value, (), None)
             world.intake.read_again({(PLACE, 3): None if instead is None else found})
             waking.cancel()
 

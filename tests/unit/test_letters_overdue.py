@@ -11,8 +11,8 @@ from redrive.consumer.outcome import Delivery, Ending, Outcome
 from redrive.consumer.overdue import Overdue
 from redrive.dead_letter.spool import Spool, SpooledLetter, read_spool
 from redrive.dead_letter.spooling import SpoolWriter
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -21,9 +21,9 @@ AFTER_S = 60.0
 
 def outcome(offset: int, *, ending: Ending = Ending.DEAD_LETTERED) -> Outcome:
     tp = TopicPartition("events", 1)
-    source = Record(tp, offset, b"key", b"value", (), None)
+    source = ConsumerRecord(tp, offset, b"key", b"value", (), None)
     value = f'{{"dlq_id": "letter-{offset}"}}'.encode()
-    letter = OutRecord("letters", b"key", value, (("redrive-kind", b"permanent"),), 1)
+    letter = ProducerRecord("letters", b"key", value, (("redrive-kind", b"permanent"),), 1)
     return Outcome(Delivery(source, epoch=1), ending, (letter,))
 
 
@@ -113,7 +113,7 @@ def test_a_letter_is_spooled_whole_with_one_alarm_however_often_it_is_offered(
     found = [one for one in read_spool(path) if isinstance(one, SpooledLetter)]
     assert [one.dlq_id for one in found] == ["letter-1", "letter-2"]
     letter = first.records[0]
-    kept = OutRecord(
+    kept = ProducerRecord(
         found[0].topic, found[0].key, found[0].value, found[0].headers, found[0].partition
     )
     assert kept == letter

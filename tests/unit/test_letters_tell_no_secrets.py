@@ -26,7 +26,7 @@ from redrive.events import EventHeaders
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.graphs.answer import answer
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.logging import configure_logging
@@ -112,7 +112,7 @@ async def attempt(graphs: Any, writes: Answers) -> Outcome:  # noqa: ANN401 - La
 
 
 def delivery(value: bytes) -> Delivery:
-    return Delivery(Record(TopicPartition("events", 2), 5, b"key", value, (), 1), epoch=1)
+    return Delivery(ConsumerRecord(TopicPartition("events", 2), 5, b"key", value, (), 1), epoch=1)
 
 
 def told(outcome: Outcome, logged: object = "") -> str:

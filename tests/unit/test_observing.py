@@ -16,7 +16,7 @@ from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.runs import Ended, GraphVersion
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.metrics import OBSERVER_FAILURES
@@ -122,7 +122,7 @@ def run(clock: TurnedClock) -> Run:
     """Return a run that began 2 s ago, of an event that was sent 60 s ago."""
     asked = event({"words": CANARY}, workflow_id="report")
     asked = asked.model_copy(update={"timestamp": clock.now() - timedelta(seconds=60)})
-    record = Record(PLACE, 5, b"key", asked.to_bytes(), (("redrive-count", b"1"),), 1)
+    record = ConsumerRecord(PLACE, 5, b"key", asked.to_bytes(), (("redrive-count", b"1"),), 1)
     headers = EventHeaders(count=1)
     return Run(
         Delivery(record, 1), asked, headers, "t", failed_before=2, began=clock.monotonic() - 2

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
-from redrive.kafka.log import Log, PollThread, Pulse, Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, Log, PollThread, Pulse, TopicPartition
 from redrive.kafka.seat import ECHO_S, HELD_S, Seat
 from redrive.testing import TurnedClock
 
@@ -97,7 +97,7 @@ class Idle:
 
     def joins_anew(self, *, fenced: bool) -> None: ...
 
-    def received(self, records: Sequence[Record]) -> None: ...
+    def received(self, records: Sequence[ConsumerRecord]) -> None: ...
 
     def reached_end(self, ends: Mapping[TopicPartition, int]) -> None: ...
 

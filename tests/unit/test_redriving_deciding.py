@@ -20,8 +20,8 @@ from redrive.dead_letter.record import (
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventHeaders, WorkflowEvent
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.deciding import (
     Decision,
     Move,
@@ -75,8 +75,8 @@ def letter(sent: WorkflowEvent, *, count: int = 0, offset: int = 41, **given: An
     )
 
 
-def letter_record(found: DeadLetter, offset: int = 0) -> Record:
-    return Record(LETTERS, offset, b"\xffkey", found.to_bytes(), (), 1)
+def letter_record(found: DeadLetter, offset: int = 0) -> ConsumerRecord:
+    return ConsumerRecord(LETTERS, offset, b"\xffkey", found.to_bytes(), (), 1)
 
 
 def original_of(found: DeadLetter) -> Original:
@@ -86,8 +86,8 @@ def original_of(found: DeadLetter) -> Original:
     return Original.of(record, letter)
 
 
-def stored(record: OutRecord, offset: int) -> Record:
-    return Record(LETTERS, offset, record.key, record.value, record.headers, 1)
+def stored(record: ProducerRecord, offset: int) -> ConsumerRecord:
+    return ConsumerRecord(LETTERS, offset, record.key, record.value, record.headers, 1)
 
 
 def state(found: DeadLetter, wanted: State, *, count: int = 0, actor: str = "anna") -> bytes:
@@ -105,7 +105,7 @@ def fold(*values: DeadLetter | bytes) -> list[Entry]:
     folded = PartitionFold()
     for offset, value in enumerate(values):
         if isinstance(value, bytes):
-            folded.add(Record(LETTERS, offset, None, value, STATE_HEADERS, 1))
+            folded.add(ConsumerRecord(LETTERS, offset, None, value, STATE_HEADERS, 1))
         else:
             folded.add(letter_record(value, offset))
     return list(folded)

@@ -13,7 +13,7 @@ from tests.rows import rows
 import redrive.redriving
 from redrive.dead_letter.record import DeadLetter, GraphRef, LetterContext, LetterError, Source
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving import Trend, Window, fold, group, page_of, parse_time
 from redrive.redriving.query import Query
 from redrive.redriving.views import LetterSummary
@@ -39,8 +39,8 @@ def _letter(**changes: object) -> DeadLetter:
 
 def _record(
     value: bytes | None, offset: int = 0, *, headers: tuple[tuple[str, bytes | None], ...] = ()
-) -> Record:
-    return Record(TopicPartition("letters", 3), offset, b"e-1", value, headers, None)
+) -> ConsumerRecord:
+    return ConsumerRecord(TopicPartition("letters", 3), offset, b"e-1", value, headers, None)
 
 
 def _state(state: State, minutes: int) -> bytes:

@@ -16,7 +16,7 @@ from redrive.dead_letter.record import (
     Source,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import longest_kept
 from redrive.redriving.needed import letters_need, runs_need
 from redrive.retry.kinds import Kind, Reason
@@ -60,10 +60,10 @@ def state(dlq_id: str, now: State) -> LetterState:
     )
 
 
-def records(*told: DeadLetter | LetterState | bytes, partition: int = 0) -> list[Record]:
+def records(*told: DeadLetter | LetterState | bytes, partition: int = 0) -> list[ConsumerRecord]:
     tp = TopicPartition("letters", partition)
     return [
-        Record(
+        ConsumerRecord(
             tp,
             at,
             None,
@@ -131,7 +131,7 @@ def test_events_that_the_group_has_not_finished_need_their_threads() -> None:
     events = [event({}) for _ in range(6)]
     headers = ((("redrive-generation", b"2"),), (("redrive-thread", b"shared"),))
     given = [
-        Record(
+        ConsumerRecord(
             TopicPartition("events", 0),
             at,
             None,
@@ -141,7 +141,7 @@ def test_events_that_the_group_has_not_finished_need_their_threads() -> None:
         )
         for at, one in enumerate(events)
     ]
-    given.append(Record(TopicPartition("events", 0), 6, None, b"not an event", (), None))
+    given.append(ConsumerRecord(TopicPartition("events", 0), 6, None, b"not an event", (), None))
     # One is finished by the offset, and one past a gap.
     note = encode(Note(1, 1, finished=0b10, reserved=1, entries={3: Entry(failed=2)}))
     names = [thread(one.event_id) for one in events]
@@ -185,7 +185,7 @@ def test_a_scope_is_part_of_the_thread_that_is_needed() -> None:
     headers = (("redrive-thread", b"chat"),)
     values = [json.dumps(told | {"metadata": one}).encode() for one in ({"tenant": "a"}, {})]
     tp = TopicPartition("events", 0)
-    found = [Record(tp, at, None, value, headers, 1) for at, value in enumerate(values)]
+    found = [ConsumerRecord(tp, at, None, value, headers, 1) for at, value in enumerate(values)]
     among = {"chat", "scope:metadata.tenant=a/chat"}
 
     def needed(scope: str | None) -> frozenset[str]:

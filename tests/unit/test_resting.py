@@ -33,8 +33,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.graphs.retention import Mark
-from redrive.kafka.batches import Batch, OutRecord, Stored
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.batches import Batch, ProducerRecord, Stored
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, Reason, RetryConfig
 from redrive.state.offsets import Note, NotedRest, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
@@ -97,7 +97,7 @@ class World:
         self.finished: list[Outcome] = []
         self.unsettled: list[Outcome] = []
         self.noted: Sequence[NotedRest] = ()
-        self.sent: list[Record] = []
+        self.sent: list[ConsumerRecord] = []
         self.starts = starts or Reservations()
         self.starts.cover(0, 0, ahead=100)
         self.starts.stored()
@@ -130,14 +130,14 @@ class World:
     def _remember(self, rests: Sequence[NotedRest]) -> None:
         self.noted = rests
 
-    def record(self, asked: WorkflowEvent, *, within_s: float | None = None) -> Record:
+    def record(self, asked: WorkflowEvent, *, within_s: float | None = None) -> ConsumerRecord:
         headers: tuple[tuple[str, bytes], ...] = ()
         if within_s is not None:
             deadline_ms = round((self.clock.now().timestamp() + within_s) * 1000)
             headers = (("redrive-deadline", str(deadline_ms).encode()),)
-        return Record(PLACE, len(self.sent), b"key", asked.to_bytes(), headers, 1)
+        return ConsumerRecord(PLACE, len(self.sent), b"key", asked.to_bytes(), headers, 1)
 
-    async def send(self, *records: Record) -> None:
+    async def send(self, *records: ConsumerRecord) -> None:
         self.sent.extend(records)
         self.intake.accept([Delivery(record, 1, self.starts) for record in records])
         await self.rest()
@@ -358,7 +358,7 @@ async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_
     letters = _written(LETTERS, outcome.records)
     commits = Commits.of({PLACE: Committed(0, encode(Note(1, 1, 0b10)))})
 
-    def judged(letters: list[Record]) -> tuple[list[str], dict[str, int]]:
+    def judged(letters: list[ConsumerRecord]) -> tuple[list[str], dict[str, int]]:
         judge = Judge()
         judge.take_results(results, Reach())
         judge.take_letters(letters, Reach())
@@ -369,10 +369,11 @@ async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_
     assert judged([]) == (["P6"], {})
 
 
-def _written(tp: TopicPartition, records: Sequence[OutRecord]) -> list[Record]:
+def _written(tp: TopicPartition, records: Sequence[ProducerRecord]) -> list[ConsumerRecord]:
     mine = [record for record in records if record.topic == tp.topic]
     return [
-        Record(tp, at, each.key, each.value, tuple(each.headers), 2) for at, each in enumerate(mine)
+        ConsumerRecord(tp, at, each.key, each.value, tuple(each.headers), 2)
+        for at, each in enumerate(mine)
     ]
 
 
@@ -434,7 +435,7 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
     broker, clock = Broker(), TurnedClock()
     wall_s = int(clock.now().timestamp())
     first = Settling(broker, clock, incarnation=1)
-    record = Record(PLACE, 0, None, b"{}", (), 1)
+    record = ConsumerRecord(PLACE, 0, None, b"{}", (), 1)
     first.settler.received([record])
     first.settler.remember([NotedRest("search", "search.example", wall_s + 30, 86_400)])
     first.settler.turn(first.client, gap_s=0.0)

@@ -18,7 +18,7 @@ from redrive.errors import TransientError
 from redrive.events import EventHeaders, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor, retry_policy
 from redrive.graphs.current import current
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
@@ -36,7 +36,7 @@ def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[Answers, Run]:
     answers = Answers(
         results_topic=RESULTS, dlq_topic=LETTERS, max_bytes=limits, worker="w", clock=clock
     )
-    record = Record(TopicPartition("events", 2), 5, b"key", asked.to_bytes(), (), 1)
+    record = ConsumerRecord(TopicPartition("events", 2), 5, b"key", asked.to_bytes(), (), 1)
     run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
     return answers, run
 

@@ -33,7 +33,7 @@ from redrive.events import (
     said_by,
 )
 from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads, Sealed
 from redrive.redriving.letters import LetterStory, StoredLetter
@@ -195,7 +195,7 @@ def test_a_codec_that_fails_stops_nothing_and_nothing_leaves_in_clear() -> None:
 @pytest.mark.invariant("P14")
 def test_lists_show_the_message_with_the_key_and_that_it_is_encrypted_without() -> None:
     letter = a_letter()
-    record = Record(
+    record = ConsumerRecord(
         TopicPartition("letters", 2), 7, b"k", letter.to_bytes(), tuple(letter.headers()), 1
     )
     shown = [fold([record], payloads=payloads).letters[0] for payloads in (KEY, OTHER, CLEAR)]

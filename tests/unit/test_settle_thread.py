@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
-from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.transaction import CallLimits, Hands
 from redrive.telemetry.instruments import Count
@@ -36,7 +36,7 @@ SHORT = CallLimits(
 )
 BATCH = Batch(
     number=7,
-    records=(OutRecord("results", b"a", b"1"), OutRecord("results", b"b", b"2")),
+    records=(ProducerRecord("results", b"a", b"1"), ProducerRecord("results", b"b", b"2")),
     offsets=(TopicPartition("events", 0, 5),),
     group="group",
 )

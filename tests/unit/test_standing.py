@@ -16,7 +16,7 @@ from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Step
 from redrive.consumer.standing import PartitionStanding
 from redrive.consumer.turns import Turns
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
 from redrive.testing.clock import TurnedClock
@@ -74,7 +74,7 @@ def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one()
     log: Any = kafka
     partitions.expect([PLACE])
     partitions.read_committed(log)
-    partitions.take([Record(PLACE, at, None, b"x", (), None) for at in range(3)])
+    partitions.take([ConsumerRecord(PLACE, at, None, b"x", (), None) for at in range(3)])
     told = []
 
     # 1 is settled first: 0 stays the lowest. Then 0 is: 2 becomes it. Then nothing is left.
@@ -118,7 +118,7 @@ async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
     runner = Scripted(clock)
     turns = Turns(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
     intake = intake_of(answers_of(Answers), runner, lambda _: None, turns=turns, clock=clock)
-    record = Record(PLACE, 0, None, event({}).to_bytes(), (), None)
+    record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     given = Delivery(record, 1, covered())
     told = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.journal import (
     Execution,
     left_out,
@@ -95,5 +95,5 @@ def _evidence(asked: list[WorkflowEvent], results: list[WorkflowResultEvent]) ->
     )
 
 
-def _record(value: bytes) -> Record:
-    return Record(TopicPartition("topic", 0), 0, None, value, (), None)
+def _record(value: bytes) -> ConsumerRecord:
+    return ConsumerRecord(TopicPartition("topic", 0), 0, None, value, (), None)

@@ -13,7 +13,7 @@ from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.runs import Ended
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Note, encode
 from redrive.testing import Evidence, TurnedClock, Verdict, event, judge
@@ -42,7 +42,9 @@ def evidence() -> Evidence:
     asked = [event({"n": number}) for number in range(2)]
     runs = [
         Run(
-            Delivery(Record(EVENTS, offset, b"key", a.to_bytes(), (("h", b"1"),), 1), epoch=1),
+            Delivery(
+                ConsumerRecord(EVENTS, offset, b"key", a.to_bytes(), (("h", b"1"),), 1), epoch=1
+            ),
             a,
             EventHeaders(),
             "thread",
@@ -55,7 +57,8 @@ def evidence() -> Evidence:
     )
     out = [*good.records, *bad.records]
     stored = [
-        Record(TopicPartition(r.topic, 0), n, r.key, r.value, (), 1) for n, r in enumerate(out)
+        ConsumerRecord(TopicPartition(r.topic, 0), n, r.key, r.value, (), 1)
+        for n, r in enumerate(out)
     ]
     return Evidence(
         events=[run.delivery.record for run in runs],
@@ -172,5 +175,5 @@ def test_a_double_is_told_once_and_as_what_it_is(evidence: Evidence) -> None:
     assert finding.startswith("doubled: ")
 
 
-def _altered(record: Record) -> Record:
+def _altered(record: ConsumerRecord) -> ConsumerRecord:
     return record._replace(headers=(("h", b"2"),))

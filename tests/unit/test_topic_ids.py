@@ -13,7 +13,7 @@ import pytest
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.lately import CROWDED
 from redrive.consumer.partitions import Partitions
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import BrokersTopicIds, IdsAsOf
 from redrive.testing.clock import TurnedClock
 
@@ -117,7 +117,7 @@ def test_an_idle_worker_is_in_no_hurry_for_ids_and_one_with_many_answers_is() ->
         clock.advance(1.0)
         offsets = range(first, first + count)
         if count:
-            partitions.take([Record(PLACE, at, None, b"x", (), None) for at in offsets])
+            partitions.take([ConsumerRecord(PLACE, at, None, b"x", (), None) for at in offsets])
             partitions.settle({PLACE: offsets})
         snapshot = partitions.snapshot(PLACE)
         marks.append(len(snapshot.marks) if snapshot else None)

@@ -10,7 +10,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
@@ -28,7 +28,7 @@ def run(
     starts: Reservations | None = None,
     due: float | None = None,
 ) -> Run:
-    record = Record(PLACE, offset, None, b"", (), None)
+    record = ConsumerRecord(PLACE, offset, None, b"", (), None)
     return Run(
         delivery=Delivery(record, epoch=1, starts=starts or Reservations()),
         event=event({}, workflow_id=workflow),

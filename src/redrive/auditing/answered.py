@@ -10,7 +10,7 @@ from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.former import Former
 from redrive.auditing.ids import unpack
 from redrive.auditing.reach import SKEW_MS, Reach
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 
 __all__ = ["Answered", "Tally"]
 
@@ -73,7 +73,9 @@ class Answered:
             return None
         return tally.tp.partition
 
-    def give(self, key: bytes, record: Record, answers: tuple[TopicPartition, int] | None) -> None:
+    def give(
+        self, key: bytes, record: ConsumerRecord, answers: tuple[TopicPartition, int] | None
+    ) -> None:
         """Count a result, and note the record that it says it answers."""
         tally = self._tallies.get(key)
         if tally is None:
@@ -91,7 +93,9 @@ class Answered:
         tally = self._tallies.get(key)
         return tally is not None and (tp, offset) in tally.named
 
-    def ask(self, key: bytes, record: Record, *, ended: bool, due: bool, unfinished: bool) -> None:
+    def ask(
+        self, key: bytes, record: ConsumerRecord, *, ended: bool, due: bool, unfinished: bool
+    ) -> None:
         """Count an event record."""
         tally = self._tallies.get(key)
         if tally is None:

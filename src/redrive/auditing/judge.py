@@ -32,7 +32,7 @@ from redrive.events import (
     readable_event_id,
 )
 from redrive.kafka.key_partition import partition_of_key
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.payloads import CLEAR, Payloads
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -123,7 +123,7 @@ class Judge:
         """Events that were answered more than once, where that is allowed."""
         return self._answered.doubled_as_allowed
 
-    def take_results(self, records: Iterable[Record], reach: Reach) -> None:
+    def take_results(self, records: Iterable[ConsumerRecord], reach: Reach) -> None:
         """Take the results, all that were there when the group had finished what it had."""
         self._results = reach
         for record in records:
@@ -142,7 +142,7 @@ class Judge:
             if result.error_info is not None and result.error_info.dlq_id is not None:
                 self._lettered.name(result.error_info.dlq_id, key, record)
 
-    def take_letters(self, records: Iterable[Record], reach: Reach) -> None:
+    def take_letters(self, records: Iterable[ConsumerRecord], reach: Reach) -> None:
         """Take letters and their states, read after the results."""
         self._letters = reach
         for record in records:
@@ -161,7 +161,7 @@ class Judge:
 
     def take_events(
         self,
-        records: Iterable[Record],
+        records: Iterable[ConsumerRecord],
         reach: Reach,
         *,
         commits: Commits,
@@ -209,7 +209,7 @@ class Judge:
         yield from self._lettered.findings(self._answered, seen, self.unseen)
         yield from self._found
 
-    def _count(self, claim: ClaimedRedrive, record: Record) -> int:
+    def _count(self, claim: ClaimedRedrive, record: ConsumerRecord) -> int:
         """Return how often an event was driven that claims it: not at all, unless letters say so.
 
         A worker of a version before believed all of them: its answers say as what it took them.
@@ -225,7 +225,7 @@ class Judge:
         return claim.count if deleted else 0
 
     def _ask(
-        self, record: Record, event_id: str, count: int, *, ended: bool, commits: Commits
+        self, record: ConsumerRecord, event_id: str, count: int, *, ended: bool, commits: Commits
     ) -> None:
         seen = self._results.covers(record.timestamp_ms, self._result_place(event_id))
         self._answered.ask(
@@ -237,7 +237,7 @@ class Judge:
         )
         self.events["ended" if ended else "open"] += 1
 
-    def _miss_letter(self, record: Record, asked: _Asked) -> None:
+    def _miss_letter(self, record: ConsumerRecord, asked: _Asked) -> None:
         if not self._letters.covers(record.timestamp_ms, record.tp.partition):
             self.unseen[Unseen.LETTER_MAY_BE_DELETED] += 1
             return
@@ -245,7 +245,7 @@ class Judge:
         found = Finding("P6", text, asked.event_id, tp=record.tp, offset=record.offset)
         self._found.append(found)
 
-    def _look_at_the_resume(self, result: WorkflowResultEvent, record: Record) -> None:
+    def _look_at_the_resume(self, result: WorkflowResultEvent, record: ConsumerRecord) -> None:
         resumed = result.run is not None and result.run.resume_verified is False
         if resumed and result.status is ResultStatus.SUCCESS:
             text = (
@@ -262,7 +262,7 @@ class Judge:
                 )
             )
 
-    def _look_where_it_lies(self, record: Record) -> None:
+    def _look_where_it_lies(self, record: ConsumerRecord) -> None:
         # After partitions were added, or with another producer, keys say nothing of older results.
         if self._result_partitions is not None and record.tp.partition != partition_of_key(
             record.key or b"", partitions=self._result_partitions
@@ -285,7 +285,7 @@ def _named(result: WorkflowResultEvent) -> tuple[TopicPartition, int] | None:
     return None if at is None else (TopicPartition(at.topic, at.partition), at.offset)
 
 
-def _asked(record: Record) -> _Asked | None:
+def _asked(record: ConsumerRecord) -> _Asked | None:
     """Return what an event record asks for; None where nothing is to be done."""
     try:
         event = WorkflowEvent.from_bytes(record.value)

@@ -16,7 +16,7 @@ from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import told_once, vouched
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["Lettered", "Seen"]
@@ -97,11 +97,11 @@ class Lettered:
         folds = self._standing.values()
         return Counter(letter.state.value for letters in folds for letter in letters)
 
-    def name(self, letter_id: str, key: bytes, record: Record) -> None:
+    def name(self, letter_id: str, key: bytes, record: ConsumerRecord) -> None:
         """Note that a result names a letter."""
         self._named[pack(letter_id)] = _Named(key, record.timestamp_ms)
 
-    def state(self, state: LetterState, record: Record) -> None:
+    def state(self, state: LetterState, record: ConsumerRecord) -> None:
         """Take a state record."""
         moved = self._of_partition(record).state(state)
         if state.state is State.REDRIVEN and state.counts:
@@ -109,7 +109,7 @@ class Lettered:
             driven = _Driven(record.tp, record.offset, record.timestamp_ms, event_id, state.sent)
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven
 
-    def letter(self, letter: DeadLetter, record: Record) -> bool:
+    def letter(self, letter: DeadLetter, record: ConsumerRecord) -> bool:
         """Take a letter; say whether it is a worker's, whose event is named in it."""
         self.reasons[letter.reason.value] += 1
         standing = Standing.of(letter, vouched(record, letter.reason, self._verifier))
@@ -141,7 +141,7 @@ class Lettered:
             self._found.append(_of_letter("P6", packed, record.tp, record.offset, text))
         return True
 
-    def _of_partition(self, record: Record) -> LetterFold[Standing]:
+    def _of_partition(self, record: ConsumerRecord) -> LetterFold[Standing]:
         return self._standing.setdefault(record.tp.partition, LetterFold())
 
     def drives(self, claim: ClaimedRedrive, partition: int) -> bool:
@@ -158,7 +158,7 @@ class Lettered:
             del self._driven[packed]
         return is_so
 
-    def event(self, record: Record) -> bool:
+    def event(self, record: ConsumerRecord) -> bool:
         """Compare an event record with its letter; say whether it has one."""
         at = (record.tp, record.offset)
         # Not every letter knows the time of its event.
@@ -225,7 +225,7 @@ class Lettered:
             yield _of_letter("P6", letters.dlq_id, tp, offset, text)
 
 
-def _altered(packed: bytes, record: Record, at: tuple[TopicPartition, int]) -> Finding:
+def _altered(packed: bytes, record: ConsumerRecord, at: tuple[TopicPartition, int]) -> Finding:
     text = f"letter {unpack(packed)[0]} is not byte-equal to its event {at}"
     return _of_letter("P6", packed, record.tp, record.offset, text)
 

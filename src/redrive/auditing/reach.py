@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 
 __all__ = ["SKEW_MS", "Reach"]
 
@@ -34,7 +34,7 @@ class Reach:
         """Whether all that was ever written is there and was seen."""
         return not (self._from_ms or self._unknown or self._hidden)
 
-    def note(self, record: Record) -> None:
+    def note(self, record: ConsumerRecord) -> None:
         """Learn from a record that was read, each partition in its order."""
         number = record.tp.partition
         if number in self._unknown:

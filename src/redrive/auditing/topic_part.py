@@ -15,7 +15,7 @@ from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.edges import Edges, edges, offsets_since
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 
@@ -51,7 +51,7 @@ class TopicRead:
         """All records that were read."""
         return sum(self.records.values())
 
-    def note(self, record: Record) -> None:
+    def note(self, record: ConsumerRecord) -> None:
         """Count a record."""
         self.records[record.tp.partition] += 1
         at = record.timestamp_ms
@@ -81,7 +81,7 @@ class TopicPart:
 
     def records(
         self, settings: KafkaSettings, on_read: OnRead, *, clock: Clock = SYSTEM
-    ) -> Iterator[Record]:
+    ) -> Iterator[ConsumerRecord]:
         """Yield its records, each partition in its order. Raises what `scan` raises."""
         topic = self.read.topic
         spans = {

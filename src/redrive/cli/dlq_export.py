@@ -21,7 +21,7 @@ from redrive.cli.options import Broker
 from redrive.cli.output import note, visible
 from redrive.clock import SYSTEM
 from redrive.dead_letter.source import Source
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.private_files import open_private
 from redrive.redriving.letters import StoredLetter, records_at, stored
 from redrive.redriving.opening import sealed_as
@@ -109,7 +109,7 @@ def _warn_of_readers() -> None:
         note("others can read this output file: --output FILE creates one for its owner only")
 
 
-def letter_line(record: Record, dlq_id: str, source: Source | None) -> str:
+def letter_line(record: ConsumerRecord, dlq_id: str, source: Source | None) -> str:
     """Return the line of a letter, its record in base64."""
     return json.dumps(
         {

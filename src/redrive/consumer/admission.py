@@ -11,7 +11,7 @@ import structlog
 from redrive.consumer.answers import GivenUp
 from redrive.errors import NotAllowedError, PermanentError, UnsignedError
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.signed import judged
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.signatures import Require, Signed, Subject, Unsigned, Verifier
@@ -46,7 +46,7 @@ class Admission:
         self._counted = counted or Count(EVENT_SIGNATURES)
         self._repeats = repeats
 
-    def refusal(self, record: Record, event: WorkflowEvent) -> GivenUp | None:
+    def refusal(self, record: ConsumerRecord, event: WorkflowEvent) -> GivenUp | None:
         """Return why an event must not run; None where it may."""
         if self._verifier.require is Require.OFF:
             return None
@@ -71,11 +71,13 @@ class Admission:
         reason = Reason.NOT_ALLOWED if isinstance(error, NotAllowedError) else Reason.UNSIGNED
         return GivenUp(error, Failure(Kind.PERMANENT), reason)
 
-    def refuses_now(self, record: Record, event: WorkflowEvent) -> bool:
+    def refuses_now(self, record: ConsumerRecord, event: WorkflowEvent) -> bool:
         """Say whether an event that is read again must not run; nothing is counted or logged."""
         return self._verifier.refuses and self._look(record, event)[0] is not None
 
-    def _look(self, record: Record, event: WorkflowEvent) -> tuple[PermanentError | None, str, str]:
+    def _look(
+        self, record: ConsumerRecord, event: WorkflowEvent
+    ) -> tuple[PermanentError | None, str, str]:
         found = judged(record, Subject.EVENT, self._verifier)
         if not isinstance(found, Signed):
             what = "unsigned" if isinstance(found, Unsigned) else "wrong"

@@ -53,7 +53,7 @@ from redrive.events import (
 )
 from redrive.graphs.runs import Ended, GraphVersion, Position
 from redrive.json_texts import parsed_json
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.signed import signed
 from redrive.payloads import CLEAR, Payloads
 from redrive.retry.kinds import Failure, Kind, Reason
@@ -277,7 +277,7 @@ class Answers:
             graph=graph,
         )
 
-    def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[OutRecord, ...]:
+    def _states(self, run: Run, state: State, reason: Reason | None) -> tuple[ProducerRecord, ...]:
         told = states_after(
             run,
             state,
@@ -314,7 +314,7 @@ class Answers:
         ending = told.account.ending
         return Outcome(told.delivery, ending, tuple(records), told.account, fallback=smaller)
 
-    def _fitting(self, answer: WorkflowResultEvent, limit: int) -> OutRecord:
+    def _fitting(self, answer: WorkflowResultEvent, limit: int) -> ProducerRecord:
         record = self._result_record(self._sealed(answer))
         for shorter in _shortened(answer):
             if record.size_bytes <= limit:
@@ -369,8 +369,8 @@ class Answers:
             answers=position_of(run.delivery),
         )
 
-    def _result_record(self, answer: WorkflowResultEvent) -> OutRecord:
-        return OutRecord(
+    def _result_record(self, answer: WorkflowResultEvent) -> ProducerRecord:
+        return ProducerRecord(
             topic=self._results_topic, key=answer.correlation_id.encode(), value=answer.to_bytes()
         )
 
@@ -417,10 +417,10 @@ class Answers:
             input_digest=_input_digest(delivery, run, given_up.reason),
         )
 
-    def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> OutRecord:
+    def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> ProducerRecord:
         key, headers = delivery.record.key, tuple(letter.headers())
         room = () if self._signer is None else (self._signer.room,)
-        overhead = OutRecord(self._dlq_topic, key, None, (*headers, *room)).size_bytes
+        overhead = ProducerRecord(self._dlq_topic, key, None, (*headers, *room)).size_bytes
         seal = partial(sealed_letter, payloads=self._payloads)
         value = letter.to_bytes(limit=limit - overhead, seal=seal)
         if len(value) + overhead > limit:
@@ -428,7 +428,7 @@ class Answers:
             # would keep its partition from ever going on. [P1]
             value = letter.to_bytes(limit=limit - overhead, whole=False, seal=seal)
             key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
-        record = OutRecord(
+        record = ProducerRecord(
             self._dlq_topic, key, value, headers=headers, partition=delivery.tp.partition
         )
         return signed(record, Subject.LETTER, self._signer)
@@ -442,7 +442,7 @@ class _Told:
     account: Account
     answer: WorkflowResultEvent | None = None
     letter: DeadLetter | None = None
-    states: tuple[OutRecord, ...] = ()
+    states: tuple[ProducerRecord, ...] = ()
 
 
 def _shortened(answer: WorkflowResultEvent) -> Iterator[WorkflowResultEvent]:

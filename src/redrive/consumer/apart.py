@@ -29,7 +29,7 @@ from confluent_kafka import KafkaError
 
 from redrive.clock import Clock
 from redrive.consumer.outcome import Delivery, Outcome
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.retrying import advice
 from redrive.kafka.sending import target
 
@@ -183,7 +183,7 @@ class Apart:
                 break
         return found
 
-    def records(self, obstacle: Obstacle, outcome: Outcome) -> tuple[OutRecord, ...]:
+    def records(self, obstacle: Obstacle, outcome: Outcome) -> tuple[ProducerRecord, ...]:
         """Return the records of an outcome that an obstacle stands in the way of."""
         if obstacle.outcome is not None:
             return tuple(r for r in outcome.records if r.topic == obstacle.topic)
@@ -305,7 +305,7 @@ class Apart:
             return None
         return next((each for each in line.waiting if self._holds(each.delivery)), None)
 
-    def _ways(self, record: OutRecord) -> tuple[Obstacle, ...]:
+    def _ways(self, record: ProducerRecord) -> tuple[Obstacle, ...]:
         place = target(record, self._partitions)
         whole = Obstacle(record.topic)
         return (whole,) if place is None else (whole, Obstacle(*place))

@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 
 __all__ = ["Buffer", "Share", "event_bytes", "unlimited"]
 
@@ -48,7 +48,7 @@ LET_GO_BYTES = 1_200
 _BRACE_BYTES, _BRACKET_BYTES, _COMMA_BYTES, _QUOTE_BYTES = 184, 64, 40, 20
 
 
-def event_bytes(record: Record) -> int:
+def event_bytes(record: ConsumerRecord) -> int:
     """Return what an event holds in memory from its arrival to its end, about: never far less.
 
     Its bytes, and what they are once they are parsed: judged by their characters, which takes a

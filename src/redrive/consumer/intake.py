@@ -38,7 +38,7 @@ from redrive.events import (
 )
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, NotedRest
@@ -466,7 +466,7 @@ class Intake:
         else:
             self._asked[run] = None
 
-    def _restore(self, run: Run, record: Record) -> bool:
+    def _restore(self, run: Run, record: ConsumerRecord) -> bool:
         """Give a run its event back, if what lies at its position is that event still."""
         try:
             event = WorkflowEvent.from_bytes(record.value)

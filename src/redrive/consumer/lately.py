@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.state.offsets import MAX_MARKS
 
 __all__ = ["CROWDED", "Lately", "mark_of"]
@@ -28,13 +28,13 @@ _MOST_KEPT = 4 * MAX_MARKS
 """Answers of one partition that its own worker remembers, though no note has room for them."""
 
 
-def mark_of(record: Record) -> int:
+def mark_of(record: ConsumerRecord) -> int:
     """Return a number that is another one for any other record at the same offset, as good as."""
     head = b"%d %d " % (-1 if record.timestamp_ms is None else record.timestamp_ms, _size(record))
     return zlib.crc32(record.value or b"", zlib.crc32(record.key or b"", zlib.crc32(head)))
 
 
-def _size(record: Record) -> int:
+def _size(record: ConsumerRecord) -> int:
     return -1 if record.key is None else len(record.key)
 
 
@@ -66,7 +66,7 @@ class Lately:
         """Forget everything: another program has set the group's offset."""
         self._read, self._answered, self._before = {}, {}, {}
 
-    def was_answered(self, record: Record, at: float) -> bool:
+    def was_answered(self, record: ConsumerRecord, at: float) -> bool:
         """Say whether a record that is read now was answered before."""
         mark = self._before.pop(record.offset, None)
         if mark is None or record.unreadable is not None or mark != mark_of(record):
@@ -74,7 +74,7 @@ class Lately:
         self._put(record.offset, mark_of(record), at)
         return True
 
-    def saw(self, record: Record, at: float) -> None:
+    def saw(self, record: ConsumerRecord, at: float) -> None:
         """Take note of a record that is to be settled.
 
         Args:
@@ -90,7 +90,7 @@ class Lately:
             if (seen := self._read.pop(offset, None)) is not None:
                 self._put(offset, *seen)
 
-    def settled_late(self, record: Record) -> None:
+    def settled_late(self, record: ConsumerRecord) -> None:
         """Take note of what is stored, though the assignment under which it was read is over."""
         if record.unreadable is None:
             self._before[record.offset] = mark_of(record)

@@ -8,7 +8,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.consumer.run import Run
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventPlace
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.retry.kinds import Reason
 
 __all__ = ["position_of", "states_after"]
@@ -16,7 +16,7 @@ __all__ = ["position_of", "states_after"]
 
 def states_after(
     run: Run, state: State, *, reason: Reason | None, topic: str, worker: str, at: datetime
-) -> tuple[OutRecord, ...]:
+) -> tuple[ProducerRecord, ...]:
     """Return the state record of the letter behind `run`; nothing when there is none.
 
     It goes with the run's result, so that the letter is resolved exactly when the answer is there.
@@ -35,7 +35,7 @@ def states_after(
         redrive_count=headers.count,
         ended=position_of(run.delivery),
     )
-    record = OutRecord(
+    record = ProducerRecord(
         topic=topic,
         key=run.delivery.record.key,
         value=told.to_bytes(),

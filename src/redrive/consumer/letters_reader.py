@@ -23,7 +23,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import RECORD_HEADER, read_letter
 from redrive.dead_letter.vouching import Vouched, vouched
 from redrive.events import EventPlace
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.reader_thread import ReaderThread
@@ -55,7 +55,7 @@ class LettersLog(Protocol):
         """Return the first offset that bears this time or a later one; None where there is none."""
         ...
 
-    def read(self, partition: int, start: int, stop: int) -> Iterator[Record]:
+    def read(self, partition: int, start: int, stop: int) -> Iterator[ConsumerRecord]:
         """Return what is committed from `start` on and before `stop`; waits for what is open."""
         ...
 
@@ -135,7 +135,7 @@ class DrivenIndex:
             known.next = record.offset + 1
         known.next = max(known.next, stop)
 
-    def _take(self, driven: DrivenLetters, record: Record) -> None:
+    def _take(self, driven: DrivenLetters, record: ConsumerRecord) -> None:
         is_letter = dict(record.headers).get(RECORD_HEADER, b"letter") == b"letter"
         if is_letter and not len(driven):
             return  # most are; none of them ends what is not being driven
@@ -186,7 +186,7 @@ class _KafkaLetters:
     def offset_at(self, partition: int, at_ms: int) -> int | None:
         return self._log(partition).offset_at(at_ms)
 
-    def read(self, partition: int, start: int, stop: int) -> Iterator[Record]:
+    def read(self, partition: int, start: int, stop: int) -> Iterator[ConsumerRecord]:
         return self._log(partition).read(start, stop)
 
     def _log(self, partition: int) -> PartitionLog:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from redrive.consumer.buffer import Share, unlimited
 from redrive.events import ErrorInfo
 from redrive.graphs.runs import GraphVersion
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.reservations import Reservations
 
 __all__ = ["Account", "Delivery", "Ending", "NotTaken", "Outcome"]
@@ -38,7 +38,7 @@ class Delivery:
     counts what it holds in memory.
     """
 
-    record: Record
+    record: ConsumerRecord
     epoch: int
     starts: Reservations = field(default_factory=Reservations, repr=False, compare=False)
     share: Share = field(default_factory=unlimited, repr=False, compare=False)
@@ -116,7 +116,7 @@ class Outcome:
 
     delivery: Delivery
     ending: Ending
-    records: tuple[OutRecord, ...] = ()
+    records: tuple[ProducerRecord, ...] = ()
     account: Account | None = None
     fallback: Callable[[NotTaken], Outcome | None] | None = field(default=None, repr=False)
 

@@ -25,7 +25,7 @@ from redrive.consumer.lately import Lately
 from redrive.consumer.outcome import Delivery
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
-from redrive.kafka.log import Committed, Log, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
@@ -76,7 +76,7 @@ class _Held:
     lowest: int | None = None
     since: float = 0.0
     unsettled: int = 0
-    outside: deque[Record] = field(default_factory=deque)
+    outside: deque[ConsumerRecord] = field(default_factory=deque)
     seen: int = 0
     # Where the log ended when the client got there, until the ledger knows; 0 otherwise.
     end: int = 0
@@ -640,7 +640,7 @@ class Partitions:
         """Take note that a new consumer is there, which has paused nothing. [P1]."""
         self._paused.clear()
 
-    def take(self, records: Sequence[Record]) -> list[Delivery]:
+    def take(self, records: Sequence[ConsumerRecord]) -> list[Delivery]:
         """Take records in; return those that may start now."""
         deliveries: list[Delivery] = []
         taken: set[TopicPartition] = set()
@@ -687,7 +687,7 @@ class Partitions:
         if not held.ledger.starts.suspects:
             self._with_suspects.discard(tp)
 
-    def _is_log_we_read(self, held: _Held, record: Record) -> bool:
+    def _is_log_we_read(self, held: _Held, record: ConsumerRecord) -> bool:
         """Say whether a record is of the log that was read so far; note what speaks against it.
 
         Each new leader raises the epoch, so whatever was written after a log was cut back bears a
@@ -900,7 +900,7 @@ class Partitions:
             self._paused -= paused
             kafka.resume(paused)
 
-    def _receive(self, held: _Held, record: Record, deliveries: list[Delivery]) -> None:
+    def _receive(self, held: _Held, record: ConsumerRecord, deliveries: list[Delivery]) -> None:
         starts_there = held.ledger.committable is None
         is_open = held.ledger.receive(record.offset)
         if is_open and held.lately.was_answered(record, self._taken_at):

@@ -9,7 +9,7 @@ from redrive.consumer.outcome import Delivery
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent, said_by
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.state.rests import Rest
 from redrive.thread_names import is_own_thread, own_thread
 
@@ -69,7 +69,7 @@ class Run:
         self.delivery = replace(self.delivery, record=record)
         del self.event
 
-    def restore(self, record: Record, event: WorkflowEvent) -> None:
+    def restore(self, record: ConsumerRecord, event: WorkflowEvent) -> None:
         """Take the event back, as it was read again."""
         self.delivery = replace(self.delivery, record=record)
         self.event = event

@@ -26,8 +26,17 @@ from redrive.consumer.sides import Downstream, SettleQueue
 from redrive.consumer.waiting import Waiting
 from redrive.consumer.waits import Amount, Wait
 from redrive.errors import FencedError
-from redrive.kafka.batches import Batch, InDoubt, OutRecord, Refused, Report, Stopped, Stored, Tried
-from redrive.kafka.log import Log, Record, TopicPartition
+from redrive.kafka.batches import (
+    Batch,
+    InDoubt,
+    ProducerRecord,
+    Refused,
+    Report,
+    Stopped,
+    Stored,
+    Tried,
+)
+from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
 from redrive.kafka.retrying import is_of_broker
 from redrive.kafka.sending import RECORD_ERRORS, SIZE_ERRORS, TOPIC_ERRORS, target
 from redrive.state.offsets import MIN_NOTE_CHARS, Note, NotedRest, decode, encode
@@ -225,7 +234,7 @@ class Settler:
                 number = self._sent.batch.number
                 self._refused(self._sent, Refused(number, "the worker joins its group anew"))
 
-    def received(self, records: Sequence[Record]) -> None:
+    def received(self, records: Sequence[ConsumerRecord]) -> None:
         """Hand on what may start."""
         self._deliver(self._partitions.take(records))
 
@@ -614,7 +623,7 @@ class Settler:
         """Try what waits apart, aside, when that is due."""
         if self._trial is not None or not (tried := self.apart.due()):
             return
-        records, owners = list[OutRecord](), list[int]()
+        records, owners = list[ProducerRecord](), list[int]()
         for number, (obstacle, outcome) in enumerate(tried):
             parts = self.apart.records(obstacle, outcome)
             records += parts

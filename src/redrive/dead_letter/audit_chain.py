@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from redrive.dead_letter.states import RECORD_HEADER, LetterState
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord
 from redrive.signatures import SIGNATURE_HEADER
 
 __all__ = [
@@ -128,7 +128,7 @@ class AuditChain:
         """Return a chain that goes on from here by itself."""
         return replace(self, others=list(self.others))
 
-    def take(self, record: Record) -> list[Flaw]:
+    def take(self, record: ConsumerRecord) -> list[Flaw]:
         """Take in the next record that lies there, and return what is wrong."""
         digest = sha256(record.value or b"")
         flaws = []
@@ -174,8 +174,8 @@ class AuditChain:
         return flaws
 
     def add(
-        self, done: OutRecord, *, topic: str, until: int, job: str, plan: Plan | None = None
-    ) -> OutRecord:
+        self, done: ProducerRecord, *, topic: str, until: int, job: str, plan: Plan | None = None
+    ) -> ProducerRecord:
         """Return the chain's next record.
 
         Args:
@@ -203,18 +203,20 @@ class AuditChain:
 
 
 def audit_record(
-    done: OutRecord, *, topic: str, link: Mapping[str, object] | None = None
-) -> OutRecord:
+    done: ProducerRecord, *, topic: str, link: Mapping[str, object] | None = None
+) -> ProducerRecord:
     """Return the audit record of a state record; without a link, one that is not of the chain."""
     whole = {"schema_version": 1, **(link or {})}
     if (signature := dict(done.headers).get(SIGNATURE_HEADER)) is not None:
         whole["signature"] = signature.decode("ascii", "replace")
     # As it is, so that what it says can be compared with what lies beside the letter.
     value = to_json(whole)[:-1] + b',"done":' + (done.value or b"null") + b"}"
-    return OutRecord(topic, _key(sha256(value).hexdigest()), value, AUDIT_HEADERS, done.partition)
+    return ProducerRecord(
+        topic, _key(sha256(value).hexdigest()), value, AUDIT_HEADERS, done.partition
+    )
 
 
-def read_audit_record(record: Record) -> AuditRecord | None:
+def read_audit_record(record: ConsumerRecord) -> AuditRecord | None:
     """Read a record of the audit topic; None when it is none."""
     try:
         return AuditRecord.model_validate_json(record.value or b"")

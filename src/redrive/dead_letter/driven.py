@@ -15,7 +15,7 @@ from typing import Self
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
 from redrive.events import EventHeaders, EventPlace, RawHeaders
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.signatures import SIGNATURE_HEADER
 
 __all__ = ["ClaimedRedrive", "DrivenLetters", "sent_digest"]
@@ -53,7 +53,9 @@ class ClaimedRedrive:
     at_ms: int | None = None
 
     @classmethod
-    def of_record(cls, record: Record, headers: EventHeaders, event_id: str | None) -> Self | None:
+    def of_record(
+        cls, record: ConsumerRecord, headers: EventHeaders, event_id: str | None
+    ) -> Self | None:
         """Return what an event with these headers claims; None where that is nothing."""
         if headers.of is None:
             return None

@@ -27,7 +27,7 @@ from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
 from redrive.json_texts import parsed_json
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.options import KafkaSettings
@@ -223,8 +223,8 @@ class DeadLetterQueue:
             return int(self._clock.random() * count)
         return partition_of_key(key.encode(), partitions=count)
 
-    def _record(self, letter: DeadLetter) -> OutRecord:
-        return OutRecord(
+    def _record(self, letter: DeadLetter) -> ProducerRecord:
+        return ProducerRecord(
             topic=self._producer.topic,
             key=letter.source.key,
             value=sealed_letter(letter, self._payloads).to_bytes(),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from redrive.dead_letter.spool import Appended, SourcePlace, Spool, SpooledLetter
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 
 __all__ = ["SpoolWriter"]
 
@@ -21,8 +21,8 @@ log = structlog.get_logger("redrive.letters")
 
 @dataclass(frozen=True, slots=True)
 class _Offered:
-    letter: OutRecord
-    source: Record
+    letter: ProducerRecord
+    source: ConsumerRecord
 
 
 class SpoolWriter:
@@ -48,7 +48,7 @@ class SpoolWriter:
         self._writing = False
         self._told: set[str] = set()
 
-    def offer(self, letter: OutRecord, *, source: Record) -> None:
+    def offer(self, letter: ProducerRecord, *, source: ConsumerRecord) -> None:
         """Write this letter soon, unless the spool holds it; never blocks on the disk."""
         with self._lock:
             # A disk that hangs must not let the same letters pile up here. [P11]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventPlace, ZonedTime
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.signed import judged
 from redrive.signatures import (
     NO_TRUST,
@@ -100,7 +100,7 @@ class LetterState(BaseModel):
 
 
 def read_letter(
-    record: Record, verifier: Verifier = NO_TRUST.verifier
+    record: ConsumerRecord, verifier: Verifier = NO_TRUST.verifier
 ) -> DeadLetter | LetterState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     kind = dict(record.headers).get(RECORD_HEADER, b"letter")
@@ -112,7 +112,9 @@ def read_letter(
         return None
 
 
-def read_state(record: Record, verifier: Verifier = NO_TRUST.verifier) -> LetterState | None:
+def read_state(
+    record: ConsumerRecord, verifier: Verifier = NO_TRUST.verifier
+) -> LetterState | None:
     """Read a state record, and judge who wrote it; None when it is none."""
     try:
         state = LetterState.model_validate_json(record.value or b"")

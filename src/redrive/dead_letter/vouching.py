@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.signed import judged
 from redrive.retry.kinds import Reason
 from redrive.signatures import SIGNATURE_HEADER, Signed, Subject, Verifier
@@ -33,14 +33,14 @@ _OF_REASONS = {
 }
 
 
-def vouched(record: Record, reason: Reason, verifier: Verifier) -> Vouched:
+def vouched(record: ConsumerRecord, reason: Reason, verifier: Verifier) -> Vouched:
     """Say who vouches for a letter and its event."""
     if verifier.refuses and not isinstance(judged(record, Subject.LETTER, verifier), Signed):
         return Vouched.LETTER_NOT
     return _OF_REASONS.get(reason, Vouched.YES)
 
 
-def told_once(record: Record, verifier: Verifier) -> bytes | None:
+def told_once(record: ConsumerRecord, verifier: Verifier) -> bytes | None:
     """Return what a letter is known by that counts once; None where it may be told again.
 
     Whoever has no key can write again what others have signed.
@@ -48,7 +48,7 @@ def told_once(record: Record, verifier: Verifier) -> bytes | None:
     return dict(record.headers).get(SIGNATURE_HEADER) if verifier.refuses else None
 
 
-def letter_signer(record: Record, verifier: Verifier) -> str | None:
+def letter_signer(record: ConsumerRecord, verifier: Verifier) -> str | None:
     """Return the name of the key that signed a letter; None where none did."""
     found = judged(record, Subject.LETTER, verifier)
     return found.key if isinstance(found, Signed) else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
 from redrive.events import WorkflowResultEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 
 __all__ = [
     "AirflowStep",
@@ -115,7 +115,7 @@ class EventStored:
     """An event lies on its topic."""
 
     event_id: str
-    record: Record
+    record: ConsumerRecord
 
     @property
     def redriven(self) -> bool:

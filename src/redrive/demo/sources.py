@@ -37,7 +37,7 @@ from redrive.events import WorkflowResultEvent, readable_event_id
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.end_offsets import end_offsets
-from redrive.kafka.log import Record, record_of
+from redrive.kafka.log import ConsumerRecord, record_of
 from redrive.kafka.options import KafkaSettings
 
 __all__ = ["LineFile", "Topics", "reported", "worker_logged"]
@@ -153,7 +153,7 @@ class Topics:
         self._consumer.close()
 
 
-def _time_of(record: Record) -> float:
+def _time_of(record: ConsumerRecord) -> float:
     """Return when it was written, unless a clock far from ours says so."""
     now = SYSTEM.now().timestamp()
     written = now if record.timestamp_ms is None else record.timestamp_ms / 1000
@@ -164,16 +164,16 @@ def _ends(settings: KafkaSettings, topic: str) -> dict[int, int]:
     return end_offsets(settings.model_copy(update={"results_topic": topic}))
 
 
-def _event(record: Record) -> Fact | None:
+def _event(record: ConsumerRecord) -> Fact | None:
     event_id = readable_event_id(record.value)
     return None if event_id is None else EventStored(event_id, record)
 
 
-def _result(record: Record) -> Fact:
+def _result(record: ConsumerRecord) -> Fact:
     return ResultStored(WorkflowResultEvent.from_bytes(record.value))
 
 
-def _letter(record: Record) -> Fact:
+def _letter(record: ConsumerRecord) -> Fact:
     if STATE_HEADERS[0] in record.headers:
         told = LetterState.model_validate_json(record.value or b"")
         return LetterMoved(told.event_id or "", told.dlq_id, told.state, told.actor)

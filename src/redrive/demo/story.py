@@ -25,14 +25,14 @@ from redrive.demo.facts import (
 from redrive.demo.plan import PLAN
 from redrive.demo.summary import AnswerFacts, CommandFacts, LetterFacts, RunFacts
 from redrive.events import WorkflowResultEvent
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 
 __all__ = ["Story"]
 
 
 @dataclass(slots=True)
 class _Run:
-    events: list[Record] = field(default_factory=list)
+    events: list[ConsumerRecord] = field(default_factory=list)
     executions: Counter[str] = field(default_factory=Counter)
     results: list[WorkflowResultEvent] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -157,7 +157,9 @@ def _answer(result: WorkflowResultEvent) -> AnswerFacts:
     return AnswerFacts(status, run.attempts, run.redrive_count, run.resume_verified)
 
 
-def _letter(letter: DeadLetter, event: Record | None, states: Mapping[str, State]) -> LetterFacts:
+def _letter(
+    letter: DeadLetter, event: ConsumerRecord | None, states: Mapping[str, State]
+) -> LetterFacts:
     source = letter.source
     return LetterFacts(
         dlq_id=letter.dlq_id,

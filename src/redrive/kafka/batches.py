@@ -11,10 +11,10 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.kafka.log import TopicPartition
 
-__all__ = ["Batch", "InDoubt", "OutRecord", "Refused", "Report", "Stopped", "Stored", "Tried"]
+__all__ = ["Batch", "InDoubt", "ProducerRecord", "Refused", "Report", "Stopped", "Stored", "Tried"]
 
 
-class OutRecord(NamedTuple):
+class ProducerRecord(NamedTuple):
     """One record to produce; without a partition, the key chooses it."""
 
     # A tuple, as it is made for each record: a frozen dataclass takes five times as long.
@@ -43,7 +43,7 @@ class Batch:
     """
 
     number: int
-    records: tuple[OutRecord, ...]
+    records: tuple[ProducerRecord, ...]
     offsets: tuple[KafkaTopicPartition, ...]
     group: object
     allowed_s: float = 0.0

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.existing import partitions_of
@@ -122,7 +122,7 @@ class ConfirmedProducer:
         self._producer = None
 
     async def store(
-        self, record: OutRecord, *, what: str, smaller: Sequence[OutRecord] = ()
+        self, record: ProducerRecord, *, what: str, smaller: Sequence[ProducerRecord] = ()
     ) -> Published:
         """Return where the broker stored `record`.
 
@@ -143,7 +143,7 @@ class ConfirmedProducer:
                 raise self._failed(what, error) from refused
         return await self.store(smaller[0], what=what, smaller=smaller[1:])
 
-    async def _confirmed(self, record: OutRecord) -> Published:
+    async def _confirmed(self, record: ProducerRecord) -> Published:
         future: asyncio.Future[_Report] = asyncio.get_running_loop().create_future()
         self._pending.add(future)
         try:
@@ -159,7 +159,7 @@ class ConfirmedProducer:
         self._said = None
         return place_of(self.topic, message)
 
-    async def _produce(self, record: OutRecord, future: asyncio.Future[_Report]) -> None:
+    async def _produce(self, record: ProducerRecord, future: asyncio.Future[_Report]) -> None:
         loop = asyncio.get_running_loop()
         deadline = self._clock.monotonic() + self._timeout_s
 

@@ -36,11 +36,11 @@ from redrive.telemetry.repeats import REPEATS
 
 __all__ = [
     "Committed",
+    "ConsumerRecord",
     "Listener",
     "Log",
     "PollThread",
     "Pulse",
-    "Record",
     "TopicPartition",
     "record_of",
     "unreadable_records",
@@ -83,7 +83,7 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-class Record(NamedTuple):
+class ConsumerRecord(NamedTuple):
     """One record as it lies on its topic."""
 
     # A tuple, as it is made for each record: a frozen dataclass takes five times as long.
@@ -193,7 +193,7 @@ class Listener(Protocol):
         """
         ...
 
-    def received(self, records: Sequence[Record]) -> None:
+    def received(self, records: Sequence[ConsumerRecord]) -> None:
         """Records have come."""
         ...
 
@@ -512,20 +512,20 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
     raise KafkaLostError(f"the consumer cannot go on: {error.str()}")
 
 
-def unreadable_records(gap: Gap) -> list[Record]:
+def unreadable_records(gap: Gap) -> list[ConsumerRecord]:
     """Return what stands for records that the client cannot read: their places."""
     tp = TopicPartition(gap.topic, gap.partition)
     return [
-        Record(tp, offset, None, None, (), None, unreadable=WHY)
+        ConsumerRecord(tp, offset, None, None, (), None, unreadable=WHY)
         for offset in range(gap.first, gap.end)
     ]
 
 
-def record_of(message: Message) -> Record:
+def record_of(message: Message) -> ConsumerRecord:
     """Copy a message, so that it outlives the client."""
     kind, timestamp = message.timestamp()
     headers = _headers(message)
-    return Record(
+    return ConsumerRecord(
         TopicPartition(message.topic() or "", message.partition() or 0),
         message.offset() or 0,
         message.key(),

@@ -12,7 +12,7 @@ from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, ClientConfig, reader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.log import Record, TopicPartition, record_of
+from redrive.kafka.log import ConsumerRecord, TopicPartition, record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of, with_advice
 
@@ -91,7 +91,7 @@ class PartitionLog:
         except KafkaException as error:
             raise self.silent(with_advice(error_of(error))) from error
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         """Return what is committed from `start` on and before `stop`.
 
         What lies beyond a transaction still open is waited for, since it may be what decides.

@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
 from redrive.events import EventHeaders, WorkflowEvent, extra_headers
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
 from redrive.kafka.existing import partitions_of
@@ -131,7 +131,7 @@ def publish_event(  # noqa: PLR0913 - an event and how it is stored, each by its
     value = _json(event)
     if payloads.label is not None:
         value = sealed_event(event, payloads).to_bytes()
-    record = OutRecord(settings.events_topic, key.encode(), value, all_headers)
+    record = ProducerRecord(settings.events_topic, key.encode(), value, all_headers)
     if signer is not None:
         record = _signed(settings, record, signer, clock)
     deadline = clock.monotonic() + timeout.total_seconds()
@@ -155,7 +155,7 @@ def publish_event(  # noqa: PLR0913 - an event and how it is stored, each by its
 
 def _store(
     settings: KafkaSettings,
-    record: OutRecord,
+    record: ProducerRecord,
     said: Said,
     make: MakeProducer,
     *,
@@ -183,7 +183,9 @@ def _store(
     return place_of(record.topic, message)
 
 
-def _signed(settings: KafkaSettings, record: OutRecord, signer: Signer, clock: Clock) -> OutRecord:
+def _signed(
+    settings: KafkaSettings, record: ProducerRecord, signer: Signer, clock: Clock
+) -> ProducerRecord:
     """Sign an event for the partition that its key goes to now: on another it does not count."""
     there = partitions_of(settings, record.topic, clock=clock)
     partition = partition_of_key(record.key or b"", partitions=len(there))

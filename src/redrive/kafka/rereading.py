@@ -13,14 +13,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import Clock
-from redrive.kafka.log import Record, TopicPartition, record_of
+from redrive.kafka.log import ConsumerRecord, TopicPartition, record_of
 from redrive.kafka.reader_thread import ReaderThread
 
 __all__ = ["Found", "RecordReader"]
 
 log = structlog.get_logger("redrive.kafka")
 
-Found = Mapping[tuple[TopicPartition, int], Record | None]
+Found = Mapping[tuple[TopicPartition, int], ConsumerRecord | None]
 """Records by their positions; None where the log has none any more."""
 
 _BATCH = 100
@@ -107,7 +107,7 @@ class RecordReader:
         patience = self._clock.monotonic() + _NO_NEWS_S
         while wanted and not self._thread.is_closed:
             first = consumer.poll(_POLL_S)
-            found: dict[tuple[TopicPartition, int], Record | None] = {}
+            found: dict[tuple[TopicPartition, int], ConsumerRecord | None] = {}
             for message in () if first is None else (first, *consumer.consume(_BATCH - 1, 0)):
                 failed = self._take(consumer, message, wanted, found) or failed
             if found:
@@ -124,7 +124,7 @@ class RecordReader:
         consumer: Consumer,
         message: Message,
         wanted: dict[TopicPartition, _Wanted],
-        found: dict[tuple[TopicPartition, int], Record | None],
+        found: dict[tuple[TopicPartition, int], ConsumerRecord | None],
     ) -> KafkaError | None:
         """Take a message; return why its partition is left for the next time, if it is."""
         one = wanted.get(TopicPartition(message.topic() or "", message.partition() or 0))
@@ -153,7 +153,7 @@ class RecordReader:
         return failed
 
     def _pass_by(
-        self, one: _Wanted, at: int, found: dict[tuple[TopicPartition, int], Record | None]
+        self, one: _Wanted, at: int, found: dict[tuple[TopicPartition, int], ConsumerRecord | None]
     ) -> None:
         """Tell what lies before the position at which the log goes on: it is gone."""
         while one.offsets and one.offsets[-1] < at:

@@ -14,7 +14,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.codec import Codec
 from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import Payloads
@@ -125,5 +125,5 @@ class ResultProducer:
             raise RecordError(f"field 'result' is not JSON: {wrong}", field="result") from wrong
         except ValueError as wrong:
             raise RecordError(f"field 'status': {wrong}", field="status") from wrong
-        record = OutRecord(self._producer.topic, key=correlation_id.encode(), value=value)
+        record = ProducerRecord(self._producer.topic, key=correlation_id.encode(), value=value)
         await self._producer.store(record, what=f"the result of {correlation_id}")

@@ -22,7 +22,7 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Record, TopicPartition, record_of, unreadable_records
+from redrive.kafka.log import ConsumerRecord, TopicPartition, record_of, unreadable_records
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
 from redrive.kafka.unreadable import Gap, UnreadableBatches
@@ -45,7 +45,7 @@ def scan(
     since: datetime | None = None,
     spans: Mapping[int, tuple[int, int]] | None = None,
     clock: Clock = SYSTEM,
-) -> Generator[Record, None, None]:
+) -> Generator[ConsumerRecord, None, None]:
     """Yield the records of a topic, each partition in its order, up to where it ends now.
 
     Args:
@@ -83,7 +83,7 @@ def scan(
 
 def first_records(
     settings: KafkaSettings, at: Mapping[TopicPartition, int], *, clock: Clock = SYSTEM
-) -> dict[TopicPartition, Record]:
+) -> dict[TopicPartition, ConsumerRecord]:
     """Return the first record from these offsets on, whether or not it is committed.
 
     A partition that gives none within a few seconds is left out.
@@ -95,7 +95,7 @@ def first_records(
         "isolation.level": "read_uncommitted",
     }
     consumer = make_consumer(config, on_error=Said(settings.bootstrap_servers))
-    found: dict[TopicPartition, Record] = {}
+    found: dict[TopicPartition, ConsumerRecord] = {}
     deadline = clock.monotonic() + _FIRSTS_S
     try:
         consumer.assign([KafkaTopicPartition(*tp, offset) for tp, offset in at.items()])
@@ -138,7 +138,7 @@ def _to_the_end(
     starts: Mapping[int, int],
     ends: dict[int, int],
     clock: Clock,
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     limit_s, unread = settings.startup_timeout.total_seconds(), set(starts)
     patience = clock.monotonic() + limit_s
     unreadable = UnreadableBatches()
@@ -163,7 +163,7 @@ def _to_the_end(
 
 def _records(
     batch: Iterable[Message], settings: KafkaSettings, unread: set[int]
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     for message in batch:
         error = message.error()
         if error is None:
@@ -175,7 +175,9 @@ def _records(
             raise refused(settings.bootstrap_servers, error)
 
 
-def _is_wanted(record: Record, consumer: Consumer, unread: set[int], ends: dict[int, int]) -> bool:
+def _is_wanted(
+    record: ConsumerRecord, consumer: Consumer, unread: set[int], ends: dict[int, int]
+) -> bool:
     number = record.tp.partition
     if number not in unread:
         return False
@@ -187,7 +189,7 @@ def _is_wanted(record: Record, consumer: Consumer, unread: set[int], ends: dict[
     return record.offset < ends[number]
 
 
-def _end(consumer: Consumer, record: Record) -> int:
+def _end(consumer: Consumer, record: ConsumerRecord) -> int:
     """Return where the partition ended when its records were fetched, as the fetch told."""
     _, end = consumer.get_watermark_offsets(KafkaTopicPartition(*record.tp), cached=True)
     return end if end > record.offset else _UNKNOWN

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from redrive.clock import Clock
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.key_partition import partition_of_key
 from redrive.kafka.log import TopicPartition
 
@@ -83,7 +83,7 @@ class Sending:
     def __init__(
         self,
         producer: Producer,
-        records: tuple[OutRecord, ...],
+        records: tuple[ProducerRecord, ...],
         *,
         allowed_s: float,
         together: bool,
@@ -176,7 +176,7 @@ class Sending:
     def _left_s(self) -> float:
         return self._began + self._allowed_s - self._clock.monotonic()
 
-    def _produce_one(self, index: int, record: OutRecord) -> None:
+    def _produce_one(self, index: int, record: ProducerRecord) -> None:
         self._producer.produce(
             record.topic,
             value=record.value,
@@ -225,7 +225,7 @@ class Sending:
         return {name: topic for name, topic in found.topics.items() if topic.partitions}
 
 
-def target(record: OutRecord, partitions: Mapping[str, int]) -> TopicPartition | None:
+def target(record: ProducerRecord, partitions: Mapping[str, int]) -> TopicPartition | None:
     """Return the partition that a record goes to; None where that cannot be known before.
 
     Args:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord
 from redrive.signatures import (
     SIGNATURE_HEADER,
     Judged,
@@ -18,7 +18,7 @@ __all__ = ["judged", "signed"]
 _ANY_PARTITION = -1
 
 
-def signed(record: OutRecord, subject: Subject, signer: Signer | None) -> OutRecord:
+def signed(record: ProducerRecord, subject: Subject, signer: Signer | None) -> ProducerRecord:
     """Return the record with its signature, in place of any other; as it is without a signer.
 
     Its partition is signed as well, so it has to be chosen before.
@@ -31,7 +31,7 @@ def signed(record: OutRecord, subject: Subject, signer: Signer | None) -> OutRec
     return record._replace(headers=(*headers, signer.sign(text)))
 
 
-def judged(record: Record, subject: Subject, verifier: Verifier) -> Judged:
+def judged(record: ConsumerRecord, subject: Subject, verifier: Verifier) -> Judged:
     """Say whether a record bears a signature of its own, and whose."""
     topic, partition = record.tp
     return verifier.judge(

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from redrive.clock import Clock
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import ClientConfig, producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
@@ -72,14 +72,14 @@ class Door(Protocol):
         """Return where the partition ends now, transactions that are still open included."""
         ...
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         """Return what is committed from `start` on and before `stop`.
 
         An open transaction before `stop` is waited for.
         """
         ...
 
-    def commit(self, records: Iterable[OutRecord]) -> None:
+    def commit(self, records: Iterable[ProducerRecord]) -> None:
         """Write all of these, or none.
 
         Raises:
@@ -159,14 +159,14 @@ class KafkaDoor:
         """Return where the partition ends now, transactions that are still open included."""
         return self._log.end()
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         """Return what is committed from `start` on and before `stop`.
 
         What lies beyond a transaction still open is waited for, since it may be what decides.
         """
         return self._log.read(start, stop)
 
-    def commit(self, records: Iterable[OutRecord]) -> None:
+    def commit(self, records: Iterable[ProducerRecord]) -> None:
         """Write all of these, or none.
 
         Raises:
@@ -236,7 +236,7 @@ class KafkaDoor:
 
 
 def _produce(
-    producer: Producer, record: OutRecord, index: int, failed: dict[int, KafkaError]
+    producer: Producer, record: ProducerRecord, index: int, failed: dict[int, KafkaError]
 ) -> None:
     topic, key, value, headers, partition = record
     while True:

@@ -22,7 +22,7 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
@@ -161,7 +161,7 @@ def _driving(
     )
 
 
-def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> Record | None:
+def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> ConsumerRecord | None:
     """Return an event from its place on the events topic, if it is the one that lay there."""
     if at.tp.topic != settings.events_topic:
         return None  # A letter may name any topic: what lies elsewhere is not ours to send.

@@ -10,8 +10,8 @@ from typing import Protocol
 from redrive.dead_letter.states import State
 from redrive.dead_letter.vouching import Vouched
 from redrive.events import readable_event_id
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.signed import signed
 from redrive.redriving.deciding import (
     Decision,
@@ -55,7 +55,7 @@ class Job(Protocol):
 
     def records(
         self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
-    ) -> list[OutRecord]:
+    ) -> list[ProducerRecord]:
         """Return the records that do it, the state's last: that lies at `end`, or after it."""
         ...
 
@@ -101,7 +101,7 @@ class Driving:
     most: int = 3
     deadline: datetime | None = None
     replace: Mapping[str, bytes] = field(default_factory=dict)
-    find: Callable[[LeftAt], Record | None] = lambda _: None
+    find: Callable[[LeftAt], ConsumerRecord | None] = lambda _: None
     signer: Signer | None = None
 
     def decide(self, entry: Entry) -> Send | Refuse:
@@ -172,7 +172,7 @@ class Driving:
 
     def records(
         self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
-    ) -> list[OutRecord]:
+    ) -> list[ProducerRecord]:
         """Return the event, and the state `redriven`."""
         assert isinstance(what, Send)  # noqa: S101 - decided above
         value = self.replace.get(entry.dlq_id)
@@ -230,7 +230,7 @@ class Moving:
 
     def records(
         self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
-    ) -> list[OutRecord]:
+    ) -> list[ProducerRecord]:
         """Return the state."""
         del what, end
         told = state_record(

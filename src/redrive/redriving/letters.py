@@ -15,7 +15,7 @@ from redrive.dead_letter.fold import Descent, LetterFold, Standing
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.dead_letter.vouching import Vouched, letter_signer, told_once, vouched
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.signatures import NO_TRUST, Verifier
@@ -134,7 +134,7 @@ def find_stories(
 
 def letter_records(
     settings: KafkaSettings, *, clock: Clock = SYSTEM
-) -> Generator[Record, None, None]:
+) -> Generator[ConsumerRecord, None, None]:
     """Yield every record of the letters topic, each partition in its order, to where it ends now.
 
     Raises what `find_letters` raises.
@@ -144,7 +144,7 @@ def letter_records(
 
 def records_at(
     settings: KafkaSettings, tps: Iterable[tuple[int, int]], *, clock: Clock = SYSTEM
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     """Yield the records of the letters topic at these partitions and offsets, as far as they lie.
 
     What was deleted since is left out. Raises what `find_letters` raises.
@@ -162,7 +162,7 @@ def records_at(
 
 
 def stored(
-    record: Record, verifier: Verifier = NO_TRUST.verifier
+    record: ConsumerRecord, verifier: Verifier = NO_TRUST.verifier
 ) -> StoredLetter | StoredState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     tp = (record.tp.partition, record.offset)

@@ -16,7 +16,7 @@ from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, threa
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
 from redrive.kafka.edges import edges
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
 from redrive.kafka.scan import scan
@@ -81,7 +81,7 @@ def read_needed(
 
 
 def runs_need(
-    records: Iterable[Record],
+    records: Iterable[ConsumerRecord],
     committed: Mapping[int, Committed],
     among: Collection[str],
     *,
@@ -98,7 +98,7 @@ def runs_need(
 
 
 def letters_need(
-    records: Iterable[Record],
+    records: Iterable[ConsumerRecord],
     among: Collection[str],
     *,
     scope: str | None = None,
@@ -150,7 +150,7 @@ class _Letter(NamedTuple):
 
 
 def _letter(
-    record: Record,
+    record: ConsumerRecord,
     letter: SlimLetter,
     among: Collection[str],
     scope: str | None,

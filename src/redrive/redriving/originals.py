@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.slim import SlimLetter
 
 __all__ = ["MAX_KEPT_BYTES", "Original", "Originals"]
@@ -32,7 +32,7 @@ class Original(NamedTuple):
     generation: int | None = None
 
     @classmethod
-    def of(cls, record: Record, letter: SlimLetter) -> Original:
+    def of(cls, record: ConsumerRecord, letter: SlimLetter) -> Original:
         """Take it out of a letter, and the record that holds it."""
         return cls(
             record.tp,

@@ -11,7 +11,7 @@ from redrive.dead_letter.driven import sent_digest
 from redrive.dead_letter.states import STATE_HEADERS, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, readable_event_id
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.redriving.deciding import Mode, Send
 from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry
@@ -54,7 +54,7 @@ def event_record(  # noqa: PLR0913 - one record's facts, each by its name
     deadline: datetime | None = None,
     value: bytes | None = None,
     letters: int = 0,
-) -> OutRecord:
+) -> ProducerRecord:
     """Return the event that drives a letter again: key and value as they were.
 
     Args:
@@ -85,7 +85,7 @@ def event_record(  # noqa: PLR0913 - one record's facts, each by its name
     headers.append(("redrive-source", actor[:MAX_ACTOR_CHARS].encode()))
     if letters:
         headers.append(("redrive-letters", b"%d" % letters))
-    return OutRecord(topic, original.key, sent, tuple(headers), partition)
+    return ProducerRecord(topic, original.key, sent, tuple(headers), partition)
 
 
 def state_record(  # noqa: PLR0913 - one record's facts, each by its name
@@ -99,8 +99,8 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     mode: Mode | None = None,
     redrive_count: int | None = None,
     edited: bool = False,
-    sent: OutRecord | None = None,
-) -> OutRecord:
+    sent: ProducerRecord | None = None,
+) -> ProducerRecord:
     """Return the record that says where a letter stands now; it lies beside the letter.
 
     The bytes are those of a `LetterState`, which would take five times as long to make them.
@@ -133,7 +133,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     if sent is not None:
         told["sent"] = sent_digest(sent.key, sent.value, sent.headers)
     topic, partition = original.tp
-    return OutRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
+    return ProducerRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
 
 
 def _generation(original: Original) -> int:

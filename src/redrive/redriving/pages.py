@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from redrive.dead_letter.states import LetterState
-from redrive.kafka.batches import OutRecord
+from redrive.kafka.batches import ProducerRecord
 from redrive.redriving.deciding import Move, Refusal, Send
 from redrive.redriving.door import Door, RefusedRecordsError
 from redrive.redriving.facts import Done, Refused
@@ -51,7 +51,7 @@ class Page:
         """What the transaction does."""
         return [Done(entry, what) for _, entry, what in self.letters]
 
-    def records(self, trail: Trail | None = None) -> Iterator[OutRecord]:
+    def records(self, trail: Trail | None = None) -> Iterator[ProducerRecord]:
         """Return what is to be written, made only when it is asked for: that saves the memory."""
         self._owners.clear()
         for index, (original, entry, what) in enumerate(self.letters):

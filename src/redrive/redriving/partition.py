@@ -17,7 +17,7 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
 from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
@@ -99,7 +99,7 @@ class PartitionFold:
         self.originals = Originals(keep_bytes)
         self.end = 0
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ConsumerRecord) -> None:
         """Take the next record; one that is neither letter nor state is passed by."""
         self.end = record.offset + 1
         found = read_slimly(record, self._verifier)
@@ -140,7 +140,7 @@ def is_event(value: bytes | None) -> bool:
         return False
 
 
-def _entry(record: Record, letter: SlimLetter, verifier: Verifier) -> Entry:
+def _entry(record: ConsumerRecord, letter: SlimLetter, verifier: Verifier) -> Entry:
     value, reason, own = letter.get("value"), letter["reason"], record.tp.partition
     # A letter that does not say so is of an event that was read once already.
     was_read = reason is not Reason.UNREADABLE and letter["original_event"] is not None
@@ -165,7 +165,7 @@ def _entry(record: Record, letter: SlimLetter, verifier: Verifier) -> Entry:
     )
 
 
-def _left_at(record: Record) -> LeftAt:
+def _left_at(record: ConsumerRecord) -> LeftAt:
     source = DeadLetter.model_validate_json(record.value or b"").source
     return LeftAt(TopicPartition(source.topic, source.partition), source.offset, source.digest)
 

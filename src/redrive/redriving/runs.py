@@ -16,7 +16,7 @@ from redrive.dead_letter.states import State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
 from redrive.group_commits import group_commits
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters import LetterStory, find_stories
@@ -193,14 +193,14 @@ def _read(
     since: datetime,
     told: Callable[[str, int], object],
     clock: Clock,
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     for count, record in enumerate(scan(settings, topic, since=since, clock=clock), start=1):
         if count % EVERY_RECORDS == 0:
             told(topic, count)
         yield record
 
 
-def _is_of(record: Record, event_id: str) -> bool:
+def _is_of(record: ConsumerRecord, event_id: str) -> bool:
     # Most are others': looking for the id's bytes is much cheaper than parsing each record.
     wanted = event_id.encode("utf-8", "surrogatepass")
     if wanted not in (record.value or b""):
@@ -208,7 +208,9 @@ def _is_of(record: Record, event_id: str) -> bool:
     return readable_event_id(record.value) == event_id
 
 
-def _event(record: Record, committed: Committed, letters: Sequence[LetterStory]) -> EventRecord:
+def _event(
+    record: ConsumerRecord, committed: Committed, letters: Sequence[LetterStory]
+) -> EventRecord:
     event_id = readable_event_id(record.value)
     claim = ClaimedRedrive.of_record(
         record, EventHeaders.claimed_by(record.headers, event_id), event_id

@@ -25,7 +25,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import unpacked
 from redrive.dead_letter.states import RECORD_HEADER, LetterState, read_state
 from redrive.events import ZonedTime, readable_event_id
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -97,7 +97,7 @@ def descent_of(letter: SlimLetter) -> Descent:
 
 
 def read_slimly(
-    record: Record, verifier: Verifier = NO_TRUST.verifier
+    record: ConsumerRecord, verifier: Verifier = NO_TRUST.verifier
 ) -> SlimLetter | LetterState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     headers = dict(record.headers)

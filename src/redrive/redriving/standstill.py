@@ -19,7 +19,7 @@ from redrive.events import readable_event_id
 from redrive.group_commits import GroupCommits, group_commits
 from redrive.kafka.committed import GroupNow, group_now, pending_commits
 from redrive.kafka.edges import Edges, edges
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
 from redrive.redriving.backlog import unfinished_spans
@@ -205,7 +205,9 @@ def _heads(
     return found
 
 
-def _head(record: Record, committed: Committed, progress: Progress, owner: str | None) -> Head:
+def _head(
+    record: ConsumerRecord, committed: Committed, progress: Progress, owner: str | None
+) -> Head:
     note = note_of(committed.metadata, offset=committed.offset)
     entry = None
     if note is not None and committed.offset is not None:
@@ -215,6 +217,6 @@ def _head(record: Record, committed: Committed, progress: Progress, owner: str |
     return Head(record.offset, event_id, _time_of(record), progress, until, owner)
 
 
-def _time_of(record: Record | None) -> datetime | None:
+def _time_of(record: ConsumerRecord | None) -> datetime | None:
     at_ms = None if record is None else record.timestamp_ms
     return None if at_ms is None else moment(at_ms)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from redrive.dead_letter.audit_chain import AuditChain, Plan
-from redrive.kafka.batches import OutRecord
-from redrive.kafka.log import Record
+from redrive.kafka.batches import ProducerRecord
+from redrive.kafka.log import ConsumerRecord
 
 __all__ = ["Trail"]
 
@@ -23,7 +23,7 @@ class _Log(Protocol):
         """Return where it ends."""
         ...
 
-    def read(self, start: int, stop: int) -> Iterator[Record]:
+    def read(self, start: int, stop: int) -> Iterator[ConsumerRecord]:
         """Return what is committed from `start` on and before `stop`."""
         ...
 
@@ -63,7 +63,7 @@ class Trail:
         if self._plan is None:
             self._plan = Plan.of(dlq_ids)
 
-    def follow(self, state: OutRecord) -> OutRecord:
+    def follow(self, state: ProducerRecord) -> ProducerRecord:
         """Return the audit record of a state record."""
         return self._chain.add(
             state, topic=self._topic, until=self._end, job=self._job, plan=self._plan

@@ -20,7 +20,7 @@ from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.sealing import message_in
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched, told_once, vouched
-from redrive.kafka.log import Record
+from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.letters import letter_records
@@ -113,7 +113,7 @@ def read_letters(
 
 
 def fold(
-    records: Iterable[Record],
+    records: Iterable[ConsumerRecord],
     *,
     payloads: Payloads = CLEAR,
     verifier: Verifier = NO_TRUST.verifier,
@@ -183,7 +183,9 @@ def _interned_state(told: LetterState) -> LetterState:
     return told.model_copy(update={"timestamp": at, "actor": actor})
 
 
-def _summary(record: Record, letter: SlimLetter, payloads: Payloads, by: Vouched) -> LetterSummary:
+def _summary(
+    record: ConsumerRecord, letter: SlimLetter, payloads: Payloads, by: Vouched
+) -> LetterSummary:
     event_id, message = event_id_in(letter), letter["message"]
     if sealed := letter.get("sealed"):
         opened = message_in(sealed, payloads, dlq_id=letter["dlq_id"], event_id=event_id)

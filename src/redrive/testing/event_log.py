@@ -33,7 +33,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from redrive.auditing.finished import Finished
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
-from redrive.kafka.log import Record, TopicPartition
+from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import topic_ids
 from redrive.state.offsets import decode
 from redrive.testing.broker import LocalBroker
@@ -69,7 +69,7 @@ _COMPACTED = {
 }
 
 
-def is_filler(record: Record) -> bool:
+def is_filler(record: ConsumerRecord) -> bool:
     """Say whether a record asks for nothing, and was only there to be compacted."""
     return f'"source":"{_FILLER}"'.encode() in (record.value or b"").replace(b" ", b"")
 
@@ -87,8 +87,8 @@ class EventLog:
         self._admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
         self._turn = threading.Condition()
         self._paused = False
-        self._seen: dict[Record, bool] = {}
-        self._again: list[Record] = []
+        self._seen: dict[ConsumerRecord, bool] = {}
+        self._again: list[ConsumerRecord] = []
 
     def send(
         self, values: Iterable[WorkflowEvent | bytes], *, partition: int | None = None

@@ -17,7 +17,7 @@ from redrive.auditing.finished import Finished
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
-from redrive.kafka.log import Committed, Record, TopicPartition
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
 from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks, read_topic
 from redrive.testing.topics import Topics
@@ -36,7 +36,7 @@ class Gone(NamedTuple):
         ended: Whether the group had finished it when it went; else nobody need have answered it.
     """
 
-    record: Record
+    record: ConsumerRecord
     ended: bool
 
 
@@ -57,17 +57,17 @@ class Evidence:
             offset was set back.
     """
 
-    events: list[Record]
-    results: list[Record]
-    letters: list[Record]
+    events: list[ConsumerRecord]
+    results: list[ConsumerRecord]
+    letters: list[ConsumerRecord]
     committed: Mapping[TopicPartition, Committed]
     ends: Mapping[TopicPartition, int]
     gone: list[Gone] = field(default_factory=list)
-    again: list[Record] = field(default_factory=list)
+    again: list[ConsumerRecord] = field(default_factory=list)
     marks: Mapping[TopicPartition, int] = field(default_factory=dict)
 
     @property
-    def accepted(self) -> list[Record]:
+    def accepted(self) -> list[ConsumerRecord]:
         """All events that were ever stored."""
         return [*self.events, *(gone.record for gone in self.gone)]
 
@@ -143,7 +143,7 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict(findings, results=judge.results, letters=judge.letters)
 
 
-def _asked(evidence: Evidence) -> Iterable[tuple[list[Record], Commits]]:
+def _asked(evidence: Evidence) -> Iterable[tuple[list[ConsumerRecord], Commits]]:
     """Yield all events, with what is known of their ends."""
     yield evidence.events, Commits.of(evidence.committed)
     for known, ended in ((Finished(_EVER), True), (Finished(None, readable=False), False)):

@@ -22,7 +22,7 @@ from redrive.clock import SYSTEM
 from redrive.kafka.client import admin_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer
 from redrive.kafka.edges import edges
-from redrive.kafka.log import Committed, Record, TopicPartition, record_of
+from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition, record_of
 from redrive.kafka.options import KafkaSettings
 
 __all__ = ["committed_offsets", "end_offsets", "high_watermarks", "read_topic"]
@@ -33,7 +33,7 @@ _CALL_S = 10.0
 _READ_S = 60.0
 
 
-def read_topic(bootstrap_servers: str, topic: str, *, whole: bool = False) -> list[Record]:
+def read_topic(bootstrap_servers: str, topic: str, *, whole: bool = False) -> list[ConsumerRecord]:
     """Return every record of a topic that a read-committed reader sees, up to its end now.
 
     Args:
@@ -142,7 +142,7 @@ def _until_end(
     consumer: Consumer,
     open_partitions: set[TopicPartition],
     ends: Mapping[TopicPartition, int] = MappingProxyType({}),
-) -> Iterator[Record]:
+) -> Iterator[ConsumerRecord]:
     deadline = SYSTEM.monotonic() + _READ_S
     while open_partitions:
         if SYSTEM.monotonic() > deadline:
