@@ -25,7 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from langgraph.graph import END, START, StateGraph
 
 from redrive.consumer.consumer import Worker
-from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.runner import Processor
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
@@ -73,7 +73,9 @@ class NoOp:
         raise AssertionError(f"{event.event_id} never starts, so it cannot fail") from error
 
 
-def settings_of(stage: Stage, delivery: Delivery = Delivery.EXACTLY_ONCE) -> Settings:
+def settings_of(
+    stage: Stage, delivery: DeliveryGuarantee = DeliveryGuarantee.EXACTLY_ONCE
+) -> Settings:
     return Settings(
         kafka=stage.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
@@ -104,7 +106,7 @@ async def worker_rate(
     stage: Stage,
     processor: Processor,
     events: int,
-    delivery: Delivery,
+    delivery: DeliveryGuarantee,
     *,
     metrics: Metrics | None = None,
 ) -> float:
@@ -211,16 +213,24 @@ async def main(events: int) -> None:
         servers = broker.bootstrap_servers
         few = max(events // 10, 500)
         raw = await asyncio.to_thread(raw_rate, stage_with(servers, events), events)
-        once = await worker_rate(stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE)
+        once = await worker_rate(
+            stage_with(servers, events), NoOp(), events, DeliveryGuarantee.EXACTLY_ONCE
+        )
         seen = await worker_rate(
-            stage_with(servers, events), NoOp(), events, Delivery.EXACTLY_ONCE, metrics=Metrics()
+            stage_with(servers, events),
+            NoOp(),
+            events,
+            DeliveryGuarantee.EXACTLY_ONCE,
+            metrics=Metrics(),
         )
         least = await worker_rate(
-            stage_with(servers, events), NoOp(), events, Delivery.AT_LEAST_ONCE
+            stage_with(servers, events), NoOp(), events, DeliveryGuarantee.AT_LEAST_ONCE
         )
         bare = await bare_rate(few)
         graph = WorkflowProcessor({"fates": one_node()})
-        run = await worker_rate(stage_with(servers, few), graph, few, Delivery.EXACTLY_ONCE)
+        run = await worker_rate(
+            stage_with(servers, few), graph, few, DeliveryGuarantee.EXACTLY_ONCE
+        )
         show("N3", "no-op worker / raw loop", once / raw, ">= 0.35", worker=once, raw=raw)
         show("N3", "with figures / without", seen / once, ">= 0.95", seen=seen, unseen=once)
         show("N4", "exactly once / at least once", once / least, ">= 0.7", once=once, least=least)

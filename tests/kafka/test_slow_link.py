@@ -8,7 +8,7 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 
-from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.graphs.options import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
@@ -36,9 +36,9 @@ BUILDER.add_edge("work", END)
 
 @pytest.mark.nightly
 @pytest.mark.invariant("P1", "P2")
-@pytest.mark.parametrize("delivery", list(Delivery))
+@pytest.mark.parametrize("delivery", list(DeliveryGuarantee))
 async def test_a_batch_that_the_link_does_not_carry_in_time_comes_back_smaller(
-    delivery: Delivery, make_stage: Callable[..., Stage]
+    delivery: DeliveryGuarantee, make_stage: Callable[..., Stage]
 ) -> None:
     stage = make_stage()
     with Proxy(stage.bootstrap_servers) as proxy, capture_logs() as logs:
@@ -56,6 +56,6 @@ async def test_a_batch_that_the_link_does_not_carry_in_time_comes_back_smaller(
 
     verdict = judge(gather(stage.bootstrap_servers, stage.topics))
     assert verdict.results["success"] >= RESULTS
-    if delivery is Delivery.EXACTLY_ONCE:
+    if delivery is DeliveryGuarantee.EXACTLY_ONCE:
         assert verdict.findings == []
     assert any(log["event"] == "settle.batches_smaller" for log in logs)

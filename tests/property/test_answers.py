@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redrive.consumer.answers import Answers, GivenUp
-from redrive.consumer.outcome import Delivery, Ending, NotTaken, Outcome
+from redrive.consumer.outcome import Ending, NotTaken, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import source_digest
@@ -55,9 +55,9 @@ def answers(*, letters: int = 3 * LIMIT) -> Answers:
     )
 
 
-def delivery(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> Delivery:
+def polled(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> PolledRecord:
     record = ConsumerRecord(TopicPartition("events", 2), 5, b"key", value, tuple(given_headers), 1)
-    return Delivery(record, epoch=1)
+    return PolledRecord(record, epoch=1)
 
 
 HERE = EventPlace(topic="events", partition=2, offset=5)
@@ -65,7 +65,7 @@ HERE = EventPlace(topic="events", partition=2, offset=5)
 
 def run() -> Run:
     asked = event({})
-    given = delivery(asked.to_bytes(), [])
+    given = polled(asked.to_bytes(), [])
     return Run(given, asked, EventHeaders(), f"{asked.event_id}/2/0")
 
 
@@ -80,7 +80,7 @@ def letter_of(outcome: Outcome) -> DeadLetter:
 @example(b'{"event_id": "\\ud800"}')
 @given(values)
 def test_whatever_cannot_be_read_ends_in_a_whole_letter(value: bytes | None) -> None:
-    outcome = answers().unreadable(delivery(value, [("h", b"\xff")]), RecordError("no"))
+    outcome = answers().unreadable(polled(value, [("h", b"\xff")]), RecordError("no"))
 
     assert outcome.ending is Ending.DEAD_LETTERED
     for record in (record for record in outcome.records if record.topic == RESULTS):
@@ -124,7 +124,7 @@ def test_a_result_over_its_topics_limit_becomes_an_error_and_a_letter(size: int)
 def test_a_letter_that_would_be_too_large_keeps_the_source_and_drops_the_copy() -> None:
     value = json.dumps({"event_id": "x", "text": "é" * (LIMIT // 4)}, ensure_ascii=False).encode()
 
-    outcome = answers(letters=LIMIT).unreadable(delivery(value, []), RecordError("no"))
+    outcome = answers(letters=LIMIT).unreadable(polled(value, []), RecordError("no"))
 
     letter = letter_of(outcome)
     assert letter.source.value == value
@@ -143,7 +143,7 @@ def asked_by(run_id: str, workflow_id: str, key: bytes) -> Run:
         update={"workflow_run_id": run_id, "workflow_id": workflow_id or "w"}
     )
     record = ConsumerRecord(TopicPartition("events", 2), 5, key, asked.to_bytes(), (), 1)
-    return Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
+    return Run(PolledRecord(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
 
 
 @pytest.mark.invariant("P1")
@@ -173,7 +173,7 @@ def test_a_letter_that_cannot_hold_its_event_says_so(event_id: str, name: str, s
     headers: list[tuple[str, bytes | None]] = [(NUL * 1_000, b"v"), ("h", None)]
 
     outcome = answers(letters=LEAST_LETTER_BYTES).unreadable(
-        delivery(value, headers), RecordError("no")
+        polled(value, headers), RecordError("no")
     )
 
     letter = letter_of(outcome)
@@ -192,7 +192,7 @@ def test_a_letter_that_cannot_hold_its_event_says_so(event_id: str, name: str, s
 def test_a_value_that_a_producer_had_compressed_is_kept_whole() -> None:
     value = json.dumps({"event_id": "x", "text": "the same again, " * 10_000}).encode()
 
-    outcome = answers(letters=LIMIT).unreadable(delivery(value, []), RecordError("no"))
+    outcome = answers(letters=LIMIT).unreadable(polled(value, []), RecordError("no"))
 
     (record,) = [record for record in outcome.records if record.topic == LETTERS]
     assert record.size_bytes <= LIMIT

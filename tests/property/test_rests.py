@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
@@ -238,4 +238,4 @@ def test_nothing_starts_in_a_rest_and_nobody_waits_past_it_nor_past_its_deadline
 
 def _run(offset: int, workflow: str) -> Run:
     record = ConsumerRecord(PLACES[offset % 2], offset, None, b"", (), None)
-    return Run(Delivery(record, epoch=1), ASKED[workflow], EventHeaders(), f"thread-{offset}")
+    return Run(PolledRecord(record, epoch=1), ASKED[workflow], EventHeaders(), f"thread-{offset}")

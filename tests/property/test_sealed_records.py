@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.property.test_answers import delivery
+from tests.property.test_answers import polled
 from tests.property.test_shortened_letters import letter_of
 
 from redrive.codec import AesGcm
@@ -135,7 +135,7 @@ def test_whatever_a_run_comes_to_its_records_fit_sealed_and_are_opened(
 ) -> None:
     sent = event({"name": MARK})
     sealed = sealed_event(sent, PAYLOADS)
-    run = Run(delivery(sealed.to_bytes(), []), sealed, EventHeaders(), f"{sent.event_id}/2/0")
+    run = Run(polled(sealed.to_bytes(), []), sealed, EventHeaders(), f"{sent.event_id}/2/0")
     answers = Answers(
         results_topic="results",
         dlq_topic="letters",

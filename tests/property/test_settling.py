@@ -21,7 +21,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.consumer import commit_size
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.errors import FencedError
@@ -277,15 +277,15 @@ class Loop:
         self.owed = owed
         self.told = told
         self.cuts = cuts
-        self.waiting: list[Delivery] = []
-        self.running: list[Delivery] = []
+        self.waiting: list[PolledRecord] = []
+        self.running: list[PolledRecord] = []
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            known = delivery.starts.history(delivery.offset)
-            assert known.failed + known.crashes >= self.owed[delivery.tp, delivery.offset]
+    def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
+        for polled in polled_records:
+            known = polled.starts.history(polled.offset)
+            assert known.failed + known.crashes >= self.owed[polled.tp, polled.offset]
             assert known.crashes <= self.cuts
-        self.waiting.extend(deliveries)
+        self.waiting.extend(polled_records)
 
     def recall(self, notes: Sequence[Note]) -> None: ...
 
@@ -298,7 +298,7 @@ class Loop:
         self.waiting = [d for d in self.waiting if d.epoch > tps.get(d.tp, 0)]
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
-        self.told.update((each.delivery.tp, each.delivery.offset) for each in outcomes)
+        self.told.update((each.polled.tp, each.polled.offset) for each in outcomes)
 
 
 class Story:
@@ -411,20 +411,20 @@ class Story:
 
     def start(self) -> None:
         if self.loop.waiting:
-            delivery = self.dice.choice(self.loop.waiting)
-            if delivery.starts.start(delivery.offset):
-                self.loop.waiting.remove(delivery)
-                self.loop.running.append(delivery)
+            polled = self.dice.choice(self.loop.waiting)
+            if polled.starts.start(polled.offset):
+                self.loop.waiting.remove(polled)
+                self.loop.running.append(polled)
 
     def fail(self) -> None:
-        mine = [delivery for delivery in self.loop.running if self.partitions.holds(delivery)]
+        mine = [polled for polled in self.loop.running if self.partitions.holds(polled)]
         if mine:
-            delivery = self.dice.choice(mine)
-            delivery.starts.failed(delivery.offset)
-            if delivery.tp not in self.unsigned:
-                self.owed[delivery.tp, delivery.offset] += 1
-            self.loop.running.remove(delivery)
-            self.loop.waiting.append(delivery)
+            polled = self.dice.choice(mine)
+            polled.starts.failed(polled.offset)
+            if polled.tp not in self.unsigned:
+                self.owed[polled.tp, polled.offset] += 1
+            self.loop.running.remove(polled)
+            self.loop.waiting.append(polled)
 
     def finish(self) -> None:
         if self.loop.running:
@@ -506,7 +506,7 @@ class Story:
         """Lose everything to a rebalance, and get it back: others had it meanwhile, or nobody."""
         if self.queue.batch is not None or self.client.away:
             return
-        running = [delivery for delivery in self.loop.running if self.partitions.holds(delivery)]
+        running = [polled for polled in self.loop.running if self.partitions.holds(polled)]
         self.queue.is_waited_for = True
         self.settler.revoked(self.client, PLACES, lost=False)
         self.queue.is_waited_for = False
@@ -527,17 +527,17 @@ class Story:
         self.client.away = False
         self.clock.advance(1.0)
         self.settler.turn(self.client, gap_s=0.0)
-        self.unsigned.update(delivery.tp for delivery in mine)
-        for delivery in mine:
-            untouched = signs[delivery.tp] == self.broker.committed[delivery.tp]
-            assert self.partitions.holds(delivery) == (untouched and not late)
+        self.unsigned.update(polled.tp for polled in mine)
+        for polled in mine:
+            untouched = signs[polled.tp] == self.broker.committed[polled.tp]
+            assert self.partitions.holds(polled) == (untouched and not late)
 
     def one_goes_and_comes(self) -> None:
         """KIP-848: lose one partition, and get it back later; the others are not touched."""
         if self.queue.batch is not None or self.client.away:
             return
         tp = self.dice.choice(PLACES)
-        mine = [delivery for delivery in self.loop.running if self.partitions.holds(delivery)]
+        mine = [polled for polled in self.loop.running if self.partitions.holds(polled)]
         self.queue.is_waited_for = True
         self.settler.revoked(self.client, [tp], lost=False)
         self.queue.is_waited_for = False
@@ -567,10 +567,10 @@ class Story:
     def oversleep(self) -> None:
         # A batch under way may be stored after this: the generation is still ours.
         self.cuts += 1
-        mine = [delivery for delivery in self.loop.running if self.partitions.keeps(delivery)]
+        mine = [polled for polled in self.loop.running if self.partitions.keeps(polled)]
         self.settler.turn(self.client, gap_s=31.0)
         # Before the loop has heard of it: what a guard asks says no from here on.
-        assert not any(self.partitions.keeps(delivery) for delivery in mine)
+        assert not any(self.partitions.keeps(polled) for polled in mine)
 
     def kill(self) -> None:
         # The transaction under way is stored or not; the next producer's init ends it either way.
@@ -581,9 +581,9 @@ class Story:
             and self.dice.random() < 0.5
         ):
             self._commit(batch)
-        for delivery in self.loop.running:
-            if self.partitions.holds(delivery) and delivery.tp not in self.unsigned:
-                self.owed[delivery.tp, delivery.offset] += 1
+        for polled in self.loop.running:
+            if self.partitions.holds(polled) and polled.tp not in self.unsigned:
+                self.owed[polled.tp, polled.offset] += 1
         self.cuts += 1
         self.new_worker()
 
@@ -625,17 +625,17 @@ def _record(tp: TopicPartition, offset: int) -> ConsumerRecord:
     return ConsumerRecord(tp, offset, b"key", b"{}", (), None, leader_epoch=0)
 
 
-def _outcome(delivery: Delivery, value: bytes = b"{}") -> Outcome:
-    tp = delivery.tp
-    key = f"{tp.topic}/{tp.partition}/{delivery.offset}".encode()
-    return Outcome(delivery, Ending.SUCCEEDED, (ProducerRecord("results", key, value),))
+def _outcome(polled: PolledRecord, value: bytes = b"{}") -> Outcome:
+    tp = polled.tp
+    key = f"{tp.topic}/{tp.partition}/{polled.offset}".encode()
+    return Outcome(polled, Ending.SUCCEEDED, (ProducerRecord("results", key, value),))
 
 
 class BlindToEpochs(Partitions):
     """Known to be bad: takes an outcome of any assignment, as long as the partition is held."""
 
-    def holds(self, delivery: Delivery) -> bool:
-        return self.owns(delivery.tp)
+    def holds(self, polled: PolledRecord) -> bool:
+        return self.owns(polled.tp)
 
 
 class TakesBackWhatIsOthers(Partitions):
@@ -673,11 +673,11 @@ class AlwaysSure(Settler):
 class StartsAtOnce(Partitions):
     """Known to be bad: counts attempts in memory only, and lets events start uncommitted."""
 
-    def take(self, records: Sequence[ConsumerRecord]) -> list[Delivery]:
-        deliveries = super().take(records)
-        for delivery in deliveries:
-            delivery.starts._durable = Coverage(2**40)  # noqa: SLF001 - as if all were committed
-        return deliveries
+    def take(self, records: Sequence[ConsumerRecord]) -> list[PolledRecord]:
+        polled_records = super().take(records)
+        for polled in polled_records:
+            polled.starts._durable = Coverage(2**40)  # noqa: SLF001 - as if all were committed
+        return polled_records
 
 
 class LeavesStartsBehind(Settler):
@@ -854,7 +854,7 @@ def test_a_partition_that_the_client_holds_and_nobody_knows_of_is_read_again() -
     settler.received([_record(PLACES[0], 7)])
 
     assert client.positions == {PLACES[0]: 7}
-    assert [delivery.offset for delivery in loop.waiting] == [7]
+    assert [polled.offset for polled in loop.waiting] == [7]
 
 
 @pytest.mark.invariant("P7")
@@ -863,11 +863,11 @@ def test_letters_that_are_refused_again_and_again_let_others_be_settled() -> Non
     settler, queue, loop, clock = settler_over(client, transactional=True)
     settler.received([_record(PLACES[0], offset) for offset in range(300)])
     settler.received([_record(PLACES[1], 0)])
-    healthy = next(delivery for delivery in loop.waiting if delivery.tp == PLACES[1])
-    for delivery in loop.waiting:
-        if delivery is not healthy:
+    healthy = next(polled for polled in loop.waiting if polled.tp == PLACES[1])
+    for polled in loop.waiting:
+        if polled is not healthy:
             settler.finish(
-                Outcome(delivery, Ending.DEAD_LETTERED, (ProducerRecord("gone", b"", b""),))
+                Outcome(polled, Ending.DEAD_LETTERED, (ProducerRecord("gone", b"", b""),))
             )
     settled_at = None
     for turn in range(2_000):
@@ -907,8 +907,8 @@ def test_what_is_stored_after_its_partition_has_gone_is_told_as_well() -> None:
     client = Client(Broker())
     settler, queue, loop, clock = settler_over(client, transactional=True)
     settler.received([_record(tp, 0) for tp in PLACES])
-    for delivery in loop.waiting:
-        settler.finish(_outcome(delivery))
+    for polled in loop.waiting:
+        settler.finish(_outcome(polled))
     settler.turn(client, gap_s=0.0)
     assert queue.batch is not None
 
@@ -938,8 +938,8 @@ def test_without_transactions_too_a_busy_partition_is_covered_ahead() -> None:
     client = CommitsLater(Broker())
     settler, queue, loop, clock = settler_over(client, transactional=False)
     settler.received([_record(PLACES[0], offset) for offset in range(400)])
-    for delivery in list(loop.waiting)[:100]:
-        settler.finish(_outcome(delivery))
+    for polled in list(loop.waiting)[:100]:
+        settler.finish(_outcome(polled))
     settler.turn(client, gap_s=0.0)
     assert queue.batch is not None
     settler.report(Stored(queue.batch.number))
@@ -972,15 +972,15 @@ class Flood:
         self.stored: Counter[int] = Counter()
         self.batches = 0
         self.settler.received([_record(PLACES[0], offset) for offset in range(self.OUTCOMES)])
-        self.outcomes = [self._outcome(delivery) for delivery in self.loop.waiting]
+        self.outcomes = [self._outcome(polled) for polled in self.loop.waiting]
 
-    def _outcome(self, delivery: Delivery) -> Outcome:
+    def _outcome(self, polled: PolledRecord) -> Outcome:
         size = self.dice.choice([10, 10, 10, 40_000, 400_000])
         topics = self.dice.choice([["results"], ["results"], ["letters", "results"]])
-        key = f"event {delivery.offset} {self.dice.random()}".encode()
+        key = f"event {polled.offset} {self.dice.random()}".encode()
         ending = Ending.DEAD_LETTERED if len(topics) > 1 else Ending.SUCCEEDED
         records = [ProducerRecord(topic, key, bytes(size)) for topic in topics]
-        return Outcome(delivery, ending, tuple(records))
+        return Outcome(polled, ending, tuple(records))
 
     def finish(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -1006,7 +1006,7 @@ class Flood:
             self.settler.report(refusal)
 
     def settled(self, outcome: Outcome) -> bool:
-        return self.loop.told[outcome.delivery.tp, outcome.delivery.offset] == 1
+        return self.loop.told[outcome.polled.tp, outcome.polled.offset] == 1
 
     def until(self, outcomes: Collection[Outcome], *, within_s: float) -> None:
         ends = self.clock.monotonic() + within_s

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.shares import Shares
 from redrive.consumer.turns import Turns
@@ -20,7 +20,7 @@ EVENTS = 300
 def run_of(graph: str, offset: int, partition: int = 0, *, due: float | None = None) -> Run:
     tp = TopicPartition("events", partition)
     return Run(
-        delivery=Delivery(ConsumerRecord(tp, offset, None, b"", (), None), epoch=1),
+        polled=PolledRecord(ConsumerRecord(tp, offset, None, b"", (), None), epoch=1),
         event=event({}, workflow_id=graph),
         headers=EventHeaders(),
         thread_id=f"{partition}-{offset}",
@@ -209,4 +209,4 @@ def test_a_limit_of_its_own_is_never_passed_and_delays_nobody() -> None:
     assert [run.workflow_id for run in first] == ["few", *["many"] * 5]
     waiting.ended(first[0])
     waiting.release(first[0])
-    assert [run.delivery.offset for run in started(waiting)] == [1]
+    assert [run.polled.offset for run in started(waiting)] == [1]

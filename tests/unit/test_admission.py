@@ -11,7 +11,7 @@ from tests.unit.test_intake import PLACE, answers_of, covered, intake_of
 
 from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Step
 from redrive.dead_letter.record import DeadLetter
@@ -130,7 +130,7 @@ class Runs:
 
     async def attempt(self, run: Run, **_: object) -> Step:
         self.ran.append(run.event_id)
-        return Step(Outcome(run.delivery, Ending.SUCCEEDED))
+        return Step(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 @pytest.mark.invariant("P1", "P15")
@@ -141,19 +141,19 @@ async def test_an_event_that_is_refused_ends_in_one_letter_and_never_runs() -> N
     own = event({}, workflow_id="pay")
     records = [record_of(PAY, None), record_of(PAY, AIRFLOW), record_of(own, OPS)]
     starts = covered()
-    deliveries = [
-        Delivery(record._replace(offset=at), 1, starts) for at, record in enumerate(records)
+    polled_records = [
+        PolledRecord(record._replace(offset=at), 1, starts) for at, record in enumerate(records)
     ]
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
-        intake.accept(deliveries)
+        intake.accept(polled_records)
         while len(finished) < 3 or intake.running:  # noqa: ASYNC110 - of its own accord
             await asyncio.sleep(0)
         waking.cancel()
 
     assert runs.ran == [own.event_id]
-    found = {outcome.delivery.offset: outcome for outcome in finished}
+    found = {outcome.polled.offset: outcome for outcome in finished}
     for at, name in (0, UnsignedError), (1, NotAllowedError):
         answer, letter = found[at].records
         told = WorkflowResultEvent.from_bytes(answer.value)

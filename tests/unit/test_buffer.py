@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.rows import rows
 
 from redrive.consumer.buffer import EVENT_BYTES, LET_GO_BYTES, Buffer, event_bytes
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders, WorkflowEvent
@@ -40,10 +40,10 @@ def held_by(data: Mapping[str, object], *, events: int) -> float:
         for record in records:
             # A copy: what lies in `records` was there before.
             value = bytes(bytearray(record.value or b""))
-            delivery = Delivery(record._replace(value=value), 1, share=share)
+            polled = PolledRecord(record._replace(value=value), 1, share=share)
             share.take(record.offset, 0)
             asked = WorkflowEvent.from_bytes(value)
-            run = Run(delivery, asked, EventHeaders(), f"{asked.event_id}/0/0")
+            run = Run(polled, asked, EventHeaders(), f"{asked.event_id}/0/0")
             turns.put(run)
             runs.append(run)
         return (tracemalloc.get_traced_memory()[0] - before) / events

@@ -16,7 +16,7 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Left, Step
 from redrive.consumer.turns import Turns
@@ -39,11 +39,11 @@ class Broken(Answers):
     """Has a bug that one record meets."""
 
     def unreadable(
-        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders | None = None
+        self, polled: PolledRecord, error: RecordError, *, headers: EventHeaders | None = None
     ) -> Outcome:
-        if delivery.offset == 1:
+        if polled.offset == 1:
             raise ZeroDivisionError
-        return super().unreadable(delivery, error, headers=headers)
+        return super().unreadable(polled, error, headers=headers)
 
 
 class BuggyRunner:
@@ -53,9 +53,9 @@ class BuggyRunner:
         return None
 
     async def attempt(self, run: Run, **_: object) -> Step:
-        if run.delivery.offset == 1:
+        if run.polled.offset == 1:
             raise ZeroDivisionError
-        return Step(Outcome(run.delivery, Ending.SUCCEEDED))
+        return Step(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
@@ -100,7 +100,7 @@ async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_d
     record = ConsumerRecord(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
 
     with capture_logs() as logs:
-        intake.accept([Delivery(record, 1, covered())])
+        intake.accept([PolledRecord(record, 1, covered())])
         (claims,) = letters.ask.call_args.args
         intake.judged(dict.fromkeys(claims, True))
 
@@ -140,20 +140,20 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     finished = list[Outcome]()
     intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     starts = covered()
-    deliveries = [
-        Delivery(ConsumerRecord(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
+    polled_records = [
+        PolledRecord(ConsumerRecord(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
         for at in range(3)
     ]
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
             waking = intake.begin(tasks)
-            intake.accept(deliveries)
+            intake.accept(polled_records)
             while len(finished) < 2 or intake.running:  # noqa: ASYNC110 - of its own accord
                 await asyncio.sleep(0)
             waking.cancel()
 
-    assert [outcome.delivery.offset for outcome in finished] == [0, 2]
+    assert [outcome.polled.offset for outcome in finished] == [0, 2]
     (told,) = [line for line in logs if line["event"] == "event.not_run"]
     assert (told["offset"], told["log_level"]) == (1, "error")
 
@@ -182,13 +182,13 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     async with asyncio.TaskGroup() as tasks:
         turns.take = slowly  # type: ignore[method-assign]  # slower
-        intake.accept([Delivery(record, 1, covered())])
+        intake.accept([PolledRecord(record, 1, covered())])
         waking = intake.begin(tasks)
         for _ in range(100):
             await asyncio.sleep(0)
         waking.cancel()
 
-    assert [outcome.delivery.offset for outcome in finished] == [0]
+    assert [outcome.polled.offset for outcome in finished] == [0]
 
 
 @pytest.mark.invariant("P8")
@@ -210,25 +210,25 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
         await clock.wait_for_sleepers()
-        intake.accept([Delivery(record, 1, covered())])
+        intake.accept([PolledRecord(record, 1, covered())])
         await clock.turn(5.1)
         waking.cancel()
 
-    assert [outcome.delivery.offset for outcome in finished] == [0]
+    assert [outcome.polled.offset for outcome in finished] == [0]
 
 
 @pytest.mark.invariant("P7")
 def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
     finished = list[Outcome]()
     intake = intake_of(answers_of(Broken), None, finished.append)
-    deliveries = [
-        Delivery(ConsumerRecord(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)
+    polled_records = [
+        PolledRecord(ConsumerRecord(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)
     ]
 
     with capture_logs() as logs:
-        intake.accept(deliveries)
+        intake.accept(polled_records)
 
-    assert [outcome.delivery.offset for outcome in finished] == [0, 2]
+    assert [outcome.polled.offset for outcome in finished] == [0, 2]
     (told,) = [line for line in logs if line["event"] == "event.not_taken"]
     assert (told["offset"], told["log_level"]) == (1, "error")
 
@@ -238,11 +238,11 @@ async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_th
     intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     value, headers = event({}).to_bytes(), (("redrive-thread", b"one"),)
     record, next_one = (ConsumerRecord(PLACE, at, None, value, headers, None) for at in (0, 2))
-    old, new = (Delivery(record, epoch, covered()) for epoch in (1, 2))
+    old, new = (PolledRecord(record, epoch, covered()) for epoch in (1, 2))
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
-        intake.accept([new, Delivery(next_one, 2, covered())])
+        intake.accept([new, PolledRecord(next_one, 2, covered())])
         while not finished or intake.running:  # noqa: ASYNC110 - of its own accord
             await asyncio.sleep(0)
         intake.settled([Outcome(old, Ending.SUCCEEDED)])
@@ -250,7 +250,7 @@ async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_th
             await asyncio.sleep(0)
         waking.cancel()
 
-    assert [outcome.delivery.offset for outcome in finished] == [0]
+    assert [outcome.polled.offset for outcome in finished] == [0]
     assert intake.endings == {Ending.SUCCEEDED: 1}
 
 
@@ -271,7 +271,7 @@ class Waiter:
         self.leases.append(lease)
         await self.may_end.wait()
         await lease.admit()
-        return Step(Outcome(run.delivery, Ending.SUCCEEDED))
+        return Step(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 class Hasty(Waiter):
@@ -290,7 +290,7 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
-        intake.accept([Delivery(record, 1, covered())])
+        intake.accept([PolledRecord(record, 1, covered())])
         await _until(lambda: runner.begun == 1)
         intake.part({PLACE: 1})
         intake.back([PLACE])
@@ -307,14 +307,14 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
 async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
     finished, runner, other = list[Outcome](), Waiter(), TopicPartition("events", 1)
     intake = intake_of(answers_of(Answers), runner, finished.append)
-    deliveries = [
-        Delivery(ConsumerRecord(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
+    polled_records = [
+        PolledRecord(ConsumerRecord(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
         for tp in (PLACE, other)
     ]
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
-        intake.accept(deliveries)
+        intake.accept(polled_records)
         await _until(lambda: runner.begun == 2)
         intake.part({PLACE: 1, other: 1})
         runner.may_end.set()
@@ -325,7 +325,7 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
         waking.cancel()
 
     assert states == [LeaseState.AWAY, LeaseState.AWAY]
-    assert [outcome.delivery.tp for outcome in finished] == [PLACE]
+    assert [outcome.polled.tp for outcome in finished] == [PLACE]
     assert runner.begun == 2
 
 
@@ -333,7 +333,7 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
 async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() -> None:
     finished, runner = list[Outcome](), Hasty()
     intake = intake_of(answers_of(Answers), runner, finished.append)
-    delivery = Delivery(
+    polled = PolledRecord(
         ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered()
     )
     runner.may_end.set()
@@ -341,7 +341,7 @@ async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
         intake.part({PLACE: 1})
-        intake.accept([delivery])
+        intake.accept([polled])
         await _until(lambda: runner.begun == 1)
         runner.leases[0].back()
         await _until(lambda: intake.running == 0)
@@ -390,8 +390,8 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
     # The thread of the last one is another event's.
     ends.append(("other", None))
     events = [event({"end": end}) for end, _ in ends]
-    deliveries = [
-        Delivery(
+    polled_records = [
+        PolledRecord(
             ConsumerRecord(
                 PLACE,
                 at,
@@ -408,7 +408,7 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
 
     async with asyncio.TaskGroup() as tasks:
         waking = intake.begin(tasks)
-        intake.accept(deliveries)
+        intake.accept(polled_records)
         await _until(lambda: len(finished) == len(ends))
         open_before = intake.open_threads
         await _until(lambda: bool(noted))
@@ -434,7 +434,7 @@ async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
             waking = intake.begin(tasks)
-            intake.accept([Delivery(record, 1, covered())])
+            intake.accept([PolledRecord(record, 1, covered())])
             await _until(lambda: bool(finished))
             intake.settled(finished)
             waking.cancel()

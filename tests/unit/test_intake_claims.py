@@ -15,7 +15,7 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Step
 from redrive.consumer.turns import Turns
@@ -60,7 +60,7 @@ class Runner:
         return None
 
     async def attempt(self, run: Run, **_: object) -> Step:
-        self.ran.append((run.delivery.offset, run.thread_id))
+        self.ran.append((run.polled.offset, run.thread_id))
         if run.event.payload.data.get("fails"):
             why = GivenUp(ZeroDivisionError(), Failure(Kind.PERMANENT), Reason.PERMANENT)
             return Step(self._answers.given_up(run, why))
@@ -99,7 +99,7 @@ class World:
         for offset, (one, headers) in enumerate(sent):
             value = one.to_bytes() if isinstance(one, WorkflowEvent) else one
             record = ConsumerRecord(PLACE, offset, b"key", value, tuple(headers.write()), 5)
-            self.intake.accept([Delivery(record, 1, starts)])
+            self.intake.accept([PolledRecord(record, 1, starts)])
 
     def judge(self, offset: int, *, is_redrive: bool) -> None:
         self.intake.judged({(PLACE, offset): is_redrive})

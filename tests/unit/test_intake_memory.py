@@ -14,7 +14,7 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer, event_bytes
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Step
 from redrive.consumer.turns import Turns
@@ -58,9 +58,9 @@ class Runner:
         return None
 
     async def attempt(self, run: Run, **_: object) -> Step:
-        self.ran.append((run.delivery.offset, run.event, run.delivery.record))
+        self.ran.append((run.polled.offset, run.event, run.polled.record))
         result = ProducerRecord("results", None, bytes(RESULT_BYTES))
-        return Step(Outcome(run.delivery, Ending.SUCCEEDED, (result,)))
+        return Step(Outcome(run.polled, Ending.SUCCEEDED, (result,)))
 
 
 class World:
@@ -96,14 +96,16 @@ class World:
     def _finish(self, outcome: Outcome) -> None:
         self.finished.append(outcome)
 
-    def delivery(self, offset: int, sent: WorkflowEvent, *, tp: TopicPartition = PLACE) -> Delivery:
+    def polled(
+        self, offset: int, sent: WorkflowEvent, *, tp: TopicPartition = PLACE
+    ) -> PolledRecord:
         headers = (("traceparent", b"00-1"),)
         record = ConsumerRecord(tp, offset, b"key", sent.to_bytes(), headers, 5)
         starts = Reservations()
         starts.cover(0, 0, ahead=100)
         starts.stored()
         self.shares[tp].take(offset, event_bytes(record))
-        return Delivery(record, 1, starts, self.shares[tp])
+        return PolledRecord(record, 1, starts, self.shares[tp])
 
     def rest(self, workflow_id: str) -> None:
         now = self.clock.monotonic()
@@ -113,7 +115,7 @@ class World:
         """Let what has ended be durable."""
         done, self.finished = self.finished, []
         for outcome in done:
-            self.shares[outcome.delivery.tp].drop([outcome.delivery.offset])
+            self.shares[outcome.polled.tp].drop([outcome.polled.offset])
         self.intake.settled(done)
 
 
@@ -132,13 +134,13 @@ def large(number: int, *, workflow_id: str = "limited") -> WorkflowEvent:
 @pytest.mark.invariant("P6", "P11")
 async def test_what_rests_without_its_bytes_runs_with_them_once_they_are_read_again() -> None:
     world = World(buffer_bytes=200_000)
-    deliveries = [world.delivery(offset, large(offset)) for offset in range(6)]
-    records = [delivery.record for delivery in deliveries]
+    polled_records = [world.polled(offset, large(offset)) for offset in range(6)]
+    records = [polled.record for polled in polled_records]
     world.rest("limited")
 
     async with asyncio.TaskGroup() as tasks:
         waking = world.intake.begin(tasks)
-        world.intake.accept(deliveries)
+        world.intake.accept(polled_records)
         let_go = world.buffer.let_go
         await world.clock.wait_for_sleepers()
         await world.clock.turn(5.1)
@@ -164,13 +166,13 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
     instead: WorkflowEvent | None,
 ) -> None:
     world, sent = World(buffer_bytes=10_000), large(0)
-    delivery = world.delivery(3, sent)
+    polled = world.polled(3, sent)
     world.rest("limited")
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
             waking = world.intake.begin(tasks)
-            world.intake.accept([delivery])
+            world.intake.accept([polled])
             await world.clock.wait_for_sleepers()
             await world.clock.turn(5.1)
             await _until(lambda: bool(world.reader.asked))
@@ -193,38 +195,38 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
 @pytest.mark.invariant("P2")
 async def test_what_is_being_read_again_is_forgotten_when_its_partition_goes() -> None:
     world = World(buffer_bytes=10_000, in_flight=1)
-    delivery = world.delivery(0, large(0))
-    healthy = world.delivery(0, event({}, workflow_id="free"), tp=OTHER)
+    polled = world.polled(0, large(0))
+    healthy = world.polled(0, event({}, workflow_id="free"), tp=OTHER)
     world.rest("limited")
 
     async with asyncio.TaskGroup() as tasks:
         waking = world.intake.begin(tasks)
-        world.intake.accept([delivery])
+        world.intake.accept([polled])
         await world.clock.wait_for_sleepers()
         await world.clock.turn(5.1)
         await _until(lambda: bool(world.reader.asked))
         world.shares[PLACE].close()
         world.intake.withdraw({PLACE: 1})
-        world.intake.read_again({(PLACE, 0): delivery.record})
+        world.intake.read_again({(PLACE, 0): polled.record})
         # Its slot is free again.
         world.intake.accept([healthy])
         await _until(lambda: bool(world.finished))
         waking.cancel()
 
     assert world.reader.forgotten == [PLACE]
-    assert [outcome.delivery.tp for outcome in world.finished] == [OTHER]
+    assert [outcome.polled.tp for outcome in world.finished] == [OTHER]
 
 
 @pytest.mark.invariant("P11")
 async def test_nothing_starts_while_outcomes_that_are_not_durable_fill_the_memory() -> None:
     world = World(buffer_bytes=6 * RESULT_BYTES)
     sent = [event({}, workflow_id=f"w{number % 3}") for number in range(40)]
-    deliveries = [world.delivery(offset, each) for offset, each in enumerate(sent)]
+    polled_records = [world.polled(offset, each) for offset, each in enumerate(sent)]
     sizes = list[int]()
 
     async with asyncio.TaskGroup() as tasks:
         waking = world.intake.begin(tasks)
-        world.intake.accept(deliveries)
+        world.intake.accept(polled_records)
         while len(world.runner.ran) < len(sent):
             before = None
             while before != len(world.finished) or world.intake.running:
@@ -249,19 +251,19 @@ async def test_nothing_starts_while_outcomes_that_are_not_durable_fill_the_memor
 @pytest.mark.invariant("P7")
 async def test_a_workflow_whose_outcomes_are_refused_leaves_others_running() -> None:
     world = World(buffer_bytes=6 * RESULT_BYTES)
-    bad = [world.delivery(n, event({}, workflow_id="bad")) for n in range(30)]
-    good = [world.delivery(30 + n, event({}, workflow_id="good")) for n in range(10)]
+    bad = [world.polled(n, event({}, workflow_id="bad")) for n in range(30)]
+    good = [world.polled(30 + n, event({}, workflow_id="good")) for n in range(10)]
 
     async with asyncio.TaskGroup() as tasks:
         waking = world.intake.begin(tasks)
         world.intake.accept([*bad, *good])
         ended = list[Outcome]()
-        while sum(o.delivery.offset >= 30 for o in ended) < 10:
+        while sum(o.polled.offset >= 30 for o in ended) < 10:
             await asyncio.sleep(0)
             # Of the bad one nothing is ever durable.
-            durable = [o for o in world.finished if o.delivery.offset >= 30]
+            durable = [o for o in world.finished if o.polled.offset >= 30]
             ended += durable
-            world.shares[PLACE].drop([o.delivery.offset for o in durable])
+            world.shares[PLACE].drop([o.polled.offset for o in durable])
             world.finished = [o for o in world.finished if o not in durable]
             world.intake.settled(durable)
         waking.cancel()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.overdue import Overdue
 from redrive.dead_letter.spool import Spool, SpooledLetter, read_spool
 from redrive.dead_letter.spooling import SpoolWriter
@@ -24,7 +24,7 @@ def outcome(offset: int, *, ending: Ending = Ending.DEAD_LETTERED) -> Outcome:
     source = ConsumerRecord(tp, offset, b"key", b"value", (), None)
     value = f'{{"dlq_id": "letter-{offset}"}}'.encode()
     letter = ProducerRecord("letters", b"key", value, (("redrive-kind", b"permanent"),), 1)
-    return Outcome(Delivery(source, epoch=1), ending, (letter,))
+    return Outcome(PolledRecord(source, epoch=1), ending, (letter,))
 
 
 class Offered(list[Outcome]):
@@ -39,7 +39,7 @@ class Offered(list[Outcome]):
     def after(self, seconds: float) -> list[Outcome]:
         self.clock.advance(seconds)
         before = len(self)
-        self.overdue.look(lambda delivery: delivery.offset in self.held)
+        self.overdue.look(lambda polled: polled.offset in self.held)
         return self[before:]
 
 
@@ -95,7 +95,7 @@ def test_results_are_not_offered(offered: Offered) -> None:
 
 def _offer(writer: SpoolWriter, *outcomes: Outcome) -> None:
     for one in outcomes:
-        writer.offer(one.records[0], source=one.delivery.record)
+        writer.offer(one.records[0], source=one.polled.record)
     wait_until(lambda: writer.idle, timeout_s=10, what="the spool is written")
 
 

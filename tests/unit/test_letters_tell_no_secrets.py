@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from tests.unit.test_redact import SECRETS
 
 from redrive.consumer.answers import Answers
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner
@@ -105,14 +105,16 @@ async def attempt(graphs: Any, writes: Answers) -> Outcome:  # noqa: ANN401 - La
         worker="w",
         clock=clock,
     )
-    run = Run(delivery(asked.to_bytes()), asked, EventHeaders(), f"{asked.event_id}/2/0")
+    run = Run(polled(asked.to_bytes()), asked, EventHeaders(), f"{asked.event_id}/2/0")
     step = await runner.attempt(run, lease=Lease(), control=None)
     assert isinstance(step.next, Outcome)
     return step.next
 
 
-def delivery(value: bytes) -> Delivery:
-    return Delivery(ConsumerRecord(TopicPartition("events", 2), 5, b"key", value, (), 1), epoch=1)
+def polled(value: bytes) -> PolledRecord:
+    return PolledRecord(
+        ConsumerRecord(TopicPartition("events", 2), 5, b"key", value, (), 1), epoch=1
+    )
 
 
 def told(outcome: Outcome, logged: object = "") -> str:
@@ -184,7 +186,7 @@ def test_what_a_graph_says_itself_shows_no_secret() -> None:
     for text, secret in SECRETS.items():
         asked = event({"text": ""})
         failed = Ended(None, resumed=False, reason=Reason.GRAPH_FAILED, error=text)
-        run = Run(delivery(asked.to_bytes()), asked, EventHeaders(), "t")
+        run = Run(polled(asked.to_bytes()), asked, EventHeaders(), "t")
 
         outcome = answers().ended(run, failed)
         alone = answer(asked, failed, started_at=NOW, finished_at=NOW, worker="w")
@@ -212,7 +214,7 @@ def test_an_event_that_cannot_be_read_shows_no_secret_but_keeps_its_bytes() -> N
     for text, secret in SECRETS.items():
         value = json.dumps({"event_id": "7", "key": text}).encode()
 
-        outcome = answers().unreadable(delivery(value), RecordError(text, field="event_id"))
+        outcome = answers().unreadable(polled(value), RecordError(text, field="event_id"))
         letter = letter_of(outcome)
 
         assert letter.source.value == value

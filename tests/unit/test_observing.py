@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.observing import AttemptEnd, Observers
-from redrive.consumer.outcome import Account, Delivery, Ending, Outcome
+from redrive.consumer.outcome import Account, Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
@@ -125,7 +125,7 @@ def run(clock: TurnedClock) -> Run:
     record = ConsumerRecord(PLACE, 5, b"key", asked.to_bytes(), (("redrive-count", b"1"),), 1)
     headers = EventHeaders(count=1)
     return Run(
-        Delivery(record, 1), asked, headers, "t", failed_before=2, began=clock.monotonic() - 2
+        PolledRecord(record, 1), asked, headers, "t", failed_before=2, began=clock.monotonic() - 2
     )
 
 
@@ -147,8 +147,8 @@ ENDINGS: dict[str, Callable[[Answers, Run], Outcome]] = {
     ),
     "too large": lambda a, r: a.ended(r, Ended({"x": "y" * 20_000}, resumed=False)),
     "expired": lambda a, r: a.expired(r),
-    "unreadable": lambda a, r: a.unreadable(r.delivery, RecordError("field 'payload'")),
-    "skipped": lambda a, r: a.skipped(r.delivery, r.event),
+    "unreadable": lambda a, r: a.unreadable(r.polled, RecordError("field 'payload'")),
+    "skipped": lambda a, r: a.skipped(r.polled, r.event),
 }
 
 

@@ -23,7 +23,7 @@ from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.runner import Runner
@@ -139,7 +139,7 @@ class World:
 
     async def send(self, *records: ConsumerRecord) -> None:
         self.sent.extend(records)
-        self.intake.accept([Delivery(record, 1, self.starts) for record in records])
+        self.intake.accept([PolledRecord(record, 1, self.starts) for record in records])
         await self.rest()
 
     async def give(
@@ -168,7 +168,7 @@ class World:
         ended = self.unsettled.copy()
         self.unsettled.clear()
         self.finished += ended
-        done = sum(1 << each.delivery.offset for each in self.finished)
+        done = sum(1 << each.polled.offset for each in self.finished)
         self.starts.cover(0, done, ahead=100)
         self.starts.stored()
         self.starts.finish(0, done)
@@ -179,7 +179,7 @@ class World:
         await self.rest()
 
     def endings(self) -> list[tuple[int, str]]:
-        return [(each.delivery.offset, _reason(each)) for each in self.finished]
+        return [(each.polled.offset, _reason(each)) for each in self.finished]
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -414,8 +414,8 @@ class Settling:
 
     def renew(self) -> None: ...
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self.told += ["deliver"] * len(deliveries)
+    def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
+        self.told += ["deliver"] * len(polled_records)
 
     def recall(self, notes: Sequence[Note]) -> None:
         self.told.append("recall")

@@ -10,7 +10,7 @@ from langgraph.graph import START, StateGraph
 
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Runner
@@ -37,7 +37,7 @@ def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[Answers, Run]:
         results_topic=RESULTS, dlq_topic=LETTERS, max_bytes=limits, worker="w", clock=clock
     )
     record = ConsumerRecord(TopicPartition("events", 2), 5, b"key", asked.to_bytes(), (), 1)
-    run = Run(Delivery(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
+    run = Run(PolledRecord(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
     return answers, run
 
 

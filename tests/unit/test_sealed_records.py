@@ -11,7 +11,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
-from tests.property.test_answers import delivery, letter_of
+from tests.property.test_answers import letter_of, polled
 
 from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge
 from redrive.auditing.encrypted import MAX_LABELS, Encrypted
@@ -79,7 +79,7 @@ def answers(payloads: Payloads) -> Answers:
 
 
 def run_of(sent: WorkflowEvent) -> Run:
-    return Run(delivery(sent.to_bytes(), []), sent, EventHeaders(), f"{sent.event_id}/2/0")
+    return Run(polled(sent.to_bytes(), []), sent, EventHeaders(), f"{sent.event_id}/2/0")
 
 
 def a_letter(payloads: Payloads = KEY) -> DeadLetter:

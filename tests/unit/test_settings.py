@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from tests.rows import rows
 
-from redrive.consumer.options import Delivery
+from redrive.consumer.options import DeliveryGuarantee
 from redrive.errors import SettingsError
 from redrive.kafka.options import KafkaSettings
 from redrive.retry.config import RetryConfig
@@ -42,7 +42,7 @@ def test_without_any_source_the_defaults_hold() -> None:
 
     assert settings == Settings()
     assert settings.kafka.events_topic == "workflow-events"
-    assert settings.worker.delivery is Delivery.EXACTLY_ONCE
+    assert settings.worker.delivery is DeliveryGuarantee.EXACTLY_ONCE
 
 
 def test_the_later_source_wins_key_by_key() -> None:

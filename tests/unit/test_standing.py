@@ -10,7 +10,7 @@ from tests.unit.test_intake import answers_of, covered, intake_of
 
 from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Step
@@ -119,7 +119,7 @@ async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
     turns = Turns(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
     intake = intake_of(answers_of(Answers), runner, lambda _: None, turns=turns, clock=clock)
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
-    given = Delivery(record, 1, covered())
+    given = PolledRecord(record, 1, covered())
     told = []
 
     async with asyncio.TaskGroup() as tasks:

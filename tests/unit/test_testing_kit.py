@@ -8,7 +8,7 @@ import pytest
 
 import redrive.testing
 from redrive.consumer.answers import Answers, GivenUp
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
@@ -42,7 +42,7 @@ def evidence() -> Evidence:
     asked = [event({"n": number}) for number in range(2)]
     runs = [
         Run(
-            Delivery(
+            PolledRecord(
                 ConsumerRecord(EVENTS, offset, b"key", a.to_bytes(), (("h", b"1"),), 1), epoch=1
             ),
             a,
@@ -61,7 +61,7 @@ def evidence() -> Evidence:
         for n, r in enumerate(out)
     ]
     return Evidence(
-        events=[run.delivery.record for run in runs],
+        events=[run.polled.record for run in runs],
         results=[record for record in stored if record.tp.topic == "results"],
         letters=[record for record in stored if record.tp.topic == "letters"],
         committed={EVENTS: Committed(2, encode(Note(1, 1)))},

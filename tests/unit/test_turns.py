@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
@@ -30,7 +30,7 @@ def run(
 ) -> Run:
     record = ConsumerRecord(PLACE, offset, None, b"", (), None)
     return Run(
-        delivery=Delivery(record, epoch=1, starts=starts or Reservations()),
+        polled=PolledRecord(record, epoch=1, starts=starts or Reservations()),
         event=event({}, workflow_id=workflow),
         headers=EventHeaders(),
         thread_id=f"thread-{offset}",
@@ -55,7 +55,7 @@ def rest(
 def taken(waiting: Turns, now: float = 0.0) -> list[int]:
     found = []
     while (next_run := waiting.take(now)) is not None:
-        found.append(next_run.delivery.offset)
+        found.append(next_run.polled.offset)
     return found
 
 
@@ -171,7 +171,7 @@ def test_every_run_has_its_turn_and_the_lonely_are_alone(
         next_run = waiting.take(0.0)
         if next_run is not None:
             running.append(next_run)
-            had.append(next_run.delivery.offset)
+            had.append(next_run.polled.offset)
             lonely = [other for other in running if other.crashes == 2]
             assert len(running) <= 4
             assert not lonely or len(running) == 1

@@ -151,7 +151,7 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
     for offset in range(4):
         share.take(offset, 800)
         one = run(offset)
-        cramped.put(replace(one, delivery=replace(one.delivery, share=share)))
+        cramped.put(replace(one, polled=replace(one.polled, share=share)))
     starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
     barred = turns()
     barred.put(run(0, starts=starts))

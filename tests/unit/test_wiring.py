@@ -12,7 +12,7 @@ from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
 from redrive.consumer.consumer import Parts, Upward
-from redrive.consumer.options import Delivery, WorkerSettings
+from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.consumer.shares import Shares
 from redrive.dead_letter.options import LetterSettings
@@ -114,7 +114,7 @@ def test_a_worker_without_a_name_ends_what_the_one_before_it_in_its_place_left_o
 
 
 def test_at_least_once_needs_no_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = WorkerSettings(delivery=Delivery.AT_LEAST_ONCE)
+    worker = WorkerSettings(delivery=DeliveryGuarantee.AT_LEAST_ONCE)
 
     assert transactional_ids(monkeypatch, worker, producers=1) == [None]
 

@@ -14,7 +14,7 @@ from redrive.cli.letter_flags import parse_flag_time
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, status
 from redrive.clock import SYSTEM
-from redrive.consumer.options import Delivery
+from redrive.consumer.options import DeliveryGuarantee
 
 __all__ = ["audit"]
 
@@ -37,7 +37,7 @@ def audit(
     """
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
 
-    at_least_once = settings.worker.delivery is Delivery.AT_LEAST_ONCE
+    at_least_once = settings.worker.delivery is DeliveryGuarantee.AT_LEAST_ONCE
     from_then = None if since is None else parse_flag_time("since", since, SYSTEM.now())
     with_progress = sys.stderr.isatty()
     found = read_and_judge(

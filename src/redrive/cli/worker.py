@@ -36,7 +36,7 @@ class _LogLevel(StrEnum):
     ERROR = "error"
 
 
-class _Delivery(StrEnum):
+class _DeliveryGuarantee(StrEnum):
     EXACTLY_ONCE = "exactly_once"
     AT_LEAST_ONCE = "at_least_once"
 
@@ -55,7 +55,8 @@ def worker(  # noqa: PLR0913, PLR0917 - one argument per flag
     ] = None,
     in_flight: Annotated[int | None, typer.Option(help="How many runs at the same time.")] = None,
     delivery: Annotated[
-        _Delivery | None, typer.Option(help="The delivery guarantee for results and dead letters.")
+        _DeliveryGuarantee | None,
+        typer.Option(help="The delivery guarantee for results and dead letters."),
     ] = None,
     processes: Annotated[
         int | None,

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
 from redrive.consumer.letter_states import position_of, states_after
-from redrive.consumer.outcome import Account, Delivery, Ending, NotTaken, Outcome
+from redrive.consumer.outcome import Account, Ending, NotTaken, Outcome, PolledRecord
 from redrive.consumer.run import Run
 from redrive.dead_letter.audit_chain import audit_record
 from redrive.dead_letter.failure_text import failure_text
@@ -146,7 +146,7 @@ class Answers:
             return self._unpublishable(run, text, Reason.RESULT_TOO_LARGE)
         ending = Ending.SUCCEEDED if ended.reason is None else Ending.FAILED
         return Outcome(
-            run.delivery,
+            run.polled,
             ending,
             (record, *self._states(run, State.RESOLVED, ended.reason)),
             self._account(
@@ -157,12 +157,12 @@ class Answers:
 
     def given_up(self, run: Run, given_up: GivenUp) -> Outcome:
         """Stop trying: an error for who waits, and a letter."""
-        letter = self._letter(run.delivery, given_up, run.headers, run=run)
+        letter = self._letter(run.polled, given_up, run.headers, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         answer = self._result(run, ResultStatus.ERROR, error=_text(letter), info=info)
         told = self._told_of(info)
         account = self._account(run, Ending.DEAD_LETTERED, error=told, graph=given_up.graph)
-        return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
+        return self._told(_Told(run.polled, account, answer, letter), self._max_bytes)
 
     def expired(self, run: Run) -> Outcome:
         """Its deadline passed before any attempt: an error for who waits, and no letter."""
@@ -178,20 +178,20 @@ class Answers:
         # It ends without a letter of its own: the one that it came from stays to be worked on.
         states = self._states(run, State.OPEN, Reason.EXPIRED)
         account = self._account(run, Ending.EXPIRED, error=info)
-        told = _Told(run.delivery, account, answer, states=states)
+        told = _Told(run.polled, account, answer, states=states)
         return self._told(told, self._max_bytes)
 
     def unreadable(
-        self, delivery: Delivery, error: RecordError, *, headers: EventHeaders | None = None
+        self, polled: PolledRecord, error: RecordError, *, headers: EventHeaders | None = None
     ) -> Outcome:
         """It cannot be read: a letter, and an error if it can be told whose it is.
 
         `headers` say what is known of it, which is nothing unless it drives a letter.
         """
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-        letter = self._letter(delivery, given_up, headers or EventHeaders())
+        letter = self._letter(polled, given_up, headers or EventHeaders())
         info = _error_info(letter, given_up.failure, attempts=0)
-        event_id, answer = readable_event_id(delivery.record.value), None
+        event_id, answer = readable_event_id(polled.record.value), None
         if event_id is not None:
             answer = WorkflowResultEvent(
                 correlation_id=event_id,
@@ -201,23 +201,23 @@ class Answers:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
-                answers=position_of(delivery),
+                answers=position_of(polled),
             )
         account = Account(
-            delivery.tp,
-            delivery.offset,
+            polled.tp,
+            polled.offset,
             Ending.DEAD_LETTERED,
             workflow_id=letter.context.workflow_id,
             event_id=event_id,
             redrive_count=letter.redrive_count,
             error=self._told_of(info),
         )
-        return self._told(_Told(delivery, account, answer, letter), self._max_bytes)
+        return self._told(_Told(polled, account, answer, letter), self._max_bytes)
 
     def gone(self, run: Run, error: RecordError) -> Outcome:
         """Its record is no more: an error for who waits, and a letter without its bytes."""
         given_up = GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE)
-        letter = self._letter(run.delivery, given_up, run.headers, run=run)
+        letter = self._letter(run.polled, given_up, run.headers, run=run)
         info = _error_info(letter, given_up.failure, attempts=run.attempts)
         answer = WorkflowResultEvent(
             correlation_id=run.event_id,
@@ -227,11 +227,11 @@ class Answers:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
-            answers=position_of(run.delivery),
+            answers=position_of(run.polled),
         )
         account = Account(
-            run.delivery.tp,
-            run.delivery.offset,
+            run.polled.tp,
+            run.polled.offset,
             Ending.DEAD_LETTERED,
             workflow_id=run.workflow_id,
             event_id=run.event_id,
@@ -239,18 +239,18 @@ class Answers:
             redrive_count=run.headers.count,
             error=self._told_of(info),
         )
-        return self._told(_Told(run.delivery, account, answer, letter), self._max_bytes)
+        return self._told(_Told(run.polled, account, answer, letter), self._max_bytes)
 
-    def skipped(self, delivery: Delivery, event: WorkflowEvent) -> Outcome:
+    def skipped(self, polled: PolledRecord, event: WorkflowEvent) -> Outcome:
         """Nothing is to be done: the offset moves, and it is counted."""
         account = Account(
-            delivery.tp,
-            delivery.offset,
+            polled.tp,
+            polled.offset,
             Ending.SKIPPED,
             workflow_id=event.workflow_id,
             event_id=event.event_id,
         )
-        return Outcome(delivery, Ending.SKIPPED, (), account)
+        return Outcome(polled, Ending.SKIPPED, (), account)
 
     def _account(
         self,
@@ -263,8 +263,8 @@ class Answers:
     ) -> Account:
         age_s = (self._clock.now() - run.event.timestamp).total_seconds()
         return Account(
-            run.delivery.tp,
-            run.delivery.offset,
+            run.polled.tp,
+            run.polled.offset,
             ending,
             workflow_id=run.event.workflow_id,
             event_id=run.event.event_id,
@@ -300,7 +300,7 @@ class Answers:
         if told.answer is not None:
             records.insert(0, self._fitting(told.answer, limits[self._results_topic]))
         if told.letter is not None:
-            records.append(self._letter_record(told.delivery, told.letter, limits[self._dlq_topic]))
+            records.append(self._letter_record(told.polled, told.letter, limits[self._dlq_topic]))
 
         def smaller(no: NotTaken) -> Outcome | None:
             size = max(record.size_bytes for record in records if record.topic == no.topic)
@@ -312,7 +312,7 @@ class Answers:
             return other if fits else None
 
         ending = told.account.ending
-        return Outcome(told.delivery, ending, tuple(records), told.account, fallback=smaller)
+        return Outcome(told.polled, ending, tuple(records), told.account, fallback=smaller)
 
     def _fitting(self, answer: WorkflowResultEvent, limit: int) -> ProducerRecord:
         record = self._result_record(self._sealed(answer))
@@ -366,7 +366,7 @@ class Answers:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
-            answers=position_of(run.delivery),
+            answers=position_of(run.polled),
         )
 
     def _result_record(self, answer: WorkflowResultEvent) -> ProducerRecord:
@@ -375,10 +375,10 @@ class Answers:
         )
 
     def _letter(
-        self, delivery: Delivery, given_up: GivenUp, headers: EventHeaders, run: Run | None = None
+        self, polled: PolledRecord, given_up: GivenUp, headers: EventHeaders, run: Run | None = None
     ) -> DeadLetter:
-        original = _parsed(delivery.record.value)
-        tp, record = delivery.tp, delivery.record
+        original = _parsed(polled.record.value)
+        tp, record = polled.tp, polled.record
         workflow_id = _text_of(original, "workflow_id")
         kind = given_up.failure.kind
         told = failure_text(
@@ -390,9 +390,7 @@ class Answers:
             silent=given_up.silent,
         )
         return DeadLetter(
-            dlq_id=dlq_id(
-                *tp, delivery.offset, count=headers.count, event=event_name(record.value)
-            ),
+            dlq_id=dlq_id(*tp, polled.offset, count=headers.count, event=event_name(record.value)),
             timestamp=self._clock.now(),
             original_event=original,
             error=told.error,
@@ -407,18 +405,20 @@ class Answers:
             node=given_up.node,
             cause_chain=told.cause_chain,
             attempts=kept_attempts(run.failed) if run else [],
-            source=_source(delivery),
+            source=_source(polled),
             checkpoint=_checkpoint(given_up.position),
             graph=_graph(given_up.graph),
             deadline=_deadline(run),
             redrive_count=headers.count,
             redrive_of=headers.of,
             generation=headers.generation,
-            input_digest=_input_digest(delivery, run, given_up.reason),
+            input_digest=_input_digest(polled, run, given_up.reason),
         )
 
-    def _letter_record(self, delivery: Delivery, letter: DeadLetter, limit: int) -> ProducerRecord:
-        key, headers = delivery.record.key, tuple(letter.headers())
+    def _letter_record(
+        self, polled: PolledRecord, letter: DeadLetter, limit: int
+    ) -> ProducerRecord:
+        key, headers = polled.record.key, tuple(letter.headers())
         room = () if self._signer is None else (self._signer.room,)
         overhead = ProducerRecord(self._dlq_topic, key, None, (*headers, *room)).size_bytes
         seal = partial(sealed_letter, payloads=self._payloads)
@@ -429,7 +429,7 @@ class Answers:
             value = letter.to_bytes(limit=limit - overhead, whole=False, seal=seal)
             key = key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None
         record = ProducerRecord(
-            self._dlq_topic, key, value, headers=headers, partition=delivery.tp.partition
+            self._dlq_topic, key, value, headers=headers, partition=polled.tp.partition
         )
         return signed(record, Subject.LETTER, self._signer)
 
@@ -438,7 +438,7 @@ class Answers:
 class _Told:
     """What is told of an ending, before it is made to fit its topics."""
 
-    delivery: Delivery
+    polled: PolledRecord
     account: Account
     answer: WorkflowResultEvent | None = None
     letter: DeadLetter | None = None
@@ -493,16 +493,16 @@ def _text_of(event: Mapping[str, Any] | None, name: str) -> str | None:
     return readable(found, limit=MAX_NAME_CHARS) if isinstance(found, str) else None
 
 
-def _input_digest(delivery: Delivery, run: Run | None, reason: Reason) -> str | None:
-    value = delivery.record.value
+def _input_digest(polled: PolledRecord, run: Run | None, reason: Reason) -> str | None:
+    value = polled.record.value
     # What cannot be decrypted may be anybody's: it passes for no event that could be.
     if run is None or run.is_let_go or reason is Reason.CODEC_FAILED:
         return input_digest(readable_event_id(value), value_digest(value))
     return input_digest(run.event_id, run.said(), run.thread_id)
 
 
-def _source(delivery: Delivery) -> Source:
-    record = delivery.record
+def _source(polled: PolledRecord) -> Source:
+    record = polled.record
     return Source(
         topic=record.tp.topic,
         partition=record.tp.partition,

@@ -28,7 +28,7 @@ import structlog
 from confluent_kafka import KafkaError
 
 from redrive.clock import Clock
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.retrying import advice
 from redrive.kafka.sending import target
@@ -113,8 +113,8 @@ class Apart:
     def __init__(
         self,
         *,
-        holds: Callable[[Delivery], bool],
-        keeps: Callable[[Delivery], bool],
+        holds: Callable[[PolledRecord], bool],
+        keeps: Callable[[PolledRecord], bool],
         clock: Clock,
     ) -> None:
         self._holds = holds
@@ -298,12 +298,12 @@ class Apart:
     def _first(self, obstacle: Obstacle) -> Outcome | None:
         """Return the first that may be settled; drop what belongs to the next owner. [P2]."""
         line = self._lines[obstacle]
-        while line.waiting and not self._keeps(line.waiting[0].delivery):
+        while line.waiting and not self._keeps(line.waiting[0].polled):
             line.waiting.popleft()
         if not line.waiting:
             del self._lines[obstacle]
             return None
-        return next((each for each in line.waiting if self._holds(each.delivery)), None)
+        return next((each for each in line.waiting if self._holds(each.polled)), None)
 
     def _ways(self, record: ProducerRecord) -> tuple[Obstacle, ...]:
         place = target(record, self._partitions)

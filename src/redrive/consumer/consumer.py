@@ -19,7 +19,7 @@ from redrive.clock import Clock
 from redrive.consumer.health import Phase
 from redrive.consumer.intake import Intake
 from redrive.consumer.letters_reader import Judged
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.progress import Moment, Progress, due
 from redrive.consumer.settle import Settler
@@ -344,8 +344,8 @@ class _ToLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self._call(self.intake.accept, deliveries)
+    def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
+        self._call(self.intake.accept, polled_records)
 
     def recall(self, notes: Sequence[Note]) -> None:
         self._call(self.intake.recall, notes)

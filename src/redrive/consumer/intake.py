@@ -21,7 +21,7 @@ from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import Judged, LettersReader
 from redrive.consumer.observing import Observers
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
@@ -66,7 +66,7 @@ class _Live:
 class _Untried:
     """An event that never runs, and claims to drive a letter; `end` makes its outcome."""
 
-    delivery: Delivery
+    polled: PolledRecord
     headers: EventHeaders
     end: Callable[[EventHeaders], Outcome]
 
@@ -100,7 +100,7 @@ class Intake:
         leftovers: Leftovers,
         *,
         finish: Callable[[Outcome], None],
-        new_lease: Callable[[Delivery], Lease],
+        new_lease: Callable[[PolledRecord], Lease],
         mark: Callable[[Collection[str], Mark], Coroutine[None, None, None]],
         clock: Clock,
         observers: Observers | None = None,
@@ -187,11 +187,11 @@ class Intake:
         self._tasks = tasks
         return tasks.create_task(self._wake_held())
 
-    def accept(self, deliveries: Iterable[Delivery]) -> None:
+    def accept(self, polled_records: Iterable[PolledRecord]) -> None:
         """Take records in: run them when their turn comes, or settle them as they are."""
-        for delivery in deliveries:
-            if delivery.epoch > self._gone.get(delivery.tp, 0):
-                self._accept_alone(delivery)
+        for polled in polled_records:
+            if polled.epoch > self._gone.get(polled.tp, 0):
+                self._accept_alone(polled)
         self._go_on()
 
     def read_again(self, found: Found) -> None:
@@ -232,17 +232,17 @@ class Intake:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
         self._away.update(tps)
         for live in self._live.values():
-            if live.run.delivery.tp in tps:
+            if live.run.polled.tp in tps:
                 live.lease.part()
 
     def back(self, tps: Collection[TopicPartition]) -> None:
         """Let them write again: nobody had their partitions meanwhile."""
         self._away.difference_update(tps)
         for live in self._live.values():
-            if live.run.delivery.tp in tps:
+            if live.run.polled.tp in tps:
                 live.lease.back()
         now = self._clock.monotonic()
-        for run in [run for run in self._cut if run.delivery.tp in tps]:
+        for run in [run for run in self._cut if run.polled.tp in tps]:
             self._cut.discard(run)
             self._turns.hold(run, until=now)
         self._ask_again()
@@ -280,11 +280,11 @@ class Intake:
         for outcome in outcomes:
             self.endings[outcome.ending] += 1
             if is_detailed():
-                log.debug("event.settled", **_position_of(outcome.delivery), ending=outcome.ending)
-            at = (outcome.delivery.tp, outcome.delivery.offset)
+                log.debug("event.settled", **_position_of(outcome.polled), ending=outcome.ending)
+            at = (outcome.polled.tp, outcome.polled.offset)
             run = self._open.get(at)
             # Durable, and its partition gone: the run that is open there is another one.
-            if run is None or run.delivery.epoch != outcome.delivery.epoch:
+            if run is None or run.polled.epoch != outcome.polled.epoch:
                 continue
             del self._open[at]
             self._turns.release(run)
@@ -321,29 +321,29 @@ class Intake:
             await asyncio.wait(late, timeout=1.0)
         return len(late)
 
-    def _accept_alone(self, delivery: Delivery) -> None:
+    def _accept_alone(self, polled: PolledRecord) -> None:
         try:
-            self._accept(delivery)
+            self._accept(polled)
         except Exception:
             # A bug of ours, which must not cost the events behind this one: its offset waits. [P7]
-            log.exception("event.not_taken", **_position_of(delivery))
+            log.exception("event.not_taken", **_position_of(polled))
 
-    def _accept(self, delivery: Delivery) -> None:
-        record = delivery.record
+    def _accept(self, polled: PolledRecord) -> None:
+        record = polled.record
         try:
             if record.unreadable is not None:
                 raise RecordError(record.unreadable)  # noqa: TRY301 - as what is read of it
             event = WorkflowEvent.from_bytes(record.value)
             headers = EventHeaders.of_event(record.headers, event.event_id)
         except RecordError as error:
-            self._accept_unreadable(delivery, error)
+            self._accept_unreadable(polled, error)
             return
         if event.event_type != TRIGGERED:
-            self._settle(self._answers.skipped(delivery, event))
+            self._settle(self._answers.skipped(polled, event))
             return
-        history = delivery.starts.history(record.offset)
+        history = polled.starts.history(record.offset)
         run = Run(
-            delivery=delivery,
+            polled=polled,
             event=event,
             headers=headers,
             thread_id=headers.thread_of(event.event_id, record.tp.partition),
@@ -365,7 +365,7 @@ class Intake:
         try:
             scope = thread_scope(headers, event, self._thread_scope)
         except RecordError as error:
-            self._note_unreadable(delivery, error)
+            self._note_unreadable(polled, error)
             self._end_untried(run, GivenUp(error, Failure(Kind.POISON), Reason.UNREADABLE))
             return
         if scope is not None:
@@ -378,36 +378,36 @@ class Intake:
             run.judge(is_redrive=headers.of is not None)
             return self._answers.given_up(run, given_up)
 
-        self._settle_judged(run.delivery, run.headers, run.event_id, end)
+        self._settle_judged(run.polled, run.headers, run.event_id, end)
 
-    def _accept_unreadable(self, delivery: Delivery, error: RecordError) -> None:
-        self._note_unreadable(delivery, error)
-        event_id = readable_event_id(delivery.record.value)
-        headers = EventHeaders.claimed_by(delivery.record.headers, event_id)
+    def _accept_unreadable(self, polled: PolledRecord, error: RecordError) -> None:
+        self._note_unreadable(polled, error)
+        event_id = readable_event_id(polled.record.value)
+        headers = EventHeaders.claimed_by(polled.record.headers, event_id)
 
         def end(headers: EventHeaders) -> Outcome:
-            return self._answers.unreadable(delivery, error, headers=headers)
+            return self._answers.unreadable(polled, error, headers=headers)
 
-        self._settle_judged(delivery, headers, event_id, end)
+        self._settle_judged(polled, headers, event_id, end)
 
     def _settle_judged(
         self,
-        delivery: Delivery,
+        polled: PolledRecord,
         headers: EventHeaders,
         event_id: str | None,
         end: Callable[[EventHeaders], Outcome],
     ) -> None:
         """End an event that never runs, once it is known whether it drives a letter."""
-        claim = ClaimedRedrive.of_record(delivery.record, headers, event_id)
+        claim = ClaimedRedrive.of_record(polled.record, headers, event_id)
         if claim is None:
             self._settle(end(headers))
         else:
-            at = (delivery.tp, delivery.offset)
-            self._ask_letters({at: _Untried(delivery, headers, end)}, {at: claim})
+            at = (polled.tp, polled.offset)
+            self._ask_letters({at: _Untried(polled, headers, end)}, {at: claim})
 
-    def _note_unreadable(self, delivery: Delivery, error: RecordError) -> None:
+    def _note_unreadable(self, polled: PolledRecord, error: RecordError) -> None:
         masked = self._answers.redactor.mask(str(error))
-        log.warning("event.unreadable", **_position_of(delivery), error=masked)
+        log.warning("event.unreadable", **_position_of(polled), error=masked)
 
     def _ask_letters(
         self,
@@ -423,12 +423,12 @@ class Intake:
     def _disbelieve(self, asked: Run | _Untried) -> None:
         """Count an event that says of itself what its letter does not say, and log it."""
         self.disbelieved += 1
-        tp = asked.delivery.tp
+        tp = asked.polled.tp
         times = REPEATS.to_log("event.no_redrive", tp)
         if times is not None:
             log.warning(
                 "event.no_redrive",
-                **_position_of(asked.delivery),
+                **_position_of(asked.polled),
                 letter=asked.headers.of,
                 count=asked.headers.count,
                 **times,
@@ -451,13 +451,13 @@ class Intake:
         self._resting.end(self._turns.end_rests(self._clock.monotonic()))
         while (run := self._turns.take(self._clock.monotonic())) is not None:
             if run.is_let_go and self._reader is not None:
-                at = (run.delivery.tp, run.delivery.offset)
+                at = (run.polled.tp, run.polled.offset)
                 self._loading[at] = run
                 self._reader.ask(*at)
             else:
                 self._start(run, self._tasks)
         if claims := self._turns.unjudged():
-            runs = {(run.delivery.tp, run.delivery.offset): run for run in claims}
+            runs = {(run.polled.tp, run.polled.offset): run for run in claims}
             self._ask_letters(runs, {at: claims[run] for at, run in runs.items()})
 
     def _start(self, run: Run, tasks: asyncio.TaskGroup) -> None:
@@ -481,7 +481,7 @@ class Intake:
 
     def _lose(self, run: Run) -> None:
         """End a run whose event is no more: its log was cut, or has begun anew."""
-        log.error("event.gone", **_position_of(run.delivery), event_id=run.event_id)
+        log.error("event.gone", **_position_of(run.polled), event_id=run.event_id)
         error = RecordError(
             "its record is not on its topic any more: it was deleted while the event waited, or "
             "another one has taken its place. See the retention of the topic"
@@ -490,8 +490,8 @@ class Intake:
         self._settle(self._answers.gone(run, error))
 
     def _settle(self, outcome: Outcome) -> None:
-        delivery = outcome.delivery
-        delivery.share.end(delivery.offset, outcome.size_bytes)
+        polled = outcome.polled
+        polled.share.end(polled.offset, outcome.size_bytes)
         self._finish(outcome)
 
     def _note(self, threads: list[str], mark: Mark) -> None:
@@ -521,11 +521,11 @@ class Intake:
             self._launch(run, self._tasks)
 
     def _may_start(self, run: Run) -> bool:
-        return self._turns.is_condemned(run) or run.delivery.starts.start(run.delivery.offset)
+        return self._turns.is_condemned(run) or run.polled.starts.start(run.polled.offset)
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
-        live = _Live(run, self._new_lease(run.delivery), self._runner.new_control())
-        if run.delivery.tp in self._away:
+        live = _Live(run, self._new_lease(run.polled), self._runner.new_control())
+        if run.polled.tp in self._away:
             live.lease.part()
         self._live[run] = live
         self._launched += 1
@@ -551,7 +551,7 @@ class Intake:
             return
         except Exception:
             # A bug of ours, which must not end the other runs: its offset waits. [P7]
-            log.exception("event.not_run", **_position_of(run.delivery))
+            log.exception("event.not_run", **_position_of(run.polled))
         finally:
             live.lease.end()
             del self._live[run]
@@ -577,12 +577,12 @@ class Intake:
                 self._settle(outcome)
             case Again(after_s):
                 until = math.ceil(self._clock.now().timestamp() + after_s)
-                run.delivery.starts.failed(run.delivery.offset, until=until)
+                run.polled.starts.failed(run.polled.offset, until=until)
                 run.due = now + after_s
                 self._turns.hold(run, until=run.due)
             case Left() if self._draining:
                 pass
-            case Left() if run.delivery.tp in self._away:
+            case Left() if run.polled.tp in self._away:
                 # It could not wait to write: it is tried again when its partition is back.
                 self._cut.add(run)
             case Left():
@@ -613,7 +613,7 @@ class Intake:
             changed.cancel()
 
     def _is_gone(self, run: Run | _Untried) -> bool:
-        return run.delivery.epoch <= self._gone.get(run.delivery.tp, 0)
+        return run.polled.epoch <= self._gone.get(run.polled.tp, 0)
 
 
 def _needed_for(outcome: Outcome) -> Mark | None:
@@ -627,6 +627,6 @@ def _needed_for(outcome: Outcome) -> Mark | None:
     return Mark.QUESTION if reason is Reason.INTERRUPT else None
 
 
-def _position_of(delivery: Delivery) -> dict[str, object]:
-    tp = delivery.tp
-    return {"topic": tp.topic, "partition": tp.partition, "offset": delivery.offset}
+def _position_of(polled: PolledRecord) -> dict[str, object]:
+    tp = polled.tp
+    return {"topic": tp.topic, "partition": tp.partition, "offset": polled.offset}

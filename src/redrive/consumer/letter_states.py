@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventPlace
@@ -33,19 +33,19 @@ def states_after(
         reason=None if reason is None else reason.value,
         mode=headers.mode,
         redrive_count=headers.count,
-        ended=position_of(run.delivery),
+        ended=position_of(run.polled),
     )
     record = ProducerRecord(
         topic=topic,
-        key=run.delivery.record.key,
+        key=run.polled.record.key,
         value=told.to_bytes(),
         headers=STATE_HEADERS,
-        partition=run.delivery.tp.partition,
+        partition=run.polled.tp.partition,
     )
     return (record,)
 
 
-def position_of(delivery: Delivery) -> EventPlace:
+def position_of(polled: PolledRecord) -> EventPlace:
     """Return where an event lies."""
-    topic, partition = delivery.tp
-    return EventPlace(topic=topic, partition=partition, offset=delivery.offset)
+    topic, partition = polled.tp
+    return EventPlace(topic=topic, partition=partition, offset=polled.offset)

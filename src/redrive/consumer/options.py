@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from redrive.consumer.naming import unnamed
 from redrive.units import Duration, Listed, Size
 
-__all__ = ["Delivery", "MetricsSettings", "WorkerSettings"]
+__all__ = ["DeliveryGuarantee", "MetricsSettings", "WorkerSettings"]
 
 
-class Delivery(StrEnum):
+class DeliveryGuarantee(StrEnum):
     """What a reader of the results may rely on."""
 
     EXACTLY_ONCE = "exactly_once"
@@ -64,8 +64,8 @@ class WorkerSettings(BaseModel):
         "what it waits for, `/livez` answers 503, and the process exits with 75, to be replaced. "
         "Waiting for a broker that is down, or for a topic that refuses records, does not count.",
     )
-    delivery: Delivery = Field(
-        Delivery.EXACTLY_ONCE,
+    delivery: DeliveryGuarantee = Field(
+        DeliveryGuarantee.EXACTLY_ONCE,
         description="The delivery guarantee for "
         "results and dead letters: exactly_once or at_least_once.",
     )

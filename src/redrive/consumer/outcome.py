@@ -17,7 +17,7 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.reservations import Reservations
 
-__all__ = ["Account", "Delivery", "Ending", "NotTaken", "Outcome"]
+__all__ = ["Account", "Ending", "NotTaken", "Outcome", "PolledRecord"]
 
 
 class Ending(StrEnum):
@@ -31,7 +31,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class PolledRecord:
     """A record handed to the event loop, and the assignment under which it came.
 
     `starts` says whether it may start, and what is known of it from earlier attempts; `share`
@@ -114,7 +114,7 @@ class Outcome:
     what it is; where it knows none, the same outcome is tried again, and its offset waits. [P6]
     """
 
-    delivery: Delivery
+    polled: PolledRecord
     ending: Ending
     records: tuple[ProducerRecord, ...] = ()
     account: Account | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from redrive.clock import Clock
-from redrive.consumer.outcome import Delivery, Ending, Outcome
+from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 
 __all__ = ["Overdue"]
 
@@ -41,7 +41,7 @@ class Overdue:
             for outcome in outcomes:
                 self._due.pop(outcome, None)
 
-    def look(self, holds: Callable[[Delivery], bool]) -> None:
+    def look(self, holds: Callable[[PolledRecord], bool]) -> None:
         """Offer what is due; forget what belongs to the next owner of its partition.
 
         Args:
@@ -53,6 +53,6 @@ class Overdue:
             if due > now:
                 return
             del self._due[outcome]
-            if holds(outcome.delivery):
+            if holds(outcome.polled):
                 self._offer(outcome)
                 self._due[outcome] = now + self._after_s

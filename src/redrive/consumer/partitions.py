@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer, Share, event_bytes
 from redrive.consumer.lately import Lately
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
@@ -259,17 +259,17 @@ class Partitions:
         """Say whether the partition is held now."""
         return tp in self._held
 
-    def holds(self, delivery: Delivery) -> bool:
-        """Say whether the assignment under which `delivery` came is still the one that holds."""
-        held = self._held.get(delivery.tp)
-        return held is not None and held.ledger.epoch == delivery.epoch
+    def holds(self, polled: PolledRecord) -> bool:
+        """Say whether the assignment under which `polled` came is still the one that holds."""
+        held = self._held.get(polled.tp)
+        return held is not None and held.ledger.epoch == polled.epoch
 
-    def keeps(self, delivery: Delivery) -> bool:
+    def keeps(self, polled: PolledRecord) -> bool:
         """Say whether that assignment holds, or may come to hold again: its partition is away.
 
         For any thread.
         """
-        return self.keeps_epoch(delivery.tp, delivery.epoch)
+        return self.keeps_epoch(polled.tp, polled.epoch)
 
     def keeps_epoch(self, tp: TopicPartition, epoch: int) -> bool:
         """Say the same of a partition and an epoch."""
@@ -640,9 +640,9 @@ class Partitions:
         """Take note that a new consumer is there, which has paused nothing. [P1]."""
         self._paused.clear()
 
-    def take(self, records: Sequence[ConsumerRecord]) -> list[Delivery]:
+    def take(self, records: Sequence[ConsumerRecord]) -> list[PolledRecord]:
         """Take records in; return those that may start now."""
-        deliveries: list[Delivery] = []
+        polled_records: list[PolledRecord] = []
         taken: set[TopicPartition] = set()
         self._taken_at = self._clock.monotonic()
         for record in records:
@@ -658,11 +658,11 @@ class Partitions:
             if held.outside or not held.ledger.has_room(record.offset):
                 held.outside.append(record)
             else:
-                self._receive(held, record, deliveries)
+                self._receive(held, record, polled_records)
         for tp in taken:
             self._count(tp)
             self._crowded = self._crowded or self._held[tp].lately.is_crowded
-        return deliveries
+        return polled_records
 
     def reached_end(self, ends: Mapping[TopicPartition, int]) -> None:
         """Take note of where logs end: the client has come there, and told all records before.
@@ -794,14 +794,14 @@ class Partitions:
         """Return the newest leader epoch that was read of a partition that is held."""
         return self._held[tp].leader_epoch
 
-    def refill(self, kafka: Log) -> list[Delivery]:
+    def refill(self, kafka: Log) -> list[PolledRecord]:
         """Let in what waited outside the window; pause and resume by how full each partition is."""
-        deliveries: list[Delivery] = []
+        polled_records: list[PolledRecord] = []
         to_pause, to_resume = list[TopicPartition](), list[TopicPartition]()
         for tp in (self._to_refill | self._short) & self._held.keys():
             held = self._held[tp]
             while held.outside and held.ledger.has_room(held.outside[0].offset):
-                self._receive(held, held.outside.popleft(), deliveries)
+                self._receive(held, held.outside.popleft(), polled_records)
                 self._count(tp)
             taken = held.unsettled + len(held.outside)
             has_memory = held.share.may_fetch(again=tp in self._paused)
@@ -816,7 +816,7 @@ class Partitions:
         self._to_refill.clear()
         self._pause(kafka, to_pause)
         self._resume(kafka, to_resume)
-        return deliveries
+        return polled_records
 
     def look(self) -> None:
         """Note how everything stands, now and then, for whoever asks on another thread."""
@@ -852,13 +852,13 @@ class Partitions:
             if not held.ledger.starts.suspects:
                 self._with_suspects.discard(tp)
 
-    def settled_late(self, delivery: Delivery) -> None:
+    def settled_late(self, polled: PolledRecord) -> None:
         """Take note of what is stored, and whose assignment is over: its log may be a new one.
 
         At least once there is no note of ours that was stored with it.
         """
-        if (lately := self._lately.get(delivery.tp)) is not None:
-            lately.settled_late(delivery.record)
+        if (lately := self._lately.get(polled.tp)) is not None:
+            lately.settled_late(polled.record)
 
     def committed(self, tps: Iterable[TopicPartition], *, stored: bool) -> None:
         """Say of held partitions whether the note that was sent last is durable."""
@@ -900,7 +900,9 @@ class Partitions:
             self._paused -= paused
             kafka.resume(paused)
 
-    def _receive(self, held: _Held, record: ConsumerRecord, deliveries: list[Delivery]) -> None:
+    def _receive(
+        self, held: _Held, record: ConsumerRecord, polled_records: list[PolledRecord]
+    ) -> None:
         starts_there = held.ledger.committable is None
         is_open = held.ledger.receive(record.offset)
         if is_open and held.lately.was_answered(record, self._taken_at):
@@ -911,7 +913,7 @@ class Partitions:
             if held.ledger.log.topic_id:
                 held.lately.saw(record, self._taken_at)
             starts = held.ledger.starts
-            deliveries.append(Delivery(record, held.ledger.epoch, starts, held.share))
+            polled_records.append(PolledRecord(record, held.ledger.epoch, starts, held.share))
         else:
             held.share.drop([record.offset])
         if starts_there:

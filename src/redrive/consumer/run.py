@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from redrive.consumer.outcome import Delivery
+from redrive.consumer.outcome import PolledRecord
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.record import Attempt
 from redrive.events import EventHeaders, WorkflowEvent, said_by
@@ -33,7 +33,7 @@ class Run:
     meanwhile, so that nothing can run without it.
     """
 
-    delivery: Delivery
+    polled: PolledRecord
     event: WorkflowEvent
     headers: EventHeaders
     thread_id: str
@@ -65,13 +65,13 @@ class Run:
     def let_go(self) -> None:
         """Let go of the event's bytes; its position says where they are."""
         self.is_let_go = True
-        record = self.delivery.record._replace(value=None, headers=())
-        self.delivery = replace(self.delivery, record=record)
+        record = self.polled.record._replace(value=None, headers=())
+        self.polled = replace(self.polled, record=record)
         del self.event
 
     def restore(self, record: ConsumerRecord, event: WorkflowEvent) -> None:
         """Take the event back, as it was read again."""
-        self.delivery = replace(self.delivery, record=record)
+        self.polled = replace(self.polled, record=record)
         self.event = event
         self.is_let_go = False
 
@@ -81,7 +81,7 @@ class Run:
         if not is_redrive:
             self.headers = self.headers.as_any_other()
             if self.is_alone_on_thread:
-                self.thread_id = own_thread(self.event_id, self.delivery.tp.partition)
+                self.thread_id = own_thread(self.event_id, self.polled.tp.partition)
 
     @property
     def is_alone_on_thread(self) -> bool:

@@ -278,7 +278,7 @@ class Runner:
                 redriven=_redriven(run),
                 moved=moved,
                 number=run.attempts + 1,
-                headers=run.delivery.record.headers,
+                headers=run.polled.record.headers,
                 said=run.said,
             )
         finally:
@@ -457,7 +457,7 @@ def _judged(run: Run, end: Failed, failure: Failure) -> dict[str, object]:
 
 
 def _fields(run: Run) -> dict[str, object]:
-    tp = run.delivery.tp
+    tp = run.polled.tp
     return {
         "event_id": run.event.event_id,
         "workflow_id": run.event.workflow_id,
@@ -465,6 +465,6 @@ def _fields(run: Run) -> dict[str, object]:
         "attempt": run.attempts + 1,
         "topic": tp.topic,
         "partition": tp.partition,
-        "offset": run.delivery.offset,
-        "epoch": run.delivery.epoch,
+        "offset": run.polled.offset,
+        "epoch": run.polled.epoch,
     }

@@ -19,7 +19,7 @@ from redrive.clock import Clock
 from redrive.consumer.apart import Apart, Cause, Obstacle
 from redrive.consumer.batch_limits import BatchLimits
 from redrive.consumer.commit_size import TOO_LARGE, CommitSize, commit_bytes, in_turns
-from redrive.consumer.outcome import Delivery, NotTaken, Outcome
+from redrive.consumer.outcome import NotTaken, Outcome, PolledRecord
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
@@ -294,9 +294,9 @@ class Settler:
             self._waiting.back(lost)
             self._downstream.withdraw(lost)
 
-    def _deliver(self, deliveries: list[Delivery]) -> None:
-        if deliveries:
-            self._downstream.deliver(deliveries)
+    def _deliver(self, polled_records: list[PolledRecord]) -> None:
+        if polled_records:
+            self._downstream.deliver(polled_records)
 
     def _flush(self, kafka: Log) -> None:
         deadline = self._clock.monotonic() + _FLUSH_S
@@ -381,7 +381,7 @@ class Settler:
             return outcomes
         told = list[Outcome]()
         for outcome in outcomes:
-            if outcome.delivery.offset in beyond.get(outcome.delivery.tp, ()):
+            if outcome.polled.offset in beyond.get(outcome.polled.tp, ()):
                 self._waiting.put_beyond(outcome)
             else:
                 told.append(outcome)
@@ -392,9 +392,9 @@ class Settler:
     ) -> list[Outcome]:
         """Let outcomes wait whose offsets are not in the batch; return those that go with it."""
         for outcome in reversed(outcomes):
-            if outcome.delivery.tp not in tps:
+            if outcome.polled.tp not in tps:
                 self._waiting.put_back(outcome)
-        return [outcome for outcome in outcomes if outcome.delivery.tp in tps]
+        return [outcome for outcome in outcomes if outcome.polled.tp in tps]
 
     def _offsets(
         self, tps: Iterable[TopicPartition], finished: Mapping[TopicPartition, Sequence[int]]
@@ -478,10 +478,10 @@ class Settler:
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         if self._overdue is not None:
             self._overdue.stored(outcomes)
-        finished = _by_partition(o for o in outcomes if self._partitions.keeps(o.delivery))
+        finished = _by_partition(o for o in outcomes if self._partitions.keeps(o.polled))
         for outcome in outcomes:
-            if not self._partitions.keeps(outcome.delivery):
-                self._partitions.settled_late(outcome.delivery)
+            if not self._partitions.keeps(outcome.polled):
+                self._partitions.settled_late(outcome.polled)
         self._partitions.settle(finished)
         self._waiting.settled(finished)
         if not self._transactional:
@@ -727,7 +727,7 @@ class Settler:
 def _by_partition(outcomes: Iterable[Outcome]) -> dict[TopicPartition, list[int]]:
     finished: dict[TopicPartition, list[int]] = defaultdict(list)
     for outcome in outcomes:
-        finished[outcome.delivery.tp].append(outcome.delivery.offset)
+        finished[outcome.polled.tp].append(outcome.polled.offset)
     return finished
 
 
@@ -766,7 +766,7 @@ def _instead(outcome: Outcome, obstacle: Obstacle, error: KafkaError | str) -> O
     too_large = isinstance(error, KafkaError) and error.code() in SIZE_ERRORS
     other = outcome.fallback(NotTaken(obstacle.topic, str(error), too_large))
     if other is not None:
-        other.delivery.share.end(other.delivery.offset, other.size_bytes)
+        other.polled.share.end(other.polled.offset, other.size_bytes)
     return other
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.kafka.batches import Batch
 from redrive.kafka.log import TopicPartition
 from redrive.state.offsets import Note
@@ -16,7 +16,7 @@ __all__ = ["Downstream", "SettleQueue"]
 class Downstream(Protocol):
     """The event loop's side; each call comes on the poll thread and must not block."""
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+    def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
         """Events to run."""
         ...
 

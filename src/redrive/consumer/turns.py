@@ -96,7 +96,7 @@ class Turns:
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
-        if not self._lanes.put(run.delivery.tp, run.lane or run.thread_id, run):
+        if not self._lanes.put(run.polled.tp, run.lane or run.thread_id, run):
             _block(run)
 
     def unjudged(self) -> dict[Run, ClaimedRedrive]:
@@ -108,8 +108,8 @@ class Turns:
     def judged(self, runs: Collection[Run]) -> None:
         """Let runs have their turn of which it is known now whether they are redrives."""
         # Each goes before what is there: the first one last.
-        for run in sorted(runs, key=lambda run: run.delivery.offset, reverse=True):
-            self._lanes.let_go(_claim_of(run), of=run.delivery.tp)
+        for run in sorted(runs, key=lambda run: run.polled.offset, reverse=True):
+            self._lanes.let_go(_claim_of(run), of=run.polled.tp)
 
     def hold(self, run: Run, *, until: float) -> None:
         """Let a run wait for its next attempt."""
@@ -208,7 +208,7 @@ class Turns:
 
     def release(self, run: Run) -> None:
         """Let the next run of the same thread have its turn: this one is settled."""
-        self._lanes.release(run.delivery.tp, run.lane or run.thread_id)
+        self._lanes.release(run.polled.tp, run.lane or run.thread_id)
         if self._full:
             self._full = False
             self._lanes.let_go(_FULL)
@@ -238,7 +238,7 @@ class Turns:
         self._taken.add(run)
         self._shares.start(run.workflow_id)
         self._started += 1
-        run.delivery.share.start(run.delivery.offset, run.workflow_id)
+        run.polled.share.start(run.polled.offset, run.workflow_id)
         self._resting.discard(run)
         self._cramped.discard(run)
         # One that is only told that it comes too late learns nothing of the service.
@@ -294,7 +294,7 @@ class Turns:
             self._to_ask.append(run)
             _block(run)
             return _claim_of(run)
-        if not run.delivery.starts.has_room(run.delivery.offset):
+        if not run.polled.starts.has_room(run.polled.offset):
             self._full = True
             return _FULL
         if self._buffer.is_crowded(run.workflow_id):
@@ -349,7 +349,7 @@ class Turns:
 
 def _block(run: Run) -> None:
     """Let a run wait for its time: without its bytes, when too many wait so."""
-    if not (run.is_let_go or run.delivery.share.block(run.delivery.offset)):
+    if not (run.is_let_go or run.polled.share.block(run.polled.offset)):
         run.let_go()
 
 
@@ -358,7 +358,7 @@ def _parked_of(share: str) -> str:
 
 
 def _claim_of(run: Run) -> str:
-    return f"\0claim {run.delivery.offset}"
+    return f"\0claim {run.polled.offset}"
 
 
 def _crowd_of(workflow: str) -> str:

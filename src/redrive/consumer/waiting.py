@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from redrive.consumer.apart import Apart
-from redrive.consumer.outcome import Delivery, Outcome
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.kafka.log import TopicPartition
 
 __all__ = ["Waiting"]
@@ -31,8 +31,8 @@ class Waiting:
     def __init__(
         self,
         *,
-        holds: Callable[[Delivery], bool],
-        keeps: Callable[[Delivery], bool],
+        holds: Callable[[PolledRecord], bool],
+        keeps: Callable[[PolledRecord], bool],
         apart: Apart,
     ) -> None:
         self._holds = holds
@@ -66,7 +66,7 @@ class Waiting:
 
     def put_beyond(self, outcome: Outcome) -> None:
         """Let an outcome wait for those of its partition that come before it."""
-        self._beyond.setdefault(outcome.delivery.tp, []).append(outcome)
+        self._beyond.setdefault(outcome.polled.tp, []).append(outcome)
 
     def settled(self, tps: Iterable[TopicPartition]) -> None:
         """Let go on what waited for others of these partitions: some of them are settled."""
@@ -77,9 +77,9 @@ class Waiting:
         """Let go on what waited for partitions that were away: they are back, or have gone."""
         self.settled(tps)
         for outcome in reversed(self._away):
-            if outcome.delivery.tp in tps:
+            if outcome.polled.tp in tps:
                 self._line.appendleft(outcome)
-        self._away = [o for o in self._away if o.delivery.tp not in tps]
+        self._away = [o for o in self._away if o.polled.tp not in tps]
 
     def take(self, max_bytes: int) -> list[Outcome]:
         """Return what to settle now: the first, and those behind it that fit with it."""
@@ -97,9 +97,9 @@ class Waiting:
         return outcomes
 
     def _may_go(self, outcome: Outcome) -> bool:
-        if self._holds(outcome.delivery):
+        if self._holds(outcome.polled):
             return True
         # An outcome of an assignment that is over belongs to the next owner. [P2]
-        if self._keeps(outcome.delivery):
+        if self._keeps(outcome.polled):
             self._away.append(outcome)
         return False

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from redrive.consumer.options import Delivery
+from redrive.consumer.options import DeliveryGuarantee
 from redrive.demo.plan import NODES, PLAN, REFUSED_TOPIC, WORKFLOW, ExpectedRun
 from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.demo.summary import LetterFacts, RunFacts, Summary
@@ -89,7 +89,7 @@ def _meaning(summary: Summary) -> Iterator[str]:
             yield f"{run.task}: {attempts} attempts; executions {_by_node(run)}."
         for letter in run.letters:
             yield from _of_letter(run, letter)
-    if summary.delivery == Delivery.AT_LEAST_ONCE.value:
+    if summary.delivery == DeliveryGuarantee.AT_LEAST_ONCE.value:
         yield (
             "This broker has no transactions, so worker and redrive delivered at least once: after "
             "a crash an answer could come twice, or a letter be driven twice. With a real broker "

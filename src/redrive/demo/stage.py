@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redrive.demo
-from redrive.consumer.options import Delivery
+from redrive.consumer.options import DeliveryGuarantee
 from redrive.demo.airflow_process import REPORT_FILE
 from redrive.demo.executions import EXECUTIONS_FILE
 from redrive.demo.plan import REFUSED_TOPIC, WORKFLOW
@@ -41,7 +41,7 @@ class Stage:
     """
 
     kafka: KafkaSettings
-    delivery: Delivery
+    delivery: DeliveryGuarantee
     folder: Path
 
     @property
@@ -123,7 +123,7 @@ class Stage:
 
 
 @contextmanager
-def broker(given: KafkaSettings | None) -> Iterator[tuple[KafkaSettings, Delivery]]:
+def broker(given: KafkaSettings | None) -> Iterator[tuple[KafkaSettings, DeliveryGuarantee]]:
     """Give a broker with the demo's topics: the one that is `given`, or the wheel's own.
 
     Raises:
@@ -133,11 +133,11 @@ def broker(given: KafkaSettings | None) -> Iterator[tuple[KafkaSettings, Deliver
     if given is not None:
         kafka = demo_topics(given)
         create_topics(kafka, partitions=_PARTITIONS)
-        yield kafka, Delivery.EXACTLY_ONCE
+        yield kafka, DeliveryGuarantee.EXACTLY_ONCE
         return
     kafka = demo_topics(KafkaSettings())
     with EmbeddedBroker(kafka) as embedded:
-        yield embedded.settings(kafka), Delivery.AT_LEAST_ONCE
+        yield embedded.settings(kafka), DeliveryGuarantee.AT_LEAST_ONCE
 
 
 def demo_topics(kafka: KafkaSettings) -> KafkaSettings:

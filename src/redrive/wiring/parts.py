@@ -22,9 +22,8 @@ from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.observing import Observer, Observers
-from redrive.consumer.options import Delivery
-from redrive.consumer.outcome import Delivery as Delivered
-from redrive.consumer.outcome import Outcome
+from redrive.consumer.options import DeliveryGuarantee
+from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.parent import last_exit
 from redrive.consumer.partitions import Partitions
@@ -244,7 +243,7 @@ def _sweeping(
     )
 
 
-def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: Delivered) -> Lease:
+def _lease(partitions: Partitions, pulse: Pulse, session_s: float, delivery: PolledRecord) -> Lease:
     return Lease(gap_s=pulse.gap_s, kept=lambda: partitions.keeps(delivery), limit_s=session_s)
 
 
@@ -366,7 +365,7 @@ def _settler(
         upward.downstream,
         partitions,
         incarnation=partitions.incarnation,
-        transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
+        transactional=settings.worker.delivery is DeliveryGuarantee.EXACTLY_ONCE,
         clock=clock,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         overdue=_overdue(settings, spooled, clock),
@@ -388,7 +387,7 @@ def _overdue(settings: Settings, spooled: Spooled, clock: Clock) -> Overdue | No
         for record in outcome.records:
             is_state = STATE_HEADERS[0] in record.headers
             if record.topic == settings.kafka.dlq_topic and not is_state:
-                writer.offer(record, source=outcome.delivery.record)
+                writer.offer(record, source=outcome.polled.record)
 
     return Overdue(offer, after_s=letters.spool_after.total_seconds(), clock=clock)
 
@@ -404,7 +403,7 @@ def _settle_thread(
     return SettleThread(
         open_producer,
         make_trial_producer=open_trial_producer,
-        transactional=settings.worker.delivery is Delivery.EXACTLY_ONCE,
+        transactional=settings.worker.delivery is DeliveryGuarantee.EXACTLY_ONCE,
         report=tell,
         clock=clock,
         limits=CallLimits(transaction=settings.kafka.transaction_timeout.total_seconds()),
@@ -417,7 +416,7 @@ def _transactional_id(settings: Settings, seat: str | None) -> str | None:
 
     Each ends what the one before left open, that of a worker before it in its seat too. [P2]
     """
-    if settings.worker.delivery is not Delivery.EXACTLY_ONCE:
+    if settings.worker.delivery is not DeliveryGuarantee.EXACTLY_ONCE:
         return None
     return f"redrive.{settings.kafka.group_id}.{settings.worker.id or seat or token_hex(8)}"
 
