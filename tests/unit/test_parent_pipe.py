@@ -94,13 +94,13 @@ def test_what_a_parent_hands_over_is_taken_and_not_handed_on(pipe: tuple[int, in
 
     given = handover(environ)
 
-    assert given == Handover(number=1, of=3, seat="af09-1", reports=ours)
+    assert given == Handover(number=1, of=3, membership="af09-1", reports=ours)
     assert environ == {"HOME": "/"}
     assert not os.get_inheritable(ours)
 
 
 def test_a_worker_without_a_parent_is_the_only_one_and_shows_itself() -> None:
-    assert handover({}) == Handover(number=0, of=1, seat=None, reports=None)
+    assert handover({}) == Handover(number=0, of=1, membership=None, reports=None)
 
 
 @pytest.mark.parametrize(

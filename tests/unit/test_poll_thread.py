@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.log import ConsumerRecord, Log, PollThread, Pulse, TopicPartition
-from redrive.kafka.seat import ECHO_S, HELD_S, Seat
+from redrive.kafka.static_membership import ECHO_S, HELD_S, StaticMembership
 from redrive.testing import TurnedClock
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
@@ -108,10 +108,10 @@ class Idle:
     def commit_ended(self, tps: Sequence[TopicPartition], error: KafkaError | None) -> None: ...
 
 
-def seat(*, taken_s: float | None = None) -> Seat:
+def membership(*, taken_s: float | None = None) -> StaticMembership:
     """Return one that was taken so many seconds ago, or never."""
     clock = TurnedClock()
-    made = Seat(clock)
+    made = StaticMembership(clock)
     if taken_s is not None:
         made.taken()
         clock.advance(taken_s)
@@ -121,7 +121,7 @@ def seat(*, taken_s: float | None = None) -> Seat:
 def end_of(
     *consumers: ScriptedConsumer,
     within_s: float,
-    seat: Seat | None = None,
+    membership: StaticMembership | None = None,
     listener: Idle | None = None,
     incremental: bool = False,
     pulse: Pulse | None = None,
@@ -146,7 +146,7 @@ def end_of(
         topics=["events"],
         listener=listener or Idle(),
         pulse=pulse or Pulse(SYSTEM),
-        seat=seat or Seat(SYSTEM),
+        membership=membership or StaticMembership(SYSTEM),
         incremental=incremental,
         away_s=away_s,
         away_limit_s=45.0,
@@ -166,7 +166,7 @@ def end_of(
 def test_a_member_that_another_one_replaced_ends(way: str, error: KafkaError) -> None:
     consumer = ScriptedConsumer(**{"polled": None, "told": None, way: error})
 
-    found = end_of(consumer, within_s=5, seat=seat(taken_s=ECHO_S + 1))
+    found = end_of(consumer, within_s=5, membership=membership(taken_s=ECHO_S + 1))
 
     assert isinstance(found, FencedError)
 
@@ -180,7 +180,7 @@ def test_a_member_that_may_have_been_fenced_by_its_own_joining_joins_once_more(
     fenced = [ScriptedConsumer(**{"polled": None, "told": None, way: FENCED}) for _ in range(2)]
 
     with structlog.testing.capture_logs() as logs:
-        found = end_of(*fenced, within_s=5, seat=seat(taken_s=taken_s))
+        found = end_of(*fenced, within_s=5, membership=membership(taken_s=taken_s))
 
     assert isinstance(found, FencedError)
     assert [line["event"] for line in logs] == ["kafka.joining_again"]
@@ -215,7 +215,7 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
                 self, [KafkaTopicPartition("events", 0), KafkaTopicPartition("events", 1)]
             )
 
-    end_of(Holder(FENCED), Holder(FATAL), within_s=5, seat=seat(), listener=Noting())
+    end_of(Holder(FENCED), Holder(FATAL), within_s=5, membership=membership(), listener=Noting())
 
     lost = ("revoked lost=True", [0, 1])
     anew: tuple[str, list[int]] = ("joins anew fenced=True", [])
@@ -224,7 +224,7 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
 
 def test_each_silence_lets_a_member_join_once_more_and_only_soon_after() -> None:
     clock = TurnedClock()
-    mine = Seat(clock)
+    mine = StaticMembership(clock)
 
     first = [mine.may_join_again(), mine.may_join_again()]
     mine.lost()
@@ -247,7 +247,7 @@ def test_a_member_whose_seat_a_dead_one_may_hold_waits_for_it(
     refused = [ScriptedConsumer(**{"polled": None, "told": None, way: HELD}) for _ in range(3)]
 
     with structlog.testing.capture_logs() as logs:
-        found = end_of(*refused, Member(FATAL), within_s=5, seat=seat())
+        found = end_of(*refused, Member(FATAL), within_s=5, membership=membership())
 
     assert isinstance(found, KafkaLostError)
     assert [line["event"] for line in logs] == ["kafka.waiting_for_seat"] * 3
@@ -256,7 +256,7 @@ def test_a_member_whose_seat_a_dead_one_may_hold_waits_for_it(
 @pytest.mark.invariant("P2")
 def test_a_seat_that_is_held_for_longer_than_a_session_lasts_is_a_living_workers() -> None:
     clock = TurnedClock()
-    mine = Seat(clock)
+    mine = StaticMembership(clock)
 
     waits = [mine.may_wait()]
     clock.advance(HELD_S - 1)
@@ -335,7 +335,7 @@ def test_a_thread_that_was_never_started_has_ended() -> None:
         topics=["events"],
         listener=Idle(),
         pulse=Pulse(SYSTEM),
-        seat=Seat(SYSTEM),
+        membership=StaticMembership(SYSTEM),
         ended=lambda _: None,
     )
     thread.stop()

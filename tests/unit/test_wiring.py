@@ -51,17 +51,17 @@ def transactional_ids(
     worker: WorkerSettings,
     *,
     producers: int,
-    seat: str | None = None,
+    membership: str | None = None,
 ) -> list[object]:
     def asked(options: Mapping[str, object]) -> None:
         raise Asked(options.get("transactional.id"))
 
     monkeypatch.setattr(wiring_parts, "make_producer", asked)
-    parts = build(Settings(kafka=KafkaSettings(), worker=worker), seat=seat)
+    parts = build(Settings(kafka=KafkaSettings(), worker=worker), membership=membership)
     return [asked_for(parts) for _ in range(producers)]
 
 
-def build(settings: Settings, *, seat: str | None = None) -> Parts:
+def build(settings: Settings, *, membership: str | None = None) -> Parts:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     topics = dict.fromkeys((settings.kafka.results_topic, settings.kafka.dlq_topic), 10**6)
     report = TopicReport(findings=(), partitions={}, max_bytes=topics)
@@ -76,7 +76,7 @@ def build(settings: Settings, *, seat: str | None = None) -> Parts:
         policy=lambda _: Policy(),
         shares=Shares(64),
         name="w",
-        seat=seat,
+        membership=membership,
         clock=TurnedClock(),
     )
 
@@ -104,10 +104,12 @@ def test_a_worker_without_a_name_ends_what_the_one_before_it_in_its_place_left_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lives = [
-        transactional_ids(monkeypatch, WorkerSettings(), producers=1, seat="af09-1")
+        transactional_ids(monkeypatch, WorkerSettings(), producers=1, membership="af09-1")
         for _ in range(2)
     ]
-    named = transactional_ids(monkeypatch, WorkerSettings(id="w-1"), producers=1, seat="af09-1")
+    named = transactional_ids(
+        monkeypatch, WorkerSettings(id="w-1"), producers=1, membership="af09-1"
+    )
 
     assert lives == [["redrive.redrive.af09-1"]] * 2
     assert named == ["redrive.redrive.w-1"]

@@ -42,15 +42,15 @@ class Handover:
     Args:
         number: Which of the parent's workers it is, from 0.
         of: How many there are.
-        seat: What the parent's workers of this number are called, one after the other, and nobody
-            else; None without a parent.
+        membership: What the parent's workers of this number are called, one after the other, and
+            nobody else; None without a parent.
         reports: The pipe that takes reports for the parent to show, as a file descriptor; None for
             a worker that shows itself.
     """
 
     number: int = 0
     of: int = 1
-    seat: str | None = None
+    membership: str | None = None
     reports: int | None = None
 
 

@@ -55,7 +55,7 @@ _ASK_IDS_SOON_S = 0.5
 """The same, where a note will not have room for the marks of all that was answered since."""
 _HEARD_S = 5.0
 """Who lives joins its group again within so many seconds of the end of its session."""
-_SEAT_BITS = 32
+_INSTANCE_BITS = 32
 _AHEAD_OF_SLOTS = 2
 """So many starts are reserved ahead for each slot, over all partitions that have something to do:
 more would be suspects after a death, and less would wait for commits. [P5]"""
@@ -114,7 +114,8 @@ class Partitions:
         session_timeout_s: A poll thread silent for longer than this may have lost everything.
         incarnation: The random number that signs this worker's notes.
         clock: For the times of reading again.
-        has_seat: Whether the upper half of `incarnation` is that of all lives of this worker.
+        is_static_member: Whether the upper half of `incarnation` is that of all lives of this
+            worker.
         members: Who is in the group; None where nobody tells: then who lost its work has died.
         cluster: The id of the Kafka cluster, as far as it is known.
         room: How much a commit's note may hold; by default as much as most brokers take.
@@ -129,7 +130,7 @@ class Partitions:
         session_timeout_s: float,
         incarnation: int,
         clock: Clock,
-        has_seat: bool = False,
+        is_static_member: bool = False,
         members: Members | None = None,
         cluster: str | None = None,
         room: NoteRoom | None = None,
@@ -139,7 +140,7 @@ class Partitions:
         self._in_flight = in_flight
         self.room = room or NoteRoom()
         self._cluster = cluster
-        self._has_seat = has_seat
+        self._is_static_member = is_static_member
         self._members = members
         self._doubts = Doubts(patience_s=_HEARD_S)
         self._buffer = buffer
@@ -474,7 +475,9 @@ class Partitions:
         if self._members is None or not cut:
             return set()
         now = self._clock.monotonic()
-        asked = {tp: note.incarnation for tp, note in cut.items() if not self._is_seat(note)}
+        asked = {
+            tp: note.incarnation for tp, note in cut.items() if not self._is_earlier_life(note)
+        }
         for incarnation in asked.values():
             self._doubts.fate(incarnation, now)
         said = self._members.ask(self._doubts.open)
@@ -489,9 +492,12 @@ class Partitions:
             self._read_at = now + _ASK_AGAIN_S
         return waits
 
-    def _is_seat(self, note: Note) -> bool:
+    def _is_earlier_life(self, note: Note) -> bool:
         """Say whether an earlier life of this worker wrote it: that one is over for sure."""
-        return self._has_seat and note.incarnation >> _SEAT_BITS == self.incarnation >> _SEAT_BITS
+        return (
+            self._is_static_member
+            and note.incarnation >> _INSTANCE_BITS == self.incarnation >> _INSTANCE_BITS
+        )
 
     def _logs(self, kafka: Log, tps: Iterable[TopicPartition]) -> dict[str, LogIdentity]:
         ids = kafka.topic_ids({tp.topic for tp in tps}, timeout_s=_READ_S)

@@ -29,7 +29,7 @@ from confluent_kafka import (
 from redrive.clock import Clock
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.retrying import advice, error_of, is_permanent, with_advice
-from redrive.kafka.seat import Seat
+from redrive.kafka.static_membership import StaticMembership
 from redrive.kafka.topic_ids import NOT_TOLD, IdsAsOf, TopicIds
 from redrive.kafka.unreadable import WHY, Gap, UnreadableBatches
 from redrive.telemetry.repeats import REPEATS
@@ -64,7 +64,7 @@ _READ_HEADERS = methodcaller("headers")
 _NO_LEADER = -1
 
 
-class _SeatHeldError(FencedError):
+class _InstanceHeldError(FencedError):
     """Our seat is still another's, who may be dead."""
 
 
@@ -248,7 +248,7 @@ class PollThread:
         topics: What to subscribe to.
         listener: Whom to tell.
         pulse: Moved once a turn.
-        seat: Ours in the group.
+        membership: Ours in the group.
         incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
         topic_ids: Tells the ids of topics.
         away_s: For how many seconds the group's coordinator is away by now.
@@ -264,7 +264,7 @@ class PollThread:
         topics: Sequence[str],
         listener: Listener,
         pulse: Pulse,
-        seat: Seat,
+        membership: StaticMembership,
         incremental: bool = False,
         topic_ids: TopicIds = NOT_TOLD,
         away_s: Callable[[], float] = lambda: 0.0,
@@ -275,7 +275,7 @@ class PollThread:
         self._topics = list(topics)
         self._listener = listener
         self._pulse = pulse
-        self._seat = seat
+        self._membership = membership
         self._incremental = incremental
         self._away_s = away_s
         self._away_limit_s = away_limit_s
@@ -333,13 +333,13 @@ class PollThread:
         kafka = _Log(consumer, self._topic_ids, self._topics)
         try:
             self._poll(consumer, kafka)
-        except _SeatHeldError as error:
-            if not self._seat.may_wait():
+        except _InstanceHeldError as error:
+            if not self._membership.may_wait():
                 raise
             log.warning("kafka.waiting_for_seat", error=str(error))
             self._part(kafka, fenced=False)
         except FencedError as error:
-            if not self._seat.may_join_again():
+            if not self._membership.may_join_again():
                 raise
             log.warning("kafka.joining_again", error=str(error))
             self._part(kafka, fenced=True)
@@ -352,7 +352,7 @@ class PollThread:
                 away_s=round(self._away_s(), 1),
                 topic_made_anew=kafka.is_outdated,
             )
-            self._seat.lost()
+            self._membership.lost()
             self._part(kafka, fenced=False)
             return not self._stop.is_set()
         else:
@@ -418,7 +418,7 @@ class PollThread:
     def _assign(
         self, consumer: Consumer, kafka: Log, partitions: list[KafkaTopicPartition]
     ) -> None:
-        self._seat.taken()
+        self._membership.taken()
         self._held.update(tps := _tps(partitions))
         self._moved.update(tps)
         begins = self._listener.assigned(kafka, tps)
@@ -436,7 +436,7 @@ class PollThread:
     def _lose(self, kafka: Log, tps: Sequence[TopicPartition]) -> None:
         # Who is fenced loses everything as well, and was told of the fence before.
         if self._fatal is None:
-            self._seat.lost()
+            self._membership.lost()
         self._revoke(kafka, tps, lost=True)
 
     def _revoke(self, kafka: Log, tps: Sequence[TopicPartition], *, lost: bool) -> None:
@@ -459,7 +459,7 @@ class PollThread:
         if _is_fatal(error):
             _raise_fatal(error)
         # A member whose rights are taken away goes on: what it has in flight is not thrown away.
-        if error.code() in _NO_RIGHT and not self._seat.was_taken:
+        if error.code() in _NO_RIGHT and not self._membership.was_taken:
             raise SettingsError(f"Kafka refuses the worker's consumer: {with_advice(error)}")
         times = REPEATS.to_log("kafka.consumer_error", error.code(), error.str())
         if times is not None and is_permanent(error):
@@ -503,7 +503,9 @@ def _raise_fatal(error: KafkaError) -> NoReturn:
     if error.code() in _FENCED or _FENCED_TEXT in error.str():
         raise FencedError(f"another worker with this worker.id has joined: {error.str()}")
     if _HELD_TEXT in error.str():
-        raise _SeatHeldError(f"another worker with this worker.id is in the group: {error.str()}")
+        raise _InstanceHeldError(
+            f"another worker with this worker.id is in the group: {error.str()}"
+        )
     if _TOO_OLD_TEXT in error.str():
         raise SettingsError(
             f"this Kafka has no kafka.group_protocol = consumer ({error.str()}): use 4.0 or newer, "

@@ -220,7 +220,7 @@ class LangGraphKafkaConsumer:
             checkpoints,
             report=report,
             name=self._name,
-            seat=self._parent.seat,
+            membership=self._parent.membership,
             policy=self._policy,
             shares=shares_of(registry, settings),
             clock=self._clock,

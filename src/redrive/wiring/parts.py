@@ -46,14 +46,14 @@ from redrive.kafka.client import (
     rereader_config,
 )
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
+from redrive.kafka.group_members import GroupMembers, client_id_of
 from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
-from redrive.kafka.membership import GroupMembers, client_id_of
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.partition_log import log_consumer
 from redrive.kafka.rereading import RecordReader
-from redrive.kafka.seat import Seat
 from redrive.kafka.settle_thread import SettleThread
+from redrive.kafka.static_membership import StaticMembership
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
 from redrive.kafka.transaction import CallLimits, MakeProducer
@@ -82,7 +82,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
     *,
     report: TopicReport,
     name: str,
-    seat: str | None = None,
+    membership: str | None = None,
     policy: Callable[[str], Policy] | None = None,
     shares: Shares | None = None,
     clock: Clock = SYSTEM,
@@ -99,7 +99,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         checkpoints: Opened and closed with the worker.
         report: What was found of the topics.
         name: This worker's name, for people.
-        seat: What stands for a `worker.id` in the transactional id, where there is none.
+        membership: What stands for a `worker.id` in the transactional id, where there is none.
         policy: The policy of a workflow; by default the one that the settings have for all.
         shares: How many of the slots each graph may have; by default all.
         clock: Where time comes from.
@@ -120,7 +120,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         policy=policy or _one_for_all(policy_of(settings)),
         shares=shares or Shares(settings.worker.in_flight),
         name=name,
-        seat=seat,
+        membership=membership,
         observers=(*counting, *observers),
         metrics=metrics,
         spooled=spooled,
@@ -152,7 +152,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     shares: Shares,
     name: str,
     clock: Clock,
-    seat: str | None = None,
+    membership: str | None = None,
     trust: Trust = NO_TRUST,
     observers: Sequence[Observer] = (),
     metrics: Metrics | None = None,
@@ -177,7 +177,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     buffer = Buffer(settings.worker.buffer)
     partitions = _partitions(
-        settings, report, buffer, counts, clock, seat=settings.worker.id or seat
+        settings, report, buffer, counts, clock, membership=settings.worker.id or membership
     )
     reader = RecordReader(
         lambda: make_consumer(rereader_config(settings.kafka)),
@@ -192,7 +192,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         clock=clock,
         verifier=trust.verifier,
     )
-    identity = _transactional_id(settings, seat)
+    identity = _transactional_id(settings, membership)
     produce = partial(_producer, settings, report, identity)
     try_out = partial(
         _producer, settings, report, None if identity is None else f"{identity}.trial"
@@ -217,7 +217,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     topics = _topic_ids(settings, report)
     polling = _polling(
-        settings, topics, link, upward, settler, pulse, Seat(clock), partitions.incarnation
+        settings,
+        topics,
+        link,
+        upward,
+        settler,
+        pulse,
+        StaticMembership(clock),
+        partitions.incarnation,
     )
     sweeping = _sweeping(settings, checkpoints, intake, report, clock)
     return Parts(
@@ -265,7 +272,7 @@ def _polling(
     upward: Upward,
     settler: Settler,
     pulse: Pulse,
-    seat: Seat,
+    membership: StaticMembership,
     incarnation: int,
 ) -> PollThread:
     return PollThread(
@@ -273,7 +280,7 @@ def _polling(
         topics=[settings.kafka.events_topic],
         listener=settler,
         pulse=pulse,
-        seat=seat,
+        membership=membership,
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         topic_ids=topic_ids,
         away_s=lambda: link.away_s,
@@ -322,14 +329,14 @@ def _partitions(
     counts: Metrics,
     clock: Clock,
     *,
-    seat: str | None,
+    membership: str | None,
 ) -> Partitions:
     ask = partial(make_admin, admin_config(settings.kafka))
     return Partitions(
         buffer=buffer,
         session_timeout_s=settings.kafka.session_timeout.total_seconds(),
-        incarnation=incarnation_of(seat),
-        has_seat=seat is not None,
+        incarnation=incarnation_of(membership),
+        is_static_member=membership is not None,
         members=GroupMembers(ask, settings.kafka.group_id),
         cluster=report.cluster,
         room=NoteRoom(report.note_limit),
@@ -339,11 +346,13 @@ def _partitions(
     )
 
 
-def incarnation_of(seat: str | None) -> int:
+def incarnation_of(membership: str | None) -> int:
     """Return the number of a new life; all lives in one seat have its upper half in common."""
     half = 4
     common = (
-        token_bytes(half) if seat is None else blake2b(seat.encode(), digest_size=half).digest()
+        token_bytes(half)
+        if membership is None
+        else blake2b(membership.encode(), digest_size=half).digest()
     )
     return int.from_bytes(common + token_bytes(half), "big")
 
@@ -411,14 +420,14 @@ def _settle_thread(
     )
 
 
-def _transactional_id(settings: Settings, seat: str | None) -> str | None:
+def _transactional_id(settings: Settings, membership: str | None) -> str | None:
     """Return the one identity of all producers of this worker; None where there is none.
 
     Each ends what the one before left open, that of a worker before it in its seat too. [P2]
     """
     if settings.worker.delivery is not DeliveryGuarantee.EXACTLY_ONCE:
         return None
-    return f"redrive.{settings.kafka.group_id}.{settings.worker.id or seat or token_hex(8)}"
+    return f"redrive.{settings.kafka.group_id}.{settings.worker.id or membership or token_hex(8)}"
 
 
 def _producer(

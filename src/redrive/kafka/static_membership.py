@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from redrive.clock import Clock
 
-__all__ = ["ECHO_S", "HELD_S", "Seat"]
+__all__ = ["ECHO_S", "HELD_S", "StaticMembership"]
 
 ECHO_S = 30.0
 """A member that has been in the group for longer, in seconds, is fenced by another worker."""
@@ -26,7 +26,7 @@ The broker's `group.consumer.max.session.timeout.ms` is 60 s by default.
 """
 
 
-class Seat:
+class StaticMembership:
     """What a member knows of its own joining; used on the poll thread only."""
 
     def __init__(self, clock: Clock) -> None:
