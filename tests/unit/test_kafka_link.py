@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from redrive.kafka.link import Link
+from redrive.kafka.coordinator_monitor import CoordinatorMonitor
 from redrive.testing import TurnedClock
 
 
@@ -17,7 +17,8 @@ def statistics(*, state: str = "up", silent_s: float = 0.5) -> str:
 
 def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
     assert (
-        Link(silent_s=15, clock=TurnedClock()).problem == "the group's coordinator is not known yet"
+        CoordinatorMonitor(silent_s=15, clock=TurnedClock()).problem
+        == "the group's coordinator is not known yet"
     )
 
 
@@ -32,7 +33,7 @@ def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
     ],
 )
 def test_the_last_word_counts(told: str, problem: str | None) -> None:
-    link = Link(silent_s=15, clock=TurnedClock())
+    link = CoordinatorMonitor(silent_s=15, clock=TurnedClock())
     link.take(statistics(state="init"))
 
     link.take(told)
@@ -44,7 +45,7 @@ def test_the_time_without_a_coordinator_is_counted_over_reasons_and_begins_with_
     None
 ):
     clock = TurnedClock()
-    link = Link(silent_s=15, clock=clock)
+    link = CoordinatorMonitor(silent_s=15, clock=clock)
     away = []
 
     for told in (statistics(), statistics(silent_s=20), statistics(state="init")):
@@ -59,7 +60,7 @@ def test_the_time_without_a_coordinator_is_counted_over_reasons_and_begins_with_
 
 def test_what_librdkafka_tells_of_partitions_is_passed_by() -> None:
     topics = {"t": {"partitions": {"0": {"rxmsgs": 1}}}}
-    link = Link(silent_s=15, clock=TurnedClock())
+    link = CoordinatorMonitor(silent_s=15, clock=TurnedClock())
     told = {"name": "w", "brokers": {"GroupCoordinator": {"rxidle": 20_000_000}}}
 
     link.take(json.dumps({**told, "topics": topics, "cgrp": {"state": "up"}, "rx": 1}))

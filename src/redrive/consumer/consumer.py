@@ -28,7 +28,7 @@ from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.waits import Amount, Wait, Waits
 from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckNodeError
 from redrive.graphs.checkpoints import Checkpoints
-from redrive.kafka.link import Link
+from redrive.kafka.coordinator_monitor import CoordinatorMonitor
 from redrive.kafka.log import PollThread, Pulse, TopicPartition
 from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
@@ -80,7 +80,7 @@ class Parts:
     partitions: Partitions
     pulse: Pulse
     """Moved by the poll thread."""
-    link: Link
+    link: CoordinatorMonitor
     topics: TopicIds
     """What the broker says of the topics that are consumed."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redrive.retry.rules.verdict import args_of, cause_of, context_of, look, members_of
 
-__all__ = ["MAX_BEHIND", "Link", "all_behind", "links"]
+__all__ = ["MAX_BEHIND", "CauseLink", "all_behind", "links"]
 
 # Longer chains are no explanation any more; also the end of a chain that bites its own tail.
 _MOST_LINKS = 50
@@ -19,7 +19,7 @@ _NAMES_OF_CAUSES = ("cause", "last_exception", "original_error")
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class CauseLink:
     """One exception of a chain.
 
     `implied` says that it, or one before it, was only being handled when the next was raised
@@ -31,14 +31,14 @@ class Link:
     outermost: bool
 
 
-def links(exc: BaseException) -> Iterator[Link]:
+def links(exc: BaseException) -> Iterator[CauseLink]:
     """Give the exception, its cause, the cause's cause, …; contexts where no cause is named."""
     seen: set[int] = set()
     at: BaseException | None = exc
     implied = False
     while at is not None and id(at) not in seen and len(seen) < _MOST_LINKS:
         seen.add(id(at))
-        yield Link(at, implied, at is exc)
+        yield CauseLink(at, implied, at is exc)
         cause = cause_of(at)
         if cause is not None:
             at = cause

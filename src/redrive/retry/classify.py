@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from itertools import islice
 
 from redrive.clock import SYSTEM, Clock
-from redrive.retry.chain import MAX_BEHIND, Link, links
+from redrive.retry.chain import MAX_BEHIND, CauseLink, links
 from redrive.retry.config import RETRYABLE
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retry_after import limit_reset_of, retry_after_of
@@ -157,7 +157,7 @@ class _Looked:
         self._left = MAX_BEHIND
         self._groups: set[int] = set()
 
-    def new(self, chain: Iterable[Link]) -> list[Link]:
+    def new(self, chain: Iterable[CauseLink]) -> list[CauseLink]:
         found = list(islice(chain, max(self._left, 1)))
         self._left -= len(found)
         return found
@@ -235,7 +235,7 @@ class Classifier:
         waits = [f.retry_after for f in judged if f.retry_after is not None]
         return replace(worst, retry_after=max(waits, default=None))
 
-    def _read(self, link: Link) -> Verdict | None:
+    def _read(self, link: CauseLink) -> Verdict | None:
         exc = link.exc
         if isinstance(exc, _STOPS) and not link.outermost:
             # asyncio.timeout raises TimeoutError from CancelledError: the first says what it is.
@@ -258,7 +258,7 @@ class Classifier:
             return None
         return verdict or read_answer(exc) or read_bug(exc)
 
-    def _complete(self, verdict: Verdict, chain: list[Link]) -> Failure:
+    def _complete(self, verdict: Verdict, chain: list[CauseLink]) -> Failure:
         verdict = _overruled(verdict, chain)
         retry_after = None
         if verdict.kind in RETRYABLE:
@@ -292,7 +292,7 @@ def _readers_of(
     )
 
 
-def _overruled(verdict: Verdict, chain: list[Link]) -> Verdict:
+def _overruled(verdict: Verdict, chain: list[CauseLink]) -> Verdict:
     """Let what stands behind a wrapper correct it, where the wrapper cannot know better."""
     if not _is_table(verdict):
         return verdict

@@ -46,8 +46,8 @@ from redrive.kafka.client import (
     rereader_config,
 )
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
+from redrive.kafka.coordinator_monitor import CoordinatorMonitor
 from redrive.kafka.group_members import GroupMembers, client_id_of
-from redrive.kafka.link import Link
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.partition_log import log_consumer
@@ -163,7 +163,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse, counts = Pulse(clock), metrics or Metrics()
-    link = Link(silent_s=session_s / 2, clock=clock)
+    link = CoordinatorMonitor(silent_s=session_s / 2, clock=clock)
     answers = _answers(settings, report, name, trust, payloads, clock)
     runner = Runner(
         processor,
@@ -268,7 +268,7 @@ def _topic_ids(settings: Settings, report: TopicReport) -> TopicIds:
 def _polling(
     settings: Settings,
     topic_ids: TopicIds,
-    link: Link,
+    link: CoordinatorMonitor,
     upward: Upward,
     settler: Settler,
     pulse: Pulse,
@@ -448,7 +448,7 @@ def _producer(
 
 def _consumer(
     settings: Settings,
-    link: Link,
+    link: CoordinatorMonitor,
     incarnation: int,
     more: Mapping[str, object],
     on_error: Callable[[KafkaError], None],

@@ -12,14 +12,14 @@ from typing import Any
 
 from redrive.clock import Clock
 
-__all__ = ["Link"]
+__all__ = ["CoordinatorMonitor"]
 
 _EVERY_MS = 1000
 _COORDINATOR = "GroupCoordinator"
 _UNKNOWN = "the group's coordinator is not known yet"
 
 
-class Link:
+class CoordinatorMonitor:
     """What was told last; written by the poll thread, read by any.
 
     Args:
