@@ -19,10 +19,10 @@ from redrive.clock import SYSTEM
 from redrive.kafka.batches import Batch, ProducerRecord, Refused, Report, Stored
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
-from redrive.kafka.edges import edges
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.settle_thread import SettleThread
+from redrive.kafka.watermarks import watermarks
 from redrive.testing.proxy import Proxy, Way
 from redrive.testing.reading import read_topic
 from redrive.testing.topics import Kafka, Topics
@@ -67,7 +67,9 @@ class CutOffProducer:
     def _end(self) -> int:
         admin = make_admin(admin_config(self._direct))
         uncommitted = IsolationLevel.READ_UNCOMMITTED
-        return edges(self._direct, admin, [self._place], isolation=uncommitted)[self._place].end
+        return watermarks(self._direct, admin, [self._place], isolation=uncommitted)[
+            self._place
+        ].end
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def audit(
     before = _committed(settings, clock)
     results = look_at(settings, admin, settings.results_topic, early, clock=clock)
     judge = Judge(
-        result_partitions=len(results.edges),
+        result_partitions=len(results.watermarks),
         at_least_once=at_least_once,
         former=Former(before.of_former),
         payloads=payloads,
@@ -109,7 +109,7 @@ def audit(
         events.reach,
         commits=Commits.of(before.now, after.now),
         starts=events.starts,
-        ends={tp: span.end for tp, span in events.edges.items()},
+        ends={tp: span.end for tp, span in events.watermarks.items()},
     )
     return Audit(
         (events.read, results.read, letters.read),
@@ -142,7 +142,7 @@ def _committed(settings: KafkaSettings, clock: Clock) -> _Committed:
 
 
 def _beyond(events: TopicPart, commits: Mapping[TopicPartition, Committed]) -> Iterator[Finding]:
-    for tp, span in events.edges.items():
+    for tp, span in events.watermarks.items():
         offset = commits[tp].offset if tp in commits else None
         if offset is not None and offset > span.end:
             text = f"partition {tp.partition} of the events is committed at {offset}, and ends"
@@ -159,11 +159,11 @@ def _notes(
         for number in sorted(part.hidden):
             yield (
                 f"{topic}, partition {number}: what lies behind a transaction that does not end "
-                f"(offset {part.edges[TopicPartition(topic, number)].end} was not reached)"
+                f"(offset {part.watermarks[TopicPartition(topic, number)].end} was not reached)"
             )
     events = parts[0]
     for tp, committed in commits.items():
-        first = events.edges[tp].first if tp in events.edges else 0
+        first = events.watermarks[tp].first if tp in events.watermarks else 0
         if committed.offset is not None and committed.offset < first:
             yield (
                 f"{tp.topic}, partition {tp.partition}: {first - committed.offset:,} offsets "

@@ -13,11 +13,11 @@ from confluent_kafka.admin import AdminClient
 
 from redrive.auditing.reach import Reach
 from redrive.clock import SYSTEM, Clock
-from redrive.kafka.edges import Edges, edges, offsets_since
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
+from redrive.kafka.watermarks import Watermarks, offsets_since, watermarks
 
 __all__ = ["OnRead", "TopicPart", "TopicRead", "look_at"]
 
@@ -65,15 +65,15 @@ class TopicPart:
     """What is to be read of one topic.
 
     Attributes:
-        edges: Where each partition begins, and where it ended when this was looked at, with what
-            of open transactions lay there then.
+        watermarks: Where each partition begins, and where it ended when this was looked at, with
+            what of open transactions lay there then.
         starts: From which offset on each is read.
         reach: How far back that reaches.
         hidden: Partitions whose end lies behind a transaction that did not end in time.
         read: Counts what `records` has yielded.
     """
 
-    edges: Mapping[TopicPartition, Edges]
+    watermarks: Mapping[TopicPartition, Watermarks]
     starts: Mapping[TopicPartition, int]
     reach: Reach
     hidden: frozenset[int]
@@ -85,9 +85,9 @@ class TopicPart:
         """Yield its records, each partition in its order. Raises what `scan` raises."""
         topic = self.read.topic
         spans = {
-            tp.partition: (start, self.edges[tp].end)
+            tp.partition: (start, self.watermarks[tp].end)
             for tp, start in self.starts.items()
-            if start < self.edges[tp].end
+            if start < self.watermarks[tp].end
         }
         if not spans:
             return
@@ -101,7 +101,7 @@ class TopicPart:
     @property
     def deleted(self) -> int:
         """How many offsets the topic no longer holds, over all partitions."""
-        return sum(span.first for span in self.edges.values())
+        return sum(span.first for span in self.watermarks.values())
 
 
 def look_at(
@@ -123,7 +123,7 @@ def look_at(
     """
     tps = [TopicPartition(topic, n) for n in sorted(partitions_of(settings, topic, clock=clock))]
     uncommitted = IsolationLevel.READ_UNCOMMITTED
-    where = edges(settings, admin, tps, isolation=uncommitted, clock=clock)
+    where = watermarks(settings, admin, tps, isolation=uncommitted, clock=clock)
     hidden = _wait(settings, admin, where, clock)
     starts = {tp: span.first for tp, span in where.items()}
     cut: dict[int, float | None] = {p.partition: None for p, first in starts.items() if first}
@@ -141,13 +141,16 @@ def look_at(
 
 
 def _wait(
-    settings: KafkaSettings, admin: AdminClient, where: Mapping[TopicPartition, Edges], clock: Clock
+    settings: KafkaSettings,
+    admin: AdminClient,
+    where: Mapping[TopicPartition, Watermarks],
+    clock: Clock,
 ) -> frozenset[int]:
     """Return the partitions that could not be read up to these ends."""
     deadline = clock.monotonic() + _OPEN_TRANSACTIONS.total_seconds()
     open_partitions = list(where)
     while True:
-        readable = edges(settings, admin, open_partitions, clock=clock)
+        readable = watermarks(settings, admin, open_partitions, clock=clock)
         open_partitions = [p for p, span in readable.items() if span.end < where[p].end]
         if not open_partitions or clock.monotonic() > deadline:
             return frozenset(tp.partition for tp in open_partitions)

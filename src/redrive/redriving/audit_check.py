@@ -17,11 +17,11 @@ from redrive.dead_letter.states import LetterState, read_letter
 from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.edges import Edges, edges
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
+from redrive.kafka.watermarks import Watermarks, watermarks
 
 __all__ = ["AuditFinding", "AuditReport", "AuditedPartition", "NotedHead", "check_audit_topic"]
 
@@ -102,13 +102,13 @@ def check_audit_topic(
         raise SettingsError("kafka.audit_topic is not set: nothing is recorded")
     admin = make_admin(admin_config(settings))
     # Taken first: what is done to letters from now on may not be on the audit topic as we read it.
-    letters = edges(settings, admin, _tps(settings, settings.dlq_topic, clock), clock=clock)
-    audited = edges(settings, admin, _tps(settings, topic, clock), clock=clock)
+    letters = watermarks(settings, admin, _tps(settings, settings.dlq_topic, clock), clock=clock)
+    audited = watermarks(settings, admin, _tps(settings, topic, clock), clock=clock)
     report = AuditReport(
         topic,
         {
-            tp.partition: AuditedPartition(tp.partition, AuditChain(start=edge.first))
-            for tp, edge in audited.items()
+            tp.partition: AuditedPartition(tp.partition, AuditChain(start=watermark.first))
+            for tp, watermark in audited.items()
         },
     )
     for head in noted:
@@ -171,16 +171,16 @@ def _not_found(report: AuditReport) -> Iterator[AuditFinding]:
 def _unrecorded(
     settings: KafkaSettings,
     report: AuditReport,
-    letters: dict[TopicPartition, Edges],
+    letters: dict[TopicPartition, Watermarks],
     recorded: set[bytes],
     clock: Clock,
 ) -> Iterator[AuditFinding]:
     if report.since is None:
         return
     spans = {
-        tp.partition: (edge.first, edge.end)
-        for tp, edge in letters.items()
-        if edge.first < edge.end
+        tp.partition: (watermark.first, watermark.end)
+        for tp, watermark in letters.items()
+        if watermark.first < watermark.end
     }
     if not spans:
         return

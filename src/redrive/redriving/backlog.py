@@ -12,10 +12,10 @@ from confluent_kafka.admin import AdminClient
 from redrive.clock import SYSTEM, Clock, moment
 from redrive.group_commits import group_commits
 from redrive.kafka.committed import group_now
-from redrive.kafka.edges import Edges, edges
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
+from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.runs import Standing, progress_of
 
 __all__ = ["Backlog", "backlog_of", "unfinished_spans"]
@@ -59,7 +59,7 @@ def backlog_of(
     # First: where the right to the group lacks, this says so at once, and the next one times out.
     members = group_now(settings, admin, clock=clock).members
     committed = group_commits(settings, topic, partitions, clock=clock).now
-    where = edges(settings, admin, [TopicPartition(topic, n) for n in partitions], clock=clock)
+    where = watermarks(settings, admin, [TopicPartition(topic, n) for n in partitions], clock=clock)
     spans = unfinished_spans(committed, where)
     seen, oldest = _looked_at(settings, spans, committed, clock)
     return Backlog(
@@ -78,7 +78,7 @@ def backlog_of(
 
 
 def unfinished_spans(
-    committed: Mapping[int, Committed], where: Mapping[TopicPartition, Edges]
+    committed: Mapping[int, Committed], where: Mapping[TopicPartition, Watermarks]
 ) -> dict[int, tuple[int, int]]:
     """Return, per partition that is not finished to its end, from where and to where."""
     spans = {}

@@ -15,11 +15,11 @@ from redrive.errors import RecordError, SettingsError
 from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, thread_scope
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
-from redrive.kafka.edges import edges
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.reach import look_again, reach
 from redrive.kafka.scan import scan
+from redrive.kafka.watermarks import watermarks
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.letters import letter_records
 from redrive.redriving.runs import Standing, progress_of
@@ -68,7 +68,7 @@ def read_needed(
         )
     partitions = there.topics[topic].partitions
     committed = group_commits(settings, topic, partitions, clock=clock).now
-    where = edges(
+    where = watermarks(
         settings, admin, [TopicPartition(topic, number) for number in partitions], clock=clock
     )
     runs: frozenset[str] = frozenset()

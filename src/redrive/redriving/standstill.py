@@ -18,10 +18,10 @@ from redrive.clock import SYSTEM, Clock, moment
 from redrive.events import readable_event_id
 from redrive.group_commits import GroupCommits, group_commits
 from redrive.kafka.committed import GroupNow, group_now, pending_commits
-from redrive.kafka.edges import Edges, edges
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
+from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.runs import Progress, Standing, progress_of
 from redrive.state.offsets import note_of
@@ -124,7 +124,7 @@ def look_for_standstill(
             still = _still_open(settings, admin, open_, clock)
             return Standstill(group, still, tuple(sorted(pending)))
     first = group_commits(settings, topic, numbers, clock=clock)
-    where = edges(settings, admin, [TopicPartition(topic, n) for n in numbers], clock=clock)
+    where = watermarks(settings, admin, [TopicPartition(topic, n) for n in numbers], clock=clock)
     todo = unfinished_spans(first.now, where)
     owned = {number for number in todo if TopicPartition(topic, number) in group.owners}
     later = first
@@ -144,9 +144,9 @@ def look_for_standstill(
 def _open(
     settings: KafkaSettings, admin: AdminClient, tps: Collection[TopicPartition], clock: Clock
 ) -> tuple[OpenTransaction, ...]:
-    readable = edges(settings, admin, tps, clock=clock)
+    readable = watermarks(settings, admin, tps, clock=clock)
     uncommitted = IsolationLevel.READ_UNCOMMITTED
-    whole = edges(settings, admin, tps, isolation=uncommitted, clock=clock)
+    whole = watermarks(settings, admin, tps, isolation=uncommitted, clock=clock)
     at = {tp: span.end for tp, span in readable.items() if span.end < whole[tp].end}
     firsts = first_records(settings, at, clock=clock)
     return tuple(
@@ -158,12 +158,12 @@ def _open(
 def _still_open(
     settings: KafkaSettings, admin: AdminClient, seen: Collection[OpenTransaction], clock: Clock
 ) -> tuple[OpenTransaction, ...]:
-    now = edges(settings, admin, [one.tp for one in seen], clock=clock)
+    now = watermarks(settings, admin, [one.tp for one in seen], clock=clock)
     return tuple(one for one in seen if now[one.tp].end == one.offset)
 
 
 def _beyond(
-    commits: GroupCommits, where: Mapping[TopicPartition, Edges]
+    commits: GroupCommits, where: Mapping[TopicPartition, Watermarks]
 ) -> dict[int, tuple[int, int]]:
     ends = {tp.partition: span.end for tp, span in where.items()}
     return {

@@ -21,9 +21,9 @@ from confluent_kafka import (
 from redrive.clock import SYSTEM
 from redrive.kafka.client import admin_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer
-from redrive.kafka.edges import edges
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition, record_of
 from redrive.kafka.options import KafkaSettings
+from redrive.kafka.watermarks import watermarks
 
 __all__ = ["committed_offsets", "end_offsets", "high_watermarks", "read_topic"]
 
@@ -134,7 +134,7 @@ def _log_ends(bootstrap_servers: str, tps: list[TopicPartition]) -> dict[TopicPa
     """Return where each partition ends, whether or not all of it can be read yet."""
     settings = KafkaSettings(bootstrap_servers=bootstrap_servers)
     admin = make_admin(admin_config(settings))
-    found = edges(settings, admin, tps, isolation=IsolationLevel.READ_UNCOMMITTED)
+    found = watermarks(settings, admin, tps, isolation=IsolationLevel.READ_UNCOMMITTED)
     return {tp: span.end for tp, span in found.items()}
 
 

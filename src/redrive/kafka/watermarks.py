@@ -19,27 +19,27 @@ from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
 
-__all__ = ["Edges", "edges", "newest_times", "offsets_since"]
+__all__ = ["Watermarks", "newest_times", "offsets_since", "watermarks"]
 
 _CALL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Edges:
+class Watermarks:
     """The first offset of a partition, and the one that its next record gets."""
 
     first: int
     end: int
 
 
-def edges(
+def watermarks(
     settings: KafkaSettings,
     admin: AdminClient,
     tps: Iterable[TopicPartition],
     *,
     isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
     clock: Clock = SYSTEM,
-) -> dict[TopicPartition, Edges]:
+) -> dict[TopicPartition, Watermarks]:
     """Return where each of these partitions begins and ends for a reader of this isolation.
 
     Raises:
@@ -48,7 +48,7 @@ def edges(
     wanted = list(tps)
     firsts = _listed(settings, admin, wanted, OffsetSpec.earliest(), isolation, clock)  # type: ignore[no-untyped-call]  # the client's own
     ends = _listed(settings, admin, wanted, OffsetSpec.latest(), isolation, clock)  # type: ignore[no-untyped-call]  # as above
-    return {tp: Edges(firsts[tp].offset, ends[tp].offset) for tp in wanted}
+    return {tp: Watermarks(firsts[tp].offset, ends[tp].offset) for tp in wanted}
 
 
 def newest_times(
@@ -60,7 +60,7 @@ def newest_times(
 ) -> dict[TopicPartition, datetime]:
     """Return the latest timestamp in each of these partitions; those without a record are left out.
 
-    Raises what `edges` raises.
+    Raises what `watermarks` raises.
     """
     latest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # as above
     found = _listed(settings, admin, list(tps), latest, IsolationLevel.READ_COMMITTED, clock)
@@ -77,7 +77,7 @@ def offsets_since(
 ) -> dict[TopicPartition, int | None]:
     """Return the first offset that bears this time or a later one; None where there is none.
 
-    Raises what `edges` raises.
+    Raises what `watermarks` raises.
     """
     at = OffsetSpec.for_timestamp(max(round(since.timestamp() * 1000), 0))
     found = _listed(settings, admin, list(tps), at, IsolationLevel.READ_UNCOMMITTED, clock)
