@@ -26,9 +26,9 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.partition_log import log_consumer
-from redrive.redriving.door import KafkaDoor
 from redrive.redriving.engine import move, plan, redrive
 from redrive.redriving.facts import Report
+from redrive.redriving.fenced_partition import KafkaFencedPartition
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
 from redrive.redriving.letters import StoredLetter, StoredState, event_id_of, stored
@@ -403,14 +403,14 @@ async def test_letters_behind_an_open_transaction_are_waited_for(make_stage: Mak
     sizes = dict.fromkeys(stage.topics.names, 1_000_000)
     admin = make_admin(admin_config(impatient))
     with closing(log_consumer(impatient)) as consumer:
-        door = KafkaDoor(
+        fenced = KafkaFencedPartition(
             impatient, 0, consumer=consumer, admin=admin, max_bytes=sizes, clock=SYSTEM
         )
         with raises(KafkaUnavailableError, match="not read to"):
-            list(door.read(0, door.end()))
+            list(fenced.read(0, fenced.end()))
         other.abort_transaction(10)
 
-        assert len(list(door.read(0, door.end()))) == 1
+        assert len(list(fenced.read(0, fenced.end()))) == 1
 
 
 @pytest.mark.invariant("P13")

@@ -21,8 +21,8 @@ from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.door import InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Report, Step
+from redrive.redriving.fenced_partition import InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.jobs import Driving
 from redrive.redriving.pace import Paced
 from redrive.redriving.partition import PartitionFold
@@ -188,11 +188,11 @@ def actor(
             return min(page, super().most())
 
     pace = Pages(broker.clock)
-    door, fold = Door(broker, fates), PartitionFold(job.selection.means, keep_bytes=keep)
-    read_on(door, fold)
+    fenced, fold = Door(broker, fates), PartitionFold(job.selection.means, keep_bytes=keep)
+    read_on(fenced, fold)
     yield Step(0)
     trail = Trail(AUDIT.topic, AuditLog(broker), job=name)
-    yield from work(door, 0, job, fold=fold, pace=pace, clock=broker.clock, trail=trail)
+    yield from work(fenced, 0, job, fold=fold, pace=pace, clock=broker.clock, trail=trail)
 
 
 def next_step(steps: Iterator[Step], report: Report) -> bool:

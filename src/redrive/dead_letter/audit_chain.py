@@ -3,9 +3,9 @@
 An audit record holds the state record that was written beside the letter, byte for byte, and its
 signature if it bears one. Those of people's commands are one chain for each partition: each has a
 number and names the one before by its hash. Only one command at a time writes to a partition
-(`redrive.redriving.door`), so there is one chain. Workers write at the same time, and know no
-number: theirs lie between, and the chain's next record holds one hash of all that lay there when
-its command had read them.
+(`redrive.redriving.fenced_partition`), so there is one chain. Workers write at the same time, and
+know no number: theirs lie between, and the chain's next record holds one hash of all that lay
+there when its command had read them.
 
 What that shows, and what not: docs/auditing.md. Pure: no Kafka in here.
 """

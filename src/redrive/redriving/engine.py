@@ -27,8 +27,8 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.door import KafkaDoor
 from redrive.redriving.facts import Report, Step
+from redrive.redriving.fenced_partition import KafkaFencedPartition
 from redrive.redriving.following import Follower, Watch
 from redrive.redriving.jobs import Driving, Job, Moving, Order
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
@@ -107,9 +107,9 @@ def plan(
     """
     job = _driving(settings, selection, "", order, trust, clock)
     report = Report()
-    for partition, door, _ in _doors(settings, clock):
+    for partition, fenced, _ in _doors(settings, clock):
         fold = PartitionFold(verifier=trust.verifier)
-        read_on(door, fold)
+        read_on(fenced, fold)
         report.add(look(fold, partition, job))
     if limit is not None:
         del report.done[limit:]
@@ -176,15 +176,17 @@ def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> ConsumerRecord |
 def _work(
     settings: KafkaSettings, job: Job, pace: Paced, verifier: Verifier, clock: Clock
 ) -> Iterator[Step]:
-    for partition, door, trail in _doors(settings, clock):
-        door.prepare()
+    for partition, fenced, trail in _doors(settings, clock):
+        fenced.prepare()
         fold = PartitionFold(job.selection.means, verifier=verifier)
-        read_on(door, fold)
+        read_on(fenced, fold)
         # Who has no letter here claims nothing, and shuts nobody out.
         if not has_work(fold, job):
             yield look(fold, partition, job)
         elif pace.most() > 0:
-            for step in work(door, partition, job, fold=fold, pace=pace, clock=clock, trail=trail):
+            for step in work(
+                fenced, partition, job, fold=fold, pace=pace, clock=clock, trail=trail
+            ):
                 yield step
                 if step.taken_over is not None:
                     # The other one will come to the next partitions too: two who go on would take
@@ -192,7 +194,9 @@ def _work(
                     return
 
 
-def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDoor, Trail | None]]:
+def _doors(
+    settings: KafkaSettings, clock: Clock
+) -> Iterator[tuple[int, KafkaFencedPartition, Trail | None]]:
     verified = verify_topics(settings, clock=clock)
     admin = make_admin(admin_config(settings))
     partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
@@ -206,7 +210,7 @@ def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDo
     job = clock.new_id()
     with closing(log_consumer(settings)) as consumer:
         for partition in sorted(partitions):
-            door = KafkaDoor(
+            fenced = KafkaFencedPartition(
                 settings,
                 partition,
                 consumer=consumer,
@@ -219,7 +223,7 @@ def _doors(settings: KafkaSettings, clock: Clock) -> Iterator[tuple[int, KafkaDo
                 tp = TopicPartition(settings.audit_topic, partition)
                 log = PartitionLog(settings, tp, consumer=consumer, admin=admin, clock=clock)
                 trail = Trail(settings.audit_topic, log, job=job)
-            yield partition, door, trail
+            yield partition, fenced, trail
 
 
 def _complete(report: Report, selection: Selection) -> Report:

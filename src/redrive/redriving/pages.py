@@ -9,8 +9,8 @@ from datetime import datetime
 from redrive.dead_letter.states import LetterState
 from redrive.kafka.batches import ProducerRecord
 from redrive.redriving.deciding import Move, Refusal, Send
-from redrive.redriving.door import Door, RefusedRecordsError
 from redrive.redriving.facts import Done, Refused
+from redrive.redriving.fenced_partition import FencedPartition, RefusedRecordsError
 from redrive.redriving.jobs import Job
 from redrive.redriving.originals import Original, Originals
 from redrive.redriving.partition import Entry
@@ -78,16 +78,16 @@ class Pages:
     """The letters that were chosen, page by page; what is not kept is read again.
 
     Args:
-        door: The way to their partition.
+        fenced: The way to their partition.
         originals: The events that are kept; taken from here.
         job: What is done with them.
         chosen: Which, in the order in which they lie there.
     """
 
     def __init__(
-        self, door: Door, originals: Originals, job: Job, chosen: Sequence[Chosen]
+        self, fenced: FencedPartition, originals: Originals, job: Job, chosen: Sequence[Chosen]
     ) -> None:
-        self._door = door
+        self._fenced = fenced
         self._originals = originals
         self._job = job
         self._letters = self._whole(chosen)
@@ -125,7 +125,7 @@ class Pages:
     def _read_again(self, offsets: set[int]) -> Iterator[tuple[int, Original]]:
         if not offsets:
             return
-        for record in self._door.read(min(offsets), max(offsets) + 1):
+        for record in self._fenced.read(min(offsets), max(offsets) + 1):
             letter = read_slimly(record) if record.offset in offsets else None
             if letter is not None and not isinstance(letter, LetterState):
                 yield record.offset, Original.of(record, letter)

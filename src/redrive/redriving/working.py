@@ -17,8 +17,13 @@ from redrive.clock import Clock
 from redrive.dead_letter.states import LetterState
 from redrive.errors import KafkaUnavailableError
 from redrive.redriving.deciding import Decision, Refusal, Refuse
-from redrive.redriving.door import Door, InDoubtError, RefusedRecordsError, TakenOverError
 from redrive.redriving.facts import Done, Refused, Step, TakenOver
+from redrive.redriving.fenced_partition import (
+    FencedPartition,
+    InDoubtError,
+    RefusedRecordsError,
+    TakenOverError,
+)
 from redrive.redriving.jobs import Job
 from redrive.redriving.letters import Name
 from redrive.redriving.pages import Chosen, Page, Pages
@@ -45,14 +50,14 @@ class Pace(Protocol):
         ...
 
 
-def read_on(door: Door, fold: PartitionFold) -> None:
+def read_on(fenced: FencedPartition, fold: PartitionFold) -> None:
     """Add what has come since the last reading, up to the end as it is now.
 
     Raises:
         KafkaUnavailableError: The broker does not give it.
     """
-    end = door.end()
-    for record in door.read(fold.end, end):
+    end = fenced.end()
+    for record in fenced.read(fold.end, end):
         fold.add(record)
     fold.has_read_to(end)
 
@@ -70,7 +75,7 @@ def look(fold: PartitionFold, partition: int, job: Job) -> Step:
 
 
 def work(
-    door: Door,
+    fenced: FencedPartition,
     partition: int,
     job: Job,
     *,
@@ -82,7 +87,7 @@ def work(
     """Do the job with a partition's letters; each step comes when it is durable.
 
     Args:
-        door: The way to the partition.
+        fenced: The way to the partition.
         partition: Its number.
         job: What is done.
         fold: What was read of the partition before, if anything was: it is gone on with.
@@ -93,7 +98,7 @@ def work(
     Raises:
         KafkaUnavailableError: The broker went away, or commits stay in doubt.
     """
-    worker = _Worker(door, partition, job, fold, pace, clock, trail)
+    worker = _Worker(fenced, partition, job, fold, pace, clock, trail)
     doubts = 0
     while doubts < _MOST_CLAIMS:
         try:
@@ -113,7 +118,7 @@ def work(
 class _Worker:
     def __init__(
         self,
-        door: Door,
+        fenced: FencedPartition,
         partition: int,
         job: Job,
         fold: PartitionFold,
@@ -121,7 +126,7 @@ class _Worker:
         clock: Clock,
         trail: Trail | None,
     ) -> None:
-        self._door = door
+        self._fenced = fenced
         self._partition = partition
         self._job = job
         self._fold = fold
@@ -135,18 +140,18 @@ class _Worker:
 
     def go(self) -> Generator[Step, None, bool]:
         """Go on until all is done; False where records were refused: to be claimed again."""
-        self._door.claim()
+        self._fenced.claim()
         if self._trail is not None:
             self._trail.claim()
         yield Step(self._partition)
-        read_on(self._door, self._fold)
+        read_on(self._fenced, self._fold)
         found = self._settle_doubt()
         chosen, refused = _choose(self._fold, self._job, without=self._told)
         if self._trail is not None:
             self._trail.intend(entry.dlq_id for entry, _ in chosen)
         self._told.update(_name(each.entry) for each in refused)
         yield Step(self._partition, found, refused)
-        pages = Pages(self._door, self._fold.originals, self._job, chosen)
+        pages = Pages(self._fenced, self._fold.originals, self._job, chosen)
         while pages.follow and (most := self._pace.most()) > 0:
             page = pages.take(most, at=self._clock.now(), end=self._fold.end)
             yield Step(self._partition)
@@ -163,7 +168,7 @@ class _Worker:
         found: list[Done] = []
         for _ in range(_WHO_ASKED):
             others = []
-            for record in self._door.read(self._fold.end, self._door.end()):
+            for record in self._fenced.read(self._fold.end, self._fenced.end()):
                 state = read_slimly(record)
                 if not isinstance(state, LetterState) or _by_worker(state):
                     continue
@@ -208,7 +213,7 @@ class _Worker:
         self._doubtful = {_name(each.entry): each for each in page.done}
         done, refused = page.done, list[Refused]()
         try:
-            self._door.commit(page.records(self._trail))
+            self._fenced.commit(page.records(self._trail))
         except RefusedRecordsError as error:
             # Nothing of it is written: what is left of it is chosen again.
             done, refused = [], page.drop(error)

@@ -28,9 +28,9 @@ from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS
 from redrive.kafka.transaction import broken_by
 
 __all__ = [
-    "Door",
+    "FencedPartition",
     "InDoubtError",
-    "KafkaDoor",
+    "KafkaFencedPartition",
     "RefusedRecordsError",
     "TakenOverError",
 ]
@@ -61,7 +61,7 @@ class RefusedRecordsError(Exception):
         self.errors = errors
 
 
-class Door(Protocol):
+class FencedPartition(Protocol):
     """One partition of letters, as its worker sees it."""
 
     def claim(self) -> None:
@@ -90,7 +90,7 @@ class Door(Protocol):
         ...
 
 
-class KafkaDoor:
+class KafkaFencedPartition:
     """A partition on a real broker.
 
     Args:
