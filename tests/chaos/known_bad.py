@@ -26,7 +26,7 @@ from redrive.consumer.settle import Settler
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
-from redrive.kafka.transaction import Hands
+from redrive.kafka.producer_thread import ProducerThread
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Entry, Note, encode
 from redrive.wiring import parts
@@ -160,13 +160,13 @@ def commits_for_partitions_of_others() -> None:
 
 def keeps_its_producer_after_a_doubt() -> None:
     """Make a second call on a producer whose commit did not answer."""
-    renew = Hands._renew  # noqa: SLF001 - to patch it
+    renew = ProducerThread._renew  # noqa: SLF001 - to patch it
 
-    def keep(self: Hands, *, first: bool = False) -> None:
+    def keep(self: ProducerThread, *, first: bool = False) -> None:
         if first:
             renew(self, first=True)
 
-    patch(Hands, _renew=keep)
+    patch(ProducerThread, _renew=keep)
 
 
 def believes_positions() -> None:
@@ -176,10 +176,10 @@ def believes_positions() -> None:
 
 def stands_still() -> None:
     """Settle nothing more, and say nothing, once the producer was replaced."""
-    renew, send = Hands._renew, Settler._send  # noqa: SLF001 - to patch it
+    renew, send = ProducerThread._renew, Settler._send  # noqa: SLF001 - to patch it
     still = False
 
-    def renew_and_stand(self: Hands, *, first: bool = False) -> None:
+    def renew_and_stand(self: ProducerThread, *, first: bool = False) -> None:
         nonlocal still
         still = still or not first
         renew(self, first=first)
@@ -191,7 +191,7 @@ def stands_still() -> None:
     async def look_away(_: Worker, __: Parts) -> None:
         await asyncio.Event().wait()
 
-    patch(Hands, _renew=renew_and_stand)
+    patch(ProducerThread, _renew=renew_and_stand)
     patch(Settler, _send=send_unless_still)
     patch(Worker, _watch_progress=look_away)
 

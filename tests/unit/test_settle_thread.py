@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.producer_thread import CallLimits, ProducerThread
 from redrive.kafka.settle_thread import SettleThread
-from redrive.kafka.transaction import CallLimits, Hands
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.metrics import PRODUCERS
 from redrive.testing import TurnedClock
@@ -403,7 +403,7 @@ def test_a_batch_that_an_abandoned_thread_takes_goes_to_its_heir(
     # The call returns after it was found to be late, and before its thread is abandoned.
     inbox: Queue[Batch | None] = Queue(maxsize=2)
     make = partial(
-        Hands,
+        ProducerThread,
         inbox,
         factory,
         transactional=True,

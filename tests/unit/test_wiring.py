@@ -83,7 +83,7 @@ def build(settings: Settings, *, membership: str | None = None) -> Parts:
 
 def asked_for(parts: Parts) -> object:
     with pytest.raises(Asked) as asked:
-        parts.settling._hands._make_producer(10.0)  # noqa: SLF001 - as each doubt would
+        parts.settling._producer_thread._make_producer(10.0)  # noqa: SLF001 - as each doubt would
     return asked.value.args[0]
 
 

@@ -1,7 +1,7 @@
 """A producer for asyncio programs: a record counts once the broker has confirmed it.
 
 One thread polls it for delivery reports. A worker writes through its transactions
-(`redrive.kafka.transaction`) and uses none of this.
+(`redrive.kafka.producer_thread`) and uses none of this.
 """
 
 from __future__ import annotations

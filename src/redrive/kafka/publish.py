@@ -1,6 +1,6 @@
 """Publishing one event and knowing that it is stored: for Airflow and the command line.
 
-A worker publishes through its transactions (`redrive.kafka.transaction`), not here.
+A worker publishes through its transactions (`redrive.kafka.producer_thread`), not here.
 """
 
 from __future__ import annotations

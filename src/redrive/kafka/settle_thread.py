@@ -1,6 +1,6 @@
 """The settle thread, as the rest of the worker sees it: batches in, reports out, never stuck.
 
-What a batch goes through is `redrive.kafka.transaction`.
+What a batch goes through is `redrive.kafka.producer_thread`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import structlog
 from redrive.clock import Clock
 from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, Report
+from redrive.kafka.producer_thread import CallLimits, MakeProducer, ProducerThread
 from redrive.kafka.retrying import with_advice
-from redrive.kafka.transaction import CallLimits, Hands, MakeProducer
 from redrive.kafka.trial import Trial
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.metrics import PRODUCERS
@@ -51,7 +51,7 @@ class SettleThread:
     ) -> None:
         self._inbox: Queue[Batch | None] = Queue(maxsize=2)
         self._make = partial(
-            Hands,
+            ProducerThread,
             self._inbox,
             make_producer,
             transactional,
@@ -60,8 +60,8 @@ class SettleThread:
             limits or CallLimits(),
             replaced or Count(PRODUCERS),
         )
-        self._hands = self._make()
-        self._abandoned: list[Hands | Trial] = []
+        self._producer_thread = self._make()
+        self._abandoned: list[ProducerThread | Trial] = []
         self._trial: Trial | None = None
         self._make_trial = partial(
             Trial,
@@ -79,19 +79,19 @@ class SettleThread:
             KafkaUnavailableError: The broker did not answer within `timeout_s`.
             SettingsError: It refuses this producer, and waiting would not help.
         """
-        self._hands.start(recover=None, first=True)
-        answered = self._hands.ready.wait(timeout_s)
-        if self._hands.died is not None:
-            raise self._hands.died
-        if self._hands.refusal is not None:
+        self._producer_thread.start(recover=None, first=True)
+        answered = self._producer_thread.ready.wait(timeout_s)
+        if self._producer_thread.died is not None:
+            raise self._producer_thread.died
+        if self._producer_thread.refusal is not None:
             raise SettingsError(
-                f"Kafka refuses the worker's producer: {with_advice(self._hands.refusal)}"
+                f"Kafka refuses the worker's producer: {with_advice(self._producer_thread.refusal)}"
             )
         if not answered:
-            self._hands.abandon()
+            self._producer_thread.abandon()
             raise KafkaUnavailableError(
                 f"no transaction coordinator answered within {timeout_s:g} s; last: "
-                f"{self._hands.last_error or 'no answer'}"
+                f"{self._producer_thread.last_error or 'no answer'}"
             )
 
     def submit(self, batch: Batch) -> None:
@@ -109,11 +109,11 @@ class SettleThread:
         """Abandon a call that has outlived its limit; to be called often, from another thread."""
         if self._trial is not None:
             self._trial.watch()
-        if self._hands.died is not None:
+        if self._producer_thread.died is not None:
             raise KafkaLostError(
-                f"the settle thread has died of {self._hands.died!r}"
-            ) from self._hands.died
-        stuck = self._hands.stuck()
+                f"the settle thread has died of {self._producer_thread.died!r}"
+            ) from self._producer_thread.died
+        stuck = self._producer_thread.stuck()
         if stuck is None:
             return
         log.error("settle.call_abandoned", call=stuck)
@@ -127,10 +127,10 @@ class SettleThread:
         self._replace("the worker has joined its group anew")
 
     def _replace(self, why: str) -> None:
-        old = self._hands
+        old = self._producer_thread
         self._abandoned = [*(each for each in self._abandoned if each.is_alive), old]
-        self._hands = self._make()
-        self._hands.start(recover=old.abandon(why))
+        self._producer_thread = self._make()
+        self._producer_thread.start(recover=old.abandon(why))
 
     @property
     def left_behind(self) -> int:
@@ -143,23 +143,23 @@ class SettleThread:
     @property
     def is_open(self) -> bool:
         """Whether a producer is there that can take a batch on; may be read from any thread."""
-        return self._hands.is_open
+        return self._producer_thread.is_open
 
     def trouble(self, *, for_s: float) -> str | None:
         """Say why nothing can be settled any more, or has not moved for so many seconds.
 
         A call that outlives its limit is abandoned by `watch`, and only then no trouble any more.
         """
-        hands = self._hands
-        if hands.died is not None:
-            return f"the settle thread has died of {type(hands.died).__name__}"
-        stuck = hands.stuck(for_s=for_s)
+        producer_thread = self._producer_thread
+        if producer_thread.died is not None:
+            return f"the settle thread has died of {type(producer_thread.died).__name__}"
+        stuck = producer_thread.stuck(for_s=for_s)
         return None if stuck is None else f"{stuck} does not return"
 
     def close(self, *, timeout_s: float) -> None:
         """Let the thread end; what it has not begun is dropped."""
         self._inbox.put_nowait(None)
-        self._hands.join(timeout_s)
-        self._hands.abandon()
+        self._producer_thread.join(timeout_s)
+        self._producer_thread.abandon()
         # Who still waits in `start` is asked to stop.
-        self._hands.ready.set()
+        self._producer_thread.ready.set()

@@ -15,9 +15,9 @@ from confluent_kafka import KafkaException, Producer
 
 from redrive.clock import Clock
 from redrive.kafka.batches import Batch, Report, Tried
+from redrive.kafka.producer_thread import CallLimits, MakeProducer, broken_by
 from redrive.kafka.retrying import error_of
 from redrive.kafka.sending import TOPIC_ERRORS, Sending
-from redrive.kafka.transaction import CallLimits, MakeProducer, broken_by
 
 __all__ = ["Trial"]
 

@@ -23,9 +23,9 @@ from redrive.kafka.connect import make_producer
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
+from redrive.kafka.producer_thread import broken_by
 from redrive.kafka.retrying import Said, error_of, refused, with_advice
 from redrive.kafka.sending import RECORD_ERRORS, TOPIC_ERRORS
-from redrive.kafka.transaction import broken_by
 
 __all__ = [
     "FencedPartition",

@@ -51,12 +51,12 @@ from redrive.kafka.group_members import GroupMembers, client_id_of
 from redrive.kafka.log import PollThread, Pulse
 from redrive.kafka.options import GroupProtocol
 from redrive.kafka.partition_log import log_consumer
+from redrive.kafka.producer_thread import CallLimits, MakeProducer
 from redrive.kafka.rereading import RecordReader
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.static_membership import StaticMembership
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.kafka.topics import TopicReport
-from redrive.kafka.transaction import CallLimits, MakeProducer
 from redrive.payloads import CLEAR, Payloads
 from redrive.settings import Settings
 from redrive.signatures import NO_TRUST, Trust

@@ -27,7 +27,7 @@ from redrive.kafka.sending import TOPIC_ERRORS, Sending
 from redrive.telemetry.instruments import Count
 from redrive.telemetry.repeats import REPEATS
 
-__all__ = ["CallLimits", "Hands", "MakeProducer", "broken_by"]
+__all__ = ["CallLimits", "MakeProducer", "ProducerThread", "broken_by"]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -61,7 +61,7 @@ class _AbandonedError(Exception):
     """This thread's call outlived its limit; another thread carries on."""
 
 
-class Hands:
+class ProducerThread:
     """One thread, and the producers that it makes until it is abandoned."""
 
     def __init__(
