@@ -63,7 +63,7 @@ def is_blind_to_epochs() -> None:
         self._gone.clear()
 
     patch(Partitions, holds=lambda self, delivery: self.owns(delivery.tp))
-    patch(Intake, withdraw=forget)
+    patch(Intake, revoke=forget)
 
 
 def counts_attempts_in_memory() -> None:
@@ -121,7 +121,7 @@ def writes_checkpoints_unguarded() -> None:
         return attempt(self, told, Lease(), *more)
 
     patch(WorkflowProcessor, _attempt=for_ever)
-    patch(Intake, withdraw=late_cancelling())
+    patch(Intake, revoke=late_cancelling())
 
 
 def commits_for_partitions_of_others() -> None:
@@ -129,7 +129,7 @@ def commits_for_partitions_of_others() -> None:
     gone: dict[TopicPartition, int] = {}
     again_s = 0.2
     last_s = 0.0
-    part, lose, turn = Partitions.part, Partitions.lose, Settler.turn
+    part, lose, turn = Partitions.suspend, Partitions.lose, Settler.turn
 
     def remember(self: Partitions, tps: Iterable[TopicPartition]) -> None:
         for tp in tps:
@@ -198,7 +198,7 @@ def stands_still() -> None:
 
 def late_cancelling() -> Callable[[Intake, Mapping[TopicPartition, int]], None]:
     """Return a withdrawal whose cancelling comes too late, as it may: runs go on to their end."""
-    withdraw = Intake.withdraw
+    withdraw = Intake.revoke
 
     def late(self: Intake, tps: Mapping[TopicPartition, int]) -> None:
         for live in self._live.values():

@@ -227,7 +227,7 @@ class Worker:
         self.client.position = max(opened.offsets.get(PLACE, committed), 0)
         self.client.read_epoch = self.client.told_end = None
 
-    def part(self) -> None:
+    def suspend(self) -> None:
         """Lose the partition, as a new consumer does."""
         self.partitions.lose([PLACE])
 
@@ -306,7 +306,7 @@ def play(
     topic = Topic()
     new = partial(Worker, topic, dice=dice, partitions=partitions, note_limits=note_limits)
     worker, other = new(Committed(None, None)), new(Committed(None, None))
-    other.part()
+    other.suspend()
     settled = Counter[bytes]()
     for _ in range(STEPS):
         match dice.choices([*kinds], [*kinds.values()])[0]:
@@ -315,10 +315,10 @@ def play(
             case "restart":
                 worker = new(worker.client.committed_now)
             case "again":
-                worker.part()
+                worker.suspend()
                 worker.assigned()
             case "hand over":
-                worker.part()
+                worker.suspend()
                 other.client.committed_now = worker.client.committed_now
                 worker, other = other, worker
                 worker.assigned()
@@ -420,7 +420,7 @@ def test_what_is_set_back_by_hand_is_answered_again_by_the_same_worker_too() -> 
     while settled.total() < 3:
         settled.update(worker.turn(most=3, share=1.0))
 
-    worker.part()
+    worker.suspend()
     worker.client.committed_now = Committed(0, None)
     worker.assigned()
     for _ in range(9):

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from redrive.errors import StaleAttemptError
 from redrive.graphs import group_commit
 from redrive.graphs.group_commit import GroupCommit, Statement
-from redrive.graphs.lease import Lease, LeaseAwayError
+from redrive.graphs.lease import Lease, LeaseSuspendedError
 from redrive.testing.worker import wait_until
 
 INSERT = "INSERT INTO t (n) VALUES (?)"
@@ -102,7 +102,7 @@ async def test_while_another_process_holds_the_file_writes_wait_and_are_not_told
 @pytest.mark.invariant("P4")
 @pytest.mark.parametrize(
     ("end", "raised"),
-    [(Lease.end, StaleAttemptError), (Lease.part, LeaseAwayError)],
+    [(Lease.end, StaleAttemptError), (Lease.suspend, LeaseSuspendedError)],
     ids=["gone", "away"],
 )
 async def test_what_waited_for_a_lock_asks_its_lease_again(

@@ -95,11 +95,11 @@ def test_a_partition_that_has_gone_makes_a_lease_stale_for_ever() -> None:
 
 async def test_while_its_partition_is_away_a_write_waits() -> None:
     lease = Lease()
-    lease.part()
+    lease.suspend()
     write = asyncio.create_task(lease.admit())
     done, _ = await asyncio.wait({write}, timeout=0.2)
 
-    lease.back()
+    lease.resume()
     await asyncio.wait_for(write, timeout=5)
 
     assert not done
@@ -113,7 +113,7 @@ async def test_a_write_that_waits_is_refused_when_the_partition_has_gone(
     wait: Callable[[Lease], Coroutine[None, None, None]],
 ) -> None:
     lease = Lease()
-    lease.part()
+    lease.suspend()
     write = asyncio.create_task(wait(lease))
     done, _ = await asyncio.wait({write}, timeout=0.2)
 
@@ -126,7 +126,7 @@ async def test_a_write_that_waits_is_refused_when_the_partition_has_gone(
 
 async def test_what_would_block_the_event_loop_is_refused_while_the_partition_is_away() -> None:
     lease = Lease()
-    lease.part()
+    lease.suspend()
 
     with pytest.raises(StaleAttemptError, match="between two assignments"):
         lease.check()
@@ -135,7 +135,7 @@ async def test_what_would_block_the_event_loop_is_refused_while_the_partition_is
 @pytest.mark.invariant("P7")
 async def test_a_thread_that_waits_lets_an_event_loop_go_that_waits_for_it() -> None:
     lease = Lease()
-    lease.part()
+    lease.suspend()
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(StaleAttemptError, match="blocks the loop"):
         pool.submit(lease.check).result()
@@ -152,7 +152,7 @@ async def test_a_run_whose_partition_comes_back_goes_on_and_no_node_runs_again(
 
     def one(state: Log) -> Log:
         ran.append("one")
-        lease.part()
+        lease.suspend()
         return {"log": [f"one after {state['log']}"]}
 
     def two(state: Log) -> Log:
@@ -169,7 +169,7 @@ async def test_a_run_whose_partition_comes_back_goes_on_and_no_node_runs_again(
     run = asyncio.create_task(processor.run(EVENT, thread_id=THREAD, lease=lease))
     done, _ = await asyncio.wait({run}, timeout=0.5)
     kept = await stored_ids(checkpoints)
-    lease.back()
+    lease.resume()
     end = await asyncio.wait_for(run, timeout=10)
 
     assert not done

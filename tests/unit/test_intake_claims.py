@@ -240,7 +240,7 @@ async def test_what_is_asked_is_forgotten_when_its_partition_goes() -> None:
         waking = world.intake.begin(tasks)
         world.accept((event({}), DRIVEN), (broken, DRIVEN))
         await _until(lambda: len(world.claims.asked) == 2)
-        world.intake.withdraw({PLACE: 1})
+        world.intake.revoke({PLACE: 1})
         world.intake.judged({(PLACE, 0): True, (PLACE, 1): True})
         for _ in range(10):
             await asyncio.sleep(0)

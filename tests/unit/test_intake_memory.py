@@ -206,7 +206,7 @@ async def test_what_is_being_read_again_is_forgotten_when_its_partition_goes() -
         await world.clock.turn(5.1)
         await _until(lambda: bool(world.reader.asked))
         world.shares[PLACE].close()
-        world.intake.withdraw({PLACE: 1})
+        world.intake.revoke({PLACE: 1})
         world.intake.read_again({(PLACE, 0): polled.record})
         # Its slot is free again.
         world.intake.accept([healthy])

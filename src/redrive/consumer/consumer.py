@@ -350,14 +350,14 @@ class _ToLoop:
     def recall(self, notes: Sequence[Note]) -> None:
         self._call(self.intake.recall, notes)
 
-    def part(self, tps: Mapping[TopicPartition, int]) -> None:
-        self._call(self.intake.part, tps)
+    def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
+        self._call(self.intake.suspend, tps)
 
-    def back(self, tps: Collection[TopicPartition]) -> None:
-        self._call(self.intake.back, tps)
+    def resume(self, tps: Collection[TopicPartition]) -> None:
+        self._call(self.intake.resume, tps)
 
-    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
-        self._call(self.intake.withdraw, tps)
+    def revoke(self, tps: Mapping[TopicPartition, int]) -> None:
+        self._call(self.intake.revoke, tps)
 
     def read_again(self, found: Found) -> None:
         self._call(self.intake.read_again, found)

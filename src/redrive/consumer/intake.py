@@ -228,19 +228,19 @@ class Intake:
         """Go on with rests that are noted in the commits of partitions that come to us."""
         self._resting.recall(notes)
 
-    def part(self, tps: Mapping[TopicPartition, int]) -> None:
+    def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
         self._away.update(tps)
         for live in self._live.values():
             if live.run.polled.tp in tps:
-                live.lease.part()
+                live.lease.suspend()
 
-    def back(self, tps: Collection[TopicPartition]) -> None:
+    def resume(self, tps: Collection[TopicPartition]) -> None:
         """Let them write again: nobody had their partitions meanwhile."""
         self._away.difference_update(tps)
         for live in self._live.values():
             if live.run.polled.tp in tps:
-                live.lease.back()
+                live.lease.resume()
         now = self._clock.monotonic()
         for run in [run for run in self._cut if run.polled.tp in tps]:
             self._cut.discard(run)
@@ -248,7 +248,7 @@ class Intake:
         self._ask_again()
         self._go_on()
 
-    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
+    def revoke(self, tps: Mapping[TopicPartition, int]) -> None:
         """End everything of partitions that have gone; nothing of it may be written any more."""
         self._gone.update(tps)
         self._away.difference_update(tps)
@@ -526,7 +526,7 @@ class Intake:
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         live = _Live(run, self._new_lease(run.polled), self._runner.new_control())
         if run.polled.tp in self._away:
-            live.lease.part()
+            live.lease.suspend()
         self._live[run] = live
         self._launched += 1
         live.task = tasks.create_task(self._attempt(live))

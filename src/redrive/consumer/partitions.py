@@ -294,7 +294,7 @@ class Partitions:
         """Say whether one of them is assigned, and its committed offset not read yet."""
         return any(tp in self._expected for tp in tps)
 
-    def part(self, tps: Iterable[TopicPartition]) -> None:
+    def suspend(self, tps: Iterable[TopicPartition]) -> None:
         """Put partitions aside that are between two assignments; they may come back to us."""
         for tp in tps:
             self._expected.pop(tp, None)
@@ -311,11 +311,11 @@ class Partitions:
                 del self._held[tp]
                 log.info("partition.away", topic=tp.topic, partition=tp.partition)
 
-    def given_away(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    def revoke_others(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Forget what is away and not among `tps`, which are all of ours; return the epochs."""
         return self.lose(self._away.keys() - set(tps))
 
-    def away_too_long(self) -> dict[TopicPartition, int]:
+    def suspended_too_long(self) -> dict[TopicPartition, int]:
         """Forget what is away for longer than a session lasts; return the epochs."""
         before = self._clock.monotonic() - self._session_timeout_s
         # What is expected is ours again, however long its committed offset is not to be had. [P1]
@@ -353,7 +353,7 @@ class Partitions:
             log.info("partition.gone", topic=tp.topic, partition=tp.partition)
         return lost
 
-    def overslept(self, gap_s: float) -> dict[TopicPartition, int]:
+    def give_up_after_poll_gap(self, gap_s: float) -> dict[TopicPartition, int]:
         """Give everything up when this thread slept for longer than the session lasts. [P2].
 
         Others may have taken over meanwhile; if not, reading again costs little.

@@ -191,7 +191,7 @@ class Settler:
         """Learn what the group has committed before anything of these partitions starts."""
         self.is_member = True
         self._metrics.rebalances.add("assigned")
-        self._give_up(self._partitions.given_away(tps))
+        self._give_up(self._partitions.revoke_others(tps))
         self._partitions.expect(tps)
         return self._read_committed(kafka, assigning=True)
 
@@ -209,14 +209,14 @@ class Settler:
         if lost:
             self._give_up(self._partitions.lose(tps))
         else:
-            self._downstream.part(self._partitions.epochs(tps))
+            self._downstream.suspend(self._partitions.epochs(tps))
             # Whoever gets them is not to suspect what we give up: that is no death. [P5]
             self._partitions.close_starts(tps)
             self._flush(kafka)
             if self._incremental:
                 self._give_up(self._partitions.lose(tps))
             else:
-                self._partitions.part(tps)
+                self._partitions.suspend(tps)
         for tp in tps:
             self._committing.pop(tp, None)
             self._uncommitted.pop(tp, None)
@@ -261,8 +261,8 @@ class Settler:
 
     def turn(self, kafka: Log, *, gap_s: float) -> float:
         """Move everything that can move; return how long the poll may wait, in seconds."""
-        self._give_up(self._partitions.overslept(gap_s))
-        self._give_up(self._partitions.away_too_long())
+        self._give_up(self._partitions.give_up_after_poll_gap(gap_s))
+        self._give_up(self._partitions.suspended_too_long())
         self._partitions.find_forgotten(kafka)
         self._give_up(self._partitions.check_logs(kafka))
         # What is under way may yet be committed, under the generation that we still have.
@@ -284,15 +284,15 @@ class Settler:
         if opened.notes:
             self._downstream.recall(opened.notes)
         if opened.back:
-            self._waiting.back(opened.back)
-            self._downstream.back(opened.back)
+            self._waiting.resume(opened.back)
+            self._downstream.resume(opened.back)
         return opened.offsets
 
     def _give_up(self, lost: Mapping[TopicPartition, int]) -> None:
         """End the runs of partitions that are another worker's, or may be. [P2]."""
         if lost:
-            self._waiting.back(lost)
-            self._downstream.withdraw(lost)
+            self._waiting.resume(lost)
+            self._downstream.revoke(lost)
 
     def _deliver(self, polled_records: list[PolledRecord]) -> None:
         if polled_records:

@@ -24,15 +24,15 @@ class Downstream(Protocol):
         """What other workers, or this one's earlier life, noted of rests; before the events."""
         ...
 
-    def part(self, tps: Mapping[TopicPartition, int]) -> None:
+    def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
         """Partitions (and the epochs) that are between two assignments: nothing may be written."""
         ...
 
-    def back(self, tps: Collection[TopicPartition]) -> None:
+    def resume(self, tps: Collection[TopicPartition]) -> None:
         """Partitions that came back as we left them: their runs go on."""
         ...
 
-    def withdraw(self, tps: Mapping[TopicPartition, int]) -> None:
+    def revoke(self, tps: Mapping[TopicPartition, int]) -> None:
         """Partitions (and the epochs) that are ours no longer: their runs must end."""
         ...
 

@@ -73,7 +73,7 @@ class Waiting:
         for tp in tps:
             self._line.extendleft(reversed(self._beyond.pop(tp, ())))
 
-    def back(self, tps: Collection[TopicPartition]) -> None:
+    def resume(self, tps: Collection[TopicPartition]) -> None:
         """Let go on what waited for partitions that were away: they are back, or have gone."""
         self.settled(tps)
         for outcome in reversed(self._away):

@@ -27,7 +27,7 @@ import structlog
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import StaleAttemptError
 from redrive.graphs.checkpoint_file import is_locked
-from redrive.graphs.lease import Lease, LeaseAwayError
+from redrive.graphs.lease import Lease, LeaseSuspendedError
 
 __all__ = ["GroupCommit", "Statement"]
 
@@ -242,7 +242,7 @@ def _may_write(job: _Job[Any]) -> bool:
     if job.lease is not None:
         try:
             job.lease.check_now()
-        except (StaleAttemptError, LeaseAwayError) as error:
+        except (StaleAttemptError, LeaseSuspendedError) as error:
             job.error = error
     return job.error is None
 

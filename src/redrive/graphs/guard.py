@@ -34,7 +34,7 @@ from langgraph.checkpoint.base import (
 
 from redrive.errors import StaleAttemptError, StateChangedError
 from redrive.graphs.fidelity import StateVerifier
-from redrive.graphs.lease import Lease, LeaseAwayError
+from redrive.graphs.lease import Lease, LeaseSuspendedError
 from redrive.graphs.schedule import ERROR, RAN_KEY, Schedule, control_writes_only
 from redrive.graphs.tasks import TASKS, Tasks
 from redrive.graphs.unstorable import explain_unstorable, writer_of
@@ -254,7 +254,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
             self._lease.check()
             try:
                 return self._call(write)
-            except LeaseAwayError:
+            except LeaseSuspendedError:
                 continue
 
     def _call(self, call: Callable[[], _T]) -> _T:
@@ -270,7 +270,7 @@ class GuardedSaver(BaseCheckpointSaver[Any]):
             await self._lease.admit()
             try:
                 return await write()
-            except LeaseAwayError:
+            except LeaseSuspendedError:
                 continue
 
     def _check_step(

@@ -11,14 +11,14 @@ from enum import StrEnum
 
 from redrive.errors import StaleAttemptError
 
-__all__ = ["Lease", "LeaseAwayError", "LeaseState", "LoopProbe"]
+__all__ = ["Lease", "LeaseState", "LeaseSuspendedError", "LoopProbe"]
 
 _LOOK_S = 0.05
 _LOOP_ANSWERS_S = 0.5
 """An event loop that takes longer to answer is blocked: by the call that waits, as it seems."""
 
 
-class LeaseAwayError(Exception):
+class LeaseSuspendedError(Exception):
     """The partition is away: the write is to wait. Never leaves the guard."""
 
 
@@ -66,12 +66,12 @@ class Lease:
         self._changed: threading.Event | None = None
         self._loop = _running_loop()
 
-    def part(self) -> None:
+    def suspend(self) -> None:
         """Let writes wait."""
         if self._changed is None:
             self._changed = threading.Event()
 
-    def back(self) -> None:
+    def resume(self) -> None:
         """Let writes pass again."""
         changed, self._changed = self._changed, None
         if changed is not None:
@@ -81,7 +81,7 @@ class Lease:
         """Refuse every write from now on; the first reason stays."""
         if self._why is None:
             self._why = why
-        self.back()
+        self.resume()
 
     @property
     def state(self) -> LeaseState:
@@ -130,7 +130,7 @@ class Lease:
         """
         state = self.state
         if state is LeaseState.AWAY:
-            raise LeaseAwayError
+            raise LeaseSuspendedError
         if state is LeaseState.STALE:
             raise StaleAttemptError(f"{_NOTHING}: {self._why}")
 
