@@ -18,7 +18,7 @@ from redrive.cli import main
 from redrive.consumer import settle
 from redrive.consumer.answers import GivenUp
 from redrive.consumer.consumer import Parts, Worker
-from redrive.consumer.intake import Intake
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner, Step
@@ -58,12 +58,12 @@ def is_blind_to_epochs() -> None:
     """Finish what any assignment has begun, as long as its partition is held."""
     withdraw = late_cancelling()
 
-    def forget(self: Intake, tps: Mapping[TopicPartition, int]) -> None:
+    def forget(self: Dispatcher, tps: Mapping[TopicPartition, int]) -> None:
         withdraw(self, tps)
         self._gone.clear()
 
     patch(Partitions, holds=lambda self, delivery: self.owns(delivery.tp))
-    patch(Intake, revoke=forget)
+    patch(Dispatcher, revoke=forget)
 
 
 def counts_attempts_in_memory() -> None:
@@ -121,7 +121,7 @@ def writes_checkpoints_unguarded() -> None:
         return attempt(self, told, Lease(), *more)
 
     patch(WorkflowProcessor, _attempt=for_ever)
-    patch(Intake, revoke=late_cancelling())
+    patch(Dispatcher, revoke=late_cancelling())
 
 
 def commits_for_partitions_of_others() -> None:
@@ -196,11 +196,11 @@ def stands_still() -> None:
     patch(Worker, _watch_progress=look_away)
 
 
-def late_cancelling() -> Callable[[Intake, Mapping[TopicPartition, int]], None]:
+def late_cancelling() -> Callable[[Dispatcher, Mapping[TopicPartition, int]], None]:
     """Return a withdrawal whose cancelling comes too late, as it may: runs go on to their end."""
-    withdraw = Intake.revoke
+    withdraw = Dispatcher.revoke
 
-    def late(self: Intake, tps: Mapping[TopicPartition, int]) -> None:
+    def late(self: Dispatcher, tps: Mapping[TopicPartition, int]) -> None:
         for live in self._live.values():
             live.task = None
         withdraw(self, tps)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.state.dues import Dues
-from redrive.state.lanes import Lanes
+from redrive.state.delay_queue import DelayQueue
+from redrive.state.key_ordered_queue import KeyOrderedQueue
 
 items = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdef")), max_size=60)
 
@@ -17,14 +17,14 @@ items = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdef")), max_si
 def test_items_of_one_thread_start_in_order_and_never_together(
     arrivals: list[tuple[int, str]], data: st.DataObject
 ) -> None:
-    lanes: Lanes[tuple[int, str, int]] = Lanes()
+    ordered: KeyOrderedQueue[tuple[int, str, int]] = KeyOrderedQueue()
     for number, (partition, thread) in enumerate(arrivals):
-        lanes.put(partition, thread, (partition, thread, number))
+        ordered.put(partition, thread, (partition, thread, number))
     started: dict[tuple[int, str], list[int]] = defaultdict(list)
     running: list[tuple[int, str]] = []
 
-    while len(lanes) or running:
-        item = lanes.take()
+    while len(ordered) or running:
+        item = ordered.take()
         if item is not None:
             partition, thread, number = item
             assert (partition, thread) not in running
@@ -32,7 +32,7 @@ def test_items_of_one_thread_start_in_order_and_never_together(
             started[partition, thread].append(number)
         if running and (item is None or data.draw(st.booleans())):
             ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
-            lanes.release(*ended)
+            ordered.release(*ended)
 
     assert all(numbers == sorted(numbers) for numbers in started.values())
     assert sum(map(len, started.values())) == len(arrivals)
@@ -40,49 +40,49 @@ def test_items_of_one_thread_start_in_order_and_never_together(
 
 @pytest.mark.invariant("P7")
 def test_partitions_take_turns_however_much_waits_in_one() -> None:
-    lanes: Lanes[int] = Lanes()
+    ordered: KeyOrderedQueue[int] = KeyOrderedQueue()
     for number in range(100):
-        lanes.put(0, f"t{number}", 0)
+        ordered.put(0, f"t{number}", 0)
     for number in range(3):
-        lanes.put(1, f"t{number}", 1)
+        ordered.put(1, f"t{number}", 1)
 
-    assert [lanes.take() for _ in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert [ordered.take() for _ in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.invariant("P11")
 def test_a_partition_has_no_more_open_than_its_limit() -> None:
-    lanes: Lanes[int] = Lanes(max_open=2)
+    ordered: KeyOrderedQueue[int] = KeyOrderedQueue(max_open=2)
     for number in range(5):
-        lanes.put(0, f"t{number}", number)
+        ordered.put(0, f"t{number}", number)
 
-    taken = [lanes.take() for _ in range(3)]
-    lanes.release(0, "t0")
+    taken = [ordered.take() for _ in range(3)]
+    ordered.release(0, "t0")
 
     assert taken == [0, 1, None]
-    assert lanes.take() == 2
+    assert ordered.take() == 2
 
 
 def test_what_is_dropped_never_starts() -> None:
-    lanes: Lanes[int] = Lanes()
-    lanes.put(0, "t", 0)
-    lanes.put(1, "t", 1)
+    ordered: KeyOrderedQueue[int] = KeyOrderedQueue()
+    ordered.put(0, "t", 0)
+    ordered.put(1, "t", 1)
 
-    lanes.drop(0)
-    lanes.release(0, "t")
+    ordered.drop(0)
+    ordered.release(0, "t")
 
-    assert [lanes.take(), lanes.take()] == [1, None]
+    assert [ordered.take(), ordered.take()] == [1, None]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers())))
 def test_what_is_due_comes_by_due_time_and_equal_times_in_order(
     given_items: list[tuple[float, int]],
 ) -> None:
-    dues: Dues[tuple[float, int, int]] = Dues()
+    delayed: DelayQueue[tuple[float, int, int]] = DelayQueue()
     for order, (due, value) in enumerate(given_items):
-        dues.put(due, (due, order, value))
+        delayed.put(due, (due, order, value))
 
     taken = []
-    while (item := dues.take(100.0)) is not None:
+    while (item := delayed.take(100.0)) is not None:
         taken.append(item)
 
     assert taken == sorted(taken, key=lambda item: item[:2])
@@ -90,18 +90,18 @@ def test_what_is_due_comes_by_due_time_and_equal_times_in_order(
 
 
 def test_nothing_is_taken_before_it_is_due() -> None:
-    dues: Dues[str] = Dues()
-    dues.put(10.0, "a")
+    delayed: DelayQueue[str] = DelayQueue()
+    delayed.put(10.0, "a")
 
-    assert dues.next_due == 10.0
-    assert dues.take(9.99) is None
-    assert dues.take(10.0) == "a"
+    assert delayed.next_due == 10.0
+    assert delayed.take(9.99) is None
+    assert delayed.take(10.0) == "a"
 
 
 def test_what_is_gone_is_taken_out() -> None:
-    dues: Dues[int] = Dues()
+    delayed: DelayQueue[int] = DelayQueue()
     for number in range(6):
-        dues.put(float(number), number)
+        delayed.put(float(number), number)
 
-    assert sorted(dues.drop(lambda number: number % 2 == 0)) == [0, 2, 4]
-    assert [dues.take(10.0) for _ in range(4)] == [1, 3, 5, None]
+    assert sorted(delayed.drop(lambda number: number % 2 == 0)) == [0, 2, 4]
+    assert [delayed.take(10.0) for _ in range(4)] == [1, 3, 5, None]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
-from redrive.consumer.turns import Turns
+from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
@@ -171,7 +171,7 @@ class Life:
     """A worker's turns, beside a model that says when nothing of a workflow may start."""
 
     def __init__(self, in_flight: int) -> None:
-        self.turns = Turns(
+        self.run_queue = RunQueue(
             in_flight=in_flight, max_crashes=3, suspects_at_once=1, longest_rest_s=LONGEST_S
         )
         self.model, self.now = Model(), 0.0
@@ -184,16 +184,16 @@ class Life:
                 run = _run(len(self.sent), workflow)
                 run.deadline = None if detail is None else self.now + detail
                 self.sent.append(run)
-                self.turns.put(run)
+                self.run_queue.put(run)
             case "refused", int(asked_s):
                 host = min(
                     (host for each, host in self.model.calls if each == workflow), default=None
                 )
                 rest = Rest(workflow, host, self.now, self.now + asked_s, asked_s)
-                self.turns.rests.begin(rest)
+                self.run_queue.rests.begin(rest)
                 self.model.ask(self.now, asked_s, workflow, host)
             case "named", str(host):
-                self.turns.rests.calls(workflow, host)
+                self.run_queue.rests.calls(workflow, host)
                 self.model.calls.add((workflow, host))
             case _, int(passed_s):
                 self.pass_by(self.now + passed_s)
@@ -201,13 +201,13 @@ class Life:
 
     def go_on(self) -> None:
         """Let all go that may, each for no time at all."""
-        while (run := self.turns.take(self.now)) is not None:
+        while (run := self.run_queue.take(self.now)) is not None:
             if run.deadline is None or run.deadline > self.now:
                 assert self.model.lets_one_go(run.event.workflow_id, self.now)
                 self.model.started(run.event.workflow_id, self.now)
             self.had.append(run)
-            self.turns.ended(run)
-            self.turns.release(run)
+            self.run_queue.ended(run)
+            self.run_queue.release(run)
         for run in self.sent:
             if run not in self.had:
                 assert not self.model.lets_one_go(run.event.workflow_id, self.now)
@@ -215,7 +215,7 @@ class Life:
 
     def pass_by(self, end: float) -> None:
         """Look whenever something is due, as the worker does, and at no other time."""
-        while (due := self.turns.next_due()) is not None and due <= end:
+        while (due := self.run_queue.next_due()) is not None and due <= end:
             self.now = max(due, self.now)
             self.go_on()
         self.now = end
@@ -233,7 +233,7 @@ def test_nothing_starts_in_a_rest_and_nobody_waits_past_it_nor_past_its_deadline
     life.pass_by(life.now + LONGEST_S)
 
     assert len(life.had) == len(life.sent)
-    assert (life.turns.resting, life.turns.next_due()) == (0, None)
+    assert (life.run_queue.resting, life.run_queue.next_due()) == (0, None)
 
 
 def _run(offset: int, workflow: str) -> Run:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.shares import Shares
-from redrive.consumer.turns import Turns
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.stage import event
@@ -28,12 +28,12 @@ def run_of(graph: str, offset: int, partition: int = 0, *, due: float | None = N
     )
 
 
-def turns_of(in_flight: int, graphs: list[str], limits: dict[str, int] | None = None) -> Turns:
+def turns_of(in_flight: int, graphs: list[str], limits: dict[str, int] | None = None) -> RunQueue:
     shares = Shares(in_flight, graph_of=str, graphs=graphs, limits=limits)
-    return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
+    return RunQueue(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
 
 
-def turns_of_many(in_flight: int, limits: dict[str, int] | None = None) -> Turns:
+def turns_of_many(in_flight: int, limits: dict[str, int] | None = None) -> RunQueue:
     """Return those of a worker with a graph for every workflow, and one for `alone`."""
     shares = Shares(
         in_flight,
@@ -42,10 +42,10 @@ def turns_of_many(in_flight: int, limits: dict[str, int] | None = None) -> Turns
         of_many=["*"],
         limits=limits,
     )
-    return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
+    return RunQueue(in_flight=in_flight, max_crashes=3, suspects_at_once=2, shares=shares)
 
 
-def started(waiting: Turns, now: float = 0.0) -> list[Run]:
+def started(waiting: RunQueue, now: float = 0.0) -> list[Run]:
     found = []
     while (run := waiting.take(now)) is not None:
         found.append(run)

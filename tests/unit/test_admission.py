@@ -137,7 +137,7 @@ class Runs:
 async def test_an_event_that_is_refused_ends_in_one_letter_and_never_runs() -> None:
     finished, runs = list[Outcome](), Runs()
     refuse = admission_of(Require.REFUSE)
-    intake = intake_of(answers_of(Answers), runs, finished.append, admission=refuse)
+    dispatcher = intake_of(answers_of(Answers), runs, finished.append, admission=refuse)
     own = event({}, workflow_id="pay")
     records = [record_of(PAY, None), record_of(PAY, AIRFLOW), record_of(own, OPS)]
     starts = covered()
@@ -146,9 +146,9 @@ async def test_an_event_that_is_refused_ends_in_one_letter_and_never_runs() -> N
     ]
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.accept(polled_records)
-        while len(finished) < 3 or intake.running:  # noqa: ASYNC110 - of its own accord
+        waking = dispatcher.begin(tasks)
+        dispatcher.accept(polled_records)
+        while len(finished) < 3 or dispatcher.running:  # noqa: ASYNC110 - of its own accord
             await asyncio.sleep(0)
         waking.cancel()
 

@@ -12,7 +12,7 @@ from tests.rows import rows
 from redrive.consumer.buffer import EVENT_BYTES, LET_GO_BYTES, Buffer, event_bytes
 from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
-from redrive.consumer.turns import Turns
+from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.testing.stage import event
@@ -34,7 +34,7 @@ def held_by(data: Mapping[str, object], *, events: int) -> float:
         before = tracemalloc.get_traced_memory()[0]
         share, turns = (
             Buffer(sys.maxsize).share(),
-            Turns(in_flight=1, max_crashes=3, suspects_at_once=1),
+            RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1),
         )
         runs = []
         for record in records:

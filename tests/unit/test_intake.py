@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers, GivenUp
-from redrive.consumer.intake import Intake
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Left, Step
-from redrive.consumer.turns import Turns
 from redrive.errors import OtherInputError, RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.lease import Lease, LeaseState
@@ -63,17 +63,17 @@ def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
     runner: Any,  # noqa: ANN401 - a stand-in
     finish: Callable[[Outcome], None],
     *,
-    turns: Turns | None = None,
+    run_queue: RunQueue | None = None,
     clock: Clock | None = None,
     mark: Any = None,  # noqa: ANN401 - a stand-in
     admission: Admission | None = None,
     scope: str | None = None,
     letters: Any = None,  # noqa: ANN401 - a stand-in
-) -> Intake:
-    return Intake(
+) -> Dispatcher:
+    return Dispatcher(
         runner,
         answers,
-        turns or Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        run_queue or RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         Leftovers(lambda _: None, grace_s=1.0),
         finish=finish,
         new_lease=lambda _: Lease(),
@@ -88,7 +88,7 @@ def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
 async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_driven() -> None:
     finished = list[Outcome]()
     letters = Mock(spec=LettersReader)
-    intake = intake_of(
+    dispatcher = intake_of(
         answers_of(Answers),
         BuggyRunner(),
         finished.append,
@@ -100,9 +100,9 @@ async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_d
     record = ConsumerRecord(PLACE, 0, None, asked.to_bytes(), tuple(driven.write()), None)
 
     with capture_logs() as logs:
-        intake.accept([PolledRecord(record, 1, covered())])
+        dispatcher.accept([PolledRecord(record, 1, covered())])
         (claims,) = letters.ask.call_args.args
-        intake.judged(dict.fromkeys(claims, True))
+        dispatcher.judged(dict.fromkeys(claims, True))
 
     (outcome,) = finished
     told = WorkflowResultEvent.from_bytes(outcome.records[0].value)
@@ -114,7 +114,7 @@ async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_d
         2,
     )
     assert [line["event"] for line in logs] == ["event.unreadable"]
-    assert intake.open_threads == []
+    assert dispatcher.open_threads == []
 
 
 def covered() -> Reservations:
@@ -138,7 +138,7 @@ def answers_of(kind: type[Answers]) -> Answers:
 @pytest.mark.invariant("P7")
 async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     finished = list[Outcome]()
-    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    dispatcher = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     starts = covered()
     polled_records = [
         PolledRecord(ConsumerRecord(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
@@ -147,9 +147,9 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
-            waking = intake.begin(tasks)
-            intake.accept(polled_records)
-            while len(finished) < 2 or intake.running:  # noqa: ASYNC110 - of its own accord
+            waking = dispatcher.begin(tasks)
+            dispatcher.accept(polled_records)
+            while len(finished) < 2 or dispatcher.running:  # noqa: ASYNC110 - of its own accord
                 await asyncio.sleep(0)
             waking.cancel()
 
@@ -160,17 +160,17 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
 
 @pytest.mark.invariant("P1", "P8")
 async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain() -> None:
-    clock, turns, finished = (
+    clock, run_queue, finished = (
         TurnedClock(),
-        Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         list[Outcome](),
     )
-    intake = intake_of(
-        answers_of(Answers), BuggyRunner(), finished.append, turns=turns, clock=clock
+    dispatcher = intake_of(
+        answers_of(Answers), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
     )
     now = clock.monotonic()
-    turns.rests.begin(Rest("fates", None, since=now, until=now + 5, asked_s=5))
-    take = turns.take
+    run_queue.rests.begin(Rest("fates", None, since=now, until=now + 5, asked_s=5))
+    take = run_queue.take
 
     def slowly(now: float) -> Run | None:
         # A busy machine: it becomes due after the look at what is due, and before the next step.
@@ -181,9 +181,9 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
 
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     async with asyncio.TaskGroup() as tasks:
-        turns.take = slowly  # type: ignore[method-assign]  # slower
-        intake.accept([PolledRecord(record, 1, covered())])
-        waking = intake.begin(tasks)
+        run_queue.take = slowly  # type: ignore[method-assign]  # slower
+        dispatcher.accept([PolledRecord(record, 1, covered())])
+        waking = dispatcher.begin(tasks)
         for _ in range(100):
             await asyncio.sleep(0)
         waking.cancel()
@@ -193,24 +193,24 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
 
 @pytest.mark.invariant("P8")
 async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late() -> None:
-    clock, turns, finished = (
+    clock, run_queue, finished = (
         TurnedClock(),
-        Turns(in_flight=4, max_crashes=3, suspects_at_once=2),
+        RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         list[Outcome](),
     )
-    intake = intake_of(
-        answers_of(Answers), BuggyRunner(), finished.append, turns=turns, clock=clock
+    dispatcher = intake_of(
+        answers_of(Answers), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
     )
     now = clock.monotonic()
-    turns.rests.begin(Rest("fates", None, since=now, until=now + 600, asked_s=600))
+    run_queue.rests.begin(Rest("fates", None, since=now, until=now + 600, asked_s=600))
     late = round((clock.now().timestamp() + 5) * 1000)
     headers = (("redrive-deadline", str(late).encode()),)
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), headers, None)
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
+        waking = dispatcher.begin(tasks)
         await clock.wait_for_sleepers()
-        intake.accept([PolledRecord(record, 1, covered())])
+        dispatcher.accept([PolledRecord(record, 1, covered())])
         await clock.turn(5.1)
         waking.cancel()
 
@@ -220,13 +220,13 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
 @pytest.mark.invariant("P7")
 def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
     finished = list[Outcome]()
-    intake = intake_of(answers_of(Broken), None, finished.append)
+    dispatcher = intake_of(answers_of(Broken), None, finished.append)
     polled_records = [
         PolledRecord(ConsumerRecord(PLACE, at, None, b"{", (), None), epoch=1) for at in range(3)
     ]
 
     with capture_logs() as logs:
-        intake.accept(polled_records)
+        dispatcher.accept(polled_records)
 
     assert [outcome.polled.offset for outcome in finished] == [0, 2]
     (told,) = [line for line in logs if line["event"] == "event.not_taken"]
@@ -235,23 +235,23 @@ def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
 
 async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_this_one() -> None:
     finished = list[Outcome]()
-    intake = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    dispatcher = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
     value, headers = event({}).to_bytes(), (("redrive-thread", b"one"),)
     record, next_one = (ConsumerRecord(PLACE, at, None, value, headers, None) for at in (0, 2))
     old, new = (PolledRecord(record, epoch, covered()) for epoch in (1, 2))
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.accept([new, PolledRecord(next_one, 2, covered())])
-        while not finished or intake.running:  # noqa: ASYNC110 - of its own accord
+        waking = dispatcher.begin(tasks)
+        dispatcher.accept([new, PolledRecord(next_one, 2, covered())])
+        while not finished or dispatcher.running:  # noqa: ASYNC110 - of its own accord
             await asyncio.sleep(0)
-        intake.settled([Outcome(old, Ending.SUCCEEDED)])
+        dispatcher.settled([Outcome(old, Ending.SUCCEEDED)])
         for _ in range(10):
             await asyncio.sleep(0)
         waking.cancel()
 
     assert [outcome.polled.offset for outcome in finished] == [0]
-    assert intake.endings == {Ending.SUCCEEDED: 1}
+    assert dispatcher.endings == {Ending.SUCCEEDED: 1}
 
 
 class Waiter:
@@ -285,17 +285,17 @@ class Hasty(Waiter):
 @pytest.mark.invariant("P1")
 async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins_again() -> None:
     finished, runner, clock = list[Outcome](), Hasty(), TurnedClock()
-    intake = intake_of(answers_of(Answers), runner, finished.append, clock=clock)
+    dispatcher = intake_of(answers_of(Answers), runner, finished.append, clock=clock)
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.accept([PolledRecord(record, 1, covered())])
+        waking = dispatcher.begin(tasks)
+        dispatcher.accept([PolledRecord(record, 1, covered())])
         await _until(lambda: runner.begun == 1)
-        intake.suspend({PLACE: 1})
-        intake.resume([PLACE])
+        dispatcher.suspend({PLACE: 1})
+        dispatcher.resume([PLACE])
         runner.may_end.set()
-        await _until(lambda: intake.running == 0)
+        await _until(lambda: dispatcher.running == 0)
         clock.advance(1.0)
         await _until(lambda: bool(finished))
         waking.cancel()
@@ -306,22 +306,22 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
 @pytest.mark.invariant("P4")
 async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
     finished, runner, other = list[Outcome](), Waiter(), TopicPartition("events", 1)
-    intake = intake_of(answers_of(Answers), runner, finished.append)
+    dispatcher = intake_of(answers_of(Answers), runner, finished.append)
     polled_records = [
         PolledRecord(ConsumerRecord(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
         for tp in (PLACE, other)
     ]
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.accept(polled_records)
+        waking = dispatcher.begin(tasks)
+        dispatcher.accept(polled_records)
         await _until(lambda: runner.begun == 2)
-        intake.suspend({PLACE: 1, other: 1})
+        dispatcher.suspend({PLACE: 1, other: 1})
         runner.may_end.set()
         states = [lease.state for lease in runner.leases]
-        intake.resume([PLACE])
-        intake.revoke({other: 1})
-        await _until(lambda: intake.running == 0)
+        dispatcher.resume([PLACE])
+        dispatcher.revoke({other: 1})
+        await _until(lambda: dispatcher.running == 0)
         waking.cancel()
 
     assert states == [LeaseState.AWAY, LeaseState.AWAY]
@@ -332,20 +332,20 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
 @pytest.mark.invariant("P1")
 async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() -> None:
     finished, runner = list[Outcome](), Hasty()
-    intake = intake_of(answers_of(Answers), runner, finished.append)
+    dispatcher = intake_of(answers_of(Answers), runner, finished.append)
     polled = PolledRecord(
         ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered()
     )
     runner.may_end.set()
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.suspend({PLACE: 1})
-        intake.accept([polled])
+        waking = dispatcher.begin(tasks)
+        dispatcher.suspend({PLACE: 1})
+        dispatcher.accept([polled])
         await _until(lambda: runner.begun == 1)
         runner.leases[0].resume()
-        await _until(lambda: intake.running == 0)
-        intake.resume([PLACE])
+        await _until(lambda: dispatcher.running == 0)
+        dispatcher.resume([PLACE])
         await _until(lambda: bool(finished))
         waking.cancel()
 
@@ -385,7 +385,7 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
         noted.append((needed_for, list(threads)))
 
     finished, answers = list[Outcome](), answers_of(Answers)
-    intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    dispatcher = intake_of(answers, Giver(answers), finished.append, mark=mark)
     ends = [("success", None), ("letter", None), ("question", None), ("letter", b"shared")]
     # The thread of the last one is another event's.
     ends.append(("other", None))
@@ -407,18 +407,18 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
     ]
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
-        intake.accept(polled_records)
+        waking = dispatcher.begin(tasks)
+        dispatcher.accept(polled_records)
         await _until(lambda: len(finished) == len(ends))
-        open_before = intake.open_threads
+        open_before = dispatcher.open_threads
         await _until(lambda: bool(noted))
         noted_before, noted[:] = list(noted), []
-        intake.settled(finished)
+        dispatcher.settled(finished)
         waking.cancel()
 
     own = [f"{one.event_id}/0/0" for one in events]
     assert open_before == [*own[:3], own[4]]
-    assert intake.open_threads == []
+    assert dispatcher.open_threads == []
     assert noted_before == [(Mark.RUNNING, [own[1]])]
     assert noted == [(Mark.LETTER, [own[1]]), (Mark.QUESTION, [own[2]])]
 
@@ -428,18 +428,18 @@ async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -
         raise OSError("disk gone")
 
     finished, answers = list[Outcome](), answers_of(Answers)
-    intake = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    dispatcher = intake_of(answers, Giver(answers), finished.append, mark=mark)
     record = ConsumerRecord(PLACE, 0, None, event({"end": "letter"}).to_bytes(), (), None)
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
-            waking = intake.begin(tasks)
-            intake.accept([PolledRecord(record, 1, covered())])
+            waking = dispatcher.begin(tasks)
+            dispatcher.accept([PolledRecord(record, 1, covered())])
             await _until(lambda: bool(finished))
-            intake.settled(finished)
+            dispatcher.settled(finished)
             waking.cancel()
 
-    assert intake.endings == {Ending.DEAD_LETTERED: 1}
+    assert dispatcher.endings == {Ending.DEAD_LETTERED: 1}
     told = [line for line in logs if line["event"] == "checkpoints.not_kept"]
     assert [line["needed_for"] for line in told] == ["running", "letter"]
     assert {(line["threads"], line["error"]) for line in told} == {(1, "disk gone")}

@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 from tests.rows import rows
 
 from redrive.consumer.answers import Answers, GivenUp
-from redrive.consumer.intake import Intake
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Step
-from redrive.consumer.turns import Turns
 from redrive.consumer.waits import Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.events import EventHeaders, WorkflowEvent
@@ -80,10 +80,10 @@ class World:
             clock=clock,
         )
         self.runner, self.claims, self.finished = Runner(answers), Claims(), list[Outcome]()
-        self.intake = Intake(
+        self.dispatcher = Dispatcher(
             cast("Any", self.runner),
             answers,
-            Turns(in_flight=1, max_crashes=3, suspects_at_once=1),
+            RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1),
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self.finished.append,
             new_lease=lambda _: Lease(),
@@ -99,16 +99,16 @@ class World:
         for offset, (one, headers) in enumerate(sent):
             value = one.to_bytes() if isinstance(one, WorkflowEvent) else one
             record = ConsumerRecord(PLACE, offset, b"key", value, tuple(headers.write()), 5)
-            self.intake.accept([PolledRecord(record, 1, starts)])
+            self.dispatcher.accept([PolledRecord(record, 1, starts)])
 
     def judge(self, offset: int, *, is_redrive: bool) -> None:
-        self.intake.judged({(PLACE, offset): is_redrive})
+        self.dispatcher.judged({(PLACE, offset): is_redrive})
 
     async def until_ended(self, count: int) -> None:
-        await _until(lambda: len(self.finished) >= count and not self.intake.running)
+        await _until(lambda: len(self.finished) >= count and not self.dispatcher.running)
 
     def waiting(self) -> dict[Wait, int]:
-        return {w: n.count for w, n in self.intake.waiting().items() if n.count}
+        return {w: n.count for w, n in self.dispatcher.waiting().items() if n.count}
 
     def told(self, number: int, topic: str) -> list[dict[str, Any]]:
         records = self.finished[number].records
@@ -133,7 +133,7 @@ async def test_what_claims_to_be_a_redrive_waits_for_the_letters_and_the_others_
     world, driven, other = World(), event({}), event({})
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
+        waking = world.dispatcher.begin(tasks)
         world.accept((driven, DRIVEN), (other, EventHeaders()))
         await world.until_ended(1)
         waited, ran = world.waiting(), list(world.runner.ran)
@@ -150,7 +150,7 @@ async def test_what_claims_to_be_a_redrive_waits_for_the_letters_and_the_others_
     assert (state["dlq_id"], state["state"], state["redrive_count"]) == ("L", "resolved", 2)
     assert state["ended"] == {"topic": "events", "partition": 0, "offset": 0}
     assert world.told(1, "results")[0]["run"]["redrive_count"] == 2
-    assert (world.waiting(), world.intake.disbelieved) == ({}, 0)
+    assert (world.waiting(), world.dispatcher.disbelieved) == ({}, 0)
 
 
 @pytest.mark.invariant("P13")
@@ -159,10 +159,10 @@ async def test_one_that_the_letters_do_not_know_is_an_event_as_any_other() -> No
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
-            waking = world.intake.begin(tasks)
+            waking = world.dispatcher.begin(tasks)
             world.accept((well, DRIVEN), (badly, DRIVEN))
             await _until(lambda: len(world.claims.asked) == 2)
-            world.intake.judged({(PLACE, 0): False, (PLACE, 1): False})
+            world.dispatcher.judged({(PLACE, 0): False, (PLACE, 1): False})
             await world.until_ended(2)
             waking.cancel()
 
@@ -172,7 +172,7 @@ async def test_one_that_the_letters_do_not_know_is_an_event_as_any_other() -> No
     (letter,) = world.told(1, "letters")
     assert (letter["redrive_count"], letter["redrive_of"], letter["generation"]) == (0, None, 0)
     assert dict(letter["source"]["headers"]).keys() >= {"redrive-of", "redrive-generation"}
-    assert world.intake.disbelieved == 2
+    assert world.dispatcher.disbelieved == 2
     (told,) = [line for line in logs if line["event"] == "event.no_redrive"]
     assert (told["letter"], told["count"], told["offset"]) == ("L", 2, 0)
 
@@ -181,7 +181,7 @@ async def test_a_letter_of_a_redrive_says_of_which_and_on_which_thread() -> None
     world = World()
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
+        waking = world.dispatcher.begin(tasks)
         world.accept((event({"fails": True}), DRIVEN))
         await _until(lambda: bool(world.claims.asked))
         world.judge(0, is_redrive=True)
@@ -197,18 +197,18 @@ async def test_a_copy_of_a_redrive_is_asked_about_only_when_the_first_one_is_dur
     world, driven = World(), event({})
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
+        waking = world.dispatcher.begin(tasks)
         world.accept((driven, DRIVEN), (driven, DRIVEN), (driven, EventHeaders()))
         await _until(lambda: bool(world.claims.asked))
         world.judge(0, is_redrive=True)
         await world.until_ended(1)
         asked_before = list(world.claims.asked)
-        world.intake.settled(world.finished)
+        world.dispatcher.settled(world.finished)
         await _until(lambda: len(world.claims.asked) == 2)
         ran_before = list(world.runner.ran)
         world.judge(1, is_redrive=False)
         await world.until_ended(2)
-        world.intake.settled(world.finished[1:])
+        world.dispatcher.settled(world.finished[1:])
         await world.until_ended(3)
         waking.cancel()
 
@@ -222,10 +222,10 @@ async def test_those_that_are_judged_together_run_in_their_order() -> None:
     world = World()
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
+        waking = world.dispatcher.begin(tasks)
         world.accept(*[(event({}), DRIVEN) for _ in range(5)])
         await _until(lambda: len(world.claims.asked) == 5)
-        world.intake.judged(dict.fromkeys([(PLACE, n) for n in (3, 0, 4, 1, 2)], True))
+        world.dispatcher.judged(dict.fromkeys([(PLACE, n) for n in (3, 0, 4, 1, 2)], True))
         await world.until_ended(5)
         waking.cancel()
 
@@ -237,11 +237,11 @@ async def test_what_is_asked_is_forgotten_when_its_partition_goes() -> None:
     world, broken = World(), b'{"event_id": "e"}'
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
+        waking = world.dispatcher.begin(tasks)
         world.accept((event({}), DRIVEN), (broken, DRIVEN))
         await _until(lambda: len(world.claims.asked) == 2)
-        world.intake.revoke({PLACE: 1})
-        world.intake.judged({(PLACE, 0): True, (PLACE, 1): True})
+        world.dispatcher.revoke({PLACE: 1})
+        world.dispatcher.judged({(PLACE, 0): True, (PLACE, 1): True})
         for _ in range(10):
             await asyncio.sleep(0)
         waking.cancel()

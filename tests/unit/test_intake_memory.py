@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer, event_bytes
-from redrive.consumer.intake import Intake
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Step
-from redrive.consumer.turns import Turns
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import ProducerRecord
@@ -70,7 +70,7 @@ class World:
         self.buffer = Buffer(buffer_bytes)
         self.shares = {tp: self.buffer.share() for tp in (PLACE, OTHER)}
         self.clock, self.reader, self.runner = TurnedClock(), Reader(), Runner()
-        self.turns = Turns(
+        self.run_queue = RunQueue(
             in_flight=in_flight, max_crashes=3, suspects_at_once=2, buffer=self.buffer
         )
         self.finished: list[Outcome] = []
@@ -81,10 +81,10 @@ class World:
             worker="w",
             clock=self.clock,
         )
-        self.intake = Intake(
+        self.dispatcher = Dispatcher(
             cast("Any", self.runner),
             answers,
-            self.turns,
+            self.run_queue,
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self._finish,
             new_lease=lambda _: Lease(),
@@ -109,14 +109,14 @@ class World:
 
     def rest(self, workflow_id: str) -> None:
         now = self.clock.monotonic()
-        self.turns.rests.begin(Rest(workflow_id, None, since=now, until=now + 5, asked_s=5))
+        self.run_queue.rests.begin(Rest(workflow_id, None, since=now, until=now + 5, asked_s=5))
 
     def settle(self) -> None:
         """Let what has ended be durable."""
         done, self.finished = self.finished, []
         for outcome in done:
             self.shares[outcome.polled.tp].drop([outcome.polled.offset])
-        self.intake.settled(done)
+        self.dispatcher.settled(done)
 
 
 async def _mark(*_: object) -> None: ...
@@ -139,13 +139,13 @@ async def test_what_rests_without_its_bytes_runs_with_them_once_they_are_read_ag
     world.rest("limited")
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
-        world.intake.accept(polled_records)
+        waking = world.dispatcher.begin(tasks)
+        world.dispatcher.accept(polled_records)
         let_go = world.buffer.let_go
         await world.clock.wait_for_sleepers()
         await world.clock.turn(5.1)
         while world.finished or len(world.runner.ran) < 6:
-            world.intake.read_again(
+            world.dispatcher.read_again(
                 {at: records[at[1]] for at in world.reader.asked if at[0] == PLACE}
             )
             world.settle()
@@ -171,14 +171,14 @@ async def test_an_event_that_is_gone_from_its_log_is_answered_and_told(
 
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
-            waking = world.intake.begin(tasks)
-            world.intake.accept([polled])
+            waking = world.dispatcher.begin(tasks)
+            world.dispatcher.accept([polled])
             await world.clock.wait_for_sleepers()
             await world.clock.turn(5.1)
             await _until(lambda: bool(world.reader.asked))
             value = None if instead is None else instead.to_bytes()
             found = ConsumerRecord(PLACE, 3, None, value, (), None)
-            world.intake.read_again({(PLACE, 3): None if instead is None else found})
+            world.dispatcher.read_again({(PLACE, 3): None if instead is None else found})
             waking.cancel()
 
     (outcome,) = world.finished
@@ -200,16 +200,16 @@ async def test_what_is_being_read_again_is_forgotten_when_its_partition_goes() -
     world.rest("limited")
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
-        world.intake.accept([polled])
+        waking = world.dispatcher.begin(tasks)
+        world.dispatcher.accept([polled])
         await world.clock.wait_for_sleepers()
         await world.clock.turn(5.1)
         await _until(lambda: bool(world.reader.asked))
         world.shares[PLACE].close()
-        world.intake.revoke({PLACE: 1})
-        world.intake.read_again({(PLACE, 0): polled.record})
+        world.dispatcher.revoke({PLACE: 1})
+        world.dispatcher.read_again({(PLACE, 0): polled.record})
         # Its slot is free again.
-        world.intake.accept([healthy])
+        world.dispatcher.accept([healthy])
         await _until(lambda: bool(world.finished))
         waking.cancel()
 
@@ -225,11 +225,11 @@ async def test_nothing_starts_while_outcomes_that_are_not_durable_fill_the_memor
     sizes = list[int]()
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
-        world.intake.accept(polled_records)
+        waking = world.dispatcher.begin(tasks)
+        world.dispatcher.accept(polled_records)
         while len(world.runner.ran) < len(sent):
             before = None
-            while before != len(world.finished) or world.intake.running:
+            while before != len(world.finished) or world.dispatcher.running:
                 before = len(world.finished)
                 for _ in range(20):
                     await asyncio.sleep(0)
@@ -255,8 +255,8 @@ async def test_a_workflow_whose_outcomes_are_refused_leaves_others_running() -> 
     good = [world.polled(30 + n, event({}, workflow_id="good")) for n in range(10)]
 
     async with asyncio.TaskGroup() as tasks:
-        waking = world.intake.begin(tasks)
-        world.intake.accept([*bad, *good])
+        waking = world.dispatcher.begin(tasks)
+        world.dispatcher.accept([*bad, *good])
         ended = list[Outcome]()
         while sum(o.polled.offset >= 30 for o in ended) < 10:
             await asyncio.sleep(0)
@@ -265,7 +265,7 @@ async def test_a_workflow_whose_outcomes_are_refused_leaves_others_running() -> 
             ended += durable
             world.shares[PLACE].drop([o.polled.offset for o in durable])
             world.finished = [o for o in world.finished if o not in durable]
-            world.intake.settled(durable)
+            world.dispatcher.settled(durable)
         waking.cancel()
 
     assert 0 < len(world.finished) < 10

@@ -21,14 +21,14 @@ from redrive.auditing.reach import Reach
 from redrive.clock import Clock
 from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.intake import Intake
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Runner
 from redrive.consumer.settle import Settler
-from redrive.consumer.turns import Turns
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Lease, WorkflowProcessor
@@ -101,7 +101,9 @@ class World:
         self.starts = starts or Reservations()
         self.starts.cover(0, 0, ahead=100)
         self.starts.stored()
-        self.turns = Turns(in_flight=4, max_crashes=3, suspects_at_once=2, longest_rest_s=longest_s)
+        self.run_queue = RunQueue(
+            in_flight=4, max_crashes=3, suspects_at_once=2, longest_rest_s=longest_s
+        )
         answers = _answers(clock)
         graph: Any = StateGraph(State)
         graph.add_node("before", self.service.before).add_node("call", self.service.call)
@@ -115,10 +117,10 @@ class World:
             worker="w",
             clock=clock,
         )
-        self.intake = Intake(
+        self.dispatcher = Dispatcher(
             runner,
             answers,
-            self.turns,
+            self.run_queue,
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self.unsettled.append,
             new_lease=lambda _: Lease(),
@@ -139,7 +141,7 @@ class World:
 
     async def send(self, *records: ConsumerRecord) -> None:
         self.sent.extend(records)
-        self.intake.accept([PolledRecord(record, 1, self.starts) for record in records])
+        self.dispatcher.accept([PolledRecord(record, 1, self.starts) for record in records])
         await self.rest()
 
     async def give(
@@ -160,7 +162,7 @@ class World:
             while quiet < _ROUNDS:
                 await asyncio.sleep(0)
                 waits = self.starts.news or self.unsettled
-                quiet = 0 if waits or self.intake.running else quiet + 1
+                quiet = 0 if waits or self.dispatcher.running else quiet + 1
                 if waits:
                     self._commit()
 
@@ -172,7 +174,7 @@ class World:
         self.starts.cover(0, done, ahead=100)
         self.starts.stored()
         self.starts.finish(0, done)
-        self.intake.settled(ended)
+        self.dispatcher.settled(ended)
 
     async def turn(self, seconds: float) -> None:
         await self.clock.turn(seconds)
@@ -183,7 +185,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
-        self._waking = self.intake.begin(self._tasks)
+        self._waking = self.dispatcher.begin(self._tasks)
         await self.rest()
         return self
 
@@ -293,14 +295,14 @@ async def test_who_is_known_to_call_the_same_dependency_rests_too_and_others_do_
 
         assert early == [(0, "success"), (4, "success")]
         assert sorted(world.endings()[2:]) == [(2, "success"), (3, "success")]
-        assert world.turns.resting == 0
+        assert world.run_queue.resting == 0
     (told,) = [line for line in logs if line["event"] == "workflow.rested"]
     assert (told["workflow_id"], told["dependency"]) == ("search", "search.example")
 
 
 async def test_a_failure_that_names_nobody_holds_its_own_workflow_alone() -> None:
     async with World(TurnedClock()) as world:
-        world.turns.rests.calls("other", "search.example")
+        world.run_queue.rests.calls("other", "search.example")
         with capture_logs() as logs:
             await world.give({"after": "50", "host": ""})
             await world.give()
@@ -328,7 +330,7 @@ async def test_a_restart_remembers_rests_and_until_when_an_event_waits() -> None
     assert note is not None
     history = history_after_death(note, 0, end=2, now=clock.now().timestamp())
     async with World(clock, saver=saver, starts=Reservations(history)) as second:
-        second.intake.recall([note])
+        second.dispatcher.recall([note])
         await second.send(refused)
         await second.send(waits)
         await second.give(workflow="stranger")
@@ -384,7 +386,7 @@ async def test_without_rests_nobody_but_the_refused_run_waits() -> None:
             await world.give()
 
         assert world.endings() == [(1, "success")]
-        assert (world.turns.resting, world.noted, logs) == (0, (), [])
+        assert (world.run_queue.resting, world.noted, logs) == (0, (), [])
 
 
 class Settling:
@@ -474,7 +476,7 @@ async def test_a_restart_remembers_for_how_long_the_service_wants_to_be_left_alo
     noted = decode(encode(note))
     assert noted is not None
     async with World(clock, longest_s=50.0) as second:
-        second.intake.recall([noted])
+        second.dispatcher.recall([noted])
         await second.give(within_s=5)
         for _ in range(2):
             await second.give()

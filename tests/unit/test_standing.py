@@ -13,9 +13,9 @@ from redrive.consumer.buffer import Buffer
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Again, Step
 from redrive.consumer.standing import PartitionStanding
-from redrive.consumer.turns import Turns
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
@@ -116,16 +116,18 @@ async def settle_down() -> None:
 async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
     clock = TurnedClock()
     runner = Scripted(clock)
-    turns = Turns(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
-    intake = intake_of(answers_of(Answers), runner, lambda _: None, turns=turns, clock=clock)
+    run_queue = RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
+    dispatcher = intake_of(
+        answers_of(Answers), runner, lambda _: None, run_queue=run_queue, clock=clock
+    )
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     given = PolledRecord(record, 1, covered())
     told = []
 
     async with asyncio.TaskGroup() as tasks:
-        waking = intake.begin(tasks)
+        waking = dispatcher.begin(tasks)
         steps: list[Callable[[], None]] = [
-            lambda: intake.accept([given]),
+            lambda: dispatcher.accept([given]),
             runner.moved.set,
             runner.ends.set,
         ]
@@ -134,11 +136,11 @@ async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
             step()
             await settle_down()
             clock.advance(1.0)
-            told.append(intake.moved(PLACE, 0))
-        turns.rests.begin(Rest("fates", None, since=33.0, until=500.0, asked_s=467.0))
-        told.append(intake.moved(PLACE, 0))
-        intake.settled([Outcome(given, Ending.SUCCEEDED)])
-        told.append(intake.moved(PLACE, 0))
+            told.append(dispatcher.moved(PLACE, 0))
+        run_queue.rests.begin(Rest("fates", None, since=33.0, until=500.0, asked_s=467.0))
+        told.append(dispatcher.moved(PLACE, 0))
+        dispatcher.settled([Outcome(given, Ending.SUCCEEDED)])
+        told.append(dispatcher.moved(PLACE, 0))
         waking.cancel()
 
     # Began at 10, moved at 21, ended at 32 with a retry at 92; its workflow rests until 500.

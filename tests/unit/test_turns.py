@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run import Run
-from redrive.consumer.turns import Turns
+from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_ENTRIES, Entry
@@ -40,19 +40,24 @@ def run(
     )
 
 
-def turns(*, in_flight: int = 10, suspects_at_once: int = 2) -> Turns:
-    return Turns(in_flight=in_flight, max_crashes=3, suspects_at_once=suspects_at_once)
+def run_queue(*, in_flight: int = 10, suspects_at_once: int = 2) -> RunQueue:
+    return RunQueue(in_flight=in_flight, max_crashes=3, suspects_at_once=suspects_at_once)
 
 
 def rest(
-    waiting: Turns, workflow: str, *, until: float, dependency: str | None = None, since: float = 0
+    waiting: RunQueue,
+    workflow: str,
+    *,
+    until: float,
+    dependency: str | None = None,
+    since: float = 0,
 ) -> None:
     """Let a run of the workflow be told to come back then."""
     asked_s = until - since
     waiting.rests.begin(Rest(workflow, dependency, since=since, until=until, asked_s=asked_s))
 
 
-def taken(waiting: Turns, now: float = 0.0) -> list[int]:
+def taken(waiting: RunQueue, now: float = 0.0) -> list[int]:
     found = []
     while (next_run := waiting.take(now)) is not None:
         found.append(next_run.polled.offset)
@@ -60,7 +65,7 @@ def taken(waiting: Turns, now: float = 0.0) -> list[int]:
 
 
 def test_no_more_run_than_may() -> None:
-    waiting = turns(in_flight=2)
+    waiting = run_queue(in_flight=2)
     first = [run(0), run(1), run(2)]
     for new in first:
         waiting.put(new)
@@ -71,7 +76,7 @@ def test_no_more_run_than_may() -> None:
 
 
 def test_what_is_due_comes_before_what_is_new_and_never_early() -> None:
-    waiting, held, new = turns(), run(0), run(1)
+    waiting, held, new = run_queue(), run(0), run(1)
     waiting.put(held)
     assert waiting.take(0.0) is held
     waiting.ended(held)
@@ -84,7 +89,7 @@ def test_what_is_due_comes_before_what_is_new_and_never_early() -> None:
 
 
 def test_a_workflow_rests_and_others_go_on() -> None:
-    waiting, held = turns(), run(0, workflow="limited")
+    waiting, held = run_queue(), run(0, workflow="limited")
     waiting.put(held)
     waiting.take(0.0)
     waiting.ended(held)
@@ -100,7 +105,7 @@ def test_a_workflow_rests_and_others_go_on() -> None:
 
 
 def test_the_longer_of_two_waits_holds() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=5.0)
     rest(waiting, "limited", until=3.0)
     waiting.put(run(0, workflow="limited"))
@@ -110,7 +115,7 @@ def test_the_longer_of_two_waits_holds() -> None:
 
 
 def test_one_that_rests_longer_than_it_is_wanted_has_its_turn_at_its_deadline() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=50.0)
     waiting.put(run(0, workflow="limited", deadline=10.0))
 
@@ -121,7 +126,7 @@ def test_one_that_rests_longer_than_it_is_wanted_has_its_turn_at_its_deadline() 
 
 @pytest.mark.invariant("P5", "P7")
 def test_few_suspects_run_beside_each_other_and_the_unsuspected_go_on() -> None:
-    waiting = turns(suspects_at_once=2)
+    waiting = run_queue(suspects_at_once=2)
     suspects = [run(offset, crashes=1) for offset in range(4)]
     for new in (*suspects, run(9)):
         waiting.put(new)
@@ -133,7 +138,7 @@ def test_few_suspects_run_beside_each_other_and_the_unsuspected_go_on() -> None:
 
 @pytest.mark.invariant("P5")
 def test_a_run_on_its_last_chance_runs_alone() -> None:
-    waiting, before, last, after = turns(), run(0), run(1, crashes=2), run(2)
+    waiting, before, last, after = run_queue(), run(0), run(1, crashes=2), run(2)
     for new in (before, last, after):
         waiting.put(new)
 
@@ -145,7 +150,7 @@ def test_a_run_on_its_last_chance_runs_alone() -> None:
 
 
 def test_a_condemned_run_is_no_danger_and_waits_for_nobody() -> None:
-    waiting, condemned = turns(), run(0, crashes=3)
+    waiting, condemned = run_queue(), run(0, crashes=3)
     waiting.put(condemned)
     waiting.put(run(1))
 
@@ -161,7 +166,7 @@ def test_a_condemned_run_is_no_danger_and_waits_for_nobody() -> None:
 def test_every_run_has_its_turn_and_the_lonely_are_alone(
     crashes: list[int], data: st.DataObject
 ) -> None:
-    waiting = turns(in_flight=4)
+    waiting = run_queue(in_flight=4)
     for offset, count in enumerate(crashes):
         waiting.put(run(offset, crashes=count))
     running: list[Run] = []
@@ -187,7 +192,7 @@ def test_every_run_has_its_turn_and_the_lonely_are_alone(
 
 @pytest.mark.invariant("P10")
 def test_a_suspect_that_was_set_aside_rests_with_its_workflow() -> None:
-    waiting = turns(suspects_at_once=1)
+    waiting = run_queue(suspects_at_once=1)
     first, second = (run(offset, workflow="limited", crashes=1) for offset in range(2))
     for new in (first, second):
         waiting.put(new)
@@ -203,7 +208,7 @@ def test_a_suspect_that_was_set_aside_rests_with_its_workflow() -> None:
 def test_who_finds_no_room_in_the_note_holds_no_slot_from_those_who_have_it() -> None:
     history = {offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
     starts = Reservations(history)
-    waiting = turns(in_flight=4)
+    waiting = run_queue(in_flight=4)
     for offset in (*range(8), 1000):
         waiting.put(run(offset, starts=starts))
 
@@ -212,7 +217,7 @@ def test_who_finds_no_room_in_the_note_holds_no_slot_from_those_who_have_it() ->
 
 def test_who_found_no_room_has_its_turn_once_there_is_some() -> None:
     starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
-    waiting, owner = turns(in_flight=4), run(1000, starts=starts)
+    waiting, owner = run_queue(in_flight=4), run(1000, starts=starts)
     waiting.put(run(0, starts=starts))
     waiting.put(owner)
     assert taken(waiting) == [1000]
@@ -226,7 +231,7 @@ def test_who_found_no_room_has_its_turn_once_there_is_some() -> None:
 
 @pytest.mark.invariant("P7")
 def test_a_day_holds_others_no_longer_than_the_longest_rest() -> None:
-    waiting, told = turns(), run(0, workflow="limited")
+    waiting, told = run_queue(), run(0, workflow="limited")
     waiting.put(told)
     waiting.take(0.0)
     waiting.ended(told)
@@ -250,7 +255,7 @@ def test_a_day_holds_others_no_longer_than_the_longest_rest() -> None:
 def test_a_workflow_rests_with_a_dependency_that_its_own_runs_have_named_and_no_other_does() -> (
     None
 ):
-    waiting = turns()
+    waiting = run_queue()
     waiting.rests.calls("twin", "api.example")
     rest(waiting, "limited", until=10.0, dependency="api.example")
     for offset, workflow in enumerate(("limited", "twin", "stranger")):
@@ -268,7 +273,7 @@ def test_a_workflow_rests_with_a_dependency_that_its_own_runs_have_named_and_no_
 def test_an_event_that_was_told_to_wait_before_a_restart_waits_for_its_time_and_holds_nobody() -> (
     None
 ):
-    waiting = turns()
+    waiting = run_queue()
     waiting.put(run(0, due=30.0))
     waiting.put(run(1))
 
@@ -278,7 +283,7 @@ def test_an_event_that_was_told_to_wait_before_a_restart_waits_for_its_time_and_
 
 
 def test_what_goes_with_its_partition_rests_no_more() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=10.0)
     for offset, deadline in enumerate((None, 5.0)):
         waiting.put(run(offset, workflow="limited", deadline=deadline))
@@ -295,7 +300,7 @@ def test_what_goes_with_its_partition_rests_no_more() -> None:
 def test_more_that_rest_than_may_have_started_delay_nobody_and_each_is_told_at_its_deadline() -> (
     None
 ):
-    waiting = turns(in_flight=2 * MAX_ENTRIES)
+    waiting = run_queue(in_flight=2 * MAX_ENTRIES)
     rest(waiting, "limited", until=100.0)
     late = [run(n, workflow="limited", deadline=10.0 + n % 5) for n in range(MAX_ENTRIES + 50)]
     for each in late:
@@ -316,7 +321,7 @@ def test_more_that_rest_than_may_have_started_delay_nobody_and_each_is_told_at_i
 
 @pytest.mark.invariant("P8")
 def test_a_rest_that_grows_longer_makes_nobody_wait_past_its_deadline() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=20.0)
     waiting.put(run(0, workflow="limited", deadline=30.0))
     assert taken(waiting, 0.0) == []
@@ -329,7 +334,7 @@ def test_a_rest_that_grows_longer_makes_nobody_wait_past_its_deadline() -> None:
 
 
 def test_what_a_rest_has_parked_is_forgotten_with_it() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=20.0)
     for offset in range(3):
         waiting.put(run(offset, workflow="limited", deadline=1_000.0 + offset))
@@ -341,7 +346,7 @@ def test_what_a_rest_has_parked_is_forgotten_with_it() -> None:
 
 @pytest.mark.invariant("P7", "P10")
 def test_when_the_one_that_goes_first_is_refused_the_others_rest_on() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=86_400.0)
     for offset in range(3):
         waiting.put(run(offset, workflow="limited"))
@@ -355,7 +360,7 @@ def test_when_the_one_that_goes_first_is_refused_the_others_rest_on() -> None:
 
 
 def test_a_run_that_comes_too_late_is_not_the_one_that_goes_first() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=86_400.0)
     waiting.put(run(0, workflow="limited", deadline=110.0))
     waiting.put(run(1, workflow="limited"))
@@ -364,7 +369,7 @@ def test_a_run_that_comes_too_late_is_not_the_one_that_goes_first() -> None:
 
 
 def test_nobody_goes_first_where_the_service_said_when_it_comes_back() -> None:
-    waiting = turns()
+    waiting = run_queue()
     rest(waiting, "limited", until=120.0)
     waiting.put(run(0, workflow="limited"))
 

@@ -12,19 +12,19 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 from tests.unit.test_intake_memory import World
-from tests.unit.test_turns import PLACE, rest, run, taken, turns
+from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
 
 from redrive.consumer.apart import Cause, Obstacle, ObstacleStanding
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, waiting_in
 from redrive.consumer.partitions import Partitions
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.settle import Settler
 from redrive.consumer.standing import PartitionStanding, Standing
-from redrive.consumer.turns import Turns
 from redrive.consumer.waits import KINDS, Amount, Wait, Waits
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
-from redrive.state.lanes import Lanes
+from redrive.state.key_ordered_queue import KeyOrderedQueue
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
 from redrive.testing.clock import TurnedClock
@@ -99,29 +99,32 @@ def test_an_obstacle_is_a_way_to_wait_and_tells_itself() -> None:
 
 
 def test_lanes_count_what_waits_behind_others_what_is_parked_and_what_has_no_room() -> None:
-    lanes: Lanes[int] = Lanes(max_open=1)
+    ordered: KeyOrderedQueue[int] = KeyOrderedQueue(max_open=1)
     for item, (partition, thread) in enumerate([(0, "a"), (0, "a"), (0, "b"), (1, "c"), (1, "c")]):
-        lanes.put(partition, thread, item)
-    told = [(lanes.ready, lanes.behind, lanes.parked("rest"))]
+        ordered.put(partition, thread, item)
+    told = [(ordered.ready, ordered.behind, ordered.parked("rest"))]
 
-    lanes.take()
-    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
-    lanes.take(lambda _: "rest")
-    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
-    lanes.release(0, "a")
-    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
-    lanes.drop(1)
-    told.append((lanes.ready, lanes.behind, lanes.parked("rest")))
+    ordered.take()
+    told.append((ordered.ready, ordered.behind, ordered.parked("rest")))
+    ordered.take(lambda _: "rest")
+    told.append((ordered.ready, ordered.behind, ordered.parked("rest")))
+    ordered.release(0, "a")
+    told.append((ordered.ready, ordered.behind, ordered.parked("rest")))
+    ordered.drop(1)
+    told.append((ordered.ready, ordered.behind, ordered.parked("rest")))
 
     assert told == [((3, 0), 2, 0), ((1, 1), 2, 0), ((0, 1), 2, 1), ((2, 0), 1, 1), ((2, 0), 0, 0)]
 
 
-def waiting_for(waiting: Turns) -> dict[Wait, int]:
+def waiting_for(waiting: RunQueue) -> dict[Wait, int]:
     return {wait: amount.count for wait, amount in waiting.waiting().items() if amount.count}
 
 
 def test_runs_that_wait_for_their_turn_are_counted_by_what_they_wait_for() -> None:
-    slots, thread, suspects, alone, resting, held = turns(in_flight=1), *(turns() for _ in range(5))
+    slots, thread, suspects, alone, resting, held = (
+        run_queue(in_flight=1),
+        *(run_queue() for _ in range(5)),
+    )
     for offset in range(3):
         slots.put(run(offset))
         suspects.put(run(offset, crashes=1))
@@ -147,13 +150,13 @@ def test_runs_that_wait_for_their_turn_are_counted_by_what_they_wait_for() -> No
 def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
     buffer = Buffer(1_000)
     share = buffer.share()
-    cramped = Turns(in_flight=9, max_crashes=3, suspects_at_once=2, buffer=buffer)
+    cramped = RunQueue(in_flight=9, max_crashes=3, suspects_at_once=2, buffer=buffer)
     for offset in range(4):
         share.take(offset, 800)
         one = run(offset)
         cramped.put(replace(one, polled=replace(one.polled, share=share)))
     starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
-    barred = turns()
+    barred = run_queue()
     barred.put(run(0, starts=starts))
     taken(cramped)
     taken(barred)
@@ -179,7 +182,7 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
     )
     settler.apart.standing = tuple(apart)
     parts = SimpleNamespace(
-        intake=World(buffer_bytes=1_000).intake,
+        dispatcher=World(buffer_bytes=1_000).dispatcher,
         settler=settler,
         partitions=SimpleNamespace(standing=standing, expected=5),
         checkpoints=SimpleNamespace(waiting=8),

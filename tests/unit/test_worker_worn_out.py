@@ -89,10 +89,10 @@ class Settler:
         return {}
 
 
-def parts_of(intake: Intake, settling: Thread, polling: Thread, clock: TurnedClock) -> Parts:
+def parts_of(dispatcher: Intake, settling: Thread, polling: Thread, clock: TurnedClock) -> Parts:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     parts: Any = {
-        "intake": intake,
+        "intake": dispatcher,
         "settler": Settler(),
         "settling": settling,
         "polling": polling,
@@ -151,9 +151,9 @@ async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(
 
 
 async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
-    intake, settling, clock = Intake(), Thread(), TurnedClock(hands_free=True)
+    dispatcher, settling, clock = Intake(), Thread(), TurnedClock(hands_free=True)
     worker = Worker(
-        lambda _: parts_of(intake, settling, Thread(), clock),
+        lambda _: parts_of(dispatcher, settling, Thread(), clock),
         startup_s=1.0,
         grace_s=30.0,
         standstill_s=500.0,
@@ -166,7 +166,7 @@ async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
         with pytest.raises(KafkaLostError, match="30 calls"):
             await worker.wait()
 
-    assert intake.drained
+    assert dispatcher.drained
     assert settling.looks == 30
     assert {"calls": 30, "event": "worker.calls_left_behind", "log_level": "error"} in logs
 
@@ -178,8 +178,8 @@ async def test_one_in_which_nothing_is_settled_says_what_it_waits_for_and_ends_t
     class Fast(Thread):
         left_behind = 0
 
-    intake, clock = Intake(), TurnedClock(hands_free=True)
-    parts = parts_of(intake, Fast(), Thread(), clock)
+    dispatcher, clock = Intake(), TurnedClock(hands_free=True)
+    parts = parts_of(dispatcher, Fast(), Thread(), clock)
     parts.settler.owes = "batch 3 of 2 outcomes to be stored"
     worker = Worker(
         lambda _: parts,
@@ -195,7 +195,7 @@ async def test_one_in_which_nothing_is_settled_says_what_it_waits_for_and_ends_t
         with pytest.raises(StandstillError, match=r"60 s .* batch 3 of 2 outcomes"):
             await worker.wait()
 
-    assert intake.drained
+    assert dispatcher.drained
     assert worker.progress.still == "nothing moves: it waits for batch 3 of 2 outcomes to be stored"
     (line,) = [line for line in logs if line["event"] == "worker.stands_still"]
     assert line["waits_for"] == "settling"

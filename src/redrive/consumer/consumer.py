@@ -16,8 +16,8 @@ from functools import partial
 import structlog
 
 from redrive.clock import Clock
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.health import Phase
-from redrive.consumer.intake import Intake
 from redrive.consumer.letters_reader import Judged
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
@@ -71,7 +71,7 @@ class Upward:
 class Parts:
     """What a worker consists of."""
 
-    intake: Intake
+    dispatcher: Dispatcher
     settler: Settler
     settling: SettleThread
     polling: PollThread
@@ -128,7 +128,7 @@ class Worker:
     @property
     def endings(self) -> Counter[Ending]:
         """How many events ended in which way, durably, since the start."""
-        return Counter() if self._parts is None else Counter(self._parts.intake.endings)
+        return Counter() if self._parts is None else Counter(self._parts.dispatcher.endings)
 
     @property
     def parts(self) -> Parts | None:
@@ -225,7 +225,7 @@ class Worker:
         parts = self._build(
             Upward(downstream, poll_ended, self._stuck, downstream.read_again, downstream.judged)
         )
-        downstream.intake, self._parts = parts.intake, parts
+        downstream.dispatcher, self._parts = parts.dispatcher, parts
         async with parts.checkpoints:
             try:
                 if await self._opened(parts.settling):
@@ -244,7 +244,9 @@ class Worker:
             raise self._failure
         if self._worn_out is not None:
             raise self._worn_out
-        log.info("worker.stopped", **{e.value: n for e, n in sorted(parts.intake.endings.items())})
+        log.info(
+            "worker.stopped", **{e.value: n for e, n in sorted(parts.dispatcher.endings.items())}
+        )
 
     async def _opened(self, settling: SettleThread) -> bool:
         """Open the first producer; say whether nobody asked to stop meanwhile. [P12]."""
@@ -263,7 +265,7 @@ class Worker:
 
     async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            waking = parts.intake.begin(tasks)
+            waking = parts.dispatcher.begin(tasks)
             sweeping = tasks.create_task(parts.sweeping.run())
             counting = tasks.create_task(self._count_left_behind(parts.settling))
             watching = tasks.create_task(self._watch_progress(parts))
@@ -277,10 +279,10 @@ class Worker:
             sweeping.cancel()
             counting.cancel()
             watching.cancel()
-            log.info("worker.draining", running=parts.intake.running)
+            log.info("worker.draining", running=parts.dispatcher.running)
             # With the poll thread gone nothing can be settled: runs are cut at once.
             grace_s = 0.0 if ended.is_set() else self._grace_s - _LEAVE_S
-            cut = await parts.intake.drain(timeout_s=grace_s)
+            cut = await parts.dispatcher.drain(timeout_s=grace_s)
             # What is left was cut by us, not by a death. [P5]
             parts.settler.release()
             while not (parts.settler.idle or ended.is_set()):
@@ -313,7 +315,7 @@ def waiting_in(parts: Parts) -> dict[Wait, Amount]:
     standing, absent = parts.partitions.standing, parts.topics.absent
     outside = sum(seen.outside for seen in standing.partitions)
     leaderless = sum(seen.tp in absent.leaders for seen in standing.partitions)
-    found = parts.intake.waiting()
+    found = parts.dispatcher.waiting()
     found[Wait.WINDOW] = Amount(found[Wait.WINDOW].count + outside)
     return {
         **found,
@@ -339,34 +341,34 @@ async def _in_thread(call: Callable[[], object]) -> None:
 class _ToLoop:
     """The poll thread's way to the intake: one wake-up of the loop a batch."""
 
-    intake: Intake
+    dispatcher: Dispatcher
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
-        self._call(self.intake.accept, polled_records)
+        self._call(self.dispatcher.accept, polled_records)
 
     def recall(self, notes: Sequence[Note]) -> None:
-        self._call(self.intake.recall, notes)
+        self._call(self.dispatcher.recall, notes)
 
     def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
-        self._call(self.intake.suspend, tps)
+        self._call(self.dispatcher.suspend, tps)
 
     def resume(self, tps: Collection[TopicPartition]) -> None:
-        self._call(self.intake.resume, tps)
+        self._call(self.dispatcher.resume, tps)
 
     def revoke(self, tps: Mapping[TopicPartition, int]) -> None:
-        self._call(self.intake.revoke, tps)
+        self._call(self.dispatcher.revoke, tps)
 
     def read_again(self, found: Found) -> None:
-        self._call(self.intake.read_again, found)
+        self._call(self.dispatcher.read_again, found)
 
     def judged(self, found: Judged) -> None:
-        self._call(self.intake.judged, found)
+        self._call(self.dispatcher.judged, found)
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
-        self._call(self.intake.settled, outcomes)
+        self._call(self.dispatcher.settled, outcomes)
 
     def _call(self, function: Callable[..., None], argument: object) -> None:
         try:

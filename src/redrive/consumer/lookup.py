@@ -86,12 +86,12 @@ class Lookup:
             yield from self._of_partitions(parts)
 
     def _of_runs(self, parts: Parts) -> Iterator[Reading]:
-        turns, due = parts.intake.turns, parts.intake.turns.next_held
-        yield Reading(metrics.IN_FLIGHT, {(): parts.intake.running})
+        run_queue, due = parts.dispatcher.run_queue, parts.dispatcher.run_queue.next_held
+        yield Reading(metrics.IN_FLIGHT, {(): parts.dispatcher.running})
         if due is not None:
             yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
-        yield Reading(metrics.RESTS, {(): len(turns.rests)})
-        yield Reading(metrics.DISBELIEVED, {(): parts.intake.disbelieved})
+        yield Reading(metrics.RESTS, {(): len(run_queue.rests)})
+        yield Reading(metrics.DISBELIEVED, {(): parts.dispatcher.disbelieved})
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
         yield from self._of_obstacles(parts)
 
@@ -118,7 +118,7 @@ class Lookup:
             labels = (seen.tp.topic, str(seen.tp.partition))
             window[labels] = seen.window_used
             unfinished[labels] = seen.unfinished_s(now)
-            moved = None if seen.lowest is None else parts.intake.moved(seen.tp, seen.lowest)
+            moved = None if seen.lowest is None else parts.dispatcher.moved(seen.tp, seen.lowest)
             stuck[labels] = seen.stuck_s(now, moved=moved)
         yield Reading(metrics.WINDOW_USED, window)
         yield Reading(metrics.UNFINISHED, unfinished)

@@ -1,6 +1,6 @@
 """What a worker does about rate limits: begins rests, says so, and has them remembered.
 
-Which runs a rest holds back is in `state/rests.py` and `turns.py`. Belongs to the event loop.
+Which runs a rest holds back is in `state/rests.py` and `run_queue.py`. Belongs to the event loop.
 """
 
 from __future__ import annotations

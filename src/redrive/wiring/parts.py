@@ -17,8 +17,8 @@ from redrive.consumer.admission import Admission
 from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.figures import EndFigures
-from redrive.consumer.intake import Intake
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.observing import Observer, Observers
@@ -28,11 +28,11 @@ from redrive.consumer.overdue import Overdue
 from redrive.consumer.parent import last_exit
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
 from redrive.consumer.shares import Shares
 from redrive.consumer.sweeping import Sweeping
-from redrive.consumer.turns import Turns
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.dead_letter.states import STATE_HEADERS
@@ -199,10 +199,10 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     settling_of = partial(_settle_thread, settings, produce, try_out, counts, clock)
     settler, settling = _settler(settings, settling_of, upward, partitions, spooled, counts, clock)
-    intake = Intake(
+    dispatcher = Dispatcher(
         runner,
         answers,
-        _turns(settings, buffer, shares),
+        _run_queue(settings, buffer, shares),
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
@@ -226,16 +226,25 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         StaticMembership(clock),
         partitions.incarnation,
     )
-    sweeping = _sweeping(settings, checkpoints, intake, report, clock)
+    sweeping = _sweeping(settings, checkpoints, dispatcher, report, clock)
     return Parts(
-        intake, settler, settling, polling, checkpoints, sweeping, partitions, pulse, link, topics
+        dispatcher,
+        settler,
+        settling,
+        polling,
+        checkpoints,
+        sweeping,
+        partitions,
+        pulse,
+        link,
+        topics,
     )
 
 
 def _sweeping(
     settings: Settings,
     checkpoints: Checkpoints,
-    intake: Intake,
+    dispatcher: Dispatcher,
     report: TopicReport,
     clock: Clock,
 ) -> Sweeping:
@@ -243,7 +252,10 @@ def _sweeping(
         checkpoints,
         open_threads=lambda: (
             # Without a time of their own they go by no time, and need no mark.
-            [*intake.open_threads, *(intake.open_named_threads if settings.threads.ttl else ())]
+            [
+                *dispatcher.open_threads,
+                *(dispatcher.open_named_threads if settings.threads.ttl else ()),
+            ]
         ),
         deployment=retention_of(settings.kafka, report, clock),
         clock=clock,
@@ -310,8 +322,8 @@ def _answers(
     )
 
 
-def _turns(settings: Settings, buffer: Buffer, shares: Shares) -> Turns:
-    return Turns(
+def _run_queue(settings: Settings, buffer: Buffer, shares: Shares) -> RunQueue:
+    return RunQueue(
         in_flight=settings.worker.in_flight,
         max_crashes=settings.retry.max_crashes,
         # As many groups as members of a group: the guilty one is found soonest.

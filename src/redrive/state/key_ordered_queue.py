@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from redrive.state.offsets import MAX_ENTRIES
 
-__all__ = ["Lanes"]
+__all__ = ["KeyOrderedQueue"]
 
 Item = TypeVar("Item")
 
@@ -23,11 +23,11 @@ class _Partition(Generic[Item]):
     ready: deque[tuple[str, Item]] = field(default_factory=deque)
     parked: dict[str, deque[tuple[str, Item]]] = field(default_factory=dict)
     # None: nothing waits behind the first one of the thread, as for nearly all of them.
-    lanes: dict[str, deque[Item] | None] = field(default_factory=dict)
+    ordered: dict[str, deque[Item] | None] = field(default_factory=dict)
     open: int = 0
 
 
-class Lanes(Generic[Item]):
+class KeyOrderedQueue(Generic[Item]):
     """Items waiting to start, by partition and thread.
 
     Args:
@@ -64,14 +64,14 @@ class Lanes(Generic[Item]):
         if home is None:
             home = self._partitions[partition] = _Partition()
             self._turns.append(partition)
-        if thread not in home.lanes:
-            home.lanes[thread] = None
+        if thread not in home.ordered:
+            home.ordered[thread] = None
             home.ready.append((thread, item))
             return True
         self.behind += 1
-        lane = home.lanes[thread]
+        lane = home.ordered[thread]
         if lane is None:
-            home.lanes[thread] = deque((item,))
+            home.ordered[thread] = deque((item,))
         else:
             lane.append(item)
         return False
@@ -129,28 +129,28 @@ class Lanes(Generic[Item]):
     def release(self, partition: Hashable, thread: str) -> None:
         """Say that the started item of `thread` has ended: the next of its thread may start."""
         home = self._partitions.get(partition)
-        if home is None or thread not in home.lanes:
+        if home is None or thread not in home.ordered:
             return
         home.open -= 1
-        lane = home.lanes[thread]
+        lane = home.ordered[thread]
         if lane:
             # Older offsets first: they are what holds the commit back.
             home.ready.appendleft((thread, lane.popleft()))
             self.behind -= 1
         else:
-            del home.lanes[thread]
+            del home.ordered[thread]
 
     def drop(self, partition: Hashable) -> None:
         """Forget everything of a partition that is no longer ours."""
         home = self._partitions.pop(partition, None)
         if home is not None:
             self._parked -= Counter({group: len(items) for group, items in home.parked.items()})
-            self.behind -= sum(len(lane or ()) for lane in home.lanes.values())
+            self.behind -= sum(len(lane or ()) for lane in home.ordered.values())
             self._turns.remove(partition)
 
     def _waiting(self) -> Iterator[Item]:
         for home in self._partitions.values():
             for waiting in (home.ready, *home.parked.values()):
                 yield from (item for _, item in waiting)
-            for lane in home.lanes.values():
+            for lane in home.ordered.values():
                 yield from lane or ()

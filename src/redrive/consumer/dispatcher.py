@@ -24,8 +24,8 @@ from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run
+from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Again, Control, Left, Runner, Step
-from redrive.consumer.turns import Turns
 from redrive.consumer.waits import Amount, Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.errors import RecordError
@@ -46,7 +46,7 @@ from redrive.telemetry.detail import is_detailed
 from redrive.telemetry.repeats import REPEATS
 from redrive.thread_names import own_thread
 
-__all__ = ["Intake"]
+__all__ = ["Dispatcher"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -71,13 +71,13 @@ class _Untried:
     end: Callable[[EventHeaders], Outcome]
 
 
-class Intake:
+class Dispatcher:
     """Takes events in and keeps as many of them running as may.
 
     Args:
         runner: Executes attempts.
         answers: Builds the outcome of what never runs.
-        turns: Says what may start next.
+        run_queue: Says what may start next.
         leftovers: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
         new_lease: Makes the lease of one attempt at a delivery.
@@ -96,7 +96,7 @@ class Intake:
         self,
         runner: Runner,
         answers: Answers,
-        turns: Turns,
+        run_queue: RunQueue,
         leftovers: Leftovers,
         *,
         finish: Callable[[Outcome], None],
@@ -125,8 +125,8 @@ class Intake:
         self._leftovers = leftovers
         self._clock = clock
         self._observers = observers or Observers()
-        self._turns = turns
-        self._resting = Resting(turns.rests, remember=remember, clock=clock)
+        self._run_queue = run_queue
+        self._resting = Resting(run_queue.rests, remember=remember, clock=clock)
         self._asked: dict[Run, None] = {}
         # Their turn has come, and their bytes were let go.
         self._loading: dict[tuple[TopicPartition, int], Run] = {}
@@ -148,14 +148,14 @@ class Intake:
         return len(self._live)
 
     @property
-    def turns(self) -> Turns:
+    def run_queue(self) -> RunQueue:
         """Whose turn it is."""
-        return self._turns
+        return self._run_queue
 
     def waiting(self) -> dict[Wait, Amount]:
         """Return what of the events taken in waits to start, and for what."""
         return {
-            **self._turns.waiting(),
+            **self._run_queue.waiting(),
             Wait.RESERVATION: Amount(len(self._asked), self._launched),
             Wait.RECORD: Amount(len(self._loading), self._launched),
             Wait.LETTERS: Amount(len(self._claiming)),
@@ -169,7 +169,7 @@ class Intake:
         run = self._open.get((tp, offset))
         if run is None:
             return None
-        rests = self._turns.rests_until(run.workflow_id)
+        rests = self._run_queue.rests_until(run.workflow_id)
         return max(run.moved, run.due or 0.0, rests or 0.0)
 
     @property
@@ -221,7 +221,7 @@ class Intake:
             elif not self._draining:
                 ours = asked.headers if is_redrive else asked.headers.as_any_other()
                 self._settle(asked.end(ours))
-        self._turns.judged(runs)
+        self._run_queue.judged(runs)
         self._go_on()
 
     def recall(self, notes: Sequence[Note]) -> None:
@@ -244,7 +244,7 @@ class Intake:
         now = self._clock.monotonic()
         for run in [run for run in self._cut if run.polled.tp in tps]:
             self._cut.discard(run)
-            self._turns.hold(run, until=now)
+            self._run_queue.hold(run, until=now)
         self._ask_again()
         self._go_on()
 
@@ -254,13 +254,13 @@ class Intake:
         self._away.difference_update(tps)
         self._cut = {run for run in self._cut if not self._is_gone(run)}
         for tp in tps:
-            self._turns.drop(tp, self._is_gone)
+            self._run_queue.drop(tp, self._is_gone)
         for run in [run for run in self._asked if self._is_gone(run)]:
             del self._asked[run]
-            self._turns.ended(run)
+            self._run_queue.ended(run)
         for at, run in [(at, run) for at, run in self._loading.items() if self._is_gone(run)]:
             del self._loading[at]
-            self._turns.ended(run)
+            self._run_queue.ended(run)
         self._claiming = {at: one for at, one in self._claiming.items() if not self._is_gone(one)}
         if self._reader is not None:
             self._reader.forget(tps)
@@ -287,7 +287,7 @@ class Intake:
             if run is None or run.polled.epoch != outcome.polled.epoch:
                 continue
             del self._open[at]
-            self._turns.release(run)
+            self._run_queue.release(run)
             if run.is_alone_on_thread and (mark := _needed_for(outcome)) is not None:
                 needed.setdefault(mark, []).append(run.thread_id)
         self._ask_again()
@@ -371,7 +371,7 @@ class Intake:
         if scope is not None:
             run.thread_id = headers.thread_of(event.event_id, record.tp.partition, scope=scope)
         self._open[record.tp, record.offset] = run
-        self._turns.put(run)
+        self._run_queue.put(run)
 
     def _end_untried(self, run: Run, given_up: GivenUp) -> None:
         def end(headers: EventHeaders) -> Outcome:
@@ -448,15 +448,15 @@ class Intake:
     def _fill(self) -> None:
         if self._tasks is None or self._draining:
             return
-        self._resting.end(self._turns.end_rests(self._clock.monotonic()))
-        while (run := self._turns.take(self._clock.monotonic())) is not None:
+        self._resting.end(self._run_queue.end_rests(self._clock.monotonic()))
+        while (run := self._run_queue.take(self._clock.monotonic())) is not None:
             if run.is_let_go and self._reader is not None:
                 at = (run.polled.tp, run.polled.offset)
                 self._loading[at] = run
                 self._reader.ask(*at)
             else:
                 self._start(run, self._tasks)
-        if claims := self._turns.unjudged():
+        if claims := self._run_queue.unjudged():
             runs = {(run.polled.tp, run.polled.offset): run for run in claims}
             self._ask_letters(runs, {at: claims[run] for at, run in runs.items()})
 
@@ -486,7 +486,7 @@ class Intake:
             "its record is not on its topic any more: it was deleted while the event waited, or "
             "another one has taken its place. See the retention of the topic"
         )
-        self._turns.ended(run)
+        self._run_queue.ended(run)
         self._settle(self._answers.gone(run, error))
 
     def _settle(self, outcome: Outcome) -> None:
@@ -521,7 +521,7 @@ class Intake:
             self._launch(run, self._tasks)
 
     def _may_start(self, run: Run) -> bool:
-        return self._turns.is_condemned(run) or run.polled.starts.start(run.polled.offset)
+        return self._run_queue.is_condemned(run) or run.polled.starts.start(run.polled.offset)
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         live = _Live(run, self._new_lease(run.polled), self._runner.new_control())
@@ -537,7 +537,7 @@ class Intake:
             self._resting.blame(run)
             if live.lease.state is LeaseState.STALE:
                 step = Step(Left())
-            elif self._turns.is_condemned(run):
+            elif self._run_queue.is_condemned(run):
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
                 step = await self._runner.attempt(run, lease=live.lease, control=live.control)
@@ -555,7 +555,7 @@ class Intake:
         finally:
             live.lease.end()
             del self._live[run]
-            self._turns.ended(run)
+            self._run_queue.ended(run)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -579,7 +579,7 @@ class Intake:
                 until = math.ceil(self._clock.now().timestamp() + after_s)
                 run.polled.starts.failed(run.polled.offset, until=until)
                 run.due = now + after_s
-                self._turns.hold(run, until=run.due)
+                self._run_queue.hold(run, until=run.due)
             case Left() if self._draining:
                 pass
             case Left() if run.polled.tp in self._away:
@@ -588,14 +588,14 @@ class Intake:
             case Left():
                 # Cut while its partition was away, and back before it had unwound; or its lease saw
                 # a gap that cost nothing. The event is still ours, and nobody else will run it.
-                self._turns.hold(run, until=now + _LEFT_AGAIN_S)
+                self._run_queue.hold(run, until=now + _LEFT_AGAIN_S)
 
     async def _wake_held(self) -> None:
         while not self._draining:
             self._changed.clear()
             looked_at = self._clock.monotonic()
             self._fill()
-            due = self._turns.next_due()
+            due = self._run_queue.next_due()
             if due is None or due <= looked_at:
                 # What was due and not taken waits for a slot. What has become due since then was
                 # not looked at: on a busy machine, nothing else might ever change.

@@ -32,18 +32,18 @@ from redrive.consumer.shares import Shares
 from redrive.consumer.waits import Amount, Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.kafka.log import TopicPartition
-from redrive.state.dues import Dues
-from redrive.state.lanes import Lanes
+from redrive.state.delay_queue import DelayQueue
+from redrive.state.key_ordered_queue import KeyOrderedQueue
 from redrive.state.rests import Rest, Rests
 
-__all__ = ["Turns"]
+__all__ = ["RunQueue"]
 
 # No rest's key: what waits for room among the offsets that a commit can speak of.
 _FULL = "\0full"
 _ROOM_AGAIN_S = 0.5
 
 
-class Turns:
+class RunQueue:
     """Runs that wait to start.
 
     Args:
@@ -72,15 +72,15 @@ class Turns:
         self._in_flight = in_flight
         self._max_crashes = max_crashes
         self._suspects_at_once = suspects_at_once
-        self._lanes: Lanes[Run] = Lanes()
-        self._held: Dues[Run] = Dues()
+        self._ordered: KeyOrderedQueue[Run] = KeyOrderedQueue()
+        self._held: DelayQueue[Run] = DelayQueue()
         self.rests = Rests(longest_s=longest_rest_s)
         """What rests now; to be ended by `end_rests` alone."""
         self._resting: set[Run] = set()
         # What rests has started nothing, and must hold no place among what may: it is parked, by
         # its rest and by its deadline, whichever comes first.
         self._parked: dict[str, dict[str, None]] = {}
-        self._deadlines: Dues[tuple[str, str]] = Dues()
+        self._deadlines: DelayQueue[tuple[str, str]] = DelayQueue()
         self._aside: deque[Run] = deque()
         self._lonely: deque[Run] = deque()
         self._taken: set[Run] = set()
@@ -96,7 +96,7 @@ class Turns:
 
     def put(self, run: Run) -> None:
         """Let a new run wait for its turn, behind those of its thread that came before."""
-        if not self._lanes.put(run.polled.tp, run.lane or run.thread_id, run):
+        if not self._ordered.put(run.polled.tp, run.lane or run.thread_id, run):
             _block(run)
 
     def unjudged(self) -> dict[Run, ClaimedRedrive]:
@@ -109,7 +109,7 @@ class Turns:
         """Let runs have their turn of which it is known now whether they are redrives."""
         # Each goes before what is there: the first one last.
         for run in sorted(runs, key=lambda run: run.polled.offset, reverse=True):
-            self._lanes.let_go(_claim_of(run), of=run.polled.tp)
+            self._ordered.let_go(_claim_of(run), of=run.polled.tp)
 
     def hold(self, run: Run, *, until: float) -> None:
         """Let a run wait for its next attempt."""
@@ -123,15 +123,15 @@ class Turns:
         for rest in (*ended, *opened):
             # Each goes before what is there: the first one last.
             for group in reversed(self._parked.pop(rest.key, {})):
-                self._lanes.let_go(group)
+                self._ordered.let_go(group)
         if ended or opened:
             self._deadlines.drop(lambda late: late[0] not in self._parked)
         return ended
 
     def next_due(self) -> float | None:
         """Return when something will be due, or None when nothing waits for its time."""
-        dues = (self.rests.next_change, self._held.next_due, self._deadlines.next_due)
-        return min((due for due in dues if due is not None), default=None)
+        delayed = (self.rests.next_change, self._held.next_due, self._deadlines.next_due)
+        return min((due for due in delayed if due is not None), default=None)
 
     def rests_until(self, workflow_id: str) -> float | None:
         """Return until when nothing of a workflow is to start; may be called from any thread."""
@@ -145,20 +145,20 @@ class Turns:
 
     def waiting(self) -> dict[Wait, Amount]:
         """Return what waits, and for what."""
-        ready, barred = self._lanes.ready
-        shared = sum(self._lanes.parked(_parked_of(share)) for share in self._sharing)
-        crowded = sum(self._lanes.parked(_crowd_of(workflow)) for workflow in self._crowded)
+        ready, barred = self._ordered.ready
+        shared = sum(self._ordered.parked(_parked_of(share)) for share in self._sharing)
+        crowded = sum(self._ordered.parked(_crowd_of(workflow)) for workflow in self._crowded)
         # What is ready and has a slot is taken at once, unless one runs alone, or is to.
         is_full = len(self._taken) >= self._in_flight
         alone = 0 if is_full else len(self._lonely) + (ready if self._alone or self._lonely else 0)
         return {
             # Where slots are free again and again, nothing stands still.
             Wait.SLOT: Amount((ready if is_full else 0) + shared, self._started),
-            Wait.THREAD: Amount(self._lanes.behind),
+            Wait.THREAD: Amount(self._ordered.behind),
             Wait.RETRY: Amount(len(self._held)),
             Wait.REST: Amount(self.resting),
             Wait.MEMORY: Amount(crowded + len(self._cramped)),
-            Wait.WINDOW: Amount(barred + self._lanes.parked(_FULL)),
+            Wait.WINDOW: Amount(barred + self._ordered.parked(_FULL)),
             Wait.SUSPICION: Amount(len(self._aside) + alone, self._started),
         }
 
@@ -208,14 +208,14 @@ class Turns:
 
     def release(self, run: Run) -> None:
         """Let the next run of the same thread have its turn: this one is settled."""
-        self._lanes.release(run.polled.tp, run.lane or run.thread_id)
+        self._ordered.release(run.polled.tp, run.lane or run.thread_id)
         if self._full:
             self._full = False
-            self._lanes.let_go(_FULL)
+            self._ordered.let_go(_FULL)
 
     def drop(self, tp: TopicPartition, gone: Callable[[Run], bool]) -> None:
         """Forget everything that waits of a partition that is no longer ours."""
-        self._lanes.drop(tp)
+        self._ordered.drop(tp)
         self._held.drop(gone)
         self._resting = {run for run in self._resting if not gone(run)}
         self._cramped = {run for run in self._cramped if not gone(run)}
@@ -229,10 +229,10 @@ class Turns:
         while (late := self._deadlines.take(now)) is not None:
             key, group = late
             del self._parked[key][group]
-            self._lanes.let_go(group)
+            self._ordered.let_go(group)
         for workflow in [w for w in self._crowded if not self._buffer.is_crowded(w)]:
             self._crowded.discard(workflow)
-            self._lanes.let_go(_crowd_of(workflow))
+            self._ordered.let_go(_crowd_of(workflow))
 
     def _took(self, run: Run, now: float) -> Run:
         self._taken.add(run)
@@ -254,7 +254,7 @@ class Turns:
                 self._suspect()
                 or self._held.take(now)
                 or self._of_shares(parks)
-                or self._lanes.take(parks)
+                or self._ordered.take(parks)
             )
             if run is None:
                 return None
@@ -276,9 +276,9 @@ class Turns:
         for share in list(self._sharing):
             if not self._shares.has_room(share):
                 continue
-            run = self._lanes.take_parked(_parked_of(share), parks)
+            run = self._ordered.take_parked(_parked_of(share), parks)
             del self._sharing[share]
-            if self._lanes.parked(_parked_of(share)):
+            if self._ordered.parked(_parked_of(share)):
                 self._sharing[share] = None
             if run is not None:
                 return run

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
 
-__all__ = ["Dues"]
+__all__ = ["DelayQueue"]
 
 Item = TypeVar("Item")
 
 
-class Dues(Generic[Item]):
+class DelayQueue(Generic[Item]):
     """Items that may not go on before their due time; equal times keep their order."""
 
     def __init__(self) -> None:
