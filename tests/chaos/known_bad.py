@@ -16,9 +16,9 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.cli import main
 from redrive.consumer import settle
-from redrive.consumer.answers import GivenUp
 from redrive.consumer.consumer import Parts, Worker
 from redrive.consumer.dispatcher import Dispatcher
+from redrive.consumer.outcome_builder import GivenUp
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner, Step
@@ -108,7 +108,7 @@ def swallows_cancellation() -> None:
             return await attempt(self, run, **more)
         except asyncio.CancelledError as error:
             given_up = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
-            return Step(self._answers.given_up(run, given_up))
+            return Step(self._outcomes.given_up(run, given_up))
 
     patch(Runner, attempt=swallow)
 

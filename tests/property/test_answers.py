@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import Ending, NotTaken, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import source_digest
@@ -45,8 +45,8 @@ values = st.one_of(
 headers = st.lists(st.tuples(any_text, st.none() | st.binary(max_size=20)), max_size=4)
 
 
-def answers(*, letters: int = 3 * LIMIT) -> Answers:
-    return Answers(
+def answers(*, letters: int = 3 * LIMIT) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic=RESULTS,
         dlq_topic=LETTERS,
         max_bytes={RESULTS: LIMIT, LETTERS: letters},

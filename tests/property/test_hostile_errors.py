@@ -13,8 +13,8 @@ from tests.property.hostile_errors import hostile_errors
 from tests.property.test_answers import LETTERS, LIMIT, answers, run
 from tests.unit.test_runner_node_retries import State, worker
 
-from redrive.consumer.answers import GivenUp
 from redrive.consumer.outcome import Ending
+from redrive.consumer.outcome_builder import GivenUp
 from redrive.dead_letter.record import DeadLetter
 from redrive.graphs.attempt import _node
 from redrive.graphs.contained import contain_exits

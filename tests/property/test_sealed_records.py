@@ -11,7 +11,7 @@ from tests.property.test_answers import polled
 from tests.property.test_shortened_letters import letter_of
 
 from redrive.codec import AesGcm
-from redrive.consumer.answers import Answers, GivenUp
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
@@ -136,7 +136,7 @@ def test_whatever_a_run_comes_to_its_records_fit_sealed_and_are_opened(
     sent = event({"name": MARK})
     sealed = sealed_event(sent, PAYLOADS)
     run = Run(polled(sealed.to_bytes(), []), sealed, EventHeaders(), f"{sent.event_id}/2/0")
-    answers = Answers(
+    answers = OutcomeBuilder(
         results_topic="results",
         dlq_topic="letters",
         max_bytes={"results": LIMIT, "letters": 3 * LIMIT},

@@ -10,8 +10,8 @@ from tests.rows import rows
 from tests.unit.test_intake import PLACE, answers_of, covered, intake_of
 
 from redrive.consumer.admission import Admission
-from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Step
 from redrive.dead_letter.record import DeadLetter
@@ -137,7 +137,7 @@ class Runs:
 async def test_an_event_that_is_refused_ends_in_one_letter_and_never_runs() -> None:
     finished, runs = list[Outcome](), Runs()
     refuse = admission_of(Require.REFUSE)
-    dispatcher = intake_of(answers_of(Answers), runs, finished.append, admission=refuse)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), runs, finished.append, admission=refuse)
     own = event({}, workflow_id="pay")
     records = [record_of(PAY, None), record_of(PAY, AIRFLOW), record_of(own, OPS)]
     starts = covered()

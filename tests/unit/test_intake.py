@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Left, Step
@@ -35,7 +35,7 @@ from redrive.testing.stage import event
 PLACE = TopicPartition("events", 0)
 
 
-class Broken(Answers):
+class Broken(OutcomeBuilder):
     """Has a bug that one record meets."""
 
     def unreadable(
@@ -59,7 +59,7 @@ class BuggyRunner:
 
 
 def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
-    answers: Answers,
+    outcomes: OutcomeBuilder,
     runner: Any,  # noqa: ANN401 - a stand-in
     finish: Callable[[Outcome], None],
     *,
@@ -72,7 +72,7 @@ def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
 ) -> Dispatcher:
     return Dispatcher(
         runner,
-        answers,
+        outcomes,
         run_queue or RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         Leftovers(lambda _: None, grace_s=1.0),
         finish=finish,
@@ -89,7 +89,7 @@ async def test_an_event_that_names_a_thread_and_not_whose_is_refused_as_it_was_d
     finished = list[Outcome]()
     letters = Mock(spec=LettersReader)
     dispatcher = intake_of(
-        answers_of(Answers),
+        answers_of(OutcomeBuilder),
         BuggyRunner(),
         finished.append,
         scope="metadata.tenant",
@@ -125,7 +125,7 @@ def covered() -> Reservations:
     return starts
 
 
-def answers_of(kind: type[Answers]) -> Answers:
+def answers_of(kind: type[OutcomeBuilder]) -> OutcomeBuilder:
     return kind(
         results_topic="results",
         dlq_topic="letters",
@@ -138,7 +138,7 @@ def answers_of(kind: type[Answers]) -> Answers:
 @pytest.mark.invariant("P7")
 async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
     finished = list[Outcome]()
-    dispatcher = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), BuggyRunner(), finished.append)
     starts = covered()
     polled_records = [
         PolledRecord(ConsumerRecord(PLACE, at, None, event({}).to_bytes(), (), None), 1, starts)
@@ -166,7 +166,7 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
         list[Outcome](),
     )
     dispatcher = intake_of(
-        answers_of(Answers), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
+        answers_of(OutcomeBuilder), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
     )
     now = clock.monotonic()
     run_queue.rests.begin(Rest("fates", None, since=now, until=now + 5, asked_s=5))
@@ -199,7 +199,7 @@ async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late
         list[Outcome](),
     )
     dispatcher = intake_of(
-        answers_of(Answers), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
+        answers_of(OutcomeBuilder), BuggyRunner(), finished.append, run_queue=run_queue, clock=clock
     )
     now = clock.monotonic()
     run_queue.rests.begin(Rest("fates", None, since=now, until=now + 600, asked_s=600))
@@ -235,7 +235,7 @@ def test_a_record_that_meets_a_bug_leaves_those_behind_it_alone() -> None:
 
 async def test_an_ending_of_an_earlier_assignment_does_not_release_the_run_of_this_one() -> None:
     finished = list[Outcome]()
-    dispatcher = intake_of(answers_of(Answers), BuggyRunner(), finished.append)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), BuggyRunner(), finished.append)
     value, headers = event({}).to_bytes(), (("redrive-thread", b"one"),)
     record, next_one = (ConsumerRecord(PLACE, at, None, value, headers, None) for at in (0, 2))
     old, new = (PolledRecord(record, epoch, covered()) for epoch in (1, 2))
@@ -285,7 +285,7 @@ class Hasty(Waiter):
 @pytest.mark.invariant("P1")
 async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins_again() -> None:
     finished, runner, clock = list[Outcome](), Hasty(), TurnedClock()
-    dispatcher = intake_of(answers_of(Answers), runner, finished.append, clock=clock)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), runner, finished.append, clock=clock)
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
 
     async with asyncio.TaskGroup() as tasks:
@@ -306,7 +306,7 @@ async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins
 @pytest.mark.invariant("P4")
 async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_gone() -> None:
     finished, runner, other = list[Outcome](), Waiter(), TopicPartition("events", 1)
-    dispatcher = intake_of(answers_of(Answers), runner, finished.append)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), runner, finished.append)
     polled_records = [
         PolledRecord(ConsumerRecord(tp, 0, None, event({}).to_bytes(), (), None), 1, covered())
         for tp in (PLACE, other)
@@ -332,7 +332,7 @@ async def test_a_run_goes_on_when_its_partition_comes_back_and_ends_when_it_has_
 @pytest.mark.invariant("P1")
 async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() -> None:
     finished, runner = list[Outcome](), Hasty()
-    dispatcher = intake_of(answers_of(Answers), runner, finished.append)
+    dispatcher = intake_of(answers_of(OutcomeBuilder), runner, finished.append)
     polled = PolledRecord(
         ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None), 1, covered()
     )
@@ -355,8 +355,8 @@ async def test_a_run_that_was_cut_while_its_partition_was_away_is_tried_again() 
 class Giver:
     """Lets each event end as its data say."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, outcomes: OutcomeBuilder) -> None:
+        self._outcomes = outcomes
 
     def new_control(self) -> None:
         return None
@@ -366,16 +366,16 @@ class Giver:
             case "letter":
                 error = ZeroDivisionError()
                 why = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
-                return Step(self._answers.given_up(run, why))
+                return Step(self._outcomes.given_up(run, why))
             case "other":
                 other = OtherInputError(event_id=run.event_id, workflow=run.workflow_id)
                 why = GivenUp(other, Failure(Kind.PERMANENT), Reason.OTHER_INPUT)
-                return Step(self._answers.given_up(run, why))
+                return Step(self._outcomes.given_up(run, why))
             case "question":
                 ended = Ended(None, resumed=False, reason=Reason.INTERRUPT, error="may I?")
-                return Step(self._answers.ended(run, ended))
+                return Step(self._outcomes.ended(run, ended))
             case _:
-                return Step(self._answers.ended(run, Ended({}, resumed=False)))
+                return Step(self._outcomes.ended(run, Ended({}, resumed=False)))
 
 
 async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_for() -> None:
@@ -384,8 +384,8 @@ async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_
     async def mark(threads: Collection[str], needed_for: Mark) -> None:
         noted.append((needed_for, list(threads)))
 
-    finished, answers = list[Outcome](), answers_of(Answers)
-    dispatcher = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    finished, outcomes = list[Outcome](), answers_of(OutcomeBuilder)
+    dispatcher = intake_of(outcomes, Giver(outcomes), finished.append, mark=mark)
     ends = [("success", None), ("letter", None), ("question", None), ("letter", b"shared")]
     # The thread of the last one is another event's.
     ends.append(("other", None))
@@ -427,8 +427,8 @@ async def test_a_thread_that_cannot_be_marked_is_told_and_costs_nothing_else() -
     async def mark(_: Collection[str], __: Mark) -> None:
         raise OSError("disk gone")
 
-    finished, answers = list[Outcome](), answers_of(Answers)
-    dispatcher = intake_of(answers, Giver(answers), finished.append, mark=mark)
+    finished, outcomes = list[Outcome](), answers_of(OutcomeBuilder)
+    dispatcher = intake_of(outcomes, Giver(outcomes), finished.append, mark=mark)
     record = ConsumerRecord(PLACE, 0, None, event({"end": "letter"}).to_bytes(), (), None)
 
     with capture_logs() as logs:

@@ -11,11 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 from tests.rows import rows
 
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.outcome import Outcome, PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Step
@@ -52,9 +52,9 @@ class Claims:
 class Runner:
     """Ends each run as its data say, and notes on which thread."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, outcomes: OutcomeBuilder) -> None:
         self.ran: list[tuple[int, str]] = []
-        self._answers = answers
+        self._outcomes = outcomes
 
     def new_control(self) -> None:
         return None
@@ -63,8 +63,8 @@ class Runner:
         self.ran.append((run.polled.offset, run.thread_id))
         if run.event.payload.data.get("fails"):
             why = GivenUp(ZeroDivisionError(), Failure(Kind.PERMANENT), Reason.PERMANENT)
-            return Step(self._answers.given_up(run, why))
-        return Step(self._answers.ended(run, Ended({}, resumed=False)))
+            return Step(self._outcomes.given_up(run, why))
+        return Step(self._outcomes.ended(run, Ended({}, resumed=False)))
 
 
 class World:
@@ -72,17 +72,17 @@ class World:
 
     def __init__(self) -> None:
         clock = TurnedClock()
-        answers = Answers(
+        outcomes = OutcomeBuilder(
             results_topic="results",
             dlq_topic="letters",
             max_bytes={"results": 10**6, "letters": 10**6},
             worker="w",
             clock=clock,
         )
-        self.runner, self.claims, self.finished = Runner(answers), Claims(), list[Outcome]()
+        self.runner, self.claims, self.finished = Runner(outcomes), Claims(), list[Outcome]()
         self.dispatcher = Dispatcher(
             cast("Any", self.runner),
-            answers,
+            outcomes,
             RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1),
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self.finished.append,

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer, event_bytes
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Step
@@ -74,7 +74,7 @@ class World:
             in_flight=in_flight, max_crashes=3, suspects_at_once=2, buffer=self.buffer
         )
         self.finished: list[Outcome] = []
-        answers = Answers(
+        outcomes = OutcomeBuilder(
             results_topic="results",
             dlq_topic="letters",
             max_bytes={"results": 10**6, "letters": 10**6},
@@ -83,7 +83,7 @@ class World:
         )
         self.dispatcher = Dispatcher(
             cast("Any", self.runner),
-            answers,
+            outcomes,
             self.run_queue,
             Leftovers(lambda _: None, grace_s=1.0),
             finish=self._finish,

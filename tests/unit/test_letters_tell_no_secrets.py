@@ -15,8 +15,8 @@ from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
 from tests.unit.test_redact import SECRETS
 
-from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner
@@ -73,8 +73,8 @@ def in_a_member_of_a_group(text: str) -> None:
 WAYS = [in_its_message, in_its_cause, in_what_it_handled, in_a_note, in_a_member_of_a_group]
 
 
-def answers(redactor: Redactor | None = None) -> Answers:
-    return Answers(
+def answers(redactor: Redactor | None = None) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic=RESULTS,
         dlq_topic=LETTERS,
         max_bytes={RESULTS: 10**6, LETTERS: 10**6},
@@ -94,7 +94,7 @@ async def run(node: Callable[[], object], *, redactor: Redactor | None = None) -
     return await attempt({"*": graph}, answers(redactor))
 
 
-async def attempt(graphs: Any, writes: Answers) -> Outcome:  # noqa: ANN401 - LangGraph's types
+async def attempt(graphs: Any, writes: OutcomeBuilder) -> Outcome:  # noqa: ANN401 - LangGraph's types
     clock, asked = TurnedClock(), event({"text": ""})
     runner = Runner(
         WorkflowProcessor(graphs, InMemorySaver(), clock=clock),

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.observing import AttemptEnd, Observers
 from redrive.consumer.outcome import Account, Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
@@ -108,8 +108,8 @@ def test_nobody_is_called_for_nothing() -> None:
     assert failures.read().values == {}
 
 
-def answers(clock: TurnedClock) -> Answers:
-    return Answers(
+def answers(clock: TurnedClock) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic="results",
         dlq_topic="letters",
         max_bytes={"results": 10_000, "letters": 30_000},
@@ -130,7 +130,7 @@ def run(clock: TurnedClock) -> Run:
 
 
 VERSION = GraphVersion("report", "7")
-ENDINGS: dict[str, Callable[[Answers, Run], Outcome]] = {
+ENDINGS: dict[str, Callable[[OutcomeBuilder, Run], Outcome]] = {
     "success": lambda a, r: a.ended(r, Ended({}, resumed=False, graph=VERSION)),
     "said": lambda a, r: a.ended(
         r, Ended({}, resumed=False, reason=Reason.GRAPH_FAILED, error="no source", graph=VERSION)

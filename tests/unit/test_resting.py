@@ -19,11 +19,11 @@ from tests.property.test_settling import Broker, Client
 from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.reach import Reach
 from redrive.clock import Clock
-from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.run_queue import RunQueue
@@ -194,8 +194,8 @@ class World:
         await self._tasks.__aexit__(*error)
 
 
-def _answers(clock: Clock) -> Answers:
-    return Answers(
+def _answers(clock: Clock) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic=RESULTS.topic,
         dlq_topic=LETTERS.topic,
         max_bytes={RESULTS.topic: 10**6, LETTERS.topic: 10**6},

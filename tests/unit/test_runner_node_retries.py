@@ -9,8 +9,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from redrive.clock import Clock
-from redrive.consumer.answers import Answers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Runner
@@ -30,24 +30,24 @@ class State(TypedDict):
     text: str
 
 
-def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[Answers, Run]:
+def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[OutcomeBuilder, Run]:
     """Return what answers an event, and its run."""
     limits = {RESULTS: 10**6, LETTERS: 10**6}
-    answers = Answers(
+    outcomes = OutcomeBuilder(
         results_topic=RESULTS, dlq_topic=LETTERS, max_bytes=limits, worker="w", clock=clock
     )
     record = ConsumerRecord(TopicPartition("events", 2), 5, b"key", asked.to_bytes(), (), 1)
     run = Run(PolledRecord(record, epoch=1), asked, EventHeaders(), f"{asked.event_id}/2/0")
-    return answers, run
+    return outcomes, run
 
 
 async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN401 - LangGraph's types
     """Attempt one run until it ends, as the worker does."""
     clock = TurnedClock()
-    answers, run = answers_to(event({"text": ""}), clock)
+    outcomes, run = answers_to(event({"text": ""}), clock)
     runner = Runner(
         WorkflowProcessor({"*": graph}, InMemorySaver(), clock=clock),
-        answers,
+        outcomes,
         policy=lambda _: Policy(RetryConfig(max_retries=most)),
         grace_s=1.0,
         classifier=Classifier(),

@@ -20,7 +20,7 @@ from redrive.cli.editor import Draft
 from redrive.cli.exits import CommandError
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.codec import AesGcm
-from redrive.consumer.answers import Answers, GivenUp
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
@@ -67,8 +67,8 @@ class Failing:
         raise ConnectionError(f"no vault for {label} {data!r} {about!r}")
 
 
-def answers(payloads: Payloads) -> Answers:
-    return Answers(
+def answers(payloads: Payloads) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic="results",
         dlq_topic="letters",
         max_bytes={"results": 10_000, "letters": 30_000},

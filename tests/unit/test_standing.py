@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.unit.test_intake import answers_of, covered, intake_of
 
-from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
@@ -118,7 +118,7 @@ async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
     runner = Scripted(clock)
     run_queue = RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
     dispatcher = intake_of(
-        answers_of(Answers), runner, lambda _: None, run_queue=run_queue, clock=clock
+        answers_of(OutcomeBuilder), runner, lambda _: None, run_queue=run_queue, clock=clock
     )
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
     given = PolledRecord(record, 1, covered())

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 import redrive.testing
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.outcome import PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
@@ -32,7 +32,7 @@ def test_all_names_are_sorted_and_there() -> None:
 @pytest.fixture
 def evidence() -> Evidence:
     """A run in which every promise was kept: a success, and a letter."""
-    answers = Answers(
+    answers = OutcomeBuilder(
         results_topic="results",
         dlq_topic="letters",
         max_bytes={"results": 10**6, "letters": 10**6},

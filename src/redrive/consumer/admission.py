@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import structlog
 
-from redrive.consumer.answers import GivenUp
+from redrive.consumer.outcome_builder import GivenUp
 from redrive.errors import NotAllowedError, PermanentError, UnsignedError
 from redrive.events import WorkflowEvent
 from redrive.kafka.log import ConsumerRecord

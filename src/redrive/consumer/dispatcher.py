@@ -17,11 +17,11 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import Judged, LettersReader
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
@@ -76,7 +76,7 @@ class Dispatcher:
 
     Args:
         runner: Executes attempts.
-        answers: Builds the outcome of what never runs.
+        outcomes: Builds the outcome of what never runs.
         run_queue: Says what may start next.
         leftovers: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
@@ -95,7 +95,7 @@ class Dispatcher:
     def __init__(  # noqa: PLR0913 - its parts, each by its name
         self,
         runner: Runner,
-        answers: Answers,
+        outcomes: OutcomeBuilder,
         run_queue: RunQueue,
         leftovers: Leftovers,
         *,
@@ -118,7 +118,7 @@ class Dispatcher:
         """How many events claimed to drive a letter, and did not; may be read from any thread."""
         self.endings: Counter[Ending] = Counter()
         self._runner = runner
-        self._answers = answers
+        self._outcomes = outcomes
         self._finish = finish
         self._new_lease = new_lease
         self._mark = mark
@@ -339,7 +339,7 @@ class Dispatcher:
             self._accept_unreadable(polled, error)
             return
         if event.event_type != TRIGGERED:
-            self._settle(self._answers.skipped(polled, event))
+            self._settle(self._outcomes.skipped(polled, event))
             return
         history = polled.starts.history(record.offset)
         run = Run(
@@ -376,7 +376,7 @@ class Dispatcher:
     def _end_untried(self, run: Run, given_up: GivenUp) -> None:
         def end(headers: EventHeaders) -> Outcome:
             run.judge(is_redrive=headers.of is not None)
-            return self._answers.given_up(run, given_up)
+            return self._outcomes.given_up(run, given_up)
 
         self._settle_judged(run.polled, run.headers, run.event_id, end)
 
@@ -386,7 +386,7 @@ class Dispatcher:
         headers = EventHeaders.claimed_by(polled.record.headers, event_id)
 
         def end(headers: EventHeaders) -> Outcome:
-            return self._answers.unreadable(polled, error, headers=headers)
+            return self._outcomes.unreadable(polled, error, headers=headers)
 
         self._settle_judged(polled, headers, event_id, end)
 
@@ -406,7 +406,7 @@ class Dispatcher:
             self._ask_letters({at: _Untried(polled, headers, end)}, {at: claim})
 
     def _note_unreadable(self, polled: PolledRecord, error: RecordError) -> None:
-        masked = self._answers.redactor.mask(str(error))
+        masked = self._outcomes.redactor.mask(str(error))
         log.warning("event.unreadable", **_position_of(polled), error=masked)
 
     def _ask_letters(
@@ -487,7 +487,7 @@ class Dispatcher:
             "another one has taken its place. See the retention of the topic"
         )
         self._run_queue.ended(run)
-        self._settle(self._answers.gone(run, error))
+        self._settle(self._outcomes.gone(run, error))
 
     def _settle(self, outcome: Outcome) -> None:
         polled = outcome.polled

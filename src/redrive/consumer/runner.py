@@ -11,9 +11,9 @@ import structlog
 
 from redrive.aside import TEXT_LIMIT_S, Aside, Late
 from redrive.clock import Clock
-from redrive.consumer.answers import Answers, GivenUp
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Outcome
+from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.policy import Policy
 from redrive.consumer.resting import expired_in
 from redrive.consumer.run import Run
@@ -147,7 +147,7 @@ class Runner:
 
     Args:
         processor: Executes graphs.
-        answers: Builds the records of an ending.
+        outcomes: Builds the records of an ending.
         policy: The policy of a workflow.
         grace_s: How long, in seconds, what goes on after its end may take before a retry begins.
         classifier: Judges what graphs raise.
@@ -160,7 +160,7 @@ class Runner:
     def __init__(  # noqa: PLR0913 - the parts of a worker that it needs
         self,
         processor: Processor,
-        answers: Answers,
+        outcomes: OutcomeBuilder,
         *,
         policy: Callable[[str], Policy],
         grace_s: float,
@@ -171,12 +171,12 @@ class Runner:
         text_limit_s: float = TEXT_LIMIT_S,
     ) -> None:
         self._processor = processor
-        self._answers = answers
+        self._outcomes = outcomes
         self._policy = policy
         self._grace_s = grace_s
         self._classifier = classifier
         self._last_exit = last_exit
-        self._redactor = answers.redactor
+        self._redactor = outcomes.redactor
         self._worker = worker
         self._clock = clock
         self._aside = Aside(limit_s=text_limit_s)
@@ -196,7 +196,7 @@ class Runner:
             return await self._end_untried(run, error, lease, decision)
         if remaining_s is not None and remaining_s <= 0 and not (run.attempts or run.crashes):
             log.warning("run.expired", **_fields(run))
-            return Step(self._answers.expired(run))
+            return Step(self._outcomes.expired(run))
         began = self._clock.now()
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
@@ -212,7 +212,7 @@ class Runner:
                 if is_detailed():
                     log.debug("run.ended", **_fields(run), reason=end.reason)
                 attempt = _attempt_end(run, run.attempts + 1, took_s=took_s)
-                return Step(self._answers.ended(run, end), attempt=attempt)
+                return Step(self._outcomes.ended(run, end), attempt=attempt)
             case Drained():
                 log.info("run.drained", **_fields(run))
                 return Step(Left())
@@ -364,12 +364,12 @@ class Runner:
         )
         leftovers = _going_on(looked)
         outcome = await self._aside.call(
-            lambda: self._answers.given_up(run, given_up), workflow_id=run.event.workflow_id
+            lambda: self._outcomes.given_up(run, given_up), workflow_id=run.event.workflow_id
         )
         if isinstance(outcome, Late):
             leftovers = (*leftovers, _leftover_of(outcome))
             log.error("run.failure_silent", type=looked.type)
-            outcome = self._answers.given_up(run, replace(given_up, silent=True))
+            outcome = self._outcomes.given_up(run, replace(given_up, silent=True))
         told = outcome.account.error if outcome.account is not None else None
         if told is not None:
             fields |= {"dlq_id": told.dlq_id, "fingerprint": told.fingerprint}

@@ -1,6 +1,7 @@
 """DeadLetterQueue: writes letters from a program that is no worker.
 
-A worker's own letters are built in `redrive.consumer.answers`, and stored with their offsets.
+A worker's own letters are built in `redrive.consumer.outcome_builder`, and stored with their
+offsets.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from confluent_kafka import Consumer, KafkaError, Producer
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.admission import Admission
-from redrive.consumer.answers import Answers
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Parts, Upward, Worker
 from redrive.consumer.dispatcher import Dispatcher
@@ -24,6 +23,7 @@ from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import DeliveryGuarantee
 from redrive.consumer.outcome import Outcome, PolledRecord
+from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.parent import last_exit
 from redrive.consumer.partitions import Partitions
@@ -164,10 +164,10 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     session_s = settings.kafka.session_timeout.total_seconds()
     pulse, counts = Pulse(clock), metrics or Metrics()
     link = CoordinatorMonitor(silent_s=session_s / 2, clock=clock)
-    answers = _answers(settings, report, name, trust, payloads, clock)
+    outcomes = _outcomes(settings, report, name, trust, payloads, clock)
     runner = Runner(
         processor,
-        answers,
+        outcomes,
         policy=policy,
         grace_s=grace_s,
         classifier=settings.retry.classifier(clock),
@@ -201,7 +201,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     settler, settling = _settler(settings, settling_of, upward, partitions, spooled, counts, clock)
     dispatcher = Dispatcher(
         runner,
-        answers,
+        outcomes,
         _run_queue(settings, buffer, shares),
         Leftovers(upward.stuck, grace_s=grace_s),
         finish=settler.finish,
@@ -301,15 +301,15 @@ def _polling(
     )
 
 
-def _answers(
+def _outcomes(
     settings: Settings,
     report: TopicReport,
     name: str,
     trust: Trust,
     payloads: Payloads,
     clock: Clock,
-) -> Answers:
-    return Answers(
+) -> OutcomeBuilder:
+    return OutcomeBuilder(
         results_topic=settings.kafka.results_topic,
         dlq_topic=settings.kafka.dlq_topic,
         max_bytes=report.max_bytes,

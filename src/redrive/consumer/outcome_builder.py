@@ -60,7 +60,7 @@ from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import sealed_result, told_of
 from redrive.signatures import Signer, Subject
 
-__all__ = ["Answers", "GivenUp"]
+__all__ = ["GivenUp", "OutcomeBuilder"]
 
 log = structlog.get_logger("redrive.security")
 
@@ -81,7 +81,7 @@ class GivenUp:
     silent: bool = False
 
 
-class Answers:
+class OutcomeBuilder:
     """Builds outcomes.
 
     Args:
@@ -201,7 +201,7 @@ class Answers:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
-                answers=position_of(polled),
+                outcomes=position_of(polled),
             )
         account = Account(
             polled.tp,
@@ -227,7 +227,7 @@ class Answers:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
-            answers=position_of(run.polled),
+            outcomes=position_of(run.polled),
         )
         account = Account(
             run.polled.tp,
@@ -366,7 +366,7 @@ class Answers:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
-            answers=position_of(run.polled),
+            outcomes=position_of(run.polled),
         )
 
     def _result_record(self, answer: WorkflowResultEvent) -> ProducerRecord:
