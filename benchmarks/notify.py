@@ -37,7 +37,7 @@ from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
 from redrive.testing.webhook import Webhook
 from redrive.wiring import build_worker
-from redrive.wiring.notifying import Telling
+from redrive.wiring.notification_observer import NotificationObserver
 
 PARTITIONS = 8
 
@@ -73,7 +73,7 @@ async def rate(
         worker=WorkerSettings(id="bench", in_flight=64),
         notify=NotifySettings.model_validate({"urls": urls, "window": 1}),
     )
-    telling = Telling(settings, hook, worker="bench", clock=SYSTEM)
+    telling = NotificationObserver(settings, hook, worker="bench", clock=SYSTEM)
     worker = build_worker(
         settings,
         Half(),

@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.cli import main
 from redrive.consumer import settle
-from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.outcome_builder import GivenUp
 from redrive.consumer.partitions import Partitions
@@ -188,7 +188,7 @@ def stands_still() -> None:
         if not still:
             send(self, kafka)
 
-    async def look_away(_: Worker, __: Parts) -> None:
+    async def look_away(_: Worker, __: WorkerComponents) -> None:
         await asyncio.Event().wait()
 
     patch(ProducerThread, _renew=renew_and_stand)

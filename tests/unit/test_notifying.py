@@ -17,7 +17,7 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
 from redrive.testing.webhook import Webhook
 from redrive.testing.worker import wait_until
-from redrive.wiring.notifying import Telling
+from redrive.wiring.notification_observer import NotificationObserver
 
 INFO = ErrorInfo(
     kind=Kind.TIMEOUT,
@@ -49,7 +49,7 @@ def account(ending: Ending, *, error: ErrorInfo | None = INFO, name: str = "flow
 
 async def heard_of(accounts: Sequence[Account]) -> list[LetterNotice]:
     heard: list[LetterNotice] = []
-    telling = Telling(Settings(), heard.append, worker="w1", clock=SYSTEM)
+    telling = NotificationObserver(Settings(), heard.append, worker="w1", clock=SYSTEM)
     telling.start()
     telling.settled(accounts)
     await telling.end(limit_s=5.0)
@@ -92,7 +92,7 @@ async def test_a_name_of_a_megabyte_is_cut() -> None:
 
 async def test_after_the_end_nothing_is_told_and_nothing_breaks() -> None:
     heard: list[LetterNotice] = []
-    telling = Telling(Settings(), heard.append, worker="w1", clock=SYSTEM)
+    telling = NotificationObserver(Settings(), heard.append, worker="w1", clock=SYSTEM)
     telling.start()
     await telling.end(limit_s=5.0)
 
@@ -106,7 +106,7 @@ async def test_after_the_end_nothing_is_told_and_nothing_breaks() -> None:
 async def test_letters_that_are_spooled_or_cannot_be_are_told_of() -> None:
     with Webhook() as webhook:
         notify = NotifySettings.model_validate({"urls": {"team": webhook.url}})
-        telling = Telling(Settings(notify=notify), None, worker="w1", clock=SYSTEM)
+        telling = NotificationObserver(Settings(notify=notify), None, worker="w1", clock=SYSTEM)
         telling.start()
 
         telling.spooled(None)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
 from redrive.consumer.launcher import Launcher
-from redrive.consumer.post import Died, Post
+from redrive.consumer.worker_slot import Died, WorkerSlot
 from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -163,31 +163,31 @@ def test_a_worker_that_cannot_be_started_again_is_tried_later(tmp_path: Path) ->
     command.write_text("#!/bin/sh\nexit 3\n")
     command.chmod(0o700)
     died: Died = lambda _worker, _in_a_row, how: deaths.append(how)  # noqa: E731
-    post = Post(
+    slot = WorkerSlot(
         0,
         [str(command)],
         worker_id=None,
         environ={},
         launcher=Launcher(clock=clock),
-        family=None,
+        pool=None,
         died=died,
         clock=clock,
     )
 
     def deaths_seen() -> int:
-        post.look(stopping=False)
+        slot.look(stopping=False)
         return len(deaths)
 
-    post.start()
+    slot.start()
     wait_until(deaths_seen, timeout_s=WITHIN_S, what="its end")
     kept = command.rename(tmp_path / "kept")
     with capture_logs() as logs:
-        post.look(stopping=False)
+        slot.look(stopping=False)
         kept.rename(command)
-        post.look(stopping=False)
+        slot.look(stopping=False)
     clock.advance(10.0)
-    post.look(stopping=False)
+    slot.look(stopping=False)
 
     assert [log["event"] for log in logs] == ["supervisor.child_not_started"]
-    assert post.child is not None
+    assert slot.child is not None
     wait_until(lambda: deaths_seen() == 2, timeout_s=WITHIN_S, what="its second end")

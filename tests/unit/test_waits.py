@@ -16,7 +16,7 @@ from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
 
 from redrive.consumer.apart import Cause, Obstacle, ObstacleStanding
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import Parts, waiting_in
+from redrive.consumer.consumer import WorkerComponents, waiting_in
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.settle import Settler
@@ -191,7 +191,7 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
         settling=SimpleNamespace(is_open=False),
     )
 
-    found = waiting_in(cast("Parts", parts))
+    found = waiting_in(cast("WorkerComponents", parts))
 
     assert found.keys() == set(Wait)
     assert {wait: amount.count for wait, amount in found.items() if amount.count} == {

@@ -11,7 +11,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
-from redrive.consumer.consumer import Parts, Upward
+from redrive.consumer.consumer import WorkerCallbacks, WorkerComponents
 from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.consumer.shares import Shares
@@ -61,7 +61,7 @@ def transactional_ids(
     return [asked_for(parts) for _ in range(producers)]
 
 
-def build(settings: Settings, *, membership: str | None = None) -> Parts:
+def build(settings: Settings, *, membership: str | None = None) -> WorkerComponents:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     topics = dict.fromkeys((settings.kafka.results_topic, settings.kafka.dlq_topic), 10**6)
     report = TopicReport(findings=(), partitions={}, max_bytes=topics)
@@ -71,7 +71,7 @@ def build(settings: Settings, *, membership: str | None = None) -> Parts:
         settings,
         processor,
         checkpoints,
-        Upward(downstream, *[lambda _: None] * 4),
+        WorkerCallbacks(downstream, *[lambda _: None] * 4),
         report=report,
         policy=lambda _: Policy(),
         shares=Shares(64),
@@ -81,7 +81,7 @@ def build(settings: Settings, *, membership: str | None = None) -> Parts:
     )
 
 
-def asked_for(parts: Parts) -> object:
+def asked_for(parts: WorkerComponents) -> object:
     with pytest.raises(Asked) as asked:
         parts.settling._producer_thread._make_producer(10.0)  # noqa: SLF001 - as each doubt would
     return asked.value.args[0]

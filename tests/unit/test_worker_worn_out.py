@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.health import Phase
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sweeping import Sweeping
@@ -89,7 +89,9 @@ class Settler:
         return {}
 
 
-def parts_of(dispatcher: Intake, settling: Thread, polling: Thread, clock: TurnedClock) -> Parts:
+def parts_of(
+    dispatcher: Intake, settling: Thread, polling: Thread, clock: TurnedClock
+) -> WorkerComponents:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     parts: Any = {
         "intake": dispatcher,
@@ -105,7 +107,7 @@ def parts_of(dispatcher: Intake, settling: Thread, polling: Thread, clock: Turne
         "link": Reached(),
         "topics": NOT_TOLD,
     }
-    return Parts(**parts)
+    return WorkerComponents(**parts)
 
 
 class Waiting(Thread):

@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 
 from redrive.consumer.adopted import become_subreaper
-from redrive.consumer.family import Family
 from redrive.consumer.launcher import Launcher, MakeTemplate
 from redrive.consumer.pages import serve_pages
-from redrive.consumer.supervisor import STOP_MARGIN_S, Supervisor, ToRun
+from redrive.consumer.pool_status import PoolStatus
+from redrive.consumer.supervisor import STOP_MARGIN_S, Supervisor, WorkerSpec
 from redrive.consumer.template import Template
 from redrive.notify.crashes import CrashAlarm
 from redrive.settings import Settings
@@ -35,19 +35,19 @@ def supervise(settings: Settings) -> int:
         SettingsError: Nothing can listen on `metrics.host` and `metrics.port`.
         MissingExtraError: prometheus-client is not installed.
     """
-    family = pages = None
+    pool = pages = None
     if settings.metrics.port:
         stall_s = settings.metrics.stall.total_seconds()
-        family = Family(settings.worker.processes, stall_s=stall_s)
+        pool = PoolStatus(settings.worker.processes, stall_s=stall_s)
         pages = serve_pages(
-            settings.metrics, read=family.readings, alive=family.alive, ready=family.ready
+            settings.metrics, read=pool.readings, alive=pool.alive, ready=pool.ready
         )
     alarm = CrashAlarm(settings.notify, redactor=settings.letters.redactor())
     try:
         return Supervisor(
             _workers(settings),
             patience_s=settings.worker.grace.total_seconds() + STOP_MARGIN_S,
-            family=family,
+            pool=pool,
             died=alarm.died,
             launcher=Launcher(_make_template(settings)),
         ).run()
@@ -68,14 +68,14 @@ def _make_template(settings: Settings) -> MakeTemplate | None:
     return lambda: Template(_python(), modules, label=("redrive", *sys.argv[1:]))
 
 
-def _workers(settings: Settings) -> list[ToRun]:
+def _workers(settings: Settings) -> list[WorkerSpec]:
     # Of a flag that is given twice the later one holds.
     command = [*_python(), "-m", "redrive", *sys.argv[1:], "--processes", "0"]
     size, name = settings.worker.processes, settings.worker.id
     if name is None or size == 1:
-        return [ToRun(command, name) for _ in range(size)]
+        return [WorkerSpec(command, name) for _ in range(size)]
     ids = (f"{name}-{number}" for number in range(size))
-    return [ToRun([*command, "--worker-id", one], one) for one in ids]
+    return [WorkerSpec([*command, "--worker-id", one], one) for one in ids]
 
 
 def _python() -> list[str]:

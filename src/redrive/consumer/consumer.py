@@ -36,7 +36,7 @@ from redrive.kafka.topic_ids import TopicIds
 from redrive.state.offsets import Note
 from redrive.telemetry.redact import BUILT_IN
 
-__all__ = ["Parts", "Upward", "Worker", "waiting_in"]
+__all__ = ["Worker", "WorkerCallbacks", "WorkerComponents", "waiting_in"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -49,7 +49,7 @@ _MOST_LEFT_BEHIND = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Upward:
+class WorkerCallbacks:
     """What the parts tell their worker.
 
     Args:
@@ -68,7 +68,7 @@ class Upward:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class WorkerComponents:
     """What a worker consists of."""
 
     dispatcher: Dispatcher
@@ -99,7 +99,7 @@ class Worker:
 
     def __init__(
         self,
-        build: Callable[[Upward], Parts],
+        build: Callable[[WorkerCallbacks], WorkerComponents],
         *,
         startup_s: float,
         grace_s: float,
@@ -113,7 +113,7 @@ class Worker:
         self._standstill_s = standstill_s
         self._rebalance_s = rebalance_s
         self._clock = clock
-        self._parts: Parts | None = None
+        self._parts: WorkerComponents | None = None
         self._life: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -131,7 +131,7 @@ class Worker:
         return Counter() if self._parts is None else Counter(self._parts.dispatcher.endings)
 
     @property
-    def parts(self) -> Parts | None:
+    def parts(self) -> WorkerComponents | None:
         """What it consists of, once it was started."""
         return self._parts
 
@@ -195,7 +195,7 @@ class Worker:
         )
         self.request_stop()
 
-    async def _watch_progress(self, parts: Parts) -> None:
+    async def _watch_progress(self, parts: WorkerComponents) -> None:
         """Stop, so that this process can be replaced, once nothing moves in it. [P1]."""
         late, looked = None, self._clock.monotonic()
         while late is None:
@@ -208,7 +208,7 @@ class Worker:
         self._worn_out = StandstillError(late.what, limit_s=self._standstill_s + late.beyond_s)
         self.request_stop()
 
-    async def _look_at_waits(self, parts: Parts) -> None:
+    async def _look_at_waits(self, parts: WorkerComponents) -> None:
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
             self.waits.look(waiting_in(parts))
@@ -223,7 +223,9 @@ class Worker:
 
         downstream = _ToLoop(loop)
         parts = self._build(
-            Upward(downstream, poll_ended, self._stuck, downstream.read_again, downstream.judged)
+            WorkerCallbacks(
+                downstream, poll_ended, self._stuck, downstream.read_again, downstream.judged
+            )
         )
         downstream.dispatcher, self._parts = parts.dispatcher, parts
         async with parts.checkpoints:
@@ -263,7 +265,7 @@ class Worker:
         opening.add_done_callback(lambda task: task.cancelled() or task.exception())
         return False
 
-    async def _work(self, parts: Parts, ended: asyncio.Event) -> None:
+    async def _work(self, parts: WorkerComponents, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             waking = parts.dispatcher.begin(tasks)
             sweeping = tasks.create_task(parts.sweeping.run())
@@ -296,7 +298,7 @@ class Worker:
             end.cancel()
 
 
-def _moment(parts: Parts) -> Moment:
+def _moment(parts: WorkerComponents) -> Moment:
     settler, partitions = parts.settler, parts.partitions
     return Moment(
         polled=parts.pulse.last,
@@ -310,7 +312,7 @@ def _moment(parts: Parts) -> Moment:
     )
 
 
-def waiting_in(parts: Parts) -> dict[Wait, Amount]:
+def waiting_in(parts: WorkerComponents) -> dict[Wait, Amount]:
     """Return what waits in a worker now, and for what."""
     standing, absent = parts.partitions.standing, parts.topics.absent
     outside = sum(seen.outside for seen in standing.partitions)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redrive.clock import Clock
-from redrive.consumer.consumer import Parts, Worker
+from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.health import Facts, Phase
 from redrive.consumer.loop_pulse import LoopPulse
 from redrive.telemetry import metrics
@@ -85,7 +85,7 @@ class Lookup:
             yield from self._of_runs(parts)
             yield from self._of_partitions(parts)
 
-    def _of_runs(self, parts: Parts) -> Iterator[Reading]:
+    def _of_runs(self, parts: WorkerComponents) -> Iterator[Reading]:
         run_queue, due = parts.dispatcher.run_queue, parts.dispatcher.run_queue.next_held
         yield Reading(metrics.IN_FLIGHT, {(): parts.dispatcher.running})
         if due is not None:
@@ -95,7 +95,7 @@ class Lookup:
         yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
         yield from self._of_obstacles(parts)
 
-    def _of_obstacles(self, parts: Parts) -> Iterator[Reading]:
+    def _of_obstacles(self, parts: WorkerComponents) -> Iterator[Reading]:
         lasting: dict[tuple[str, ...], float] = {}
         now = self._clock.monotonic()
         for seen in parts.settler.apart.standing:
@@ -105,7 +105,7 @@ class Lookup:
         yield Reading(metrics.APART_FOR, lasting)
         yield Reading(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
 
-    def _of_partitions(self, parts: Parts) -> Iterator[Reading]:
+    def _of_partitions(self, parts: WorkerComponents) -> Iterator[Reading]:
         standing, now = parts.partitions.standing, self._clock.monotonic()
         yield Reading(metrics.BUFFERED, {(): standing.events})
         yield Reading(metrics.BUFFERED_BYTES, {(): standing.size_bytes})

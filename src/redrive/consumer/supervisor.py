@@ -1,7 +1,7 @@
 """The parent process: starts workers, watches them, and replaces each that dies.
 
 It has no Kafka client and runs no graph, so that what kills a worker spares it. One worker and its
-lives are in `post.py`, how their processes are started in `launcher.py`, what follows a death in
+lives are in `slot.py`, how their processes are started in `launcher.py`, what follows a death in
 `child_exit.py`, what a worker knows of its parent in `parent.py`.
 """
 
@@ -18,13 +18,13 @@ import structlog
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.adopted import OrphanReaper
 from redrive.consumer.child_exit import worst
-from redrive.consumer.family import Family
 from redrive.consumer.launcher import Launcher
 from redrive.consumer.parent import LAST_EXIT, PARENT_CHILD
-from redrive.consumer.post import Died, Post
+from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.signals import Signals, has_terminal
+from redrive.consumer.worker_slot import Died, WorkerSlot
 
-__all__ = ["STOP_MARGIN_S", "Supervisor", "ToRun"]
+__all__ = ["STOP_MARGIN_S", "Supervisor", "WorkerSpec"]
 
 log = structlog.get_logger("redrive.supervisor")
 
@@ -35,7 +35,7 @@ _AT_ONCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class ToRun:
+class WorkerSpec:
     """One worker that is to run.
 
     Args:
@@ -56,7 +56,7 @@ class Supervisor:
             they are killed.
         environ: The environment of this process; what it tells of an earlier child is not passed
             on.
-        family: Is told what the workers say of themselves; None when nobody asks.
+        pool: Is told what the workers say of themselves; None when nobody asks.
         died: Is told of each death that another child follows.
         launcher: Starts the workers; each in an interpreter of its own by default. Closed at the
             end.
@@ -65,11 +65,11 @@ class Supervisor:
 
     def __init__(
         self,
-        workers: Sequence[ToRun],
+        workers: Sequence[WorkerSpec],
         *,
         patience_s: float,
         environ: Mapping[str, str] = os.environ,
-        family: Family | None = None,
+        pool: PoolStatus | None = None,
         died: Died = lambda _worker, _in_a_row, _how: None,
         launcher: Launcher | None = None,
         clock: Clock = SYSTEM,
@@ -78,14 +78,14 @@ class Supervisor:
         # Of this parent alone: another one on this host has numbers as well.
         token = secrets.token_hex(8)
         self._launcher = launcher or Launcher(clock=clock)
-        self._posts = [
-            Post(
+        self._slots = [
+            WorkerSlot(
                 number,
                 worker.command,
                 worker_id=worker.worker_id,
                 environ={**own, PARENT_CHILD: f"{number}/{len(workers)}/{token}"},
                 launcher=self._launcher,
-                family=family,
+                pool=pool,
                 died=died,
                 clock=clock,
             )
@@ -109,19 +109,19 @@ class Supervisor:
         """
         try:
             with self._signals:
-                while any(post.code is None for post in self._posts):
+                while any(slot.code is None for slot in self._slots):
                     self._turn()
         finally:
             self._launcher.close()
-        return worst(post.code for post in self._posts if post.code is not None)
+        return worst(slot.code for slot in self._slots if slot.code is not None)
 
     def _turn(self) -> None:
-        for post in self._posts:
-            post.look(stopping=self._stopping)
+        for slot in self._slots:
+            slot.look(stopping=self._stopping)
         self._stop_with_others()
         self._kill_late()
         self._orphans.reap(self._children())
-        if all(post.code is not None for post in self._posts):
+        if all(slot.code is not None for slot in self._slots):
             return
         for number in self._wait():
             if number == signal.SIGHUP and not self._stops_on_hangup:
@@ -130,14 +130,14 @@ class Supervisor:
                 self._ask(number)
 
     def _children(self) -> list[int]:
-        posts = [post.child.pid for post in self._posts if post.child is not None]
-        return [*posts, *self._launcher.pids]
+        slots = [slot.child.pid for slot in self._slots if slot.child is not None]
+        return [*slots, *self._launcher.pids]
 
     def _wait(self) -> list[int]:
         """Wait until there is something to do; return the signals that came."""
-        starts = [post.due_s for post in self._posts] if self._launcher.is_ready else []
+        starts = [slot.due_s for slot in self._slots] if self._launcher.is_ready else []
         ends = [end for end in (self._kill_at, self._launcher.due_s, *starts) if end is not None]
-        pipes = (post.child.reports for post in self._posts if post.child is not None)
+        pipes = (slot.child.reports for slot in self._slots if slot.child is not None)
         numbers, readable = self._signals.wait(
             max(min(ends) - self._clock.monotonic(), 0.0) if ends else None,
             pipes=[*(pipe for pipe in pipes if pipe is not None), *self._launcher.pipes],
@@ -155,19 +155,19 @@ class Supervisor:
 
     def _stop_with_others(self) -> None:
         """Stop all once one has ended for good: it has an identity or settings like the others."""
-        over = next((post for post in self._posts if post.code is not None), None)
+        over = next((slot for slot in self._slots if slot.code is not None), None)
         if over is None or self._stopping:
             return
-        if any(post.code is None for post in self._posts):
+        if any(slot.code is None for slot in self._slots):
             log.warning("supervisor.stopping_all", worker=over.name, code=over.code)
         self._tell_all(signal.SIGTERM)
         self._give_time(self._patience_s)
 
     def _tell_all(self, number: int) -> None:
         self._stopping = True
-        for post in self._posts:
-            if post.child is not None:
-                post.child.forward(number)
+        for slot in self._slots:
+            if slot.child is not None:
+                slot.child.forward(number)
 
     def _give_time(self, seconds: float) -> None:
         kill_at = self._clock.monotonic() + seconds
@@ -176,8 +176,8 @@ class Supervisor:
     def _kill_late(self) -> None:
         if self._kill_at is None or self._clock.monotonic() < self._kill_at:
             return
-        for post in self._posts:
-            if post.child is not None:
-                log.warning("supervisor.child_killed", pid=post.child.pid, worker=post.name)
-                post.child.kill()
+        for slot in self._slots:
+            if slot.child is not None:
+                log.warning("supervisor.child_killed", pid=slot.child.pid, worker=slot.name)
+                slot.child.kill()
         self._kill_at = None

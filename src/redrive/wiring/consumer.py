@@ -39,8 +39,8 @@ from redrive.wiring.graphs import (
     warn_of_limits,
     warn_of_stacked_retries,
 )
-from redrive.wiring.notifying import Telling
-from redrive.wiring.outside import Outside
+from redrive.wiring.monitoring import Monitoring
+from redrive.wiring.notification_observer import NotificationObserver
 from redrive.wiring.parts import build_worker
 
 __all__ = ["LangGraphKafkaConsumer"]
@@ -89,15 +89,15 @@ class LangGraphKafkaConsumer:
         is_seen = settings.metrics.port or parent.reports is not None
         counts = metrics or (Metrics() if is_seen else None)
         self._metrics = counts
-        self._outside = (
+        self._monitoring = (
             None
             if counts is None
-            else Outside(settings, counts, name=self._name, parent=parent, clock=clock)
+            else Monitoring(settings, counts, name=self._name, parent=parent, clock=clock)
         )
         self._clock = clock
         self._graphs = graphs
         self._on_dead_letter = on_dead_letter
-        self._telling: Telling | None = None
+        self._telling: NotificationObserver | None = None
         self._asked_at: float | None = None
         self._stop_asked = asyncio.Event()
         self._stop_waiting = threading.Event()
@@ -126,8 +126,8 @@ class LangGraphKafkaConsumer:
             KafkaUnavailableError: The broker did not answer within `kafka.startup_timeout`.
         """
         _say_whether_payloads_leave()
-        if self._outside is not None:
-            self._outside.open()
+        if self._monitoring is not None:
+            self._monitoring.open()
         try:
             started = await self._unless_stopped(self._start())
         except BaseException:
@@ -169,7 +169,11 @@ class LangGraphKafkaConsumer:
             self._metrics.workflows.know(registry.exact_ids, is_known=registry.serves)
         # In a thread: apprise takes a while to load.
         telling = await asyncio.to_thread(
-            Telling, settings, self._on_dead_letter, worker=self._name, clock=self._clock
+            NotificationObserver,
+            settings,
+            self._on_dead_letter,
+            worker=self._name,
+            clock=self._clock,
         )
         needs = settings.letters.topic_needs()
         clock = _StartClock(self._stop_waiting)
@@ -182,8 +186,8 @@ class LangGraphKafkaConsumer:
         warn_of_limits(registry)
         warn_of_stacked_retries(registry, settings)
         self._worker = self._built(settings, registry, telling, report, payloads)
-        if self._outside is not None:
-            self._outside.watch(self._worker)
+        if self._monitoring is not None:
+            self._monitoring.watch(self._worker)
         telling.start()
         self._telling = telling
         try:
@@ -196,7 +200,7 @@ class LangGraphKafkaConsumer:
         self,
         settings: Settings,
         registry: GraphRegistry,
-        telling: Telling,
+        telling: NotificationObserver,
         report: TopicReport,
         payloads: Payloads,
     ) -> Worker:
@@ -231,8 +235,8 @@ class LangGraphKafkaConsumer:
         )
 
     def _close_outside(self) -> None:
-        if self._outside is not None:
-            self._outside.close()
+        if self._monitoring is not None:
+            self._monitoring.close()
 
     async def _close_graphs(self) -> None:
         """Close what graphs have opened, within what is left of the grace. [P12]."""

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import Parts, Upward, Worker
+from redrive.consumer.consumer import Worker, WorkerCallbacks, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.figures import EndFigures
 from redrive.consumer.leftovers import Leftovers
@@ -145,7 +145,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     settings: Settings,
     processor: Processor,
     checkpoints: Checkpoints,
-    upward: Upward,
+    callbacks: WorkerCallbacks,
     *,
     report: TopicReport,
     policy: Callable[[str], Policy],
@@ -158,7 +158,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     metrics: Metrics | None = None,
     spooled: Spooled = lambda _: None,
     payloads: Payloads = CLEAR,
-) -> Parts:
+) -> WorkerComponents:
     """Make the parts; on the event loop, which they belong to."""
     grace_s = settings.worker.grace.total_seconds()
     session_s = settings.kafka.session_timeout.total_seconds()
@@ -181,14 +181,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
     )
     reader = RecordReader(
         lambda: make_consumer(rereader_config(settings.kafka)),
-        found=upward.read_again,
+        found=callbacks.read_again,
         clock=clock,
     )
     letters = LettersReader(
         settings.kafka,
         lambda: log_consumer(settings.kafka),
         lambda: make_admin(admin_config(settings.kafka)),
-        judged=upward.judged,
+        judged=callbacks.judged,
         clock=clock,
         verifier=trust.verifier,
     )
@@ -198,12 +198,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         _producer, settings, report, None if identity is None else f"{identity}.trial"
     )
     settling_of = partial(_settle_thread, settings, produce, try_out, counts, clock)
-    settler, settling = _settler(settings, settling_of, upward, partitions, spooled, counts, clock)
+    settler, settling = _settler(
+        settings, settling_of, callbacks, partitions, spooled, counts, clock
+    )
     dispatcher = Dispatcher(
         runner,
         outcomes,
         _run_queue(settings, buffer, shares),
-        Leftovers(upward.stuck, grace_s=grace_s),
+        Leftovers(callbacks.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
         mark=checkpoints.mark,
@@ -220,14 +222,14 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         settings,
         topics,
         link,
-        upward,
+        callbacks,
         settler,
         pulse,
         StaticMembership(clock),
         partitions.incarnation,
     )
     sweeping = _sweeping(settings, checkpoints, dispatcher, report, clock)
-    return Parts(
+    return WorkerComponents(
         dispatcher,
         settler,
         settling,
@@ -281,7 +283,7 @@ def _polling(
     settings: Settings,
     topic_ids: TopicIds,
     link: CoordinatorMonitor,
-    upward: Upward,
+    callbacks: WorkerCallbacks,
     settler: Settler,
     pulse: Pulse,
     membership: StaticMembership,
@@ -297,7 +299,7 @@ def _polling(
         topic_ids=topic_ids,
         away_s=lambda: link.away_s,
         away_limit_s=settings.kafka.session_timeout.total_seconds() + _BEYOND_SESSION_S,
-        ended=upward.ended,
+        ended=callbacks.ended,
     )
 
 
@@ -372,7 +374,7 @@ def incarnation_of(membership: str | None) -> int:
 def _settler(
     settings: Settings,
     settling_of: Callable[[Callable[[Report], None]], SettleThread],
-    upward: Upward,
+    callbacks: WorkerCallbacks,
     partitions: Partitions,
     spooled: Spooled,
     counts: Metrics,
@@ -383,7 +385,7 @@ def _settler(
     settling = settling_of(tell)
     settler = Settler(
         settling,
-        upward.downstream,
+        callbacks.downstream,
         partitions,
         incarnation=partitions.incarnation,
         transactional=settings.worker.delivery is DeliveryGuarantee.EXACTLY_ONCE,

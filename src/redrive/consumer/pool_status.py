@@ -17,7 +17,7 @@ from redrive.telemetry.instruments import Reading
 from redrive.telemetry.merging import counted_only, merged
 from redrive.telemetry.metrics import READY
 
-__all__ = ["Family"]
+__all__ = ["PoolStatus"]
 
 log = structlog.get_logger("redrive.supervisor")
 
@@ -57,7 +57,7 @@ class _Known:
     past: list[Reading] = field(default_factory=list)
 
 
-class Family:
+class PoolStatus:
     """Knows what each worker of a parent has said last.
 
     Args:

@@ -9,12 +9,12 @@ import structlog
 from redrive.clock import Clock
 from redrive.consumer.child import Child
 from redrive.consumer.child_exit import Restart, Stop, after_exit, exit_code, how_it_ended
-from redrive.consumer.family import Family
 from redrive.consumer.launcher import Launcher, NotReadyError
 from redrive.consumer.naming import unnamed
 from redrive.consumer.parent import LAST_EXIT
+from redrive.consumer.pool_status import PoolStatus
 
-__all__ = ["LONG_LIFE_S", "Died", "Post"]
+__all__ = ["LONG_LIFE_S", "Died", "WorkerSlot"]
 
 log = structlog.get_logger("redrive.supervisor")
 
@@ -26,7 +26,7 @@ Died = Callable[[str, int, str], None]
 since one last lived for half a minute; how the last one came. Must not block, nor raise."""
 
 
-class Post:
+class WorkerSlot:
     """Keeps one worker running; belongs to the parent's main thread.
 
     Args:
@@ -35,7 +35,7 @@ class Post:
         worker_id: The worker's stable name; None if it has none.
         environ: Its environment.
         launcher: Starts its processes.
-        family: Is told what the worker says of itself; None when nobody asks.
+        pool: Is told what the worker says of itself; None when nobody asks.
         died: Is told of deaths.
         clock: For life times and waits.
     """
@@ -48,7 +48,7 @@ class Post:
         worker_id: str | None,
         environ: Mapping[str, str],
         launcher: Launcher,
-        family: Family | None,
+        pool: PoolStatus | None,
         died: Died,
         clock: Clock,
     ) -> None:
@@ -57,7 +57,7 @@ class Post:
         self._worker_id = worker_id
         self._environ = environ
         self._launcher = launcher
-        self._family = family
+        self._pool = pool
         self._died = died
         self._clock = clock
         self._restarts = 0
@@ -86,7 +86,7 @@ class Post:
         try:
             child = Child(
                 lambda pipes: self._launcher.launch(self._command, environ=environ, pipes=pipes),
-                reporting=self._family is not None,
+                reporting=self._pool is not None,
             )
         except NotReadyError:
             return
@@ -100,8 +100,8 @@ class Post:
         self.child, self.due_s, self._began_s = child, None, self._clock.monotonic()
         self.name = self._worker_id or unnamed(child.pid)
         log.info("supervisor.child_started", pid=child.pid, worker=self.name)
-        if self._family is not None:
-            self._family.started(self._number, self.name)
+        if self._pool is not None:
+            self._pool.started(self._number, self.name)
 
     def look(self, *, stopping: bool) -> None:
         """Take in what the worker has reported, and what has become of it; start the next one.
@@ -121,8 +121,8 @@ class Post:
 
     def _listen(self, child: Child) -> None:
         line = child.last_report()
-        if line is not None and self._family is not None:
-            self._family.heard(self._number, line)
+        if line is not None and self._pool is not None:
+            self._pool.heard(self._number, line)
 
     def _ended(self, child: Child, status: int, *, stopping: bool) -> None:
         child.close()
@@ -148,8 +148,8 @@ class Post:
         self._gone("stopped")
 
     def _gone(self, why: str) -> None:
-        if self._family is not None:
-            self._family.ended(self._number, why)
+        if self._pool is not None:
+            self._pool.ended(self._number, why)
 
     def _tell(self, status: int, lived_s: float, *, restart_in_s: float | None) -> None:
         log.warning(

@@ -15,13 +15,13 @@ from redrive.notify.notice import Alarm, LetterNotice, Trouble
 from redrive.notify.notifier import Notifier
 from redrive.settings import Settings
 
-__all__ = ["Telling"]
+__all__ = ["NotificationObserver"]
 
 _LOOK_S = 0.01
 _MOST_CHARS = 500
 
 
-class Telling:
+class NotificationObserver:
     """An observer that tells people of letters, and of trouble with the spool.
 
     Args:

@@ -21,10 +21,10 @@ from redrive.telemetry.instruments import Reading
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.server import PageServer
 
-__all__ = ["Outside"]
+__all__ = ["Monitoring"]
 
 
-class Outside:
+class Monitoring:
     """Shows one worker to who asks; belongs to the event loop, and answers on threads of its own.
 
     Args:
