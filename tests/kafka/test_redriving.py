@@ -445,7 +445,7 @@ async def test_headers_copied_from_a_redrive_say_nothing_of_its_letter(
     assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
 
 
-def standing(stage: Stage) -> dict[str, tuple[State, str | None]]:
+def status(stage: Stage) -> dict[str, tuple[State, str | None]]:
     found = read_letters(stage.kafka_settings()).letters
     return {one.dlq_id: (one.state, one.superseded_by) for one in found}
 
@@ -472,7 +472,7 @@ async def test_no_event_of_an_outsider_resolves_reopens_or_blocks_a_letter(
         late = EventHeaders(of=parked, event=aside.event_id, count=1, deadline=1)
         stage.send([aside], headers=bearing(late))
         await settled(stage)
-        stood, marked = standing(stage), states(stage)
+        stood, marked = status(stage), states(stage)
         ran = dict(story.ran)
 
         story.failing.clear()

@@ -277,7 +277,7 @@ async def test_a_waiter_with_older_offsets_makes_the_reader_go_back(
     answers.give(early, "early", partition=1)
     answers.give(middle, "middle", partition=1)
     from_now = end_offsets(settings)
-    standing = asyncio.create_task(reader.wait_for(Expected(late), from_now, until()))
+    status = asyncio.create_task(reader.wait_for(Expected(late), from_now, until()))
     # Once this is answered, the reader stands past `early`.
     answers.give(now := new_id(), "now", partition=1)
     await reader.wait_for(Expected(now), from_now, until())
@@ -286,7 +286,7 @@ async def test_a_waiter_with_older_offsets_makes_the_reader_go_back(
     answers.give(late, "late", partition=1)
 
     assert found.result == "early"
-    assert (await standing).result == "late"
+    assert (await status).result == "late"
     assert reader.consumers_made == 1
 
 
@@ -313,14 +313,14 @@ async def test_a_waiter_without_a_result_ends_at_its_own_deadline(
 ) -> None:
     patient, hasty = new_id(), new_id()
     offsets = end_offsets(settings)
-    standing = asyncio.create_task(reader.wait_for(Expected(patient), offsets, until()))
+    status = asyncio.create_task(reader.wait_for(Expected(patient), offsets, until()))
 
     with pytest.raises(TimeoutError, match=hasty):
         await reader.wait_for(Expected(hasty), offsets, until(timedelta(milliseconds=300)))
 
-    assert not standing.done()
+    assert not status.done()
     answers.give(patient, "patient")
-    assert (await standing).result == "patient"
+    assert (await status).result == "patient"
 
 
 @pytest.mark.invariant("P2")

@@ -28,7 +28,7 @@ from redrive.graphs import (
 )
 from redrive.graphs.levels import GraphLevel, read_levels
 from redrive.graphs.schedule import Schedule
-from redrive.graphs.threads import Standing, Thread, read_thread
+from redrive.graphs.threads import Thread, ThreadStatus, read_thread
 
 __all__ = ["KNOWN_BAD", "Patch"]
 
@@ -70,7 +70,7 @@ def starts_anew(patch: pytest.MonkeyPatch) -> None:
     """Give the input again, whatever the thread holds."""
 
     async def start(*_: object, **__: object) -> Thread:
-        return Thread(Standing.START)
+        return Thread(ThreadStatus.START)
 
     patch.setattr(attempt, "read_thread", start)
 
@@ -81,7 +81,7 @@ def ends_where_nothing_is_next(patch: pytest.MonkeyPatch) -> None:
     async def read(*given: Any, **named: Any) -> Thread:
         thread = await read_thread(*given, **named)
         if isinstance(thread.snapshot, StateSnapshot) and not thread.snapshot.next:
-            return Thread(Standing.FINISHED, thread.snapshot)
+            return Thread(ThreadStatus.FINISHED, thread.snapshot)
         return thread
 
     patch.setattr(attempt, "read_thread", read)

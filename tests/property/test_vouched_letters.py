@@ -119,7 +119,7 @@ class Stands(NamedTuple):
     at: datetime
 
 
-def standing(found: Sequence[Entry]) -> dict[tuple[str, str | None], Stands]:
+def status(found: Sequence[Entry]) -> dict[tuple[str, str | None], Stands]:
     return {
         (one.dlq_id, one.event_id): Stands(
             one.state, one.actor, one.signed_by, one.redrive_count, one.superseded_by, one.at
@@ -187,7 +187,7 @@ def test_outsiders_move_no_letter(
                 topic.append(topic[other % len(topic)])
         topic.append(own)
 
-    assert standing(entries(topic)) == standing(entries([own for own, _ in told]))
+    assert status(entries(topic)) == status(entries([own for own, _ in told]))
 
 
 @pytest.mark.invariant("P13", "P15")

@@ -13,7 +13,7 @@ from tests.rows import rows
 
 from redrive.consumer.letters_reader import EARLIER_MS, DrivenIndex
 from redrive.dead_letter.driven import ClaimedRedrive, DrivenLetters, sent_digest
-from redrive.dead_letter.fold import Descent, LetterFold, Standing
+from redrive.dead_letter.fold import Descent, LetterFold, LetterStatus
 from redrive.dead_letter.record import (
     DeadLetter,
     LetterContext,
@@ -306,12 +306,12 @@ def test_letters_that_begin_anew_are_read_from_there() -> None:
 
 
 def stands(*told: DeadLetter | LetterState) -> dict[str, tuple[State, str | None]]:
-    fold: LetterFold[Standing] = LetterFold()
+    fold: LetterFold[LetterStatus] = LetterFold()
     for one in told:
         if isinstance(one, LetterState):
             fold.state(one)
         else:
-            fold.letter(Standing.of(one), descent=Descent.of(one))
+            fold.letter(LetterStatus.of(one), descent=Descent.of(one))
     return {one.dlq_id: (one.state, one.superseded_by) for one in fold}
 
 
@@ -374,9 +374,9 @@ OPEN, DRIVEN = (State.OPEN, None), (State.REDRIVEN, None)
 def test_a_letter_takes_the_place_of_its_own_story_only(
     what: str,
     told: Sequence[DeadLetter | LetterState],
-    standing: dict[str, tuple[State, str | None]],
+    status: dict[str, tuple[State, str | None]],
 ) -> None:
-    assert stands(*told) == standing, what
+    assert stands(*told) == status, what
 
 
 def test_what_an_event_asks_for_is_told_by_its_digest() -> None:

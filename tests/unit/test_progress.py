@@ -51,9 +51,9 @@ def looked(moments: list[Moment]) -> tuple[WaitsFor | None, int]:
 def test_what_does_not_move_for_longer_than_it_may_is_found(
     changes: dict[str, object], waits_for: WaitsFor, limit_s: float
 ) -> None:
-    standing = replace(WELL, **changes)  # type: ignore[arg-type]  # a test's own fields
+    status = replace(WELL, **changes)  # type: ignore[arg-type]  # a test's own fields
 
-    assert looked([standing] * 100) == (waits_for, int(limit_s) + 1)
+    assert looked([status] * 100) == (waits_for, int(limit_s) + 1)
 
 
 @pytest.mark.invariant("P1", "P7")

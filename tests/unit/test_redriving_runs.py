@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redrive.kafka.log import Committed
-from redrive.redriving.runs import Progress, Standing, progress_of
+from redrive.redriving.runs import Progress, RunStatus, progress_of
 from redrive.state.offsets import Entry, Note, encode
 
 NOTE = encode(
@@ -22,13 +22,13 @@ NOTE = encode(
 @pytest.mark.parametrize(
     ("offset", "progress"),
     [
-        (9, Progress(Standing.ENDED)),
-        (10, Progress(Standing.WAITING, failed=2, crashes=0)),
-        (11, Progress(Standing.ENDED)),
-        (12, Progress(Standing.MAY_BE_RUNNING, failed=0, crashes=0)),
-        (13, Progress(Standing.MAY_BE_RUNNING, failed=1, crashes=1)),
-        (14, Progress(Standing.WAITING, failed=0, crashes=0)),
-        (10_000, Progress(Standing.WAITING, failed=0, crashes=0)),
+        (9, Progress(RunStatus.ENDED)),
+        (10, Progress(RunStatus.WAITING, failed=2, crashes=0)),
+        (11, Progress(RunStatus.ENDED)),
+        (12, Progress(RunStatus.MAY_BE_RUNNING, failed=0, crashes=0)),
+        (13, Progress(RunStatus.MAY_BE_RUNNING, failed=1, crashes=1)),
+        (14, Progress(RunStatus.WAITING, failed=0, crashes=0)),
+        (10_000, Progress(RunStatus.WAITING, failed=0, crashes=0)),
     ],
 )
 def test_the_commit_says_how_far_the_group_is(offset: int, progress: Progress) -> None:
@@ -37,9 +37,9 @@ def test_the_commit_says_how_far_the_group_is(offset: int, progress: Progress) -
 
 @pytest.mark.parametrize("metadata", [None, "", "someone else's"])
 def test_without_a_note_of_ours_attempts_are_not_guessed(metadata: str | None) -> None:
-    assert progress_of(10, Committed(10, metadata)) == Progress(Standing.WAITING)
-    assert progress_of(9, Committed(10, metadata)) == Progress(Standing.ENDED)
+    assert progress_of(10, Committed(10, metadata)) == Progress(RunStatus.WAITING)
+    assert progress_of(9, Committed(10, metadata)) == Progress(RunStatus.ENDED)
 
 
 def test_where_nothing_is_committed_everything_waits() -> None:
-    assert progress_of(0, Committed(None, None)) == Progress(Standing.WAITING)
+    assert progress_of(0, Committed(None, None)) == Progress(RunStatus.WAITING)

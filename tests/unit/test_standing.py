@@ -11,11 +11,11 @@ from tests.unit.test_intake import answers_of, covered, intake_of
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
+from redrive.consumer.partition_status import PartitionStatus
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Again, Step
-from redrive.consumer.standing import PartitionStanding
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
@@ -26,20 +26,20 @@ PLACE = TopicPartition("events", 0)
 
 
 def test_a_partition_with_nothing_unfinished_is_neither_old_nor_stuck() -> None:
-    seen = PartitionStanding(PLACE, None, since=0.0, window_used=0.0)
+    seen = PartitionStatus(PLACE, None, since=0.0, window_used=0.0)
 
     assert (seen.unfinished_s(100.0), seen.stuck_s(100.0, moved=None)) == (0.0, 0.0)
 
 
 def test_it_is_stuck_since_the_later_of_becoming_the_lowest_and_its_last_move() -> None:
-    seen = PartitionStanding(PLACE, 7, since=40.0, window_used=0.0)
+    seen = PartitionStatus(PLACE, 7, since=40.0, window_used=0.0)
 
     assert seen.unfinished_s(100.0) == 60.0
     assert [seen.stuck_s(100.0, moved=moved) for moved in (None, 10.0, 70.0)] == [60.0, 60.0, 30.0]
 
 
 def test_a_planned_wait_is_no_standstill_and_its_end_begins_one() -> None:
-    seen = PartitionStanding(PLACE, 7, since=40.0, window_used=0.0)
+    seen = PartitionStatus(PLACE, 7, since=40.0, window_used=0.0)
 
     assert [seen.stuck_s(now, moved=150.0) for now in (100.0, 150.0, 160.0)] == [0.0, 0.0, 10.0]
 
@@ -82,8 +82,8 @@ def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one()
         partitions.settle({PLACE: settled})
         clock.advance(10.0)
         partitions.look()
-        (seen,) = partitions.standing.partitions
-        told.append((seen.lowest, seen.since, partitions.standing.events))
+        (seen,) = partitions.status.partitions
+        told.append((seen.lowest, seen.since, partitions.status.events))
 
     assert told == [(0, 10.0, 2), (2, 20.0, 1), (2, 20.0, 1), (None, 40.0, 0)]
 

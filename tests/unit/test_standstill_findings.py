@@ -16,20 +16,20 @@ from redrive.cli.standstill_findings import (
 )
 from redrive.kafka.committed import GroupNow
 from redrive.kafka.log import TopicPartition
-from redrive.redriving.runs import Progress, Standing
+from redrive.redriving.runs import Progress, RunStatus
 from redrive.redriving.standstill import Head, OpenTransaction, Standstill
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = GroupNow("stable", 2)
-RUNNING, WAITING = Standing.MAY_BE_RUNNING, Standing.WAITING
+RUNNING, WAITING = RunStatus.MAY_BE_RUNNING, RunStatus.WAITING
 
 
 def head(
-    standing: Standing, *, minutes: float, owner: str | None = "w1", until: timedelta | None = None
+    status: RunStatus, *, minutes: float, owner: str | None = "w1", until: timedelta | None = None
 ) -> Standstill:
     at = NOW - timedelta(minutes=minutes)
     due = None if until is None else NOW + until
-    return Standstill(GROUP, heads={3: Head(7, "e", at, Progress(standing, 1, 2), due, owner)})
+    return Standstill(GROUP, heads={3: Head(7, "e", at, Progress(status, 1, 2), due, owner)})
 
 
 def judged(seen: Standstill) -> list[Finding]:

@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 from tests.unit.test_intake_memory import World
 from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
 
-from redrive.consumer.apart import Cause, Obstacle, ObstacleStanding
+from redrive.consumer.apart import Cause, Obstacle, ObstacleStatus
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import WorkerComponents, waiting_in
+from redrive.consumer.partition_status import PartitionsStatus, PartitionStatus
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.settle import Settler
-from redrive.consumer.standing import PartitionStanding, Standing
 from redrive.consumer.waits import KINDS, Amount, Wait, Waits
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
@@ -168,10 +168,10 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
 
 
 def test_a_worker_looks_at_every_way_to_wait() -> None:
-    held = PartitionStanding(TopicPartition("events", 0), 7, 0.0, 0.5, outside=6)
-    standing = Standing((held,), away=2, paused=3, unchecked=4)
+    held = PartitionStatus(TopicPartition("events", 0), 7, 0.0, 0.5, outside=6)
+    status = PartitionsStatus((held,), away=2, paused=3, unchecked=4)
     absent = Absent(frozenset({"other"}), frozenset({("events", 0), ("events", 1)}))
-    apart = [ObstacleStanding(Obstacle("results"), cause, since=0.0, waiting=9) for cause in Cause]
+    apart = [ObstacleStatus(Obstacle("results"), cause, since=0.0, waiting=9) for cause in Cause]
     settler = Settler(
         cast("Any", None),
         cast("Any", None),
@@ -180,11 +180,11 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
         transactional=True,
         clock=TurnedClock(),
     )
-    settler.apart.standing = tuple(apart)
+    settler.apart.status = tuple(apart)
     parts = SimpleNamespace(
         dispatcher=World(buffer_bytes=1_000).dispatcher,
         settler=settler,
-        partitions=SimpleNamespace(standing=standing, expected=5),
+        partitions=SimpleNamespace(status=status, expected=5),
         checkpoints=SimpleNamespace(waiting=8),
         topics=SimpleNamespace(absent=absent),
         link=SimpleNamespace(problem="away"),

@@ -11,7 +11,7 @@ from redrive.auditing.findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.reach import Reach
 from redrive.dead_letter.driven import ClaimedRedrive
-from redrive.dead_letter.fold import Descent, LetterFold, Standing
+from redrive.dead_letter.fold import Descent, LetterFold, LetterStatus
 from redrive.dead_letter.record import DeadLetter, dlq_id
 from redrive.dead_letter.source import source_digest
 from redrive.dead_letter.states import LetterState, State
@@ -87,7 +87,7 @@ class Lettered:
         self._named: dict[bytes, _Named] = {}
         self._letters: dict[tuple[TopicPartition, int, int | None], _Letters] = {}
         self._driven: dict[bytes, _Driven] = {}
-        self._standing: dict[int, LetterFold[Standing]] = {}
+        self._standing: dict[int, LetterFold[LetterStatus]] = {}
         self._found: list[Finding] = []
         self.reasons = Counter[str]()
 
@@ -112,7 +112,7 @@ class Lettered:
     def letter(self, letter: DeadLetter, record: ConsumerRecord) -> bool:
         """Take a letter; say whether it is a worker's, whose event is named in it."""
         self.reasons[letter.reason.value] += 1
-        standing = Standing.of(letter, vouched(record, letter.reason, self._verifier))
+        standing = LetterStatus.of(letter, vouched(record, letter.reason, self._verifier))
         once = told_once(record, self._verifier)
         self._of_partition(record).letter(standing, once, Descent.of(letter))
         packed = pack(letter.dlq_id)
@@ -141,7 +141,7 @@ class Lettered:
             self._found.append(_of_letter("P6", packed, record.tp, record.offset, text))
         return True
 
-    def _of_partition(self, record: ConsumerRecord) -> LetterFold[Standing]:
+    def _of_partition(self, record: ConsumerRecord) -> LetterFold[LetterStatus]:
         return self._standing.setdefault(record.tp.partition, LetterFold())
 
     def drives(self, claim: ClaimedRedrive, partition: int) -> bool:

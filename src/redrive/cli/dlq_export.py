@@ -16,7 +16,7 @@ import typer
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
-from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
+from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
 from redrive.cli.options import Broker
 from redrive.cli.output import note, visible
 from redrive.clock import SYSTEM
@@ -37,8 +37,8 @@ _OTHERS_READ = 0o044
 
 @grouped
 def export(
-    causes: Causes,
-    standing: Standing,
+    causes: CauseFilter,
+    status: StateFilter,
     broker: Broker,
     *,
     ids: Ids = None,
@@ -60,7 +60,7 @@ def export(
     settings = broker.settings()
     kafka, verifier = settings.kafka, settings.security.trust().verifier
 
-    query = query_of(causes, standing, ids, SYSTEM.now())
+    query = query_of(causes, status, ids, SYSTEM.now())
     wanted = choose(read_letters(kafka, verifier=verifier).letters, query)
     written, sealed = 0, set[str]()
     with _opened(output) as out:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from redrive.cli.flag_groups import grouped
-from redrive.cli.letter_flags import Causes, Ids, Standing, query_of
+from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
 from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json, totals
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import note, print_json
@@ -23,8 +23,8 @@ __all__ = ["list_groups", "list_letters"]
 
 @grouped
 def list_letters(
-    causes: Causes,
-    standing: Standing,
+    causes: CauseFilter,
+    status: StateFilter,
     broker: Broker,
     *,
     ids: Ids = None,
@@ -40,7 +40,7 @@ def list_letters(
     verifier = settings.security.trust().verifier
 
     now = SYSTEM.now()
-    query = query_of(causes, standing, ids, now)
+    query = query_of(causes, status, ids, now)
     view = read_letters(kafka, payloads=payloads, verifier=verifier)
     try:
         page = page_of(view.letters, query, limit=limit, after=after)
@@ -60,7 +60,7 @@ def list_letters(
 
 @grouped
 def list_groups(
-    causes: Causes, standing: Standing, broker: Broker, *, as_json: Json = False
+    causes: CauseFilter, status: StateFilter, broker: Broker, *, as_json: Json = False
 ) -> None:
     """List letters grouped by cause, the causes with most open letters first.
 
@@ -71,7 +71,7 @@ def list_groups(
     verifier = settings.security.trust().verifier
 
     now = SYSTEM.now()
-    query = query_of(causes, standing, None, now)
+    query = query_of(causes, status, None, now)
     view = read_letters(kafka, payloads=payloads, verifier=verifier)
     letters = choose(view.letters, query)
     window = Window.of(now, since=query.since, until=query.until)

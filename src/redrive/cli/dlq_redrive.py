@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
-from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
+from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import agreed, console, note, print_json
 from redrive.cli.redrive_page import ending_line, judge, plan_page, report_json, report_page
@@ -107,7 +107,7 @@ class Waiting:
 
 @grouped
 def redrive(
-    causes: Causes,
+    causes: CauseFilter,
     sending: Sending,
     acting: Acting,
     asking: Asking,

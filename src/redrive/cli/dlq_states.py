@@ -9,7 +9,7 @@ import typer
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
-from redrive.cli.letter_flags import Acting, All, Causes, Ids, Yes, selected
+from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
 from redrive.cli.options import Broker, Json
 from redrive.cli.output import agreed, print_json
 from redrive.cli.redrive_page import judge, report_json, report_page
@@ -22,7 +22,7 @@ __all__ = ["discard", "park"]
 
 @grouped
 def discard(
-    causes: Causes,
+    causes: CauseFilter,
     acting: Acting,
     broker: Broker,
     *,
@@ -40,7 +40,7 @@ def discard(
 
 @grouped
 def park(
-    causes: Causes,
+    causes: CauseFilter,
     acting: Acting,
     broker: Broker,
     *,

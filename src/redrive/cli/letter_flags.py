@@ -19,9 +19,9 @@ from redrive.retry.kinds import Kind, Reason
 __all__ = [
     "Acting",
     "All",
-    "Causes",
+    "CauseFilter",
     "Ids",
-    "Standing",
+    "StateFilter",
     "Yes",
     "parse_flag_time",
     "query_of",
@@ -43,7 +43,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
-class Causes:
+class CauseFilter:
     """Which letters, by what they are."""
 
     workflow: Annotated[
@@ -70,7 +70,7 @@ class Causes:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StateFilter:
     """Which letters, by when they came and what became of them."""
 
     since: Annotated[
@@ -117,7 +117,9 @@ class Acting:
         return f"{user}@{socket.gethostname()}"
 
 
-def query_of(causes: Causes, standing: Standing, ids: list[str] | None, now: datetime) -> Query:
+def query_of(
+    causes: CauseFilter, status: StateFilter, ids: list[str] | None, now: datetime
+) -> Query:
     """Return the query that the flags stand for; a value that cannot be is a usage error."""
     return Query(
         workflow=causes.workflow,
@@ -125,16 +127,16 @@ def query_of(causes: Causes, standing: Standing, ids: list[str] | None, now: dat
         reason=_choice(Reason, "reason", causes.reason),
         node=causes.node,
         fingerprint=causes.fingerprint,
-        since=_time("since", standing.since, now),
-        until=_time("until", standing.until, now),
-        state=_choice(State, "state", standing.state),
+        since=_time("since", status.since, now),
+        until=_time("until", status.until, now),
+        state=_choice(State, "state", status.state),
         ids=frozenset(ids or ()),
     )
 
 
-def selected(ids: list[str] | None, causes: Causes, *, everything: bool) -> Selection:
+def selected(ids: list[str] | None, causes: CauseFilter, *, everything: bool) -> Selection:
     """Return which letters the flags mean; that all are, has to be said."""
-    if not ids and not everything and causes == Causes():
+    if not ids and not everything and causes == CauseFilter():
         raise typer.BadParameter(
             "name letters by id or by a filter, or give --all", param_hint="ID"
         )

@@ -13,7 +13,7 @@ from redrive.cli.output import console, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import State
 from redrive.redriving.letters import LetterStory
-from redrive.redriving.runs import EventRecord, RunResult, RunStory, Standing
+from redrive.redriving.runs import EventRecord, RunResult, RunStatus, RunStory
 
 __all__ = ["run_json", "run_page", "where"]
 
@@ -45,10 +45,10 @@ def run_page(story: RunStory) -> None:
 
 def where(story: RunStory) -> str:
     """Say in a few words where the run is: what is under way counts before what has ended."""
-    for standing in (Standing.MAY_BE_RUNNING, Standing.WAITING):
-        under_way = [e for e in story.events if e.progress.standing is standing]
+    for status in (RunStatus.MAY_BE_RUNNING, RunStatus.WAITING):
+        under_way = [e for e in story.events if e.progress.status is status]
         if under_way:
-            return _tried(standing.value, under_way[-1])
+            return _tried(status.value, under_way[-1])
     letter = f"; its letter is {story.letters[-1].state.value}" if story.letters else ""
     if story.results:
         return f"ended as {story.results[-1].result.status.value}{letter}"
@@ -57,21 +57,21 @@ def where(story: RunStory) -> str:
     )
 
 
-def _tried(standing: str, event: EventRecord) -> str:
+def _tried(status: str, event: EventRecord) -> str:
     progress = event.progress
     if progress.failed is None:
-        return f"{standing}; the group's commits say nothing of its attempts"
+        return f"{status}; the group's commits say nothing of its attempts"
     tried = f"{progress.failed} attempt(s) failed"
     crashes = f", {progress.crashes} crash(es)" if progress.crashes else ""
-    return f"{standing}; {tried}{crashes}"
+    return f"{status}; {tried}{crashes}"
 
 
 def _event_line(event: EventRecord) -> str:
     at = event.at.isoformat(timespec="seconds") if event.at else "no time"
     count = "unknown" if event.count is None else str(event.count)
     tp = f"{event.tp.topic}/{event.tp.partition}@{event.offset}"
-    standing = event.progress.standing
-    state = standing.value if standing is Standing.ENDED else _tried(standing.value, event)
+    status = event.progress.status
+    state = status.value if status is RunStatus.ENDED else _tried(status.value, event)
     return f"{at}  {tp}  redrive-count {count}: {state}"
 
 
@@ -113,7 +113,7 @@ def _event_json(event: EventRecord) -> dict[str, object]:
         "offset": event.offset,
         "timestamp": event.at.isoformat() if event.at else None,
         "redrive_count": event.count,
-        "standing": event.progress.standing.value,
+        "standing": event.progress.status.value,
         "failed": event.progress.failed,
         "crashes": event.progress.crashes,
     }

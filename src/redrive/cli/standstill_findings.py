@@ -14,7 +14,7 @@ from typing import TypeVar
 from redrive.cli.broker_findings import age
 from redrive.cli.findings import Finding, Level
 from redrive.consumer.waits import KINDS, TELL_AFTER_S, Wait
-from redrive.redriving.runs import Standing
+from redrive.redriving.runs import RunStatus
 from redrive.redriving.standstill import WATCHED_S, Head, OpenTransaction, Standstill
 
 __all__ = ["Leaders", "judge_leaders", "judge_standstill", "judge_waits"]
@@ -216,7 +216,7 @@ def _of_head(number: int, head: Head, topic: str, now: datetime) -> Finding | No
     if head.until is not None and head.until > now:
         until = head.until.replace(microsecond=0).isoformat()
         return Finding(Level.OK, f"{which} waits until {until} for its next attempt: {failed}")
-    if head.progress.standing is Standing.MAY_BE_RUNNING:
+    if head.progress.status is RunStatus.MAY_BE_RUNNING:
         if waited < STUCK:
             return None
         return Finding(

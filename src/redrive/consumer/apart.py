@@ -33,7 +33,7 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.retrying import advice
 from redrive.kafka.sending import target
 
-__all__ = ["Apart", "Cause", "Obstacle", "ObstacleStanding"]
+__all__ = ["Apart", "Cause", "Obstacle", "ObstacleStatus"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -73,7 +73,7 @@ class Obstacle(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ObstacleStanding:
+class ObstacleStatus:
     """How an obstacle stands; for other threads.
 
     Args:
@@ -127,7 +127,7 @@ class Apart:
         self._passed: dict[Obstacle, tuple[float, int]] = {}
         self._partitions: dict[str, int] = {}
         self._tell_at = 0.0
-        self.standing: tuple[ObstacleStanding, ...] = ()
+        self.status: tuple[ObstacleStatus, ...] = ()
         """Replaced as a whole: any thread may read it."""
 
     def __len__(self) -> int:
@@ -257,11 +257,11 @@ class Apart:
     def look(self) -> None:
         """Tell of obstacles that last, once a minute; show how all of them stand."""
         now = self._clock.monotonic()
-        if now < self._tell_at and len(self.standing) == len(self._lines):
+        if now < self._tell_at and len(self.status) == len(self._lines):
             return
         self._tell_at = now + _FIRST_WAIT_S
-        self.standing = tuple(
-            ObstacleStanding(obstacle, line.cause, line.since, len(line.waiting))
+        self.status = tuple(
+            ObstacleStatus(obstacle, line.cause, line.since, len(line.waiting))
             for obstacle, line in self._lines.items()
         )
         for obstacle, line in self._lines.items():

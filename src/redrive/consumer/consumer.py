@@ -314,9 +314,9 @@ def _moment(parts: WorkerComponents) -> Moment:
 
 def waiting_in(parts: WorkerComponents) -> dict[Wait, Amount]:
     """Return what waits in a worker now, and for what."""
-    standing, absent = parts.partitions.standing, parts.topics.absent
-    outside = sum(seen.outside for seen in standing.partitions)
-    leaderless = sum(seen.tp in absent.leaders for seen in standing.partitions)
+    status, absent = parts.partitions.status, parts.topics.absent
+    outside = sum(seen.outside for seen in status.partitions)
+    leaderless = sum(seen.tp in absent.leaders for seen in status.partitions)
     found = parts.dispatcher.waiting()
     found[Wait.WINDOW] = Amount(found[Wait.WINDOW].count + outside)
     return {
@@ -324,9 +324,9 @@ def waiting_in(parts: WorkerComponents) -> dict[Wait, Amount]:
         **parts.settler.counted(),
         Wait.CHECKPOINTS: Amount(parts.checkpoints.waiting),
         Wait.OFFSETS: Amount(parts.partitions.expected),
-        Wait.LOG_CHECK: Amount(standing.unchecked),
-        Wait.REBALANCE: Amount(standing.away),
-        Wait.PAUSED: Amount(standing.paused),
+        Wait.LOG_CHECK: Amount(status.unchecked),
+        Wait.REBALANCE: Amount(status.away),
+        Wait.PAUSED: Amount(status.paused),
         Wait.LEADER: Amount(leaderless),
         Wait.TOPIC: Amount(len(absent.topics)),
         Wait.GROUP: Amount(not parts.settler.is_member),

@@ -71,8 +71,8 @@ def is_alive(facts: Facts, *, limit_s: float) -> Check:
         return Check(ok=False, why="the poll thread has ended")
     if facts.poll_still_s is not None and facts.poll_still_s > limit_s:
         return Check(ok=False, why=f"the poll thread stands still for {facts.poll_still_s:.0f} s")
-    if (standing := facts.stands_still or facts.settling) is not None:
-        return Check(ok=False, why=standing)
+    if (status := facts.stands_still or facts.settling) is not None:
+        return Check(ok=False, why=status)
     return Check(ok=True, why=facts.phase.value)
 
 

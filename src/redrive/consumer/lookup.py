@@ -98,7 +98,7 @@ class Lookup:
     def _of_obstacles(self, parts: WorkerComponents) -> Iterator[Reading]:
         lasting: dict[tuple[str, ...], float] = {}
         now = self._clock.monotonic()
-        for seen in parts.settler.apart.standing:
+        for seen in parts.settler.apart.status:
             number = seen.obstacle.partition
             labels = (seen.obstacle.topic, "" if number is None else str(number), seen.cause.value)
             lasting[labels] = max(now - seen.since, lasting.get(labels, 0.0))
@@ -106,15 +106,15 @@ class Lookup:
         yield Reading(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
 
     def _of_partitions(self, parts: WorkerComponents) -> Iterator[Reading]:
-        standing, now = parts.partitions.standing, self._clock.monotonic()
-        yield Reading(metrics.BUFFERED, {(): standing.events})
-        yield Reading(metrics.BUFFERED_BYTES, {(): standing.size_bytes})
-        yield Reading(metrics.LET_GO, {(): standing.let_go})
-        yield Reading(metrics.PARTITIONS, {(): len(standing.partitions)})
+        status, now = parts.partitions.status, self._clock.monotonic()
+        yield Reading(metrics.BUFFERED, {(): status.events})
+        yield Reading(metrics.BUFFERED_BYTES, {(): status.size_bytes})
+        yield Reading(metrics.LET_GO, {(): status.let_go})
+        yield Reading(metrics.PARTITIONS, {(): len(status.partitions)})
         window: dict[tuple[str, ...], float] = {}
         unfinished: dict[tuple[str, ...], float] = {}
         stuck: dict[tuple[str, ...], float] = {}
-        for seen in standing.partitions:
+        for seen in status.partitions:
             labels = (seen.tp.topic, str(seen.tp.partition))
             window[labels] = seen.window_used
             unfinished[labels] = seen.unfinished_s(now)

@@ -23,7 +23,7 @@ from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer, Share, event_bytes
 from redrive.consumer.lately import Lately
 from redrive.consumer.outcome import PolledRecord
-from redrive.consumer.standing import PartitionStanding, Standing
+from redrive.consumer.partition_status import PartitionsStatus, PartitionStatus
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
@@ -179,14 +179,14 @@ class Partitions:
         # What was received or settled since `refill`, and since `look`.
         self._to_refill: set[TopicPartition] = set()
         self._to_look_at: set[TopicPartition] = set()
-        self._seen: dict[TopicPartition, PartitionStanding] = {}
+        self._seen: dict[TopicPartition, PartitionStatus] = {}
         self._with_suspects: set[TopicPartition] = set()
         self._unsettled = 0
         self.busy = 0
         """How many partitions have something that is taken in and not settled."""
         # Paused for want of memory, which others may give back.
         self._short: set[TopicPartition] = set()
-        self.standing = Standing()
+        self.status = PartitionsStatus()
         """Replaced as a whole: any thread may read it."""
 
     @property
@@ -837,7 +837,7 @@ class Partitions:
             else:
                 self._seen[tp] = _seen(tp, held, now)
         self._to_look_at.clear()
-        self.standing = Standing(
+        self.status = PartitionsStatus(
             tuple(self._seen.values()),
             self._unsettled,
             self._buffer.size_bytes,
@@ -962,10 +962,10 @@ def _note(tp: TopicPartition, committed: Committed, identity: LogIdentity) -> No
     return None
 
 
-def _seen(tp: TopicPartition, held: _Held, now: float) -> PartitionStanding:
+def _seen(tp: TopicPartition, held: _Held, now: float) -> PartitionStatus:
     lowest = held.ledger.lowest_unsettled
     if lowest != held.lowest:
         held.lowest, held.since = lowest, now
-    return PartitionStanding(
+    return PartitionStatus(
         tp, lowest, held.since, held.ledger.window_used, outside=len(held.outside)
     )

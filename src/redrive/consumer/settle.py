@@ -178,7 +178,7 @@ class Settler:
         under_way = 0 if sent is None else len(sent.outcomes)
         doubt = under_way if self._doubt else 0
         apart = Counter[Wait]()
-        for seen in self.apart.standing:
+        for seen in self.apart.status:
             apart[Wait(seen.cause.value)] += seen.waiting
         return {
             Wait.BATCH: Amount(line + under_way - doubt, self.moves),

@@ -121,7 +121,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _WaitStatus:
     count: int
     mark: object
     since: float
@@ -137,38 +137,38 @@ class Waits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._standing: Mapping[Wait, _Standing] = {}
+        self._status: Mapping[Wait, _WaitStatus] = {}
 
     @property
     def counts(self) -> dict[Wait, int]:
         """How much waits for each; may be read from any thread."""
-        standing = self._standing
-        return {wait: standing[wait].count if wait in standing else 0 for wait in Wait}
+        status = self._status
+        return {wait: status[wait].count if wait in status else 0 for wait in Wait}
 
     @property
     def lasting_s(self) -> dict[Wait, float]:
         """For how long something has, in seconds; 0 where nothing does. From any thread."""
-        standing, now = self._standing, self._clock.monotonic()
-        return {wait: now - standing[wait].since if wait in standing else 0.0 for wait in Wait}
+        status, now = self._status, self._clock.monotonic()
+        return {wait: now - status[wait].since if wait in status else 0.0 for wait in Wait}
 
     def look(self, found: Mapping[Wait, Amount]) -> None:
         """Take in what waits now; tell what has begun to last, what lasts, and what is over."""
-        now, before = self._clock.monotonic(), self._standing
-        self._standing = {
+        now, before = self._clock.monotonic(), self._status
+        self._status = {
             wait: self._after(wait, before.get(wait), one, now)
             for wait, one in found.items()
             if one.count
         }
         for wait, was in before.items():
-            if was.told_at is not None and wait not in self._standing:
+            if was.told_at is not None and wait not in self._status:
                 since_s = round(now - was.since, 1)
                 log.info("worker.waits_no_more", waits_for=wait.value, waited_s=since_s)
 
-    def _after(self, wait: Wait, was: _Standing | None, one: Amount, now: float) -> _Standing:
+    def _after(self, wait: Wait, was: _WaitStatus | None, one: Amount, now: float) -> _WaitStatus:
         if was is None or was.mark != one.mark:
             # What goes on stands still no more, and was told of once a minute all the same.
             told_at = None if was is None else was.told_at
-            return _Standing(one.count, one.mark, since=now, told_at=told_at)
+            return _WaitStatus(one.count, one.mark, since=now, told_at=told_at)
         told_at = was.told_at
         lasting_s = now - was.since
         if not KINDS[wait].is_told and lasting_s >= TELL_AFTER_S:
@@ -178,7 +178,7 @@ class Waits:
             elif now - told_at >= TELL_EVERY_S:
                 self._tell("worker.still_waits", wait, one.count, lasting_s)
                 told_at = now
-        return _Standing(one.count, one.mark, was.since, told_at)
+        return _WaitStatus(one.count, one.mark, was.since, told_at)
 
     def _tell(self, event: str, wait: Wait, count: int, lasting_s: float) -> None:
         kind = KINDS[wait]

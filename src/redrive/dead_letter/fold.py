@@ -15,7 +15,7 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched
 from redrive.events import EventHeaders, RawHeaders
 
-__all__ = ["NO_DESCENT", "Descent", "FoldedLetter", "LetterFold", "Standing"]
+__all__ = ["NO_DESCENT", "Descent", "FoldedLetter", "LetterFold", "LetterStatus"]
 
 _OVER = frozenset({State.RESOLVED, State.DISCARDED})
 
@@ -78,7 +78,7 @@ class FoldedLetter(Protocol):
         ...
 
 
-class Standing(NamedTuple):
+class LetterStatus(NamedTuple):
     """Where a letter stands, and no more of it."""
 
     dlq_id: str

@@ -30,7 +30,7 @@ from redrive.graphs.results import GraphFailed, to_json
 from redrive.graphs.run_config import json_copy, run_given
 from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.tasks import Tasks
-from redrive.graphs.threads import Standing, Thread, position, read_thread
+from redrive.graphs.threads import Thread, ThreadStatus, position, read_thread
 from redrive.graphs.timeouts import Limit
 from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
@@ -83,7 +83,7 @@ class Attempt:
         if self.saver is None:
             if stopped_at is not None:
                 raise CheckpointGoneError(thread_id=self.thread_id, checkpoint_id=stopped_at)
-            return Thread(Standing.START)
+            return Thread(ThreadStatus.START)
         thread = await read_thread(
             self.saver,
             self.graph,
@@ -92,7 +92,7 @@ class Attempt:
             graph_id=self.loaded.id,
             stopped_at=stopped_at,
         )
-        self.resumed = thread.standing is not Standing.START
+        self.resumed = thread.status is not ThreadStatus.START
         if self.redriven is not None and thread.snapshot is not None:
             self.tasks.witness = Witness(thread.snapshot, thread.finished)
         return thread
@@ -111,12 +111,12 @@ class Attempt:
             GraphDrained: The run stopped at a checkpoint because `control` asked for it.
             BaseException: Whatever user code raises.
         """
-        match thread.standing, thread.snapshot:
-            case Standing.WAITING, StateSnapshot() as snapshot:
+        match thread.status, thread.snapshot:
+            case ThreadStatus.WAITING, StateSnapshot() as snapshot:
                 return self._interrupted(_with_interrupts(self.graph, snapshot))
-            case Standing.FINISHED, StateSnapshot() as snapshot:
+            case ThreadStatus.FINISHED, StateSnapshot() as snapshot:
                 return await self._ended(_output_of(self.graph, snapshot.values))
-            case Standing.RESUME, _:
+            case ThreadStatus.RESUME, _:
                 given = None
             case _:
                 given = await self._input()

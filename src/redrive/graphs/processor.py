@@ -44,7 +44,7 @@ from redrive.graphs.run_config import trace_metadata
 from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.tasks import TASKS, Tasks
-from redrive.graphs.threads import Standing
+from redrive.graphs.threads import ThreadStatus
 from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
@@ -309,7 +309,7 @@ class WorkflowProcessor:
         LIFESPAN.set(attempt.loaded.lifespan)
         try:
             thread = await attempt.look()
-            if thread.standing is Standing.RESUME:
+            if thread.status is ThreadStatus.RESUME:
                 await self._keep(attempt.thread_id)
             elif thread.has_past and self._checkpoints is not None:
                 await self._checkpoints.use_named(attempt.thread_id)

@@ -25,13 +25,13 @@ from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.runs import Position
 from redrive.graphs.schedule import finished_tasks
 
-__all__ = ["Standing", "Thread", "position", "read_thread"]
+__all__ = ["Thread", "ThreadStatus", "position", "read_thread"]
 
 # LangGraph's own name, stored with each checkpoint.
 _HANDLER_STARTED = "__error_source_node__"
 
 
-class Standing(Enum):
+class ThreadStatus(Enum):
     """What is to be done with a thread; `WAITING` is for a person."""
 
     START = auto()
@@ -48,7 +48,7 @@ class Thread:
     a thread on which a run starts that other runs have left a state there.
     """
 
-    standing: Standing
+    status: ThreadStatus
     snapshot: StateSnapshot | None = None
     finished: frozenset[str] = frozenset()
     has_past: bool = False
@@ -87,7 +87,7 @@ async def read_thread(
     if stopped_at is not None:
         _check_stopped_at(stopped_at, found, access)
     if found is None or not access.is_of(found):
-        return Thread(Standing.START, has_past=found is not None)
+        return Thread(ThreadStatus.START, has_past=found is not None)
     levels = [one async for one in read_levels(saver, graph, config)]
     missing = tuple(sorted({name for level in levels for name in level.missing}))
     if missing:
@@ -99,15 +99,15 @@ async def read_thread(
         waits = any(level.gates for level in levels) or all(
             task.interrupts for task in snapshot.tasks
         )
-        standing = Standing.WAITING if waits else Standing.RESUME
-        return Thread(standing, snapshot, finished_tasks(found))
+        status = ThreadStatus.WAITING if waits else ThreadStatus.RESUME
+        return Thread(status, snapshot, finished_tasks(found))
     failed = [value for _, channel, value in _writes(found) if channel == _HANDLER_STARTED]
     if failed:
         raise DeadHandlerError(
             f"the error handler of node {failed[0]!r} in graph {graph_id!r} raised, and this "
             "thread cannot continue from there; fix the handler, then restart the run"
         )
-    return Thread(Standing.FINISHED, snapshot)
+    return Thread(ThreadStatus.FINISHED, snapshot)
 
 
 async def position(

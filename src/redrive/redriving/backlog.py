@@ -16,7 +16,7 @@ from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import Watermarks, watermarks
-from redrive.redriving.runs import Standing, progress_of
+from redrive.redriving.runs import RunStatus, progress_of
 
 __all__ = ["Backlog", "backlog_of", "unfinished_spans"]
 
@@ -106,7 +106,7 @@ def _looked_at(
     with closing(scan(settings, settings.events_topic, spans=firsts, clock=clock)) as records:
         for record in records:
             number = record.tp.partition
-            if progress_of(record.offset, committed[number]).standing is not Standing.ENDED:
+            if progress_of(record.offset, committed[number]).status is not RunStatus.ENDED:
                 counts[number] = counts.get(number, 0) + 1
                 times += [] if record.timestamp_ms is None else [record.timestamp_ms]
     oldest = moment(min(times)) if times else None

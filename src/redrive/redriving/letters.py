@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from redrive.clock import SYSTEM, Clock
-from redrive.dead_letter.fold import Descent, LetterFold, Standing
+from redrive.dead_letter.fold import Descent, LetterFold, LetterStatus
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.dead_letter.vouching import Vouched, letter_signer, told_once, vouched
@@ -108,18 +108,18 @@ def find_stories(
     Raises what `find_letters` raises.
     """
     stories: list[tuple[StoredLetter, list[LetterState]]] = []
-    partitions: dict[int, LetterFold[Standing]] = {}
+    partitions: dict[int, LetterFold[LetterStatus]] = {}
     since: dict[tuple[int, Name], list[LetterState]] = {}
     for record in letter_records(settings, clock=clock):
         found, number = stored(record, verifier), record.tp.partition
         folded = partitions.setdefault(number, LetterFold())
         if isinstance(found, StoredLetter):
-            now = Standing.of(found.letter, found.vouched)
+            now = LetterStatus.of(found.letter, found.vouched)
             folded.letter(now, told_once(record, verifier), Descent.of(found.letter))
             if _is(found.letter, wanted):
                 name = name_of(found.letter)
-                standing = folded.find(*name)
-                if standing is None or standing.state_at is None:
+                status = folded.find(*name)
+                if status is None or status.state_at is None:
                     since[number, name] = []  # a failure of its own
                 stories.append((found, since[number, name]))
         elif isinstance(found, StoredState):

@@ -22,7 +22,7 @@ from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import watermarks
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.letters import letter_records
-from redrive.redriving.runs import Standing, progress_of
+from redrive.redriving.runs import RunStatus, progress_of
 from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
 from redrive.signatures import NO_TRUST, Verifier
 from redrive.thread_names import is_own_thread, own_thread
@@ -91,7 +91,7 @@ def runs_need(
     return frozenset(
         thread
         for record in records
-        if progress_of(record.offset, committed[record.tp.partition]).standing is not Standing.ENDED
+        if progress_of(record.offset, committed[record.tp.partition]).status is not RunStatus.ENDED
         for thread in _threads_of(record.value, record.headers, record.tp.partition, scope)
         if thread in among
     )

@@ -27,8 +27,8 @@ __all__ = [
     "EventRecord",
     "Progress",
     "RunResult",
+    "RunStatus",
     "RunStory",
-    "Standing",
     "find_run",
     "progress_of",
 ]
@@ -39,7 +39,7 @@ EVERY_RECORDS = 100_000
 _SKEW = timedelta(minutes=5)
 
 
-class Standing(StrEnum):
+class RunStatus(StrEnum):
     """How far the group is with one event record.
 
     `waiting`: its turn, or the time of its next attempt, has not come. `may be running`: an attempt
@@ -59,7 +59,7 @@ class Progress:
     both as the last commit says, and None once it has ended or where the commit says nothing.
     """
 
-    standing: Standing
+    status: RunStatus
     failed: int | None = None
     crashes: int | None = None
 
@@ -149,20 +149,20 @@ def find_run(
 def progress_of(offset: int, committed: Committed) -> Progress:
     """Return how far the group is with the record at `offset`, by what it has committed."""
     if committed.offset is None:
-        return Progress(Standing.WAITING)
+        return Progress(RunStatus.WAITING)
     ahead = offset - committed.offset
     if ahead < 0:
-        return Progress(Standing.ENDED)
+        return Progress(RunStatus.ENDED)
     note = note_of(committed.metadata, offset=committed.offset)
     if note is None:
-        return Progress(Standing.WAITING)
+        return Progress(RunStatus.WAITING)
     if note.finished >> ahead & 1:
-        return Progress(Standing.ENDED)
+        return Progress(RunStatus.ENDED)
     entry = note.entries.get(ahead)
     started = entry.started if entry is not None else ahead < note.reserved
     known = entry or Entry()
-    standing = Standing.MAY_BE_RUNNING if started else Standing.WAITING
-    return Progress(standing, known.failed, known.crashes)
+    status = RunStatus.MAY_BE_RUNNING if started else RunStatus.WAITING
+    return Progress(status, known.failed, known.crashes)
 
 
 def _results(

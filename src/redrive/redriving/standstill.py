@@ -23,7 +23,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.backlog import unfinished_spans
-from redrive.redriving.runs import Progress, Standing, progress_of
+from redrive.redriving.runs import Progress, RunStatus, progress_of
 from redrive.state.offsets import note_of
 
 __all__ = ["WATCHED_S", "Head", "OpenTransaction", "Standstill", "look_for_standstill"]
@@ -199,7 +199,7 @@ def _heads(
         for record in records:
             number = record.tp.partition
             progress = progress_of(record.offset, commits[number])
-            if number not in found and progress.standing is not Standing.ENDED:
+            if number not in found and progress.status is not RunStatus.ENDED:
                 owner = group.owners.get(record.tp)
                 found[number] = _head(record, commits[number], progress, owner)
     return found

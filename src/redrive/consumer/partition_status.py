@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from redrive.kafka.log import TopicPartition
 
-__all__ = ["PartitionStanding", "Standing"]
+__all__ = ["PartitionStatus", "PartitionsStatus"]
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionStanding:
+class PartitionStatus:
     """How one partition stood when the poll thread last looked.
 
     Args:
@@ -44,7 +44,7 @@ class PartitionStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionsStatus:
     """How all partitions stood when the poll thread last looked; for any thread to read.
 
     Args:
@@ -57,7 +57,7 @@ class Standing:
         unchecked: Of how many the client has yet to check that their log was not cut back.
     """
 
-    partitions: tuple[PartitionStanding, ...] = ()
+    partitions: tuple[PartitionStatus, ...] = ()
     events: int = 0
     size_bytes: int = 0
     let_go: int = 0
