@@ -14,7 +14,7 @@ from asking import counted, of, quantile
 from grafana_json import Kind, Panel, Query, Row, Variable, dashboard
 
 from redrive.telemetry import metrics as m
-from redrive.telemetry.instruments import Figure
+from redrive.telemetry.instruments import Metric
 
 # Units as Grafana calls them.
 COUNT, SECONDS, BYTES, RATIO, PER_MINUTE = "short", "s", "bytes", "percentunit", "cpm"
@@ -22,7 +22,7 @@ FAILED = 'kind!="none"'
 GIVEN_UP = 'ending=~"dead_lettered|expired"'
 
 
-def lines(title: str, figure: Figure, unit: str, *queries: Query, more: str = "") -> Panel:
+def lines(title: str, figure: Metric, unit: str, *queries: Query, more: str = "") -> Panel:
     """Return a panel of lines that means what its figure means."""
     return Panel(title, f"{figure.help} {more}".strip(), unit, queries)
 

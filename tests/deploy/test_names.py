@@ -12,7 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # mkdocs brings it, without types
 from tests.rows import rows
 
-from redrive.telemetry.instruments import Figure, FigureType
+from redrive.telemetry.instruments import Metric, MetricType
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES
 
 ROOT = Path(__file__).parents[2]
@@ -28,19 +28,19 @@ NAME = re.compile(r"\b((?:redrive_|redrive:)[a-z0-9_:]+)(?:\{([^}]*)\})?")
 GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right) ?\(([^)]*)\)")
 
 
-def samples(figure: Figure) -> dict[str, set[str]]:
+def samples(metric: Metric) -> dict[str, set[str]]:
     """Return the names under which a figure is scraped, and the labels of each."""
-    labels = {*figure.labels, *TARGET}
-    if figure.type is FigureType.HISTOGRAM:
-        parts = {f"{figure.name}_sum": labels, f"{figure.name}_count": labels}
-        return {f"{figure.name}_bucket": {*labels, "le"}, **parts}
-    return {figure.name: labels}
+    labels = {*metric.labels, *TARGET}
+    if metric.type is MetricType.HISTOGRAM:
+        parts = {f"{metric.name}_sum": labels, f"{metric.name}_count": labels}
+        return {f"{metric.name}_bucket": {*labels, "le"}, **parts}
+    return {metric.name: labels}
 
 
 SAMPLES = {
     name: labels
-    for figure in (*WORKER_FIGURES, *LETTER_FIGURES)
-    for name, labels in samples(figure).items()
+    for metric in (*WORKER_FIGURES, *LETTER_FIGURES)
+    for name, labels in samples(metric).items()
 }
 
 
@@ -94,9 +94,9 @@ def test_every_figure_is_shown() -> None:
     shown = {name for panel in PANELS for name, _ in NAME.findall(json.dumps(panel["targets"]))}
 
     missing = [
-        figure.name
-        for figure in (*WORKER_FIGURES, *LETTER_FIGURES)
-        if not samples(figure).keys() & shown
+        metric.name
+        for metric in (*WORKER_FIGURES, *LETTER_FIGURES)
+        if not samples(metric).keys() & shown
     ]
 
     assert missing == []

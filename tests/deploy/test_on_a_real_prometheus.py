@@ -180,7 +180,7 @@ def test_a_broker_that_is_frozen_while_runs_end(night: Night) -> None:
 
     with night.gate() as gate:
         night.send("gate", gate=gate)
-        running = lambda: night.outside.figure("redrive_attempts_in_flight") == 1  # noqa: E731
+        running = lambda: night.outside.metric("redrive_attempts_in_flight") == 1  # noqa: E731
         wait_until(running, timeout_s=60, what="the run has begun")
         night.broker.pause()
         try:

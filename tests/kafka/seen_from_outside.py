@@ -44,7 +44,7 @@ class Outside:
             return Said(0, "nobody listens")
         return Said(status, str(json.loads(body)["why"]))
 
-    def figures(self, name: str, *labels: str) -> Counter[tuple[str, ...]]:
+    def metrics(self, name: str, *labels: str) -> Counter[tuple[str, ...]]:
         """Return the samples of one figure by these labels, summed over the others."""
         _, body = self._get("/metrics")
         found: Counter[tuple[str, ...]] = Counter()
@@ -55,9 +55,9 @@ class Outside:
                     found[at] += sample.value  # type: ignore[assignment]  # a sum of floats
         return found
 
-    def figure(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         """Return the sum of all samples of one figure."""
-        return sum(self.figures(name).values())
+        return sum(self.metrics(name).values())
 
     def _get(self, path: str) -> tuple[int, bytes]:
         url = f"http://127.0.0.1:{self.port}{path}"

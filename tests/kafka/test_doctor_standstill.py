@@ -151,7 +151,7 @@ def test_a_run_that_does_not_move_is_named_and_its_worker_asked(
 
     with worker.running():
         worker.wait_for("worker.ready")
-        begun = lambda: outside.figure("redrive_attempts_in_flight") == 1  # noqa: E731
+        begun = lambda: outside.metric("redrive_attempts_in_flight") == 1  # noqa: E731
         wait_until(begun, timeout_s=60, what="the run has begun")
         wait_until(lambda: committed(stage) == 1, timeout_s=60, what="the first is settled")
         ready = lambda: outside.probe("/readyz").status == 200  # noqa: E731

@@ -18,7 +18,7 @@ from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account
 from redrive.dead_letter.record import DeadLetter
 from redrive.graphs import CheckpointSettings
-from redrive.telemetry.exposition import FiguresCollector
+from redrive.telemetry.exposition import MetricsCollector
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
@@ -49,17 +49,17 @@ def test_the_figures_agree_with_the_topics(
     with stage.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
         stage.wait_settled(timeout_s=60)
         # The loop hears of an ending just after it is durable.
-        told = lambda: outside.figure("redrive_runs_total") == 45  # noqa: E731
+        told = lambda: outside.metric("redrive_runs_total") == 45  # noqa: E731
         wait_until(told, timeout_s=60, what="all endings are told")
-        runs = outside.figures("redrive_runs_total", "ending")
-        letters = outside.figures("redrive_letters_total", "reason")
-        by_workflow = outside.figures("redrive_letters_total", "workflow")
-        attempts = outside.figures("redrive_attempts_total", "kind", "number")
-        ages = outside.figures("redrive_event_to_end_seconds_count", "workflow")
+        runs = outside.metrics("redrive_runs_total", "ending")
+        letters = outside.metrics("redrive_letters_total", "reason")
+        by_workflow = outside.metrics("redrive_letters_total", "workflow")
+        attempts = outside.metrics("redrive_attempts_total", "kind", "number")
+        ages = outside.metrics("redrive_event_to_end_seconds_count", "workflow")
         # Of a standstill is told twice a second, and five times a second to the parent.
-        at_rest = lambda: not any(map(outside.figure, AT_REST))  # noqa: E731
+        at_rest = lambda: not any(map(outside.metric, AT_REST))  # noqa: E731
         wait_until(at_rest, timeout_s=60, what="nothing is left")
-        settles = outside.figures("redrive_settles_total", "result")
+        settles = outside.metrics("redrive_settles_total", "result")
         assert worker.stop() == 0
 
     evidence = gather(stage.bootstrap_servers, stage.topics)
@@ -105,14 +105,14 @@ def test_a_run_that_moves_is_old_but_not_stuck_and_one_that_does_not_is_both(
     graphs = ("--worker-id", "w1", "--graph", "*=moving:builder")
 
     def old() -> bool:
-        ages = outside.figures("redrive_oldest_unfinished_seconds", "partition")
+        ages = outside.metrics("redrive_oldest_unfinished_seconds", "partition")
         return len(ages) == 2 and min(ages.values()) > 4
 
     with stage.worker(*graphs, environ=outside.environ).running() as worker:
         worker.wait_for("worker.ready")
         wait_until(old, timeout_s=60, what="both runs are old")
-        stuck = outside.figures("redrive_stuck_seconds", "partition")
-        in_flight = outside.figure("redrive_attempts_in_flight")
+        stuck = outside.metrics("redrive_stuck_seconds", "partition")
+        in_flight = outside.metric("redrive_attempts_in_flight")
 
     assert in_flight == 2
     assert stuck["0",] > 3
@@ -150,12 +150,12 @@ def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
 
     with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
         worker.wait_for("run.retry_scheduled")
-        old = lambda: outside.figure("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
+        old = lambda: outside.metric("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
         wait_until(old, timeout_s=60, what="the run is old")
-        waiting = outside.figures("redrive_waiting", "for")
-        waited_s = outside.figures("redrive_waiting_seconds", "for")
-        due_s = outside.figure("redrive_retry_next_due_seconds")
-        stuck_s = outside.figure("redrive_stuck_seconds")
+        waiting = outside.metrics("redrive_waiting", "for")
+        waited_s = outside.metrics("redrive_waiting_seconds", "for")
+        due_s = outside.metric("redrive_retry_next_due_seconds")
+        stuck_s = outside.metric("redrive_stuck_seconds")
 
     assert {wait: count for wait, count in waiting.items() if count} == {("retry",): 1}
     assert 0 < waited_s["retry",] < 50
@@ -179,10 +179,10 @@ def test_a_death_is_counted_by_the_next_life_and_a_spooled_letter_by_its_file(
         worker.kill()
         worker.start()
         stage.wait_settled(timeout_s=60)
-        crashes = outside.figure("redrive_crashes_total")
-        spooled = outside.figure("redrive_spooled_letters")
-        assigned = outside.figures("redrive_rebalances_total", "change")["assigned",]
-        (info,) = outside.figures("redrive_worker_info", "worker", "group", "delivery")
+        crashes = outside.metric("redrive_crashes_total")
+        spooled = outside.metric("redrive_spooled_letters")
+        assigned = outside.metrics("redrive_rebalances_total", "change")["assigned",]
+        (info,) = outside.metrics("redrive_worker_info", "worker", "group", "delivery")
     finally:
         worker.close()
 
@@ -198,9 +198,9 @@ def test_names_of_workflows_beyond_the_most_are_counted_together(
 
     with stage.worker(*GRAPHS, environ=outside.environ).running():
         stage.wait_settled(timeout_s=60)
-        told = lambda: outside.figure("redrive_runs_total") == 70  # noqa: E731
+        told = lambda: outside.metric("redrive_runs_total") == 70  # noqa: E731
         wait_until(told, timeout_s=60, what="all endings are told")
-        names = outside.figures("redrive_runs_total", "workflow")
+        names = outside.metrics("redrive_runs_total", "workflow")
 
     assert len(names) == 51  # fifty of them, and the rest
     assert names["other",] == 20
@@ -227,7 +227,7 @@ async def test_a_worker_in_a_program_tells_its_own_registry_and_observer(
     make_stage: Callable[..., Stage],
 ) -> None:
     stage, diary, metrics, registry = make_stage(), Diary(), Metrics(), CollectorRegistry()
-    registry.register(FiguresCollector(metrics.read))
+    registry.register(MetricsCollector(metrics.read))
     settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
     sent = event({})
     stage.send([sent])

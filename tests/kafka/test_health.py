@@ -41,7 +41,7 @@ def test_a_blocked_loop_is_not_alive_and_is_told_of_all_the_same(
         stage.send([event({"fate": "block", "seconds": 5})])
         wait_for(outside, "/livez", lambda said: said.status == 503, "the loop is seen to block")
         said = outside.probe("/livez")
-        still_s = outside.figures("redrive_still_seconds", "thread")
+        still_s = outside.metrics("redrive_still_seconds", "thread")
         wait_for(outside, "/livez", lambda said: said == READY, "the loop moves again")
 
     assert "the event loop stands still" in said.why

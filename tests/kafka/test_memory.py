@@ -21,7 +21,7 @@ from redrive.kafka.connect import make_consumer
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.settings import RetrySettings, Settings
-from redrive.telemetry.instruments import Figure
+from redrive.telemetry.instruments import Metric
 from redrive.telemetry.metrics import BUFFERED_BYTES, LET_GO, Metrics
 from redrive.testing.judging import gather, judge
 from redrive.testing.stage import Stage, event
@@ -66,8 +66,8 @@ class Service:
         return {"limited": limited, "free": free}
 
 
-def figure(metrics: Metrics, wanted: Figure) -> float:
-    return sum(sum(one.values.values()) for one in metrics.read() if one.figure is wanted)
+def metric(metrics: Metrics, wanted: Metric) -> float:
+    return sum(sum(one.values.values()) for one in metrics.read() if one.metric is wanted)
 
 
 @pytest.mark.invariant("P7", "P9", "P11")
@@ -93,15 +93,15 @@ async def test_what_rests_is_let_go_and_read_again_and_others_go_on(
     async with LangGraphKafkaConsumer(settings, service.graphs(), metrics=metrics) as worker:
 
         def free_ones_have_ended() -> bool:
-            return worker.endings.get(Ending.SUCCEEDED, 0) == 2 and figure(metrics, LET_GO) > 0
+            return worker.endings.get(Ending.SUCCEEDED, 0) == 2 and metric(metrics, LET_GO) > 0
 
         await asyncio.to_thread(wait_until, free_ones_have_ended, timeout_s=30, what="free ones")
         # One fetch, as it came and parsed, may go beyond it.
-        assert figure(metrics, BUFFERED_BYTES) <= BUFFER_BYTES + 2 * FETCH_BYTES
+        assert metric(metrics, BUFFERED_BYTES) <= BUFFER_BYTES + 2 * FETCH_BYTES
         assert not service.heard
         service.is_open = True
         await asyncio.to_thread(stage.wait_settled, timeout_s=30)
-        nothing = partial(figure, metrics, LET_GO)
+        nothing = partial(metric, metrics, LET_GO)
         await asyncio.to_thread(
             wait_until, lambda: nothing() == 0, timeout_s=10, what="nothing let go"
         )

@@ -84,7 +84,7 @@ def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
         worker.start()
         stage.wait_settled(timeout_s=200)
         # The loop hears of an ending just after it is durable.
-        idle = lambda: outside.figure("redrive_attempts_in_flight") == 0  # noqa: E731
+        idle = lambda: outside.metric("redrive_attempts_in_flight") == 0  # noqa: E731
         wait_until(idle, timeout_s=60, what="nothing runs")
         lives.append(_ask(outside, began))
         assert worker.stop() == 0
@@ -124,7 +124,7 @@ def _value(fate: str, dice: random.Random) -> WorkflowEvent | bytes | None:
 def _wait_for_endings(worker: WorkerProcess, outside: Outside, goal: int) -> None:
     worker.wait_for("partition.assigned")
     wait_until(
-        lambda: outside.figure("redrive_runs_total") >= goal,
+        lambda: outside.metric("redrive_runs_total") >= goal,
         timeout_s=120,
         what=f"{goal} events have ended",
         every_s=0.3,
@@ -133,13 +133,13 @@ def _wait_for_endings(worker: WorkerProcess, outside: Outside, goal: int) -> Non
 
 def _ask(outside: Outside, began: datetime) -> Life:
     asked = SYSTEM.now()
-    endings = outside.figures("redrive_runs_total", "ending")
-    letters = outside.figures("redrive_letters_total", "reason")
+    endings = outside.metrics("redrive_runs_total", "ending")
+    letters = outside.metrics("redrive_letters_total", "reason")
     return Life(began, asked, _by_name(endings), _by_name(letters))
 
 
-def _by_name(figures: Counter[tuple[str, ...]]) -> Counter[str]:
-    return Counter({name: int(count) for (name,), count in figures.items()})
+def _by_name(metrics: Counter[tuple[str, ...]]) -> Counter[str]:
+    return Counter({name: int(count) for (name,), count in metrics.items()})
 
 
 def _compare_lives(lives: list[Life], evidence: Evidence) -> None:

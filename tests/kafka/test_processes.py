@@ -60,7 +60,7 @@ def test_one_of_two_workers_is_killed_and_only_it_is_replaced(
     fates = Counter(success=30, transient=6, permanent=4)
 
     def told(endings: int) -> bool:
-        return outside.figure("redrive_runs_total") == endings
+        return outside.metric("redrive_runs_total") == endings
 
     with stage.worker(*TWO, environ=outside.environ, supervised=True).running() as worker:
         wait_until_ready(outside)
@@ -79,10 +79,10 @@ def test_one_of_two_workers_is_killed_and_only_it_is_replaced(
 
         stage.wait_settled(timeout_s=90)
         wait_until(lambda: told(56), timeout_s=60, what="all endings are told")
-        runs = outside.figures("redrive_runs_total", "ending")
-        crashes = outside.figure("redrive_crashes_total")
+        runs = outside.metrics("redrive_runs_total", "ending")
+        crashes = outside.metric("redrive_crashes_total")
         wait_until_ready(outside)
-        held = outside.figure("redrive_partitions_held")
+        held = outside.metric("redrive_partitions_held")
         after = worker.child_pids
         assert worker.stop() == 0
         stopped = list(worker.events("worker.stopped"))
@@ -180,11 +180,11 @@ def test_workers_without_a_name_drain_together_and_leave_at_once(
         wait_until_ready(outside)
         # Who joins later makes the first one unready for a moment: both, at one time.
         wait_until(
-            lambda: outside.figures("redrive_worker_ready", "process") == {("0",): 1, ("1",): 1},
+            lambda: outside.metrics("redrive_worker_ready", "process") == {("0",): 1, ("1",): 1},
             timeout_s=90,
             what="both workers are ready",
         )
-        names = outside.figures("redrive_worker_info", "worker")
+        names = outside.metrics("redrive_worker_info", "worker")
         stage.send(sleeping)
         begun = lambda: executed(stage, "work").keys() >= asleep  # noqa: E731
         wait_until(begun, timeout_s=60, what="all runs are under way")

@@ -24,8 +24,8 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, TopicPartition
-from redrive.redriving.figures import letter_figures
 from redrive.redriving.groups import group
+from redrive.redriving.letter_stats import letter_stats
 from redrive.redriving.letters import LetterStory, StoredLetter, stored
 from redrive.redriving.needed import letters_need
 from redrive.redriving.partition import PartitionFold
@@ -123,7 +123,7 @@ def shown_together(records: list[ConsumerRecord]) -> None:
     page = page_of(letters, Query(), limit=3)
     page_of(letters, Query(), limit=3, after=page.after)
     groups = group(letters, NOW, among=[*letters, *some])
-    letter_figures(letters, now=NOW, retention=timedelta(days=1))
+    letter_stats(letters, now=NOW, retention=timedelta(days=1))
     print_letters(letters[:200], NOW)
     print_groups(groups[:200], NOW)
     json.dumps([summary_json(one) for one in letters] + [group_json(one) for one in groups])

@@ -22,7 +22,7 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.retry.kinds import Reason
 from redrive.signatures import Require, Rights, Signer, Subject, Verifier
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import EVENT_SIGNATURES
 from redrive.telemetry.repeats import Repeats
 from redrive.testing.clock import TurnedClock
@@ -42,7 +42,7 @@ def record_of(
 
 
 def admission_of(
-    require: Require, counted: Count | None = None, *, clock: TurnedClock | None = None
+    require: Require, counted: Counter | None = None, *, clock: TurnedClock | None = None
 ) -> Admission:
     repeats = Repeats(clock or TurnedClock())
     return Admission(Verifier(KEYS, require, RIGHTS), counted=counted, repeats=repeats)
@@ -84,7 +84,7 @@ def test_only_signed_events_run_where_that_is_required(
 
 
 def test_what_comes_is_counted_and_logged_once_a_minute() -> None:
-    counted, clock = Count(EVENT_SIGNATURES), TurnedClock()
+    counted, clock = Counter(EVENT_SIGNATURES), TurnedClock()
     admission = admission_of(Require.WARN, counted, clock=clock)
 
     with capture_logs() as logs:
@@ -111,7 +111,7 @@ def test_what_comes_is_counted_and_logged_once_a_minute() -> None:
 
 
 def test_nothing_is_counted_or_logged_where_nothing_is_required() -> None:
-    counted = Count(EVENT_SIGNATURES)
+    counted = Counter(EVENT_SIGNATURES)
 
     with capture_logs() as logs:
         admission_of(Require.OFF, counted).refusal(record_of(PAY, None), PAY)

@@ -333,8 +333,8 @@ async def test_a_file_that_an_older_version_left_is_read_as_it_is(
     connection.close()
 
     found = threads_in(tmp_path)
-    with closing(read_only(tmp_path / "checkpoints.db")) as reading:
-        known = deployments(reading)
+    with closing(read_only(tmp_path / "checkpoints.db")) as sample:
+        known = deployments(sample)
 
     assert {name: state_of(one, clock.now()) for name, one in found.items()} == {
         own(0): ThreadState.RUNNING,

@@ -163,10 +163,10 @@ def test_the_order_of_keys_is_that_of_the_settings(tmp_path: Path) -> None:
 
 def test_a_codec_may_only_decode_for_a_while() -> None:
     whole = given(k=written(NEW))
-    reading = whole.model_copy(update={"encode": False}).payloads()
+    sample = whole.model_copy(update={"encode": False}).payloads()
 
-    assert (whole.payloads().label, reading.label) == ("aesgcm/1 k", None)
-    assert reading.open(whole.payloads().seal(b"x", ABOUT), ABOUT) == b"x"
+    assert (whole.payloads().label, sample.label) == ("aesgcm/1 k", None)
+    assert sample.open(whole.payloads().seal(b"x", ABOUT), ABOUT) == b"x"
 
 
 class Rot13:

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from redrive.consumer.health import Check
 from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.report import Report, Reporter
-from redrive.telemetry import metrics as figures
-from redrive.telemetry.instruments import Figure, Reading
+from redrive.telemetry import metrics as definitions
+from redrive.telemetry.instruments import Metric, Sample
 from redrive.testing.clock import TurnedClock
 from redrive.testing.worker import wait_until
 
@@ -25,12 +25,12 @@ def said(
     number: int, *, alive: Check = WORKING, ready: Check = WORKING, runs: float = 0, held: float = 0
 ) -> bytes:
     """Return the line of a worker that stands so."""
-    readings = (
-        Reading(figures.RUNS, {RUNS: runs}),
-        Reading(figures.WAITING, {RETRY: held}),
-        Reading(figures.READY, {(str(number),): int(ready.ok)}),
+    samples = (
+        Sample(definitions.RUNS, {RUNS: runs}),
+        Sample(definitions.WAITING, {RETRY: held}),
+        Sample(definitions.READY, {(str(number),): int(ready.ok)}),
     )
-    return Report(alive, ready, readings).to_line()
+    return Report(alive, ready, samples).to_line()
 
 
 @pytest.fixture
@@ -47,24 +47,24 @@ def pool(clock: TurnedClock) -> PoolStatus:
     return pool
 
 
-def values(pool: PoolStatus, figure: Figure) -> dict[tuple[str, ...], float]:
-    (found,) = [reading for reading in pool.readings() if reading.figure is figure]
+def values(pool: PoolStatus, metric: Metric) -> dict[tuple[str, ...], float]:
+    (found,) = [sample for sample in pool.samples() if sample.metric is metric]
     return dict(found.values)
 
 
 def test_workers_that_say_nothing_yet_are_alive_and_not_ready(pool: PoolStatus) -> None:
     assert pool.alive() == Check(ok=True, why="starting")
     assert pool.ready() == Check(ok=False, why="w-0: starting; w-1: starting")
-    assert values(pool, figures.READY) == {("0",): 0, ("1",): 0}
+    assert values(pool, definitions.READY) == {("0",): 0, ("1",): 0}
 
 
 def test_all_are_ready_when_each_is_and_else_the_others_are_named(pool: PoolStatus) -> None:
     pool.heard(0, said(0))
-    one_ready = pool.ready(), values(pool, figures.READY)
+    one_ready = pool.ready(), values(pool, definitions.READY)
     pool.heard(1, said(1))
 
     assert one_ready == (Check(ok=False, why="w-1: starting"), {("0",): 1, ("1",): 0})
-    assert (pool.ready(), values(pool, figures.READY)) == (WORKING, {("0",): 1, ("1",): 1})
+    assert (pool.ready(), values(pool, definitions.READY)) == (WORKING, {("0",): 1, ("1",): 1})
 
 
 def test_one_that_stands_still_is_named_and_makes_all_dead(pool: PoolStatus) -> None:
@@ -102,7 +102,7 @@ def test_one_that_died_and_is_replaced_is_no_standstill_but_not_ready(pool: Pool
 
     assert pool.alive() == Check(ok=True, why="w-0: working; w-1: exit code 75: starts again")
     assert pool.ready() == Check(ok=False, why="w-1: exit code 75: starts again")
-    assert values(pool, figures.READY) == {("0",): 1, ("1",): 0}
+    assert values(pool, definitions.READY) == {("0",): 1, ("1",): 0}
 
 
 def test_a_single_worker_speaks_for_itself(clock: TurnedClock) -> None:
@@ -118,13 +118,13 @@ def test_a_single_worker_speaks_for_itself(clock: TurnedClock) -> None:
 def test_what_a_worker_has_counted_outlives_it_and_how_it_stood_does_not(pool: PoolStatus) -> None:
     pool.heard(0, said(0, runs=5, held=2))
     pool.heard(1, said(1, runs=7, held=3))
-    both = values(pool, figures.RUNS)[RUNS], values(pool, figures.WAITING)[RETRY]
+    both = values(pool, definitions.RUNS)[RUNS], values(pool, definitions.WAITING)[RETRY]
 
     pool.ended(1, "exit code 75: starts again")
-    one_dead = values(pool, figures.RUNS)[RUNS], values(pool, figures.WAITING)[RETRY]
+    one_dead = values(pool, definitions.RUNS)[RUNS], values(pool, definitions.WAITING)[RETRY]
     pool.started(1, "w-1")
     pool.heard(1, said(1, runs=1, held=0))
-    replaced = values(pool, figures.RUNS)[RUNS], values(pool, figures.WAITING)[RETRY]
+    replaced = values(pool, definitions.RUNS)[RUNS], values(pool, definitions.WAITING)[RETRY]
 
     assert (both, one_dead, replaced) == ((12, 5), (12, 2), (13, 2))
 
@@ -139,7 +139,7 @@ def test_a_report_that_cannot_be_read_costs_what_it_said_and_not_the_parent(
         pool.ended(1, "exit code 1: starts again")
 
     assert [log["event"] for log in logs] == ["supervisor.report_unreadable"]
-    assert values(pool, figures.RUNS) == {RUNS: 5}
+    assert values(pool, definitions.RUNS) == {RUNS: 5}
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def read(pipe: tuple[int, int]) -> bytes:
 
 def test_a_worker_reports_again_and_again_and_once_more_at_its_end(pipe: tuple[int, int]) -> None:
     runs = [1.0]
-    told = lambda: Report(WORKING, WORKING, (Reading(figures.RUNS, {RUNS: runs[0]}),))  # noqa: E731
+    told = lambda: Report(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: runs[0]}),))  # noqa: E731
     reporter = Reporter(pipe[1], told)
     lines = bytearray()
 
@@ -174,7 +174,7 @@ def test_a_worker_reports_again_and_again_and_once_more_at_its_end(pipe: tuple[i
     heard()
 
     last = Report.from_line(bytes(lines).splitlines()[-1])
-    assert last == Report(WORKING, WORKING, (Reading(figures.RUNS, {RUNS: 2.0}),))
+    assert last == Report(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: 2.0}),))
 
 
 def test_a_report_that_fails_is_logged_once_and_others_follow(pipe: tuple[int, int]) -> None:
@@ -195,8 +195,8 @@ def test_a_report_that_fails_is_logged_once_and_others_follow(pipe: tuple[int, i
 
 
 def test_a_reporter_ends_with_its_parent() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
+    sample, writing = os.pipe()
+    os.close(sample)
     with capture_logs() as logs:
         reporter = Reporter(writing, lambda: Report(WORKING, WORKING))
         wait_until(lambda: not reporter.is_running, timeout_s=10, what="its end")

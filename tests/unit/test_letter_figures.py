@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from redrive.dead_letter.states import State
-from redrive.redriving.figures import LetterFigures, letter_figures
+from redrive.redriving.letter_stats import LetterStats, letter_stats
 from redrive.redriving.views import LetterSummary
 from redrive.retry.kinds import Kind, Reason
 
@@ -33,7 +33,7 @@ def letter(age: timedelta, state: State = State.OPEN) -> LetterSummary:
 
 
 def test_no_letters_are_no_figures() -> None:
-    assert letter_figures([], now=NOW, retention=MONTH) == LetterFigures(0, 0.0, None, 0.0)
+    assert letter_stats([], now=NOW, retention=MONTH) == LetterStats(0, 0.0, None, 0.0)
 
 
 def test_only_open_letters_age_and_all_that_came_lately_count_as_coming() -> None:
@@ -45,14 +45,14 @@ def test_only_open_letters_age_and_all_that_came_lately_count_as_coming() -> Non
         letter(timedelta(minutes=10), State.PARKED),
     ]
 
-    figures = letter_figures(letters, now=NOW, retention=MONTH)
+    figures = letter_stats(letters, now=NOW, retention=MONTH)
 
-    assert figures == LetterFigures(
+    assert figures == LetterStats(
         open=2, per_minute=2.0, oldest_open=timedelta(days=15), retention_used=0.5
     )
 
 
 def test_a_letter_of_a_clock_that_is_ahead_is_one_of_now() -> None:
-    figures = letter_figures([letter(timedelta(minutes=-5))], now=NOW, retention=MONTH)
+    figures = letter_stats([letter(timedelta(minutes=-5))], now=NOW, retention=MONTH)
 
-    assert figures == LetterFigures(1, 0.1, timedelta(0), 0.0)
+    assert figures == LetterStats(1, 0.1, timedelta(0), 0.0)

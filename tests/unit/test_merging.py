@@ -7,58 +7,58 @@ import json
 import pytest
 from tests.rows import rows
 
-from redrive.telemetry import metrics as figures
+from redrive.telemetry import metrics as definitions
 from redrive.telemetry.carrying import from_plain, to_plain
-from redrive.telemetry.instruments import Figure, FigureType, Merge, Reading, Spread
+from redrive.telemetry.instruments import Histogram, Merge, Metric, MetricType, Sample
 from redrive.telemetry.merging import counted_only, merged
 from redrive.telemetry.metrics import WORKER_FIGURES, Metrics
 
 
-def one(readings: list[Reading], figure: Figure) -> Reading:
-    (found,) = [reading for reading in readings if reading.figure is figure]
+def one(samples: list[Sample], metric: Metric) -> Sample:
+    (found,) = [sample for sample in samples if sample.metric is metric]
     return found
 
 
-@rows("figure", WORKER_FIGURES, ids=lambda figure: figure.name)
-def test_counts_are_only_ever_added_up(figure: Figure) -> None:
-    assert figure.merge is Merge.SUM or figure.type is FigureType.GAUGE
+@rows("figure", WORKER_FIGURES, ids=lambda metric: metric.name)
+def test_counts_are_only_ever_added_up(metric: Metric) -> None:
+    assert metric.merge is Merge.SUM or metric.type is MetricType.GAUGE
     # Of a partition both may tell for a moment while it moves: it is not twice as old then.
-    assert figure.merge is Merge.MAX or "partition" not in figure.labels
+    assert metric.merge is Merge.MAX or "partition" not in metric.labels
 
 
 @pytest.mark.parametrize(
     ("figure", "value"),
     [
-        (figures.RUNS, 5.0),
-        (figures.IN_FLIGHT, 5.0),
-        (figures.STUCK, 3.0),
-        (figures.SPOOLED, 3.0),
-        (figures.NEXT_DUE, 2.0),
+        (definitions.RUNS, 5.0),
+        (definitions.IN_FLIGHT, 5.0),
+        (definitions.STUCK, 3.0),
+        (definitions.SPOOLED, 3.0),
+        (definitions.NEXT_DUE, 2.0),
     ],
 )
-def test_each_figure_is_merged_in_its_own_way(figure: Figure, value: float) -> None:
-    labels = tuple("x" for _ in figure.labels)
-    told = [Reading(figure, {labels: 2.0}), Reading(figure, {labels: 3.0})]
+def test_each_figure_is_merged_in_its_own_way(metric: Metric, value: float) -> None:
+    labels = tuple("x" for _ in metric.labels)
+    told = [Sample(metric, {labels: 2.0}), Sample(metric, {labels: 3.0})]
 
-    assert merged(told) == [Reading(figure, {labels: value})]
+    assert merged(told) == [Sample(metric, {labels: value})]
 
 
 def test_what_one_worker_alone_tells_stays_as_it_is() -> None:
     told = [
-        Reading(figures.STUCK, {("events", "0"): 1.0}),
-        Reading(figures.STUCK, {("events", "1"): 2.0}),
-        Reading(figures.PARTITIONS, {(): 1.0}),
+        Sample(definitions.STUCK, {("events", "0"): 1.0}),
+        Sample(definitions.STUCK, {("events", "1"): 2.0}),
+        Sample(definitions.PARTITIONS, {(): 1.0}),
     ]
 
     found = merged(told)
 
-    assert one(found, figures.STUCK).values == {("events", "0"): 1.0, ("events", "1"): 2.0}
-    assert one(found, figures.PARTITIONS).values == {(): 1.0}
+    assert one(found, definitions.STUCK).values == {("events", "0"): 1.0, ("events", "1"): 2.0}
+    assert one(found, definitions.PARTITIONS).values == {(): 1.0}
 
 
 def test_histograms_are_added_bucket_by_bucket() -> None:
-    first, second = Spread(figures.ATTEMPT_TIME), Spread(figures.ATTEMPT_TIME)
-    both = Spread(figures.ATTEMPT_TIME)
+    first, second = Histogram(definitions.ATTEMPT_TIME), Histogram(definitions.ATTEMPT_TIME)
+    both = Histogram(definitions.ATTEMPT_TIME)
     for spread, seconds in ((first, 0.125), (second, 0.125), (second, 5000.0)):
         spread.observe(seconds, "report")
         both.observe(seconds, "report")
@@ -71,13 +71,13 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 def test_only_what_was_counted_outlives_a_worker() -> None:
     metrics = Metrics()
     metrics.runs.add("report", "succeeded")
-    metrics.add_source(lambda: [Reading(figures.IN_FLIGHT, {(): 3.0})])
+    metrics.add_source(lambda: [Sample(definitions.IN_FLIGHT, {(): 3.0})])
 
     kept = counted_only(metrics.read())
 
-    assert one(kept, figures.RUNS).values == {("report", "succeeded"): 1.0}
-    assert all(reading.figure is not figures.IN_FLIGHT for reading in kept)
-    assert any(reading.figure is figures.SETTLE_TIME for reading in kept)
+    assert one(kept, definitions.RUNS).values == {("report", "succeeded"): 1.0}
+    assert all(sample.metric is not definitions.IN_FLIGHT for sample in kept)
+    assert any(sample.metric is definitions.SETTLE_TIME for sample in kept)
 
 
 def test_readings_arrive_as_they_were_sent() -> None:
@@ -93,11 +93,11 @@ def test_readings_arrive_as_they_were_sent() -> None:
 def test_what_another_version_tells_otherwise_is_left_out() -> None:
     plain = [
         ["redrive_of_tomorrow", [[[], 1.0]], []],
-        [figures.RUNS.name, [[["report"], 1.0], [["report", "failed"], 2.0]], []],
-        [figures.SETTLE_TIME.name, [], [[[], [1, 2], 3.0]]],
+        [definitions.RUNS.name, [[["report"], 1.0], [["report", "failed"], 2.0]], []],
+        [definitions.SETTLE_TIME.name, [], [[[], [1, 2], 3.0]]],
     ]
 
     assert from_plain(plain) == [
-        Reading(figures.RUNS, {("report", "failed"): 2.0}),
-        Reading(figures.SETTLE_TIME),
+        Sample(definitions.RUNS, {("report", "failed"): 2.0}),
+        Sample(definitions.SETTLE_TIME),
     ]

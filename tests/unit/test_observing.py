@@ -18,7 +18,7 @@ from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.runs import Ended, GraphVersion
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import OBSERVER_FAILURES
 from redrive.testing.clock import TurnedClock
 from redrive.testing.stage import event
@@ -65,7 +65,7 @@ class Slow(Diary):
 
 
 def test_who_raises_is_logged_once_for_each_error_and_counted_and_others_hear_all() -> None:
-    diary, failures = Diary(), Count(OBSERVER_FAILURES)
+    diary, failures = Diary(), Counter(OBSERVER_FAILURES)
     observers = Observers([Raising(), diary], failures=failures)
 
     with capture_logs() as logs:
@@ -100,7 +100,7 @@ def test_who_takes_long_is_told_of_once() -> None:
 
 
 def test_nobody_is_called_for_nothing() -> None:
-    failures = Count(OBSERVER_FAILURES)
+    failures = Counter(OBSERVER_FAILURES)
     observers = Observers([Raising()], failures=failures)
 
     observers.settled([])

@@ -268,8 +268,8 @@ def test_an_encrypted_event_is_edited_as_the_producer_wrote_it_and_sent_encrypte
     assert Sealed.of(again.payload.data) is not None
     assert opened_event(again, KEY).metadata == {"a": 1, "context": {"z": 1.5}}
     # Also while nothing new is encrypted: what was, stays so.
-    reading = Payloads(KEY.codec, encodes=False)
-    assert Sealed.of(WorkflowEvent.from_bytes(seal_text(text, reading).encode()).payload.data)
+    sample = Payloads(KEY.codec, encodes=False)
+    assert Sealed.of(WorkflowEvent.from_bytes(seal_text(text, sample).encode()).payload.data)
 
 
 @pytest.mark.invariant("P15")

@@ -18,7 +18,7 @@ from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Report, Stopped, Stored
 from redrive.kafka.producer_thread import CallLimits, ProducerThread
 from redrive.kafka.settle_thread import SettleThread
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
 from redrive.testing import TurnedClock
 from redrive.testing.worker import wait_until
@@ -410,7 +410,7 @@ def test_a_batch_that_an_abandoned_thread_takes_goes_to_its_heir(
         report=reports.append,
         clock=SYSTEM,
         limits=SHORT,
-        replaced=Count(PRODUCERS),
+        replaced=Counter(PRODUCERS),
     )
     old = make()
     old.start(recover=None)

@@ -30,7 +30,7 @@ from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
 from redrive.kafka.watermarks import newest_times
 from redrive.redriving.backlog import backlog_of
-from redrive.redriving.figures import letter_alarms, letter_figures
+from redrive.redriving.letter_stats import letter_alarms, letter_stats
 from redrive.redriving.standstill import look_for_standstill
 from redrive.redriving.views import read_letters
 from redrive.settings import Settings
@@ -163,7 +163,7 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
     least = limits.retention if kept is None else min(kept, limits.retention)
     name = "letters.retention" if least == limits.retention else f"the retention of {topic!r}"
     view = read_letters(broker.settings, verifier=examined.settings.security.trust().verifier)
-    told = letter_figures(view.letters, now=SYSTEM.now(), retention=least)
+    told = letter_stats(view.letters, now=SYSTEM.now(), retention=least)
     alarms = letter_alarms(told, limits, kept=f"{name} ({format_duration(least)})")
     for alarm in alarms:
         yield Finding(Level.WARNING, alarm, "see what they are: redrive dlq groups --state open")

@@ -13,11 +13,11 @@ from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table, say
 from redrive.clock import SYSTEM
 from redrive.dead_letter.options import LetterSettings
-from redrive.redriving.figures import LetterFigures, letter_alarms, letter_figures
+from redrive.redriving.letter_stats import LetterStats, letter_alarms, letter_stats
 from redrive.redriving.views import read_letters
 from redrive.telemetry import metrics
 from redrive.telemetry.exposition import exposition
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry.instruments import Sample
 
 __all__ = ["figures"]
 
@@ -42,7 +42,7 @@ def figures(
     view = read_letters(settings.kafka, verifier=settings.security.trust().verifier)
     limits = settings.letters
     now = SYSTEM.now()
-    told = letter_figures(view.letters, now=now, retention=limits.retention)
+    told = letter_stats(view.letters, now=now, retention=limits.retention)
     if prometheus:
         _expose(told, limits, read_at=now)
         return
@@ -55,20 +55,20 @@ def figures(
         raise typer.Exit(ExitCode.ENDED_BADLY)
 
 
-def _expose(told: LetterFigures, limits: LetterSettings, *, read_at: datetime) -> None:
+def _expose(told: LetterStats, limits: LetterSettings, *, read_at: datetime) -> None:
     oldest_s = 0.0 if told.oldest_open is None else told.oldest_open.total_seconds()
     readings = [
-        Reading(metrics.OPEN, {(): told.open}),
-        Reading(metrics.OLDEST_OPEN, {(): oldest_s}),
-        Reading(metrics.RETENTION, {(): limits.retention.total_seconds()}),
-        Reading(metrics.PER_MINUTE, {(): told.per_minute}),
-        Reading(metrics.LETTERS_READ, {(): read_at.timestamp()}),
+        Sample(metrics.OPEN, {(): told.open}),
+        Sample(metrics.OLDEST_OPEN, {(): oldest_s}),
+        Sample(metrics.RETENTION, {(): limits.retention.total_seconds()}),
+        Sample(metrics.PER_MINUTE, {(): told.per_minute}),
+        Sample(metrics.LETTERS_READ, {(): read_at.timestamp()}),
     ]
     text, _ = exposition(lambda: readings)
     sys.stdout.write(text.decode())
 
 
-def _json(told: LetterFigures, alarms: list[str]) -> dict[str, object]:
+def _json(told: LetterStats, alarms: list[str]) -> dict[str, object]:
     oldest = told.oldest_open
     return {
         "open": told.open,
@@ -79,7 +79,7 @@ def _json(told: LetterFigures, alarms: list[str]) -> dict[str, object]:
     }
 
 
-def _print(told: LetterFigures, alarms: list[str]) -> None:
+def _print(told: LetterStats, alarms: list[str]) -> None:
     oldest = "none" if told.oldest_open is None else str(told.oldest_open).partition(".")[0]
     rows = [
         ["open letters", str(told.open)],

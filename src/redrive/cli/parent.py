@@ -39,9 +39,7 @@ def supervise(settings: Settings) -> int:
     if settings.metrics.port:
         stall_s = settings.metrics.stall.total_seconds()
         pool = PoolStatus(settings.worker.processes, stall_s=stall_s)
-        pages = serve_pages(
-            settings.metrics, read=pool.readings, alive=pool.alive, ready=pool.ready
-        )
+        pages = serve_pages(settings.metrics, read=pool.samples, alive=pool.alive, ready=pool.ready)
     alarm = CrashAlarm(settings.notify, redactor=settings.letters.redactor())
     try:
         return Supervisor(

@@ -15,7 +15,7 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.signed import judged
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.signatures import Require, Signed, Subject, Unsigned, Verifier
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import EVENT_SIGNATURES
 from redrive.telemetry.repeats import REPEATS, Repeats
 
@@ -39,11 +39,11 @@ class Admission:
         self,
         verifier: Verifier | None = None,
         *,
-        counted: Count | None = None,
+        counted: Counter | None = None,
         repeats: Repeats = REPEATS,
     ) -> None:
         self._verifier = verifier or Verifier()
-        self._counted = counted or Count(EVENT_SIGNATURES)
+        self._counted = counted or Counter(EVENT_SIGNATURES)
         self._repeats = repeats
 
     def refusal(self, record: ConsumerRecord, event: WorkflowEvent) -> GivenUp | None:

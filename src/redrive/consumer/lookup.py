@@ -14,7 +14,7 @@ from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.health import Facts, Phase
 from redrive.consumer.loop_pulse import LoopPulse
 from redrive.telemetry import metrics
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry.instruments import Sample
 
 __all__ = ["Limits", "Lookup"]
 
@@ -66,51 +66,51 @@ class Lookup:
             stands_still=worker.progress.still,
         )
 
-    def readings(self) -> Iterator[Reading]:
+    def samples(self) -> Iterator[Sample]:
         """Return the figures of now."""
         parts = None if self._worker is None else self._worker.parts
         still: dict[tuple[str, ...], float] = {("loop",): self._loop.still_s}
         if parts is not None and parts.polling.is_running:
             still["poll",] = parts.pulse.gap_s()
-        yield Reading(metrics.STILL, still)
+        yield Sample(metrics.STILL, still)
         if self._worker is not None:
             still_s = self._worker.progress.still_s
-            yield Reading(metrics.STANDSTILL, {(name.value,): s for name, s in still_s.items()})
+            yield Sample(metrics.STANDSTILL, {(name.value,): s for name, s in still_s.items()})
             waits = self._worker.waits
-            yield Reading(metrics.WAITING, {(w.value,): n for w, n in waits.counts.items()})
-            yield Reading(metrics.WAITING_FOR, {(w.value,): s for w, s in waits.lasting_s.items()})
-        yield Reading(metrics.IN_FLIGHT_LIMIT, {(): self._limits.in_flight})
-        yield Reading(metrics.BUFFER_LIMIT, {(): self._limits.buffer_bytes})
+            yield Sample(metrics.WAITING, {(w.value,): n for w, n in waits.counts.items()})
+            yield Sample(metrics.WAITING_FOR, {(w.value,): s for w, s in waits.lasting_s.items()})
+        yield Sample(metrics.IN_FLIGHT_LIMIT, {(): self._limits.in_flight})
+        yield Sample(metrics.BUFFER_LIMIT, {(): self._limits.buffer_bytes})
         if parts is not None:
             yield from self._of_runs(parts)
             yield from self._of_partitions(parts)
 
-    def _of_runs(self, parts: WorkerComponents) -> Iterator[Reading]:
+    def _of_runs(self, parts: WorkerComponents) -> Iterator[Sample]:
         run_queue, due = parts.dispatcher.run_queue, parts.dispatcher.run_queue.next_held
-        yield Reading(metrics.IN_FLIGHT, {(): parts.dispatcher.running})
+        yield Sample(metrics.IN_FLIGHT, {(): parts.dispatcher.running})
         if due is not None:
-            yield Reading(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
-        yield Reading(metrics.RESTS, {(): len(run_queue.rests)})
-        yield Reading(metrics.DISBELIEVED, {(): parts.dispatcher.disbelieved})
-        yield Reading(metrics.SETTLING, {(): parts.settler.waiting})
+            yield Sample(metrics.NEXT_DUE, {(): due - self._clock.monotonic()})
+        yield Sample(metrics.RESTS, {(): len(run_queue.rests)})
+        yield Sample(metrics.DISBELIEVED, {(): parts.dispatcher.disbelieved})
+        yield Sample(metrics.SETTLING, {(): parts.settler.waiting})
         yield from self._of_obstacles(parts)
 
-    def _of_obstacles(self, parts: WorkerComponents) -> Iterator[Reading]:
+    def _of_obstacles(self, parts: WorkerComponents) -> Iterator[Sample]:
         lasting: dict[tuple[str, ...], float] = {}
         now = self._clock.monotonic()
         for seen in parts.settler.apart.status:
             number = seen.obstacle.partition
             labels = (seen.obstacle.topic, "" if number is None else str(number), seen.cause.value)
             lasting[labels] = max(now - seen.since, lasting.get(labels, 0.0))
-        yield Reading(metrics.APART_FOR, lasting)
-        yield Reading(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
+        yield Sample(metrics.APART_FOR, lasting)
+        yield Sample(metrics.BATCH_LIMIT, {(): parts.settler.limits.max_bytes})
 
-    def _of_partitions(self, parts: WorkerComponents) -> Iterator[Reading]:
+    def _of_partitions(self, parts: WorkerComponents) -> Iterator[Sample]:
         status, now = parts.partitions.status, self._clock.monotonic()
-        yield Reading(metrics.BUFFERED, {(): status.events})
-        yield Reading(metrics.BUFFERED_BYTES, {(): status.size_bytes})
-        yield Reading(metrics.LET_GO, {(): status.let_go})
-        yield Reading(metrics.PARTITIONS, {(): len(status.partitions)})
+        yield Sample(metrics.BUFFERED, {(): status.events})
+        yield Sample(metrics.BUFFERED_BYTES, {(): status.size_bytes})
+        yield Sample(metrics.LET_GO, {(): status.let_go})
+        yield Sample(metrics.PARTITIONS, {(): len(status.partitions)})
         window: dict[tuple[str, ...], float] = {}
         unfinished: dict[tuple[str, ...], float] = {}
         stuck: dict[tuple[str, ...], float] = {}
@@ -120,6 +120,6 @@ class Lookup:
             unfinished[labels] = seen.unfinished_s(now)
             moved = None if seen.lowest is None else parts.dispatcher.moved(seen.tp, seen.lowest)
             stuck[labels] = seen.stuck_s(now, moved=moved)
-        yield Reading(metrics.WINDOW_USED, window)
-        yield Reading(metrics.UNFINISHED, unfinished)
-        yield Reading(metrics.STUCK, stuck)
+        yield Sample(metrics.WINDOW_USED, window)
+        yield Sample(metrics.UNFINISHED, unfinished)
+        yield Sample(metrics.STUCK, stuck)

@@ -13,7 +13,7 @@ import structlog
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.outcome import Account
 from redrive.retry.kinds import Kind
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import OBSERVER_FAILURES
 from redrive.telemetry.redact import BUILT_IN
 
@@ -77,9 +77,9 @@ class Observers:
         observers: Sequence[Observer] = (),
         *,
         clock: Clock = SYSTEM,
-        failures: Count | None = None,
+        failures: Counter | None = None,
     ) -> None:
-        self._failures = failures or Count(OBSERVER_FAILURES)
+        self._failures = failures or Counter(OBSERVER_FAILURES)
         self._observers = tuple(observers)
         self._clock = clock
         self._told: set[tuple[str, ...]] = set()

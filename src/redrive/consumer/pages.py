@@ -11,7 +11,7 @@ import structlog
 from redrive.consumer.health import Check
 from redrive.consumer.options import MetricsSettings
 from redrive.errors import SettingsError
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry.instruments import Sample
 from redrive.telemetry.server import Answer, PageServer
 
 __all__ = ["serve_pages"]
@@ -22,7 +22,7 @@ log = structlog.get_logger("redrive.worker")
 def serve_pages(
     settings: MetricsSettings,
     *,
-    read: Callable[[], Iterable[Reading]],
+    read: Callable[[], Iterable[Sample]],
     alive: Callable[[], Check],
     ready: Callable[[], Check],
 ) -> PageServer:

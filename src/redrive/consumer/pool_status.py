@@ -13,7 +13,7 @@ import structlog
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.health import Check
 from redrive.consumer.report import Report
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry.instruments import Sample
 from redrive.telemetry.merging import counted_only, merged
 from redrive.telemetry.metrics import READY
 
@@ -54,7 +54,7 @@ class _Known:
     """What is known at one moment: the newest life of each number, and what older ones counted."""
 
     lives: Mapping[int, _Life]
-    past: list[Reading] = field(default_factory=list)
+    past: list[Sample] = field(default_factory=list)
 
 
 class PoolStatus:
@@ -90,7 +90,7 @@ class PoolStatus:
         """
         life, past = self._known.lives[number], self._known.past
         try:
-            past = merged([*past, *counted_only(life.report().readings)])
+            past = merged([*past, *counted_only(life.report().samples)])
         except (ValueError, TypeError):
             # Who shows the workers does not cost them their parent.
             log.exception("supervisor.report_unreadable", worker=life.name)
@@ -98,14 +98,14 @@ class PoolStatus:
         lives = {**self._known.lives, number: replace(life, line=None, gone=why)}
         self._known = _Known(lives, past)
 
-    def readings(self) -> list[Reading]:
+    def samples(self) -> list[Sample]:
         """Return the figures of all of them."""
         known = self._known
         ready: dict[tuple[str, ...], float] = {(str(n),): 0.0 for n in known.lives}
-        told = [reading for life in known.lives.values() for reading in life.report().readings]
-        ready |= {at: value for r in told if r.figure is READY for at, value in r.values.items()}
-        others = (reading for reading in told if reading.figure is not READY)
-        return merged([*known.past, *others, Reading(READY, ready)])
+        told = [sample for life in known.lives.values() for sample in life.report().samples]
+        ready |= {at: value for r in told if r.metric is READY for at, value in r.values.items()}
+        others = (sample for sample in told if sample.metric is not READY)
+        return merged([*known.past, *others, Sample(READY, ready)])
 
     def alive(self) -> Check:
         """Say whether all of them move. One that died and will be replaced is no standstill."""

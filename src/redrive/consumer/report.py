@@ -13,7 +13,7 @@ import structlog
 
 from redrive.consumer.health import Check
 from redrive.telemetry.carrying import from_plain, to_plain
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry.instruments import Sample
 
 __all__ = ["Report", "Reporter"]
 
@@ -29,12 +29,12 @@ class Report:
 
     alive: Check
     ready: Check
-    readings: tuple[Reading, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
     def to_line(self) -> bytes:
         """Return it as a line of JSON, without the end of the line."""
         checks = [[check.ok, check.why] for check in (self.alive, self.ready)]
-        return json.dumps([*checks, to_plain(self.readings)], separators=(",", ":")).encode()
+        return json.dumps([*checks, to_plain(self.samples)], separators=(",", ":")).encode()
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
@@ -43,9 +43,9 @@ class Report:
         Raises:
             ValueError, TypeError: It is nothing of the kind.
         """
-        (alive, alive_why), (ready, ready_why), readings = json.loads(line)
+        (alive, alive_why), (ready, ready_why), samples = json.loads(line)
         checks = Check(ok=alive, why=alive_why), Check(ok=ready, why=ready_why)
-        return cls(*checks, tuple(from_plain(readings)))
+        return cls(*checks, tuple(from_plain(samples)))
 
 
 class Reporter:

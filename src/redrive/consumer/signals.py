@@ -19,8 +19,8 @@ class Signals:
     """
 
     def __enter__(self) -> Self:
-        self._reading, self._writing = os.pipe()
-        for end in (self._reading, self._writing):
+        self._sample, self._writing = os.pipe()
+        for end in (self._sample, self._writing):
             os.set_blocking(end, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         # Without a handler in Python no byte is written.
@@ -34,7 +34,7 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._reading)
+        os.close(self._sample)
         os.close(self._writing)
 
     def wait(
@@ -48,11 +48,11 @@ class Signals:
             timeout_s: How long to wait, in seconds; None for as long as it takes.
             pipes: Returns early when there is something to be read from one of these as well.
         """
-        ready, _, _ = select.select((self._reading, *pipes), (), (), timeout_s)
-        if self._reading not in ready:
+        ready, _, _ = select.select((self._sample, *pipes), (), (), timeout_s)
+        if self._sample not in ready:
             return [], ready
-        ready.remove(self._reading)
-        numbers = [number for number in os.read(self._reading, 512) if number != signal.SIGCHLD]
+        ready.remove(self._sample)
+        numbers = [number for number in os.read(self._sample, 512) if number != signal.SIGCHLD]
         return numbers, ready
 
 

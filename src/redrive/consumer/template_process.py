@@ -190,17 +190,17 @@ def _fork_twice() -> int | None:
     Raises:
         OSError: There can be no more processes, or no more memory.
     """
-    reading, writing = os.pipe()
+    sample, writing = os.pipe()
     between = os.fork()
     if between:
         os.close(writing)
-        with os.fdopen(reading, "rb") as answer:
+        with os.fdopen(sample, "rb") as answer:
             text = answer.read().decode()
         os.waitpid(between, 0)
         if not text.isdecimal():
             raise OSError(text or "the process between has died")
         return int(text)
-    os.close(reading)
+    os.close(sample)
     try:
         pid = os.fork()
     except OSError as error:

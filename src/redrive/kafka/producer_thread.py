@@ -24,7 +24,7 @@ from redrive.clock import Clock
 from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 from redrive.kafka.sending import TOPIC_ERRORS, Sending
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.repeats import REPEATS
 
 __all__ = ["CallLimits", "MakeProducer", "ProducerThread", "broken_by"]
@@ -72,7 +72,7 @@ class ProducerThread:
         report: Callable[[Report], None],
         clock: Clock,
         limits: CallLimits,
-        replaced: Count,
+        replaced: Counter,
     ) -> None:
         self._inbox = inbox
         self.ready = threading.Event()

@@ -17,7 +17,7 @@ from redrive.kafka.batches import Batch, Report
 from redrive.kafka.producer_thread import CallLimits, MakeProducer, ProducerThread
 from redrive.kafka.retrying import with_advice
 from redrive.kafka.trial import Trial
-from redrive.telemetry.instruments import Count
+from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
 
 __all__ = ["SettleThread"]
@@ -47,7 +47,7 @@ class SettleThread:
         report: Callable[[Report], None],
         clock: Clock,
         limits: CallLimits | None = None,
-        replaced: Count | None = None,
+        replaced: Counter | None = None,
     ) -> None:
         self._inbox: Queue[Batch | None] = Queue(maxsize=2)
         self._make = partial(
@@ -58,7 +58,7 @@ class SettleThread:
             report,
             clock,
             limits or CallLimits(),
-            replaced or Count(PRODUCERS),
+            replaced or Counter(PRODUCERS),
         )
         self._producer_thread = self._make()
         self._abandoned: list[ProducerThread | Trial] = []

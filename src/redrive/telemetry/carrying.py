@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from redrive.telemetry.instruments import Figure, Reading, Spreading
+from redrive.telemetry.instruments import Distribution, Metric, Sample
 from redrive.telemetry.metrics import WORKER_FIGURES
 
 __all__ = ["from_plain", "to_plain"]
 
-_BY_NAME = {figure.name: figure for figure in WORKER_FIGURES}
+_BY_NAME = {metric.name: metric for metric in WORKER_FIGURES}
 
 
-def to_plain(readings: Iterable[Reading]) -> list[Any]:
+def to_plain(samples: Iterable[Sample]) -> list[Any]:
     """Return readings of a worker's figures as lists, texts and numbers."""
     return [
         [
-            reading.figure.name,
-            [[labels, value] for labels, value in reading.values.items()],
-            [[labels, spread.counts, spread.sum] for labels, spread in reading.spreads.items()],
+            sample.metric.name,
+            [[labels, value] for labels, value in sample.values.items()],
+            [[labels, spread.counts, spread.sum] for labels, spread in sample.spreads.items()],
         ]
-        for reading in readings
+        for sample in samples
     ]
 
 
-def from_plain(plain: Iterable[Any]) -> list[Reading]:
+def from_plain(plain: Iterable[Any]) -> list[Sample]:
     """Return the readings that `to_plain` has made into this.
 
     What another version of redrive tells otherwise is left out: a worker that is started after an
@@ -34,22 +34,22 @@ def from_plain(plain: Iterable[Any]) -> list[Reading]:
     Raises:
         ValueError, TypeError: This was not made by `to_plain`.
     """
-    readings = []
+    samples = []
     for name, values, spreads in plain:
-        figure = _BY_NAME.get(name)
-        if figure is not None:
+        metric = _BY_NAME.get(name)
+        if metric is not None:
             kept = {tuple(labels): float(value) for labels, value in values}
-            spread = {tuple(labels): Spreading(counts, sum_) for labels, counts, sum_ in spreads}
-            readings.append(
-                Reading(
-                    figure,
-                    {labels: value for labels, value in kept.items() if _fits(figure, labels)},
-                    {labels: one for labels, one in spread.items() if _fits(figure, labels, one)},
+            spread = {tuple(labels): Distribution(counts, sum_) for labels, counts, sum_ in spreads}
+            samples.append(
+                Sample(
+                    metric,
+                    {labels: value for labels, value in kept.items() if _fits(metric, labels)},
+                    {labels: one for labels, one in spread.items() if _fits(metric, labels, one)},
                 )
             )
-    return readings
+    return samples
 
 
-def _fits(figure: Figure, labels: tuple[str, ...], spread: Spreading | None = None) -> bool:
+def _fits(metric: Metric, labels: tuple[str, ...], spread: Distribution | None = None) -> bool:
     bounds = None if spread is None else len(spread.counts)
-    return len(labels) == len(figure.labels) and bounds in {None, len(figure.bounds) + 1}
+    return len(labels) == len(metric.labels) and bounds in {None, len(metric.bounds) + 1}

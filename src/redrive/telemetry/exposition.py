@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from redrive.errors import MissingExtraError
-from redrive.telemetry.instruments import FigureType, Reading
+from redrive.telemetry.instruments import MetricType, Sample
 
 try:
     from prometheus_client import CollectorRegistry
@@ -26,26 +26,26 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError(module="prometheus_client", extra="worker") from error
 
-__all__ = ["FiguresCollector", "exposition"]
+__all__ = ["MetricsCollector", "exposition"]
 
 
-class FiguresCollector(Collector):
+class MetricsCollector(Collector):
     """Reads figures whenever it is collected, for a registry of `prometheus_client`.
 
     Args:
         read: Returns every figure as it is now.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
+    def __init__(self, read: Callable[[], Iterable[Sample]]) -> None:
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
         """Yield one family for each figure."""
-        for reading in self._read():
-            yield _family(reading)
+        for sample in self._read():
+            yield _family(sample)
 
 
-def exposition(read: Callable[[], Iterable[Reading]], *, accept: str = "") -> tuple[bytes, str]:
+def exposition(read: Callable[[], Iterable[Sample]], *, accept: str = "") -> tuple[bytes, str]:
     """Return all figures as text, and its content type.
 
     Args:
@@ -53,32 +53,32 @@ def exposition(read: Callable[[], Iterable[Reading]], *, accept: str = "") -> tu
         accept: The `Accept` header of who asks; by default Prometheus' own text format.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(FiguresCollector(read))
+    registry.register(MetricsCollector(read))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
-def _family(reading: Reading) -> Metric:
-    figure = reading.figure
-    match figure.type:
-        case FigureType.HISTOGRAM:
+def _family(sample: Sample) -> Metric:
+    metric = sample.metric
+    match metric.type:
+        case MetricType.HISTOGRAM:
             histogram = HistogramMetricFamily(
-                figure.name, figure.help, labels=figure.labels, unit=figure.unit
+                metric.name, metric.help, labels=metric.labels, unit=metric.unit
             )
-            bounds = [*(str(bound) for bound in figure.bounds), "+Inf"]
-            for labels, spread in reading.spreads.items():
+            bounds = [*(str(bound) for bound in metric.bounds), "+Inf"]
+            for labels, spread in sample.spreads.items():
                 buckets = list(zip(bounds, accumulate(spread.counts), strict=True))
                 histogram.add_metric(list(labels), buckets, sum_value=spread.sum)
             return histogram
-        case FigureType.COUNTER:
+        case MetricType.COUNTER:
             family: CounterMetricFamily | GaugeMetricFamily = CounterMetricFamily(
-                figure.name.removesuffix("_total"), figure.help, labels=figure.labels
+                metric.name.removesuffix("_total"), metric.help, labels=metric.labels
             )
-        case FigureType.GAUGE:
+        case MetricType.GAUGE:
             family = GaugeMetricFamily(
-                figure.name, figure.help, labels=figure.labels, unit=figure.unit
+                metric.name, metric.help, labels=metric.labels, unit=metric.unit
             )
-    for labels, value in reading.values.items():
+    for labels, value in sample.values.items():
         if not math.isnan(value):
             family.add_metric(list(labels), value)
     return family

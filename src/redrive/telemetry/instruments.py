@@ -16,21 +16,21 @@ from redrive.telemetry.redact import BUILT_IN
 
 __all__ = [
     "OTHER",
-    "Count",
-    "Figure",
-    "FigureType",
+    "BoundedLabels",
+    "Counter",
+    "Distribution",
+    "Histogram",
     "Merge",
-    "Names",
-    "Reading",
-    "Spread",
-    "Spreading",
+    "Metric",
+    "MetricType",
+    "Sample",
 ]
 
 OTHER = "other"
 """What stands for every name beyond the most that are told apart."""
 
 
-class FigureType(StrEnum):
+class MetricType(StrEnum):
     """What a figure is to Prometheus."""
 
     COUNTER = "counter"
@@ -47,7 +47,7 @@ class Merge(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Metric:
     """One figure: its whole name, as it is scraped, and what it says.
 
     Args:
@@ -61,7 +61,7 @@ class Figure:
     """
 
     name: str
-    type: FigureType
+    type: MetricType
     help: str
     labels: tuple[str, ...] = ()
     unit: str = ""
@@ -70,7 +70,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Spreading:
+class Distribution:
     """How observations spread: how many up to each bound, the rest last; and their sum."""
 
     counts: Sequence[int]
@@ -78,43 +78,43 @@ class Spreading:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Sample:
     """What a figure was at one moment, by the values of its labels."""
 
-    figure: Figure
+    metric: Metric
     values: Mapping[tuple[str, ...], float] = field(default_factory=dict)
-    spreads: Mapping[tuple[str, ...], Spreading] = field(default_factory=dict)
+    spreads: Mapping[tuple[str, ...], Distribution] = field(default_factory=dict)
 
 
-class Count:
+class Counter:
     """Counts by labels. One thread adds; a figure without labels is there from the start."""
 
-    __slots__ = ("_figure", "_values")
+    __slots__ = ("_metric", "_values")
 
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        self._values: dict[tuple[str, ...], float] = {} if figure.labels else {(): 0}
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._values: dict[tuple[str, ...], float] = {} if metric.labels else {(): 0}
 
     def add(self, *labels: str, by: float = 1) -> None:
         """Count one more, or `by` more, with these values of the labels."""
         self._values[labels] = self._values.get(labels, 0) + by
 
-    def read(self) -> Reading:
+    def read(self) -> Sample:
         """Return what is counted now; from any thread."""
         # Copied in one step: the one who adds does not wait.
-        return Reading(self._figure, self._values.copy())
+        return Sample(self._metric, self._values.copy())
 
 
-class Spread:
+class Histogram:
     """Sorts numbers into buckets, by labels. One thread observes."""
 
-    __slots__ = ("_bounds", "_cells", "_figure")
+    __slots__ = ("_bounds", "_cells", "_metric")
 
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        self._bounds = figure.bounds
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._bounds = metric.bounds
         self._cells: dict[tuple[str, ...], list[float]] = {}
-        if not figure.labels:
+        if not metric.labels:
             self._cells[()] = self._cell()
 
     def observe(self, number: float, *labels: str) -> None:
@@ -125,21 +125,21 @@ class Spread:
         cell[bisect_left(self._bounds, number)] += 1
         cell[-1] += number
 
-    def read(self) -> Reading:
+    def read(self) -> Sample:
         """Return how the numbers spread now; from any thread."""
         cells = {labels: cell.copy() for labels, cell in self._cells.copy().items()}
         spreads = {
-            labels: Spreading([int(n) for n in cell[:-1]], cell[-1])
+            labels: Distribution([int(n) for n in cell[:-1]], cell[-1])
             for labels, cell in cells.items()
         }
-        return Reading(self._figure, spreads=spreads)
+        return Sample(self._metric, spreads=spreads)
 
     def _cell(self) -> list[float]:
         # One count for each bound, one for what is beyond, and the sum.
         return [0] * (len(self._bounds) + 1) + [0.0]
 
 
-class Names:
+class BoundedLabels:
     """Keeps the values of a label few: names that come from outside are not ours to bound.
 
     Args:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from redrive.telemetry.instruments import (
-    Count,
-    Figure,
-    FigureType,
+    BoundedLabels,
+    Counter,
+    Histogram,
     Merge,
-    Names,
-    Reading,
-    Spread,
+    Metric,
+    MetricType,
+    Sample,
 )
 
 __all__ = ["LETTER_FIGURES", "WORKER_FIGURES", "Metrics"]
@@ -23,46 +23,46 @@ __all__ = ["LETTER_FIGURES", "WORKER_FIGURES", "Metrics"]
 MOST_WORKFLOWS = 50
 """So many workflow ids are told apart beside those of registered graphs; the rest is `other`."""
 
-_COUNTER, _GAUGE, _HISTOGRAM = FigureType.COUNTER, FigureType.GAUGE, FigureType.HISTOGRAM
+_COUNTER, _GAUGE, _HISTOGRAM = MetricType.COUNTER, MetricType.GAUGE, MetricType.HISTOGRAM
 _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WORK = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _WAIT = (*_WORK, 3600.0, 14_400.0, 86_400.0)
 
 # What ended: counted when it is durable.
-RUNS = Figure(
+RUNS = Metric(
     "redrive_runs_total",
     _COUNTER,
     "Events that ended, by how: `succeeded`, `failed` (the graph said so), `dead_lettered`, "
     "`expired`, `skipped`. Counted when the ending is durable.",
     labels=("workflow", "ending"),
 )
-LETTERS = Figure(
+LETTERS = Metric(
     "redrive_letters_total",
     _COUNTER,
     "Dead letters that are stored, by the kind of the failure and the reason code.",
     labels=("workflow", "kind", "reason"),
 )
-NEW_CAUSES = Figure(
+NEW_CAUSES = Metric(
     "redrive_new_causes_total",
     _COUNTER,
     "Causes of dead letters (fingerprints) that this worker met for the first time since its "
     "start. It remembers 500 of each workflow, those seen last; one that was forgotten is new.",
     labels=("workflow",),
 )
-REDRIVEN = Figure(
+REDRIVEN = Metric(
     "redrive_redriven_runs_total",
     _COUNTER,
     "Of the events that ended, those that a redrive had sent back to work.",
     labels=("workflow", "ending"),
 )
-EVENT_SIGNATURES = Figure(
+EVENT_SIGNATURES = Metric(
     "redrive_event_signatures_total",
     _COUNTER,
     "Events that were taken in, by their signature: `signed`, `unsigned`, `wrong`, `not_allowed`; "
     "`key` is that of a signature that fits. Not counted with `security.require = off`.",
     labels=("judged", "key"),
 )
-EVENT_AGE = Figure(
+EVENT_AGE = Metric(
     "redrive_event_to_end_seconds",
     _HISTOGRAM,
     "From an event's own timestamp to its end, by the two machines' clocks. Redriven events, "
@@ -73,14 +73,14 @@ EVENT_AGE = Figure(
 )
 
 # Attempts: counted when they end.
-ATTEMPTS = Figure(
+ATTEMPTS = Metric(
     "redrive_attempts_total",
     _COUNTER,
     "Attempts that ended, by the kind of their failure (`none` if the graph ended) and by which "
     "attempt of its run it was: `1` to `5`, `6-10`, `more`.",
     labels=("workflow", "kind", "number"),
 )
-ATTEMPT_TIME = Figure(
+ATTEMPT_TIME = Metric(
     "redrive_attempt_seconds",
     _HISTOGRAM,
     "How long an attempt was in its graph.",
@@ -90,17 +90,17 @@ ATTEMPT_TIME = Figure(
 )
 
 # What is going on now.
-IN_FLIGHT = Figure("redrive_attempts_in_flight", _GAUGE, "Attempts that run now.")
-IN_FLIGHT_LIMIT = Figure(
+IN_FLIGHT = Metric("redrive_attempts_in_flight", _GAUGE, "Attempts that run now.")
+IN_FLIGHT_LIMIT = Metric(
     "redrive_attempts_in_flight_limit", _GAUGE, "How many may run at the same time."
 )
-WAITING = Figure(
+WAITING = Metric(
     "redrive_waiting",
     _GAUGE,
     "How much waits, by [what it waits for](running-a-worker.md#what-a-worker-waits-for).",
     labels=("for",),
 )
-WAITING_FOR = Figure(
+WAITING_FOR = Metric(
     "redrive_waiting_seconds",
     _GAUGE,
     "For how long something has waited for this without a break; 0 where nothing does. Of what "
@@ -110,7 +110,7 @@ WAITING_FOR = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-NEXT_DUE = Figure(
+NEXT_DUE = Metric(
     "redrive_retry_next_due_seconds",
     _GAUGE,
     "How long until the first run that waits for its time (`retry`) is due; below zero, how long "
@@ -118,32 +118,32 @@ NEXT_DUE = Figure(
     unit="seconds",
     merge=Merge.MIN,
 )
-RESTS = Figure(
+RESTS = Metric(
     "redrive_rests",
     _GAUGE,
     "Dependencies, and workflows whose failures named none, that rest now after a rate limit.",
 )
-BUFFERED = Figure("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
-BUFFERED_BYTES = Figure(
+BUFFERED = Metric("redrive_buffered_events", _GAUGE, "Events taken in that have not ended.")
+BUFFERED_BYTES = Metric(
     "redrive_buffered_bytes",
     _GAUGE,
     "What they hold in memory, about: as bytes, parsed, and as outcomes that are not durable yet.",
     unit="bytes",
 )
-BUFFER_LIMIT = Figure(
+BUFFER_LIMIT = Metric(
     "redrive_buffer_limit_bytes",
     _GAUGE,
     "Where nothing more starts; at half of it fetching pauses (`worker.buffer`).",
     unit="bytes",
 )
-LET_GO = Figure(
+LET_GO = Metric(
     "redrive_events_let_go",
     _GAUGE,
     "Events that wait, and whose bytes are not in memory: they are read again when it is their "
     "turn.",
 )
-PARTITIONS = Figure("redrive_partitions_held", _GAUGE, "Partitions that this worker works on.")
-WINDOW_USED = Figure(
+PARTITIONS = Metric("redrive_partitions_held", _GAUGE, "Partitions that this worker works on.")
+WINDOW_USED = Metric(
     "redrive_ledger_window_ratio",
     _GAUGE,
     "How much of the window past the committed offset is taken; at 1 nothing more of the "
@@ -152,7 +152,7 @@ WINDOW_USED = Figure(
     unit="ratio",
     merge=Merge.MAX,
 )
-UNFINISHED = Figure(
+UNFINISHED = Metric(
     "redrive_oldest_unfinished_seconds",
     _GAUGE,
     "For how long the partition's lowest unfinished offset has been the same one, whether its run "
@@ -161,7 +161,7 @@ UNFINISHED = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-STUCK = Figure(
+STUCK = Metric(
     "redrive_stuck_seconds",
     _GAUGE,
     "Of that time, for how long nothing of that event moved: no node progressed, no attempt began "
@@ -172,22 +172,22 @@ STUCK = Figure(
 )
 
 # Settling, the group, deaths.
-SETTLES = Figure(
+SETTLES = Metric(
     "redrive_settles_total",
     _COUNTER,
     "Batches of results, letters and offsets, by what came of them: `stored`, `aborted` (settled "
     "again), `in_doubt` (read back, and then one of the other two).",
     labels=("result",),
 )
-SETTLE_TIME = Figure(
+SETTLE_TIME = Metric(
     "redrive_settle_seconds",
     _HISTOGRAM,
     "From handing a batch to the settle thread to its being durable.",
     unit="seconds",
     bounds=_QUICK,
 )
-SETTLING = Figure("redrive_settles_waiting", _GAUGE, "Endings that are not durable yet.")
-APART_FOR = Figure(
+SETTLING = Metric("redrive_settles_waiting", _GAUGE, "Endings that are not durable yet.")
+APART_FOR = Metric(
     "redrive_settle_obstacle_seconds",
     _GAUGE,
     "For how long endings have waited for this partition, or for the topic where `partition` is "
@@ -196,42 +196,42 @@ APART_FOR = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-BATCH_LIMIT = Figure(
+BATCH_LIMIT = Metric(
     "redrive_settle_batch_limit_bytes",
     _GAUGE,
     "How large a batch may be now: 4 MiB, less on a link that did not carry that in time.",
     unit="bytes",
     merge=Merge.MIN,
 )
-PRODUCERS = Figure(
+PRODUCERS = Metric(
     "redrive_producer_replacements_total",
     _COUNTER,
     "Producers that were thrown away after a call that failed or hung.",
 )
-REBALANCES = Figure(
+REBALANCES = Metric(
     "redrive_rebalances_total",
     _COUNTER,
     "Times that partitions came or went: `assigned`, `revoked`, `lost`.",
     labels=("change",),
 )
-CRASHES = Figure(
+CRASHES = Metric(
     "redrive_crashes_total",
     _COUNTER,
     "Events that may have been running when a process died, found when their partition was "
     "assigned; each counts towards `retry.max_crashes`.",
 )
-DISBELIEVED = Figure(
+DISBELIEVED = Metric(
     "redrive_disbelieved_redrives_total",
     _COUNTER,
     "Events that claimed to drive a letter which does not say so: they ran as any other event.",
 )
-SPOOLED = Figure(
+SPOOLED = Metric(
     "redrive_spooled_letters",
     _GAUGE,
     "Letters in the spool file, whether or not Kafka has taken them meanwhile.",
     merge=Merge.MAX,
 )
-SPOOL_BYTES = Figure(
+SPOOL_BYTES = Metric(
     "redrive_spool_bytes",
     _GAUGE,
     "The size of the spool file.",
@@ -240,14 +240,14 @@ SPOOL_BYTES = Figure(
 )
 
 # The worker itself.
-INFO = Figure(
+INFO = Metric(
     "redrive_worker_info",
     _GAUGE,
     "Always 1: which worker this is.",
     labels=("version", "worker", "group", "delivery"),
     merge=Merge.MAX,
 )
-STARTED = Figure(
+STARTED = Metric(
     "redrive_worker_start_time_seconds",
     _GAUGE,
     "When this worker was started, in seconds since 1970; another time after each death. `process` "
@@ -256,14 +256,14 @@ STARTED = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-READY = Figure(
+READY = Metric(
     "redrive_worker_ready",
     _GAUGE,
     "Whether this worker is ready, as `/readyz` says: 1 if so.",
     labels=("process",),
     merge=Merge.MIN,
 )
-STILL = Figure(
+STILL = Metric(
     "redrive_still_seconds",
     _GAUGE,
     "For how long the event loop, and the thread that polls, have not moved.",
@@ -271,7 +271,7 @@ STILL = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-STANDSTILL = Figure(
+STANDSTILL = Metric(
     "redrive_standstill_seconds",
     _GAUGE,
     "For how long what this worker waits for has not moved though Kafka is there: `settling`, "
@@ -281,7 +281,7 @@ STANDSTILL = Figure(
     unit="seconds",
     merge=Merge.MAX,
 )
-OBSERVER_FAILURES = Figure(
+OBSERVER_FAILURES = Metric(
     "redrive_observer_failures_total",
     _COUNTER,
     "Calls of those who watch the worker that failed, by class; the worker went on.",
@@ -289,25 +289,25 @@ OBSERVER_FAILURES = Figure(
 )
 
 # Of the letters topic, which no worker reads: `redrive dlq figures --prometheus`.
-OPEN = Figure("redrive_letters_open", _GAUGE, "Letters that nobody has dealt with.")
-OLDEST_OPEN = Figure(
+OPEN = Metric("redrive_letters_open", _GAUGE, "Letters that nobody has dealt with.")
+OLDEST_OPEN = Metric(
     "redrive_letters_oldest_open_seconds",
     _GAUGE,
     "The age of the oldest open letter; 0 when there is none.",
     unit="seconds",
 )
-RETENTION = Figure(
+RETENTION = Metric(
     "redrive_letters_retention_seconds",
     _GAUGE,
     "How long the topic keeps a letter (`letters.retention`).",
     unit="seconds",
 )
-PER_MINUTE = Figure(
+PER_MINUTE = Metric(
     "redrive_letters_per_minute",
     _GAUGE,
     "Letters that came, over the last ten minutes, in whatever state they are now.",
 )
-LETTERS_READ = Figure(
+LETTERS_READ = Metric(
     "redrive_letters_read_timestamp_seconds",
     _GAUGE,
     "When these figures were read from the topic, in seconds since 1970.",
@@ -365,34 +365,34 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.workflows = Names(at_most=MOST_WORKFLOWS)
+        self.workflows = BoundedLabels(at_most=MOST_WORKFLOWS)
         # The event loop's.
-        self.runs = Count(RUNS)
-        self.letters = Count(LETTERS)
-        self.new_causes = Count(NEW_CAUSES)
-        self.redriven = Count(REDRIVEN)
-        self.event_signatures = Count(EVENT_SIGNATURES)
-        self.event_age = Spread(EVENT_AGE)
-        self.attempts = Count(ATTEMPTS)
-        self.attempt_time = Spread(ATTEMPT_TIME)
-        self.observer_failures = Count(OBSERVER_FAILURES)
+        self.runs = Counter(RUNS)
+        self.letters = Counter(LETTERS)
+        self.new_causes = Counter(NEW_CAUSES)
+        self.redriven = Counter(REDRIVEN)
+        self.event_signatures = Counter(EVENT_SIGNATURES)
+        self.event_age = Histogram(EVENT_AGE)
+        self.attempts = Counter(ATTEMPTS)
+        self.attempt_time = Histogram(ATTEMPT_TIME)
+        self.observer_failures = Counter(OBSERVER_FAILURES)
         # The poll thread's.
-        self.settles = Count(SETTLES)
-        self.settle_time = Spread(SETTLE_TIME)
-        self.rebalances = Count(REBALANCES)
-        self.crashes = Count(CRASHES)
+        self.settles = Counter(SETTLES)
+        self.settle_time = Histogram(SETTLE_TIME)
+        self.rebalances = Counter(REBALANCES)
+        self.crashes = Counter(CRASHES)
         # The settle thread's.
-        self.producers = Count(PRODUCERS)
-        self._sources: list[Callable[[], Iterable[Reading]]] = []
+        self.producers = Counter(PRODUCERS)
+        self._sources: list[Callable[[], Iterable[Sample]]] = []
 
-    def add_source(self, source: Callable[[], Iterable[Reading]]) -> None:
+    def add_source(self, source: Callable[[], Iterable[Sample]]) -> None:
         """Let further figures be looked up whenever somebody asks.
 
         `source` is called on the asker's thread. It must not block, nor touch a Kafka client.
         """
         self._sources.append(source)
 
-    def read(self) -> Iterator[Reading]:
+    def read(self) -> Iterator[Sample]:
         """Return every figure as it is now."""
         for instrument in (
             self.runs,

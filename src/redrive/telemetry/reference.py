@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from redrive.telemetry.instruments import Figure
+from redrive.telemetry.instruments import Metric
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES
 
 __all__ = ["with_tables"]
@@ -25,7 +25,7 @@ def _table(name: str) -> str:
     columns = dict(_COLUMNS)
     if name != "worker":  # there are several of nothing else
         del columns[_OF_SEVERAL]
-    rows = "".join(_row(column(figure) for column in columns.values()) for figure in _TABLES[name])
+    rows = "".join(_row(column(metric) for column in columns.values()) for metric in _TABLES[name])
     return f"\n{_row(columns)}|{'---|' * len(columns)}\n{rows}\n"
 
 
@@ -33,18 +33,18 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _labels(figure: Figure) -> str:
-    return ", ".join(f"`{label}`" for label in figure.labels) or "-"
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels) or "-"
 
 
 _OF_SEVERAL = "of several"
-_COLUMNS: Mapping[str, Callable[[Figure], str]] = {
-    "figure": lambda figure: f"`{figure.name}`",
-    "type": lambda figure: figure.type.value,
+_COLUMNS: Mapping[str, Callable[[Metric], str]] = {
+    "figure": lambda metric: f"`{metric.name}`",
+    "type": lambda metric: metric.type.value,
     "labels": _labels,
-    "unit": lambda figure: figure.unit or "-",
-    _OF_SEVERAL: lambda figure: figure.merge.value,
-    "what it says": lambda figure: figure.help,
+    "unit": lambda metric: metric.unit or "-",
+    _OF_SEVERAL: lambda metric: metric.merge.value,
+    "what it says": lambda metric: metric.help,
 }
 
 

@@ -16,8 +16,8 @@ from redrive.consumer.parent import Handover
 from redrive.consumer.report import Report, Reporter
 from redrive.dead_letter.spool_count import SpoolCount
 from redrive.settings import Settings
-from redrive.telemetry import metrics as figures
-from redrive.telemetry.instruments import Reading
+from redrive.telemetry import metrics as definitions
+from redrive.telemetry.instruments import Sample
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.server import PageServer
 
@@ -50,7 +50,7 @@ class Monitoring:
         self._spool = None if spool is None else SpoolCount(spool)
         self._parent = parent
         self._shown: PageServer | Reporter | None = None
-        metrics.add_source(self._readings)
+        metrics.add_source(self._samples)
 
     def open(self) -> None:
         """Begin to answer: from now on, and before there is a worker.
@@ -90,16 +90,16 @@ class Monitoring:
     def _ready(self) -> Check:
         return is_ready(self._lookup.facts(), limit_s=self._stall_s)
 
-    def _readings(self) -> Iterator[Reading]:
+    def _samples(self) -> Iterator[Sample]:
         worker, group = self._settings.worker, self._settings.kafka.group_id
         labels = (version("redrive"), self._name, group, worker.delivery.value)
-        yield Reading(figures.INFO, {labels: 1})
+        yield Sample(definitions.INFO, {labels: 1})
         process = (str(self._parent.number),)
-        yield Reading(figures.STARTED, {process: self._started_s})
-        yield Reading(figures.READY, {process: int(self._ready().ok)})
+        yield Sample(definitions.STARTED, {process: self._started_s})
+        yield Sample(definitions.READY, {process: int(self._ready().ok)})
         if self._spool is not None:
             with suppress(OSError):  # a file that cannot be read is no reason to tell nothing
                 letters, size_bytes = self._spool.now()
-                yield Reading(figures.SPOOLED, {(): letters})
-                yield Reading(figures.SPOOL_BYTES, {(): size_bytes})
-        yield from self._lookup.readings()
+                yield Sample(definitions.SPOOLED, {(): letters})
+                yield Sample(definitions.SPOOL_BYTES, {(): size_bytes})
+        yield from self._lookup.samples()

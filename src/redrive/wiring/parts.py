@@ -17,7 +17,7 @@ from redrive.consumer.admission import Admission
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Worker, WorkerCallbacks, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
-from redrive.consumer.figures import EndFigures
+from redrive.consumer.end_metrics import EndMetrics
 from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.observing import Observer, Observers
@@ -109,7 +109,7 @@ def build_worker(  # noqa: PLR0913 - what a worker is made of, each by its name
         payloads: Encrypts what results and letters say.
     """
     trust = settings.security.trust(for_letters=True)
-    counting = () if metrics is None else (EndFigures(metrics),)
+    counting = () if metrics is None else (EndMetrics(metrics),)
     build = partial(
         build_parts,
         settings,

@@ -10,7 +10,7 @@ from redrive.events import ErrorInfo
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.recent import Recent
 
-__all__ = ["EndFigures"]
+__all__ = ["EndMetrics"]
 
 _TOLD_APART = 5
 _FEW = 10
@@ -19,7 +19,7 @@ MOST_CAUSES = 500
 _MOST_WORKFLOWS = 100
 
 
-class EndFigures:
+class EndMetrics:
     """An observer that counts attempts and endings.
 
     Args:

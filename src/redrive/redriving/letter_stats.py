@@ -10,7 +10,7 @@ from redrive.dead_letter.options import LetterSettings
 from redrive.dead_letter.states import State
 from redrive.redriving.views import LetterSummary
 
-__all__ = ["RATE_WINDOW", "LetterFigures", "letter_alarms", "letter_figures"]
+__all__ = ["RATE_WINDOW", "LetterStats", "letter_alarms", "letter_stats"]
 
 RATE_WINDOW = timedelta(minutes=10)
 """The time over which letters per minute are counted."""
@@ -19,7 +19,7 @@ _MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFigures:
+class LetterStats:
     """Letters in numbers.
 
     Attributes:
@@ -35,9 +35,9 @@ class LetterFigures:
     retention_used: float
 
 
-def letter_figures(
+def letter_stats(
     letters: Iterable[LetterSummary], *, now: datetime, retention: timedelta
-) -> LetterFigures:
+) -> LetterStats:
     """Count letters, one summary for each.
 
     Args:
@@ -53,7 +53,7 @@ def letter_figures(
         if letter.state is State.OPEN:
             open_ += 1
             oldest = age if oldest is None else max(oldest, age)
-    return LetterFigures(
+    return LetterStats(
         open=open_,
         per_minute=recent / (RATE_WINDOW / _MINUTE),
         oldest_open=oldest,
@@ -62,7 +62,7 @@ def letter_figures(
 
 
 def letter_alarms(
-    told: LetterFigures, limits: LetterSettings, *, kept: str = "letters.retention"
+    told: LetterStats, limits: LetterSettings, *, kept: str = "letters.retention"
 ) -> list[str]:
     """Return a line for each limit of `letters.*` that is reached; `kept` names the retention."""
     alarms = []
