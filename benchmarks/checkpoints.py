@@ -21,7 +21,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 AT_A_TIME = 64
 

@@ -39,7 +39,7 @@ from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.topics import verify_topics
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.wiring import build_worker
 
@@ -71,8 +71,8 @@ def graphs() -> WorkflowProcessor:
 
 async def p99_ms(servers: str, events: int, *, hostile: bool) -> float:
     """Return it of healthy events that are published one every 50 ms, after the first few."""
-    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
-    kafka = stage.kafka_settings()
+    env = KafkaEnv(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
+    kafka = env.kafka_settings()
     settings = Settings(
         kafka=kafka,
         checkpoints=CheckpointSettings(url="none"),
@@ -88,7 +88,7 @@ async def p99_ms(servers: str, events: int, *, hostile: bool) -> float:
     )
     await worker.start()
     sent: dict[str, float] = {}
-    reading = asyncio.create_task(asyncio.to_thread(read, stage, sent, events - events // BAD_OF))
+    reading = asyncio.create_task(asyncio.to_thread(read, env, sent, events - events // BAD_OF))
     producer, pieces = make_producer(producer_config(kafka)), itertools.cycle(HOSTILE)
     for number in range(events):
         is_bad = number % BAD_OF == BAD_OF - 1
@@ -106,8 +106,8 @@ async def p99_ms(servers: str, events: int, *, hostile: bool) -> float:
     return statistics.quantiles(took_ms[WARM_UP:], n=100)[98]
 
 
-def read(stage: Stage, sent: dict[str, float], healthy: int) -> list[float]:
-    kafka = stage.kafka_settings()
+def read(env: KafkaEnv, sent: dict[str, float], healthy: int) -> list[float]:
+    kafka = env.kafka_settings()
     reader = make_consumer({**reader_config(kafka), "fetch.wait.max.ms": 10})
     reader.assign([TopicPartition(kafka.results_topic, n, 0) for n in range(PARTITIONS)])
     took_ms: list[float] = []

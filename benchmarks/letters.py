@@ -44,8 +44,8 @@ from redrive.redriving.partition import PartitionFold
 from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter, store_letters
-from redrive.testing.stage import event
 from redrive.testing.topics import create_topics
 
 PARTITIONS = 8

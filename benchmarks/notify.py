@@ -33,7 +33,7 @@ from redrive.notify import LetterNotice
 from redrive.notify.options import NotifySettings
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.webhook import Webhook
 from redrive.wiring import build_worker
@@ -65,10 +65,10 @@ async def rate(
     hook: Callable[[LetterNotice], object] | None,
 ) -> float:
     """Return events per second, from the first ending to the last."""
-    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
-    stage.send(event({"fails": number % 2 == 0}) for number in range(events))
+    env = KafkaEnv(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
+    env.send(event({"fails": number % 2 == 0}) for number in range(events))
     settings = Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
         worker=WorkerSettings(id="bench", in_flight=64),
         notify=NotifySettings.model_validate({"urls": urls, "window": 1}),

@@ -23,7 +23,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -56,32 +56,32 @@ WATCHED_S = 30.0
 @contextmanager
 def working(
     servers: str, folder: Path, partitions: int, name: str
-) -> Iterator[tuple[Stage, WorkerProcess]]:
+) -> Iterator[tuple[KafkaEnv, WorkerProcess]]:
     """Run a worker that holds so many partitions."""
     topics = create_topics(servers, partitions=partitions)
-    stage = Stage(
+    env = KafkaEnv(
         servers, topics, folder, {"REDRIVE_CHECKPOINTS__URL": f"sqlite:///{folder / name}.db"}
     )
     graph = ("--worker-id", name, "--graph", "*=slow_graph:builder")
-    worker = stage.worker(*graph, name=name, supervised=True, own_interpreter=True)
+    worker = env.worker(*graph, name=name, supervised=True, own_interpreter=True)
     with worker.running():
         wait_until(
             lambda: len(list(worker.events("partition.assigned"))) >= partitions,
             timeout_s=120,
             what="all partitions are assigned",
         )
-        yield stage, worker
+        yield env, worker
         worker.stop()
 
 
 class Results:
     """Counts the records of a results topic as they come."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._topic = stage.topics.results
+    def __init__(self, env: KafkaEnv) -> None:
+        self._topic = env.topics.results
         self._consumer = Consumer(
             {
-                "bootstrap.servers": stage.bootstrap_servers,
+                "bootstrap.servers": env.bootstrap_servers,
                 "group.id": "nobody",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
@@ -108,11 +108,11 @@ class Results:
         wait_until(have, timeout_s=timeout_s, what=f"{count} results", every_s=0.0)
 
 
-def through(stage: Stage, worker: WorkerProcess, *, kill: bool) -> dict[str, float]:
+def through(env: KafkaEnv, worker: WorkerProcess, *, kill: bool) -> dict[str, float]:
     """Send the events; return how long the results took, in seconds."""
-    results, took = Results(stage), dict[str, float]()
+    results, took = Results(env), dict[str, float]()
     began = time.monotonic()
-    stage.send(event({"text": str(n)}) for n in range(EVENTS))
+    env.send(event({"text": str(n)}) for n in range(EVENTS))
     if kill:
         results.wait_for(EVENTS // 3, timeout_s=300)
         dead, killed = worker.child_pid, time.monotonic()
@@ -128,9 +128,9 @@ def through(stage: Stage, worker: WorkerProcess, *, kill: bool) -> dict[str, flo
 
 def idle_percent(servers: str, folder: Path, partitions: int) -> float:
     """Return the CPU that a worker takes that has nothing to do, in percent of a core."""
-    with working(servers, folder, partitions, f"idle{partitions}") as (stage, worker):
-        stage.send(event({"text": str(n)}) for n in range(partitions))
-        Results(stage).wait_for(partitions, timeout_s=300)
+    with working(servers, folder, partitions, f"idle{partitions}") as (env, worker):
+        env.send(event({"text": str(n)}) for n in range(partitions))
+        Results(env).wait_for(partitions, timeout_s=300)
         time.sleep(5.0)
         before, began = cpu_s(worker.child_pid), time.monotonic()
         time.sleep(WATCHED_S)
@@ -150,8 +150,8 @@ def main() -> None:
         (folder / "slow_graph.py").write_text(GRAPH, encoding="utf-8")
         took = {}
         for kill in (False, True):
-            with working(servers, folder, MANY, f"killed-{kill}") as (stage, worker):
-                took[kill] = through(stage, worker, kill=kill)
+            with working(servers, folder, MANY, f"killed-{kill}") as (env, worker):
+                took[kill] = through(env, worker, kill=kill)
         line = {
             "figure": "partitions",
             "what": f"{EVENTS} events on {MANY} partitions: with a kill -9 / undisturbed",

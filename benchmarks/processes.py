@@ -17,8 +17,8 @@ from pathlib import Path
 
 from redrive.events import WorkflowResultEvent
 from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -49,17 +49,17 @@ ROUNDS = 100_000
 def rate(servers: str, folder: Path, *, processes: int, events: int) -> float:
     """Return runs per second, from the first end to the last."""
     settings = {"REDRIVE_CHECKPOINTS__URL": "none"}
-    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder, settings)
+    env = KafkaEnv(servers, create_topics(servers, partitions=PARTITIONS), folder, settings)
     workers = ("--processes", str(processes), "--worker-id", "w", "--graph", "*=computing:builder")
     equal = [PARTITIONS // processes] * processes
-    with stage.worker(*workers, name=f"of-{processes}", supervised=True).running() as worker:
+    with env.worker(*workers, name=f"of-{processes}", supervised=True).running() as worker:
         wait_until(lambda: held(worker) == equal, timeout_s=120, what="equal shares")
         for number in range(PARTITIONS):
             some = (event({"rounds": ROUNDS}) for _ in range(events // PARTITIONS))
-            stage.send(some, partition=number)
-        stage.wait_settled(timeout_s=900)
+            env.send(some, partition=number)
+        env.wait_settled(timeout_s=900)
         worker.stop()
-    ends = sorted(ended(record.value) for record in read_topic(servers, stage.topics.results))
+    ends = sorted(ended(record.value) for record in read_topic(servers, env.topics.results))
     return (len(ends) - 1) / (ends[-1] - ends[0])
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -63,7 +63,7 @@ class Rounds:
         (folder / "started_graph.py").write_text(GRAPH, encoding="utf-8")
 
     @contextmanager
-    def worker(self, way: str, *flags: str) -> Iterator[tuple[Stage, WorkerProcess, Path]]:
+    def worker(self, way: str, *flags: str) -> Iterator[tuple[KafkaEnv, WorkerProcess, Path]]:
         """Run a parent; yield it with the file of what its workers have started."""
         self._number += 1
         started = self._folder / f"started-{self._number}"
@@ -74,9 +74,9 @@ class Rounds:
             "REDRIVE_CHECKPOINTS__URL": "none",
             "STARTED": str(started),
         }
-        stage = Stage(self._servers, create_topics(self._servers), self._folder, settings)
+        env = KafkaEnv(self._servers, create_topics(self._servers), self._folder, settings)
         graph = ("--worker-id", "w", "--graph", "*=started_graph:builder")
-        worker = stage.worker(
+        worker = env.worker(
             *graph,
             *flags,
             name=f"{way}-{self._number}",
@@ -84,12 +84,12 @@ class Rounds:
             own_interpreter=True,
         )
         with worker.running():
-            yield stage, worker, started
+            yield env, worker, started
             worker.stop()
 
     def restart_s(self, way: str) -> float:
         """Kill a worker that works; return the seconds until the next one starts an event."""
-        with self.worker(way) as (stage, worker, started), sending(stage):
+        with self.worker(way) as (env, worker, started), sending(env):
             wait_until(lambda: len(starts(started)) > AT_WORK, timeout_s=120, what="events start")
             killed, at = worker.child_pid, time.monotonic()
             os.kill(killed, signal.SIGKILL)
@@ -106,13 +106,13 @@ class Rounds:
 
 
 @contextmanager
-def sending(stage: Stage) -> Iterator[None]:
+def sending(env: KafkaEnv) -> Iterator[None]:
     """Send some two hundred events a second, all the time."""
     over = threading.Event()
 
     def send() -> None:
         while not over.wait(0.02):
-            stage.send(event({"text": "x"}) for _ in range(4))
+            env.send(event({"text": "x"}) for _ in range(4))
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -36,7 +36,7 @@ from redrive.kafka.topics import verify_topics
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.wiring import build_worker
 
@@ -74,19 +74,19 @@ class NoOp:
 
 
 def settings_of(
-    stage: Stage, delivery: DeliveryGuarantee = DeliveryGuarantee.EXACTLY_ONCE
+    env: KafkaEnv, delivery: DeliveryGuarantee = DeliveryGuarantee.EXACTLY_ONCE
 ) -> Settings:
     return Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
         worker=WorkerSettings(id="bench", in_flight=64, delivery=delivery),
     )
 
 
-def stage_with(servers: str, events: int) -> Stage:
-    stage = Stage(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
-    stage.send(event({"text": FILLER}) for _ in range(events))
-    return stage
+def stage_with(servers: str, events: int) -> KafkaEnv:
+    env = KafkaEnv(servers, create_topics(servers, partitions=PARTITIONS), folder=Path())
+    env.send(event({"text": FILLER}) for _ in range(events))
+    return env
 
 
 def worker_of(
@@ -103,7 +103,7 @@ def worker_of(
 
 
 async def worker_rate(
-    stage: Stage,
+    env: KafkaEnv,
     processor: Processor,
     events: int,
     delivery: DeliveryGuarantee,
@@ -111,7 +111,7 @@ async def worker_rate(
     metrics: Metrics | None = None,
 ) -> float:
     """Return events per second, from the first ending to the last."""
-    worker = worker_of(settings_of(stage, delivery), processor, metrics=metrics)
+    worker = worker_of(settings_of(env, delivery), processor, metrics=metrics)
     await worker.start()
     while not sum(worker.endings.values()):
         await asyncio.sleep(0.001)
@@ -123,9 +123,9 @@ async def worker_rate(
     return rate
 
 
-def raw_rate(stage: Stage, events: int) -> float:
+def raw_rate(env: KafkaEnv, events: int) -> float:
     """Consume, produce a result, commit, in transactions of 500: no parsing, no handler."""
-    kafka = stage.kafka_settings()
+    kafka = env.kafka_settings()
     consumer = make_consumer(consumer_config(kafka, member="raw"))
     producer = make_producer(producer_config(kafka, transactional_id="raw"))
     producer.init_transactions(10)
@@ -166,10 +166,10 @@ async def bare_rate(events: int) -> float:
 
 async def idle_latency_ms(servers: str, rounds: int = 100) -> float:
     """Return the median from before publishing to the result in a reader's hands."""
-    stage = stage_with(servers, 0)
-    worker = worker_of(settings_of(stage), NoOp())
+    env = stage_with(servers, 0)
+    worker = worker_of(settings_of(env), NoOp())
     await worker.start()
-    kafka = stage.kafka_settings()
+    kafka = env.kafka_settings()
     producer = make_producer(producer_config(kafka))
     reader = make_consumer({**reader_config(kafka), "fetch.wait.max.ms": 10})
     reader.assign([TopicPartition(kafka.results_topic, n, 0) for n in range(PARTITIONS)])

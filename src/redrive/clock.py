@@ -1,6 +1,6 @@
 """Time, sleep, dice and ids: the one file that asks the machine for them.
 
-Everything else takes a `Clock`, so that a test turns it by hand (`redrive.testing.TurnedClock`).
+Everything else takes a `Clock`, so that a test turns it by hand (`redrive.testing.ManualClock`).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage
 from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
 from redrive.testing.worker import WorkerProcess
 
@@ -121,8 +121,8 @@ def worker(
     folder = tmp_path_factory.mktemp("worker")
     shutil.copy(HERE / "agents.py", folder)
     settings = {"REDRIVE_RETRY__INITIAL_DELAY": "100ms"}
-    stage = Stage(kafka.bootstrap_servers, airflow_topics, folder, settings)
+    env = KafkaEnv(kafka.bootstrap_servers, airflow_topics, folder, settings)
     # The second one has a DAG's id: that is what a task asks for that names no workflow.
     graphs = ("--graph", "agent=agents:agent", "--graph", "agents=agents:agent")
-    with stage.worker(*graphs).running() as worker:
+    with env.worker(*graphs).running() as worker:
         yield worker

@@ -171,7 +171,7 @@ def test_an_ending_that_differs_exits_1_says_which_and_keeps_the_logs(
 ) -> None:
     del bare_airflow
     finished_nodes_run_again = (
-        "from redrive.demo.stage import Stage",
+        "from redrive.demo.environment import Stage",
         "as_typed = Stage.start_command",
         "Stage.start_command = lambda self, typed: as_typed(self, (*typed, '--restart'))",
     )

@@ -24,7 +24,7 @@ from tests.chaos.trial import FATES, try_seed
 
 from redrive.events import WorkflowEvent
 from redrive.testing.chaos import Chaos
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 SCRIPT = Path(__file__).parent / "known_bad.py"
 _FATES = {"success": 6, "sleep": 8, "transient": 3, "fail": 4, "permanent": 2, "unreadable": 1}

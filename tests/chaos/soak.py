@@ -28,9 +28,9 @@ from redrive.testing import judge
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
 from redrive.testing.judging import gather
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.load import wrong_endings
 from redrive.testing.members import Members
-from redrive.testing.stage import Stage
 from redrive.testing.topics import create_topics
 
 NOTHING = "lost 0, doubled 0, other findings 0"
@@ -91,8 +91,8 @@ def minute(began_s: float, members: Members, lives: Lives, load: Load, breaker: 
 def soak(broker: LocalBroker, folder: Path, *, seconds: float, rate: int, seed: int) -> bool:
     """Do it, and tell; return whether all is well."""
     servers = broker.bootstrap_servers
-    stage = Stage(servers, create_topics(servers), folder, _SETTINGS)
-    members = Members(stage, broker, graph=_GRAPH, named=False, program=("-m", "redrive"))
+    env = KafkaEnv(servers, create_topics(servers), folder, _SETTINGS)
+    members = Members(env, broker, graph=_GRAPH, named=False, program=("-m", "redrive"))
     lives: Lives = defaultdict(list)
     with ExitStack() as closing:
         closing.callback(members.close)
@@ -101,17 +101,17 @@ def soak(broker: LocalBroker, folder: Path, *, seconds: float, rate: int, seed: 
         members.wait_until_at_work()
         began_s = SYSTEM.monotonic()
         steady = members.living()[STEADY].pid
-        load, breaker = Load(stage, rate, seed), Breaker(members, seed)
+        load, breaker = Load(env, rate, seed), Breaker(members, seed)
         load.start()
         watch(began_s, seconds, members, folder, lives, load, breaker)
         breaker.end()
         members.heal()
         load.finish()
-        stage.wait_settled(timeout_s=_DRAIN_S)
+        env.wait_settled(timeout_s=_DRAIN_S)
         survived = steady in {process.pid for process in members.living()}
         members.stop()
     grown = tell_trends(lives, min(_LONG_S, 0.8 * seconds), warm_up_s=min(120.0, seconds / 6))
-    found = tell_verdict(stage)
+    found = tell_verdict(env)
     if not survived:
         say("w1 did not live all the time, which it should have")
     say(
@@ -143,9 +143,9 @@ def watch(
         SYSTEM.block(_TURN_S)
 
 
-def tell_verdict(stage: Stage) -> str:
+def tell_verdict(env: KafkaEnv) -> str:
     """Tell each finding of the judge; return how many there are."""
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     verdict = judge(evidence)
     found = [*verdict.findings, *wrong_endings(evidence)]
     for finding in found:

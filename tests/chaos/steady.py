@@ -33,9 +33,9 @@ from redrive.testing.faults import (
     TermWorker,
     TrimLog,
 )
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.load import any_fate
 from redrive.testing.members import Members
-from redrive.testing.stage import Stage
 
 STEADY, MORTAL = 0, 1
 _DEADLY = (KillWorker, TermWorker)
@@ -76,9 +76,9 @@ def faults(seed: int) -> Iterator[tuple[float, Fault]]:
 class Load(threading.Thread):
     """Sends events each second, and first a burst that fills what is filled on demand."""
 
-    def __init__(self, stage: Stage, rate: int, seed: int) -> None:
+    def __init__(self, env: KafkaEnv, rate: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self._stage, self._rate = stage, rate
+        self._env, self._rate = env, rate
         self._dice = random.Random(seed)
         self._ended = threading.Event()
         self.sent = 0
@@ -93,7 +93,7 @@ class Load(threading.Thread):
             self.error = error
 
     def _send(self, count: int) -> None:
-        self._stage.send([any_fate(self._dice) for _ in range(count)])
+        self._env.send([any_fate(self._dice) for _ in range(count)])
         self.sent += count
 
     def finish(self) -> None:

@@ -21,9 +21,9 @@ from redrive.testing.faults import (
     Planned,
     TermWorker,
 )
+from redrive.testing.kafka_env import event
 from redrive.testing.load import Make
 from redrive.testing.proxy import END_TXN
-from redrive.testing.stage import event
 
 SCRIPT = Path(__file__).parent / "known_bad.py"
 EVERY_DAY = ("commits_before_it_settles", "counts_attempts_in_memory")

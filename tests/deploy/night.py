@@ -19,7 +19,7 @@ from tests.kafka.seen_from_outside import Outside, Said
 from redrive.kafka.topics import create_topics
 from redrive.telemetry.server import Answer, PageServer
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 MINUTE_S = 4
@@ -49,12 +49,12 @@ def quicker(rules: str) -> str:
 class Letters:
     """Shows what `redrive dlq figures --prometheus` said last, as a node exporter would."""
 
-    stage: Stage
+    env: KafkaEnv
     said: bytes = b""
 
     def read(self, **settings: str) -> None:
         """Count the letters anew."""
-        self.said = command(self.stage, "dlq", "figures", "--prometheus", **settings)
+        self.said = command(self.env, "dlq", "figures", "--prometheus", **settings)
 
     def serve(self, port: int) -> PageServer:
         """Serve them at /metrics."""
@@ -66,7 +66,7 @@ class Night:
     """What a test of one fault needs."""
 
     broker: LocalBroker
-    stage: Stage
+    env: KafkaEnv
     worker: WorkerProcess
     outside: Outside
     letters: Letters
@@ -75,7 +75,7 @@ class Night:
     def send(self, fate: str, *, count: int = 1, partition: int | None = None, **data: str) -> None:
         """Send events of one fate."""
         events = (event({"fate": fate, **data}) for _ in range(count))
-        self.stage.send(events, partition=partition)
+        self.env.send(events, partition=partition)
 
     def wait_until_ready(self) -> None:
         """Return once the worker says that it is ready."""
@@ -86,22 +86,22 @@ class Night:
 
     def redrive_all(self) -> None:
         """Drive all open letters again, from the beginning."""
-        command(self.stage, "dlq", "redrive", "--all", "--restart", "--yes", "--no-wait")
+        command(self.env, "dlq", "redrive", "--all", "--restart", "--yes", "--no-wait")
 
     @contextmanager
     def gate(self) -> Iterator[str]:
         """Let events of the fate `gate` wait here; afterwards they end, and are settled."""
-        gate = self.stage.folder / f"gate-{len(list(self.stage.folder.glob('gate-*')))}"
+        gate = self.env.folder / f"gate-{len(list(self.env.folder.glob('gate-*')))}"
         try:
             yield gate.name
         finally:
             gate.touch()
-        self.stage.wait_settled(timeout_s=60)
+        self.env.wait_settled(timeout_s=60)
 
     @contextmanager
     def topic_gone(self, topic: str) -> Iterator[None]:
         """Delete a topic; afterwards make it anew."""
-        admin = AdminClient({"bootstrap.servers": self.stage.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": self.env.bootstrap_servers})
         admin.delete_topics([topic])[topic].result(timeout=30)
         wait_until(
             lambda: topic not in admin.list_topics(timeout=10).topics,
@@ -111,15 +111,15 @@ class Night:
         try:
             yield
         finally:
-            create_topics(self.stage.kafka_settings(), partitions=2)
+            create_topics(self.env.kafka_settings(), partitions=2)
 
 
-def command(stage: Stage, *arguments: str, **settings: str) -> bytes:
+def command(env: KafkaEnv, *arguments: str, **settings: str) -> bytes:
     """Run a command of ours, and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "redrive", *arguments],
-        cwd=stage.folder,
-        env={**os.environ, **stage.environ(), **settings},
+        cwd=env.folder,
+        env={**os.environ, **env.environ(), **settings},
         capture_output=True,
         timeout=120,
         check=False,

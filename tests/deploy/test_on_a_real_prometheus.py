@@ -28,7 +28,7 @@ from redrive.graphs.options import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
@@ -62,12 +62,12 @@ def night(
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(FREEZABLE))
         topics = create_topics(broker.bootstrap_servers, partitions=2)
-        stage = Stage(broker.bootstrap_servers, topics, folder, SETTINGS)
-        letters = Letters(stage)
+        env = KafkaEnv(broker.bootstrap_servers, topics, folder, SETTINGS)
+        letters = Letters(env)
         letters.read()
         stack.callback(letters.serve(letters_port).close)
         graphs = ("--graph", "*=agents:builder")
-        worker = stage.worker(*graphs, environ=outside.environ, supervised=True)
+        worker = env.worker(*graphs, environ=outside.environ, supervised=True)
         stack.enter_context(worker.running())
         # What a start does to the event loop is told of for a while: it is not looked at.
         worker.wait_for("worker.ready", timeout_s=90)
@@ -80,7 +80,7 @@ def night(
                 targets={job: f"127.0.0.1:{port}" for job, port in ports.items()},
             )
         )
-        yield Night(broker, stage, worker, outside, letters, prometheus)
+        yield Night(broker, env, worker, outside, letters, prometheus)
 
 
 def expect(night: Night, *names: str) -> dict[str, dict[str, str]]:
@@ -98,7 +98,7 @@ def test_nothing_fires_while_all_is_well(night: Night) -> None:
     night.wait_until_ready()
     night.send("success", count=5)
     night.send("transient", gate="asked")
-    night.stage.wait_settled(timeout_s=60)
+    night.env.wait_settled(timeout_s=60)
     night.prometheus.wait_until_over(*ALERTS)
     night.letters.read()
 
@@ -164,12 +164,12 @@ def test_a_node_that_blocks_the_event_loop(night: Night) -> None:
 
 def test_a_letters_topic_that_is_gone(night: Night) -> None:
     night.wait_until_ready()
-    spool = night.stage.folder / "redrive-letters.jsonl"
+    spool = night.env.folder / "redrive-letters.jsonl"
 
-    with night.topic_gone(night.stage.topics.dlq):
+    with night.topic_gone(night.env.topics.dlq):
         night.send("permanent")
         expect(night, "RedriveLettersSpooled", "RedriveSettlesAborted")
-    night.stage.wait_settled(timeout_s=60)
+    night.env.wait_settled(timeout_s=60)
     spool.unlink()
 
     night.prometheus.wait_until_over("RedriveLettersSpooled")
@@ -184,7 +184,7 @@ def test_a_broker_that_is_frozen_while_runs_end(night: Night) -> None:
         wait_until(running, timeout_s=60, what="the run has begun")
         night.broker.pause()
         try:
-            (night.stage.folder / gate).touch()
+            (night.env.folder / gate).touch()
             names = ("RedriveNoWorkerReady", "RedriveWorkerNotReady", "RedriveSettlingStopped")
             expect(night, *names)
         finally:
@@ -213,15 +213,15 @@ class Bell:
 
 async def test_an_observer_that_fails(night: Night) -> None:
     servers = night.broker.bootstrap_servers
-    stage = Stage(servers, create_topics(servers, partitions=1), night.stage.folder)
+    env = KafkaEnv(servers, create_topics(servers, partitions=1), night.env.folder)
     settings = Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
         metrics=MetricsSettings(port=EMBEDDED, host="127.0.0.1"),
     )
 
     async with LangGraphKafkaConsumer(settings, {"*": builder}, observers=[Bell()]):
-        stage.send([event({})])
+        env.send([event({})])
         labels = await asyncio.to_thread(expect, night, "RedriveObserverFails")
 
     assert labels["RedriveObserverFails"]["observer"] == "Bell"

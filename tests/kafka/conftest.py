@@ -8,12 +8,12 @@ import pytest
 from tests.kafka.guarded import USERS
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.topics import Kafka, MakeTopics, Topics
 
 AGENTS = Path(__file__).parent / "agents"
 
-MakeStage = Callable[..., Stage]
+MakeStage = Callable[..., KafkaEnv]
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +45,13 @@ def command_line(
 def command_at(
     own_logging: None,  # noqa: ARG001 - for what it undoes
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[Stage], None]:
+) -> Callable[[KafkaEnv], None]:
     """Let commands in this process work on a stage, and in its folder."""
 
-    def go(stage: Stage) -> None:
-        monkeypatch.chdir(stage.folder)
+    def go(env: KafkaEnv) -> None:
+        monkeypatch.chdir(env.folder)
         monkeypatch.setenv("COLUMNS", "200")
-        for name, value in stage.environ().items():
+        for name, value in env.environ().items():
             monkeypatch.setenv(name, value)
 
     return go
@@ -61,8 +61,8 @@ def command_at(
 def make_stage(kafka: Kafka, make_topics: MakeTopics, tmp_path: Path) -> MakeStage:
     shutil.copy(AGENTS / "fates.py", tmp_path)
 
-    def make(*, partitions: int = 4, **settings: str) -> Stage:
-        return Stage(
+    def make(*, partitions: int = 4, **settings: str) -> KafkaEnv:
+        return KafkaEnv(
             kafka.bootstrap_servers,
             make_topics(partitions=partitions),
             tmp_path,

@@ -14,19 +14,19 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState
 from redrive.events import EventHeaders
 from redrive.redriving.letters import StoredLetter, StoredState, stored
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage
 
 
 def dlq(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["dlq", *arguments])
 
 
-def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
+def command(env: KafkaEnv, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "redrive", "dlq", *arguments],
-        cwd=stage.folder,
-        env={**os.environ, **stage.environ(), "COLUMNS": "200"},
+        cwd=env.folder,
+        env={**os.environ, **env.environ(), "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -34,32 +34,32 @@ def command(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def run(stage: Stage, *arguments: str) -> tuple[int, str, str]:
-    process = command(stage, *arguments)
+def run(env: KafkaEnv, *arguments: str) -> tuple[int, str, str]:
+    process = command(env, *arguments)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
-def driven(stage: Stage) -> Counter[str | None]:
+def driven(env: KafkaEnv) -> Counter[str | None]:
     """Count the redriven events by their letter."""
-    records = read_topic(stage.bootstrap_servers, stage.topics.events)
+    records = read_topic(env.bootstrap_servers, env.topics.events)
     return Counter(EventHeaders.read(record.headers).of for record in records)
 
 
-def told(stage: Stage) -> Counter[str]:
+def told(env: KafkaEnv) -> Counter[str]:
     """Count the state records by their letter."""
-    return Counter(state.dlq_id for state in states(stage))
+    return Counter(state.dlq_id for state in states(env))
 
 
-def states(stage: Stage) -> list[LetterState]:
+def states(env: KafkaEnv) -> list[LetterState]:
     """Return the state records, as they lie there."""
-    return [one.state for one in _stored(stage) if isinstance(one, StoredState)]
+    return [one.state for one in _stored(env) if isinstance(one, StoredState)]
 
 
-def letters(stage: Stage) -> list[DeadLetter]:
+def letters(env: KafkaEnv) -> list[DeadLetter]:
     """Return the letters, as they lie there."""
-    return [one.letter for one in _stored(stage) if isinstance(one, StoredLetter)]
+    return [one.letter for one in _stored(env) if isinstance(one, StoredLetter)]
 
 
-def _stored(stage: Stage) -> list[StoredLetter | StoredState | None]:
-    return [stored(record) for record in read_topic(stage.bootstrap_servers, stage.topics.dlq)]
+def _stored(env: KafkaEnv) -> list[StoredLetter | StoredState | None]:
+    return [stored(record) for record in read_topic(env.bootstrap_servers, env.topics.dlq)]

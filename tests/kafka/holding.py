@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 
 from redrive.kafka.client import consumer_config
 from redrive.kafka.options import GroupProtocol
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.worker import WorkerProcess, wait_until
 
 __all__ = ["BOTH_PROTOCOLS", "another_member", "held", "moves", "set_session"]
@@ -49,11 +49,11 @@ def moves(workers: Iterable[WorkerProcess]) -> int:
 
 
 @contextmanager
-def another_member(stage: Stage, protocol: GroupProtocol, *, having: int) -> Iterator[None]:
+def another_member(env: KafkaEnv, protocol: GroupProtocol, *, having: int) -> Iterator[None]:
     """Let somebody join the group who does nothing, and has so many partitions; then leave it."""
-    settings = stage.kafka_settings().model_copy(update={"group_protocol": protocol})
+    settings = env.kafka_settings().model_copy(update={"group_protocol": protocol})
     consumer = Consumer(consumer_config(settings))
-    consumer.subscribe([stage.topics.events])
+    consumer.subscribe([env.topics.events])
 
     def joined() -> bool:
         consumer.poll(0.1)
@@ -66,7 +66,7 @@ def another_member(stage: Stage, protocol: GroupProtocol, *, having: int) -> Ite
         consumer.close()
 
 
-def set_session(stage: Stage, *, seconds: int = 6) -> None:
+def set_session(env: KafkaEnv, *, seconds: int = 6) -> None:
     """Let silent members of the stage's group be dead after so many seconds, with KIP-848."""
     options = {
         "consumer.session.timeout.ms": seconds * 1000,
@@ -77,8 +77,8 @@ def set_session(stage: Stage, *, seconds: int = 6) -> None:
         ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET)
         for name, value in options.items()
     ]
-    group = ConfigResource(ResourceType.GROUP, stage.topics.group, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    group = ConfigResource(ResourceType.GROUP, env.topics.group, incremental_configs=entries)
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
     admin.incremental_alter_configs([group])[group].result(30)
 
 

@@ -12,7 +12,7 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.testing.judging import Evidence
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 
 __all__ = ["Sent", "latencies_ms", "p99", "sending"]
 
@@ -32,10 +32,10 @@ class Sent:
 
 
 @contextmanager
-def sending(stage: Stage, make: Callable[[], WorkflowEvent], *, a_second: float) -> Iterator[Sent]:
+def sending(env: KafkaEnv, make: Callable[[], WorkflowEvent], *, a_second: float) -> Iterator[Sent]:
     """Send an event every `1 / a_second` seconds for as long as the block lasts."""
     sent, end = Sent(), threading.Event()
-    thread = threading.Thread(target=_send, args=(stage, make, 1 / a_second, sent, end))
+    thread = threading.Thread(target=_send, args=(env, make, 1 / a_second, sent, end))
     thread.start()
     try:
         yield sent
@@ -64,18 +64,18 @@ def p99(took_ms: Mapping[str, int], of: Sequence[str]) -> int:
 
 
 def _send(
-    stage: Stage,
+    env: KafkaEnv,
     make: Callable[[], WorkflowEvent],
     every_s: float,
     sent: Sent,
     end: threading.Event,
 ) -> None:
     try:
-        producer = make_producer(producer_config(stage.kafka_settings()))
+        producer = make_producer(producer_config(env.kafka_settings()))
         due = SYSTEM.monotonic()
         while not end.wait(max(due - SYSTEM.monotonic(), 0.0)):
             event = make()
-            producer.produce(stage.topics.events, event.to_bytes(), event.event_id)
+            producer.produce(env.topics.events, event.to_bytes(), event.event_id)
             producer.poll(0)
             sent.at[event.event_id] = SYSTEM.monotonic()
             due += every_s

@@ -17,7 +17,7 @@ from redrive.dead_letter.states import State, read_state
 from redrive.events import WorkflowResultEvent
 from redrive.redriving.views import read_letters
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 RUNS, NOTHING = "success", "nothing"
 UNREADABLE, OTHER_INPUT, PERMANENT = "unreadable", "other_input", "permanent"
@@ -176,18 +176,16 @@ def all_attacks(letter: str) -> list[Attack]:
     return [*of_headers(), *of_others(letter), *of_payloads()]
 
 
-def sent(stage: Stage, attacks: list[Attack]) -> None:
+def sent(env: KafkaEnv, attacks: list[Attack]) -> None:
     producer = Producer(
         {
-            "bootstrap.servers": stage.bootstrap_servers,
+            "bootstrap.servers": env.bootstrap_servers,
             "compression.type": "zstd",
             "message.max.bytes": 20_000_000,
         }
     )
     for attack in attacks:
-        producer.produce(
-            stage.topics.events, attack.value, attack.key, 0, headers=[*attack.headers]
-        )
+        producer.produce(env.topics.events, attack.value, attack.key, 0, headers=[*attack.headers])
     assert producer.flush(60) == 0
 
 
@@ -209,24 +207,24 @@ def endings(evidence: Any) -> dict[int, str]:  # noqa: ANN401 - records of all t
 
 @pytest.mark.invariant("P1", "P2", "P5", "P7", "P13", "P15")
 def test_no_event_does_more_than_the_threat_model_says(make_stage: MakeStage) -> None:
-    stage = make_stage(partitions=1)
-    shutil.copy(AGENTS / "asked.py", stage.folder)
+    env = make_stage(partitions=1)
+    shutil.copy(AGENTS / "asked.py", env.folder)
     healthy = [event({"given": n}, workflow_id="asked") for n in range(20)]
-    with stage.worker("--worker-id", "w1", *GRAPHS).running() as worker:
-        stage.send([VICTIM, FAILED], partition=0)
+    with env.worker("--worker-id", "w1", *GRAPHS).running() as worker:
+        env.send([VICTIM, FAILED], partition=0)
         chat = event({"given": SECRET}, workflow_id="asked")
-        stage.send([chat], headers={"redrive-thread": THREAD}, partition=0)
-        stage.wait_settled(timeout_s=60)
-        (letter,) = read_letters(stage.kafka_settings()).letters
+        env.send([chat], headers={"redrive-thread": THREAD}, partition=0)
+        env.wait_settled(timeout_s=60)
+        (letter,) = read_letters(env.kafka_settings()).letters
         attacks = all_attacks(letter.dlq_id)
-        sent(stage, attacks)
-        stage.send(healthy, partition=0)
-        stage.wait_settled(timeout_s=120)
+        sent(env, attacks)
+        env.send(healthy, partition=0)
+        env.wait_settled(timeout_s=120)
         logged = list(worker.events())
         assert worker.stop() == 0
 
     assert len(attacks) > 150
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     ended = endings(evidence)
     there = [ended.get(number + BEFORE, NOTHING) for number in range(len(attacks))]
     ends = zip(attacks, there, strict=True)
@@ -236,7 +234,7 @@ def test_no_event_does_more_than_the_threat_model_says(make_stage: MakeStage) ->
     # Nobody was told what the victim was.
     told_victim = [r for r in evidence.results if SECRET.encode() in (r.value or b"")]
     assert len(told_victim) == 2
-    after = {one.dlq_id: one.state for one in read_letters(stage.kafka_settings()).letters}
+    after = {one.dlq_id: one.state for one in read_letters(env.kafka_settings()).letters}
     assert after[letter.dlq_id] == State.OPEN
     bugs = {"event.not_taken", "event.not_run"}
     assert [one for one in logged if one["event"] in bugs or "exception" in one] == []

@@ -35,9 +35,9 @@ from redrive.kafka.topics import create_topics as create_missing
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.journal import read_journal
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import committed_offsets, end_offsets
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import delete_topics, remake_topic
 from redrive.testing.worker import wait_until
 
@@ -52,7 +52,7 @@ Told = dict[str, Any]
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage, command_at: Callable[[Stage], None]) -> Stage:
+def env(make_stage: MakeStage, command_at: Callable[[KafkaEnv], None]) -> KafkaEnv:
     made = make_stage(
         partitions=2, REDRIVE_CHECKPOINTS__URL="none", REDRIVE_RETRY__INITIAL_DELAY="100ms"
     )
@@ -61,23 +61,23 @@ def stage(make_stage: MakeStage, command_at: Callable[[Stage], None]) -> Stage:
 
 
 @pytest.fixture
-def filled(stage: Stage) -> Stage:
+def filled(env: KafkaEnv) -> KafkaEnv:
     """Five events, the last one given up, all of it as a worker leaves it behind."""
     asked = [event({"n": n}) for n in range(LAST + 1)]
-    stage.send(asked, partition=0)
-    answer(stage, *asked[:LAST])
-    letter = letter_of(stage, asked[LAST], LAST)
-    store_letters(stage.kafka_settings(), [letter])
-    answer(stage, asked[LAST], letter=letter.dlq_id)
-    commit(stage, LAST + 1)
-    stage.folder.joinpath("asked").write_text(" ".join(e.event_id for e in asked))
-    return stage
+    env.send(asked, partition=0)
+    answer(env, *asked[:LAST])
+    letter = letter_of(env, asked[LAST], LAST)
+    store_letters(env.kafka_settings(), [letter])
+    answer(env, asked[LAST], letter=letter.dlq_id)
+    commit(env, LAST + 1)
+    env.folder.joinpath("asked").write_text(" ".join(e.event_id for e in asked))
+    return env
 
 
 @pytest.fixture
-def audit_topic(stage: Stage) -> Iterator[str]:
+def audit_topic(env: KafkaEnv) -> Iterator[str]:
     topic = f"audit-{uuid.uuid4().hex[:8]}"
-    kafka = stage.kafka_settings().model_copy(update={"audit_topic": topic})
+    kafka = env.kafka_settings().model_copy(update={"audit_topic": topic})
     create_missing(kafka, partitions=2)
     yield topic
     delete_topics(kafka.bootstrap_servers, [topic])
@@ -88,18 +88,18 @@ def audit(*arguments: str) -> tuple[int, Told]:
     return result.exit_code, json.loads(result.stdout)
 
 
-def asked_of(stage: Stage) -> list[str]:
-    return stage.folder.joinpath("asked").read_text().split()
+def asked_of(env: KafkaEnv) -> list[str]:
+    return env.folder.joinpath("asked").read_text().split()
 
 
-def letter_of(stage: Stage, asked: WorkflowEvent, offset: int) -> DeadLetter:
-    return dead_letter(asked, topic=stage.topics.events, offset=offset)
+def letter_of(env: KafkaEnv, asked: WorkflowEvent, offset: int) -> DeadLetter:
+    return dead_letter(asked, topic=env.topics.events, offset=offset)
 
 
-def answer(stage: Stage, *asked: WorkflowEvent | str, letter: str | None = None) -> None:
+def answer(env: KafkaEnv, *asked: WorkflowEvent | str, letter: str | None = None) -> None:
     for one in asked:
         event_id = one if isinstance(one, str) else one.event_id
-        write(stage, stage.topics.results, event_id, result(event_id, letter).to_bytes())
+        write(env, env.topics.results, event_id, result(event_id, letter).to_bytes())
 
 
 def result(event_id: str, letter: str | None) -> WorkflowResultEvent:
@@ -124,21 +124,21 @@ def result(event_id: str, letter: str | None) -> WorkflowResultEvent:
     )
 
 
-def write(stage: Stage, topic: str, key: str, value: bytes, **more: Any) -> None:
-    producer = make_producer(producer_config(stage.kafka_settings()))
+def write(env: KafkaEnv, topic: str, key: str, value: bytes, **more: Any) -> None:
+    producer = make_producer(producer_config(env.kafka_settings()))
     producer.produce(topic, value, key, **more)
     assert producer.flush(30) == 0
 
 
-def commit(stage: Stage, offset: int, *, log: LogIdentity | None = None) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+def commit(env: KafkaEnv, offset: int, *, log: LogIdentity | None = None) -> None:
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
     at = KafkaTopicPartition(
-        stage.topics.events,
+        env.topics.events,
         0,
         offset,
         metadata=encode(Note(1, 1, offset=offset, log=log or LogIdentity())),
     )
-    asked = [ConsumerGroupTopicPartitions(stage.topics.group, [at])]
+    asked = [ConsumerGroupTopicPartitions(env.topics.group, [at])]
 
     def committed() -> bool:
         (future,) = admin.alter_consumer_group_offsets(asked).values()
@@ -148,31 +148,31 @@ def commit(stage: Stage, offset: int, *, log: LogIdentity | None = None) -> None
     wait_until(committed, timeout_s=60, what="the group's offset is set")
 
 
-def committed_now(stage: Stage) -> Mapping[TopicPartition, Committed]:
-    return committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
+def committed_now(env: KafkaEnv) -> Mapping[TopicPartition, Committed]:
+    return committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
 
 
-def delete(stage: Stage, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    ends = end_offsets(stage.bootstrap_servers, topic)
+def delete(env: KafkaEnv, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
+    ends = end_offsets(env.bootstrap_servers, topic)
     asked = [KafkaTopicPartition(*tp, end) for tp, end in ends.items() if end]
     for future in admin.delete_records(asked).values():
         future.result(timeout=30)
 
 
-def test_a_healthy_deployment_with_letters_and_a_redrive_is_clean(stage: Stage) -> None:
+def test_a_healthy_deployment_with_letters_and_a_redrive_is_clean(env: KafkaEnv) -> None:
     past = str(round((SYSTEM.now().timestamp() - 60) * 1000))
-    stage.send((event({}) for _ in range(EXPIRED)), headers={"redrive-deadline": past})
-    stage.send(event({"fate": fate}) for fate, count in FATES.items() for _ in range(count))
-    stage.send(b"{not JSON" for _ in range(UNREADABLE))
+    env.send((event({}) for _ in range(EXPIRED)), headers={"redrive-deadline": past})
+    env.send(event({"fate": fate}) for fate, count in FATES.items() for _ in range(count))
+    env.send(b"{not JSON" for _ in range(UNREADABLE))
     kind = {"event_type": "workflow.completed"}
-    stage.send(event({}).model_copy(update=kind) for _ in range(SKIPPED))
-    with stage.worker(*GRAPH).running() as worker:
-        stage.wait_settled(timeout_s=120)
+    env.send(event({}).model_copy(update=kind) for _ in range(SKIPPED))
+    with env.worker(*GRAPH).running() as worker:
+        env.wait_settled(timeout_s=120)
         driven = dlq("redrive", "--reason", "permanent", "--max", "3", "--yes", "--no-wait")
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
-    before = committed_now(stage)
+    before = committed_now(env)
 
     code, told = audit("--since", "1h")
 
@@ -186,17 +186,17 @@ def test_a_healthy_deployment_with_letters_and_a_redrive_is_clean(stage: Stage) 
     assert told["letters"] == {"permanent": FATES["permanent"] + 3, "unreadable": UNREADABLE}
     assert told["letter_states"]["redriven"] == 3
     assert told["topics"][0]["records"] == answered + UNREADABLE + SKIPPED + 3
-    assert committed_now(stage) == before
+    assert committed_now(env) == before
     page = CliRunner().invoke(app, ["doctor", "audit"])
     assert "no promise was broken" in page.output
     assert "nothing was left out" in page.output
 
 
 @pytest.mark.invariant("P14")
-def test_what_a_worker_is_at_is_open_and_not_lost(stage: Stage) -> None:
-    with stage.worker(*GRAPH).running() as worker:
-        stage.send([event({"fate": "sleep", "seconds": 30.0}) for _ in range(3)])
-        stage.send([event({}) for _ in range(40)])
+def test_what_a_worker_is_at_is_open_and_not_lost(env: KafkaEnv) -> None:
+    with env.worker(*GRAPH).running() as worker:
+        env.send([event({"fate": "sleep", "seconds": 30.0}) for _ in range(3)])
+        env.send([event({}) for _ in range(40)])
         wait_until(
             lambda: audit()[1]["results"].get("success") == 40,
             timeout_s=60,
@@ -211,25 +211,25 @@ def test_what_a_worker_is_at_is_open_and_not_lost(stage: Stage) -> None:
 
 
 @pytest.mark.invariant("P2", "P3", "P6")
-def test_a_log_that_began_anew_is_named_and_only_what_is_there_is_judged(stage: Stage) -> None:
-    topic, servers = stage.topics.events, stage.bootstrap_servers
+def test_a_log_that_began_anew_is_named_and_only_what_is_there_is_judged(env: KafkaEnv) -> None:
+    topic, servers = env.topics.events, env.bootstrap_servers
     admin = AdminClient({"bootstrap.servers": servers})
     cluster = admin.list_topics(timeout=30).cluster_id
     before = LogIdentity.of(cluster, topic_ids(admin, [topic], timeout_s=30)[topic])
     old, new = [event({"n": n}) for n in range(3)], event({})
-    letter = letter_of(stage, old[2], 2)
-    store_letters(stage.kafka_settings(), [letter])
+    letter = letter_of(env, old[2], 2)
+    store_letters(env.kafka_settings(), [letter])
     for at, one in enumerate(old):
-        answer_record(stage, one, at, letter=letter.dlq_id if at == 2 else None)
+        answer_record(env, one, at, letter=letter.dlq_id if at == 2 else None)
     remake_topic(servers, topic, partitions=2)
 
     # As a worker does that has not heard of it.
-    commit(stage, 3, log=before)
-    stage.send([new], partition=0)
+    commit(env, 3, log=before)
+    env.send([new], partition=0)
     of_commit = audit()
     page = CliRunner().invoke(app, ["doctor", "audit"])
-    answer_record(stage, new, 0)
-    commit(stage, 1)
+    answer_record(env, new, 0)
+    commit(env, 1)
     of_results = audit()
 
     assert (of_commit[0], of_commit[1]["findings"]) == (0, [])
@@ -248,85 +248,85 @@ def test_a_log_that_began_anew_is_named_and_only_what_is_there_is_judged(stage: 
 
 
 def answer_record(
-    stage: Stage, asked: WorkflowEvent, offset: int, *, letter: str | None = None
+    env: KafkaEnv, asked: WorkflowEvent, offset: int, *, letter: str | None = None
 ) -> None:
     """Answer an event as a worker does, which names the record."""
-    tp = EventPlace(topic=stage.topics.events, partition=0, offset=offset)
+    tp = EventPlace(topic=env.topics.events, partition=0, offset=offset)
     named = result(asked.event_id, letter).model_copy(update={"answers": tp})
-    write(stage, stage.topics.results, asked.event_id, named.to_bytes())
+    write(env, env.topics.results, asked.event_id, named.to_bytes())
 
 
-def second_result(stage: Stage) -> str:
-    answer(stage, asked_of(stage)[1])
-    return asked_of(stage)[1]
+def second_result(env: KafkaEnv) -> str:
+    answer(env, asked_of(env)[1])
+    return asked_of(env)[1]
 
 
-def missing_result(stage: Stage) -> str:
+def missing_result(env: KafkaEnv) -> str:
     sent = event({})
-    stage.send([sent], partition=0)
-    commit(stage, LAST + 2)
+    env.send([sent], partition=0)
+    commit(env, LAST + 2)
     return sent.event_id
 
 
-def altered_letter(stage: Stage) -> str:
+def altered_letter(env: KafkaEnv) -> str:
     sent = event({})
-    stage.send([sent], partition=0)
-    altered = letter_of(stage, sent.model_copy(update={"source": "another"}), LAST + 1)
-    store_letters(stage.kafka_settings(), [altered])
-    answer(stage, sent, letter=altered.dlq_id)
-    commit(stage, LAST + 2)
+    env.send([sent], partition=0)
+    altered = letter_of(env, sent.model_copy(update={"source": "another"}), LAST + 1)
+    store_letters(env.kafka_settings(), [altered])
+    answer(env, sent, letter=altered.dlq_id)
+    commit(env, LAST + 2)
     return altered.dlq_id
 
 
-def missing_letter(stage: Stage) -> str:
+def missing_letter(env: KafkaEnv) -> str:
     sent = event({})
-    stage.send([sent], partition=0)
-    letter = dlq_id(stage.topics.events, 0, LAST + 1, count=0)
-    answer(stage, sent, letter=letter)
-    commit(stage, LAST + 2)
+    env.send([sent], partition=0)
+    letter = dlq_id(env.topics.events, 0, LAST + 1, count=0)
+    answer(env, sent, letter=letter)
+    commit(env, LAST + 2)
     return letter
 
 
-def second_letter(stage: Stage) -> str:
-    asked = event({}).model_copy(update={"event_id": asked_of(stage)[LAST]})
-    letter = letter_of(stage, asked, LAST)
-    store_letters(stage.kafka_settings(), [letter])
+def second_letter(env: KafkaEnv) -> str:
+    asked = event({}).model_copy(update={"event_id": asked_of(env)[LAST]})
+    letter = letter_of(env, asked, LAST)
+    store_letters(env.kafka_settings(), [letter])
     return letter.dlq_id
 
 
-def letter_of_nothing(stage: Stage) -> str:
-    letter = letter_of(stage, event({}), LAST + 7)
-    store_letters(stage.kafka_settings(), [letter])
+def letter_of_nothing(env: KafkaEnv) -> str:
+    letter = letter_of(env, event({}), LAST + 7)
+    store_letters(env.kafka_settings(), [letter])
     return letter.dlq_id
 
 
-def unasked_result(stage: Stage) -> str:
+def unasked_result(env: KafkaEnv) -> str:
     sent = event({})
-    answer(stage, sent)
+    answer(env, sent)
     return sent.event_id
 
 
-def offset_behind(stage: Stage) -> str:
-    commit(stage, LAST)
-    return asked_of(stage)[LAST]
+def offset_behind(env: KafkaEnv) -> str:
+    commit(env, LAST)
+    return asked_of(env)[LAST]
 
 
-def offset_beyond(stage: Stage) -> str:
-    commit(stage, 1_000)
+def offset_beyond(env: KafkaEnv) -> str:
+    commit(env, 1_000)
     return "1000"
 
 
-def lost_redrive(stage: Stage) -> str:
-    letter = dlq_id(stage.topics.events, 0, LAST, count=0)
+def lost_redrive(env: KafkaEnv) -> str:
+    letter = dlq_id(env.topics.events, 0, LAST, count=0)
     driven = LetterState(
         dlq_id=letter,
-        event_id=asked_of(stage)[LAST],
+        event_id=asked_of(env)[LAST],
         state=State.REDRIVEN,
         timestamp=SYSTEM.now(),
         actor="anna",
         redrive_count=1,
     )
-    write(stage, stage.topics.dlq, "k", driven.to_bytes(), headers=[*STATE_HEADERS], partition=0)
+    write(env, env.topics.dlq, "k", driven.to_bytes(), headers=[*STATE_HEADERS], partition=0)
     return letter
 
 
@@ -364,7 +364,7 @@ def lost_redrive(stage: Stage) -> str:
     ],
 )
 def test_damage_is_found_as_the_promise_that_it_breaks(
-    damage: Callable[[Stage], str], promise: str, text: str, filled: Stage
+    damage: Callable[[KafkaEnv], str], promise: str, text: str, filled: KafkaEnv
 ) -> None:
     assert audit()[0] == 0
 
@@ -381,7 +381,7 @@ def test_damage_is_found_as_the_promise_that_it_breaks(
 
 
 def test_the_commands_of_the_page_run(
-    filled: Stage, audit_topic: str, monkeypatch: pytest.MonkeyPatch
+    filled: KafkaEnv, audit_topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del filled  # what they look at
     monkeypatch.setenv("REDRIVE_KAFKA__AUDIT_TOPIC", audit_topic)
@@ -395,7 +395,7 @@ def test_the_commands_of_the_page_run(
 
 
 @pytest.mark.parametrize("topic", ["events", "results", "dlq"])
-def test_what_was_deleted_is_told_as_not_seen(topic: str, filled: Stage) -> None:
+def test_what_was_deleted_is_told_as_not_seen(topic: str, filled: KafkaEnv) -> None:
     delete(filled, getattr(filled.topics, topic))
 
     code, told = audit()
@@ -410,7 +410,7 @@ def test_what_was_deleted_is_told_as_not_seen(topic: str, filled: Stage) -> None
     assert any("offsets were deleted from it" in line for line in told["could_not_see"])
 
 
-def test_events_before_the_window_are_not_judged(filled: Stage) -> None:
+def test_events_before_the_window_are_not_judged(filled: KafkaEnv) -> None:
     missing_result(filled)
     later = SYSTEM.now() + timedelta(seconds=2)
     wait_until(lambda: SYSTEM.now() > later, timeout_s=60, what="it is later")
@@ -422,7 +422,7 @@ def test_events_before_the_window_are_not_judged(filled: Stage) -> None:
 
 
 def test_a_second_answer_is_allowed_where_workers_deliver_at_least_once(
-    filled: Stage, monkeypatch: pytest.MonkeyPatch
+    filled: KafkaEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second_result(filled)
     monkeypatch.setenv("REDRIVE_WORKER__DELIVERY", "at_least_once")
@@ -433,7 +433,7 @@ def test_a_second_answer_is_allowed_where_workers_deliver_at_least_once(
     assert any("at_least_once" in line for line in told["could_not_see"])
 
 
-def test_an_event_that_was_published_twice_may_be_answered_twice(filled: Stage) -> None:
+def test_an_event_that_was_published_twice_may_be_answered_twice(filled: KafkaEnv) -> None:
     again = event({}).model_copy(update={"event_id": asked_of(filled)[0]})
     filled.send([again], partition=0)
     answer(filled, again)
@@ -445,7 +445,7 @@ def test_an_event_that_was_published_twice_may_be_answered_twice(filled: Stage) 
 
 
 def test_a_group_that_has_committed_nothing_leaves_nothing_to_judge(
-    filled: Stage, monkeypatch: pytest.MonkeyPatch
+    filled: KafkaEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDRIVE_KAFKA__GROUP_ID", f"{filled.topics.group}-typo")
 
@@ -456,7 +456,7 @@ def test_a_group_that_has_committed_nothing_leaves_nothing_to_judge(
 
 
 def test_a_topic_that_is_not_there_is_named(
-    stage: Stage,  # noqa: ARG001 - the broker
+    env: KafkaEnv,  # noqa: ARG001 - the broker
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDRIVE_KAFKA__RESULTS_TOPIC", "no-such-topic")
@@ -468,17 +468,17 @@ def test_a_topic_that_is_not_there_is_named(
 
 
 @pytest.mark.invariant("P1")
-def test_a_worker_that_commits_before_it_settles_is_caught(stage: Stage) -> None:
-    bad = stage.worker(
+def test_a_worker_that_commits_before_it_settles_is_caught(env: KafkaEnv) -> None:
+    bad = env.worker(
         *GRAPH, program=(str(KNOWN_BAD),), environ={"BAD": "commits_before_it_settles"}
     )
     long = {"fate": "sleep", "seconds": 60.0}
     with bad.running():
-        stage.send([event(long) for _ in range(4)], partition=0)
-        begun = lambda: len(read_journal(stage.folder / "executions.log")) >= 4  # noqa: E731
+        env.send([event(long) for _ in range(4)], partition=0)
+        begun = lambda: len(read_journal(env.folder / "executions.log")) >= 4  # noqa: E731
         wait_until(begun, timeout_s=60, what="all have begun")
         # A commit comes with what is settled.
-        stage.send([event({})], partition=0)
+        env.send([event({})], partition=0)
         wait_until(lambda: audit()[1]["counts"], timeout_s=60, what="something is found")
         bad.kill()
 

@@ -27,11 +27,11 @@ from redrive.redriving.engine import move, redrive
 from redrive.redriving.following import follow
 from redrive.redriving.selection import Selection
 from redrive.settings import Settings
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.wiring import LangGraphKafkaConsumer
 
-MakeStage = Callable[..., Stage]
+MakeStage = Callable[..., KafkaEnv]
 
 
 class Words(TypedDict, total=False):
@@ -43,9 +43,9 @@ class Words(TypedDict, total=False):
 async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_found(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage, is_broken = make_stage(partitions=1), True
+    env, is_broken = make_stage(partitions=1), True
     topic = f"audit-{uuid.uuid4().hex[:8]}"
-    kafka = stage.kafka_settings().model_copy(update={"audit_topic": topic})
+    kafka = env.kafka_settings().model_copy(update={"audit_topic": topic})
 
     async def think(_: Words) -> Words:
         if is_broken:
@@ -63,8 +63,8 @@ async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_foun
     sent = [event({"fails": True}) for _ in range(3)]
     one, two, three = (Selection.of([each.event_id]) for each in sent)
     async with LangGraphKafkaConsumer(settings, {"*": graph}):
-        stage.send(sent)
-        await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+        env.send(sent)
+        await asyncio.to_thread(env.wait_settled, timeout_s=30)
         is_broken = False
         await asyncio.gather(
             asyncio.to_thread(move, kafka, one, State.DISCARDED, actor="anna", reason="too old"),
@@ -78,7 +78,7 @@ async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_foun
     move(kafka, two, State.PARKED, actor="bob")
 
     found = check_audit_topic(kafka)
-    records = read_topic(stage.bootstrap_servers, topic)
+    records = read_topic(env.bootstrap_servers, topic)
     done = [told for record in records if (told := read_audit_record(record))]
     assert found.findings == []
     assert sorted((told.done.state.value, told.done.actor) for told in done if told.seq) == [
@@ -90,7 +90,7 @@ async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_foun
     head = f"0:{found.partitions[0].chain.head}"
     assert check_audit_topic(kafka, noted=[NotedHead.parse(head)]).findings == []
 
-    forge = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    forge = Producer({"bootstrap.servers": env.bootstrap_servers})
     chained = next(record for record in records if (read_audit_record(record) or done[0]).seq)
     forge.produce(topic, chained.value, chained.key, partition=0)
     forge.produce(topic, b"{", b"k", partition=0)
@@ -101,9 +101,9 @@ async def test_each_action_is_recorded_in_its_transaction_and_forgeries_are_foun
         timestamp=SYSTEM.now() + timedelta(hours=1),
         actor="mallory",
     )
-    forge.produce(stage.topics.dlq, unseen.to_bytes(), partition=0, headers=[*STATE_HEADERS])
+    forge.produce(env.topics.dlq, unseen.to_bytes(), partition=0, headers=[*STATE_HEADERS])
     assert forge.flush(10) == 0
-    for name, value in stage.environ().items():
+    for name, value in env.environ().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("REDRIVE_KAFKA__AUDIT_TOPIC", topic)
     noted = f"{head[:-4]}0000"

@@ -15,7 +15,7 @@ from redrive.clock import SystemClock
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.topics import verify_topics
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -38,12 +38,14 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_ste
     breakable: LocalBroker, tmp_path: Path
 ) -> None:
     shutil.copy(AGENTS / "fates.py", tmp_path)
-    stage = Stage(breakable.bootstrap_servers, create_topics(breakable.bootstrap_servers), tmp_path)
-    stage.send([event({"fate": "success"})])
+    env = KafkaEnv(
+        breakable.bootstrap_servers, create_topics(breakable.bootstrap_servers), tmp_path
+    )
+    env.send([event({"fate": "success"})])
     breakable.stop()
     environ = {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "2m", "REDRIVE_CHECKPOINTS__URL": "none"}
 
-    with stage.worker("--graph", "*=fates:builder", environ=environ).running() as worker:
+    with env.worker("--graph", "*=fates:builder", environ=environ).running() as worker:
         wait_until(
             lambda: len(list(worker.events("broker.waiting"))) >= 2,
             timeout_s=60,
@@ -51,7 +53,7 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it_with_a_line_per_ste
         )
         breakable.start()
         worker.wait_for("worker.ready", timeout_s=60)
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     steps = list(worker.events("broker.waiting"))
@@ -101,7 +103,7 @@ def test_topics_are_verified_though_the_broker_restarts_in_the_middle(
     breakable: LocalBroker, tmp_path: Path
 ) -> None:
     topics = create_topics(breakable.bootstrap_servers)
-    settings = Stage(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
+    settings = KafkaEnv(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
     # What is missing is looked for again, after a wait: there the broker goes.
     patient = {"dlq_topic": "missing", "startup_timeout": timedelta(minutes=2)}
     lacking = settings.model_copy(update=patient)
@@ -120,7 +122,7 @@ def test_where_results_end_is_found_once_the_broker_is_there(
     breakable: LocalBroker, tmp_path: Path
 ) -> None:
     topics = create_topics(breakable.bootstrap_servers, partitions=2)
-    settings = Stage(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
+    settings = KafkaEnv(breakable.bootstrap_servers, topics, tmp_path).kafka_settings()
     breakable.stop()
     start = threading.Timer(2.0, breakable.start)
     start.start()

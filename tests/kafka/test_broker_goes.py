@@ -10,7 +10,7 @@ from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 
@@ -59,17 +59,17 @@ def _outlive(fault: str, name: list[str], own_broker: LocalBroker, tmp_path: Pat
         "REDRIVE_WORKER__IN_FLIGHT": "16",
         "REDRIVE_KAFKA__SESSION_TIMEOUT": f"{SESSION_S}s",
     }
-    stage = Stage(servers, create_topics(servers, partitions=4), tmp_path, settings)
-    stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(EVENTS))
+    env = KafkaEnv(servers, create_topics(servers, partitions=4), tmp_path, settings)
+    env.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(EVENTS))
 
-    with stage.worker(*name, "--graph", "*=fates:builder").running() as worker:
+    with env.worker(*name, "--graph", "*=fates:builder").running() as worker:
         for share in (1, 2):
             _wait_for_runs(tmp_path / "executions.log", share * EVENTS // 3)
             _take_away_and_give_back(own_broker, fault)
-        stage.wait_settled(timeout_s=120)
+        env.wait_settled(timeout_s=120)
         assert worker.stop() == 0
 
-    verdict = judge(gather(servers, stage.topics))
+    verdict = judge(gather(servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
 

@@ -23,7 +23,7 @@ from redrive.graphs.retention import Kept
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.topics import verify_topics
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 from redrive.wiring.retention import retention_of
 
@@ -47,29 +47,29 @@ def sweep(*arguments: str) -> dict[str, object]:
     return told
 
 
-def lived(make_stage: Callable[..., Stage], fates: list[str]) -> tuple[Stage, list[str]]:
+def lived(make_stage: Callable[..., KafkaEnv], fates: list[str]) -> tuple[KafkaEnv, list[str]]:
     """Let a worker end events of these fates; return the stage, and the events' ids."""
-    stage = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL=f"sqlite:///{FILE}")
+    env = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL=f"sqlite:///{FILE}")
     events = [event({"fate": fate}) for fate in fates]
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.send(events)
-        stage.wait_settled(timeout_s=60)
-        wait_until(lambda: has_learned(stage), timeout_s=30, what="what the topics keep")
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        env.send(events)
+        env.wait_settled(timeout_s=60)
+        wait_until(lambda: has_learned(env), timeout_s=30, what="what the topics keep")
         assert worker.stop() == 0
-    return stage, [one.event_id for one in events]
+    return env, [one.event_id for one in events]
 
 
-def has_learned(stage: Stage) -> bool:
-    with closing(read_only(stage.folder / FILE)) as connection:
+def has_learned(env: KafkaEnv) -> bool:
+    with closing(read_only(env.folder / FILE)) as connection:
         return bool(deployments(connection))
 
 
 @pytest.mark.invariant("P4")
 def test_threads_of_letters_that_are_over_go_and_those_of_open_ones_can_be_resumed(
-    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+    make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]
 ) -> None:
-    stage, ids = lived(make_stage, ["permanent"] * 4 + ["success"] * 2)
-    command_at(stage)
+    env, ids = lived(make_stage, ["permanent"] * 4 + ["success"] * 2)
+    command_at(env)
     assert dlq("discard", ids[0], ids[1]).exit_code == 0
 
     planned = sweep("--dry-run")
@@ -82,22 +82,22 @@ def test_threads_of_letters_that_are_over_go_and_those_of_open_ones_can_be_resum
     assert planned["needed"] == 2
     assert after == dict.fromkeys(ids[2:4], "letter")
     # What stays can be driven again, from where it stopped.
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
+    with env.worker("--graph", "*=fates:builder").running() as worker:
         dlq("redrive", ids[2], "--yes", "--timeout", "60s")
         assert worker.stop() == 0
-    executed = (stage.folder / "executions.log").read_text().splitlines()
+    executed = (env.folder / "executions.log").read_text().splitlines()
     of_that_run = [line.split()[1] for line in executed if line.startswith(ids[2])]
     assert of_that_run == ["plan", "work", "work"]
 
 
 def test_threads_of_letters_that_retention_took_go(
-    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+    make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]
 ) -> None:
-    stage, ids = lived(make_stage, ["permanent"] * 3)
-    command_at(stage)
+    env, ids = lived(make_stage, ["permanent"] * 3)
+    command_at(env)
     kept = sweep("--yes")
-    admin = make_admin(admin_config(stage.kafka_settings()))
-    ends = [TopicPartition(stage.topics.dlq, number, OFFSET_END) for number in range(2)]
+    admin = make_admin(admin_config(env.kafka_settings()))
+    ends = [TopicPartition(env.topics.dlq, number, OFFSET_END) for number in range(2)]
     for future in admin.delete_records(ends).values():
         future.result(30)
 
@@ -110,24 +110,24 @@ def test_threads_of_letters_that_retention_took_go(
 
 @pytest.mark.invariant("P4", "P15")
 def test_a_conversation_is_forgotten_on_demand_but_not_under_an_open_run(
-    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+    make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL=f"sqlite:///{FILE}")
+    env = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL=f"sqlite:///{FILE}")
     chat = {"redrive-thread": "chat-7"}
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.send([event({"fate": "success"})], headers=chat)
-        stage.send([event({"fate": "permanent"})], headers=chat)
-        stage.wait_settled(timeout_s=60)
-        wait_until(lambda: has_learned(stage), timeout_s=30, what="what the topics keep")
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        env.send([event({"fate": "success"})], headers=chat)
+        env.send([event({"fate": "permanent"})], headers=chat)
+        env.wait_settled(timeout_s=60)
+        wait_until(lambda: has_learned(env), timeout_s=30, what="what the topics keep")
         assert worker.stop() == 0
-    command_at(stage)
+    command_at(env)
     before = checkpoints("delete", "chat-7", "--dry-run")
-    stage.send([event({"fate": "success"})], headers=chat)
+    env.send([event({"fate": "success"})], headers=chat)
 
     refused = checkpoints("delete", "chat-7", "--yes")
     kept = listed()
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=60)
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
     done = checkpoints("delete", "chat-7", "--yes")
 
@@ -135,33 +135,33 @@ def test_a_conversation_is_forgotten_on_demand_but_not_under_an_open_run(
     assert (refused.exit_code, "an open run works on 'chat-7'" in refused.stderr) == (1, True)
     assert list(kept.values()) == ["named"]
     assert (done.exit_code, listed()) == (0, {})
-    assert b"chat-7" not in (stage.folder / FILE).read_bytes()
+    assert b"chat-7" not in (env.folder / FILE).read_bytes()
 
 
 def test_topics_of_other_workers_free_nothing(
-    make_stage: Callable[..., Stage],
-    command_at: Callable[[Stage], None],
+    make_stage: Callable[..., KafkaEnv],
+    command_at: Callable[[KafkaEnv], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage, ids = lived(make_stage, ["success"])
-    command_at(stage)
+    env, ids = lived(make_stage, ["success"])
+    command_at(env)
     monkeypatch.setenv("REDRIVE_KAFKA__GROUP_ID", "strangers")
 
     refused = checkpoints("sweep", "--older-than", "0s", "--yes")
 
     assert refused.exit_code == 2
     assert "no worker of" in refused.stderr
-    assert stage.topics.group in refused.stderr
+    assert env.topics.group in refused.stderr
     assert listed() == {ids[0]: "finished"}
 
 
-def test_what_the_topics_keep_is_asked_for_again(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(partitions=1)
-    kafka = stage.kafka_settings()
+def test_what_the_topics_keep_is_asked_for_again(make_stage: Callable[..., KafkaEnv]) -> None:
+    env = make_stage(partitions=1)
+    kafka = env.kafka_settings()
     ask = retention_of(kafka, verify_topics(kafka), SYSTEM)
     first = ask()
     change = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ResourceType.TOPIC, stage.topics.dlq, incremental_configs=[change])
+    topic = ConfigResource(ResourceType.TOPIC, env.topics.dlq, incremental_configs=[change])
     admin = make_admin(admin_config(kafka))
     for future in admin.incremental_alter_configs([topic]).values():
         future.result(30)

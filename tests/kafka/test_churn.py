@@ -11,7 +11,7 @@ from redrive.events import WorkflowEvent
 from redrive.kafka.options import GroupProtocol
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 NODES = ("plan", "work", "write")
@@ -25,35 +25,35 @@ COMINGS = 7
 @BOTH_PROTOCOLS
 @pytest.mark.invariant("P1", "P2", "P3", "P4")
 def test_runs_on_partitions_that_stay_run_once_while_members_come_and_go(
-    make_stage: Callable[..., Stage], protocol: GroupProtocol
+    make_stage: Callable[..., KafkaEnv], protocol: GroupProtocol
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=PARTITIONS,
         REDRIVE_KAFKA__GROUP_PROTOCOL=protocol,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
     )
-    set_session(stage)
+    set_session(env)
     one, two = (
-        stage.worker("--worker-id", name, "--graph", "*=fates:builder", name=name)
+        env.worker("--worker-id", name, "--graph", "*=fates:builder", name=name)
         for name in ("w1", "w2")
     )
     with one.running(), two.running():
         wait_until(lambda: _all_are_shared(one, two), timeout_s=180, what="both have their share")
         before = _gone(one, two)
-        with sending(stage, _long, a_second=A_SECOND) as sent:
+        with sending(env, _long, a_second=A_SECOND) as sent:
             for _ in range(COMINGS):
-                with another_member(stage, protocol, having=2):
+                with another_member(env, protocol, having=2):
                     wait_until(
                         lambda: len(held(one, two)) == PARTITIONS - 2, timeout_s=60, what="two gone"
                     )
                 wait_until(lambda: _all_are_shared(one, two), timeout_s=60, what="all are back")
-        stage.wait_settled(timeout_s=120)
+        env.wait_settled(timeout_s=120)
         gone = _gone(one, two) - before
         back = _partitions("partition.back", one, two)
         assert one.stop() == two.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": len(sent.at)}
     stayed = set(range(PARTITIONS)) - gone.keys()
@@ -62,7 +62,7 @@ def test_runs_on_partitions_that_stay_run_once_while_members_come_and_go(
     assert gone.total() >= 3 * COMINGS
     if protocol is GroupProtocol.CLASSIC:
         assert all(back[partition] >= COMINGS for partition in stayed)
-    executed = read_journal(stage.folder / "executions.log")
+    executed = read_journal(env.folder / "executions.log")
     assert went_back(executed, NODES) == []
     there = Counter(each for each in executed if int(each.thread.split("/")[1]) in stayed)
     assert set(there.values()) == {1}

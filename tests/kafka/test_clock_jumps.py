@@ -17,7 +17,7 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Reason
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 PROGRAM = (str(Path(__file__).parent / "agents" / "clock_jumps.py"),)
@@ -41,24 +41,24 @@ HELD = {
     ],
 )
 def test_a_jump_of_the_wall_clock_touches_only_events_that_are_read_after_it(
-    jump_s: int, make_stage: Callable[..., Stage]
+    jump_s: int, make_stage: Callable[..., KafkaEnv]
 ) -> None:
-    stage = make_stage(partitions=1, **HELD)
+    env = make_stage(partitions=1, **HELD)
     running, held = event({"fate": "sleep", "seconds": 15.0}), event({"fate": "transient"})
     # By the new clock the deadline of the first two has passed, or is an hour further away.
     late = event({})
-    with stage.worker("--graph", "*=fates:builder", program=PROGRAM).running() as worker:
-        stage.send([running, held], headers=_deadline(TEN_MINUTES_S))
+    with env.worker("--graph", "*=fates:builder", program=PROGRAM).running() as worker:
+        env.send([running, held], headers=_deadline(TEN_MINUTES_S))
         scheduled = worker.wait_for("run.retry_scheduled", timeout_s=120)
-        wait_until(lambda: _works(stage) == 2, timeout_s=60, what="both are at work")
+        wait_until(lambda: _works(env) == 2, timeout_s=60, what="both are at work")
 
-        (stage.folder / "jump").write_text(str(jump_s))
+        (env.folder / "jump").write_text(str(jump_s))
         # Ahead, it has expired by the new clock, which is wrong; back, it has by the true one.
-        stage.send([late], headers=_deadline(TEN_MINUTES_S if jump_s > 0 else -TEN_MINUTES_S))
-        stage.wait_settled(timeout_s=120)
+        env.send([late], headers=_deadline(TEN_MINUTES_S if jump_s > 0 else -TEN_MINUTES_S))
+        env.wait_settled(timeout_s=120)
         assert worker.stop() == 0
 
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     assert judge(evidence).findings == []
     assert evidence.letters == []
     answers = {record.key: record for record in evidence.results}
@@ -83,8 +83,8 @@ def _deadline(in_s: int) -> dict[str, str]:
     return {"redrive-deadline": str(round((SYSTEM.now().timestamp() + in_s) * 1000))}
 
 
-def _works(stage: Stage) -> int:
-    executions = read_journal(stage.folder / "executions.log")
+def _works(env: KafkaEnv) -> int:
+    executions = read_journal(env.folder / "executions.log")
     return sum(execution.node == "work" for execution in executions)
 
 

@@ -24,8 +24,8 @@ from redrive.state.offsets import (
 )
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import Verdict, gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, end_offsets
-from redrive.testing.stage import Stage, event
 
 BEFORE, AFTER = 20, 10
 NODES = 3
@@ -35,52 +35,52 @@ TOPIC_ID_BYTES = 16
 
 @pytest.mark.invariant("P1", "P3", "P4")
 def test_where_offsets_were_moved_all_is_answered_and_nothing_done_again(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = lived(make_stage, partitions=2)
-    commit(stage, 5, partition=0)
-    commit(stage, 1_000, partition=1)
+    env = lived(make_stage, partitions=2)
+    commit(env, 5, partition=0)
+    commit(env, 1_000, partition=1)
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
     # Who is answered again gets what the finished thread says.
     again = BEFORE - 5 + BEFORE
     assert verdict.results == {"success": 2 * (BEFORE + AFTER) + again}
     assert verdict.lost == 0
-    assert executions(stage) == 2 * (BEFORE + AFTER) * NODES
+    assert executions(env) == 2 * (BEFORE + AFTER) * NODES
 
 
 @pytest.mark.invariant("P1", "P3", "P4")
 def test_without_the_group_all_is_answered_again_and_nothing_done_again(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = lived(make_stage)
-    admin = admin_of(stage)
-    for future in admin.delete_consumer_groups([stage.topics.group]).values():
+    env = lived(make_stage)
+    admin = admin_of(env)
+    for future in admin.delete_consumer_groups([env.topics.group]).values():
         future.result(30)
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
     assert verdict.results == {"success": BEFORE + BEFORE + AFTER}
     assert verdict.lost == 0
-    assert executions(stage) == (BEFORE + AFTER) * NODES
+    assert executions(env) == (BEFORE + AFTER) * NODES
 
 
 @pytest.mark.invariant("P1", "P3")
 def test_a_note_that_was_copied_to_another_commit_hides_no_event(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     # As MirrorMaker does: an earlier offset with the same metadata, or that of another cluster.
-    stage = make_stage(partitions=2)
+    env = make_stage(partitions=2)
     settled = Note(1, 1, finished=0b11110, offset=40)
-    commit(stage, 0, encode(settled), partition=0)
+    commit(env, 0, encode(settled), partition=0)
     elsewhere = replace(settled, offset=0, log=LogIdentity.of("another cluster"))
-    commit(stage, 0, encode(elsewhere), partition=1)
+    commit(env, 0, encode(elsewhere), partition=1)
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
-    held = committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
-    told = [line for line in worker_log(stage) if "note_of_another_commit" in line]
+    held = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
+    told = [line for line in worker_log(env) if "note_of_another_commit" in line]
     assert verdict.findings == []
     assert verdict.results == {"success": 2 * AFTER}
     assert len(told) == 2
@@ -93,7 +93,7 @@ def test_a_note_that_was_copied_to_another_commit_hides_no_event(
 
 
 @pytest.mark.invariant("P1", "P2", "P3")
-def test_metadata_that_is_no_note_of_ours_is_passed_by(make_stage: Callable[..., Stage]) -> None:
+def test_metadata_that_is_no_note_of_ours_is_passed_by(make_stage: Callable[..., KafkaEnv]) -> None:
     strange = [
         "",
         "kept by another tool",
@@ -102,11 +102,11 @@ def test_metadata_that_is_no_note_of_ours_is_passed_by(make_stage: Callable[...,
         "2!",
         "x" * BROKER_TAKES_CHARS,
     ]
-    stage = lived(make_stage, partitions=len(strange))
+    env = lived(make_stage, partitions=len(strange))
     for partition, metadata in enumerate(strange):
-        commit(stage, BEFORE, metadata, partition=partition)
+        commit(env, BEFORE, metadata, partition=partition)
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
     assert verdict.findings == []
     assert verdict.results == {"success": len(strange) * (BEFORE + AFTER)}
@@ -114,15 +114,15 @@ def test_metadata_that_is_no_note_of_ours_is_passed_by(make_stage: Callable[...,
 
 @pytest.mark.invariant("P3", "P5", "P11")
 def test_a_note_with_all_that_it_can_hold_is_taken_from_there(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = lived(make_stage)
+    env = lived(make_stage)
     entries = {ahead: Entry(failed=1) for ahead in range(MAX_ENTRIES)}
     fullest = encode(Note(2**64 - 1, 2**31, finished=1 << MAX_ENTRIES, entries=entries))
     assert len(fullest) < MAX_NOTE_CHARS
-    commit(stage, BEFORE, fullest)
+    commit(env, BEFORE, fullest)
 
-    verdict = live_on(stage, MAX_ENTRIES + 1)
+    verdict = live_on(env, MAX_ENTRIES + 1)
 
     # What lies past the gap had ended, by the note: it is not run.
     assert verdict.results == {"success": BEFORE + MAX_ENTRIES}
@@ -130,79 +130,79 @@ def test_a_note_with_all_that_it_can_hold_is_taken_from_there(
 
 
 @pytest.mark.invariant("P1", "P3")
-def test_what_retention_took_is_passed_by(make_stage: Callable[..., Stage]) -> None:
-    stage = lived(make_stage)
-    stage.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
-    gone = TopicPartition(stage.topics.events, 0, BEFORE + AFTER // 2)
-    admin = admin_of(stage)
+def test_what_retention_took_is_passed_by(make_stage: Callable[..., KafkaEnv]) -> None:
+    env = lived(make_stage)
+    env.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
+    gone = TopicPartition(env.topics.events, 0, BEFORE + AFTER // 2)
+    admin = admin_of(env)
     admin.delete_records([gone])[gone].result(30)
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
     assert verdict.lost == 0
     assert verdict.results == {"success": BEFORE + AFTER // 2 + AFTER}
 
 
 @pytest.mark.invariant("P1", "P2", "P3")
-def test_offsets_that_hold_no_record_are_passed_by(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(partitions=1)
+def test_offsets_that_hold_no_record_are_passed_by(make_stage: Callable[..., KafkaEnv]) -> None:
+    env = make_stage(partitions=1)
     for _ in range(3):
-        stage.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
-        with transaction(stage) as producer:
+        env.send((event({"fate": "success"}) for _ in range(AFTER)), partition=0)
+        with transaction(env) as producer:
             for _ in range(AFTER):
-                send(stage, producer, event({"fate": "success"}))
+                send(env, producer, event({"fate": "success"}))
 
-    verdict = live_on(stage, AFTER)
+    verdict = live_on(env, AFTER)
 
     assert verdict.findings == []
     assert verdict.results == {"success": 4 * AFTER}
 
 
-def lived(make_stage: Callable[..., Stage], *, partitions: int = 1) -> Stage:
+def lived(make_stage: Callable[..., KafkaEnv], *, partitions: int = 1) -> KafkaEnv:
     """Return a stage on which a worker has done its work, and left."""
-    stage = make_stage(partitions=partitions, REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db")
-    live_on(stage, BEFORE)
-    return stage
+    env = make_stage(partitions=partitions, REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db")
+    live_on(env, BEFORE)
+    return env
 
 
-def live_on(stage: Stage, events: int) -> Verdict:
+def live_on(env: KafkaEnv, events: int) -> Verdict:
     """Let a worker do what is left, and `events` more on each partition."""
-    for tp in end_offsets(stage.bootstrap_servers, stage.topics.events):
-        stage.send((event({"fate": "success"}) for _ in range(events)), partition=tp.partition)
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=60)
+    for tp in end_offsets(env.bootstrap_servers, env.topics.events):
+        env.send((event({"fate": "success"}) for _ in range(events)), partition=tp.partition)
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
-    return judge(gather(stage.bootstrap_servers, stage.topics))
+    return judge(gather(env.bootstrap_servers, env.topics))
 
 
-def worker_log(stage: Stage) -> list[str]:
-    return [line for path in stage.folder.glob("*.log") for line in path.read_text().splitlines()]
+def worker_log(env: KafkaEnv) -> list[str]:
+    return [line for path in env.folder.glob("*.log") for line in path.read_text().splitlines()]
 
 
-def executions(stage: Stage) -> int:
+def executions(env: KafkaEnv) -> int:
     """Return how many nodes were executed, each once."""
-    executed = Counter(read_journal(stage.folder / "executions.log"))
+    executed = Counter(read_journal(env.folder / "executions.log"))
     assert set(executed.values()) == {1}
     return len(executed)
 
 
-def admin_of(stage: Stage) -> AdminClient:
+def admin_of(env: KafkaEnv) -> AdminClient:
     """Return an admin client; what it was asked is answered only while it is held."""
-    return make_admin(admin_config(stage.kafka_settings()))
+    return make_admin(admin_config(env.kafka_settings()))
 
 
-def commit(stage: Stage, offset: int, metadata: str = "", *, partition: int = 0) -> None:
-    tp = TopicPartition(stage.topics.events, partition, offset, metadata)
-    asked = ConsumerGroupTopicPartitions(stage.topics.group, [tp])
-    admin = admin_of(stage)
+def commit(env: KafkaEnv, offset: int, metadata: str = "", *, partition: int = 0) -> None:
+    tp = TopicPartition(env.topics.events, partition, offset, metadata)
+    asked = ConsumerGroupTopicPartitions(env.topics.group, [tp])
+    admin = admin_of(env)
     for future in admin.alter_consumer_group_offsets([asked]).values():
         future.result(30)
 
 
 @contextmanager
-def transaction(stage: Stage) -> Iterator[Producer]:
+def transaction(env: KafkaEnv) -> Iterator[Producer]:
     """Give a producer whose transaction is aborted in the end: its offsets hold no record."""
-    config = producer_config(stage.kafka_settings(), transactional_id=stage.topics.group)
+    config = producer_config(env.kafka_settings(), transactional_id=env.topics.group)
     producer = make_producer(config)
     producer.init_transactions(30)
     producer.begin_transaction()
@@ -211,5 +211,5 @@ def transaction(stage: Stage) -> Iterator[Producer]:
     producer.abort_transaction(30)
 
 
-def send(stage: Stage, producer: Producer, asked: WorkflowEvent) -> None:
-    producer.produce(stage.topics.events, asked.to_bytes(), asked.event_id, partition=0)
+def send(env: KafkaEnv, producer: Producer, asked: WorkflowEvent) -> None:
+    producer.produce(env.topics.events, asked.to_bytes(), asked.event_id, partition=0)

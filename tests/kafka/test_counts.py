@@ -9,8 +9,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowResultEvent
 from redrive.retry import Reason
 from redrive.state.offsets import decode
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
 
 GRAPHS = ("--graph", "*=fates:builder")
@@ -26,13 +26,13 @@ def wait_for_another(executions: Path, before: int) -> None:
     wait_until(lambda: begun(executions) > before, timeout_s=60, what="the node begins again")
 
 
-def the_answer(stage: Stage) -> WorkflowResultEvent:
-    (record,) = read_topic(stage.bootstrap_servers, stage.topics.results)
+def the_answer(env: KafkaEnv) -> WorkflowResultEvent:
+    (record,) = read_topic(env.bootstrap_servers, env.topics.results)
     return WorkflowResultEvent.from_bytes(record.value)
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
+def env(make_stage: Callable[..., KafkaEnv]) -> KafkaEnv:
     return make_stage(
         partitions=1,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
@@ -42,10 +42,10 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 
 
 @pytest.mark.invariant("P5", "P12")
-def test_a_run_that_is_cut_by_stops_is_not_condemned(stage: Stage) -> None:
-    executions = stage.folder / "executions.log"
-    stage.send([event({"fate": "sleep", "seconds": 5.0})])
-    worker = stage.worker("--worker-id", "w1", *GRAPHS, environ=ONE_CRASH)
+def test_a_run_that_is_cut_by_stops_is_not_condemned(env: KafkaEnv) -> None:
+    executions = env.folder / "executions.log"
+    env.send([event({"fate": "sleep", "seconds": 5.0})])
+    worker = env.worker("--worker-id", "w1", *GRAPHS, environ=ONE_CRASH)
 
     try:
         for stops in range(2):
@@ -53,12 +53,12 @@ def test_a_run_that_is_cut_by_stops_is_not_condemned(stage: Stage) -> None:
             wait_for_another(executions, stops)
             assert worker.stop() == 0
         worker.start()
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         (assigned,) = worker.events("partition.assigned")
     finally:
         worker.close()
 
-    answer = the_answer(stage)
+    answer = the_answer(env)
     assert answer.status == "success"
     assert assigned["suspects"] == 0
     assert answer.run is not None
@@ -66,12 +66,12 @@ def test_a_run_that_is_cut_by_stops_is_not_condemned(stage: Stage) -> None:
 
 
 @pytest.mark.invariant("P5")
-def test_a_run_whose_partition_moves_is_not_condemned(stage: Stage) -> None:
-    executions = stage.folder / "executions.log"
-    stage.send([event({"fate": "sleep", "seconds": 15.0})])
+def test_a_run_whose_partition_moves_is_not_condemned(env: KafkaEnv) -> None:
+    executions = env.folder / "executions.log"
+    env.send([event({"fate": "sleep", "seconds": 15.0})])
     # Dynamic members: each that joins or leaves makes the group share out its one partition anew.
     workers = [
-        stage.worker(*GRAPHS, environ=ONE_CRASH, name=f"worker{number}") for number in range(3)
+        env.worker(*GRAPHS, environ=ONE_CRASH, name=f"worker{number}") for number in range(3)
     ]
 
     try:
@@ -83,20 +83,20 @@ def test_a_run_whose_partition_moves_is_not_condemned(stage: Stage) -> None:
             stays.wait_for("worker.ready")
             assert leaves.stop() == 0
             wait_for_another(executions, before)
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
     finally:
         for worker in workers:
             worker.close()
 
-    assert the_answer(stage).status == "success"
+    assert the_answer(env).status == "success"
 
 
 @pytest.mark.invariant("P5")
-def test_attempts_go_on_being_counted_after_the_worker_is_killed(stage: Stage) -> None:
-    executions = stage.folder / "executions.log"
+def test_attempts_go_on_being_counted_after_the_worker_is_killed(env: KafkaEnv) -> None:
+    executions = env.folder / "executions.log"
     failing = event({"fate": "fail"})
-    stage.send([failing])
-    worker = stage.worker(
+    env.send([failing])
+    worker = env.worker(
         "--worker-id", "w1", *GRAPHS, environ={"REDRIVE_RETRY__INITIAL_DELAY": "3s"}
     )
 
@@ -105,26 +105,24 @@ def test_attempts_go_on_being_counted_after_the_worker_is_killed(stage: Stage) -
             worker.start()
             wait_for_another(executions, failures)
             worker.wait_for("run.retry_scheduled")
-            _wait_until_noted(stage, failures + 1)
+            _wait_until_noted(env, failures + 1)
             # It waits for its retry: not running, so the death is none of its business.
             worker.kill()
         worker.start()
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
     finally:
         worker.close()
 
-    (record,) = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+    (record,) = read_topic(env.bootstrap_servers, env.topics.dlq)
     letter = DeadLetter.model_validate_json(record.value or b"")
     assert begun(executions) == 4
     assert (letter.reason, letter.retry_count) == (Reason.RETRIES_EXHAUSTED, 3)
     assert [attempt.number for attempt in letter.attempts] == [3, 4]
 
 
-def _wait_until_noted(stage: Stage, failures: int) -> None:
+def _wait_until_noted(env: KafkaEnv, failures: int) -> None:
     def noted() -> bool:
-        committed = committed_offsets(
-            stage.bootstrap_servers, stage.topics.events, stage.topics.group
-        )
+        committed = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
         notes = [decode(found.metadata) for found in committed.values()]
         return any(
             note and any(e.failed == failures for e in note.entries.values()) for note in notes

@@ -31,8 +31,8 @@ from redrive.kafka.options import KafkaSettings
 from redrive.payloads import Payloads
 from redrive.retry.kinds import Kind, Reason
 from redrive.sealed_records import opened_event, opened_result, sealed_event
+from redrive.testing.kafka_env import event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import event
 from redrive.testing.topics import Kafka, Topics, delete_topics
 
 

@@ -14,8 +14,8 @@ from confluent_kafka.admin import AdminClient
 from redrive.kafka.topics import create_topics
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.worker import wait_until
 
 GRAPH = ("--graph", "*=fates:builder")
@@ -55,110 +55,108 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.invariant("P1", "P4", "P6")
 def test_runs_wait_while_the_disk_of_their_checkpoints_is_full(
-    make_stage: Callable[..., Stage], small_disk: Path
+    make_stage: Callable[..., KafkaEnv], small_disk: Path
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL=f"sqlite:///{small_disk}/checkpoints.db")
-    with stage.worker(*GRAPH).running() as worker:
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=LONG_S)
+    env = make_stage(REDRIVE_CHECKPOINTS__URL=f"sqlite:///{small_disk}/checkpoints.db")
+    with env.worker(*GRAPH).running() as worker:
+        env.send([event({})])
+        env.wait_settled(timeout_s=LONG_S)
         filler = fill(small_disk)
-        stage.send([event({}) for _ in range(RUNS)])
+        env.send([event({}) for _ in range(RUNS)])
         worker.wait_for("checkpoints.disk_full", timeout_s=LONG_S)
         # Longer than the retries of a failure would take, were it taken for one.
-        _outlast(stage, seconds=10.0)
+        _outlast(env, seconds=10.0)
         assert list(worker.events("run.retry_scheduled")) == []
-        assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
-        assert not stage.settled()
+        assert read_topic(env.bootstrap_servers, env.topics.dlq) == []
+        assert not env.settled()
 
         filler.unlink()
-        stage.wait_settled(timeout_s=LONG_S)
+        env.wait_settled(timeout_s=LONG_S)
         worker.wait_for("checkpoints.disk_has_room", timeout_s=LONG_S)
         assert worker.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert (verdict.results, verdict.letters) == ({"success": RUNS + 1}, {})
-    executions = Counter(read_journal(stage.folder / "executions.log"))
+    executions = Counter(read_journal(env.folder / "executions.log"))
     assert set(executions.values()) == {1}
     assert len(executions) == len(NODES) * (RUNS + 1)
 
 
 @pytest.mark.invariant("P1", "P12")
 def test_a_worker_stops_while_the_disk_is_full_and_the_next_one_ends_its_runs(
-    make_stage: Callable[..., Stage], small_disk: Path
+    make_stage: Callable[..., KafkaEnv], small_disk: Path
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         REDRIVE_CHECKPOINTS__URL=f"sqlite:///{small_disk}/checkpoints.db",
         REDRIVE_WORKER__GRACE="2s",
     )
-    with stage.worker(*GRAPH).running() as worker:
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=LONG_S)
+    with env.worker(*GRAPH).running() as worker:
+        env.send([event({})])
+        env.wait_settled(timeout_s=LONG_S)
         filler = fill(small_disk)
-        stage.send([event({}) for _ in range(RUNS)])
+        env.send([event({}) for _ in range(RUNS)])
         worker.wait_for("checkpoints.disk_full", timeout_s=LONG_S)
 
         assert worker.stop(timeout_s=LONG_S) == 0
 
-    assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
+    assert read_topic(env.bootstrap_servers, env.topics.dlq) == []
     filler.unlink()
-    with stage.worker(*GRAPH, name="next").running():
-        stage.wait_settled(timeout_s=LONG_S)
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    with env.worker(*GRAPH, name="next").running():
+        env.wait_settled(timeout_s=LONG_S)
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert (verdict.results, verdict.letters) == ({"success": RUNS + 1}, {})
 
 
 @pytest.mark.invariant("P6")
 def test_a_letter_that_the_disk_of_the_spool_does_not_take_raises_the_alarm_and_waits(
-    make_stage: Callable[..., Stage], small_disk: Path
+    make_stage: Callable[..., KafkaEnv], small_disk: Path
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=1,
         REDRIVE_CHECKPOINTS__URL="none",
         REDRIVE_LETTERS__SPOOL=str(small_disk / "letters.jsonl"),
         REDRIVE_LETTERS__SPOOL_AFTER="2s",
     )
-    with stage.worker(*GRAPH).running() as worker:
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=LONG_S)
+    with env.worker(*GRAPH).running() as worker:
+        env.send([event({})])
+        env.wait_settled(timeout_s=LONG_S)
         fill(small_disk)
-        _delete_letters(stage)
-        stage.send([event({"fate": "permanent"})])
+        _delete_letters(env)
+        env.send([event({"fate": "permanent"})])
         alarm = worker.wait_for("letter.not_spooled", timeout_s=LONG_S)
         assert "No space left" in str(alarm["error"])
-        committed = committed_offsets(
-            stage.bootstrap_servers, stage.topics.events, stage.topics.group
-        )
+        committed = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
         assert [one.offset for one in committed.values()] == [1]
 
-        create_topics(stage.kafka_settings(), partitions=1)
-        stage.wait_settled(timeout_s=LONG_S)
+        create_topics(env.kafka_settings(), partitions=1)
+        env.wait_settled(timeout_s=LONG_S)
         assert worker.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert (verdict.results, verdict.letters) == ({"success": 1, "error": 1}, {"permanent": 1})
 
 
-def _outlast(stage: Stage, *, seconds: float) -> None:
+def _outlast(env: KafkaEnv, *, seconds: float) -> None:
     """Look for so long that nothing is given up."""
     looks = 0
 
     def enough() -> bool:
         nonlocal looks
         looks += 1
-        assert read_topic(stage.bootstrap_servers, stage.topics.dlq) == []
+        assert read_topic(env.bootstrap_servers, env.topics.dlq) == []
         return looks > seconds
 
     wait_until(enough, timeout_s=LONG_S, what="it was looked often enough", every_s=1.0)
 
 
-def _delete_letters(stage: Stage) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    admin.delete_topics([stage.topics.dlq])[stage.topics.dlq].result(timeout=30)
+def _delete_letters(env: KafkaEnv) -> None:
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
+    admin.delete_topics([env.topics.dlq])[env.topics.dlq].result(timeout=30)
     wait_until(
-        lambda: stage.topics.dlq not in admin.list_topics(timeout=10).topics,
+        lambda: env.topics.dlq not in admin.list_topics(timeout=10).topics,
         timeout_s=60,
         what="the letters topic is gone",
         every_s=0.2,

@@ -18,9 +18,9 @@ from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 
 # Each time it is opened it makes the next of the changes that a file names.
 EDITOR = """
@@ -40,37 +40,37 @@ ANOTHER = event({}).event_id
 
 
 @pytest.fixture
-def letter(stage: Stage) -> DeadLetter:
-    made = dead_letter(SENT, topic=stage.topics.events)
+def letter(env: KafkaEnv) -> DeadLetter:
+    made = dead_letter(SENT, topic=env.topics.events)
     source = made.source.model_copy(update={"value": VALUE})
     letter = made.model_copy(update={"source": source})
-    store_letters(stage.kafka_settings(), [letter])
+    store_letters(env.kafka_settings(), [letter])
     return letter
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]) -> Stage:
-    stage = make_stage(partitions=1)
-    command_at(stage)
-    return stage
+def env(make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]) -> KafkaEnv:
+    env = make_stage(partitions=1)
+    command_at(env)
+    return env
 
 
-def edited(stage: Stage, *changes: tuple[str, str], answers: str = "") -> tuple[int, str]:
+def edited(env: KafkaEnv, *changes: tuple[str, str], answers: str = "") -> tuple[int, str]:
     """Edit the letter at a terminal; return the exit code, and what was told beside the data."""
-    editor, steps = stage.folder / "an editor.py", stage.folder / "steps.json"
+    editor, steps = env.folder / "an editor.py", env.folder / "steps.json"
     editor.write_text(EDITOR)
     steps.write_text(json.dumps(changes))
-    (stage.folder / "drafts").mkdir(exist_ok=True)
+    (env.folder / "drafts").mkdir(exist_ok=True)
     ours, theirs = os.openpty()
     try:
         os.write(ours, answers.encode())
         done = subprocess.run(
             [sys.executable, "-m", "redrive", "dlq", "edit", SENT.event_id, "--no-wait"],
-            cwd=stage.folder,
+            cwd=env.folder,
             env=os.environ
             | {
                 "VISUAL": shlex.join([sys.executable, str(editor), str(steps)]),
-                "TMPDIR": str(stage.folder / "drafts"),
+                "TMPDIR": str(env.folder / "drafts"),
             },
             stdin=theirs,
             stdout=theirs,
@@ -85,8 +85,8 @@ def edited(stage: Stage, *changes: tuple[str, str], answers: str = "") -> tuple[
     return done.returncode, done.stderr
 
 
-def drafts(stage: Stage) -> list[Path]:
-    return list((stage.folder / "drafts").glob("*/*"))
+def drafts(env: KafkaEnv) -> list[Path]:
+    return list((env.folder / "drafts").glob("*/*"))
 
 
 def kept_command(told: str) -> list[str]:
@@ -94,15 +94,15 @@ def kept_command(told: str) -> list[str]:
     return shlex.split(found)
 
 
-def driven(stage: Stage) -> list[ConsumerRecord]:
-    return read_topic(stage.bootstrap_servers, stage.topics.events)
+def driven(env: KafkaEnv) -> list[ConsumerRecord]:
+    return read_topic(env.bootstrap_servers, env.topics.events)
 
 
 def test_an_event_is_changed_in_an_editor_until_it_is_one_and_sent_when_asked(
-    stage: Stage, letter: DeadLetter
+    env: KafkaEnv, letter: DeadLetter
 ) -> None:
     code, told = edited(
-        stage,
+        env,
         (SENT.event_id, ANOTHER),
         ('"permanent"', '"größer'),
         ('"größer', '"größer"'),
@@ -113,27 +113,27 @@ def test_an_event_is_changed_in_an_editor_until_it_is_one_and_sent_when_asked(
     assert code == ExitCode.OK, told
     assert told.count(f"not sent: its event_id has to stay '{SENT.event_id}'") == 2
     assert told.count("not sent: it is not JSON: Invalid control character at: line 10") == 1
-    (sent,) = driven(stage)
+    (sent,) = driven(env)
     assert sent.value == VALUE.replace(b"permanent", "größer".encode()).replace(b", ", b",")
     assert EventHeaders.read(sent.headers).mode == "restart"
-    (state,) = states(stage)
-    assert letters(stage) == [letter]
+    (state,) = states(env)
+    assert letters(env) == [letter]
     assert (state.dlq_id, state.model_extra) == (letter.dlq_id, {"edited": True})
-    assert drafts(stage) == []
+    assert drafts(env) == []
 
 
 @pytest.mark.usefixtures("letter")
 def test_what_was_not_changed_or_not_sent_goes_nowhere_and_nothing_typed_is_lost(
-    stage: Stage,
+    env: KafkaEnv,
 ) -> None:
-    same, unchanged = edited(stage, ('"payload"', '  "payload"'))
-    nothing_left = drafts(stage)
-    broken, kept = edited(stage, ('"permanent"', '"an hour of work'), answers="n\n")
-    (typed,) = drafts(stage)
+    same, unchanged = edited(env, ('"payload"', '  "payload"'))
+    nothing_left = drafts(env)
+    broken, kept = edited(env, ('"permanent"', '"an hour of work'), answers="n\n")
+    (typed,) = drafts(env)
     typed_text = typed.read_text(encoding="utf-8")
     typed.write_text(typed_text.replace("an hour of work", 'success"'), encoding="utf-8")
-    declined, told = edited(stage, ('"permanent"', '"another hour"'), answers="n\n")
-    sent_before = driven(stage)
+    declined, told = edited(env, ('"permanent"', '"another hour"'), answers="n\n")
+    sent_before = driven(env)
     sent = dlq(*kept_command(kept), "--yes", "--no-wait")
 
     assert (same, nothing_left) == (ExitCode.ENDED_BADLY, [])
@@ -146,17 +146,17 @@ def test_what_was_not_changed_or_not_sent_goes_nowhere_and_nothing_typed_is_lost
     assert "your changes are kept" in told
     assert sent_before == []
     assert sent.exit_code == ExitCode.OK, sent.output
-    assert b'"success"' in (driven(stage)[0].value or b"")
+    assert b'"success"' in (driven(env)[0].value or b"")
 
 
 def test_one_value_is_set_and_the_run_succeeds_and_a_bad_path_sends_nothing(
-    stage: Stage, letter: DeadLetter
+    env: KafkaEnv, letter: DeadLetter
 ) -> None:
     nowhere = dlq("edit", letter.dlq_id, "--set", "payload.date.fate=x", "--yes")
     other = dlq("edit", letter.dlq_id, "--set", f"event_id={ANOTHER}", "--yes")
     nothing = dlq("edit", letter.dlq_id, "--set", "payload.data.fate=permanent")
-    sent_before = driven(stage)
-    with stage.worker("--graph", "*=fates:builder").running():
+    sent_before = driven(env)
+    with env.worker("--graph", "*=fates:builder").running():
         fate = ("--set", "payload.data.fate=success", "--set", "payload.data.note=7")
         sent = dlq("edit", SENT.event_id, *fate, "--yes")
 
@@ -170,4 +170,4 @@ def test_one_value_is_set_and_the_run_succeeds_and_a_bad_path_sends_nothing(
     assert "1 letter(s) sent" in sent.stdout
     assert "payload.data.note is new" in sent.stderr
     changed = VALUE.replace(b'"permanent"', b'"success"')
-    assert driven(stage)[0].value == changed.replace(b"789]}", b'789],"note":7}')
+    assert driven(env)[0].value == changed.replace(b"789]}", b'789],"note":7}')

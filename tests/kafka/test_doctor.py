@@ -24,9 +24,9 @@ from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import end_offsets
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics, delete_topics
 
 GRAPH = ("--graph", "*=fates:builder")
@@ -47,7 +47,7 @@ Findings = dict[str, list[dict[str, str]]]
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage, command_at: Callable[[Stage], None]) -> Stage:
+def env(make_stage: MakeStage, command_at: Callable[[KafkaEnv], None]) -> KafkaEnv:
     made = make_stage()
     command_at(made)
     return made
@@ -71,33 +71,33 @@ def bad(told: Findings) -> Findings:
     return {name: all_ for name, all_ in found.items() if all_}
 
 
-def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(stage: Stage) -> None:
-    before = sorted(path.name for path in stage.folder.iterdir())
+def test_where_all_is_well_it_says_what_it_looked_at_and_leaves_no_trace(env: KafkaEnv) -> None:
+    before = sorted(path.name for path in env.folder.iterdir())
 
     result = CliRunner().invoke(app, ["doctor", *GRAPH])
 
     assert result.exit_code == ExitCode.OK
     levels = [line.split()[0] for line in result.stdout.splitlines()]
     assert levels == ["ok"] * 20 + ["skipped"]
-    assert f"ok       broker: {stage.bootstrap_servers} answers: cluster " in result.stdout
+    assert f"ok       broker: {env.bootstrap_servers} answers: cluster " in result.stdout
     assert "1 broker, controller " in result.stdout
-    assert f"{stage.topics.events} (4 partitions)" in result.stdout
+    assert f"{env.topics.events} (4 partitions)" in result.stdout
     assert "ok       letters: 0 open; kept for 30d\n" in result.stdout
-    assert f"0 event(s) of '{stage.topics.events}' are not finished" in result.stdout
+    assert f"0 event(s) of '{env.topics.events}' are not finished" in result.stdout
     assert "skipped  clock: Kafka does not tell its time" in result.stdout
-    after = sorted(path.name for path in stage.folder.iterdir() if path.name != "__pycache__")
+    after = sorted(path.name for path in env.folder.iterdir() if path.name != "__pycache__")
     assert after == [name for name in before if name != "__pycache__"]
-    ends = [end_offsets(stage.bootstrap_servers, topic) for topic in stage.topics.names]
+    ends = [end_offsets(env.bootstrap_servers, topic) for topic in env.topics.names]
     assert {end for one in ends for end in one.values()} == {0}
 
 
 def test_the_session_of_a_group_that_says_it_itself_is_compared_with_the_workers(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    env: KafkaEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDRIVE_KAFKA__GROUP_PROTOCOL", "consumer")
 
     default = doctor()[1]["group"]
-    set_session(stage)
+    set_session(env)
     shorter = doctor()[1]["group"]
 
     assert default[0]["level"] == "ok"
@@ -107,34 +107,33 @@ def test_the_session_of_a_group_that_says_it_itself_is_compared_with_the_workers
 
 
 @pytest.mark.invariant("P14")
-def test_events_that_nobody_takes_are_counted_until_a_worker_has(stage: Stage) -> None:
-    stage.send([event({"fate": "success"}) for _ in range(7)])
+def test_events_that_nobody_takes_are_counted_until_a_worker_has(env: KafkaEnv) -> None:
+    env.send([event({"fate": "success"}) for _ in range(7)])
 
     exit_code, waiting = doctor()
-    with stage.worker(*GRAPH).running():
-        stage.wait_settled(timeout_s=60)
+    with env.worker(*GRAPH).running():
+        env.wait_settled(timeout_s=60)
         done = doctor()[1]
 
     assert exit_code == ExitCode.OK
     (found,) = bad(waiting)["lag"]
     assert found["level"] == "warning"
     assert (
-        f"7 event(s) of '{stage.topics.events}' are not finished, the oldest of 0:0"
-        in found["what"]
+        f"7 event(s) of '{env.topics.events}' are not finished, the oldest of 0:0" in found["what"]
     )
-    assert f"there is no worker in group '{stage.topics.group}'" in found["what"]
+    assert f"there is no worker in group '{env.topics.group}'" in found["what"]
     ((level, what),) = [(one["level"], one["what"]) for one in done["lag"]]
-    assert (level, what.endswith(f"workers in group '{stage.topics.group}': 1")) == ("ok", True)
+    assert (level, what.endswith(f"workers in group '{env.topics.group}': 1")) == ("ok", True)
     assert what.startswith("0 event(s)")
 
 
-def test_letters_near_their_end_are_named(stage: Stage) -> None:
+def test_letters_near_their_end_are_named(env: KafkaEnv) -> None:
     now = SYSTEM.now()
     letters = [
         dead_letter(event({}), topic="e", partition=0, offset=days, timestamp=now - timedelta(days))
         for days in (1, 27)
     ]
-    store_letters(stage.kafka_settings(), letters)
+    store_letters(env.kafka_settings(), letters)
 
     exit_code, told = doctor()
 
@@ -144,25 +143,25 @@ def test_letters_near_their_end_are_named(stage: Stage) -> None:
     assert found["advice"]
 
 
-def test_a_record_from_the_future_shows_a_clock_that_is_ahead(stage: Stage) -> None:
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+def test_a_record_from_the_future_shows_a_clock_that_is_ahead(env: KafkaEnv) -> None:
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
     at = SYSTEM.now() + timedelta(minutes=10)
-    producer.produce(stage.topics.results, b"{}", timestamp=round(at.timestamp() * 1000))
+    producer.produce(env.topics.results, b"{}", timestamp=round(at.timestamp() * 1000))
     assert producer.flush(30) == 0
 
     exit_code, told = doctor()
 
     assert exit_code == ExitCode.OK
     (found,) = bad(told)["clock"]
-    assert f"a record of '{stage.topics.results}' has a time 0:09:5" in found["what"]
+    assert f"a record of '{env.topics.results}' has a time 0:09:5" in found["what"]
 
 
-def test_a_missing_topic_and_unequal_partitions_are_errors(stage: Stage) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    grown = NewPartitions(stage.topics.events, 5)
-    admin.create_partitions([grown])[stage.topics.events].result(timeout=30)
-    delete_topics(stage.bootstrap_servers, [stage.topics.dlq])
-    gone = f"not checked: there is no topic '{stage.topics.dlq}'"
+def test_a_missing_topic_and_unequal_partitions_are_errors(env: KafkaEnv) -> None:
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
+    grown = NewPartitions(env.topics.events, 5)
+    admin.create_partitions([grown])[env.topics.events].result(timeout=30)
+    delete_topics(env.bootstrap_servers, [env.topics.dlq])
+    gone = f"not checked: there is no topic '{env.topics.dlq}'"
 
     exit_code, told = doctor()
 
@@ -170,12 +169,12 @@ def test_a_missing_topic_and_unequal_partitions_are_errors(stage: Stage) -> None
     assert set(bad(told)) == {"topics"}
     found = {(one["level"], one["what"].partition(" is ")[0]) for one in told["topics"]}
     assert found == {
-        ("error", f"topic '{stage.topics.dlq}': the topic"),
-        ("error", f"topic '{stage.topics.retry}': the number of partitions"),
+        ("error", f"topic '{env.topics.dlq}': the topic"),
+        ("error", f"topic '{env.topics.retry}': the number of partitions"),
     }
     assert all("run: " in one["advice"] for one in told["topics"])
     assert [(one["level"], one["what"]) for one in told["letters"]] == [("skipped", gone)]
-    assert stage.topics.dlq not in told["sizes"][0]["what"]
+    assert env.topics.dlq not in told["sizes"][0]["what"]
 
 
 @pytest.mark.usefixtures("stage")
@@ -193,7 +192,7 @@ def test_a_client_that_takes_less_than_the_topics_is_named(monkeypatch: pytest.M
 
 @pytest.mark.invariant("P15")
 def test_no_broker_is_one_error_and_nothing_of_it_passes(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    env: KafkaEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -214,25 +213,25 @@ def test_no_broker_is_one_error_and_nothing_of_it_passes(
     not_looked = {name for name, all_ in told.items() if all_ and all_[0]["level"] == "skipped"}
     assert not_looked == ASK_BROKER
     assert "hunter2" not in result.output
-    assert stage.bootstrap_servers not in result.output
+    assert env.bootstrap_servers not in result.output
 
 
 def test_checkpoints_that_could_not_be_written_are_an_error(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    env: KafkaEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REDRIVE_CHECKPOINTS__URL", f"sqlite:///{stage.folder}/fates.py/c.db")
+    monkeypatch.setenv("REDRIVE_CHECKPOINTS__URL", f"sqlite:///{env.folder}/fates.py/c.db")
 
     exit_code, told = doctor()
 
     assert exit_code == ExitCode.ENDED_BADLY
     ((name, (found,)),) = bad(told).items()
     assert (name, found["level"]) == ("checkpoints", "error")
-    assert f"{stage.folder}/fates.py/c.db" in found["what"]
+    assert f"{env.folder}/fates.py/c.db" in found["what"]
 
 
 @pytest.mark.invariant("P15")
 def test_a_refused_password_is_told_at_once_and_not_shown(
-    stage: Stage, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
+    env: KafkaEnv, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = json.dumps(login("worker", "hunter2"))
     monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", config)
@@ -246,11 +245,11 @@ def test_a_refused_password_is_told_at_once_and_not_shown(
     assert name == "broker"
     assert "sasl.username and sasl.password" in found["what"]
     assert "hunter2" not in json.dumps(told)
-    assert stage.topics.events not in json.dumps(told)
+    assert env.topics.events not in json.dumps(told)
 
 
 def test_a_missing_right_costs_only_what_it_hides(
-    stage: Stage, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
+    env: KafkaEnv, guarded: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = create_topics(guarded.bootstrap_servers, partitions=1)
     for key in ("events", "results", "retry", "dlq"):
@@ -266,5 +265,5 @@ def test_a_missing_right_costs_only_what_it_hides(
     assert bad(told).keys() == {"group", "lag", "standstill"}
     (session,), (found,) = bad(told)["group"], bad(told)["lag"]
     assert "cannot be read" in session["what"]
-    assert f"who is in group '{stage.topics.group}'" in found["what"]
+    assert f"who is in group '{env.topics.group}'" in found["what"]
     assert "kafka-acls.sh --add" in found["what"]

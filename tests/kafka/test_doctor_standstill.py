@@ -29,8 +29,8 @@ from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent, BrokersTopicIds, topic_ids
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import create_topics, delete_topics, remake_topic
 from redrive.testing.worker import wait_until
 
@@ -38,7 +38,7 @@ GRAPH = ("--graph", "*=fates:builder")
 AWAY = 2
 """The number of the broker that goes."""
 Findings = dict[str, list[dict[str, str]]]
-CommandAt = Callable[[Stage], None]
+CommandAt = Callable[[KafkaEnv], None]
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +64,16 @@ def bad(told: Findings, check: str) -> list[str]:
     return [one["what"] for one in found]
 
 
-def committed(stage: Stage) -> int | None:
-    topics = stage.topics
-    found = committed_offsets(stage.bootstrap_servers, topics.events, topics.group)
+def committed(env: KafkaEnv) -> int | None:
+    topics = env.topics
+    found = committed_offsets(env.bootstrap_servers, topics.events, topics.group)
     return found[TopicPartition(topics.events, 0)].offset
 
 
-def commit(stage: Stage, note: Note) -> None:
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
-    at = KafkaTopicPartition(stage.topics.events, 0, note.offset or 0, metadata=encode(note))
-    asked = [ConsumerGroupTopicPartitions(stage.topics.group, [at])]
+def commit(env: KafkaEnv, note: Note) -> None:
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
+    at = KafkaTopicPartition(env.topics.events, 0, note.offset or 0, metadata=encode(note))
+    asked = [ConsumerGroupTopicPartitions(env.topics.group, [at])]
 
     def is_committed() -> bool:
         (future,) = admin.alter_consumer_group_offsets(asked).values()
@@ -84,13 +84,13 @@ def commit(stage: Stage, note: Note) -> None:
 
 
 @contextlib.contextmanager
-def hanging(stage: Stage) -> Iterator[Producer]:
+def hanging(env: KafkaEnv) -> Iterator[Producer]:
     """Have a transaction open on the events, as a program leaves it that hangs."""
-    settings = {"bootstrap.servers": stage.bootstrap_servers}
-    producer = Producer({**settings, "transactional.id": stage.topics.events})
+    settings = {"bootstrap.servers": env.bootstrap_servers}
+    producer = Producer({**settings, "transactional.id": env.topics.events})
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce(stage.topics.events, event({}).to_bytes(), partition=1)
+    producer.produce(env.topics.events, event({}).to_bytes(), partition=1)
     producer.flush(30)
     try:
         yield producer
@@ -102,18 +102,18 @@ def hanging(stage: Stage) -> Iterator[Producer]:
 def test_a_transaction_that_hangs_is_named_and_so_is_what_nobody_owns(
     make_stage: MakeStage, command_at: CommandAt
 ) -> None:
-    stage = make_stage(partitions=2, REDRIVE_KAFKA__STARTUP_TIMEOUT="3s")
-    command_at(stage)
-    topic = stage.topics.events
-    stage.send([event({})], partition=0)
-    config = {"bootstrap.servers": stage.bootstrap_servers, "group.id": stage.topics.group}
+    env = make_stage(partitions=2, REDRIVE_KAFKA__STARTUP_TIMEOUT="3s")
+    command_at(env)
+    topic = env.topics.events
+    env.send([event({})], partition=0)
+    config = {"bootstrap.servers": env.bootstrap_servers, "group.id": env.topics.group}
     stranger, dealt = Consumer(config), list[KafkaTopicPartition]()
-    stranger.subscribe([stage.topics.results], on_assign=lambda _, parts: dealt.extend(parts))
+    stranger.subscribe([env.topics.results], on_assign=lambda _, parts: dealt.extend(parts))
     wait_until(
         lambda: stranger.poll(0.1) is not None or bool(dealt), timeout_s=30, what="it has joined"
     )
 
-    with hanging(stage) as producer:
+    with hanging(env) as producer:
         open_ = doctor()
         producer.send_offsets_to_transaction(
             [KafkaTopicPartition(topic, 0, 1)], stranger.consumer_group_metadata(), 30
@@ -132,15 +132,15 @@ def test_a_transaction_that_hangs_is_named_and_so_is_what_nobody_owns(
 def test_a_run_that_does_not_move_is_named_and_its_worker_asked(
     make_stage: MakeStage, command_at: CommandAt, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage(partitions=1)
-    command_at(stage)
-    topic, sent = stage.topics.events, event({"fate": "sleep", "seconds": 600})
+    env = make_stage(partitions=1)
+    command_at(env)
+    topic, sent = env.topics.events, event({"fate": "sleep", "seconds": 600})
     hour_ago = round((SYSTEM.now().timestamp() - 3600) * 1000)
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
     for one in (event({}), sent):
         producer.produce(topic, one.to_bytes(), partition=0, timestamp=hour_ago)
     assert producer.flush(30) == 0
-    worker = stage.worker("--worker-id", "w1", *GRAPH, environ=outside.environ)
+    worker = env.worker("--worker-id", "w1", *GRAPH, environ=outside.environ)
     for name, value in outside.environ.items():
         monkeypatch.setenv(name, value)
     told = list[Findings]()
@@ -153,7 +153,7 @@ def test_a_run_that_does_not_move_is_named_and_its_worker_asked(
         worker.wait_for("worker.ready")
         begun = lambda: outside.metric("redrive_attempts_in_flight") == 1  # noqa: E731
         wait_until(begun, timeout_s=60, what="the run has begun")
-        wait_until(lambda: committed(stage) == 1, timeout_s=60, what="the first is settled")
+        wait_until(lambda: committed(env) == 1, timeout_s=60, what="the first is settled")
         ready = lambda: outside.probe("/readyz").status == 200  # noqa: E731
         wait_until(ready, timeout_s=60, what="the worker is ready")
         # What it has begun is noted with a commit of its own.
@@ -170,16 +170,16 @@ def test_a_run_that_does_not_move_is_named_and_its_worker_asked(
 def test_a_topic_that_was_made_anew_is_named_and_its_events_are_counted(
     make_stage: MakeStage, command_at: CommandAt
 ) -> None:
-    stage = make_stage(partitions=1)
-    command_at(stage)
-    topic, admin = stage.topics.events, AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    env = make_stage(partitions=1)
+    command_at(env)
+    topic, admin = env.topics.events, AdminClient({"bootstrap.servers": env.bootstrap_servers})
     cluster = admin.list_topics(timeout=30).cluster_id
     before = topic_ids(admin, [topic], timeout_s=30)[topic]
-    remake_topic(stage.bootstrap_servers, topic)
+    remake_topic(env.bootstrap_servers, topic)
     # As a worker does that has not heard of it.
-    commit(stage, Note(1, 1, offset=2, log=LogIdentity.of(cluster, before)))
+    commit(env, Note(1, 1, offset=2, log=LogIdentity.of(cluster, before)))
     sent = [event({}) for _ in range(3)]
-    stage.send(sent)
+    env.send(sent)
 
     told = doctor()
     shown = CliRunner().invoke(app, ["run", "show", sent[0].event_id, "--json"])
@@ -203,15 +203,15 @@ def test_partitions_without_a_leader_are_named_and_the_others_looked_at(
         servers = broker.bootstrap_servers
         topics = create_topics(servers, partitions=2)
         second = brokers.enter_context(broker.joined())
-        stage = Stage(servers, topics, tmp_path, {})
-        command_at(stage)
+        env = KafkaEnv(servers, topics, tmp_path, {})
+        command_at(env)
         on_both = [topics.events, topics.results]
         delete_topics(servers, on_both)
         admin = AdminClient({"bootstrap.servers": servers})
         made = [NewTopic(topic, 2, replica_assignment=[[1], [AWAY]]) for topic in on_both]
         for future in admin.create_topics(made).values():
             future.result(30)
-        stage.send([event({}), event({})], partition=0)
+        env.send([event({}), event({})], partition=0)
         second.stop()
         ids = BrokersTopicIds(lambda: admin, every_s=0.0, clock=SYSTEM)
         leaderless = Absent(leaders=frozenset({(topics.events, 1)}))

@@ -13,8 +13,8 @@ from redrive.kafka.topics import verify_topics
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.engine import redrive
 from redrive.redriving.selection import Selection
+from redrive.testing.kafka_env import event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import event
 
 
 def test_its_topics_are_there_with_four_partitions_each() -> None:

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.kafka.log import ConsumerRecord
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 
 MARK = "Erika-Mustermann-DE02120300000000202051"
 GRAPH = """
@@ -79,16 +79,16 @@ def person(monkeypatch: pytest.MonkeyPatch) -> Person:
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]) -> Stage:
-    stage = make_stage(
+def env(make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]) -> KafkaEnv:
+    env = make_stage(
         partitions=1,
         REDRIVE_CHECKPOINTS__ENCRYPTION_KEY="0123456789abcdef" * 2,
         REDRIVE_LETTERS__SPOOL="spool.jsonl",
         REDRIVE_METRICS__PORT="0",
     )
-    (stage.folder / "sealed_agent.py").write_text(GRAPH)
-    command_at(stage)
-    return stage
+    (env.folder / "sealed_agent.py").write_text(GRAPH)
+    command_at(env)
+    return env
 
 
 def held(record: ConsumerRecord) -> bytes:
@@ -106,11 +106,11 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.invariant("P15")
 def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
-    stage: Stage, person: Person
+    env: KafkaEnv, person: Person
 ) -> None:
     data = json.dumps({"text": MARK, "fails": True})
     beside = ("--metadata", json.dumps({"langgraph": {"tags": [MARK]}, "team": "payments"}))
-    worker = stage.worker("--graph", "notes=sealed_agent:graph", environ=KEYS | HELD)
+    worker = env.worker("--graph", "notes=sealed_agent:graph", environ=KEYS | HELD)
     with worker.running():
         fine = person.run("send", "notes", "--wait", "--data", json.dumps({"text": MARK}), *beside)
         failed = person.run("send", "notes", "--wait", "--json", "--data", data, *beside)
@@ -135,10 +135,10 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
     assert (edited.exit_code, "success  " in edited.output) == (0, True), edited.output
 
     clear = MARK.encode()
-    for topic in (stage.topics.events, stage.topics.results, stage.topics.dlq, stage.topics.retry):
-        records = read_topic(stage.bootstrap_servers, topic)
+    for topic in (env.topics.events, env.topics.results, env.topics.dlq, env.topics.retry):
+        records = read_topic(env.bootstrap_servers, topic)
         assert [record for record in records if clear in held(record)] == []
-    left = files(stage.folder)
+    left = files(env.folder)
     assert any(path.name.endswith(".db") for path in left)
     assert any(b"run.dead_lettered" in text for text in left.values())
     assert [path for path, text in left.items() if clear in text] == []
@@ -154,7 +154,7 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
         assert (MARK in opened.output) is True, opened.output
 
     exported, note = person.run("dlq", "export", "--output", "letters.jsonl"), "stay so"
-    assert (MARK in (stage.folder / "letters.jsonl").read_text(), note in exported.output) == (
+    assert (MARK in (env.folder / "letters.jsonl").read_text(), note in exported.output) == (
         False,
         True,
     )
@@ -170,22 +170,21 @@ def test_an_encrypted_run_leaves_no_payload_anywhere_and_works_with_the_key(
 
 @pytest.mark.invariant("P1", "P7")
 def test_an_event_that_cannot_be_decoded_is_one_letter_and_clear_ones_are_still_taken(
-    stage: Stage, person: Person
+    env: KafkaEnv, person: Person
 ) -> None:
     clear = event({"text": MARK}, workflow_id="notes")
-    worker = stage.worker("--graph", "notes=sealed_agent:graph", environ=KEYS | HELD)
+    worker = env.worker("--graph", "notes=sealed_agent:graph", environ=KEYS | HELD)
     sent = person.run("send", "notes", "--data", json.dumps({"text": MARK}))
-    (record,) = read_topic(stage.bootstrap_servers, stage.topics.events)
+    (record,) = read_topic(env.bootstrap_servers, env.topics.events)
     moved = json.loads(record.value or b"")
     # Another event with this one's payload: what was sealed for the one is not the other's.
     moved["event_id"] = event({}).event_id
-    stage.send([json.dumps(moved).encode(), clear])
+    env.send([json.dumps(moved).encode(), clear])
     with worker.running():
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
 
     results = [
-        json.loads(r.value or b"")
-        for r in read_topic(stage.bootstrap_servers, stage.topics.results)
+        json.loads(r.value or b"") for r in read_topic(env.bootstrap_servers, env.topics.results)
     ]
     status = {result["correlation_id"]: result["status"] for result in results}
     assert status == {
@@ -197,7 +196,7 @@ def test_an_event_that_cannot_be_decoded_is_one_letter_and_clear_ones_are_still_
     assert error["reason"] == "codec_failed"
     letters = [
         one
-        for one in read_topic(stage.bootstrap_servers, stage.topics.dlq)
+        for one in read_topic(env.bootstrap_servers, env.topics.dlq)
         if b'"dlq_id"' in (one.value or b"")
     ]
     assert len(letters) == 1

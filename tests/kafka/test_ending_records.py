@@ -17,8 +17,8 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings, GraphSettings
 from redrive.settings import RetrySettings, Settings
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 LONG_S = 60.0
@@ -68,10 +68,10 @@ REFUSING = textwrap.dedent(
 )
 
 
-def _settings(stage: Stage, **retry: object) -> Settings:
+def _settings(env: KafkaEnv, **retry: object) -> Settings:
     return Settings(
-        kafka=stage.kafka_settings(),
-        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+        kafka=env.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{env.folder}/checkpoints.db"),
         retry=RetrySettings.model_validate({"jitter": False, **retry}),
     )
 
@@ -83,12 +83,12 @@ def _deadline_in(seconds: float) -> dict[str, str]:
 
 @pytest.mark.invariant("P1", "P2", "P6")
 async def test_each_ending_writes_the_records_that_belong_to_it(
-    make_stage: Callable[..., Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_stage: Callable[..., KafkaEnv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage()
+    env = make_stage()
     (tmp_path / "refusing.py").write_text(REFUSING)
     monkeypatch.syspath_prepend(tmp_path)
-    settings = _settings(stage, initial_delay="100ms", max_retries=1).model_copy(
+    settings = _settings(env, initial_delay="100ms", max_retries=1).model_copy(
         update={
             "graphs": {
                 "refusing": GraphSettings(target="refusing:builder", output="refusing:refuse")
@@ -104,23 +104,23 @@ async def test_each_ending_writes_the_records_that_belong_to_it(
         "no such workflow": _run("", workflow_id="unheard of"),
     }
     late, meets_it = _run("success"), _run("sleep")
-    stage.send(runs.values())
-    stage.send([late], headers=_deadline_in(-60))
-    stage.send([b"{not JSON", f'{{"event_id": "{UNREADABLE_ID}"}}'.encode()])
+    env.send(runs.values())
+    env.send([late], headers=_deadline_in(-60))
+    env.send([b"{not JSON", f'{{"event_id": "{UNREADABLE_ID}"}}'.encode()])
 
     async with LangGraphKafkaConsumer(settings, {RESEARCH: BUILDER}):
-        stage.send([meets_it], headers=_deadline_in(2))
-        await asyncio.to_thread(stage.wait_settled, timeout_s=LONG_S / 2)
+        env.send([meets_it], headers=_deadline_in(2))
+        await asyncio.to_thread(env.wait_settled, timeout_s=LONG_S / 2)
 
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
-    letters = _letters(stage)
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []
+    letters = _letters(env)
     names = {sent.event_id: name for name, sent in runs.items()}
     names |= {
         late.event_id: "came too late",
         meets_it.event_id: "deadline passed",
         UNREADABLE_ID: "unreadable",
     }
-    told = {names[answer.correlation_id]: _told(answer, letters) for answer in _answers(stage)}
+    told = {names[answer.correlation_id]: _told(answer, letters) for answer in _answers(env)}
     assert told == {
         "success": ("success", None, False),
         "the graph says that it failed": ("failure", "graph_failed", False),
@@ -137,16 +137,18 @@ async def test_each_ending_writes_the_records_that_belong_to_it(
 
 
 @pytest.mark.invariant("P8")
-async def test_nothing_is_retried_that_cannot_end_in_time(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage()
-    settings = _settings(stage, initial_delay="20s")
+async def test_nothing_is_retried_that_cannot_end_in_time(
+    make_stage: Callable[..., KafkaEnv],
+) -> None:
+    env = make_stage()
+    settings = _settings(env, initial_delay="20s")
 
     async with LangGraphKafkaConsumer(settings, {RESEARCH: BUILDER}):
         deadline = SYSTEM.now() + timedelta(seconds=15)
-        stage.send([_run("transient")], headers=_deadline_in(15))
-        await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+        env.send([_run("transient")], headers=_deadline_in(15))
+        await asyncio.to_thread(env.wait_settled, timeout_s=30)
 
-    (answer,), (letter,) = _answers(stage), _letters(stage).values()
+    (answer,), (letter,) = _answers(env), _letters(env).values()
     assert letter.reason == "deadline"
     assert len(letter.attempts) == 1
     assert answer.timestamp < deadline
@@ -165,12 +167,12 @@ def _told(
     return answer.status.value, info.reason.value, info.dlq_id in letters
 
 
-def _answers(stage: Stage) -> list[WorkflowResultEvent]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+def _answers(env: KafkaEnv) -> list[WorkflowResultEvent]:
+    records = read_topic(env.bootstrap_servers, env.topics.results)
     return [WorkflowResultEvent.from_bytes(record.value) for record in records]
 
 
-def _letters(stage: Stage) -> dict[str, DeadLetter]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+def _letters(env: KafkaEnv) -> dict[str, DeadLetter]:
+    records = read_topic(env.bootstrap_servers, env.topics.dlq)
     letters = [DeadLetter.model_validate_json(record.value or b"") for record in records]
     return {letter.dlq_id: letter for letter in letters}

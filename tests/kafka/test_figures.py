@@ -21,7 +21,7 @@ from redrive.graphs import CheckpointSettings
 from redrive.telemetry.exposition import MetricsCollector
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 
 GRAPHS = ("--worker-id", "w1", "--graph", "*=fates:builder")
@@ -35,19 +35,19 @@ def outside() -> Outside:
 
 @pytest.mark.invariant("P14")
 def test_the_figures_agree_with_the_topics(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL="none", **FAST)
+    env = make_stage(partitions=2, REDRIVE_CHECKPOINTS__URL="none", **FAST)
     fates = Counter(success=30, transient=5, permanent=4, fail=2)
-    stage.send(event({"fate": fate}) for fate in fates.elements())
+    env.send(event({"fate": fate}) for fate in fates.elements())
     other = event({"fate": "permanent"}, workflow_id="other")
     skipped = event({}).model_copy(update={"event_type": "workflow.completed"})
-    stage.send([b"{", other, skipped])
+    env.send([b"{", other, skipped])
     past = round((SYSTEM.now().timestamp() - 60) * 1000)
-    stage.send([event({})], headers={"redrive-deadline": str(past)})
+    env.send([event({})], headers={"redrive-deadline": str(past)})
 
-    with stage.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
-        stage.wait_settled(timeout_s=60)
+    with env.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
+        env.wait_settled(timeout_s=60)
         # The loop hears of an ending just after it is durable.
         told = lambda: outside.metric("redrive_runs_total") == 45  # noqa: E731
         wait_until(told, timeout_s=60, what="all endings are told")
@@ -62,7 +62,7 @@ def test_the_figures_agree_with_the_topics(
         settles = outside.metrics("redrive_settles_total", "result")
         assert worker.stop() == 0
 
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     verdict = judge(evidence)
     assert verdict.findings == []
     assert runs["succeeded",] == verdict.results["success"] == 35
@@ -96,19 +96,19 @@ AT_REST = (
 
 
 def test_a_run_that_moves_is_old_but_not_stuck_and_one_that_does_not_is_both(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=2, **FAST)
-    stage.send([event({"fate": "sleep", "seconds": 60})], partition=0)
-    stage.send([event({"seconds": 60})], partition=1)
-    stage.folder.joinpath("moving.py").write_text(MOVING)
+    env = make_stage(partitions=2, **FAST)
+    env.send([event({"fate": "sleep", "seconds": 60})], partition=0)
+    env.send([event({"seconds": 60})], partition=1)
+    env.folder.joinpath("moving.py").write_text(MOVING)
     graphs = ("--worker-id", "w1", "--graph", "*=moving:builder")
 
     def old() -> bool:
         ages = outside.metrics("redrive_oldest_unfinished_seconds", "partition")
         return len(ages) == 2 and min(ages.values()) > 4
 
-    with stage.worker(*graphs, environ=outside.environ).running() as worker:
+    with env.worker(*graphs, environ=outside.environ).running() as worker:
         worker.wait_for("worker.ready")
         wait_until(old, timeout_s=60, what="both runs are old")
         stuck = outside.metrics("redrive_stuck_seconds", "partition")
@@ -143,12 +143,12 @@ builder.add_edge("work", END)
 
 
 def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_RETRY__INITIAL_DELAY="50s", REDRIVE_RETRY__JITTER="0")
-    stage.send([event({"fate": "transient"})])
+    env = make_stage(partitions=1, REDRIVE_RETRY__INITIAL_DELAY="50s", REDRIVE_RETRY__JITTER="0")
+    env.send([event({"fate": "transient"})])
 
-    with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
+    with env.worker(*GRAPHS, environ=outside.environ).running() as worker:
         worker.wait_for("run.retry_scheduled")
         old = lambda: outside.metric("redrive_oldest_unfinished_seconds") > 2  # noqa: E731
         wait_until(old, timeout_s=60, what="the run is old")
@@ -164,21 +164,21 @@ def test_a_held_retry_is_not_stuck_and_says_when_it_is_due(
 
 
 def test_a_death_is_counted_by_the_next_life_and_a_spooled_letter_by_its_file(
-    make_stage: Callable[..., Stage], outside: Outside, tmp_path: Path
+    make_stage: Callable[..., KafkaEnv], outside: Outside, tmp_path: Path
 ) -> None:
-    stage = make_stage(partitions=1, **FAST)
+    env = make_stage(partitions=1, **FAST)
     tmp_path.joinpath("redrive-letters.jsonl").write_text('{"dlq_id": "x"}\n')
     executions = tmp_path / "executions.log"
     begun = lambda: executions.exists() and "work" in executions.read_text()  # noqa: E731
-    stage.send([event({"fate": "sleep", "seconds": 3})])
-    worker = stage.worker(*GRAPHS, environ=outside.environ)
+    env.send([event({"fate": "sleep", "seconds": 3})])
+    worker = env.worker(*GRAPHS, environ=outside.environ)
 
     try:
         worker.start()
         wait_until(begun, timeout_s=60, what="the run has begun")
         worker.kill()
         worker.start()
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         crashes = outside.metric("redrive_crashes_total")
         spooled = outside.metric("redrive_spooled_letters")
         assigned = outside.metrics("redrive_rebalances_total", "change")["assigned",]
@@ -187,17 +187,17 @@ def test_a_death_is_counted_by_the_next_life_and_a_spooled_letter_by_its_file(
         worker.close()
 
     assert (crashes, spooled, assigned) == (1, 1, 1)
-    assert info == ("w1", stage.topics.group, "exactly_once")
+    assert info == ("w1", env.topics.group, "exactly_once")
 
 
 def test_names_of_workflows_beyond_the_most_are_counted_together(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
-    stage.send(event({}, workflow_id=f"w-{uuid.uuid4()}") for _ in range(70))
+    env = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    env.send(event({}, workflow_id=f"w-{uuid.uuid4()}") for _ in range(70))
 
-    with stage.worker(*GRAPHS, environ=outside.environ).running():
-        stage.wait_settled(timeout_s=60)
+    with env.worker(*GRAPHS, environ=outside.environ).running():
+        env.wait_settled(timeout_s=60)
         told = lambda: outside.metric("redrive_runs_total") == 70  # noqa: E731
         wait_until(told, timeout_s=60, what="all endings are told")
         names = outside.metrics("redrive_runs_total", "workflow")
@@ -224,13 +224,13 @@ class Diary:
 
 
 async def test_a_worker_in_a_program_tells_its_own_registry_and_observer(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage, diary, metrics, registry = make_stage(), Diary(), Metrics(), CollectorRegistry()
+    env, diary, metrics, registry = make_stage(), Diary(), Metrics(), CollectorRegistry()
     registry.register(MetricsCollector(metrics.read))
-    settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
+    settings = Settings(kafka=env.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
     sent = event({})
-    stage.send([sent])
+    env.send([sent])
 
     async with LangGraphKafkaConsumer(
         settings, {"*": answering()}, observers=[diary], metrics=metrics

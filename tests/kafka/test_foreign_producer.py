@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 
 from redrive.graphs.options import CheckpointSettings
 from redrive.settings import Settings
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.wiring import LangGraphKafkaConsumer
 
 WORK_S = 0.5
@@ -44,11 +44,11 @@ BUILDER.add_edge("research", END)
 
 
 @pytest.fixture
-async def stage(make_stage: Callable[..., Stage]) -> AsyncIterator[Stage]:
-    stage = make_stage()
-    settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
+async def env(make_stage: Callable[..., KafkaEnv]) -> AsyncIterator[KafkaEnv]:
+    env = make_stage()
+    settings = Settings(kafka=env.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
     async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
-        yield stage
+        yield env
 
 
 def _foreign_event(number: int = 0) -> dict[str, Any]:
@@ -71,13 +71,13 @@ def _foreign_event(number: int = 0) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", [b"research-workflow", None], ids=["workflow id", "none"])
 async def test_a_foreign_event_runs_and_a_foreign_reader_finds_its_result_whatever_its_key_is(
-    key: bytes | None, stage: Stage
+    key: bytes | None, env: KafkaEnv
 ) -> None:
     event = _foreign_event()
 
-    await _publish(stage, [event], key)
+    await _publish(env, [event], key)
 
-    (answer,) = await _answers(stage, {event["event_id"]})
+    (answer,) = await _answers(env, {event["event_id"]})
     assert answer["correlation_id"] == event["event_id"]
     assert answer["status"] == "success"
     assert answer["error"] is None
@@ -87,12 +87,12 @@ async def test_a_foreign_event_runs_and_a_foreign_reader_finds_its_result_whatev
 
 
 @pytest.mark.invariant("P7")
-async def test_events_with_one_key_run_side_by_side(stage: Stage) -> None:
+async def test_events_with_one_key_run_side_by_side(env: KafkaEnv) -> None:
     events = [_foreign_event(number) for number in range(SIDE_BY_SIDE)]
 
-    await _publish(stage, events, b"research-workflow")
+    await _publish(env, events, b"research-workflow")
 
-    answers = await _answers(stage, {event["event_id"] for event in events})
+    answers = await _answers(env, {event["event_id"] for event in events})
     assert [answer["status"] for answer in answers] == ["success"] * SIDE_BY_SIDE
     started = [datetime.fromisoformat(answer["run"]["started_at"]) for answer in answers]
     finished = [datetime.fromisoformat(answer["run"]["finished_at"]) for answer in answers]
@@ -100,18 +100,18 @@ async def test_events_with_one_key_run_side_by_side(stage: Stage) -> None:
     assert max(started) < min(finished)
 
 
-async def _publish(stage: Stage, events: list[dict[str, Any]], key: bytes | None) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=stage.bootstrap_servers) as producer:
+async def _publish(env: KafkaEnv, events: list[dict[str, Any]], key: bytes | None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=env.bootstrap_servers) as producer:
         for event in events:
-            await producer.send_and_wait(stage.topics.events, json.dumps(event).encode(), key=key)
+            await producer.send_and_wait(env.topics.events, json.dumps(event).encode(), key=key)
 
 
-async def _answers(stage: Stage, wanted: set[str]) -> list[Answer]:
+async def _answers(env: KafkaEnv, wanted: set[str]) -> list[Answer]:
     """Return the first answers to `wanted`, as a reader finds them that knows nothing of ours."""
     found: dict[str, Answer] = {}
     consumer = AIOKafkaConsumer(
-        stage.topics.results,
-        bootstrap_servers=stage.bootstrap_servers,
+        env.topics.results,
+        bootstrap_servers=env.bootstrap_servers,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )

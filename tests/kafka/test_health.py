@@ -9,7 +9,7 @@ import pytest
 from tests.kafka.seen_from_outside import Outside, Said, free_port
 
 from redrive.testing.broker import LocalBroker
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -32,13 +32,13 @@ def wait_until_ready(outside: Outside) -> None:
 
 
 def test_a_blocked_loop_is_not_alive_and_is_told_of_all_the_same(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_METRICS__STALL="1s")
+    env = make_stage(partitions=1, REDRIVE_METRICS__STALL="1s")
 
-    with stage.worker(*GRAPHS, environ=outside.environ).running():
+    with env.worker(*GRAPHS, environ=outside.environ).running():
         wait_until_ready(outside)
-        stage.send([event({"fate": "block", "seconds": 5})])
+        env.send([event({"fate": "block", "seconds": 5})])
         wait_for(outside, "/livez", lambda said: said.status == 503, "the loop is seen to block")
         said = outside.probe("/livez")
         still_s = outside.metrics("redrive_still_seconds", "thread")
@@ -53,9 +53,9 @@ def test_a_broker_that_is_away_makes_a_worker_unready_but_not_dead(
 ) -> None:
     shutil.copy(AGENTS / "fates.py", tmp_path)
     servers = breakable.bootstrap_servers
-    stage = Stage(servers, create_topics(servers, partitions=4), tmp_path)
+    env = KafkaEnv(servers, create_topics(servers, partitions=4), tmp_path)
 
-    with stage.worker(*GRAPHS, environ=outside.environ).running() as worker:
+    with env.worker(*GRAPHS, environ=outside.environ).running() as worker:
         wait_until_ready(outside)
         breakable.stop()
         # Nothing is being settled: only the group's own silence tells.
@@ -85,15 +85,15 @@ def test_a_broker_that_never_answered_leaves_a_worker_alive_and_starting(
 
 
 def test_a_draining_worker_is_alive_and_not_ready(
-    make_stage: Callable[..., Stage], outside: Outside
+    make_stage: Callable[..., KafkaEnv], outside: Outside
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
-    executions = stage.folder / "executions.log"
+    env = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    executions = env.folder / "executions.log"
     begun = lambda: executions.exists() and "work" in executions.read_text()  # noqa: E731
 
-    with stage.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
+    with env.worker(*GRAPHS, environ=outside.environ, supervised=True).running() as worker:
         wait_until_ready(outside)
-        stage.send([event({"fate": "sleep", "seconds": 8})])
+        env.send([event({"fate": "sleep", "seconds": 8})])
         wait_until(begun, timeout_s=60, what="the run has begun")
         worker.signal(15)
         worker.wait_for("worker.draining")

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 SEED = 20_261_124
 LARGE_BYTES = 900_000
@@ -75,27 +75,27 @@ def hostile_headers() -> Iterator[Headers]:
 
 @pytest.mark.invariant("P1", "P2", "P6", "P7")
 def test_hostile_records_end_once_each_and_delay_no_healthy_event(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=3, REDRIVE_CHECKPOINTS__URL="none")
+    env = make_stage(partitions=3, REDRIVE_CHECKPOINTS__URL="none")
     values = list(hostile_values(random.Random(SEED)))
     assert len(values) > 300
     headed = [(json.dumps(good()).encode(), headers) for headers in hostile_headers()]
     keys = (None, b"", b"\x00\xff", b"k" * 1_000, "\ud800".encode("utf-8", "surrogatepass"))
     healthy = [event({"fate": "success"}) for _ in range(100)]
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
     for number, value in enumerate(values):
-        producer.produce(stage.topics.events, value, keys[number % len(keys)])
+        producer.produce(env.topics.events, value, keys[number % len(keys)])
     for value, headers in headed:
-        producer.produce(stage.topics.events, value, b"headed", headers=headers)
+        producer.produce(env.topics.events, value, b"headed", headers=headers)
     assert producer.flush(30) == 0
-    stage.send(healthy)
+    env.send(healthy)
 
-    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=90)
+    with env.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        env.wait_settled(timeout_s=90)
         assert worker.stop() == 0
 
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     verdict = judge(evidence)
     assert verdict.findings == []
     results = [WorkflowResultEvent.from_bytes(record.value) for record in evidence.results]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 
 FENCED = 4
@@ -13,24 +13,24 @@ FENCED = 4
 
 @pytest.mark.invariant("P2")
 def test_of_two_workers_with_one_name_one_ends_and_says_so(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
     graph = ("--worker-id", "w1", "--graph", "*=fates:builder")
-    stage.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(300))
+    env.send(event({"fate": "sleep", "seconds": 0.05}) for _ in range(300))
 
-    with stage.worker(*graph, name="older").running() as older:
+    with env.worker(*graph, name="older").running() as older:
         older.wait_for("partition.assigned")
-        with stage.worker(*graph, name="newer").running() as newer:
+        with env.worker(*graph, name="newer").running() as newer:
             newer.wait_for("worker.ready")
-            stage.send(event({}) for _ in range(50))
+            env.send(event({}) for _ in range(50))
             both = (older, newer)
             # Each has just begun, and takes its first fence for an echo of its own joining: either
             # may be the last to join, and of both the producer may be fenced once more.
             wait_until(
                 lambda: not all(one.running_now for one in both), timeout_s=60, what="a fence"
             )
-            settles = lambda: not any(one.running_now for one in both) or stage.settled()  # noqa: E731
+            settles = lambda: not any(one.running_now for one in both) or env.settled()  # noqa: E731
             wait_until(settles, timeout_s=60, what="settled, or both ended")
             fenced = [one for one in both if not one.running_now]
             assert [one.wait(timeout_s=1) for one in fenced] == [FENCED] * len(fenced)
@@ -38,23 +38,23 @@ def test_of_two_workers_with_one_name_one_ends_and_says_so(
             # Whoever starts again is alone.
             if len(fenced) == len(both):
                 newer.start()
-            stage.wait_settled(timeout_s=60)
+            env.wait_settled(timeout_s=60)
             (survivor,) = (one for one in both if one.running_now)
             assert survivor.stop() == 0
 
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []
 
 
 @pytest.mark.invariant("P2")
 def test_a_worker_that_is_replaced_while_it_has_nothing_to_do_ends_too(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
     graph = ("--worker-id", "w1", "--graph", "*=fates:builder")
 
-    with stage.worker(*graph, name="older").running() as older:
+    with env.worker(*graph, name="older").running() as older:
         older.wait_for("partition.assigned")
-        with stage.worker(*graph, name="newer").running() as newer:
+        with env.worker(*graph, name="newer").running() as newer:
             newer.wait_for("partition.assigned")
             # It hears of it with a heartbeat, each three seconds.
             assert older.wait(timeout_s=20) == FENCED
@@ -63,13 +63,13 @@ def test_a_worker_that_is_replaced_while_it_has_nothing_to_do_ends_too(
 
 @pytest.mark.invariant("P12", "P1")
 def test_a_node_that_never_returns_does_not_keep_the_worker_from_stopping(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_WORKER__GRACE="10s")
-    executions = stage.folder / "executions.log"
-    stage.send([event({"fate": "stuck", "seconds": 300.0})])
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_WORKER__GRACE="10s")
+    executions = env.folder / "executions.log"
+    env.send([event({"fate": "stuck", "seconds": 300.0})])
 
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
+    with env.worker("--graph", "*=fates:builder").running() as worker:
         wait_until(
             lambda: executions.exists() and " write" in executions.read_text(),
             timeout_s=60,
@@ -77,7 +77,7 @@ def test_a_node_that_never_returns_does_not_keep_the_worker_from_stopping(
         )
         assert worker.stop(timeout_s=14) == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     # Left as it is: not answered, and its offset not passed.
     assert len(verdict.findings) == 2
     assert any(finding.startswith(("lost", "stuck")) for finding in verdict.findings)

@@ -21,8 +21,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
 from redrive.retry import Kind, Reason
 from redrive.testing.judging import Evidence, gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split(",")]
@@ -79,7 +79,7 @@ def plans_of(seed: int) -> list[Plan]:
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
+def env(make_stage: Callable[..., KafkaEnv]) -> KafkaEnv:
     made = make_stage(
         partitions=4,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
@@ -94,13 +94,13 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 
 @pytest.mark.invariant("P1", "P2", "P4", "P5", "P7")
 @pytest.mark.parametrize("seed", SEEDS)
-def test_only_killers_are_condemned_when_nothing_else_kills(stage: Stage, seed: int) -> None:
+def test_only_killers_are_condemned_when_nothing_else_kills(env: KafkaEnv, seed: int) -> None:
     plans = plans_of(seed)
-    events = send(stage, plans)
+    events = send(env, plans)
 
-    deaths = live(stage, kill_after_s=None)
+    deaths = live(env, kill_after_s=None)
 
-    innocents = judged(stage, plans, events, deaths)
+    innocents = judged(env, plans, events, deaths)
     # Two killers that run at the same time share a death, except the last of each: it is alone.
     assert 3 + (CRASHES - 1) <= deaths <= 3 * CRASHES
     assert innocents == 0
@@ -109,30 +109,30 @@ def test_only_killers_are_condemned_when_nothing_else_kills(stage: Stage, seed: 
 @pytest.mark.nightly
 @pytest.mark.invariant("P1", "P2", "P4", "P5")
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_run_ends_once_under_random_kills_and_killers(stage: Stage, seed: int) -> None:
+def test_each_run_ends_once_under_random_kills_and_killers(env: KafkaEnv, seed: int) -> None:
     plans = plans_of(seed)
-    events = send(stage, plans)
+    events = send(env, plans)
 
-    deaths = live(stage, kill_after_s=LIFE_S)
+    deaths = live(env, kill_after_s=LIFE_S)
 
-    innocents = judged(stage, plans, events, deaths)
+    innocents = judged(env, plans, events, deaths)
     sys.stdout.write(f"seed {seed}: {deaths} deaths, {innocents} innocents condemned\n")
     # Three kills from outside cannot be told from guilt; each life has one in danger at most.
     assert innocents <= deaths
 
 
-def send(stage: Stage, plans: list[Plan]) -> list[WorkflowEvent]:
+def send(env: KafkaEnv, plans: list[Plan]) -> list[WorkflowEvent]:
     events = [
         event({"name": f"run-{i}", "fails": plan.fails, "kills": plan.kills})
         for i, plan in enumerate(plans)
     ]
-    stage.send(events)
+    env.send(events)
     return events
 
 
-def live(stage: Stage, *, kill_after_s: float | None) -> int:
+def live(env: KafkaEnv, *, kill_after_s: float | None) -> int:
     """Start the worker again and again until all is settled; return how often it died."""
-    worker = stage.worker("--worker-id", "w1", "--graph", "*=killers:builder")
+    worker = env.worker("--worker-id", "w1", "--graph", "*=killers:builder")
     deaths = 0
     deadline = threading.Event()
     timer = threading.Timer(MOST_S, deadline.set)
@@ -140,7 +140,7 @@ def live(stage: Stage, *, kill_after_s: float | None) -> int:
     try:
         while not deadline.is_set():
             worker.start()
-            if ended_by_itself(worker, stage, kill_after_s):
+            if ended_by_itself(worker, env, kill_after_s):
                 assert worker.stop() == 0
                 return deaths
             deaths += 1
@@ -150,7 +150,7 @@ def live(stage: Stage, *, kill_after_s: float | None) -> int:
     raise TimeoutError(f"not all is settled after {MOST_S:g} s and {deaths} deaths")
 
 
-def ended_by_itself(worker: WorkerProcess, stage: Stage, kill_after_s: float | None) -> bool:
+def ended_by_itself(worker: WorkerProcess, env: KafkaEnv, kill_after_s: float | None) -> bool:
     """Watch one life; True when all is settled, False when it died or was killed."""
     with memory_limit(worker):
         try:
@@ -161,7 +161,7 @@ def ended_by_itself(worker: WorkerProcess, stage: Stage, kill_after_s: float | N
 
         def over() -> bool:
             nonlocal settled
-            settled = stage.settled()
+            settled = env.settled()
             return settled or not worker.running_now
 
         try:
@@ -199,18 +199,18 @@ def memory_limit(worker: WorkerProcess) -> Iterator[None]:
         watcher.join()
 
 
-def judged(stage: Stage, plans: list[Plan], events: list[WorkflowEvent], deaths: int) -> int:
+def judged(env: KafkaEnv, plans: list[Plan], events: list[WorkflowEvent], deaths: int) -> int:
     """Check every promise; return how many innocents were condemned."""
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     assert judge(evidence).findings == []
     condemned = crashed(evidence)
     names = {sent.event_id: number for number, sent in enumerate(events)}
     killers = {number for number, plan in enumerate(plans) if plan.kills}
     assert killers <= {names[event_id] for event_id in condemned}
     innocents = {names[event_id] for event_id in condemned} - killers
-    attempts(stage, plans, innocents, deaths)
+    attempts(env, plans, innocents, deaths)
     exhausted = {n for n, plan in enumerate(plans) if plan.failures > RETRIES} - innocents
-    given_up = [letter for letter in letters(stage) if letter.reason is Reason.RETRIES_EXHAUSTED]
+    given_up = [letter for letter in letters(env) if letter.reason is Reason.RETRIES_EXHAUSTED]
     ended = {names[event_id_of(letter)] for letter in given_up}
     # A failure that its process did not live to note counts as a crash, and leaves one more try.
     assert ended <= exhausted
@@ -232,18 +232,18 @@ def event_id_of(letter: DeadLetter) -> str:
     return str(letter.original_event["event_id"])
 
 
-def letters(stage: Stage) -> list[DeadLetter]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+def letters(env: KafkaEnv) -> list[DeadLetter]:
+    records = read_topic(env.bootstrap_servers, env.topics.dlq)
     return [DeadLetter.model_validate_json(record.value or b"") for record in records]
 
 
-def attempts(stage: Stage, plans: list[Plan], innocents: set[int], deaths: int) -> None:
+def attempts(env: KafkaEnv, plans: list[Plan], innocents: set[int], deaths: int) -> None:
     """Nodes ran as often as they had to, plus those in flight at a death, within the policy."""
     begun = Counter(
         (int(line.split()[0].removeprefix("run-")), line.split()[1])
-        for line in (stage.folder / "executions.log").read_text().splitlines()
+        for line in (env.folder / "executions.log").read_text().splitlines()
     )
-    failed = Counter(int(path.name.split(".")[1].removeprefix("run-")) for path in failures(stage))
+    failed = Counter(int(path.name.split(".")[1].removeprefix("run-")) for path in failures(env))
     # Those of the policy, and those that were counted as crashes: one more of these condemns.
     assert max(failed.values(), default=0) <= RETRIES + 1 + (CRASHES - 1)
     assert sum(count > RETRIES + 1 for count in failed.values()) <= deaths * IN_FLIGHT
@@ -260,5 +260,5 @@ def attempts(stage: Stage, plans: list[Plan], innocents: set[int], deaths: int) 
     assert executed - least <= deaths * IN_FLIGHT
 
 
-def failures(stage: Stage) -> list[Path]:
-    return list(stage.folder.glob("failed.*"))
+def failures(env: KafkaEnv) -> list[Path]:
+    return list(env.folder.glob("failed.*"))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.kafka.dlq_commands import letters
 
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 SCREEN_LINES = 24
 SECRET = "sk-live-0123456789abcdef0123456789abcdef"  # noqa: S105 - made up
@@ -26,14 +26,14 @@ STORY = [
 
 
 def test_the_log_of_a_whole_failing_run_fits_one_screen_and_names_all_to_go_on_with(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_RETRY__INITIAL_DELAY="50ms")
+    env = make_stage(partitions=1, REDRIVE_RETRY__INITIAL_DELAY="50ms")
     sent = event(SENT)
-    stage.send([sent])
+    env.send([sent])
 
-    with stage.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=60)
+    with env.worker("--worker-id", "w1", "--graph", "*=fates:builder").running() as worker:
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
     text = worker.log_file.read_text()
@@ -41,7 +41,7 @@ def test_the_log_of_a_whole_failing_run_fits_one_screen_and_names_all_to_go_on_w
     assert [line["event"] for line in worker.events()] == STORY
     of_the_run = [line for line in worker.events() if str(line["event"]).startswith("run.")]
     assert [line["attempt"] for line in of_the_run] == [1, 2, 3, 4]
-    (letter,) = letters(stage)
+    (letter,) = letters(env)
     for line in of_the_run:
         assert (line["event_id"], line["partition"], line["offset"]) == (sent.event_id, 0, 0)
         assert (line["node"], line["kind"]) == ("work", "transient")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 
 @pytest.mark.invariant("P7")
@@ -13,25 +13,25 @@ from redrive.testing.stage import Stage, event
     ("fate", "seconds"), [pytest.param("sleep", 30.0, marks=pytest.mark.nightly), ("block", 15.0)]
 )
 def test_long_work_keeps_its_partition(
-    fate: str, seconds: float, make_stage: Callable[..., Stage]
+    fate: str, seconds: float, make_stage: Callable[..., KafkaEnv]
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         REDRIVE_KAFKA__MAX_POLL_INTERVAL="10s",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
         REDRIVE_CHECKPOINTS__URL="none",
     )
-    stage.send([event({"fate": fate, "seconds": seconds})])
+    env.send([event({"fate": fate, "seconds": seconds})])
 
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        stage.wait_settled(timeout_s=seconds + 30)
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        env.wait_settled(timeout_s=seconds + 30)
         assigned = list(worker.events("partition.assigned"))
         gone = [*worker.events("partition.away"), *worker.events("partition.gone")]
         assert worker.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == 1
     assert len(assigned) == 4
     assert gone == []
-    executions = (stage.folder / "executions.log").read_text().splitlines()
+    executions = (env.folder / "executions.log").read_text().splitlines()
     assert len(executions) == len(set(executions)) == 3

@@ -24,7 +24,7 @@ from redrive.settings import RetrySettings, Settings
 from redrive.telemetry.instruments import Metric
 from redrive.telemetry.metrics import BUFFERED_BYTES, LET_GO, Metrics
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
@@ -72,11 +72,11 @@ def metric(metrics: Metrics, wanted: Metric) -> float:
 
 @pytest.mark.invariant("P7", "P9", "P11")
 async def test_what_rests_is_let_go_and_read_again_and_others_go_on(
-    make_stage: Callable[..., Stage], tmp_path: Path
+    make_stage: Callable[..., KafkaEnv], tmp_path: Path
 ) -> None:
-    stage, service, metrics = make_stage(partitions=2), Service(), Metrics()
+    env, service, metrics = make_stage(partitions=2), Service(), Metrics()
     settings = Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db"),
         retry=RetrySettings.model_validate({"max_retries": 1_000, "jitter": False}),
         worker=WorkerSettings.model_validate({"buffer": BUFFER_BYTES, "in_flight": 4}),
@@ -85,10 +85,10 @@ async def test_what_rests_is_let_go_and_read_again_and_others_go_on(
         event({"number": number, "text": "x" * SIZE}, workflow_id="limited")
         for number in range(RESTING)
     ]
-    stage.send(large[:SHARE_A_THREAD], headers={"redrive-thread": "talk"}, partition=0)
-    stage.send(large[SHARE_A_THREAD:], partition=0)
-    stage.send([event({}, workflow_id="free")], partition=0)
-    stage.send([event({}, workflow_id="free")], partition=1)
+    env.send(large[:SHARE_A_THREAD], headers={"redrive-thread": "talk"}, partition=0)
+    env.send(large[SHARE_A_THREAD:], partition=0)
+    env.send([event({}, workflow_id="free")], partition=0)
+    env.send([event({}, workflow_id="free")], partition=1)
 
     async with LangGraphKafkaConsumer(settings, service.graphs(), metrics=metrics) as worker:
 
@@ -100,13 +100,13 @@ async def test_what_rests_is_let_go_and_read_again_and_others_go_on(
         assert metric(metrics, BUFFERED_BYTES) <= BUFFER_BYTES + 2 * FETCH_BYTES
         assert not service.heard
         service.is_open = True
-        await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+        await asyncio.to_thread(env.wait_settled, timeout_s=30)
         nothing = partial(metric, metrics, LET_GO)
         await asyncio.to_thread(
             wait_until, lambda: nothing() == 0, timeout_s=10, what="nothing let go"
         )
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": RESTING + 2}
     assert sorted(service.heard) == [(number, SIZE) for number in range(RESTING)]
@@ -115,12 +115,12 @@ async def test_what_rests_is_let_go_and_read_again_and_others_go_on(
 
 
 def test_a_record_is_read_again_and_what_the_log_has_passed_by_is_told_to_be_gone(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1)
-    tp, settings = TopicPartition(stage.topics.events, 0), stage.kafka_settings()
-    stage.send([f"value {number}".encode() for number in range(3_000)], partition=0)
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    env = make_stage(partitions=1)
+    tp, settings = TopicPartition(env.topics.events, 0), env.kafka_settings()
+    env.send([f"value {number}".encode() for number in range(3_000)], partition=0)
+    admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
     for deleted in admin.delete_records([KafkaTopicPartition(*tp, 100)]).values():
         deleted.result()
     found: dict[int, ConsumerRecord | None] = {}
@@ -137,7 +137,7 @@ def test_a_record_is_read_again_and_what_the_log_has_passed_by_is_told_to_be_gon
         reader.ask(tp, offset)
     try:
         wait_until(lambda: len(found) == 5, timeout_s=20, what="what is there")
-        stage.send([b"value 3000"], partition=0)
+        env.send([b"value 3000"], partition=0)
         wait_until(lambda: len(found) == 6, timeout_s=20, what="what came later")
     finally:
         reader.close()

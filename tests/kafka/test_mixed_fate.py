@@ -21,7 +21,7 @@ from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Reason
 from redrive.testing.judging import Evidence, gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 EVENTS, AT_NIGHT = 4_000, 20_000
@@ -63,15 +63,15 @@ class Life:
 @pytest.mark.parametrize("events", [EVENTS, pytest.param(AT_NIGHT, marks=pytest.mark.nightly)])
 @pytest.mark.invariant("P1", "P2", "P3", "P6", "P14")
 def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
-    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None], events: int
+    make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None], events: int
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=8, REDRIVE_CHECKPOINTS__URL="none", REDRIVE_RETRY__INITIAL_DELAY="100ms"
     )
-    fates = _send(stage, events)
+    fates = _send(env, events)
     outside = Outside(free_port())
     graphs = ("--worker-id", "w1", "--graph", "*=fates:quick")
-    worker = stage.worker(*graphs, environ=outside.environ)
+    worker = env.worker(*graphs, environ=outside.environ)
     lives = []
     try:
         for _ in range(KILLS):
@@ -82,7 +82,7 @@ def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
             worker.kill()
         began = SYSTEM.now()
         worker.start()
-        stage.wait_settled(timeout_s=200)
+        env.wait_settled(timeout_s=200)
         # The loop hears of an ending just after it is durable.
         idle = lambda: outside.metric("redrive_attempts_in_flight") == 0  # noqa: E731
         wait_until(idle, timeout_s=60, what="nothing runs")
@@ -91,7 +91,7 @@ def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
     finally:
         worker.close()
 
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     verdict = judge(evidence)
     assert verdict.findings == []
     assert verdict.results["success"] == fates["success"] + fates["transient"]
@@ -99,17 +99,17 @@ def test_each_of_many_events_of_mixed_fate_ends_once_and_every_count_agrees(
     assert verdict.letters == reasons
     assert _expired(evidence) == fates["expired"]
     _compare_lives(lives, evidence)
-    command_at(stage)
+    command_at(env)
     _compare_commands(verdict.letters)
 
 
-def _send(stage: Stage, events: int) -> Counter[str]:
+def _send(env: KafkaEnv, events: int) -> Counter[str]:
     dice = random.Random(SEED)
     fates = dice.choices(list(SHARES), list(SHARES.values()), k=events)
     late = [fate for fate in fates if fate == "expired"]
     past = str(round((SYSTEM.now().timestamp() - 60) * 1000))
-    stage.send((event({}) for _ in late), headers={"redrive-deadline": past})
-    stage.send(_value(fate, dice) for fate in fates if fate != "expired")
+    env.send((event({}) for _ in late), headers={"redrive-deadline": past})
+    env.send(_value(fate, dice) for fate in fates if fate != "expired")
     return Counter(fates)
 
 

@@ -10,7 +10,7 @@ from tests.kafka.dlq_commands import letters, run
 from tests.kafka.seen_from_outside import Outside, free_port
 
 from redrive.clock import SYSTEM
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.webhook import Webhook
 from redrive.testing.worker import wait_until
 
@@ -21,29 +21,29 @@ TOLD_S = 10.0
 
 @pytest.mark.invariant("P14")
 def test_a_new_failure_among_known_ones_is_named_within_its_window(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     outside = Outside(free_port())
     with Webhook() as webhook:
-        stage = make_stage(
+        env = make_stage(
             REDRIVE_CHECKPOINTS__URL="none",
             REDRIVE_RETRY__MAX_RETRIES="0",
             REDRIVE_NOTIFY__URLS__TEAM=webhook.url,
         )
-        with stage.worker(*GRAPH, environ=outside.environ).running():
-            stage.send(event({"fate": fate}) for fate in ["permanent", "success"] * 20)
-            stage.wait_settled(timeout_s=60)
+        with env.worker(*GRAPH, environ=outside.environ).running():
+            env.send(event({"fate": fate}) for fate in ["permanent", "success"] * 20)
+            env.wait_settled(timeout_s=60)
             wait_until(lambda: webhook.received, timeout_s=TOLD_S, what="the known cause")
             before = outside.metrics("redrive_new_causes_total", "workflow")
             since = SYSTEM.now()
-            stage.send(event({"fate": fate}) for fate in ["permanent", "fail", "success"] * 12)
-            stage.wait_settled(timeout_s=60)
+            env.send(event({"fate": fate}) for fate in ["permanent", "fail", "success"] * 12)
+            env.wait_settled(timeout_s=60)
             wait_until(lambda: len(webhook.received) > 1, timeout_s=TOLD_S, what="the new cause")
             after = outside.metrics("redrive_new_causes_total", "workflow")
-            code, text, summed_up = run(stage, "groups", "--since", since.isoformat())
-            _, as_json, _ = run(stage, "groups", "--since", since.isoformat(), "--json")
+            code, text, summed_up = run(env, "groups", "--since", since.isoformat())
+            _, as_json, _ = run(env, "groups", "--since", since.isoformat(), "--json")
 
-    first = next(letter for letter in letters(stage) if letter.error.type == NEW)
+    first = next(letter for letter in letters(env) if letter.error.type == NEW)
     version = first.graph.version if first.graph else ""
     assert (code, version != "") == (0, True)
     (named,) = [line.strip() for line in text.splitlines() if line.startswith("    new since ")]

@@ -16,7 +16,7 @@ from redrive.settings import Settings
 from redrive.state.note_room import NoteRoom
 from redrive.testing.broker import LocalBroker
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
@@ -52,7 +52,7 @@ async def test_a_slow_event_stops_nobody_where_notes_must_be_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     servers = small_notes.bootstrap_servers
-    stage = Stage(servers, create_topics(servers, partitions=2), tmp_path)
+    env = KafkaEnv(servers, create_topics(servers, partitions=2), tmp_path)
     if not told:
         # As for who has no right to ask.
         monkeypatch.setattr(topics_module, "note_limit", lambda *_: None)
@@ -67,24 +67,24 @@ async def test_a_slow_event_stops_nobody_where_notes_must_be_short(
     graph.add_edge(START, "work")
     graph.add_edge("work", END)
     settings = Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
         worker=WorkerSettings(grace=timedelta(seconds=1)),
     )
-    stage.send([event({"waits": True})], partition=0)
-    stage.send((event({}) for _ in range(BEHIND)), partition=0)
+    env.send([event({"waits": True})], partition=0)
+    env.send((event({}) for _ in range(BEHIND)), partition=0)
     within = NoteRoom(LIMIT_CHARS).window - 1
 
     async with LangGraphKafkaConsumer(settings, {"*": graph}) as worker:
         await ended(worker, within)
         # Those of another partition go on, also when there is no more room beside the slow one.
-        stage.send((event({}) for _ in range(BESIDE)), partition=1)
+        env.send((event({}) for _ in range(BESIDE)), partition=1)
         await ended(worker, within + BESIDE)
     gate.set()
     async with LangGraphKafkaConsumer(settings, {"*": graph}):
-        await asyncio.to_thread(stage.wait_settled, timeout_s=60)
+        await asyncio.to_thread(env.wait_settled, timeout_s=60)
 
-    verdict = judge(gather(servers, stage.topics))
+    verdict = judge(gather(servers, env.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": 1 + BEHIND + BESIDE}
 

@@ -24,8 +24,8 @@ from redrive.notify.options import NotifySettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.webhook import Webhook
 from redrive.testing.worker import WorkerProcess, wait_until
 from redrive.wiring import LangGraphKafkaConsumer
@@ -60,9 +60,9 @@ BUILDER.add_node("write", write)
 BUILDER.add_edge(START, "write")
 
 
-def settings_of(stage: Stage, **notify: object) -> Settings:
+def settings_of(env: KafkaEnv, **notify: object) -> Settings:
     return Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url="none"),
         notify=NotifySettings.model_validate(notify),
     )
@@ -74,21 +74,21 @@ def failing() -> WorkflowEvent:
 
 @pytest.mark.invariant("P15")
 async def test_a_letter_is_told_by_webhook_mail_and_hook_in_time_once_and_without_secrets(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1)
+    env = make_stage(partitions=1)
     heard: list[LetterNotice] = []
     with Webhook() as webhook, mail_server() as (box, mail_url):
-        settings = settings_of(stage, urls={"hook": webhook.url, "mail": mail_url})
+        settings = settings_of(env, urls={"hook": webhook.url, "mail": mail_url})
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}, on_dead_letter=heard.append):
             # The group is joined first: that takes seconds, and is another matter.
-            stage.send([event({})])
-            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
-            stage.send([sent := failing()])
+            env.send([event({})])
+            await asyncio.to_thread(env.wait_settled, timeout_s=30)
+            env.send([sent := failing()])
             await told(lambda: webhook.received and box.mails and heard)
 
     (message,), (mail,), (notice,) = webhook.received, box.mails, heard
-    (record,) = read_topic(stage.bootstrap_servers, stage.topics.dlq)
+    (record,) = read_topic(env.bootstrap_servers, env.topics.dlq)
     assert notice.dlq_id == DeadLetter.model_validate_json(record.value or b"").dlq_id
     assert (notice.event_id, notice.workflow_id, notice.node) == (sent.event_id, "reports", "write")
     assert (notice.kind, notice.reason) == (Kind.PERMANENT, Reason.PERMANENT)
@@ -103,16 +103,16 @@ async def test_a_letter_is_told_by_webhook_mail_and_hook_in_time_once_and_withou
 
 @pytest.mark.invariant("P14")
 async def test_equal_failures_are_few_messages_whose_counts_add_up(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage()
+    env = make_stage()
     failures = 150
-    stage.send(failing() for _ in range(failures))
+    env.send(failing() for _ in range(failures))
     with Webhook() as webhook:
-        settings = settings_of(stage, urls={"hook": webhook.url}, window=1, many_letters=0)
+        settings = settings_of(env, urls={"hook": webhook.url}, window=1, many_letters=0)
         began = time.monotonic()
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
-            await asyncio.to_thread(stage.wait_settled, timeout_s=60)
+            await asyncio.to_thread(env.wait_settled, timeout_s=60)
         windows = time.monotonic() - began
 
     assert counted(webhook) == failures
@@ -121,27 +121,27 @@ async def test_equal_failures_are_few_messages_whose_counts_add_up(
 
 @pytest.mark.invariant("P7", "P12")
 async def test_a_channel_that_hangs_delays_no_event_and_no_stop(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage()
+    env = make_stage()
     failures, others = 50, 200
     hanging = threading.Event()
     with Webhook() as webhook, Webhook() as other, capture_logs() as logs:
         webhook.go_on.clear()
-        settings = settings_of(stage, urls={"hangs": webhook.url, "other": other.url})
+        settings = settings_of(env, urls={"hangs": webhook.url, "other": other.url})
         worker = LangGraphKafkaConsumer(
             settings, {"*": BUILDER}, on_dead_letter=lambda _: hanging.wait()
         )
         async with worker:
-            stage.send([*(failing() for _ in range(failures)), *(event({}) for _ in range(others))])
-            await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+            env.send([*(failing() for _ in range(failures)), *(event({}) for _ in range(others))])
+            await asyncio.to_thread(env.wait_settled, timeout_s=30)
             await told(lambda: other.received)
             assert webhook.received == []
             began = time.monotonic()
         took_s = time.monotonic() - began
         hanging.set()
 
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []
     # Draining and leaving the group included; what was not told is said.
     assert took_s < LEAVING_S
     (left,) = [log for log in logs if log["event"] == "notify.left_untold"]
@@ -151,42 +151,42 @@ async def test_a_channel_that_hangs_delays_no_event_and_no_stop(
 
 
 def test_a_worker_process_tells_by_what_its_environment_names_and_logs_no_url(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     with Webhook() as webhook:
         webhook.status = 500
         url = webhook.url.replace("://", f"://me:{SECRET}@")
-        stage = make_stage(
+        env = make_stage(
             REDRIVE_CHECKPOINTS__URL="none",
             REDRIVE_NOTIFY__URLS__TEAM=url,
             REDRIVE_NOTIFY__HOOK="heard:write_down",
         )
-        (stage.folder / "heard.py").write_text(HOOK, encoding="utf-8")
-        stage.send([event({"fate": "permanent"})])
-        with stage.worker(*GRAPH).running() as worker:
+        (env.folder / "heard.py").write_text(HOOK, encoding="utf-8")
+        env.send([event({"fate": "permanent"})])
+        with env.worker(*GRAPH).running() as worker:
             failing_ = worker.wait_for("notify.channel_failing")
             webhook.status = 200
-            stage.wait_settled(timeout_s=60)
+            env.wait_settled(timeout_s=60)
             wait_until(lambda: webhook.received, timeout_s=IN_TIME_S, what="the retry")
             assert worker.stop() == 0
             log = worker.log_file.read_text(encoding="utf-8")
 
     assert "error=500" in str(failing_["error"])
     assert len(webhook.received) == 1
-    assert (stage.folder / "heard.txt").read_text(encoding="utf-8") == "fates ValueError\n"
+    assert (env.folder / "heard.txt").read_text(encoding="utf-8") == "fates ValueError\n"
     assert SECRET not in log
 
 
 def test_a_parent_tells_of_a_worker_that_dies_again_and_again(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     with Webhook() as webhook:
-        stage = make_stage(
+        env = make_stage(
             REDRIVE_CHECKPOINTS__URL="none",
             REDRIVE_NOTIFY__URLS__TEAM=webhook.url,
             REDRIVE_NOTIFY__CRASHES="2",
         )
-        with stage.worker(*GRAPH, supervised=True).running() as parent:
+        with env.worker(*GRAPH, supervised=True).running() as parent:
             for deaths in (1, 2):
                 wait_until(
                     lambda d=deaths: started(parent) == d,  # type: ignore[misc]  # bound as it is now

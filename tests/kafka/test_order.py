@@ -11,7 +11,7 @@ from langgraph.graph import END, START, StateGraph
 from redrive.graphs.options import CheckpointSettings
 from redrive.settings import RetrySettings, Settings
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 SHARE_A_THREAD = 6
@@ -53,24 +53,24 @@ class Diary:
 
 @pytest.mark.invariant("P7", "P9")
 async def test_events_of_one_thread_take_turns_through_a_retry_and_others_do_not_wait(
-    make_stage: Callable[..., Stage], tmp_path: Path
+    make_stage: Callable[..., KafkaEnv], tmp_path: Path
 ) -> None:
-    stage, diary = make_stage(), Diary()
+    env, diary = make_stage(), Diary()
     settings = Settings(
-        kafka=stage.kafka_settings(),
+        kafka=env.kafka_settings(),
         checkpoints=CheckpointSettings(url=f"sqlite:///{tmp_path}/checkpoints.db"),
         retry=RetrySettings.model_validate({"initial_delay": "2s", "jitter": False}),
     )
     turns = [event({"name": f"turn {number}"}) for number in range(SHARE_A_THREAD)]
     others = [event({"name": f"other {number}"}) for number in range(OTHERS)]
     # The others lie behind those that share a thread, on the same partition.
-    stage.send(turns, headers={"redrive-thread": "conversation-7"}, partition=PARTITION)
-    stage.send(others, partition=PARTITION)
+    env.send(turns, headers={"redrive-thread": "conversation-7"}, partition=PARTITION)
+    env.send(others, partition=PARTITION)
 
     async with LangGraphKafkaConsumer(settings, {"*": diary.builder()}):
-        await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+        await asyncio.to_thread(env.wait_settled, timeout_s=30)
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": SHARE_A_THREAD + OTHERS}
     in_turn = [f"turn {n} {what}" for n in range(SHARE_A_THREAD) for what in ("begins", "ends")]

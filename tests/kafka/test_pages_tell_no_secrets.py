@@ -28,8 +28,8 @@ from redrive.events import ErrorInfo, ResultStatus, WorkflowEvent, WorkflowResul
 from redrive.graphs.options import CheckpointSettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
-from redrive.testing.stage import Stage, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 TEXTS = list(SECRETS)
@@ -88,7 +88,7 @@ def of_another_writer(number: int, topic: str, texts: list[str]) -> DeadLetter:
     return made.model_copy(update={"source": source, "more": texts})
 
 
-def result_and_state(stage: Stage, letter: DeadLetter, text: str) -> None:
+def result_and_state(env: KafkaEnv, letter: DeadLetter, text: str) -> None:
     event_id = (letter.original_event or {})["event_id"]
     info = ErrorInfo(
         kind=Kind.PERMANENT,
@@ -115,19 +115,19 @@ def result_and_state(stage: Stage, letter: DeadLetter, text: str) -> None:
         actor="ada",
         reason=text,
     )
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
-    producer.produce(stage.topics.results, answer.to_bytes(), event_id.encode())
-    producer.produce(stage.topics.dlq, state.to_bytes(), partition=0, headers=[*STATE_HEADERS])
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
+    producer.produce(env.topics.results, answer.to_bytes(), event_id.encode())
+    producer.produce(env.topics.dlq, state.to_bytes(), partition=0, headers=[*STATE_HEADERS])
     assert producer.flush(30) == 0
 
 
-async def letters_of_a_worker(stage: Stage, events: list[WorkflowEvent]) -> None:
+async def letters_of_a_worker(env: KafkaEnv, events: list[WorkflowEvent]) -> None:
     graph: Any = StateGraph(Told)
     graph.add_node("fail", fail).add_edge(START, "fail")
-    settings = Settings(kafka=stage.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
+    settings = Settings(kafka=env.kafka_settings(), checkpoints=CheckpointSettings(url="none"))
     async with LangGraphKafkaConsumer(settings, {"*": graph}):
-        stage.send(events, headers={"authorization": f"Bearer {TEXTS[0]}"})
-        await asyncio.to_thread(stage.wait_settled, timeout_s=30)
+        env.send(events, headers={"authorization": f"Bearer {TEXTS[0]}"})
+        await asyncio.to_thread(env.wait_settled, timeout_s=30)
 
 
 def pages(*event_ids: str) -> Iterator[tuple[str, str]]:
@@ -142,21 +142,21 @@ def pages(*event_ids: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.invariant("P15")
 async def test_no_page_shows_a_secret_whoever_wrote_the_letter(
-    make_stage: Callable[..., Stage],
-    command_at: Callable[[Stage], None],
+    make_stage: Callable[..., KafkaEnv],
+    command_at: Callable[[KafkaEnv], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = make_stage(partitions=1)
-    command_at(stage)
+    env = make_stage(partitions=1)
+    command_at(env)
     monkeypatch.setenv("COLUMNS", "5000")
     events = [asked(text) for text in TEXTS]
     with capture_logs() as logs:
-        await letters_of_a_worker(stage, events)
-    foreign = [of_another_writer(n, stage.topics.events, [text]) for n, text in enumerate(TEXTS)]
-    whole = of_another_writer(len(TEXTS), stage.topics.events, TEXTS)
-    store_letters(stage.kafka_settings(), [*foreign, whole])
+        await letters_of_a_worker(env, events)
+    foreign = [of_another_writer(n, env.topics.events, [text]) for n, text in enumerate(TEXTS)]
+    whole = of_another_writer(len(TEXTS), env.topics.events, TEXTS)
+    store_letters(env.kafka_settings(), [*foreign, whole])
     for text in TEXTS:
-        result_and_state(stage, whole, text)
+        result_and_state(env, whole, text)
     of_whole = (whole.original_event or {})["event_id"]
 
     shown = dict(await asyncio.to_thread(lambda: list(pages(of_whole, events[0].event_id))))

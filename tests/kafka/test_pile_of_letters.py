@@ -14,9 +14,9 @@ from redrive.cli.exits import ExitCode
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
 from redrive.events import EventHeaders, ResultStatus, RunInfo, WorkflowResultEvent
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 
 PARTITIONS = 4
 LETTERS, CAUSES = 10_000, 40
@@ -46,21 +46,21 @@ def groups() -> dict[str, tuple[int, int]]:
     return {one["fingerprint"]: (one["count"], one["open"]) for one in told}
 
 
-def came_to(stage: Stage, state: State) -> dict[str, datetime]:
+def came_to(env: KafkaEnv, state: State) -> dict[str, datetime]:
     """Return by letter when it came to this state."""
-    told = [one for one in states(stage) if one.state is state]
+    told = [one for one in states(env) if one.state is state]
     assert len({one.dlq_id for one in told}) == len(told)
     return {one.dlq_id: one.timestamp for one in told}
 
 
-def ends(stage: Stage) -> dict[str, tuple[ResultStatus, datetime]]:
+def ends(env: KafkaEnv) -> dict[str, tuple[ResultStatus, datetime]]:
     """Return by letter how its driven run ended, and when."""
     by_event = {
         record.key: EventHeaders.read(record.headers).of
-        for record in read_topic(stage.bootstrap_servers, stage.topics.events)
+        for record in read_topic(env.bootstrap_servers, env.topics.events)
     }
     found = {}
-    for record in read_topic(stage.bootstrap_servers, stage.topics.results):
+    for record in read_topic(env.bootstrap_servers, env.topics.results):
         answer = WorkflowResultEvent.from_bytes(record.value)
         assert isinstance(answer.run, RunInfo)
         found[by_event[record.key] or ""] = (answer.status, answer.run.finished_at)
@@ -69,19 +69,19 @@ def ends(stage: Stage) -> dict[str, tuple[ResultStatus, datetime]]:
 
 @pytest.mark.invariant("P13")
 def test_of_a_pile_one_cause_is_driven_canaries_first_and_no_other_letter(
-    make_stage: Callable[..., Stage], command_at: Callable[[Stage], None]
+    make_stage: Callable[..., KafkaEnv], command_at: Callable[[KafkaEnv], None]
 ) -> None:
-    stage = make_stage(partitions=PARTITIONS)
-    command_at(stage)
-    pile = list(letters(stage.topics.events))
-    store_letters(stage.kafka_settings(), pile)
+    env = make_stage(partitions=PARTITIONS)
+    command_at(env)
+    pile = list(letters(env.topics.events))
+    store_letters(env.kafka_settings(), pile)
     of_the_mended = {one.dlq_id for one in pile if one.fingerprint == MENDED}
     canary = ("--canary", str(CANARIES), "--yes")
 
     before = groups()
-    with stage.worker("--graph", "*=fates:builder").running():
+    with env.worker("--graph", "*=fates:builder").running():
         mended = dlq("redrive", "--fingerprint", MENDED, *canary)
-        driven_then, sent, ended = driven(stage), came_to(stage, State.REDRIVEN), ends(stage)
+        driven_then, sent, ended = driven(env), came_to(env, State.REDRIVEN), ends(env)
         broken = dlq("redrive", "--fingerprint", STILL_BROKEN, *canary)
     after = groups()
 
@@ -92,10 +92,10 @@ def test_of_a_pile_one_cause_is_driven_canaries_first_and_no_other_letter(
     first = sorted(sent, key=lambda dlq_id: sent[dlq_id])[:CANARIES]
     canaries_ended = max(ended[dlq_id][1] for dlq_id in first)
     assert all(at > canaries_ended for dlq_id, at in sent.items() if dlq_id not in first)
-    assert set(came_to(stage, State.RESOLVED)) == of_the_mended
+    assert set(came_to(env, State.RESOLVED)) == of_the_mended
     assert broken.exit_code == ExitCode.ENDED_BADLY, broken.output
     assert "stopped: " in broken.stderr
-    assert len(driven(stage)) == OF_A_CAUSE + CANARIES
+    assert len(driven(env)) == OF_A_CAUSE + CANARIES
     changed = {MENDED: (OF_A_CAUSE, 0), STILL_BROKEN: (OF_A_CAUSE, OF_A_CAUSE - CANARIES)}
     again = {cause: after.pop(cause) for cause in set(after) - set(before)}
     assert after == before | changed

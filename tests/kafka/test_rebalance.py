@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 
 EVENTS = 900
@@ -15,16 +15,18 @@ IN_FLIGHT = 16
 
 
 @pytest.mark.invariant("P1", "P2", "P3", "P4")
-def test_workers_that_come_and_go_answer_each_event_once(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(
+def test_workers_that_come_and_go_answer_each_event_once(
+    make_stage: Callable[..., KafkaEnv],
+) -> None:
+    env = make_stage(
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
         REDRIVE_WORKER__IN_FLIGHT=str(IN_FLIGHT),
     )
-    executions = stage.folder / "executions.log"
-    stage.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
+    executions = env.folder / "executions.log"
+    env.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
     one, two, three = (
-        stage.worker("--graph", "*=fates:builder", name=name) for name in ("one", "two", "three")
+        env.worker("--graph", "*=fates:builder", name=name) for name in ("one", "two", "three")
     )
 
     with one.running(), two.running():
@@ -36,11 +38,11 @@ def test_workers_that_come_and_go_answer_each_event_once(make_stage: Callable[..
             assert two.stop() == 0
             _wait_for_runs(executions, 3 * EVENTS // 5)
             three.kill()
-        stage.wait_settled(timeout_s=120)
+        env.wait_settled(timeout_s=120)
         rebalances = len(list(one.events("partition.away")))
         assert one.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
     # The other workers' coming and going was seen here, also where none of its partitions moved.

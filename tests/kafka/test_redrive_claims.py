@@ -19,7 +19,7 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.partition_log import log_consumer
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.worker import wait_until
 
 TRUE, FALSE, LATER = 3, 4, 5
@@ -27,10 +27,10 @@ TRUE, FALSE, LATER = 3, 4, 5
 
 @pytest.mark.invariant("P1", "P13")
 def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_read(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1)
-    kafka, events = stage.kafka_settings(), TopicPartition(stage.topics.events, 0)
+    env = make_stage(partitions=1)
+    kafka, events = env.kafka_settings(), TopicPartition(env.topics.events, 0)
     tp = EventPlace(topic=events.topic, partition=0, offset=TRUE)
     claim = ClaimedRedrive("L", "e", 1, "resume", "digest", tp)
     judged, away = dict[int, bool](), [KafkaError(KafkaError._TRANSPORT)]  # noqa: SLF001 - its name
@@ -47,7 +47,7 @@ def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_rea
         judged=lambda found: judged.update({at: is_so for (_, at), is_so in found.items()}),
         clock=SYSTEM,
     )
-    _drive(stage)
+    _drive(env)
 
     with capture_logs() as logs:
         reader.ask({(events, TRUE): claim, (events, FALSE): replace(claim, count=2)})
@@ -58,7 +58,7 @@ def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_rea
             wait_until(lambda: len(judged) == 2, timeout_s=30, what="what the letters say")
             wait_until(lambda: len(logs) > 1, timeout_s=30, what="that it can be read")
             # What it knows already, it reads on from.
-            _drive(stage, count=2)
+            _drive(env, count=2)
             reader.ask({(events, LATER): replace(claim, count=2)})
             wait_until(lambda: LATER in judged, timeout_s=30, what="what was written since")
         finally:
@@ -72,7 +72,7 @@ def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_rea
     assert last["event"] == "redrives.judged_again"
 
 
-def _drive(stage: Stage, *, count: int = 1) -> None:
+def _drive(env: KafkaEnv, *, count: int = 1) -> None:
     """Write that the letter was driven."""
     state = LetterState(
         dlq_id="L",
@@ -84,6 +84,6 @@ def _drive(stage: Stage, *, count: int = 1) -> None:
         redrive_count=count,
         sent="digest",
     )
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
-    producer.produce(stage.topics.dlq, state.to_bytes(), partition=0, headers=[*STATE_HEADERS])
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
+    producer.produce(env.topics.dlq, state.to_bytes(), partition=0, headers=[*STATE_HEADERS])
     assert producer.flush(20) == 0

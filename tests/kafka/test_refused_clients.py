@@ -29,9 +29,9 @@ from redrive.kafka.results import ResultReader
 from redrive.kafka.topics import create_topics, verify_topics
 from redrive.redriving import Selection, read_letters, redrive
 from redrive.testing.broker import LocalBroker
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import Topics
 from redrive.testing.topics import create_topics as make_topics
 
@@ -239,10 +239,10 @@ def test_a_worker_that_is_refused_ends_at_once_with_one_line_and_exit_code_2(
         f"REDRIVE_KAFKA__CONFIG__{name.replace('.', '_').upper()}": value
         for name, value in login(user, password).items()
     }
-    stage = Stage(guarded.servers_with_passwords, topics, tmp_path, config)
+    env = KafkaEnv(guarded.servers_with_passwords, topics, tmp_path, config)
     environ = {"REDRIVE_KAFKA__STARTUP_TIMEOUT": "5m"}
 
-    with stage.worker("--graph", "*=fates:builder", environ=environ).running() as worker:
+    with env.worker("--graph", "*=fates:builder", environ=environ).running() as worker:
         code = worker.wait(timeout_s=60)
 
     assert code == 2

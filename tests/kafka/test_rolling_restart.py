@@ -16,7 +16,7 @@ from redrive.events import WorkflowEvent
 from redrive.kafka.options import GroupProtocol
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 NODES = ("plan", "work", "write")
@@ -33,19 +33,19 @@ ANSWERED_WITHIN_MS = 60_000
 @BOTH_PROTOCOLS
 @pytest.mark.invariant("P1", "P2", "P3", "P4", "P12")
 def test_a_rolling_restart_moves_no_partition_and_runs_no_node_twice(
-    make_stage: Callable[..., Stage], protocol: GroupProtocol
+    make_stage: Callable[..., KafkaEnv], protocol: GroupProtocol
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=PARTITIONS,
         REDRIVE_KAFKA__GROUP_PROTOCOL=protocol,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT=f"{SESSION_S}s",
         REDRIVE_WORKER__GRACE=f"{GRACE_S}s",
     )
-    set_session(stage, seconds=SESSION_S)
+    set_session(env, seconds=SESSION_S)
     workers = [
         # What it measures is the start of a process, as users start one.
-        stage.worker(
+        env.worker(
             *("--worker-id", name, "--graph", "*=fates:builder"), name=name, own_interpreter=True
         )
         for name in ("w1", "w2", "w3")
@@ -55,7 +55,7 @@ def test_a_rolling_restart_moves_no_partition_and_runs_no_node_twice(
         for worker in workers:
             running.enter_context(worker.running())
         wait_until(lambda: _is_shared(workers), timeout_s=180, what="each worker has its share")
-        with sending(stage, _short, a_second=A_SECOND) as sent:
+        with sending(env, _short, a_second=A_SECOND) as sent:
             wait_until(lambda: sent.count() >= BEFORE, timeout_s=60, what="some load before")
             began = SYSTEM.monotonic()
             for worker in workers:
@@ -63,15 +63,15 @@ def test_a_rolling_restart_moves_no_partition_and_runs_no_node_twice(
             ended = SYSTEM.monotonic()
             more = sent.count() + A_SECOND
             wait_until(lambda: sent.count() >= more, timeout_s=60, what="some load after")
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         assert moves(workers) == 0
         assert [worker.stop(timeout_s=GRACE_S) for worker in workers] == [0, 0, 0]
 
-    evidence = gather(stage.bootstrap_servers, stage.topics)
+    evidence = gather(env.bootstrap_servers, env.topics)
     verdict = judge(evidence)
     assert verdict.findings == []
     assert verdict.results == {"success": len(sent.at)}
-    executed = read_journal(stage.folder / "executions.log")
+    executed = read_journal(env.folder / "executions.log")
     assert went_back(executed, NODES) == []
     # Nodes are short: each drain waited for those in flight, so not even they ran again.
     assert set(Counter(executed).values()) == {1}

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from redrive.cli.app import app
 from redrive.events import EventHeaders, ResultStatus, WorkflowResultEvent
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage
 
 SETTINGS = {
     "REDRIVE_GRAPHS__GIVEN__TARGET": "given:agent",
@@ -26,21 +26,21 @@ SENT = (
 
 
 def test_a_run_is_given_the_same_by_a_retry_and_after_a_death(
-    make_stage: MakeStage, command_at: Callable[[Stage], None]
+    make_stage: MakeStage, command_at: Callable[[KafkaEnv], None]
 ) -> None:
-    stage, outside = make_stage(**SETTINGS), Outside(free_port())
-    shutil.copy(AGENTS / "given.py", stage.folder)
-    command_at(stage)
+    env, outside = make_stage(**SETTINGS), Outside(free_port())
+    shutil.copy(AGENTS / "given.py", env.folder)
+    command_at(env)
 
-    with stage.worker("--worker-id", "w", environ=outside.environ, supervised=True).running():
+    with env.worker("--worker-id", "w", environ=outside.environ, supervised=True).running():
         sent = CliRunner().invoke(app, SENT)
         assert sent.exit_code == 0, sent.output
-        stage.wait_settled(timeout_s=90)
+        env.wait_settled(timeout_s=90)
 
-    (event,) = read_topic(stage.bootstrap_servers, stage.topics.events)
-    (record,) = read_topic(stage.bootstrap_servers, stage.topics.results)
+    (event,) = read_topic(env.bootstrap_servers, env.topics.events)
+    (record,) = read_topic(env.bootstrap_servers, env.topics.results)
     result = WorkflowResultEvent.from_bytes(record.value)
-    seen = [json.loads(line) for line in (stage.folder / "seen.jsonl").read_text().splitlines()]
+    seen = [json.loads(line) for line in (env.folder / "seen.jsonl").read_text().splitlines()]
     assert event.key == b"conversation-7"
     assert EventHeaders.read(event.headers).thread == "conversation-7"
     assert result.status is ResultStatus.SUCCESS

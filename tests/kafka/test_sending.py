@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from tests.kafka.conftest import MakeStage
 
+from redrive.testing.kafka_env import event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import event
 
 
 def test_events_are_all_stored_or_the_sender_says_how_many_are_not(make_stage: MakeStage) -> None:

@@ -10,7 +10,7 @@ from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.topics import create_topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
@@ -43,8 +43,8 @@ def test_a_broker_that_stands_still_condemns_nobody(
             "REDRIVE_KAFKA__SESSION_TIMEOUT": f"{SESSION_S}s",
         }
         # Three workers and two partitions: one of them has none, and lives all the same.
-        stage = Stage(servers, create_topics(servers, partitions=2), tmp_path, settings)
-        workers = [stage.worker("--graph", "*=fates:builder", name=f"w{n}") for n in range(3)]
+        env = KafkaEnv(servers, create_topics(servers, partitions=2), tmp_path, settings)
+        workers = [env.worker("--graph", "*=fates:builder", name=f"w{n}") for n in range(3)]
         with workers[0].running(), workers[1].running(), workers[2].running():
             for worker in workers:
                 worker.wait_for("worker.ready")
@@ -52,7 +52,7 @@ def test_a_broker_that_stands_still_condemns_nobody(
             log = tmp_path / "executions.log"
             for freeze in range(times):
                 runs = [event({"fate": "sleep", "seconds": 10}) for _ in range(RUNS)]
-                stage.send(runs)
+                env.send(runs)
                 wait_until(
                     partial(_have_begun, log, runs),
                     timeout_s=90,
@@ -71,7 +71,7 @@ def test_a_broker_that_stands_still_condemns_nobody(
             suspects = [
                 line["suspects"] for each in workers for line in each.events("partition.assigned")
             ]
-            stage.wait_settled(timeout_s=300)
+            env.wait_settled(timeout_s=300)
 
     assert not any(suspects)
 

@@ -13,7 +13,7 @@ import pytest
 
 from redrive.testing.journal import Execution, read_journal, went_back
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 CUT = Path(__file__).parent / "agents" / "cut.py"
 STEPS = ("init", "nothing", "begin", "produce", "send_offsets", "flush", "committing", "commit")
@@ -24,7 +24,7 @@ EVENTS = 60
 
 @pytest.mark.invariant("P1", "P2", "P3", "P4", "P6")
 def test_a_worker_killed_at_any_step_of_settling_ends_each_run_once(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     cuts = [f"{step}:{batch}" for batch in (1, 3) for step in STEPS]
 
@@ -35,7 +35,7 @@ def test_a_worker_killed_at_any_step_of_settling_ends_each_run_once(
 
 @pytest.mark.invariant("P1", "P2", "P3", "P4", "P6")
 def test_what_a_nameless_worker_leaves_open_does_not_keep_the_next_one_from_settling(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
     judged(make_stage, ["flush:3", "committing:3"])
 
@@ -47,8 +47,8 @@ class Kill(NamedTuple):
     about_to_settle: list[str]
 
 
-def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -> list[Kill]:
-    stage = make_stage(
+def judged(make_stage: Callable[..., KafkaEnv], cuts: Sequence[str], *named: str) -> list[Kill]:
+    env = make_stage(
         partitions=2,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_KAFKA__SESSION_TIMEOUT="6s",
@@ -59,23 +59,23 @@ def judged(make_stage: Callable[..., Stage], cuts: Sequence[str], *named: str) -
         REDRIVE_WORKER__IN_FLIGHT="4",
         CUTS=",".join(cuts),
     )
-    shutil.copy(CUT, stage.folder)
+    shutil.copy(CUT, env.folder)
     fates = [FATES[number % len(FATES)] for number in range(EVENTS)]
-    stage.send(event({"fate": fate}) for fate in fates)
+    env.send(event({"fate": fate}) for fate in fates)
 
-    with stage.worker(*named, "--graph", "*=fates:builder", program=("cut.py",)).running() as lives:
-        stage.wait_settled(timeout_s=100)
+    with env.worker(*named, "--graph", "*=fates:builder", program=("cut.py",)).running() as lives:
+        env.wait_settled(timeout_s=100)
         assert lives.stop() == 0
 
-    proofs = [proof.read_text().split() for proof in stage.folder.glob("killed.*")]
+    proofs = [proof.read_text().split() for proof in env.folder.glob("killed.*")]
     kills = [Kill(int(begun), about_to_settle) for begun, *about_to_settle in proofs]
     assert len(kills) == len(cuts)
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     dead = fates.count("permanent")
     assert verdict.results == {"success": EVENTS - dead, "error": dead}
     assert verdict.letters == {"permanent": dead}
-    journal = read_journal(stage.folder / "executions.log")
+    journal = read_journal(env.folder / "executions.log")
     assert went_back(journal, NODES) + ended_twice(journal, kills) == []
     return kills
 

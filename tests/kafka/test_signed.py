@@ -27,7 +27,7 @@ from redrive.retry.kinds import Reason
 from redrive.security_settings import SecuritySettings
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 KEYS = {"ops": "o" * 32, "airflow": "a" * 32}
@@ -46,35 +46,35 @@ OF_OPS = OF_AIRFLOW | {
 }
 
 
-async def send(stage: Stage, told: WorkflowEvent) -> None:
+async def send(env: KafkaEnv, told: WorkflowEvent) -> None:
     signer = AIRFLOW.trust().signer
-    call = partial(publish_event, stage.kafka_settings(), told, signer=signer)
+    call = partial(publish_event, env.kafka_settings(), told, signer=signer)
     await asyncio.to_thread(call)
 
 
-async def command(stage: Stage, keys: dict[str, str], *arguments: str) -> str:
-    call = partial(CliRunner().invoke, app, arguments, env=stage.environ() | keys)
+async def command(env: KafkaEnv, keys: dict[str, str], *arguments: str) -> str:
+    call = partial(CliRunner().invoke, app, arguments, env=env.environ() | keys)
     ran = await asyncio.to_thread(call)
     assert ran.exit_code == 0, ran.output
     return ran.stdout
 
 
-def produce(stage: Stage, record: ConsumerRecord, *, partition: int) -> None:
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
+def produce(env: KafkaEnv, record: ConsumerRecord, *, partition: int) -> None:
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
     headers: list[tuple[str, str | bytes | None]] = list(record.headers)
     producer.produce(record.tp.topic, record.value, record.key, partition, headers=headers)
     assert producer.flush(30) == 0
 
 
-async def drive(stage: Stage, selection: Selection) -> Report:
-    call = partial(redrive, stage.kafka_settings(), selection, actor="anna", trust=WORKER.trust())
+async def drive(env: KafkaEnv, selection: Selection) -> Report:
+    call = partial(redrive, env.kafka_settings(), selection, actor="anna", trust=WORKER.trust())
     return await asyncio.to_thread(call)
 
 
-def reasons(stage: Stage) -> dict[str, tuple[ResultStatus, str | None]]:
+def reasons(env: KafkaEnv) -> dict[str, tuple[ResultStatus, str | None]]:
     """Return how events ended, by the places of their records."""
     found = {}
-    for record in records(stage, "results"):
+    for record in records(env, "results"):
         told = WorkflowResultEvent.from_bytes(record.value)
         assert told.answers is not None
         tp = f"{told.answers.partition}@{told.answers.offset}"
@@ -85,24 +85,24 @@ def reasons(stage: Stage) -> dict[str, tuple[ResultStatus, str | None]]:
 
 @pytest.mark.invariant("P1", "P13", "P15")
 async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage) -> None:
-    stage, story = make_stage(partitions=2), Story()
+    env, story = make_stage(partitions=2), Story()
     settings = Settings(
-        kafka=stage.kafka_settings(),
-        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+        kafka=env.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{env.folder}/checkpoints.db"),
         security=WORKER,
     )
     report, other = event({}, workflow_id="report-7"), event({}, workflow_id="report-7")
     async with LangGraphKafkaConsumer(settings, {"*": story.graph("write")}):
-        await send(stage, report)
-        (first,) = records(stage, "events")
+        await send(env, report)
+        (first,) = records(env, "events")
         on = first.tp.partition
         # What whoever may write to the topic can do with it, and without it.
-        produce(stage, first, partition=1 - on)
-        produce(stage, first._replace(value=other.to_bytes()), partition=on)
-        produce(stage, first._replace(headers=()), partition=on)
-        await command(stage, OF_AIRFLOW, "send", "pay")
-        await settled(stage)
-        ended, kept = reasons(stage), {one.dlq_id: one for one in letters(stage)}
+        produce(env, first, partition=1 - on)
+        produce(env, first._replace(value=other.to_bytes()), partition=on)
+        produce(env, first._replace(headers=()), partition=on)
+        await command(env, OF_AIRFLOW, "send", "pay")
+        await settled(env)
+        ended, kept = reasons(env), {one.dlq_id: one for one in letters(env)}
         ran = story.ran["write"]
 
         (mine,) = [one for one in kept.values() if one.event_id == other.event_id]
@@ -114,17 +114,17 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
             actor="anna",
         )
         of_letter = ConsumerRecord(
-            first.tp._replace(topic=stage.topics.dlq),
+            first.tp._replace(topic=env.topics.dlq),
             0,
             None,
             forged.to_bytes(),
             STATE_HEADERS,
             None,
         )
-        produce(stage, of_letter, partition=on)
-        everything = await drive(stage, Selection())
-        (ending,) = await ends(stage, await drive(stage, Selection.of([mine.dlq_id])))
-        await settled(stage)
+        produce(env, of_letter, partition=on)
+        everything = await drive(env, Selection())
+        (ending,) = await ends(env, await drive(env, Selection.of([mine.dlq_id])))
+        await settled(env)
 
     unsigned = (ResultStatus.ERROR, "unsigned")
     assert ended.pop(f"{on}@0") == (ResultStatus.SUCCESS, None)
@@ -138,12 +138,12 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
     assert [one.refusal for one in everything.refused] == [Refusal.NOT_SIGNED] * 4
     assert ending.answer.status is ResultStatus.SUCCESS
     assert story.ran["write"] == 2
-    assert [state.state for state in states(stage)] == [
+    assert [state.state for state in states(env)] == [
         State.DISCARDED,
         State.REDRIVEN,
         State.RESOLVED,
     ]
-    shown = json.loads(await command(stage, OF_OPS, "dlq", "show", mine.dlq_id, "--json"))
+    shown = json.loads(await command(env, OF_OPS, "dlq", "show", mine.dlq_id, "--json"))
     assert [(one["signed_by"], one["counts"]) for one in shown["states"]] == [
         (None, False),
         ("ops", True),
@@ -154,11 +154,11 @@ async def test_only_what_is_signed_runs_or_moves_a_letter(make_stage: MakeStage)
         "ops",
         "event_not",
     )
-    page = await command(stage, OF_OPS, "dlq", "show", mine.dlq_id)
+    page = await command(env, OF_OPS, "dlq", "show", mine.dlq_id)
     assert "by anna (claimed; does not count: it is not signed)" in page
     assert "by anna (signed by key ops)" in page
-    view = read_letters(stage.kafka_settings(), verifier=WORKER.trust().verifier)
+    view = read_letters(env.kafka_settings(), verifier=WORKER.trust().verifier)
     stands = {one.dlq_id: (one.state, one.signed_by) for one in view.letters}
     assert stands.pop(mine.dlq_id) == (State.RESOLVED, "ops")
     assert set(stands.values()) == {(State.OPEN, None)}
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []

@@ -12,8 +12,8 @@ from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.graphs.options import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.proxy import Proxy
-from redrive.testing.stage import Stage, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 SLICE_BYTES, DELAY_S = 20_000, 0.1
@@ -38,11 +38,11 @@ BUILDER.add_edge("work", END)
 @pytest.mark.invariant("P1", "P2")
 @pytest.mark.parametrize("delivery", list(DeliveryGuarantee))
 async def test_a_batch_that_the_link_does_not_carry_in_time_comes_back_smaller(
-    delivery: DeliveryGuarantee, make_stage: Callable[..., Stage]
+    delivery: DeliveryGuarantee, make_stage: Callable[..., KafkaEnv]
 ) -> None:
-    stage = make_stage()
-    with Proxy(stage.bootstrap_servers) as proxy, capture_logs() as logs:
-        kafka = stage.kafka_settings().model_copy(update={"bootstrap_servers": proxy.address})
+    env = make_stage()
+    with Proxy(env.bootstrap_servers) as proxy, capture_logs() as logs:
+        kafka = env.kafka_settings().model_copy(update={"bootstrap_servers": proxy.address})
         settings = Settings(
             kafka=kafka,
             checkpoints=CheckpointSettings(url="none"),
@@ -50,11 +50,11 @@ async def test_a_batch_that_the_link_does_not_carry_in_time_comes_back_smaller(
         )
         async with LangGraphKafkaConsumer(settings, {"*": BUILDER}):
             proxy.slow(delay_s=DELAY_S, slice_bytes=SLICE_BYTES)
-            stage.send([event({}) for _ in range(RESULTS)])
-            await asyncio.to_thread(stage.wait_settled, timeout_s=120)
+            env.send([event({}) for _ in range(RESULTS)])
+            await asyncio.to_thread(env.wait_settled, timeout_s=120)
             proxy.mend()
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.results["success"] >= RESULTS
     if delivery is DeliveryGuarantee.EXACTLY_ONCE:
         assert verdict.findings == []

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 from confluent_kafka.cimpl import NewPartitions
 
-from redrive.testing.stage import Stage
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
 from redrive.testing.worker import WorkerProcess
 
@@ -151,8 +151,8 @@ def ended(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
             if case.spoil is not None:
                 made.append(topics := create_topics(kafka.bootstrap_servers, partitions=2))
                 case.spoil(admin, topics)
-            stage = Stage(kafka.bootstrap_servers, topics, folder)
-            worker = stage.worker(*case.arguments, name=f"worker{number}", environ=case.environ)
+            env = KafkaEnv(kafka.bootstrap_servers, topics, folder)
+            worker = env.worker(*case.arguments, name=f"worker{number}", environ=case.environ)
             workers[name] = started.enter_context(worker.running())
         yield workers
     delete_topics(kafka.bootstrap_servers, (name for topics in made for name in topics.names))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import wait_until
 
 EVENTS = 40
@@ -17,63 +17,63 @@ STOPPED_AT_ONCE = 130
 
 @pytest.mark.invariant("P4", "P12")
 def test_runs_stop_at_their_next_checkpoint_and_go_on_in_the_next_worker(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db")
-    executions = stage.folder / "executions.log"
-    stage.send(event({"fate": "sleep", "seconds": 2.0}) for _ in range(EVENTS))
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db")
+    executions = env.folder / "executions.log"
+    env.send(event({"fate": "sleep", "seconds": 2.0}) for _ in range(EVENTS))
     graph = ("--worker-id", "w1", "--graph", "*=fates:builder")
 
-    with stage.worker(*graph, name="first").running() as first:
+    with env.worker(*graph, name="first").running() as first:
         _wait_for(executions, " work", EVENTS)
         assert first.stop(timeout_s=20) == 0
         drained = len(list(first.events("run.drained")))
     written = executions.read_text().count(" write")
-    with stage.worker(*graph, name="second").running() as second:
-        stage.wait_settled(timeout_s=60)
+    with env.worker(*graph, name="second").running() as second:
+        env.wait_settled(timeout_s=60)
         assert second.stop() == 0
 
     assert drained > 0
     assert written < EVENTS
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []
     # Each node ran once: what was under way at the signal ended, and was kept.
     assert set(Counter(executions.read_text().splitlines()).values()) == {1}
 
 
 @pytest.mark.invariant("P12")
 def test_without_checkpoints_runs_are_given_the_grace_to_end(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
-    stage.send(event({"fate": "sleep", "seconds": 3.0}) for _ in range(EVENTS))
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    env.send(event({"fate": "sleep", "seconds": 3.0}) for _ in range(EVENTS))
 
-    with stage.worker("--graph", "*=fates:builder").running() as worker:
-        _wait_for(stage.folder / "executions.log", " work", EVENTS)
+    with env.worker("--graph", "*=fates:builder").running() as worker:
+        _wait_for(env.folder / "executions.log", " work", EVENTS)
         assert worker.stop(timeout_s=20) == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
 
 
 @pytest.mark.invariant("P1", "P12")
 def test_a_second_signal_ends_the_worker_at_once_and_loses_nothing(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_KAFKA__SESSION_TIMEOUT="6s")
-    stage.send(event({"fate": "sleep", "seconds": 4.0}) for _ in range(EVENTS))
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_KAFKA__SESSION_TIMEOUT="6s")
+    env.send(event({"fate": "sleep", "seconds": 4.0}) for _ in range(EVENTS))
 
-    with stage.worker("--graph", "*=fates:builder", name="first").running() as first:
-        _wait_for(stage.folder / "executions.log", " work", EVENTS)
+    with env.worker("--graph", "*=fates:builder", name="first").running() as first:
+        _wait_for(env.folder / "executions.log", " work", EVENTS)
         first.signal(signal.SIGTERM)
         first.wait_for("worker.draining")
         first.signal(signal.SIGTERM)
         assert first.wait(timeout_s=5) == STOPPED_AT_ONCE
-    with stage.worker("--graph", "*=fates:builder", name="second").running() as second:
-        stage.wait_settled(timeout_s=60)
+    with env.worker("--graph", "*=fates:builder", name="second").running() as second:
+        env.wait_settled(timeout_s=60)
         assert second.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 GRAPH = ("--worker-id", "w1", "--graph", "*=fates:builder")
@@ -24,18 +24,18 @@ wait_until(pathlib.Path("go on").exists, timeout_s=60, what="leave to go on", ev
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_parent_ends_in_order(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
-    with stage.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    with env.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
         worker.wait_for("worker.ready")
         killed = worker.child_pid
 
         os.kill(killed, signal.SIGKILL)
 
         _wait_until_ready(worker, times=2)
-        stage.send(event({"fate": "success"}) for _ in range(EVENTS))
-        stage.wait_settled(timeout_s=60)
+        env.send(event({"fate": "success"}) for _ in range(EVENTS))
+        env.wait_settled(timeout_s=60)
         assert worker.child_pid not in {killed, worker.pid}
         assert worker.stop() == 0
         died = list(worker.events("supervisor.child_died"))
@@ -45,18 +45,18 @@ def test_a_worker_that_is_killed_is_replaced_and_the_parent_ends_in_order(
         ("killed by SIGKILL (possibly out of memory)", 0.0)
     ]
     assert len(stopped) == 1
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
 
 
 def test_a_worker_whose_parent_was_killed_stops_by_itself(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
-    executions = stage.folder / "executions.log"
-    stage.send(event({"fate": "sleep", "seconds": 2.0}) for _ in range(EVENTS))
-    with stage.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    executions = env.folder / "executions.log"
+    env.send(event({"fate": "sleep", "seconds": 2.0}) for _ in range(EVENTS))
+    with env.worker(*GRAPH, supervised=True, own_interpreter=True).running() as worker:
         wait_until(
             lambda: executions.exists() and executions.read_text().count(" work") == EVENTS,
             timeout_s=READY_WITHIN_S,
@@ -67,25 +67,25 @@ def test_a_worker_whose_parent_was_killed_stops_by_itself(
 
         _wait_until_stopped(worker)
     assert len(list(worker.events("worker.parent_gone"))) == 1
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results["success"] == EVENTS
 
 
 def test_a_signal_to_parent_and_worker_while_the_graphs_load_still_ends_in_order(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none")
-    (stage.folder / "slow.py").write_text(SLOW_TO_LOAD)
-    with stage.worker(
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none")
+    (env.folder / "slow.py").write_text(SLOW_TO_LOAD)
+    with env.worker(
         "--graph", "*=slow:builder", supervised=True, own_interpreter=True
     ).running() as worker:
-        wait_until((stage.folder / "loading").exists, timeout_s=READY_WITHIN_S, what="loading")
+        wait_until((env.folder / "loading").exists, timeout_s=READY_WITHIN_S, what="loading")
 
         os.kill(worker.child_pid, signal.SIGTERM)
         worker.signal(signal.SIGTERM)
         worker.wait_for("supervisor.stopping")
-        (stage.folder / "go on").touch()
+        (env.folder / "go on").touch()
 
         assert worker.wait(timeout_s=READY_WITHIN_S) == 0
         assert len(list(worker.events("worker.stopped"))) == 1

@@ -9,8 +9,8 @@ import pytest
 
 from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 
 GRAPH = """
 import socket, threading
@@ -33,8 +33,8 @@ builder.add_edge(START, "work")
 CHANGING = ("--worker-id", "w", "--graph", "*=changing:builder")
 
 
-def answers(stage: Stage) -> list[object]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+def answers(env: KafkaEnv) -> list[object]:
+    records = read_topic(env.bootstrap_servers, env.topics.results)
     return [WorkflowResultEvent.from_bytes(record.value).result for record in records]
 
 
@@ -44,42 +44,42 @@ def write_graph(folder: Path, version: int) -> None:
 
 @pytest.mark.invariant("P1")
 def test_a_graph_that_starts_threads_and_changes_on_disk_is_read_anew_by_each_worker(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
-    write_graph(stage.folder, 1)
-    with stage.worker(*CHANGING, supervised=True).running() as worker:
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=60)
+    env = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    write_graph(env.folder, 1)
+    with env.worker(*CHANGING, supervised=True).running() as worker:
+        env.send([event({})])
+        env.wait_settled(timeout_s=60)
 
-        write_graph(stage.folder, 22)
+        write_graph(env.folder, 22)
         os.kill(worker.child_pid, signal.SIGKILL)
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=60)
+        env.send([event({})])
+        env.wait_settled(timeout_s=60)
         templates = list(worker.events("supervisor.template_ready"))
         assert worker.stop() == 0
 
     alive = {"thread": True, "socket": True}
-    assert answers(stage) == [{"version": 1, **alive}, {"version": 22, **alive}]
+    assert answers(env) == [{"version": 1, **alive}, {"version": 22, **alive}]
     assert len(templates) == 1
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []
 
 
 def test_a_module_that_must_not_be_forked_is_named_and_workers_work_without_a_template(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=1,
         REDRIVE_CHECKPOINTS__URL="none",
         REDRIVE_WORKER__PRELOAD="json, changing",
     )
-    write_graph(stage.folder, 1)
-    with stage.worker(*CHANGING, supervised=True).running() as worker:
-        stage.send([event({})])
-        stage.wait_settled(timeout_s=60)
+    write_graph(env.folder, 1)
+    with env.worker(*CHANGING, supervised=True).running() as worker:
+        env.send([event({})])
+        env.wait_settled(timeout_s=60)
         unused = list(worker.events("supervisor.template_unused"))
         assert worker.stop() == 0
 
     (line,) = unused
     assert line["why"] == "the module 'changing' starts a thread while it is imported"
-    assert [answer["version"] for answer in answers(stage) if isinstance(answer, dict)] == [1]
+    assert [answer["version"] for answer in answers(env) if isinstance(answer, dict)] == [1]

@@ -15,7 +15,7 @@ from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.wiring import LangGraphKafkaConsumer
 
 THEIRS = "what the other one said"
@@ -30,9 +30,9 @@ def asked(text: str, *, tenant: str | None = None, **more: object) -> WorkflowEv
     return WorkflowEvent.from_bytes(json.dumps(told | {"metadata": metadata} | more).encode())
 
 
-def answers(stage: Stage) -> list[WorkflowResultEvent]:
+def answers(env: KafkaEnv) -> list[WorkflowResultEvent]:
     """Return the results by the offsets of the events that they answer."""
-    found = [WorkflowResultEvent.from_bytes(one.value) for one in records(stage, "results")]
+    found = [WorkflowResultEvent.from_bytes(one.value) for one in records(env, "results")]
     return sorted(found, key=lambda one: one.answers.offset if one.answers else -1)
 
 
@@ -48,36 +48,36 @@ def seen(answer: WorkflowResultEvent) -> Any:  # noqa: ANN401 - JSON
 async def test_no_event_gets_at_a_thread_or_a_run_that_is_not_its_own(
     make_stage: MakeStage,
 ) -> None:
-    stage, story = make_stage(partitions=1), Story()
+    env, story = make_stage(partitions=1), Story()
     settings = Settings(
-        kafka=stage.kafka_settings(),
-        checkpoints=CheckpointSettings(url=f"sqlite:///{stage.folder}/checkpoints.db"),
+        kafka=env.kafka_settings(),
+        checkpoints=CheckpointSettings(url=f"sqlite:///{env.folder}/checkpoints.db"),
         threads=ThreadSettings(scope="metadata.tenant"),
     )
     theirs = asked(THEIRS)
     spying = asked("spy", event_id=theirs.event_id)
     async with LangGraphKafkaConsumer(settings, {"*": story.graph()}):
-        stage.send([asked("first", tenant="acme")], headers=CHAT)
-        stage.send([asked("spy", tenant="evil")], headers=CHAT)
-        stage.send([asked("spy", tenant="acme", workflow_id="spy"), asked("spy")], headers=CHAT)
-        stage.send([asked("second", tenant="acme")], headers=CHAT)
-        stage.send([theirs, spying, theirs])
+        env.send([asked("first", tenant="acme")], headers=CHAT)
+        env.send([asked("spy", tenant="evil")], headers=CHAT)
+        env.send([asked("spy", tenant="acme", workflow_id="spy"), asked("spy")], headers=CHAT)
+        env.send([asked("second", tenant="acme")], headers=CHAT)
+        env.send([theirs, spying, theirs])
         own = f"{theirs.event_id.upper()}/0/0 "
-        stage.send([asked("spy", tenant="acme")], headers={"redrive-thread": own})
-        await settled(stage)
-        found, stored = [seen(one) for one in answers(stage)], letters(stage)
+        env.send([asked("spy", tenant="acme")], headers={"redrive-thread": own})
+        await settled(env)
+        found, stored = [seen(one) for one in answers(env)], letters(env)
 
         story.failing.add("write")
-        stage.send([asked("third", tenant="acme")], headers=CHAT)
-        await settled(stage)
+        env.send([asked("third", tenant="acme")], headers=CHAT)
+        await settled(env)
         story.failing.clear()
         last = Selection(reason=Reason.PERMANENT)
-        (resumed,) = await ends(stage, await drive(stage, last))
+        (resumed,) = await ends(env, await drive(env, last))
 
-        refused = await drive(stage)
+        refused = await drive(env)
         mine = Selection(reason=Reason.OTHER_INPUT)
-        (again,) = await ends(stage, await drive(stage, mine, mode="restart"))
-        await settled(stage)
+        (again,) = await ends(env, await drive(env, mine, mode="restart"))
+        await settled(env)
 
     assert found == [
         (3, "first"),
@@ -99,4 +99,4 @@ async def test_no_event_gets_at_a_thread_or_a_run_that_is_not_its_own(
     # Resumed, neither could go any further; restarted, the other event begins a thread of its own.
     assert sorted(reasons(refused)) == ["other_input", "thread_of_another"]
     assert seen(again.answer) == (3, "spy")
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []

@@ -16,17 +16,17 @@ from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
 from redrive.retry.kinds import Reason
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 
 PATIENCE = timedelta(seconds=60)
 
 
 @pytest.mark.invariant("P2", "P8")
 def test_a_try_whose_deadline_is_over_does_not_answer_the_next_one(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
-    kafka = stage.kafka_settings()
+    env = make_stage(partitions=1, REDRIVE_CHECKPOINTS__URL="none")
+    kafka = env.kafka_settings()
     asked, offsets = event({"fate": "success"}), end_offsets(kafka)
     tries = [
         publish_event(kafka, asked, headers=EventHeaders(deadline=round(time.time() + left) * 1000))
@@ -35,7 +35,7 @@ def test_a_try_whose_deadline_is_over_does_not_answer_the_next_one(
 
     heard: list[WorkflowResultEvent] = []
     with (
-        stage.worker("--graph", "*=fates:builder").running() as worker,
+        env.worker("--graph", "*=fates:builder").running() as worker,
         closing(ResultReader(kafka)) as reader,
     ):
         for one in tries:
@@ -49,4 +49,4 @@ def test_a_try_whose_deadline_is_over_does_not_answer_the_next_one(
     assert expired.error_info is not None
     assert expired.error_info.reason is Reason.EXPIRED
     assert done.status == "success"
-    assert judge(gather(stage.bootstrap_servers, stage.topics)).findings == []
+    assert judge(gather(env.bootstrap_servers, env.topics)).findings == []

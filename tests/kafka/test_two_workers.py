@@ -7,8 +7,8 @@ import pytest
 
 from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 EVENTS = 600
@@ -17,31 +17,31 @@ SHARE = 150
 
 @pytest.mark.invariant("P1", "P2", "P3")
 def test_a_named_worker_that_dies_and_comes_back_moves_none_of_the_others_partitions(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_WORKER__IN_FLIGHT="8")
-    executions = stage.folder / "executions.log"
+    env = make_stage(REDRIVE_CHECKPOINTS__URL="none", REDRIVE_WORKER__IN_FLIGHT="8")
+    executions = env.folder / "executions.log"
     one, two = (
-        stage.worker("--worker-id", name, "--graph", "*=fates:builder", name=name)
+        env.worker("--worker-id", name, "--graph", "*=fates:builder", name=name)
         for name in ("w1", "w2")
     )
 
     with one.running(), two.running():
         wait_until(lambda: _hold_two_each(one, two), timeout_s=60, what="two partitions each")
         moved = _gone(two)
-        stage.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
+        env.send(event({"fate": "sleep", "seconds": 0.2}) for _ in range(EVENTS))
         _wait_for_runs(executions, SHARE)
         one.kill()
-        assert not stage.settled()
+        assert not env.settled()
         one.start()
-        stage.wait_settled(timeout_s=60)
+        env.wait_settled(timeout_s=60)
         assert _gone(two) == moved
         assert one.stop() == two.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.results == {"success": EVENTS}
-    assert _answered_by(stage) == {"w1", "w2"}
+    assert _answered_by(env) == {"w1", "w2"}
 
 
 def _hold_two_each(*workers: WorkerProcess) -> bool:
@@ -69,7 +69,7 @@ def _wait_for_runs(executions: Path, count: int) -> None:
     wait_until(reached, timeout_s=60, what=f"{count} runs")
 
 
-def _answered_by(stage: Stage) -> set[str]:
-    records = read_topic(stage.bootstrap_servers, stage.topics.results)
+def _answered_by(env: KafkaEnv) -> set[str]:
+    records = read_topic(env.bootstrap_servers, env.topics.results)
     answers = (WorkflowResultEvent.from_bytes(record.value) for record in records)
     return {answer.run.worker for answer in answers if answer.run is not None}

@@ -20,9 +20,9 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.offsets import Entry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.letters import dead_letter
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 LATER = Path(__file__).parent / "agents" / "later.py"
@@ -38,119 +38,119 @@ FIRST_FIELDS = frozenset(
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
-    stage = make_stage(
+def env(make_stage: Callable[..., KafkaEnv]) -> KafkaEnv:
+    env = make_stage(
         partitions=2,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_RETRY__INITIAL_DELAY="1500ms",
         REDRIVE_RETRY__JITTER="false",
     )
-    shutil.copy(LATER, stage.folder)
-    return stage
+    shutil.copy(LATER, env.folder)
+    return env
 
 
 @pytest.mark.invariant("P1", "P2", "P4", "P5", "P6")
 def test_a_rolling_upgrade_and_its_way_back_lose_no_count_and_answer_nothing_twice(
-    stage: Stage,
+    env: KafkaEnv,
 ) -> None:
     failing = event({"fate": "fail"})
-    before, between, after = this(stage), later(stage), this(stage)
+    before, between, after = this(env), later(env), this(env)
 
-    stage.send([failing], partition=0)
+    env.send([failing], partition=0)
     for worker in (before, between):
         with worker.running():
-            send_some(stage)
+            send_some(env)
             # A failure that a worker did not live to note would count as a crash.
             wait_until(
-                lambda: failures_noted(stage) == tries(stage)[failing.event_id],
+                lambda: failures_noted(env) == tries(env)[failing.event_id],
                 timeout_s=60,
                 what="its failures are noted",
             )
             worker.kill()
     with after.running():
-        send_some(stage)
-        stage.wait_settled(timeout_s=60)
+        send_some(env)
+        env.wait_settled(timeout_s=60)
         assert after.stop() == 0
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
-    executed = read_journal(stage.folder / "executions.log")
-    answers = results(stage)
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
+    executed = read_journal(env.folder / "executions.log")
+    answers = results(env)
     assert verdict.findings == []
     assert sum(verdict.results.values()) == LIVES * (SLEEPERS + len(SENT)) + 1
     assert verdict.letters == {"permanent": LIVES * SENT.count("permanent"), "retries_exhausted": 1}
     assert 0 < sum(is_later(answer) for answer in answers) < len(answers)
     assert went_back(executed, NODES) == []
     # Counted over three lives of two versions: as often as one worker would have tried.
-    assert tries(stage)[failing.event_id] == 4
+    assert tries(env)[failing.event_id] == 4
     # Each has read from the other's notes what was running when that one died.
     assert suspects(between) > 0
     assert suspects(after) > 0
 
 
 @pytest.mark.invariant("P6", "P13")
-def test_letters_of_an_earlier_and_a_later_version_are_driven_again(stage: Stage) -> None:
-    with later(stage).running() as worker:
-        stage.send(event({"fate": "permanent"}) for _ in range(3))
-        stage.wait_settled(timeout_s=60)
+def test_letters_of_an_earlier_and_a_later_version_are_driven_again(env: KafkaEnv) -> None:
+    with later(env).running() as worker:
+        env.send(event({"fate": "permanent"}) for _ in range(3))
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
-    later_ones = {letter.dlq_id for letter in letters(stage)}
-    earlier = dead_letter(event({"fate": "success"}), topic=stage.topics.events, offset=1_000)
-    store_as_at_first(stage, earlier)
+    later_ones = {letter.dlq_id for letter in letters(env)}
+    earlier = dead_letter(event({"fate": "success"}), topic=env.topics.events, offset=1_000)
+    store_as_at_first(env, earlier)
 
-    with this(stage).running() as worker:
-        code, out, _ = run(stage, "redrive", "--all", "--yes", "--no-wait")
-        stage.wait_settled(timeout_s=60)
+    with this(env).running() as worker:
+        code, out, _ = run(env, "redrive", "--all", "--yes", "--no-wait")
+        env.wait_settled(timeout_s=60)
         assert worker.stop() == 0
 
-    answers = results(stage)
+    answers = results(env)
     (answered,) = (a for a in answers if a.key == earlier.source.key)
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert (code, len(later_ones)) == (0, 3), out
-    assert {of for of in driven(stage) if of} == {*later_ones, earlier.dlq_id}
+    assert {of for of in driven(env) if of} == {*later_ones, earlier.dlq_id}
     assert json.loads(answered.value or b"")["status"] == "success"
-    assert len(letters(stage)) == 3 + 1 + 3
+    assert len(letters(env)) == 3 + 1 + 3
     # Its event was never on the topic.
     (finding,) = verdict.findings
     assert finding.startswith(f"letter {earlier.dlq_id} is of a record that does not exist")
 
 
-def this(stage: Stage) -> WorkerProcess:
-    return stage.worker("--worker-id", "w1", "--graph", "*=fates:builder", name="this")
+def this(env: KafkaEnv) -> WorkerProcess:
+    return env.worker("--worker-id", "w1", "--graph", "*=fates:builder", name="this")
 
 
-def later(stage: Stage) -> WorkerProcess:
+def later(env: KafkaEnv) -> WorkerProcess:
     arguments = ("--worker-id", "w1", "--graph", "*=fates:builder")
-    return stage.worker(*arguments, name="later", program=("later.py",))
+    return env.worker(*arguments, name="later", program=("later.py",))
 
 
-def send_some(stage: Stage) -> None:
+def send_some(env: KafkaEnv) -> None:
     """Send events as a later producer writes them; return when some are answered, others run."""
     sleepers = [from_later({"fate": "sleep", "seconds": SLEEPS_S}) for _ in range(SLEEPERS)]
     asleep = {sleeper.event_id for sleeper in sleepers}
-    answered = len(results(stage))
-    stage.send([*sleepers, *(from_later({"fate": fate}) for fate in SENT)])
+    answered = len(results(env))
+    env.send([*sleepers, *(from_later({"fate": fate}) for fate in SENT)])
 
     def busy() -> bool:
-        return asleep <= tries(stage).keys() and len(results(stage)) > answered
+        return asleep <= tries(env).keys() and len(results(env)) > answered
 
     wait_until(busy, timeout_s=60, what="some are answered, others run")
 
 
-def tries(stage: Stage) -> Counter[str]:
+def tries(env: KafkaEnv) -> Counter[str]:
     """Count the executions of the second node by event."""
-    journal = read_journal(stage.folder / "executions.log")
+    journal = read_journal(env.folder / "executions.log")
     return Counter(each.thread.partition("/")[0] for each in journal if each.node == "work")
 
 
-def failures_noted(stage: Stage) -> int:
+def failures_noted(env: KafkaEnv) -> int:
     """Return how many failures are committed of the first event on the first partition."""
-    committed = committed_offsets(stage.bootstrap_servers, stage.topics.events, stage.topics.group)
-    note = decode(committed[TopicPartition(stage.topics.events, 0)].metadata)
+    committed = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
+    note = decode(committed[TopicPartition(env.topics.events, 0)].metadata)
     return 0 if note is None else note.entries.get(0, Entry()).failed
 
 
-def results(stage: Stage) -> list[ConsumerRecord]:
-    return read_topic(stage.bootstrap_servers, stage.topics.results)
+def results(env: KafkaEnv) -> list[ConsumerRecord]:
+    return read_topic(env.bootstrap_servers, env.topics.results)
 
 
 def from_later(data: dict[str, object]) -> WorkflowEvent:
@@ -165,10 +165,10 @@ def is_later(answer: ConsumerRecord) -> bool:
     return any(name == "redrive-later" for name, _ in answer.headers)
 
 
-def store_as_at_first(stage: Stage, letter: DeadLetter) -> None:
+def store_as_at_first(env: KafkaEnv, letter: DeadLetter) -> None:
     """Store a letter without the fields and headers that came later."""
     whole = json.loads(letter.to_bytes())
     value = json.dumps({name: whole[name] for name in whole.keys() & FIRST_FIELDS}).encode()
-    producer = Producer({"bootstrap.servers": stage.bootstrap_servers})
-    producer.produce(stage.topics.dlq, value, letter.source.key, partition=0)
+    producer = Producer({"bootstrap.servers": env.bootstrap_servers})
+    producer.produce(env.topics.dlq, value, letter.source.key, partition=0)
     assert producer.flush(30) == 0

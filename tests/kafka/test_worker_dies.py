@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redrive.testing.judging import gather, judge
-from redrive.testing.stage import Stage, event
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker import WorkerProcess, wait_until
 
 EVENTS = 600
@@ -17,17 +17,17 @@ IN_FLIGHT = 64
 
 @pytest.mark.invariant("P1", "P2", "P3", "P4")
 def test_a_worker_killed_five_times_answers_once_and_redoes_no_finished_node(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., KafkaEnv],
 ) -> None:
-    stage = make_stage(
+    env = make_stage(
         partitions=8,
         REDRIVE_CHECKPOINTS__URL="sqlite:///checkpoints.db",
         REDRIVE_WORKER__IN_FLIGHT=str(IN_FLIGHT),
     )
-    executions = stage.folder / "executions.log"
+    executions = env.folder / "executions.log"
     fates = ["permanent" if number % 20 == 0 else "success" for number in range(EVENTS)]
-    stage.send(event({"fate": fate}) for fate in fates)
-    worker = stage.worker("--worker-id", "w1", "--graph", "*=fates:builder")
+    env.send(event({"fate": fate}) for fate in fates)
+    worker = env.worker("--worker-id", "w1", "--graph", "*=fates:builder")
 
     try:
         worker.start()
@@ -36,12 +36,12 @@ def test_a_worker_killed_five_times_answers_once_and_redoes_no_finished_node(
             worker.kill()
             worker.start()
             _first_event_within(worker, executions, seconds=3.0)
-        stage.wait_settled(timeout_s=120)
+        env.wait_settled(timeout_s=120)
         assert worker.stop() == 0
     finally:
         worker.close()
 
-    verdict = judge(gather(stage.bootstrap_servers, stage.topics))
+    verdict = judge(gather(env.bootstrap_servers, env.topics))
     assert verdict.findings == []
     assert verdict.letters["permanent"] == fates.count("permanent")
     done = Counter(executions.read_text().splitlines())

@@ -65,9 +65,9 @@ from redrive.state.offsets import (
     decode,
     encode,
 )
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter
-from redrive.testing.stage import event
 from redrive.thread_names import owner_in, producers_name
 from redrive.units import parse_duration, parse_size
 
@@ -80,7 +80,7 @@ PLACE = TopicPartition("workflow-events", 3)
 PAYLOADS = Payloads(AesGcm({"k": bytes(32)}))
 SIGNER = Signer("k", b"s" * 32)
 VERIFIER = Verifier({"k": b"s" * 32})
-CLOCK = TurnedClock()
+CLOCK = ManualClock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from redrive.graphs.runs import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import LEAST_LETTER_BYTES
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 RESULTS, LETTERS = "results", "letters"
 LIMIT = 10_000
@@ -51,7 +51,7 @@ def answers(*, letters: int = 3 * LIMIT) -> OutcomeBuilder:
         dlq_topic=LETTERS,
         max_bytes={RESULTS: LIMIT, LETTERS: letters},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
 
 

@@ -19,7 +19,7 @@ from redrive.clock import SYSTEM
 from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import Note, encode
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 EVENTS, RESULTS = TopicPartition("events", 0), TopicPartition("results", 0)
 HOUR_MS = 3_600_000

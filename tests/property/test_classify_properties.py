@@ -13,7 +13,7 @@ from redrive.retry.classify import CLASSES
 from redrive.retry.config import RETRYABLE
 from redrive.retry.rules.codes import ERROR_CODES
 from redrive.retry.rules.frames import CLIENTS
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 A_YEAR_S = 366 * 86400
@@ -100,7 +100,7 @@ def _is_sound(failure: Failure) -> bool:
 
 @given(errors())
 def test_any_error_is_judged_without_an_error(error: Exception) -> None:
-    assert _is_sound(classify(error, clock=TurnedClock(start=NOON)))
+    assert _is_sound(classify(error, clock=ManualClock(start=NOON)))
 
 
 @given(
@@ -115,7 +115,7 @@ def test_a_general_error_of_a_client_is_never_taken_for_a_bug_without_a_word_tha
     try:
         exec("raise error", space)  # noqa: S102 - a frame of another module
     except Exception as error:  # noqa: BLE001 - to be judged
-        failure = classify(error, clock=TurnedClock(start=NOON))
+        failure = classify(error, clock=ManualClock(start=NOON))
 
     assert _is_sound(failure)
     if module != "agent.nodes" and failure.kind is Kind.PERMANENT:

@@ -34,8 +34,8 @@ from redrive.redriving.runs import RunResult, RunStory, _event
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Kind
 from redrive.state.offsets import decode
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter
-from redrive.testing.stage import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -31,7 +31,7 @@ from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_MARKS, MIN_NOTE_CHARS, encode
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 PLACE = TopicPartition("events", 0)
 ANY_ROOM = (None, MIN_NOTE_CHARS)
@@ -106,7 +106,7 @@ class Client:
     """What a worker reads through, and commits with."""
 
     def __init__(
-        self, topic: Topic, committed: Committed, dice: random.Random, clock: TurnedClock
+        self, topic: Topic, committed: Committed, dice: random.Random, clock: ManualClock
     ) -> None:
         self.dice = dice
         self.clock = clock
@@ -203,7 +203,7 @@ class Worker:
         *,
         note_limits: Sequence[int | None] = ANY_ROOM,
     ) -> None:
-        self.clock = TurnedClock()
+        self.clock = ManualClock()
         self.client = Client(topic, committed, dice, self.clock)
         self.dice = dice
         self.running: list[Any] = []

@@ -19,7 +19,7 @@ from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Repor
 from redrive.notify.rules import Routing, Rule
 from redrive.notify.windows import Counted, Refused, Told, Windows
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 WINDOW_S = 100.0
 
@@ -123,7 +123,7 @@ class Heard:
                 self.of_cause[report.channel, report.told.key].append(now)
 
 
-def notice(number: int, *, cause: int, clock: TurnedClock) -> LetterNotice:
+def notice(number: int, *, cause: int, clock: ManualClock) -> LetterNotice:
     return LetterNotice(
         dlq_id=f"letter-{number}",
         at=clock.now(),
@@ -144,7 +144,7 @@ storms = st.lists(
 
 
 def played(digest: Digest, storm: list[tuple[float, int, int]]) -> tuple[Heard, int]:
-    clock, told, failures = TurnedClock(), Heard(), 0
+    clock, told, failures = ManualClock(), Heard(), 0
     for number, (wait_s, cause, count) in enumerate(storm):
         for _ in range(2):
             clock.advance(wait_s / 2)
@@ -195,14 +195,14 @@ def test_rules_tell_a_part_and_what_they_leave_out_is_counted(
     assert told.failures["pager"] + digest.silent == of_flow[1]
 
 
-def ten_thousand(clock: TurnedClock) -> Iterator[LetterNotice]:
+def ten_thousand(clock: ManualClock) -> Iterator[LetterNotice]:
     for number in range(10_000):
         clock.advance(0.01)
         yield notice(number, cause=1, clock=clock)
 
 
 def test_ten_thousand_equal_failures_make_a_handful_of_reports_that_add_up() -> None:
-    clock, told = TurnedClock(), Heard()
+    clock, told = ManualClock(), Heard()
     digest = Digest(Routing(["a"]), alarms=[], window_s=60.0, many_letters=0)
 
     for letter in ten_thousand(clock):
@@ -217,7 +217,7 @@ def test_ten_thousand_equal_failures_make_a_handful_of_reports_that_add_up() -> 
 
 
 def test_a_cause_that_comes_after_twenty_others_is_told_with_the_rest() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     digest = Digest(Routing(["a"]), alarms=[], window_s=60.0, many_letters=0)
     letters = [notice(number, cause=3 * number, clock=clock) for number in range(25)]
 
@@ -232,7 +232,7 @@ def test_a_cause_that_comes_after_twenty_others_is_told_with_the_rest() -> None:
 
 @pytest.mark.invariant("P11", "P14")
 def test_no_workflow_and_nobody_unknown_hides_what_another_fails_of() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     digest = Digest(Routing(["a"]), alarms=[], window_s=60.0, many_letters=0)
     storm = [notice(number, cause=3 * number, clock=clock) for number in range(5_000)]
     unknown = [

@@ -30,8 +30,8 @@ from redrive.redriving.selection import Selection
 from redrive.redriving.trail import Trail
 from redrive.redriving.working import read_on, work
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 LETTERS, AUDIT, EVENTS = TopicPartition("letters", 0), TopicPartition("audit", 0), "events"
 MOST = 3
@@ -43,7 +43,7 @@ class Broker:
     """One partition of letters, and the events that were sent."""
 
     def __init__(self, letters: int) -> None:
-        self.clock = TurnedClock()
+        self.clock = ManualClock()
         self.log: list[ConsumerRecord] = []
         self.audit: list[ConsumerRecord] = []
         self.sent: list[ProducerRecord] = []
@@ -159,7 +159,7 @@ class AuditLog:
 def _letter(sent: WorkflowEvent, offset: int, *, count: int = 0) -> DeadLetter:
     return DeadLetter(
         dlq_id=dlq_id(EVENTS, 0, offset, count=count),
-        timestamp=TurnedClock().now(),
+        timestamp=ManualClock().now(),
         original_event=sent.model_dump(mode="json"),
         error=LetterError(type="ValueError", message="no"),
         retry_count=0,

@@ -14,7 +14,7 @@ from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.rests import MOST_DEPENDENCIES, MOST_RESTS, MOST_WORKFLOWS, Rest, Rests
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 LONGEST_S = 120.0
 AHEAD_S = 10.0

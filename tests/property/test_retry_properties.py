@@ -31,7 +31,7 @@ from redrive.retry import (
     retry_async,
 )
 from redrive.retry.config import RETRYABLE
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 ROLLS = st.floats(0, 1, exclude_max=True)
 SECONDS = st.floats(0, 1e9)
@@ -207,7 +207,7 @@ def test_no_retry_comes_earlier_than_a_service_asked_for(
 def test_no_attempt_begins_after_the_total_limit(
     policy: RetryConfig, limit_s: float, work_s: float, roll: float
 ) -> None:
-    clock = TurnedClock(roll=roll, hands_free=True)
+    clock = ManualClock(roll=roll, hands_free=True)
     begun: list[float] = []
 
     @retry(Retrier(replace(policy, total_limit=limit_s), clock=clock))
@@ -224,7 +224,7 @@ def test_no_attempt_begins_after_the_total_limit(
     assert len(begun) <= policy.max_retries + 1
 
 
-class BusyClock(TurnedClock):
+class BusyClock(ManualClock):
     """Wakes later than it was asked to."""
 
     def __init__(self, roll: float, late_s: float) -> None:

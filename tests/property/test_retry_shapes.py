@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.retry import Retrier, RetryConfig, attempts, retry, retry_async
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 Function = Callable[..., Any]
 
@@ -204,7 +204,7 @@ def kind_of(answer: object) -> str:
 
 def retrier() -> Retrier:
     policy = RetryConfig(max_retries=MOST_RETRIES, jitter=False, initial_delay=0, max_delay=0)
-    return Retrier(policy, clock=TurnedClock(hands_free=True))
+    return Retrier(policy, clock=ManualClock(hands_free=True))
 
 
 def run(coroutine: Coroutine[Any, Any, Ending]) -> Ending:

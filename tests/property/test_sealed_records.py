@@ -22,8 +22,8 @@ from redrive.payloads import Payloads
 from redrive.redriving.sealed_events import open_text, seal_text
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import opened_event, opened_result, sealed_event
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PAYLOADS = Payloads(AesGcm({"k": bytes(32)}))
 MARK = "Mustermann"
@@ -141,7 +141,7 @@ def test_whatever_a_run_comes_to_its_records_fit_sealed_and_are_opened(
         dlq_topic="letters",
         max_bytes={"results": LIMIT, "letters": 3 * LIMIT},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
         payloads=PAYLOADS,
     )
     error = ValueError(f"{MARK} {said}")

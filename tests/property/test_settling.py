@@ -33,7 +33,7 @@ from redrive.state import note_room, offsets
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
 from redrive.state.reservations import Coverage
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 PLACES = (TopicPartition("events", 0), TopicPartition("events", 1))
 EVENTS = 12
@@ -360,7 +360,7 @@ class Story:
 
     def new_worker(self) -> None:
         self.lives += 1
-        self.clock = TurnedClock()
+        self.clock = ManualClock()
         self.client = Client(self.broker)
         self.queue = Queue(self._answer)
         # What was noted before there was less room for it may be forgotten.
@@ -808,8 +808,8 @@ class CommitsLater(Client):
 
 def settler_over(
     client: Client, *, transactional: bool
-) -> tuple[Settler, Queue, Loop, TurnedClock]:
-    clock, queue, loop = TurnedClock(), Queue(lambda _: None), Loop(Counter(), 0, Counter())
+) -> tuple[Settler, Queue, Loop, ManualClock]:
+    clock, queue, loop = ManualClock(), Queue(lambda _: None), Loop(Counter(), 0, Counter())
     partitions = Partitions(
         buffer=Buffer(2**20), session_timeout_s=30.0, incarnation=1, clock=clock
     )

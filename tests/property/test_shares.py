@@ -12,7 +12,7 @@ from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.shares import Shares
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 EVENTS = 300
 

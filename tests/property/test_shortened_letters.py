@@ -10,8 +10,8 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.record import Attempt, Cause, DeadLetter, LetterError, Source
 from redrive.dead_letter.shortened import shortened
 from redrive.retry.kinds import Kind
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter
-from redrive.testing.stage import event
 
 NOW = SYSTEM.now()
 NEEDED = {"dlq_id", "kind", "reason", "fingerprint", "node", "checkpoint", "redrive_count"}

@@ -25,8 +25,8 @@ from redrive.signatures import Require, Rights, Signer, Subject, Verifier
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import EVENT_SIGNATURES
 from redrive.telemetry.repeats import Repeats
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 KEYS = {"ops": b"o" * 32, "airflow": b"a" * 32}
 RIGHTS = {"airflow": Rights(("report-*",), letters=False)}
@@ -42,9 +42,9 @@ def record_of(
 
 
 def admission_of(
-    require: Require, counted: Counter | None = None, *, clock: TurnedClock | None = None
+    require: Require, counted: Counter | None = None, *, clock: ManualClock | None = None
 ) -> Admission:
-    repeats = Repeats(clock or TurnedClock())
+    repeats = Repeats(clock or ManualClock())
     return Admission(Verifier(KEYS, require, RIGHTS), counted=counted, repeats=repeats)
 
 
@@ -84,7 +84,7 @@ def test_only_signed_events_run_where_that_is_required(
 
 
 def test_what_comes_is_counted_and_logged_once_a_minute() -> None:
-    counted, clock = Counter(EVENT_SIGNATURES), TurnedClock()
+    counted, clock = Counter(EVENT_SIGNATURES), ManualClock()
     admission = admission_of(Require.WARN, counted, clock=clock)
 
     with capture_logs() as logs:

@@ -14,8 +14,8 @@ from redrive.clock import SYSTEM
 from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import Note, encode
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter
-from redrive.testing.stage import event
 
 EVENTS, RESULTS, LETTERS = (
     TopicPartition("events", 0),

@@ -15,7 +15,7 @@ from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 0)
 LIMIT = 1_000

@@ -38,7 +38,7 @@ from redrive.graphs.checkpoint_file import (
     stored_threads,
 )
 from redrive.graphs.retention import Kept, Mark, StoredThread, ThreadState, state_of
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 DAY = timedelta(days=1)
 EVENTS, LETTERS = 15 * DAY, 38 * DAY
@@ -101,13 +101,13 @@ async def run(
 
 
 @pytest.fixture
-def clock() -> TurnedClock:
+def clock() -> ManualClock:
     # The ids of checkpoints bear the real time.
-    return TurnedClock(start=datetime.now(UTC))
+    return ManualClock(start=datetime.now(UTC))
 
 
 @pytest.fixture
-async def opened(tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Checkpoints]:
+async def opened(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Checkpoints]:
     """Checkpoints whose worker has seen what the topics keep."""
     async with Checkpoints(settings(tmp_path), clock=clock) as checkpoints:
         await checkpoints.learn(Deployment("ours", Kept(EVENTS, LETTERS), clock.now()))
@@ -115,7 +115,7 @@ async def opened(tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Checkpoint
 
 
 async def test_the_thread_of_a_letter_goes_when_nobody_can_drive_it_any_more(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(opened, end="fails")
     await opened.mark([own()], Mark.LETTER)
@@ -131,7 +131,7 @@ async def test_the_thread_of_a_letter_goes_when_nobody_can_drive_it_any_more(
 
 
 async def test_a_thread_that_no_ending_was_noted_of_goes_too(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(opened, end="fails")
     needed_for = EVENTS + LETTERS + EVENTS
@@ -153,7 +153,7 @@ async def test_a_thread_that_no_ending_was_noted_of_goes_too(
 
 
 async def test_questions_and_what_a_producer_named_stay(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(opened, 0, "asks")
     await run(opened, 1, "asks")
@@ -172,7 +172,7 @@ async def test_questions_and_what_a_producer_named_stay(
 
 
 async def test_a_question_that_was_answered_ends_like_any_other(
-    opened: Checkpoints, clock: TurnedClock
+    opened: Checkpoints, clock: ManualClock
 ) -> None:
     await run(opened, 0, "asks")
     await opened.mark([own()], Mark.QUESTION)
@@ -185,7 +185,7 @@ async def test_a_question_that_was_answered_ends_like_any_other(
 
 @pytest.mark.invariant("P4")
 async def test_a_run_that_a_worker_holds_keeps_its_thread_however_long_it_takes(
-    opened: Checkpoints, clock: TurnedClock
+    opened: Checkpoints, clock: ManualClock
 ) -> None:
     await run(opened, 0, "fails")
     await run(opened, 1)
@@ -201,7 +201,7 @@ async def test_a_run_that_a_worker_holds_keeps_its_thread_however_long_it_takes(
 
 
 async def test_without_what_the_topics_keep_only_finished_threads_go(
-    tmp_path: Path, clock: TurnedClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     async with Checkpoints(settings(tmp_path), clock=clock) as checkpoints:
         await run(checkpoints, 0, "fails")
@@ -214,7 +214,7 @@ async def test_without_what_the_topics_keep_only_finished_threads_go(
 
 
 async def test_of_several_deployments_on_a_file_the_longest_retention_counts(
-    opened: Checkpoints, clock: TurnedClock
+    opened: Checkpoints, clock: ManualClock
 ) -> None:
     await opened.learn(Deployment("theirs", Kept(EVENTS, 400 * DAY), clock.now()))
     await run(opened, end="fails")
@@ -242,7 +242,7 @@ async def test_a_thread_that_moves_after_it_was_judged_is_not_deleted(
 
 
 async def test_many_pages_of_threads_are_swept_to_the_last(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     with sqlite3.connect(tmp_path / "checkpoints.db") as connection:
         connection.executemany(
@@ -261,7 +261,7 @@ async def test_many_pages_of_threads_are_swept_to_the_last(
 
 
 async def test_the_file_gives_its_room_back(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     file = tmp_path / "checkpoints.db"
     for number in range(60):
@@ -297,7 +297,7 @@ def made_by_an_older_version(file: Path) -> None:
 
 
 async def test_a_file_of_an_older_version_shrinks_once_it_was_rewritten(
-    tmp_path: Path, clock: TurnedClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     file = tmp_path / "checkpoints.db"
     made_by_an_older_version(file)
@@ -321,7 +321,7 @@ async def test_a_file_of_an_older_version_shrinks_once_it_was_rewritten(
 
 
 async def test_a_file_that_an_older_version_left_is_read_as_it_is(
-    tmp_path: Path, clock: TurnedClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     made_by_an_older_version(tmp_path / "checkpoints.db")
     async with Checkpoints(settings(tmp_path), clock=clock) as checkpoints:
@@ -355,7 +355,7 @@ def test_a_file_without_checkpoints_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_worker_sweeps_in_rounds_and_says_what_it_did(
-    tmp_path: Path, clock: TurnedClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     async with Checkpoints(settings(tmp_path), clock=clock) as checkpoints:
         await run(checkpoints, 0, "fails")
@@ -378,7 +378,7 @@ async def test_a_worker_sweeps_in_rounds_and_says_what_it_did(
 
 
 async def test_a_round_that_fails_is_told_and_the_next_one_tries_again(
-    tmp_path: Path, clock: TurnedClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     asked = list[int]()
 
@@ -398,7 +398,7 @@ async def test_a_round_that_fails_is_told_and_the_next_one_tries_again(
     assert len(asked) == 2
 
 
-async def two_rounds(sweeping: Sweeping, clock: TurnedClock) -> None:
+async def two_rounds(sweeping: Sweeping, clock: ManualClock) -> None:
     """Let it sweep twice."""
     task = asyncio.create_task(sweeping.run())
     try:
@@ -459,7 +459,7 @@ def held_by(saver: BaseCheckpointSaver[Any], *threads: str) -> list[str]:
 
 
 async def test_of_a_checkpointer_of_the_users_finished_threads_are_swept(
-    clock: TurnedClock,
+    clock: ManualClock,
 ) -> None:
     saver = InMemorySaver()
     with capture_logs() as logs:
@@ -484,7 +484,7 @@ async def test_of_a_checkpointer_of_the_users_finished_threads_are_swept(
 
 
 async def test_of_a_checkpointer_that_cannot_delete_it_is_said_that_nothing_goes(
-    clock: TurnedClock,
+    clock: ManualClock,
 ) -> None:
     saver = Forgetless()
 
@@ -505,7 +505,7 @@ NAMED_TTL = 30 * DAY
 
 
 @pytest.fixture
-async def timed(tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Checkpoints]:
+async def timed(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Checkpoints]:
     """Checkpoints with a time for what producers name."""
     kept = Checkpoints(settings(tmp_path), named_ttl=NAMED_TTL, clock=clock)
     async with kept as checkpoints:
@@ -514,7 +514,7 @@ async def timed(tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Checkpoints
 
 
 async def test_a_named_thread_goes_when_it_was_not_used_for_its_time(
-    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+    timed: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(timed, 0, thread="chat")
     await clock.turn(NAMED_TTL.total_seconds() - 60)
@@ -535,7 +535,7 @@ async def test_a_named_thread_goes_when_it_was_not_used_for_its_time(
 @pytest.mark.invariant("P4")
 @pytest.mark.parametrize("end", ["fails", "asks"])
 async def test_a_named_thread_stays_while_its_last_run_may_go_on(
-    timed: Checkpoints, clock: TurnedClock, tmp_path: Path, end: str
+    timed: Checkpoints, clock: ManualClock, tmp_path: Path, end: str
 ) -> None:
     await run(timed, 0, thread="chat")
     await run(timed, 1, end, thread="chat")
@@ -551,7 +551,7 @@ async def test_a_named_thread_stays_while_its_last_run_may_go_on(
 
 @pytest.mark.invariant("P4")
 async def test_a_named_thread_that_a_run_takes_up_is_not_deleted_under_it(
-    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+    timed: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(timed, 0, thread="chat")
     judged = threads_in(tmp_path)
@@ -564,7 +564,7 @@ async def test_a_named_thread_that_a_run_takes_up_is_not_deleted_under_it(
 
 
 async def test_an_event_that_waits_renews_the_time_of_its_named_thread(
-    timed: Checkpoints, clock: TurnedClock, tmp_path: Path
+    timed: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     await run(timed, 0, thread="chat")
     await clock.turn(NAMED_TTL.total_seconds() - 60)
@@ -586,7 +586,7 @@ async def test_without_a_time_named_threads_are_not_marked(
 
 
 async def test_a_name_that_begins_with_an_events_id_is_no_thread_of_its_own(
-    opened: Checkpoints, clock: TurnedClock, tmp_path: Path
+    opened: Checkpoints, clock: ManualClock, tmp_path: Path
 ) -> None:
     name = f"{event().event_id}/chat"
     await run(opened, 0, thread=name)

@@ -17,7 +17,7 @@ from redrive.clock import SYSTEM
 from redrive.graphs import Checkpoints, CheckpointSettings, Lease, WorkflowProcessor
 from redrive.graphs.checkpoint_file import Deployment
 from redrive.graphs.retention import Kept, Mark
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 DONE, GIVEN_UP, NAMED = (event({"n": number}) for number in range(3))
 

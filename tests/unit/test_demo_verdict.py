@@ -10,7 +10,7 @@ import pytest
 from tests.rows import rows
 
 from redrive.dead_letter.states import State
-from redrive.demo.facts import (
+from redrive.demo.observations import (
     CommandEnded,
     CommandTyped,
     DagEnded,
@@ -18,8 +18,8 @@ from redrive.demo.facts import (
     Fact,
     LetterMoved,
     NodeRan,
+    Observation,
     ResultStored,
-    Seen,
     TaskError,
     TaskStarted,
 )
@@ -191,7 +191,7 @@ def test_the_timeline_says_so_when_finished_nodes_ran_again() -> None:
     story.add(TaskStarted("is_refused", "e"))
     stored = answer(ResultStatus.SUCCESS, 1, verified=False)
 
-    line = tell(Seen(1.0, stored), story)
+    line = tell(Observation(1.0, stored), story)
 
     assert line is not None
     assert line.mood is Mood.BAD

@@ -15,7 +15,7 @@ from redrive.redriving.editing import (
     set_values,
     text_of,
 )
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 ODD = (
     '{ "z" : 1.10, "big": 12345678901234567890123456789, "far": 1e400, "a":\t-0.0,\n'

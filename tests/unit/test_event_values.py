@@ -10,7 +10,7 @@ from tests.rows import rows
 from redrive import events
 from redrive.errors import RecordError
 from redrive.events import WorkflowEvent, readable_event_id
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 MOST = 1_000
 MANY = {

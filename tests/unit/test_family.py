@@ -13,7 +13,7 @@ from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.report import Report, Reporter
 from redrive.telemetry import metrics as definitions
 from redrive.telemetry.instruments import Metric, Sample
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 from redrive.testing.worker import wait_until
 
 WORKING = Check(ok=True, why="working")
@@ -34,12 +34,12 @@ def said(
 
 
 @pytest.fixture
-def clock() -> TurnedClock:
-    return TurnedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def pool(clock: TurnedClock) -> PoolStatus:
+def pool(clock: ManualClock) -> PoolStatus:
     """Two workers that have just been started."""
     pool = PoolStatus(2, stall_s=30.0, clock=clock)
     for number in (0, 1):
@@ -75,7 +75,7 @@ def test_one_that_stands_still_is_named_and_makes_all_dead(pool: PoolStatus) -> 
     assert not pool.ready().ok
 
 
-def test_one_that_falls_silent_stands_still(pool: PoolStatus, clock: TurnedClock) -> None:
+def test_one_that_falls_silent_stands_still(pool: PoolStatus, clock: ManualClock) -> None:
     for number in (0, 1):
         pool.heard(number, said(number))
     clock.advance(20.0)
@@ -87,7 +87,7 @@ def test_one_that_falls_silent_stands_still(pool: PoolStatus, clock: TurnedClock
 
 
 def test_one_that_starts_has_a_minute_until_its_first_word(
-    pool: PoolStatus, clock: TurnedClock
+    pool: PoolStatus, clock: ManualClock
 ) -> None:
     clock.advance(59.0)
     in_time = pool.alive().ok
@@ -105,7 +105,7 @@ def test_one_that_died_and_is_replaced_is_no_standstill_but_not_ready(pool: Pool
     assert values(pool, definitions.READY) == {("0",): 1, ("1",): 0}
 
 
-def test_a_single_worker_speaks_for_itself(clock: TurnedClock) -> None:
+def test_a_single_worker_speaks_for_itself(clock: ManualClock) -> None:
     pool = PoolStatus(1, stall_s=30.0, clock=clock)
     pool.started(0, "w")
     draining = Check(ok=False, why="draining")

@@ -13,7 +13,7 @@ import pytest
 from redrive.dead_letter.fingerprint import fingerprint
 from redrive.events import WorkflowEvent
 from redrive.retry.kinds import Kind
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 
 def caught(fail: Callable[[], object]) -> BaseException:

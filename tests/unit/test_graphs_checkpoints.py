@@ -31,7 +31,7 @@ from redrive.graphs import (
     WorkflowProcessor,
     checkpoint_file,
 )
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 from redrive.testing.worker import wait_until
 
 
@@ -154,7 +154,7 @@ async def test_a_saver_of_ones_own_may_be_used() -> None:
 
 
 async def test_a_finished_thread_is_swept_after_its_ttl(tmp_path: Path) -> None:
-    clock, ran = TurnedClock(), list[str]()
+    clock, ran = ManualClock(), list[str]()
     async with Checkpoints(settings(tmp_path, ttl="1h"), clock=clock) as checkpoints:
         await run(checkpoints, event(), ran)
         early = await checkpoints.sweep(clock.now() + timedelta(minutes=59))
@@ -170,7 +170,7 @@ async def test_a_finished_thread_is_swept_after_its_ttl(tmp_path: Path) -> None:
 
 
 async def test_a_sweep_takes_checkpoints_writes_and_marks(tmp_path: Path) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     async with Checkpoints(settings(tmp_path, ttl="1h"), clock=clock) as checkpoints:
         for number in range(250):
             await checkpoints.mark_finished(f"thread {number}")
@@ -189,7 +189,7 @@ async def test_a_sweep_takes_checkpoints_writes_and_marks(tmp_path: Path) -> Non
 
 
 async def test_a_thread_that_is_used_again_is_not_swept(tmp_path: Path) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     given = event()
     thread = f"{given.event_id}/0/0"
     async with Checkpoints(settings(tmp_path, ttl="1h"), clock=clock) as checkpoints:
@@ -204,7 +204,7 @@ async def test_a_thread_that_is_used_again_is_not_swept(tmp_path: Path) -> None:
 
 
 async def test_what_a_letter_or_a_producer_holds_is_not_swept(tmp_path: Path) -> None:
-    clock, ran = TurnedClock(), list[str]()
+    clock, ran = ManualClock(), list[str]()
     async with Checkpoints(settings(tmp_path, ttl="1h"), clock=clock) as checkpoints:
         await run(checkpoints, event(), ran)
         await checkpoints.keep(f"{event().event_id}/0/0")

@@ -30,7 +30,7 @@ from redrive.graphs.runs import Redriven
 from redrive.retry import classify
 from redrive.retry.kinds import Kind
 from redrive.testing import event
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 class Log(TypedDict):
@@ -99,7 +99,7 @@ async def test_every_kind_of_node_knows_its_attempt(checkpoints: Checkpoints) ->
     given = event({"log": []}, workflow_id="work")
     headers = (("x-team", b"old"), ("x-team", b"blue"), ("x-empty", None), ("x-bytes", b"\xff"))
 
-    clock = TurnedClock()
+    clock = ManualClock()
     end = await WorkflowProcessor({"*": graph}, checkpoints, clock=clock).run(
         given,
         thread_id="conversation",

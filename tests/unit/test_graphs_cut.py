@@ -12,7 +12,7 @@ from langgraph.graph import START, StateGraph
 
 from redrive.events import Payload, WorkflowEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, WorkflowProcessor
-from redrive.testing.stage import event as make_event
+from redrive.testing.kafka_env import event as make_event
 
 NAMES = ("one", "two", "three")
 # An input, three supersteps, and the writes of each: more cuts than a run has writes.

@@ -30,7 +30,7 @@ from redrive.graphs import (
 from redrive.retry.classify import Classifier
 from redrive.retry.kinds import Kind, Reason
 from redrive.retry.rule import Rule
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
 THREAD = f"{EVENT_ID}/0/0"
@@ -266,7 +266,7 @@ async def test_a_sibling_of_an_interrupt_that_failed_is_run_again(
 
 
 async def test_the_answer_to_a_success_says_how_the_run_went(checkpoints: Checkpoints) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
 
     def node(_: Log) -> Log:
         clock.advance(2)

@@ -28,7 +28,7 @@ from redrive.errors import SettingsError, StateChangedError
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, WorkflowProcessor
 from redrive.graphs.fidelity import difference
 from redrive.graphs.runs import RunEnd
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 EVENT = event({})
 

@@ -41,7 +41,7 @@ from redrive.retry import (
     decide,
     reason_of,
 )
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
 
@@ -113,9 +113,9 @@ def event() -> WorkflowEvent:
     )
 
 
-async def attempt(graph: Any, clock: TurnedClock | None = None, **more: Any) -> RunEnd:  # noqa: ANN401
+async def attempt(graph: Any, clock: ManualClock | None = None, **more: Any) -> RunEnd:  # noqa: ANN401
     """Run one attempt, as a worker with four attempts for each run would."""
-    processor = WorkflowProcessor({"work": graph}, clock=clock or TurnedClock())
+    processor = WorkflowProcessor({"work": graph}, clock=clock or ManualClock())
     given = {"policy": RetryConfig(max_retries=3), **more}
     return await processor.run(event(), thread_id=f"{EVENT_ID}/0/0", lease=Lease(), **given)
 

@@ -13,7 +13,7 @@ from redrive.errors import DeadlineError, StaleAttemptError, TransientError
 from redrive.graphs import retry_policy
 from redrive.graphs.current import CURRENT, Current
 from redrive.retry import RetryConfig
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:
@@ -51,7 +51,7 @@ def test_what_ends_the_attempt_is_seen_behind_other_errors(inner: Exception) -> 
 def test_nothing_is_retried_that_would_begin_after_the_deadline(
     left_s: float, *, jitter: bool, again: bool
 ) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     current = Current(clock.monotonic() + left_s, clock, RetryConfig())
     token = CURRENT.set(current)
     try:

@@ -35,7 +35,7 @@ from redrive.graphs import (
 )
 from redrive.graphs.runs import Redriven, RunEnd
 from redrive.retry.kinds import Reason
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 Graph = Any
 

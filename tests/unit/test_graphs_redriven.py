@@ -32,7 +32,7 @@ from redrive.graphs.current import CurrentAttempt
 from redrive.graphs.progress import Progress
 from redrive.graphs.runs import Redriven
 from redrive.retry.kinds import Reason
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 OWN, NAMED = "own", "conversation-7"
 

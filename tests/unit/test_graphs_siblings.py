@@ -31,7 +31,7 @@ from redrive.graphs import (
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.registry import Configured
 from redrive.graphs.runs import RunEnd
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 EVENT = event({"log": ["in"]})
 # LangGraph cancels the branches beside a failure within a few turns of the loop.

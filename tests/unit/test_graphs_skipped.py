@@ -44,7 +44,7 @@ from redrive.graphs.contained import contain_exits
 from redrive.graphs.guard import WRITES_KEY
 from redrive.graphs.runs import Redriven, RunEnd
 from redrive.retry.kinds import Reason
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 from redrive.testing.worker import wait_until
 
 EVENT = event({"log": ["in"]})

@@ -46,7 +46,7 @@ from redrive.graphs import (
 from redrive.graphs.current import CURRENT
 from redrive.retry.config import RetryConfig
 from redrive.testing import event
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"
@@ -336,7 +336,7 @@ async def test_a_node_that_fails_while_it_is_ended_does_not_hide_the_limit() -> 
 
 
 async def test_every_node_knows_how_much_time_is_left(kept: Checkpoints) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     seen: dict[str, float | None] = {}
 
     def sync_node(_: Log) -> Log:

@@ -29,8 +29,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 0)
 
@@ -78,7 +78,7 @@ def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
         finish=finish,
         new_lease=lambda _: Lease(),
         mark=mark,
-        clock=clock or TurnedClock(),
+        clock=clock or ManualClock(),
         admission=admission,
         thread_scope=scope,
         letters=letters,
@@ -131,7 +131,7 @@ def answers_of(kind: type[OutcomeBuilder]) -> OutcomeBuilder:
         dlq_topic="letters",
         max_bytes={"results": 10**6, "letters": 10**6},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
 
 
@@ -161,7 +161,7 @@ async def test_a_run_that_meets_a_bug_leaves_the_others_alone() -> None:
 @pytest.mark.invariant("P1", "P8")
 async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain() -> None:
     clock, run_queue, finished = (
-        TurnedClock(),
+        ManualClock(),
         RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         list[Outcome](),
     )
@@ -194,7 +194,7 @@ async def test_what_becomes_due_while_the_intake_looks_is_not_waited_for_in_vain
 @pytest.mark.invariant("P8")
 async def test_a_run_told_to_rest_is_told_at_its_deadline_that_it_comes_too_late() -> None:
     clock, run_queue, finished = (
-        TurnedClock(),
+        ManualClock(),
         RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
         list[Outcome](),
     )
@@ -284,7 +284,7 @@ class Hasty(Waiter):
 
 @pytest.mark.invariant("P1")
 async def test_a_run_that_was_cut_and_unwinds_after_its_partition_is_back_begins_again() -> None:
-    finished, runner, clock = list[Outcome](), Hasty(), TurnedClock()
+    finished, runner, clock = list[Outcome](), Hasty(), ManualClock()
     dispatcher = intake_of(answers_of(OutcomeBuilder), runner, finished.append, clock=clock)
     record = ConsumerRecord(PLACE, 0, None, event({}).to_bytes(), (), None)
 

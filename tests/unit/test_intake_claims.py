@@ -28,8 +28,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.telemetry.repeats import REPEATS
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 0)
 DRIVEN = EventHeaders(of="L", generation=3, count=2, mode="restart", source="anna", letters=5)
@@ -71,7 +71,7 @@ class World:
     """An intake with one slot, and the letters that it asks."""
 
     def __init__(self) -> None:
-        clock = TurnedClock()
+        clock = ManualClock()
         outcomes = OutcomeBuilder(
             results_topic="results",
             dlq_topic="letters",

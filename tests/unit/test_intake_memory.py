@@ -25,8 +25,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import RecordReader
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 RESULT_BYTES = 100_000
@@ -69,7 +69,7 @@ class World:
     def __init__(self, *, buffer_bytes: int, in_flight: int = 4) -> None:
         self.buffer = Buffer(buffer_bytes)
         self.shares = {tp: self.buffer.share() for tp in (PLACE, OTHER)}
-        self.clock, self.reader, self.runner = TurnedClock(), Reader(), Runner()
+        self.clock, self.reader, self.runner = ManualClock(), Reader(), Runner()
         self.run_queue = RunQueue(
             in_flight=in_flight, max_crashes=3, suspects_at_once=2, buffer=self.buffer
         )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from redrive.kafka.coordinator_monitor import CoordinatorMonitor
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 
 def statistics(*, state: str = "up", silent_s: float = 0.5) -> str:
@@ -17,7 +17,7 @@ def statistics(*, state: str = "up", silent_s: float = 0.5) -> str:
 
 def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
     assert (
-        CoordinatorMonitor(silent_s=15, clock=TurnedClock()).problem
+        CoordinatorMonitor(silent_s=15, clock=ManualClock()).problem
         == "the group's coordinator is not known yet"
     )
 
@@ -33,7 +33,7 @@ def test_before_anything_was_told_the_group_cannot_be_reached() -> None:
     ],
 )
 def test_the_last_word_counts(told: str, problem: str | None) -> None:
-    link = CoordinatorMonitor(silent_s=15, clock=TurnedClock())
+    link = CoordinatorMonitor(silent_s=15, clock=ManualClock())
     link.take(statistics(state="init"))
 
     link.take(told)
@@ -44,7 +44,7 @@ def test_the_last_word_counts(told: str, problem: str | None) -> None:
 def test_the_time_without_a_coordinator_is_counted_over_reasons_and_begins_with_each_consumer() -> (
     None
 ):
-    clock = TurnedClock()
+    clock = ManualClock()
     link = CoordinatorMonitor(silent_s=15, clock=clock)
     away = []
 
@@ -60,7 +60,7 @@ def test_the_time_without_a_coordinator_is_counted_over_reasons_and_begins_with_
 
 def test_what_librdkafka_tells_of_partitions_is_passed_by() -> None:
     topics = {"t": {"partitions": {"0": {"rxmsgs": 1}}}}
-    link = CoordinatorMonitor(silent_s=15, clock=TurnedClock())
+    link = CoordinatorMonitor(silent_s=15, clock=ManualClock())
     told = {"name": "w", "brokers": {"GroupCoordinator": {"rxidle": 20_000_000}}}
 
     link.take(json.dumps({**told, "topics": topics, "cgrp": {"state": "up"}, "rx": 1}))

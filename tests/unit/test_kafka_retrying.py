@@ -12,7 +12,7 @@ from tests.rows import rows
 from redrive.errors import SettingsError
 from redrive.kafka.retrying import Said, advice, is_permanent, until, with_advice
 from redrive.retry import retry
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 DOWN = KafkaError(KafkaError._TRANSPORT, "connection refused")  # noqa: SLF001 - librdkafka's own codes
 ALL_DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")  # noqa: SLF001
@@ -34,11 +34,11 @@ def fails_with(*errors: KafkaError) -> Callable[[], str]:
 
 
 @pytest.fixture
-def clock() -> TurnedClock:
-    return TurnedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def test_what_can_pass_is_asked_again_with_growing_waits(clock: TurnedClock) -> None:
+def test_what_can_pass_is_asked_again_with_growing_waits(clock: ManualClock) -> None:
     policy = until(60, asking="x", clock=clock)
 
     assert retry(policy)(fails_with(*[DOWN] * 7))() == "answer"
@@ -47,26 +47,26 @@ def test_what_can_pass_is_asked_again_with_growing_waits(clock: TurnedClock) -> 
     assert clock.sleeps == pytest.approx([0.075, 0.15, 0.3, 0.6, 1.2, 1.5, 1.5])
 
 
-def test_an_error_that_nobody_knows_is_asked_again_as_well(clock: TurnedClock) -> None:
+def test_an_error_that_nobody_knows_is_asked_again_as_well(clock: ManualClock) -> None:
     assert retry(until(60, asking="x", clock=clock))(fails_with(*[ODD] * 3))() == "answer"
 
 
 @pytest.mark.parametrize("error", [WRONG_PASSWORD, DENIED], ids=["authentication", "rights"])
-def test_what_cannot_pass_is_raised_at_once(error: KafkaError, clock: TurnedClock) -> None:
+def test_what_cannot_pass_is_raised_at_once(error: KafkaError, clock: ManualClock) -> None:
     with pytest.raises(KafkaException):
         retry(until(60, asking="x", clock=clock))(fails_with(error))()
 
     assert clock.sleeps == []
 
 
-def test_no_try_begins_after_the_limit(clock: TurnedClock) -> None:
+def test_no_try_begins_after_the_limit(clock: ManualClock) -> None:
     with pytest.raises(KafkaException):
         retry(until(3, asking="x", clock=clock))(fails_with(*[DOWN] * 100))()
 
     assert 1 < clock.monotonic() <= 3
 
 
-def test_an_error_of_our_own_is_not_asked_again(clock: TurnedClock) -> None:
+def test_an_error_of_our_own_is_not_asked_again(clock: ManualClock) -> None:
     def call() -> str:
         raise SettingsError("the topic does not exist")
 
@@ -76,7 +76,7 @@ def test_an_error_of_our_own_is_not_asked_again(clock: TurnedClock) -> None:
     assert clock.sleeps == []
 
 
-def test_each_wait_is_one_line_of_the_log(clock: TurnedClock) -> None:
+def test_each_wait_is_one_line_of_the_log(clock: ManualClock) -> None:
     with structlog.testing.capture_logs() as logs:
         retry(until(60, asking="for topics", clock=clock))(fails_with(DOWN, DOWN))()
 

@@ -13,7 +13,7 @@ from redrive.dead_letter.spool import Spool, SpooledLetter, read_spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 from redrive.testing.worker import wait_until
 
 AFTER_S = 60.0
@@ -32,7 +32,7 @@ class Offered(list[Outcome]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = TurnedClock()
+        self.clock = ManualClock()
         self.held = set(range(10))
         self.overdue = Overdue(self.append, after_s=AFTER_S, clock=self.clock)
 

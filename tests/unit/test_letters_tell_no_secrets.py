@@ -31,8 +31,8 @@ from redrive.retry import Classifier, RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.logging import configure_logging
 from redrive.telemetry.redact import Redactor
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 RESULTS, LETTERS = "results", "letters"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ def answers(redactor: Redactor | None = None) -> OutcomeBuilder:
         dlq_topic=LETTERS,
         max_bytes={RESULTS: 10**6, LETTERS: 10**6},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
         redactor=redactor or Redactor(),
     )
 
@@ -95,7 +95,7 @@ async def run(node: Callable[[], object], *, redactor: Redactor | None = None) -
 
 
 async def attempt(graphs: Any, writes: OutcomeBuilder) -> Outcome:  # noqa: ANN401 - LangGraph's types
-    clock, asked = TurnedClock(), event({"text": ""})
+    clock, asked = ManualClock(), event({"text": ""})
     runner = Runner(
         WorkflowProcessor(graphs, InMemorySaver(), clock=clock),
         writes,

@@ -18,7 +18,7 @@ from redrive.kafka.batches import Batch, Refused, Stored
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Entry, Note, encode
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 MANY = 1_000
 PLACES = tuple(TopicPartition("events", number) for number in range(MANY))
@@ -32,7 +32,7 @@ class Kit:
     ) -> None:
         self.client: Client = Client(Broker())
         self.client.broker.committed.update(committed or {})
-        self.clock, self.queue = TurnedClock(), Queue(lambda _: None)
+        self.clock, self.queue = ManualClock(), Queue(lambda _: None)
         self.loop = Loop(Counter(), 0, Counter())
         self.partitions = Partitions(
             buffer=Buffer(2**26),

@@ -20,8 +20,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import OBSERVER_FAILURES
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 2)
 ENDING = Account(PLACE, 5, Ending.SUCCEEDED)
@@ -55,7 +55,7 @@ class Raising:
 class Slow(Diary):
     """Takes its time."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         super().__init__()
         self._clock = clock
 
@@ -85,7 +85,7 @@ def test_who_raises_is_logged_once_for_each_error_and_counted_and_others_hear_al
 
 
 def test_who_takes_long_is_told_of_once() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     slow = Slow(clock)
     observers = Observers([slow, Diary()], clock=clock)
 
@@ -108,7 +108,7 @@ def test_nobody_is_called_for_nothing() -> None:
     assert failures.read().values == {}
 
 
-def answers(clock: TurnedClock) -> OutcomeBuilder:
+def answers(clock: ManualClock) -> OutcomeBuilder:
     return OutcomeBuilder(
         results_topic="results",
         dlq_topic="letters",
@@ -118,7 +118,7 @@ def answers(clock: TurnedClock) -> OutcomeBuilder:
     )
 
 
-def run(clock: TurnedClock) -> Run:
+def run(clock: ManualClock) -> Run:
     """Return a run that began 2 s ago, of an event that was sent 60 s ago."""
     asked = event({"words": CANARY}, workflow_id="report")
     asked = asked.model_copy(update={"timestamp": clock.now() - timedelta(seconds=60)})
@@ -154,7 +154,7 @@ ENDINGS: dict[str, Callable[[OutcomeBuilder, Run], Outcome]] = {
 
 @pytest.mark.parametrize("how", ENDINGS)
 def test_every_ending_is_told_with_its_place_and_without_what_the_event_holds(how: str) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     ended = run(clock)
 
     outcome = ENDINGS[how](answers(clock), ended)
@@ -168,7 +168,7 @@ def test_every_ending_is_told_with_its_place_and_without_what_the_event_holds(ho
 
 @pytest.mark.parametrize("how", ["success", "said", "given up", "too large", "expired"])
 def test_the_ending_of_a_run_is_told_as_its_result_says_it(how: str) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
 
     outcome = ENDINGS[how](answers(clock), run(clock))
 
@@ -183,7 +183,7 @@ def test_the_ending_of_a_run_is_told_as_its_result_says_it(how: str) -> None:
 
 
 def test_the_headline_is_the_first_line_of_the_message() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
 
     letter, success = (ENDINGS[how](answers(clock), run(clock)) for how in ("given up", "success"))
 
@@ -195,7 +195,7 @@ def test_the_headline_is_the_first_line_of_the_message() -> None:
 
 
 def test_an_event_from_the_future_is_of_no_age() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     early = run(clock)
     later = early.event.model_copy(update={"timestamp": clock.now() + timedelta(hours=1)})
 

@@ -15,7 +15,7 @@ from redrive.clock import SYSTEM
 from redrive.errors import FencedError, KafkaLostError, SettingsError
 from redrive.kafka.log import ConsumerRecord, Log, PollThread, Pulse, TopicPartition
 from redrive.kafka.static_membership import ECHO_S, HELD_S, StaticMembership
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 # How librdkafka tells an idle member: the code says fatal, the flag does not, the text says why.
@@ -110,7 +110,7 @@ class Idle:
 
 def membership(*, taken_s: float | None = None) -> StaticMembership:
     """Return one that was taken so many seconds ago, or never."""
-    clock = TurnedClock()
+    clock = ManualClock()
     made = StaticMembership(clock)
     if taken_s is not None:
         made.taken()
@@ -223,7 +223,7 @@ def test_partitions_of_a_member_that_joins_once_more_are_given_up_once() -> None
 
 
 def test_each_silence_lets_a_member_join_once_more_and_only_soon_after() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     mine = StaticMembership(clock)
 
     first = [mine.may_join_again(), mine.may_join_again()]
@@ -255,7 +255,7 @@ def test_a_member_whose_seat_a_dead_one_may_hold_waits_for_it(
 
 @pytest.mark.invariant("P2")
 def test_a_seat_that_is_held_for_longer_than_a_session_lasts_is_a_living_workers() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     mine = StaticMembership(clock)
 
     waits = [mine.may_wait()]
@@ -346,7 +346,7 @@ def test_a_thread_that_was_never_started_has_ended() -> None:
 class Frozen(ScriptedConsumer):
     """Is polled for ten seconds the first time, by a clock that others turn."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         super().__init__(polled=None, told=None)
         self._clock = clock
         self._frozen = False
@@ -376,7 +376,7 @@ class Looking(Idle):
 
 @pytest.mark.invariant("P4")
 def test_a_gap_is_seen_by_guards_until_the_turn_that_learns_of_it_is_over() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     pulse = Pulse(clock)
     listener = Looking(pulse)
 

@@ -15,7 +15,7 @@ from redrive.events import Payload, WorkflowEvent
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
 from redrive.retry import Kind, classify
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 SETTINGS = KafkaSettings(bootstrap_servers="broker:9092")
 EVENT = WorkflowEvent(
@@ -47,7 +47,7 @@ class Stored:
 class Broker:
     """Makes producers; each reports as the script says, and those after its end store."""
 
-    def __init__(self, clock: TurnedClock, *script: KafkaError | None) -> None:
+    def __init__(self, clock: ManualClock, *script: KafkaError | None) -> None:
         self._clock = clock
         self._script = list(script)
         self.says: KafkaError | None = None
@@ -65,7 +65,7 @@ class _Producer:
     def __init__(
         self,
         broker: Broker,
-        clock: TurnedClock,
+        clock: ManualClock,
         report: KafkaError | Stored | None,
         on_error: Callable[[KafkaError], None],
     ) -> None:
@@ -94,15 +94,15 @@ class _Producer:
 
 
 @pytest.fixture
-def clock() -> TurnedClock:
-    return TurnedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def publish(broker: Broker, clock: TurnedClock) -> Published:
+def publish(broker: Broker, clock: ManualClock) -> Published:
     return publish_event(SETTINGS, EVENT, timeout=MINUTE, clock=clock, make=broker.make)
 
 
-def test_what_can_pass_is_tried_again_with_the_same_id_and_less_time(clock: TurnedClock) -> None:
+def test_what_can_pass_is_tried_again_with_the_same_id_and_less_time(clock: ManualClock) -> None:
     broker = Broker(clock, NO_LEADER, NO_LEADER)
 
     assert publish(broker, clock) == Published("workflow-events", 3, 17)
@@ -123,7 +123,7 @@ def test_what_can_pass_is_tried_again_with_the_same_id_and_less_time(clock: Turn
     ids=["size", "rights", "topic"],
 )
 def test_what_cannot_pass_fails_at_once_and_says_what_to_do(
-    error: KafkaError, words: str, clock: TurnedClock
+    error: KafkaError, words: str, clock: ManualClock
 ) -> None:
     broker = Broker(clock, error)
 
@@ -135,7 +135,7 @@ def test_what_cannot_pass_fails_at_once_and_says_what_to_do(
     assert classify(failed.value).kind is Kind.PERMANENT
 
 
-def test_who_is_not_let_in_hears_it_at_once(clock: TurnedClock) -> None:
+def test_who_is_not_let_in_hears_it_at_once(clock: ManualClock) -> None:
     broker = Broker(clock)
     broker.says = WRONG_PASSWORD
 
@@ -146,7 +146,7 @@ def test_who_is_not_let_in_hears_it_at_once(clock: TurnedClock) -> None:
     assert clock.monotonic() == 0
 
 
-def test_a_broker_that_says_nothing_is_given_up_at_the_limit(clock: TurnedClock) -> None:
+def test_a_broker_that_says_nothing_is_given_up_at_the_limit(clock: ManualClock) -> None:
     broker = Broker(clock, SILENCE)
 
     with pytest.raises(KafkaUnavailableError, match="within 60 s: no delivery report"):
@@ -156,7 +156,7 @@ def test_a_broker_that_says_nothing_is_given_up_at_the_limit(clock: TurnedClock)
     assert clock.monotonic() == 65
 
 
-def test_a_failure_that_does_not_pass_in_time_may_be_sent_again_later(clock: TurnedClock) -> None:
+def test_a_failure_that_does_not_pass_in_time_may_be_sent_again_later(clock: ManualClock) -> None:
     broker = Broker(clock, *[NO_LEADER] * 200)
 
     with pytest.raises(NotStoredError, match="Leader not available") as failed:

@@ -38,7 +38,7 @@ from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
 from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LETTERS = TopicPartition("letters", 2)

@@ -21,7 +21,7 @@ from redrive.kafka.topic_rules import longest_kept
 from redrive.redriving.needed import letters_need, runs_need
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import Entry, Note, encode
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 ONE, OTHER = event({}), event({})
 

@@ -10,7 +10,7 @@ from redrive.redriving.pace import GUARDED_PAGE, Paced
 from redrive.redriving.pages import MAX_PAGE
 from redrive.redriving.partition import Entry
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 ENTRY = Entry(
     partition=0,
@@ -48,11 +48,11 @@ def went(pace: Paced, count: int) -> None:
 
 
 def test_without_wishes_a_page_is_full() -> None:
-    assert Paced(TurnedClock()).most() == MAX_PAGE
+    assert Paced(ManualClock()).most() == MAX_PAGE
 
 
 def test_no_more_go_than_the_limit_says() -> None:
-    pace = Paced(TurnedClock(), limit=7)
+    pace = Paced(ManualClock(), limit=7)
 
     first = pace.most()
     went(pace, 5)
@@ -63,7 +63,7 @@ def test_no_more_go_than_the_limit_says() -> None:
 
 
 def test_a_rate_makes_small_pages_and_waits_between_them() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     pace = Paced(clock, rate=20)
     began = clock.monotonic()
 
@@ -75,7 +75,7 @@ def test_a_rate_makes_small_pages_and_waits_between_them() -> None:
 
 
 def test_a_slow_rate_sends_one_at_a_time() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     pace = Paced(clock, rate=0.5)
     began = clock.monotonic()
 
@@ -88,7 +88,7 @@ def test_a_slow_rate_sends_one_at_a_time() -> None:
 
 def test_canaries_go_first_and_are_waited_for_once() -> None:
     guard = Asked()
-    pace = Paced(TurnedClock(), canary=3, guard=guard)
+    pace = Paced(ManualClock(), canary=3, guard=guard)
 
     sizes = [pace.most()]
     went(pace, 2)
@@ -104,7 +104,7 @@ def test_canaries_go_first_and_are_waited_for_once() -> None:
 
 def test_nothing_more_goes_once_the_guard_has_said_no() -> None:
     guard = Asked(answer=False)
-    pace = Paced(TurnedClock(), guard=guard)
+    pace = Paced(ManualClock(), guard=guard)
     went(pace, 1)
 
     first, guard.answer = pace.most(), True

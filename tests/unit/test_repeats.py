@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 
 from redrive.kafka.connect import make_producer
 from redrive.telemetry.repeats import EVERY_S, MOST, REPEATS, Repeats
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 
 
 def test_one_line_when_it_is_new_and_then_a_count_a_minute() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     repeats = Repeats(clock)
     lines = []
 
@@ -27,7 +27,7 @@ def test_one_line_when_it_is_new_and_then_a_count_a_minute() -> None:
 
 
 def test_errors_that_take_turns_are_each_new_once() -> None:
-    repeats = Repeats(TurnedClock())
+    repeats = Repeats(ManualClock())
 
     said = [repeats.to_log(error) for error in ["refused", "down", "reset"] * 100]
 
@@ -35,7 +35,7 @@ def test_errors_that_take_turns_are_each_new_once() -> None:
 
 
 def test_what_was_not_said_for_a_minute_is_new_again() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     repeats = Repeats(clock)
     repeats.to_log("refused")
     clock.advance(EVERY_S)
@@ -44,7 +44,7 @@ def test_what_was_not_said_for_a_minute_is_new_again() -> None:
 
 
 def test_what_is_remembered_has_a_limit() -> None:
-    repeats = Repeats(TurnedClock())
+    repeats = Repeats(ManualClock())
     for number in range(MOST * 3):
         assert repeats.to_log("x" * number) == {}
 

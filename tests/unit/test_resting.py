@@ -38,8 +38,8 @@ from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, Reason, RetryConfig
 from redrive.state.offsets import Note, NotedRest, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE, RESULTS, LETTERS = (
     TopicPartition("events", 0),
@@ -60,7 +60,7 @@ class State(TypedDict, total=False):
 class Service:
     """Refuses whom it is told to, and writes down who came."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.calls: list[tuple[float, str]] = []
         self.failed: set[str] = set()
@@ -86,7 +86,7 @@ class World:
 
     def __init__(
         self,
-        clock: TurnedClock,
+        clock: ManualClock,
         *,
         saver: InMemorySaver | None = None,
         starts: Reservations | None = None,
@@ -220,7 +220,7 @@ def letter_of(outcome: Outcome) -> DeadLetter:
 
 @pytest.mark.invariant("P7", "P8")
 async def test_a_day_holds_its_own_run_alone_and_who_expires_in_the_rest_has_a_letter() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         refused = await world.give({"after": str(A_DAY_S)})
         late = [await world.give(within_s=8) for _ in range(2)]
         for _ in range(2):
@@ -256,7 +256,7 @@ async def test_a_day_holds_its_own_run_alone_and_who_expires_in_the_rest_has_a_l
 
 
 async def test_a_run_that_was_tried_before_keeps_where_it_stood() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         await world.give({"fail_first": "it"}, within_s=30)
         await world.give({"after": "60"})
         await world.turn(31)
@@ -271,7 +271,7 @@ async def test_a_run_that_was_tried_before_keeps_where_it_stood() -> None:
 
 
 async def test_an_event_that_comes_too_late_without_a_rest_expires_without_a_letter() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         await world.give({"after": "5"})
         await world.turn(6)
         await world.give(within_s=-0.5)
@@ -282,7 +282,7 @@ async def test_an_event_that_comes_too_late_without_a_rest_expires_without_a_let
 
 @pytest.mark.invariant("P10")
 async def test_who_is_known_to_call_the_same_dependency_rests_too_and_others_do_not() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         await world.give({"fail_first": "it"}, workflow="twin")
         await world.turn(2)
         await world.give({"after": "50"}, workflow="search")
@@ -301,7 +301,7 @@ async def test_who_is_known_to_call_the_same_dependency_rests_too_and_others_do_
 
 
 async def test_a_failure_that_names_nobody_holds_its_own_workflow_alone() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         world.run_queue.rests.calls("other", "search.example")
         with capture_logs() as logs:
             await world.give({"after": "50", "host": ""})
@@ -315,7 +315,7 @@ async def test_a_failure_that_names_nobody_holds_its_own_workflow_alone() -> Non
 
 @pytest.mark.invariant("P10")
 async def test_a_restart_remembers_rests_and_until_when_an_event_waits() -> None:
-    clock, saver = TurnedClock(), InMemorySaver()
+    clock, saver = ManualClock(), InMemorySaver()
     async with World(clock, saver=saver) as first:
         refused = first.record(event({"after": "50"}, workflow_id="search"))
         await first.send(refused)
@@ -351,7 +351,7 @@ async def test_a_restart_remembers_rests_and_until_when_an_event_waits() -> None
 async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_is_not_there() -> (
     None
 ):
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         await world.give({"after": "5"})
         await world.give(within_s=3)
         await world.turn(4)
@@ -380,7 +380,7 @@ def _written(tp: TopicPartition, records: Sequence[ProducerRecord]) -> list[Cons
 
 
 async def test_without_rests_nobody_but_the_refused_run_waits() -> None:
-    async with World(TurnedClock(), longest_s=0.0) as world:
+    async with World(ManualClock(), longest_s=0.0) as world:
         await world.give({"after": str(A_DAY_S)})
         with capture_logs() as logs:
             await world.give()
@@ -392,7 +392,7 @@ async def test_without_rests_nobody_but_the_refused_run_waits() -> None:
 class Settling:
     """A settler whose batches are stored at once, and what it hands to the event loop."""
 
-    def __init__(self, broker: Broker, clock: TurnedClock, *, incarnation: int) -> None:
+    def __init__(self, broker: Broker, clock: ManualClock, *, incarnation: int) -> None:
         self.client: Any = Client(broker)
         self.broker = broker
         self.told: list[str] = []
@@ -434,7 +434,7 @@ class Settling:
 
 @pytest.mark.invariant("P10")
 def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_events() -> None:
-    broker, clock = Broker(), TurnedClock()
+    broker, clock = Broker(), ManualClock()
     wall_s = int(clock.now().timestamp())
     first = Settling(broker, clock, incarnation=1)
     record = ConsumerRecord(PLACE, 0, None, b"{}", (), 1)
@@ -456,7 +456,7 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
 
 @pytest.mark.invariant("P7", "P10")
 async def test_a_service_that_is_gone_for_a_day_meets_one_run_at_a_time() -> None:
-    async with World(TurnedClock()) as world:
+    async with World(ManualClock()) as world:
         for _ in range(10):
             await world.give({"after": str(A_DAY_S)})
         for _ in range(5):
@@ -467,7 +467,7 @@ async def test_a_service_that_is_gone_for_a_day_meets_one_run_at_a_time() -> Non
 
 @pytest.mark.invariant("P7", "P10")
 async def test_a_restart_remembers_for_how_long_the_service_wants_to_be_left_alone() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     async with World(clock, longest_s=50.0) as first:
         await first.give({"after": str(A_DAY_S)})
         note = Note(1, 1, at=int(clock.now().timestamp()), rests=tuple(first.noted))

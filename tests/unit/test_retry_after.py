@@ -11,7 +11,7 @@ from tests.rows import rows
 
 from redrive.errors import RateLimitedError
 from redrive.retry import Classifier, Kind, classify
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 YEAR_S = 366 * 86400
@@ -61,7 +61,7 @@ def _limited(headers: dict[str, str]) -> httpx.HTTPStatusError:
 def test_a_header_is_read_in_seconds_milliseconds_or_as_a_date(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    clock = TurnedClock(start=NOON)
+    clock = ManualClock(start=NOON)
 
     assert Classifier(clock=clock).classify(_limited(headers)).retry_after == seconds
     assert classify(_limited(headers), clock=clock).retry_after == seconds

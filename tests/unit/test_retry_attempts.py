@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from redrive.retry import Hooks, Retrier, RetryConfig, attempts
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
-def _retrier(clock: TurnedClock, hooks: Hooks | None = None) -> Retrier:
+def _retrier(clock: ManualClock, hooks: Hooks | None = None) -> Retrier:
     return Retrier(RetryConfig(jitter=False), hooks=hooks or Hooks(), clock=clock)
 
 
 async def test_an_async_block_is_retried_until_it_succeeds() -> None:
-    clock = TurnedClock(hands_free=True)
+    clock = ManualClock(hands_free=True)
     numbers: list[int] = []
 
     async for attempt in attempts(_retrier(clock)):
@@ -29,7 +29,7 @@ async def test_an_async_block_is_retried_until_it_succeeds() -> None:
 
 
 def test_a_block_is_retried_until_it_succeeds() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     numbers: list[int] = []
 
     for attempt in attempts(_retrier(clock)):
@@ -54,7 +54,7 @@ def test_a_block_that_returns_ends_the_loop() -> None:
 
 @pytest.mark.invariant("P5")
 def test_a_failure_that_stays_leaves_the_loop_with_a_note() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     count = 0
 
     with pytest.raises(ConnectionError) as caught:  # noqa: PT012 - the loop is the act
@@ -81,7 +81,7 @@ def test_what_stops_the_program_leaves_the_loop_at_once(stop: type[BaseException
 
 
 def test_the_total_limit_holds_over_a_loop() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     retrier = Retrier(RetryConfig(max_retries=9, jitter=False, total_limit=5), clock=clock)
 
     with pytest.raises(ConnectionError, match="deadline"):  # noqa: PT012 - the loop is the act
@@ -100,7 +100,7 @@ def test_a_loop_without_with_is_told_what_to_write() -> None:
 
 def test_hooks_are_told_of_each_attempt() -> None:
     told: list[int] = []
-    retrier = _retrier(TurnedClock(), Hooks(before_attempt=told.append))
+    retrier = _retrier(ManualClock(), Hooks(before_attempt=told.append))
 
     for attempt in attempts(retrier):
         with attempt:
@@ -111,7 +111,7 @@ def test_hooks_are_told_of_each_attempt() -> None:
 
 
 async def test_an_async_block_may_be_entered_with_async_with() -> None:
-    clock = TurnedClock(hands_free=True)
+    clock = ManualClock(hands_free=True)
 
     async for attempt in attempts(_retrier(clock)):
         async with attempt:
@@ -169,7 +169,7 @@ def test_attempts_that_had_their_loop_are_refused_for_a_second_one() -> None:
 
 def test_an_attempt_is_entered_once() -> None:
     with pytest.raises(RuntimeError, match="entered before"):  # noqa: PT012 - the loop is the act
-        for attempt in attempts(_retrier(TurnedClock())):
+        for attempt in attempts(_retrier(ManualClock())):
             with attempt:
                 raise ConnectionError
             with attempt:

@@ -26,7 +26,7 @@ from redrive.retry import (
     retry,
     retry_async,
 )
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 class Service:
@@ -50,12 +50,12 @@ def _retrier(config: RetryConfig | None = None, hooks: Hooks | None = None) -> R
     return Retrier(
         config or RetryConfig(jitter=False),
         hooks=hooks or Hooks(),
-        clock=TurnedClock(hands_free=True),
+        clock=ManualClock(hands_free=True),
     )
 
 
 def _sleeps(retrier: Retrier) -> list[float]:
-    assert isinstance(retrier.clock, TurnedClock)
+    assert isinstance(retrier.clock, ManualClock)
     return retrier.clock.sleeps
 
 
@@ -179,7 +179,7 @@ def test_what_stops_the_program_passes_at_once(stop: BaseException) -> None:
 
 
 async def test_cancelling_while_it_waits_ends_the_call() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     service = Service(ConnectionError())
     task = asyncio.create_task(retry_async(service.answer_async, config=Retrier(clock=clock)))
     await clock.wait_for_sleepers()
@@ -295,7 +295,7 @@ async def test_a_rule_of_the_user_changes_what_is_retried() -> None:
     service = Service(ValueError("warming up"))
     retrier = Retrier(
         classifier=Classifier(rules=(Rule(Kind.TRANSIENT, message="warming up"),)),
-        clock=TurnedClock(hands_free=True),
+        clock=ManualClock(hands_free=True),
     )
 
     assert await retry_async(service.answer_async, config=retrier) == "done"

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from redrive.clock import Clock
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 def test_it_is_a_clock_and_stands_still() -> None:
-    clock: Clock = TurnedClock(start=datetime(2026, 3, 1, tzinfo=UTC), roll=0.25)
+    clock: Clock = ManualClock(start=datetime(2026, 3, 1, tzinfo=UTC), roll=0.25)
 
     assert clock.now() == datetime(2026, 3, 1, tzinfo=UTC)
     assert clock.monotonic() == 0
@@ -23,7 +23,7 @@ def test_it_is_a_clock_and_stands_still() -> None:
 
 
 def test_both_times_are_turned_together() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     before = clock.now()
 
     clock.advance(90)
@@ -33,7 +33,7 @@ def test_both_times_are_turned_together() -> None:
 
 
 async def test_a_sleeper_wakes_when_its_time_has_come_and_not_before() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     task = asyncio.create_task(clock.sleep(10))
     await clock.wait_for_sleepers()
 
@@ -47,7 +47,7 @@ async def test_a_sleeper_wakes_when_its_time_has_come_and_not_before() -> None:
 
 
 async def test_turning_far_wakes_each_sleeper_at_its_own_time() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     woke: list[float] = []
 
     async def tick() -> None:
@@ -64,7 +64,7 @@ async def test_turning_far_wakes_each_sleeper_at_its_own_time() -> None:
 
 
 async def test_a_cancelled_sleeper_is_forgotten() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     task = asyncio.create_task(clock.sleep(10))
     await clock.wait_for_sleepers()
 
@@ -77,7 +77,7 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
 
 
 async def test_it_may_be_turned_from_another_thread() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     task = asyncio.create_task(clock.sleep(10))
     await clock.wait_for_sleepers()
 
@@ -90,11 +90,11 @@ async def test_it_may_be_turned_from_another_thread() -> None:
 
 async def test_waiting_for_sleepers_that_never_come_ends() -> None:
     with pytest.raises(TimeoutError, match="0 of 1"):
-        await TurnedClock().wait_for_sleepers(within_s=0)
+        await ManualClock().wait_for_sleepers(within_s=0)
 
 
 async def test_without_hands_a_sleep_turns_the_clock_itself() -> None:
-    clock = TurnedClock(hands_free=True)
+    clock = ManualClock(hands_free=True)
 
     await clock.sleep(5)
 
@@ -102,7 +102,7 @@ async def test_without_hands_a_sleep_turns_the_clock_itself() -> None:
 
 
 def test_blocking_turns_the_clock_and_does_not_wait() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
 
     clock.block(5)
 
@@ -112,4 +112,4 @@ def test_blocking_turns_the_clock_and_does_not_wait() -> None:
 
 def test_it_does_not_run_backwards() -> None:
     with pytest.raises(ValueError, match="backwards"):
-        TurnedClock().advance(-1)
+        ManualClock().advance(-1)

@@ -20,7 +20,7 @@ from redrive.retry import (
     retry,
     retry_async,
 )
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 HOOKS = ("before_attempt", "on_failure", "before_sleep", "gave_up")
 EVERYTHING = [
@@ -66,7 +66,7 @@ class Told:
 
     def retrier(self, make: Callable[[str], Callable[[object], object]], *names: str) -> Retrier:
         hooks = Hooks(**{name: make(name) for name in names or HOOKS})
-        clock = TurnedClock(hands_free=True)
+        clock = ManualClock(hands_free=True)
         return Retrier(RetryConfig(max_retries=1, jitter=False), hooks=hooks, clock=clock)
 
 
@@ -229,7 +229,7 @@ async def test_a_call_that_is_cancelled_in_a_hook_makes_no_other_attempt() -> No
 
 
 async def test_no_attempt_begins_after_the_total_limit_however_long_a_hook_takes() -> None:
-    clock = TurnedClock(hands_free=True)
+    clock = ManualClock(hands_free=True)
     ended: list[FailedAttempt] = []
 
     async def slow(_: object) -> None:
@@ -252,7 +252,7 @@ async def test_no_attempt_begins_after_the_total_limit_however_long_a_hook_takes
 async def test_after_a_wait_that_took_too_long_the_error_is_raised_and_the_end_is_told(
     way: Callable[[Told, Retrier], asyncio.Future[None]],
 ) -> None:
-    class Busy(TurnedClock):
+    class Busy(ManualClock):
         async def sleep(self, seconds: float) -> None:
             await super().sleep(seconds)
             self.advance(9)

@@ -24,7 +24,7 @@ from redrive.retry import (
 )
 from redrive.retry_settings import GraphRetrySettings, RetrySettings, RuleSettings
 from redrive.settings import Settings, load_settings
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_rules_are_asked_in_their_order_before_the_tables() -> None:
         '[[retry.rules]]\nkind = "transient"\nerror = "builtins.ValueError"\n'
         '[[retry.rules]]\nkind = "poison"\nstatus = 418\ncause = "builtins.KeyError"\n'
     )
-    clock = TurnedClock()
+    clock = ManualClock()
 
     classifier = settings.retry.classifier(clock)
 

@@ -25,7 +25,7 @@ from tests.rows import rows
 
 from redrive.retry import Retrier, RetryConfig, retry, retry_async
 from redrive.retry.shapes import KNOWN_PLAIN
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 Function = Callable[..., Any]
 
@@ -77,7 +77,7 @@ class Service:
 
 
 def _retrier() -> Retrier:
-    return Retrier(RetryConfig(max_retries=2, jitter=False), clock=TurnedClock(hands_free=True))
+    return Retrier(RetryConfig(max_retries=2, jitter=False), clock=ManualClock(hands_free=True))
 
 
 def _traced(function: Function) -> Function:
@@ -351,7 +351,7 @@ async def test_a_cached_async_function_is_refused_by_retry_async_without_a_wait(
         await retry_async(functools.cache(service.later), config=retrier)
 
     assert service.ran == 1
-    assert cast("TurnedClock", retrier.clock).sleeps == []
+    assert cast("ManualClock", retrier.clock).sleeps == []
 
 
 @rows(
@@ -376,7 +376,7 @@ def test_retry_async_says_what_to_do_about_what_it_cannot_await(
 
 
 async def test_a_function_that_raises_before_and_in_its_coroutine_has_one_count() -> None:
-    clock = TurnedClock(hands_free=True)
+    clock = ManualClock(hands_free=True)
     service = Service(failures=9)
     raised: list[int] = []
 

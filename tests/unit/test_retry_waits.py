@@ -14,7 +14,7 @@ from tests.rows import rows
 from redrive.errors import RateLimitedError
 from redrive.retry import Classifier, Failure, Kind, Rule, classify
 from redrive.retry.rules.durations import parse_duration, wait_in_text
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def _judged(message: str, headers: dict[str, str] | None = None) -> Failure:
     response = httpx.Response(429, headers=headers, content=body, request=request)
     with pytest.raises(httpx.HTTPStatusError) as caught:
         response.raise_for_status()
-    return classify(caught.value, clock=TurnedClock(start=NOON))
+    return classify(caught.value, clock=ManualClock(start=NOON))
 
 
 # As providers and their gateways have written them; names of organisations are left out.
@@ -267,14 +267,14 @@ def test_a_duration_as_go_writes_it_is_read_as_it_was_meant(h: int, m: int, ms: 
     text = f"{h}h{m}m{ms / 1000:g}s"
 
     assert parse_duration(text) == pytest.approx(h * 3600 + m * 60 + ms / 1000)
-    assert wait_in_text(f"Please try again in {text}.", TurnedClock(start=NOON)) == pytest.approx(
+    assert wait_in_text(f"Please try again in {text}.", ManualClock(start=NOON)) == pytest.approx(
         h * 3600 + m * 60 + ms / 1000
     )
 
 
 @given(st.text() | st.from_regex(r"(?:try|retry|wait|resets?)[ -~]{0,200}"))
 def test_any_text_is_read_without_an_error(text: str) -> None:
-    wait = wait_in_text(text, TurnedClock(start=NOON))
+    wait = wait_in_text(text, ManualClock(start=NOON))
 
     assert wait is None or wait >= 0
 

@@ -20,8 +20,8 @@ from redrive.graphs import Lease, WorkflowProcessor, retry_policy
 from redrive.graphs.current import current
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 RESULTS, LETTERS = "results", "letters"
 
@@ -43,7 +43,7 @@ def answers_to(asked: WorkflowEvent, clock: Clock) -> tuple[OutcomeBuilder, Run]
 
 async def worker(graph: Any, *, most: int) -> tuple[Outcome, Run]:  # noqa: ANN401 - LangGraph's types
     """Attempt one run until it ends, as the worker does."""
-    clock = TurnedClock()
+    clock = ManualClock()
     outcomes, run = answers_to(event({"text": ""}), clock)
     runner = Runner(
         WorkflowProcessor({"*": graph}, InMemorySaver(), clock=clock),

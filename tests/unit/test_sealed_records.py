@@ -43,9 +43,9 @@ from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import opened_event, sealed_event, sealed_result
 from redrive.security_settings import SecuritySettings
 from redrive.settings import Settings
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 from redrive.testing.letters import dead_letter
-from redrive.testing.stage import event
 from redrive.wiring import LangGraphKafkaConsumer
 
 MARK = "Erika Mustermann"
@@ -73,7 +73,7 @@ def answers(payloads: Payloads) -> OutcomeBuilder:
         dlq_topic="letters",
         max_bytes={"results": 10_000, "letters": 30_000},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
         payloads=payloads,
     )
 

@@ -20,7 +20,7 @@ from redrive.kafka.producer_thread import CallLimits, ProducerThread
 from redrive.kafka.settle_thread import SettleThread
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
-from redrive.testing import TurnedClock
+from redrive.testing import ManualClock
 from redrive.testing.worker import wait_until
 
 TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
@@ -375,7 +375,7 @@ def test_a_producer_that_is_refused_later_goes_on_asking_and_says_what_to_do(
 def test_between_producers_the_waits_double_up_to_two_seconds(
     factory: Factory, reports: list[Report]
 ) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     thread = SettleThread(
         factory, transactional=True, report=reports.append, clock=clock, limits=SHORT
     )

@@ -24,8 +24,8 @@ from redrive.dead_letter.redact import SILENT
 from redrive.graphs import Lease, WorkflowProcessor, node_retry, retry_policy
 from redrive.retry import Classifier, RetryConfig
 from redrive.telemetry.redact import Redactor
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 from redrive.testing.worker import wait_until
 
 LIMIT_S = 0.1
@@ -66,7 +66,7 @@ async def attempt(error: Exception, *, redactor: Redactor | None = None) -> tupl
     builder: Any = StateGraph(State)
     builder.add_node("fail", fail, retry_policy=retry_policy(1, initial_delay=0, jitter=False))
     builder.add_edge(START, "fail")
-    clock = TurnedClock()
+    clock = ManualClock()
     answers, run = answers_to(event({"text": ""}), clock)
     answers.redactor = redactor or Redactor()
     runner = Runner(

@@ -19,8 +19,8 @@ from redrive.consumer.runner import Again, Step
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
-from redrive.testing.clock import TurnedClock
-from redrive.testing.stage import event
+from redrive.testing.clock import ManualClock
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 0)
 
@@ -69,7 +69,7 @@ class Kafka:
 
 
 def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one() -> None:
-    clock, kafka = TurnedClock(), Kafka()
+    clock, kafka = ManualClock(), Kafka()
     partitions = Partitions(buffer=Buffer(2**20), session_timeout_s=30, incarnation=1, clock=clock)
     log: Any = kafka
     partitions.expect([PLACE])
@@ -91,7 +91,7 @@ def test_the_poll_thread_notes_the_lowest_offset_and_since_when_it_is_that_one()
 class Scripted:
     """Runs one attempt for 5 s that moves in its middle, and asks for another in 60 s."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.moved = asyncio.Event()
         self.ends = asyncio.Event()
@@ -114,7 +114,7 @@ async def settle_down() -> None:
 
 
 async def test_a_run_tells_when_it_moved_and_until_when_it_waits() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     runner = Scripted(clock)
     run_queue = RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1, longest_rest_s=600)
     dispatcher = intake_of(

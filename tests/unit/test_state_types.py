@@ -28,7 +28,7 @@ from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease
 from redrive.graphs.runs import RunEnd
 from redrive.graphs.serializers import StrictSerializer
 from redrive.graphs.state_types import AllowedTypes, GraphTypes, types_of
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 EVENT = event({})
 RAN: list[object] = []

@@ -13,7 +13,7 @@ from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
 from redrive.consumer.launcher import Launcher
 from redrive.consumer.worker_slot import Died, WorkerSlot
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 from redrive.testing.worker import wait_until
 
 STOPS = "sys.exit(0)"
@@ -159,7 +159,7 @@ def test_all_hear_of_a_parent_that_was_killed(start: StartParent) -> None:
 
 
 def test_a_worker_that_cannot_be_started_again_is_tried_later(tmp_path: Path) -> None:
-    clock, command, deaths = TurnedClock(), tmp_path / "worker", list[str]()
+    clock, command, deaths = ManualClock(), tmp_path / "worker", list[str]()
     command.write_text("#!/bin/sh\nexit 3\n")
     command.chmod(0o700)
     died: Died = lambda _worker, _in_a_row, how: deaths.append(how)  # noqa: E731

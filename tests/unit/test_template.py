@@ -233,10 +233,10 @@ def test_the_template_ends_with_its_parent_however_that_ends(start: StartParent)
 REAPS = """
 import os, subprocess, sys
 from redrive.consumer.adopted import OrphanReaper, become_subreaper
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 assert become_subreaper() is None
-clock = TurnedClock()
+clock = ManualClock()
 reaper = OrphanReaper(clock)
 leaves = "import os\\npid = os.fork()\\nprint(pid) if pid else os._exit(7)"
 left = int(subprocess.run([sys.executable, "-c", leaves], stdout=-1, check=True).stdout)

@@ -17,8 +17,8 @@ from redrive.testing.journal import (
     went_back,
 )
 from redrive.testing.judging import Evidence
+from redrive.testing.kafka_env import event
 from redrive.testing.load import wrong_endings
-from redrive.testing.stage import event
 
 ORDER = ("plan", "work")
 

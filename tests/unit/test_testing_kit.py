@@ -16,7 +16,7 @@ from redrive.graphs.runs import Ended
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Note, encode
-from redrive.testing import Evidence, TurnedClock, Verdict, event, judge
+from redrive.testing import Evidence, ManualClock, Verdict, event, judge
 from redrive.testing.judging import Gone
 
 EVENTS = TopicPartition("events", 0)
@@ -37,7 +37,7 @@ def evidence() -> Evidence:
         dlq_topic="letters",
         max_bytes={"results": 10**6, "letters": 10**6},
         worker="w",
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
     asked = [event({"n": number}) for number in range(2)]
     runs = [

@@ -14,7 +14,7 @@ from tests.rows import rows
 
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowEvent, thread_scope
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 from redrive.thread_names import is_own_thread, own_thread, producers_name, scoped_thread
 
 OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10"

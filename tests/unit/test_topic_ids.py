@@ -15,7 +15,7 @@ from redrive.consumer.lately import CROWDED
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import BrokersTopicIds, IdsAsOf
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 PLACE = TopicPartition("events", 0)
 EVERY_S = 10.0
@@ -37,8 +37,8 @@ class Admin:
         self.asked[-1].set_result(SimpleNamespace(topic_id=text, partitions=[]))
 
 
-def asking() -> tuple[Admin, TurnedClock, BrokersTopicIds]:
-    admin, clock = Admin(), TurnedClock()
+def asking() -> tuple[Admin, ManualClock, BrokersTopicIds]:
+    admin, clock = Admin(), ManualClock()
     make: Callable[[], Any] = lambda: admin  # noqa: E731 - typed
     return admin, clock, BrokersTopicIds(make, every_s=EVERY_S, clock=clock)
 
@@ -87,7 +87,7 @@ def test_an_answer_that_may_be_older_than_another_is_not_believed() -> None:
 class Kafka:
     """A topic with an id, and no commits; notes how soon its id is wanted."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.wanted: list[float] = []
 
@@ -106,7 +106,7 @@ class Kafka:
 
 
 def test_an_idle_worker_is_in_no_hurry_for_ids_and_one_with_many_answers_is() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     kafka: Any = Kafka(clock)
     partitions = Partitions(buffer=Buffer(2**20), session_timeout_s=30, incarnation=1, clock=clock)
     partitions.expect([PLACE])

@@ -14,7 +14,7 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 PLACE = TopicPartition("events", 0)
 

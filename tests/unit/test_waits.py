@@ -27,11 +27,11 @@ from redrive.kafka.topic_ids import Absent
 from redrive.state.key_ordered_queue import KeyOrderedQueue
 from redrive.state.offsets import MAX_ENTRIES, Entry
 from redrive.state.reservations import Reservations
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 def looked(
-    found: Mapping[Wait, Amount], *, clock: TurnedClock, waits: Waits, seconds: int
+    found: Mapping[Wait, Amount], *, clock: ManualClock, waits: Waits, seconds: int
 ) -> list[MutableMapping[str, Any]]:
     """Look once a second, as a worker does; return what was logged."""
     with capture_logs() as logs:
@@ -44,7 +44,7 @@ def looked(
 @pytest.mark.invariant("P1")
 def test_every_way_to_wait_is_told_once_then_each_minute_and_when_it_is_over() -> None:
     for wait, kind in KINDS.items():
-        clock = TurnedClock()
+        clock = ManualClock()
         waits = Waits(clock)
         found = {wait: Amount(3)}
 
@@ -68,7 +68,7 @@ def test_every_way_to_wait_is_told_once_then_each_minute_and_when_it_is_over() -
 
 
 def test_it_is_counted_and_timed_from_when_it_began() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     waits = Waits(clock)
 
     looked({Wait.MEMORY: Amount(2)}, clock=clock, waits=waits, seconds=7)
@@ -79,7 +79,7 @@ def test_it_is_counted_and_timed_from_when_it_began() -> None:
 
 
 def test_what_goes_on_all_the_time_does_not_stand_still() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     waits = Waits(clock)
 
     with capture_logs() as logs:
@@ -175,10 +175,10 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
     settler = Settler(
         cast("Any", None),
         cast("Any", None),
-        Partitions(buffer=Buffer(1_000), session_timeout_s=30, incarnation=1, clock=TurnedClock()),
+        Partitions(buffer=Buffer(1_000), session_timeout_s=30, incarnation=1, clock=ManualClock()),
         incarnation=1,
         transactional=True,
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
     settler.apart.status = tuple(apart)
     parts = SimpleNamespace(

@@ -23,7 +23,7 @@ from redrive.kafka.topics import TopicReport
 from redrive.notify.options import NotifySettings
 from redrive.retry import Kind
 from redrive.settings import Settings
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 from redrive.wiring import LangGraphKafkaConsumer
 from redrive.wiring import consumer as wiring_consumer
 from redrive.wiring import parts as wiring_parts
@@ -77,7 +77,7 @@ def build(settings: Settings, *, membership: str | None = None) -> WorkerCompone
         shares=Shares(64),
         name="w",
         membership=membership,
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
 
 

@@ -20,7 +20,7 @@ from redrive.errors import KafkaLostError, StandstillError
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.kafka.log import Pulse
 from redrive.kafka.topic_ids import NOT_TOLD
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 
 class Thread:
@@ -90,7 +90,7 @@ class Settler:
 
 
 def parts_of(
-    dispatcher: Intake, settling: Thread, polling: Thread, clock: TurnedClock
+    dispatcher: Intake, settling: Thread, polling: Thread, clock: ManualClock
 ) -> WorkerComponents:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     parts: Any = {
@@ -130,12 +130,12 @@ class Waiting(Thread):
 async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(how: str) -> None:
     settling, polling = Waiting(), Thread()
     worker = Worker(
-        lambda _: parts_of(Intake(), settling, polling, TurnedClock()),
+        lambda _: parts_of(Intake(), settling, polling, ManualClock()),
         startup_s=60.0,
         grace_s=30.0,
         standstill_s=10.0,
         rebalance_s=300.0,
-        clock=TurnedClock(),
+        clock=ManualClock(),
     )
     starting = asyncio.create_task(worker.start())
     await asyncio.to_thread(settling.is_asked.wait, 20)
@@ -153,7 +153,7 @@ async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(
 
 
 async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
-    dispatcher, settling, clock = Intake(), Thread(), TurnedClock(hands_free=True)
+    dispatcher, settling, clock = Intake(), Thread(), ManualClock(hands_free=True)
     worker = Worker(
         lambda _: parts_of(dispatcher, settling, Thread(), clock),
         startup_s=1.0,
@@ -180,7 +180,7 @@ async def test_one_in_which_nothing_is_settled_says_what_it_waits_for_and_ends_t
     class Fast(Thread):
         left_behind = 0
 
-    dispatcher, clock = Intake(), TurnedClock(hands_free=True)
+    dispatcher, clock = Intake(), ManualClock(hands_free=True)
     parts = parts_of(dispatcher, Fast(), Thread(), clock)
     parts.settler.owes = "batch 3 of 2 outcomes to be stored"
     worker = Worker(

@@ -13,8 +13,8 @@ from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import console, note, print_json
 from redrive.demo.closing import close, show_next_steps
+from redrive.demo.environment import demo_topics
 from redrive.demo.play import play
-from redrive.demo.stage import demo_topics
 from redrive.demo.summary import Summary
 from redrive.demo.verdict import differences
 from redrive.errors import KafkaUnavailableError, MissingExtraError, SettingsError

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from redrive.clock import SYSTEM
+from redrive.demo.environment import DemoEnvironment, broker
 from redrive.demo.signals import one_interrupt
 from redrive.demo.sources import LineFile, Topics, reported, worker_logged
-from redrive.demo.stage import Stage, broker
 from redrive.demo.story import Story
 from redrive.demo.summary import Summary
 from redrive.demo.telling import Happening, Who
@@ -47,7 +47,7 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
         timeline.add(_broker_is_up(kafka, own=given is None))
         topics = Topics(kafka)
         ending.callback(topics.close)
-        stage = Stage(kafka, delivery, folder)
+        stage = DemoEnvironment(kafka, delivery, folder)
         airflow = stage.start_airflow()
         ending.callback(airflow.end, patience_s=_AIRFLOW_PATIENCE_S)
         worker = stage.start_worker()

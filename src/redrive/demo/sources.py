@@ -16,18 +16,18 @@ from pydantic import TypeAdapter
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import STATE_HEADERS, LetterState
-from redrive.demo.facts import (
+from redrive.demo.observations import (
     AirflowStep,
     DagEnded,
     EventStored,
     Fact,
-    GivenUp,
     LetterMoved,
     LetterStored,
     NodeRan,
+    Observation,
     ResultStored,
     RetryScheduled,
-    Seen,
+    RunGivenUp,
     TaskEnded,
     TaskStarted,
     WorkerReady,
@@ -54,7 +54,7 @@ _REPORTED: Mapping[str, type] = {
 _LOGGED: Mapping[str, type] = {
     "worker.ready": WorkerReady,
     "run.retry_scheduled": RetryScheduled,
-    "run.dead_lettered": GivenUp,
+    "run.dead_lettered": RunGivenUp,
 }
 
 Line = Mapping[str, object]
@@ -68,12 +68,12 @@ class LineFile:
         read: What a line says, or None when that is of no interest.
     """
 
-    def __init__(self, file: Path, read: Callable[[Line], Seen | None]) -> None:
+    def __init__(self, file: Path, read: Callable[[Line], Observation | None]) -> None:
         self._file = file
         self._read = read
         self._position = 0
 
-    def news(self) -> Iterator[Seen]:
+    def news(self) -> Iterator[Observation]:
         """Yield what was added since the last look."""
         if not self._file.exists():
             return
@@ -88,21 +88,21 @@ class LineFile:
                     yield seen
 
 
-def reported(line: Line) -> Seen | None:
+def reported(line: Line) -> Observation | None:
     """Read a line that the demo's own code wrote: in Airflow's process, or in a node."""
     at = line["at"]
     if not isinstance(at, int | float):
         raise TypeError(f"{at!r} is not a time")
-    return Seen(float(at), _fact(_REPORTED[str(line["what"])], line))
+    return Observation(float(at), _fact(_REPORTED[str(line["what"])], line))
 
 
-def worker_logged(line: Line) -> Seen | None:
+def worker_logged(line: Line) -> Observation | None:
     """Read a line of the worker's log."""
     cls = _LOGGED.get(str(line.get("event")))
     if cls is None:
         return None
     at = datetime.fromisoformat(str(line["timestamp"])).timestamp()
-    return Seen(at, _fact(cls, line))
+    return Observation(at, _fact(cls, line))
 
 
 def _fact(cls: type, line: Line) -> Fact:
@@ -133,7 +133,7 @@ class Topics:
         self._consumer = make_consumer(reader_config(settings))
         self._consumer.assign(tps)
 
-    def news(self) -> Iterator[Seen]:
+    def news(self) -> Iterator[Observation]:
         """Yield what has come since the last look.
 
         Raises:
@@ -146,7 +146,7 @@ class Topics:
             record = record_of(message)
             fact = self._read[record.tp.topic](record)
             if fact is not None:
-                yield Seen(_time_of(record), fact)
+                yield Observation(_time_of(record), fact)
 
     def close(self) -> None:
         """End the reader."""

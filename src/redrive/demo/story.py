@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
-from redrive.demo.facts import (
+from redrive.demo.observations import (
     CommandEnded,
     CommandTyped,
     DagEnded,

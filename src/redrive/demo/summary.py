@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from redrive.demo.facts import TaskError
+from redrive.demo.observations import TaskError
 
 __all__ = ["AnswerFacts", "CommandFacts", "LetterFacts", "RunFacts", "Summary"]
 

@@ -7,20 +7,20 @@ from enum import StrEnum
 from typing import assert_never
 
 from redrive.dead_letter.states import State
-from redrive.demo.facts import (
+from redrive.demo.observations import (
     AirflowStep,
     CauseFixed,
     CommandEnded,
     CommandTyped,
     DagEnded,
     EventStored,
-    GivenUp,
     LetterMoved,
     LetterStored,
     NodeRan,
+    Observation,
     ResultStored,
     RetryScheduled,
-    Seen,
+    RunGivenUp,
     TaskEnded,
     TaskStarted,
     WorkerReady,
@@ -31,7 +31,7 @@ from redrive.events import ResultStatus, WorkflowResultEvent
 
 __all__ = ["Happening", "Mood", "Who", "tell"]
 
-WorkerFact = NodeRan | RetryScheduled | GivenUp
+WorkerFact = NodeRan | RetryScheduled | RunGivenUp
 TopicFact = EventStored | LetterStored | LetterMoved | ResultStored
 UserFact = CauseFixed | CommandTyped | CommandEnded
 
@@ -64,7 +64,7 @@ class Happening:
     mood: Mood = Mood.PLAIN
 
 
-def tell(seen: Seen, story: Story) -> Happening | None:
+def tell(seen: Observation, story: Story) -> Happening | None:
     """Return the line for a fact that `story` has taken in; None where nobody need know."""
     match seen.fact:
         case AirflowStep(text):
@@ -114,7 +114,7 @@ def _of_run(at: float, fact: WorkerFact | TopicFact, story: Story) -> Happening 
     if task is None:
         return None
     match fact:
-        case NodeRan() | RetryScheduled() | GivenUp():
+        case NodeRan() | RetryScheduled() | RunGivenUp():
             text, mood = _of_worker(fact, story)
             return Happening(at, Who.WORKER, f"{task}: {text}", mood)
         case _:
@@ -131,7 +131,7 @@ def _of_worker(fact: WorkerFact, story: Story) -> tuple[str, Mood]:
         case RetryScheduled(_, node, kind, _, after_s):
             text = f"{node} failed ({kind}); goes on there in {after_s:.1f} s, keeps what is done"
             return text, Mood.TROUBLE
-        case GivenUp(_, node, kind):
+        case RunGivenUp(_, node, kind):
             text = f"{node} failed ({kind}): trying again cannot help, so it gives up"
             return text, Mood.BAD
         case _:

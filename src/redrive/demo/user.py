@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from redrive.clock import SYSTEM
-from redrive.demo.facts import CauseFixed, CommandEnded, CommandTyped, Fact, Seen
+from redrive.demo.environment import DemoEnvironment
+from redrive.demo.observations import CauseFixed, CommandEnded, CommandTyped, Fact, Observation
 from redrive.demo.plan import REFUSED_TOPIC
 from redrive.demo.processes import Child
-from redrive.demo.stage import Stage
 
 __all__ = ["User"]
 
@@ -26,10 +26,10 @@ class User:
         stage: Where the policy lies, and where commands run.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: DemoEnvironment) -> None:
         self._stage = stage
         self._command: Child | None = None
-        self._news: list[Seen] = []
+        self._news: list[Observation] = []
 
     def fix_cause(self) -> None:
         """Empty the policy, so that the reviewer refuses nothing from now on."""
@@ -45,7 +45,7 @@ class User:
         self._command = self._stage.start_command(arguments)
         return self._command
 
-    def news(self) -> Iterator[Seen]:
+    def news(self) -> Iterator[Observation]:
         """Yield what was done since the last look."""
         if self._command is not None and self._command.exit_code is not None:
             self._happened(CommandEnded(self._command.exit_code))
@@ -59,4 +59,4 @@ class User:
             self._command.end(patience_s=_PATIENCE_S)
 
     def _happened(self, fact: Fact) -> None:
-        self._news.append(Seen(SYSTEM.now().timestamp(), fact))
+        self._news.append(Observation(SYSTEM.now().timestamp(), fact))

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Protocol
 
 from redrive.clock import SYSTEM
-from redrive.demo.facts import AirflowStep, CommandTyped, Seen, TaskStarted
+from redrive.demo.observations import AirflowStep, CommandTyped, Observation, TaskStarted
 from redrive.demo.processes import Child
 from redrive.demo.story import Story
 from redrive.demo.telling import tell
@@ -35,7 +35,7 @@ class DemoError(RedriveError):
 class Source(Protocol):
     """Where facts come from."""
 
-    def news(self) -> Iterable[Seen]:
+    def news(self) -> Iterable[Observation]:
         """Return what was added since the last look."""
         ...
 
@@ -57,7 +57,7 @@ class Watch:
         self._sources = sources
         self._story = story
         self._timeline = timeline
-        self._waiting: list[tuple[float, int, Seen]] = []
+        self._waiting: list[tuple[float, int, Observation]] = []
         self._order = count()
 
     def until_the_dag_has_ended(self, airflow: Child) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from redrive.testing.broker import LocalBroker
     from redrive.testing.chaos import Chaos, Report, run_chaos
-    from redrive.testing.clock import TurnedClock
+    from redrive.testing.clock import ManualClock
     from redrive.testing.faults import plan
     from redrive.testing.forks import forked_threads
     from redrive.testing.judging import Evidence, Verdict, gather, judge
+    from redrive.testing.kafka_env import KafkaEnv, event
     from redrive.testing.letters import dead_letter, store_letters
     from redrive.testing.load import make_load
     from redrive.testing.proxy import Proxy
     from redrive.testing.reading import committed_offsets, end_offsets, read_topic
-    from redrive.testing.stage import Stage, event
     from redrive.testing.topics import Topics, create_topics
     from redrive.testing.webhook import Webhook
     from redrive.testing.worker import WorkerProcess, wait_until
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Chaos",
     "Evidence",
+    "KafkaEnv",
     "LocalBroker",
+    "ManualClock",
     "Proxy",
     "Report",
-    "Stage",
     "Topics",
-    "TurnedClock",
     "Verdict",
     "Webhook",
     "WorkerProcess",
@@ -55,9 +55,9 @@ _WHERE = {
     "LocalBroker": "broker",
     "Proxy": "proxy",
     "Report": "chaos",
-    "Stage": "stage",
+    "Stage": "kafka_env",
     "Topics": "topics",
-    "TurnedClock": "clock",
+    "ManualClock": "clock",
     "Verdict": "judging",
     "Webhook": "webhook",
     "WorkerProcess": "worker",
@@ -65,7 +65,7 @@ _WHERE = {
     "create_topics": "topics",
     "dead_letter": "letters",
     "end_offsets": "reading",
-    "event": "stage",
+    "event": "kafka_env",
     "forked_threads": "forks",
     "gather": "judging",
     "judge": "judging",

@@ -36,10 +36,10 @@ from redrive.testing.journal import (
     went_back,
 )
 from redrive.testing.judging import Evidence, Verdict, gather, judge
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.load import Burst, Make, any_fate, make_load, wrong_endings
 from redrive.testing.members import Members
 from redrive.testing.reading import committed_offsets
-from redrive.testing.stage import Stage
 from redrive.testing.topics import create_topics, delete_topics, remake_topic
 from redrive.testing.worker import wait_until
 
@@ -168,11 +168,11 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
         chaos: What to do.
     """
     began = SYSTEM.monotonic()
-    stage = _stage(broker, folder, chaos)
+    env = _env(broker, folder, chaos)
     with ExitStack() as closing:
-        second = closing.enter_context(_second(broker, stage)) if _loses_leader(chaos) else None
+        second = closing.enter_context(_second(broker, env)) if _loses_leader(chaos) else None
         members = Members(
-            stage,
+            env,
             broker,
             graph=chaos.graph,
             named=chaos.named,
@@ -192,10 +192,10 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
         members.heal()
         sender.finish()
         sent = chaos.events + _send_last(members.log, chaos)
-        drained = _drain(stage, members, chaos.drain_s)
+        drained = _drain(env, members, chaos.drain_s)
         if drained:
             members.stop()
-        evidence = members.log.told(gather(stage.bootstrap_servers, stage.topics))
+        evidence = members.log.told(gather(env.bootstrap_servers, env.topics))
         executed = read_journal(folder / "executions.log")
         findings = [] if drained else [_not_settled(chaos, members)]
         findings += members.orphans()
@@ -214,11 +214,11 @@ def run_chaos(broker: LocalBroker, folder: Path, chaos: Chaos) -> Report:
     )
 
 
-def _stage(broker: LocalBroker, folder: Path, chaos: Chaos) -> Stage:
+def _env(broker: LocalBroker, folder: Path, chaos: Chaos) -> KafkaEnv:
     topics = create_topics(broker.bootstrap_servers, partitions=_PARTITIONS)
     url = f"sqlite:///{_CHECKPOINTS}" if chaos.checkpoints else "none"
     settings = {**_SETTINGS, "REDRIVE_CHECKPOINTS__URL": url, **chaos.settings}
-    return Stage(broker.bootstrap_servers, topics, folder, settings)
+    return KafkaEnv(broker.bootstrap_servers, topics, folder, settings)
 
 
 def _loses_leader(chaos: Chaos) -> bool:
@@ -226,18 +226,18 @@ def _loses_leader(chaos: Chaos) -> bool:
 
 
 @contextmanager
-def _second(broker: LocalBroker, stage: Stage) -> Iterator[LocalBroker]:
+def _second(broker: LocalBroker, env: KafkaEnv) -> Iterator[LocalBroker]:
     """Let a second broker join, and lead one more partition of the results topic.
 
     Clients are told its own address: it is not behind the workers' proxies. The first broker has a
     copy: of a partition that nobody can lead, it drops the ends of transactions.
     """
-    results = stage.topics.results
+    results = env.topics.results
     # What the broker keeps for itself must lie on the first one, which stays.
     Producer(
-        {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": stage.topics.group}
+        {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": env.topics.group}
     ).init_transactions(_CALL_S)
-    committed_offsets(broker.bootstrap_servers, stage.topics.events, stage.topics.group)
+    committed_offsets(broker.bootstrap_servers, env.topics.events, env.topics.group)
     with broker.joined() as second:
         first = [_FIRST_BROKER, _SECOND_BROKER]
         remake_topic(
@@ -278,13 +278,13 @@ def _block_until(when: float) -> None:
     SYSTEM.block(max(when - SYSTEM.monotonic(), 0.0))
 
 
-def _drain(stage: Stage, members: Members, limit_s: float) -> bool:
+def _drain(env: KafkaEnv, members: Members, limit_s: float) -> bool:
     """Wait until all is settled; say whether it was in time."""
 
     def settled() -> bool:
         # As a parent process would.
         members.replace_dead()
-        return stage.settled()
+        return env.settled()
 
     try:
         wait_until(settled, timeout_s=limit_s, what="all events settled", every_s=0.3)

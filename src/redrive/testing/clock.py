@@ -10,14 +10,14 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["TurnedClock"]
+__all__ = ["ManualClock"]
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 # Rounds of the event loop that a woken task may need until it sleeps again.
 _ROUNDS = 20
 
 
-class TurnedClock:
+class ManualClock:
     """Implements `redrive.clock.Clock`; may be turned from any thread.
 
     Args:

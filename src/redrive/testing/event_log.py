@@ -45,9 +45,9 @@ from redrive.testing.faults import (
     TrimLog,
 )
 from redrive.testing.judging import Evidence, Gone
+from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.log_file import cut_log
 from redrive.testing.reading import committed_offsets, end_offsets, read_topic
-from redrive.testing.stage import Stage, event
 from redrive.testing.topics import delete_topics
 from redrive.testing.worker import wait_until
 
@@ -78,13 +78,13 @@ class EventLog:
     """The events topic; events may be sent from another thread.
 
     Args:
-        stage: Where it is. The broker is asked directly, past all proxies.
+        env: Where it is. The broker is asked directly, past all proxies.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._topic = stage.topics.events
-        self._admin = AdminClient({"bootstrap.servers": stage.bootstrap_servers})
+    def __init__(self, env: KafkaEnv) -> None:
+        self._env = env
+        self._topic = env.topics.events
+        self._admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
         self._turn = threading.Condition()
         self._paused = False
         self._seen: dict[ConsumerRecord, bool] = {}
@@ -96,7 +96,7 @@ class EventLog:
         """Publish events, once nothing is done to the topic."""
         with self._turn:
             self._turn.wait_for(lambda: not self._paused)
-            self._stage.send(values, partition=partition)
+            self._env.send(values, partition=partition)
 
     def partitions(self) -> range:
         """Return the numbers of its partitions."""
@@ -127,7 +127,7 @@ class EventLog:
     def cut(self, broker: LocalBroker, records: int) -> None:
         """Stop the broker, and cut the last records off each partition; it is not started again."""
         self._pause()
-        ends = end_offsets(self._stage.bootstrap_servers, self._topic)
+        ends = end_offsets(self._env.bootstrap_servers, self._topic)
         broker.stop()
         for tp, end in ends.items():
             cut_log(broker.data, tp, from_offset=max(0, end - records))
@@ -135,7 +135,7 @@ class EventLog:
 
     def move_back(self, count: int) -> None:
         """Commit earlier offsets with the metadata that is there, as soon as the group is empty."""
-        servers, group = self._stage.bootstrap_servers, self._stage.topics.group
+        servers, group = self._env.bootstrap_servers, self._env.topics.group
         committed = committed_offsets(servers, self._topic, group)
         moved = {
             tp: replace(found, offset=max(0, found.offset - count))
@@ -181,16 +181,16 @@ class EventLog:
             self._turn.notify_all()
 
     def _remember(self) -> None:
-        servers = self._stage.bootstrap_servers
+        servers = self._env.bootstrap_servers
         records = read_topic(servers, self._topic, whole=True)
-        committed = committed_offsets(servers, self._topic, self._stage.topics.group)
+        committed = committed_offsets(servers, self._topic, self._env.topics.group)
         finished = {tp: Finished.of(found) for tp, found in committed.items()}
         self._seen |= {record: finished[record.tp].has(record.offset) for record in records}
 
     def _remake(self) -> None:
         self._pause()
         count, before = self._count(self._topic), self._id()
-        delete_topics(self._stage.bootstrap_servers, [self._topic])
+        delete_topics(self._env.bootstrap_servers, [self._topic])
         wanted = NewTopic(self._topic, count, replica_assignment=[[_FIRST_BROKER]] * count)
 
         def is_made() -> bool:
@@ -205,7 +205,7 @@ class EventLog:
 
     def _trim(self, beyond: int) -> None:
         self._pause()
-        servers, group = self._stage.bootstrap_servers, self._stage.topics.group
+        servers, group = self._env.bootstrap_servers, self._env.topics.group
         ends = end_offsets(servers, self._topic)
         committed = committed_offsets(servers, self._topic, group)
         topic_id = topic_ids(self._admin, [self._topic], timeout_s=_CALL_S)[self._topic]
@@ -239,7 +239,7 @@ class EventLog:
         before = self._fillers()
         for _ in range(_FILLERS):
             for partition in self.partitions():
-                self._stage.send([filler], partition=partition)
+                self._env.send([filler], partition=partition)
             self._fillers()
             SYSTEM.block(_FILLER_GAP_S)
         wait_until(
@@ -251,14 +251,14 @@ class EventLog:
 
     def _fillers(self) -> int:
         """Count those that are there, and keep in mind where: others may come to lie there."""
-        there = read_topic(self._stage.bootstrap_servers, self._topic, whole=True)
+        there = read_topic(self._env.bootstrap_servers, self._topic, whole=True)
         fillers = [record for record in there if is_filler(record)]
         for record in fillers:
             self._seen.setdefault(record, False)
         return len(fillers)
 
     def _grow(self, count: int, *, results: bool) -> None:
-        topics = self._stage.topics
+        topics = self._env.topics
         # The worker wants as many for retries as for events, and letters lie beside them.
         grown = (topics.results,) if results else (topics.retry, topics.dlq, topics.events)
         for topic in grown:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.testing.judging import Evidence
-from redrive.testing.stage import event
+from redrive.testing.kafka_env import event
 
 __all__ = ["Burst", "Make", "any_fate", "make_load", "mostly_success", "wrong_endings"]
 

@@ -39,9 +39,9 @@ from redrive.testing.faults import (
     TermWorker,
     TrimLog,
 )
+from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.proxy import Proxy
 from redrive.testing.quota import limit_producers
-from redrive.testing.stage import Stage
 from redrive.testing.worker import WorkerProcess
 
 __all__ = ["Members"]
@@ -63,7 +63,7 @@ class Members:
     """All workers of one run; for one thread.
 
     Args:
-        stage: Where they work.
+        env: Where they work.
         broker: What stands behind all proxies.
         graph: Of all events, as `redrive worker --graph` takes it.
         named: Whether those that are there from the begin have ids.
@@ -73,7 +73,7 @@ class Members:
 
     def __init__(
         self,
-        stage: Stage,
+        env: KafkaEnv,
         broker: LocalBroker,
         *,
         graph: str,
@@ -81,9 +81,9 @@ class Members:
         program: tuple[str, ...],
         second: LocalBroker | None = None,
     ) -> None:
-        self._stage = stage
+        self._env = env
         self._second = second
-        self.log = EventLog(stage)
+        self.log = EventLog(env)
         """Where events are sent, and what is done to it."""
         self._broker = broker
         self._graph = graph
@@ -118,7 +118,7 @@ class Members:
         """The logs of all lives of all that ever were here."""
         names = {member.process.name for member in self._everyone()}
         names |= {parent.name for parent in self._parents}
-        return [log for name in sorted(names) for log in self._stage.folder.glob(f"{name}.*.log")]
+        return [log for name in sorted(names) for log in self._env.folder.glob(f"{name}.*.log")]
 
     def begin(self, fault: Fault) -> None:  # noqa: C901, PLR0912 - one line for each
         """Let something go wrong."""
@@ -271,7 +271,7 @@ class Members:
     def _worker(
         self, name: str, arguments: tuple[str, ...], proxy: Proxy, *, supervised: bool = False
     ) -> WorkerProcess:
-        return self._stage.worker(
+        return self._env.worker(
             *arguments,
             "--graph",
             self._graph,

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from redrive.retry import Kind, classify
-from redrive.testing.clock import TurnedClock
+from redrive.testing.clock import ManualClock
 
 HOST = "127.0.0.1"
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -375,7 +375,7 @@ def check(row: Row, service: Service) -> None:
         row.fail(service)
     error = caught.value
 
-    failure = classify(error, clock=TurnedClock(start=NOON))
+    failure = classify(error, clock=ManualClock(start=NOON))
 
     assert row.is_of_the_library(error), repr(error)
     assert (failure.kind, failure.retry_after) == (row.kind, row.wait_s), (failure, error)

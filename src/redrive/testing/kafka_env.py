@@ -23,7 +23,7 @@ from redrive.testing.reading import committed_offsets, end_offsets, high_waterma
 from redrive.testing.topics import Topics
 from redrive.testing.worker import WorkerProcess, wait_until
 
-__all__ = ["Stage", "event"]
+__all__ = ["KafkaEnv", "event"]
 
 _ANY_PARTITION = -1
 _STORED_WITHIN_S = 120.0
@@ -43,7 +43,7 @@ def event(data: Mapping[str, object], *, workflow_id: str = "fates") -> Workflow
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class KafkaEnv:
     """Where one test plays.
 
     Args:

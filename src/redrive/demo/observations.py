@@ -21,13 +21,13 @@ __all__ = [
     "DagEnded",
     "EventStored",
     "Fact",
-    "GivenUp",
     "LetterMoved",
     "LetterStored",
     "NodeRan",
+    "Observation",
     "ResultStored",
     "RetryScheduled",
-    "Seen",
+    "RunGivenUp",
     "TaskEnded",
     "TaskError",
     "TaskStarted",
@@ -102,7 +102,7 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class RunGivenUp:
     """An attempt failed, and the worker gives the run up."""
 
     event_id: str
@@ -178,7 +178,7 @@ Fact = (
     | WorkerReady
     | NodeRan
     | RetryScheduled
-    | GivenUp
+    | RunGivenUp
     | EventStored
     | ResultStored
     | LetterStored
@@ -190,7 +190,7 @@ Fact = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """A fact, and when it happened (epoch seconds, by the clock of who says it)."""
 
     at: float

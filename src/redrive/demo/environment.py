@@ -22,7 +22,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import create_topics
 from redrive.settings_sources import KNOWN_NAMES
 
-__all__ = ["Stage", "broker", "demo_topics"]
+__all__ = ["DemoEnvironment", "broker", "demo_topics"]
 
 _PARTITIONS = 4
 # Of the user's environment, what would change how these processes behave. Above all the address
@@ -31,7 +31,7 @@ _NOT_INHERITED = ("REDRIVE_", "AIRFLOW", "_AIRFLOW", "DEMO_")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoEnvironment:
     """What the processes need to know.
 
     Args:
