@@ -27,7 +27,7 @@ from redrive.clock import SYSTEM
 from redrive.consumer.options import WorkerSettings
 from redrive.events import WorkflowEvent
 from redrive.graphs import Checkpoints, CheckpointSettings
-from redrive.graphs.runs import Ended, Failed, RunEnd
+from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
 from redrive.kafka.topics import verify_topics
 from redrive.notify import LetterNotice
 from redrive.notify.options import NotifySettings

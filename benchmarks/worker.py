@@ -29,7 +29,7 @@ from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.runner import Processor
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
-from redrive.graphs.runs import Ended, Failed, RunEnd
+from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
 from redrive.kafka.client import consumer_config, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.topics import verify_topics

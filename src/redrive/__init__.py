@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from redrive.events import WorkflowEvent, WorkflowResultEvent
     from redrive.graphs.current import CurrentAttempt, current, remaining_time
     from redrive.graphs.idempotency import idempotency_key
+    from redrive.graphs.json_results import GraphFailed
     from redrive.graphs.processor import WorkflowProcessor
-    from redrive.graphs.results import GraphFailed
     from redrive.kafka.result_producer import ResultProducer
     from redrive.retry.attempts import attempts
     from redrive.retry.call import retry_async
@@ -69,7 +69,7 @@ _HOMES = {
     "DeadLetter": "dead_letter.record",
     "DeadLetterQueue": "dead_letter.queue",
     "Failure": "retry.kinds",
-    "GraphFailed": "graphs.results",
+    "GraphFailed": "graphs.json_results",
     "Kind": "retry.kinds",
     "LangGraphKafkaConsumer": "wiring",
     "Reason": "retry.kinds",

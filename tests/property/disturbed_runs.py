@@ -25,9 +25,9 @@ from redrive import WorkflowEvent, WorkflowProcessor, classify
 from redrive.errors import GraphChangedError
 from redrive.events import ResultStatus
 from redrive.graphs import Checkpoints, CheckpointSettings, Drained, Ended, Failed, Lease, RunEnd
+from redrive.graphs.attempt_ends import Redriven
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.node_threads import NodeThreads
-from redrive.graphs.runs import Redriven
 from redrive.retry import RetryConfig, decide, reason_of
 from redrive.retry.decision import GiveUp
 
@@ -111,8 +111,8 @@ async def attempt(
             )
         finally:
             lease.end()
-        if isinstance(end, Failed) and end.leftover is not None:
-            assert await end.leftover.ended(_PATIENCE_S), "a node did not end"
+        if isinstance(end, Failed) and end.lingering is not None:
+            assert await end.lingering.ended(_PATIENCE_S), "a node did not end"
     seen.over = True
     await _end_stragglers()
     return None if seen.dead else end

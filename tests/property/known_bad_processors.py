@@ -108,7 +108,7 @@ def takes_a_drain_for_an_end(patch: pytest.MonkeyPatch) -> None:
     outcome = processor._outcome  # noqa: SLF001 - to patch it
 
     async def ended(
-        one: attempt.Attempt, task: asyncio.Task[Ended], control: DrainControl
+        one: attempt.GraphAttempt, task: asyncio.Task[Ended], control: DrainControl
     ) -> RunEnd:
         if isinstance(task.exception(), GraphDrained):
             snapshot = await one.graph.aget_state(one.config)

@@ -16,7 +16,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import source_digest
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, EventPlace, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.runs import Ended
+from redrive.graphs.attempt_ends import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import LEAST_LETTER_BYTES
 from redrive.retry.kinds import Failure, Kind, Reason

@@ -17,7 +17,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
 from redrive.errors import CodecError
 from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.runs import Ended
+from redrive.graphs.attempt_ends import Ended
 from redrive.payloads import Payloads
 from redrive.redriving.sealed_events import open_text, seal_text
 from redrive.retry.kinds import Failure, Kind, Reason

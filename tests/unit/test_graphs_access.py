@@ -21,10 +21,10 @@ from redrive.errors import OtherInputError, ProcessDiedError, ThreadOfAnotherErr
 from redrive.events import WorkflowEvent, said_by
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, RunEnd
 from redrive.graphs.access import INPUT_KEY, OWNER_KEY, RUN_KEY
+from redrive.graphs.attempt_ends import Redriven
 from redrive.graphs.checkpoint_file import read_only, stored_threads
 from redrive.graphs.current import current
 from redrive.graphs.processor import WorkflowProcessor
-from redrive.graphs.runs import Redriven
 from redrive.retry.kinds import Reason
 
 ID = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10"

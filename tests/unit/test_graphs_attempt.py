@@ -27,8 +27,8 @@ from redrive.graphs import (
     GraphSettings,
     GraphVersion,
     Lease,
-    Limits,
     RunEnd,
+    TimeLimits,
     WorkflowProcessor,
 )
 from redrive.graphs.registry import GraphSource
@@ -223,11 +223,11 @@ async def test_an_attempt_that_runs_out_of_time_resumes_in_the_next(
     processor = WorkflowProcessor({"work": line.graph}, checkpoints)
 
     first = await processor.run(
-        event(), thread_id=THREAD, lease=Lease(), limits=Limits(deadline_s=0.5)
+        event(), thread_id=THREAD, lease=Lease(), limits=TimeLimits(deadline_s=0.5)
     )
     patient[0] = True
     second = await processor.run(
-        event(), thread_id=THREAD, lease=Lease(), limits=Limits(deadline_s=60)
+        event(), thread_id=THREAD, lease=Lease(), limits=TimeLimits(deadline_s=60)
     )
 
     assert isinstance(first, Failed)

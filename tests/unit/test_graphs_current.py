@@ -24,9 +24,9 @@ import redrive
 from redrive import CurrentAttempt, current, idempotency_key
 from redrive.errors import NotInNodeError, PermanentError, TransientError
 from redrive.events import WorkflowEvent
-from redrive.graphs import Checkpoints, Ended, Failed, Lease, Limits, RunEnd, WorkflowProcessor
+from redrive.graphs import Checkpoints, Ended, Failed, Lease, RunEnd, TimeLimits, WorkflowProcessor
+from redrive.graphs.attempt_ends import Redriven
 from redrive.graphs.node_retry import retry_policy
-from redrive.graphs.runs import Redriven
 from redrive.retry import classify
 from redrive.retry.kinds import Kind
 from redrive.testing import event
@@ -104,7 +104,7 @@ async def test_every_kind_of_node_knows_its_attempt(checkpoints: Checkpoints) ->
         given,
         thread_id="conversation",
         lease=Lease(),
-        limits=Limits(deadline_s=60, attempt_s=50),
+        limits=TimeLimits(deadline_s=60, attempt_s=50),
         redrive_count=2,
         number=3,
         headers=headers,
@@ -142,7 +142,7 @@ async def test_a_deadline_after_all_days_is_the_last_day() -> None:
         line(node=lambda _: seen.append(current().deadline)),
         None,
         event({"log": []}),
-        limits=Limits(deadline_s=1e12),
+        limits=TimeLimits(deadline_s=1e12),
     )
 
     assert seen == [datetime.max.replace(tzinfo=UTC)]

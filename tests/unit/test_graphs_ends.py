@@ -24,7 +24,7 @@ from redrive.graphs import (
     GraphFailed,
     GraphSettings,
     Lease,
-    Limits,
+    TimeLimits,
     WorkflowProcessor,
 )
 from redrive.retry.classify import Classifier
@@ -329,7 +329,7 @@ async def test_run_directly_an_event_is_judged_and_limited_as_by_a_worker() -> N
 
     judged = await processor.process_workflow_event(event())
     limited = await processor.process_workflow_event(
-        event({"log": ["slow"]}), limits=Limits(attempt_s=0.1)
+        event({"log": ["slow"]}), limits=TimeLimits(attempt_s=0.1)
     )
 
     assert judged.error_info is not None

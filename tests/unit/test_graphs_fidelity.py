@@ -26,8 +26,8 @@ from tests.rows import rows
 
 from redrive.errors import SettingsError, StateChangedError
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, WorkflowProcessor
+from redrive.graphs.attempt_ends import RunEnd
 from redrive.graphs.fidelity import difference
-from redrive.graphs.runs import RunEnd
 from redrive.testing.kafka_env import event
 
 EVENT = event({})

@@ -21,7 +21,7 @@ from redrive.graphs import (
     Ended,
     Failed,
     Lease,
-    Limits,
+    TimeLimits,
     WorkflowProcessor,
 )
 from redrive.graphs.node_threads import WORK_IN_THREADS, NodeThreads, WorkInThreads
@@ -29,7 +29,7 @@ from redrive.testing import event
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"
-SHORT = Limits(attempt_s=0.5)
+SHORT = TimeLimits(attempt_s=0.5)
 SOON_S = 10.0
 """Far more than anything here may take; what hangs fails instead."""
 
@@ -104,13 +104,13 @@ async def test_a_stubborn_async_node_is_left_behind_and_is_the_last_one(
 
     assert isinstance(end, Failed)
     assert isinstance(end.error, AttemptTimeoutError)
-    assert end.leftover is not None
-    assert end.leftover.alive
+    assert end.lingering is not None
+    assert end.lingering.alive
     before = await stored(kept)
-    assert not await end.leftover.ended(0.1)
+    assert not await end.lingering.ended(0.1)
     node.free.set()
-    assert await end.leftover.ended(SOON_S)
-    assert not end.leftover.alive
+    assert await end.lingering.ended(SOON_S)
+    assert not end.lingering.alive
     assert (await stored(kept), ran) == (before, [])
 
 
@@ -122,10 +122,10 @@ async def test_what_a_stubborn_node_left_behind_does_not_touch_the_next_attempt(
     processor = WorkflowProcessor({"*": line(ran, node)}, checkpoints)
     first = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=SHORT)
     assert isinstance(first, Failed)
-    assert first.leftover is not None
+    assert first.lingering is not None
 
     second = asyncio.create_task(
-        processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(attempt_s=60))
+        processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=TimeLimits(attempt_s=60))
     )
     node.inside.clear()
     await node.inside.wait()
@@ -133,7 +133,7 @@ async def test_what_a_stubborn_node_left_behind_does_not_touch_the_next_attempt(
     end = await second
 
     assert end == Ended(result={"log": ["in", "stubborn"]}, resumed=True)
-    assert await first.leftover.ended(SOON_S)
+    assert await first.lingering.ended(SOON_S)
     assert ran == ["after"]
 
 
@@ -158,15 +158,15 @@ async def test_a_sync_node_that_outlives_its_attempt_is_seen_and_writes_nothing(
     processor = WorkflowProcessor({"*": line(ran, outlive)}, checkpoints)
     end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=SHORT)
     assert isinstance(end, Failed)
-    assert end.leftover is not None
+    assert end.lingering is not None
     before = await stored(checkpoints)
-    alive = (end.leftover.alive, await end.leftover.ended(0.1))
+    alive = (end.lingering.alive, await end.lingering.ended(0.1))
 
     gate.set()
-    ended = await end.leftover.ended(SOON_S)
+    ended = await end.lingering.ended(SOON_S)
 
     assert alive == (True, False)
-    assert (ended, end.leftover.alive) == (True, False)
+    assert (ended, end.lingering.alive) == (True, False)
     assert len(refused) == 1
     assert await stored(checkpoints) == before
     assert ran == []
@@ -206,9 +206,9 @@ async def test_a_sync_sibling_of_a_failed_node_is_a_leftover_where_nothing_is_ke
 
     assert isinstance(end, Failed)
     assert isinstance(end.error, RuntimeError)
-    assert end.leftover is not None
+    assert end.lingering is not None
     gate.set()
-    assert await end.leftover.ended(SOON_S)
+    assert await end.lingering.ended(SOON_S)
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -227,14 +227,14 @@ async def test_a_failure_with_nothing_left_has_no_leftover(kind: str) -> None:
     )
 
     assert isinstance(end, Failed)
-    assert end.leftover is None
+    assert end.lingering is None
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(), Limits(attempt_s=60, idle_s=60)], ids=["unlimited", "limited"]
+    "limits", [TimeLimits(), TimeLimits(attempt_s=60, idle_s=60)], ids=["unlimited", "limited"]
 )
 async def test_a_stubborn_node_does_not_hold_back_a_cancellation(
-    limits: Limits, kept: Checkpoints
+    limits: TimeLimits, kept: Checkpoints
 ) -> None:
     ran: list[str] = []
     node = Stubborn()

@@ -33,7 +33,7 @@ from redrive.graphs import (
     Lease,
     WorkflowProcessor,
 )
-from redrive.graphs.runs import Redriven, RunEnd
+from redrive.graphs.attempt_ends import Redriven, RunEnd
 from redrive.retry.kinds import Reason
 from redrive.testing.kafka_env import event
 

@@ -28,9 +28,9 @@ from redrive.graphs import (
     RunEnd,
     WorkflowProcessor,
 )
+from redrive.graphs.attempt_ends import Redriven
 from redrive.graphs.current import CurrentAttempt
-from redrive.graphs.progress import Progress
-from redrive.graphs.runs import Redriven
+from redrive.graphs.node_progress import NodeProgress
 from redrive.retry.kinds import Reason
 from redrive.testing.kafka_env import event
 
@@ -174,7 +174,7 @@ async def test_a_node_that_did_not_run_is_told_only_when_the_run_is_over(
     processor = WorkflowProcessor({"*": story.line()}, checkpoints)
     told = CurrentAttempt(given, f"{given.event_id}/0/0", redrive_count=1)
     attempt = processor._attempt(  # noqa: SLF001 - a run that ends without running is not to be had
-        told, Lease(), 0, Progress()
+        told, Lease(), 0, NodeProgress()
     )
     attempt.redriven = letter
 

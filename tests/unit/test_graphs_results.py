@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from tests.rows import rows
 
 from redrive.errors import ResultError
-from redrive.graphs.results import to_json
+from redrive.graphs.json_results import to_json
 from redrive.retry.kinds import Reason
 
 

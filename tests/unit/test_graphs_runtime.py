@@ -25,14 +25,14 @@ from redrive.graphs import (
     Ended,
     Failed,
     Lease,
-    Limits,
+    TimeLimits,
     WorkflowProcessor,
 )
-from redrive.graphs.runs import Redriven
+from redrive.graphs.attempt_ends import Redriven
 from redrive.testing import event
 
 CONTEXT = {"user": "u1"}
-GENEROUS = Limits(deadline_s=60, attempt_s=60, idle_s=60)
+GENEROUS = TimeLimits(deadline_s=60, attempt_s=60, idle_s=60)
 
 
 class Log(TypedDict):
@@ -112,7 +112,9 @@ def given_context() -> WorkflowEvent:
 @pytest.mark.parametrize("kept", ["none", "sqlite"])
 async def test_every_field_is_there_with_every_option(kept: str, tmp_path: Path) -> None:
     url = "none" if kept == "none" else f"sqlite:///{tmp_path}/checkpoints.db"
-    options = itertools.product((False, True), (Limits(), GENEROUS), (False, True), (False, True))
+    options = itertools.product(
+        (False, True), (TimeLimits(), GENEROUS), (False, True), (False, True)
+    )
     different = []
 
     async with Checkpoints(CheckpointSettings(url=url)) as checkpoints:

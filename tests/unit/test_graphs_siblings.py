@@ -28,9 +28,9 @@ from redrive.graphs import (
     WorkflowProcessor,
     retry_policy,
 )
+from redrive.graphs.attempt_ends import RunEnd
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.registry import Configured
-from redrive.graphs.runs import RunEnd
 from redrive.testing.kafka_env import event
 
 EVENT = event({"log": ["in"]})
@@ -169,7 +169,7 @@ async def test_a_branch_beside_one_that_fails_is_not_run_again(
 
     assert isinstance(first, Failed)
     assert isinstance(first.error, way.raises)
-    assert first.leftover is None
+    assert first.lingering is None
     assert isinstance(second, Ended)
     assert dict(story.ran) == {"fails": 2, "slow": 1, "slow ended": 1}
 

@@ -37,12 +37,12 @@ from redrive.graphs import (
     Failed,
     GraphSettings,
     Lease,
-    Limits,
+    TimeLimits,
     WorkflowProcessor,
 )
+from redrive.graphs.attempt_ends import Redriven, RunEnd
 from redrive.graphs.contained import contain_exits
 from redrive.graphs.guard import WRITES_KEY
-from redrive.graphs.runs import Redriven, RunEnd
 from redrive.retry.kinds import Reason
 from redrive.testing.kafka_env import event
 from redrive.testing.worker import wait_until
@@ -727,7 +727,7 @@ async def test_siblings_of_a_failed_node_end_and_are_not_run_again(
     second = await attempt(graph, kept)
 
     assert isinstance(first, Failed)
-    assert first.leftover is None
+    assert first.lingering is None
     assert isinstance(second, Ended)
     assert dict(story.ran) == {"fails": 2, "slow": 1, "one": 1, "two": 1, "beside": 1}
 
@@ -746,7 +746,7 @@ async def test_a_limit_ends_the_wait_for_siblings_and_the_failure_is_the_nodes_o
 
     # On a busy machine a limit may pass before the node has begun.
     for limit_s in (0.2, 2.0, 20.0):
-        limits = Limits(attempt_s=limit_s)
+        limits = TimeLimits(attempt_s=limit_s)
         end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=limits)
         if story.ran["fails"]:
             break
@@ -1074,9 +1074,11 @@ async def test_a_node_that_is_cancelled_cleans_up_undisturbed(
     graph.add_node("tidies", tidies).add_edge(START, "tidies")
     processor = WorkflowProcessor({EVENT.workflow_id: graph}, kept)
 
-    end = await processor.run(EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(attempt_s=0.2))
+    end = await processor.run(
+        EVENT, thread_id=THREAD, lease=Lease(), limits=TimeLimits(attempt_s=0.2)
+    )
 
     assert isinstance(end, Failed)
-    assert end.leftover is not None
-    assert await end.leftover.ended(30)
+    assert end.lingering is not None
+    assert await end.lingering.ended(30)
     assert story.ran["begins to tidy"] == story.ran["has tidied"]

@@ -17,7 +17,7 @@ from tests.rows import rows
 
 from redrive.graphs import GraphRegistry, retry_policy
 from redrive.graphs.registry import GraphSource
-from redrive.graphs.stacking import Stacked, stacked_retries
+from redrive.graphs.retry_amplification import RetryAmplification, stacked_retries
 from redrive.retry import RetryConfig
 
 
@@ -116,15 +116,17 @@ def graph_of(node: Any, policy: Any = None) -> GraphSource:  # noqa: ANN401 - La
     return StateGraph(State).add_node("write", node, retry_policy=policy).add_edge(START, "write")
 
 
-def stacked(graph: GraphSource, policy: RetryConfig | None = None) -> tuple[Stacked, ...]:
+def amplified(
+    graph: GraphSource, policy: RetryConfig | None = None
+) -> tuple[RetryAmplification, ...]:
     return stacked_retries(GraphRegistry({"report": graph}).find("report"), policy=policy)
 
 
 def test_langgraphs_policy_is_found() -> None:
-    found = stacked(graph_of(with_nothing, RetryPolicy()))
+    found = amplified(graph_of(with_nothing, RetryPolicy()))
 
     assert found == (
-        Stacked(
+        RetryAmplification(
             "report",
             "write",
             "node 'write' of graph 'report' is tried 3 times by LangGraph's RetryPolicy, and the "
@@ -145,13 +147,13 @@ def test_langgraphs_policy_is_found() -> None:
     ],
 )
 def test_what_does_not_multiply_is_not_told(policy: Any) -> None:  # noqa: ANN401
-    assert stacked(graph_of(with_nothing, policy)) == ()
+    assert amplified(graph_of(with_nothing, policy)) == ()
 
 
 def test_a_policy_beside_ours_is_found() -> None:
     policies = [retry_policy(), RetryPolicy(max_attempts=5, retry_on=KeyError)]
 
-    (found,) = stacked(graph_of(with_nothing, policies))
+    (found,) = amplified(graph_of(with_nothing, policies))
 
     assert found.calls == 20
 
@@ -161,15 +163,15 @@ def test_defaults_of_a_graph_are_found() -> None:
     node: Any = with_nothing
     graph.add_node("a", node).add_node("b", node).add_edge(START, "a").add_edge("a", "b")
 
-    assert [(found.node, found.calls) for found in stacked(graph)] == [("a", 8), ("b", 8)]
+    assert [(found.node, found.calls) for found in amplified(graph)] == [("a", 8), ("b", 8)]
 
 
 def test_nothing_multiplies_where_the_worker_tries_once() -> None:
     once = RetryConfig(max_retries=0)
 
-    assert stacked(graph_of(with_nothing, RetryPolicy()), once) == ()
-    assert stacked(graph_of(with_global), once) == ()
-    (client,) = stacked(graph_of(with_global, RetryPolicy()), once)
+    assert amplified(graph_of(with_nothing, RetryPolicy()), once) == ()
+    assert amplified(graph_of(with_global), once) == ()
+    (client,) = amplified(graph_of(with_global, RetryPolicy()), once)
     assert client.calls == 9
 
 
@@ -191,7 +193,7 @@ def test_nothing_multiplies_where_the_worker_tries_once() -> None:
     ],
 )
 def test_a_client_that_retries_is_found(node: Any) -> None:  # noqa: ANN401
-    (found,) = stacked(graph_of(node))
+    (found,) = amplified(graph_of(node))
 
     module = __name__.partition(".")[0]
     assert found.what == (
@@ -202,13 +204,13 @@ def test_a_client_that_retries_is_found(node: Any) -> None:  # noqa: ANN401
 
 
 def test_a_client_inside_a_model_is_found() -> None:
-    (found,) = stacked(graph_of(Holder(Model()).node))
+    (found,) = amplified(graph_of(Holder(Model()).node))
 
     assert "Client with max_retries=2" in found.what
 
 
 def test_a_client_with_slots_is_found() -> None:
-    (found,) = stacked(graph_of(with_slots))
+    (found,) = amplified(graph_of(with_slots))
 
     assert "Slotted with max_retries=2" in found.what
 
@@ -216,14 +218,14 @@ def test_a_client_with_slots_is_found() -> None:
 def test_langchains_with_retry_is_found() -> None:
     model = FakeListChatModel(responses=["a"]).with_retry(stop_after_attempt=5)
 
-    (found,) = stacked(graph_of(lambda _: {"text": model.invoke("x").content}))
+    (found,) = amplified(graph_of(lambda _: {"text": model.invoke("x").content}))
 
     assert "langchain_core.RunnableRetry" in found.what
     assert (found.calls, found.advice.partition(" and")[0]) == (20, "set max_attempt_number=1")
 
 
 def test_a_client_in_a_node_that_is_retried_multiplies_with_both() -> None:
-    policy, client = stacked(graph_of(with_global, RetryPolicy()))
+    policy, client = amplified(graph_of(with_global, RetryPolicy()))
 
     assert (policy.calls, client.calls) == (12, 36)
     assert "is tried 3 times by LangGraph and reaches" in client.what
@@ -234,7 +236,7 @@ def test_subgraphs_are_looked_into() -> None:
     inner.add_node("ask", with_global, retry_policy=RetryPolicy(max_attempts=2))
     inner.add_edge(START, "ask")
 
-    found = stacked(graph_of(inner.compile(), RetryPolicy(max_attempts=3)))
+    found = amplified(graph_of(inner.compile(), RetryPolicy(max_attempts=3)))
 
     assert [(one.node, one.calls) for one in found] == [
         ("write", 12),
@@ -253,7 +255,7 @@ class Hostile:
 def test_objects_that_raise_are_passed_over() -> None:
     hostile, client = Hostile(), Client()
 
-    (found,) = stacked(graph_of(lambda _: {"text": str([hostile, client])}))
+    (found,) = amplified(graph_of(lambda _: {"text": str([hostile, client])}))
 
     assert found.calls == 12
 
@@ -285,7 +287,7 @@ def test_a_wide_and_circular_heap_is_looked_at_in_bounds() -> None:
     circle.append(circle)
     circle += [[{"x": object()} for _ in range(50)] for _ in range(500)]
 
-    (found,) = stacked(graph_of(lambda _: {"text": str(circle)}))
+    (found,) = amplified(graph_of(lambda _: {"text": str(circle)}))
 
     assert found.calls == 12
 
@@ -299,6 +301,6 @@ def test_an_empty_cell_is_passed_over() -> None:
             later = 1
         return node
 
-    (found,) = stacked(graph_of(make()))
+    (found,) = amplified(graph_of(make()))
 
     assert found.calls == 12

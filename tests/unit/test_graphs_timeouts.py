@@ -39,8 +39,8 @@ from redrive.graphs import (
     GraphSettings,
     GuardedSaver,
     Lease,
-    Limits,
     RunEnd,
+    TimeLimits,
     WorkflowProcessor,
 )
 from redrive.graphs.current import CURRENT
@@ -50,7 +50,7 @@ from redrive.testing.clock import ManualClock
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"
-GENEROUS = Limits(deadline_s=60, attempt_s=60, idle_s=60)
+GENEROUS = TimeLimits(deadline_s=60, attempt_s=60, idle_s=60)
 IDLE_S = 0.3
 LONGER_THAN_IDLE_S = 0.7
 
@@ -85,7 +85,7 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 async def run(
     graph: Graph,
-    limits: Limits,
+    limits: TimeLimits,
     checkpoints: Checkpoints | None = None,
     **options: Any,
 ) -> RunEnd:
@@ -97,15 +97,15 @@ async def run(
 @pytest.mark.parametrize(
     ("limits", "error"),
     [
-        (Limits(deadline_s=0.1), DeadlineError),
-        (Limits(deadline_s=60, attempt_s=0.1), AttemptTimeoutError),
-        (Limits(deadline_s=60, attempt_s=60, idle_s=0.1), IdleTimeoutError),
-        (Limits(deadline_s=0.1, attempt_s=0.1, idle_s=60), DeadlineError),
+        (TimeLimits(deadline_s=0.1), DeadlineError),
+        (TimeLimits(deadline_s=60, attempt_s=0.1), AttemptTimeoutError),
+        (TimeLimits(deadline_s=60, attempt_s=60, idle_s=0.1), IdleTimeoutError),
+        (TimeLimits(deadline_s=0.1, attempt_s=0.1, idle_s=60), DeadlineError),
     ],
     ids=["deadline", "attempt", "idle", "together"],
 )
 async def test_an_attempt_fails_at_the_limit_that_it_reaches_first(
-    limits: Limits, error: type[Exception], kind: str, kept: Checkpoints, gate: threading.Event
+    limits: TimeLimits, error: type[Exception], kind: str, kept: Checkpoints, gate: threading.Event
 ) -> None:
     async def hang(_: Log) -> Log:
         await asyncio.Event().wait()
@@ -136,7 +136,7 @@ async def test_a_limit_that_is_not_reached_changes_nothing(kept: Checkpoints) ->
 async def test_nothing_is_run_when_the_deadline_has_passed_already() -> None:
     ran: list[str] = []
 
-    end = await run(line(one=lambda _: ran.append("one")), Limits(deadline_s=-1.0))
+    end = await run(line(one=lambda _: ran.append("one")), TimeLimits(deadline_s=-1.0))
 
     assert isinstance(end, Failed)
     assert isinstance(end.error, DeadlineError)
@@ -166,7 +166,7 @@ async def test_after_an_attempts_limit_finished_nodes_are_not_run_again(
 
     graph = line(one=one, two=hang if kind == "async" else block)
 
-    first = await run(graph, Limits(attempt_s=1.0), checkpoints)
+    first = await run(graph, TimeLimits(attempt_s=1.0), checkpoints)
     hanging[0] = False
     second = await run(graph, GENEROUS, checkpoints)
 
@@ -246,7 +246,7 @@ async def test_a_node_that_shows_signs_of_life_is_not_idle(
 ) -> None:
     kept = checkpoints if resumable else None
 
-    end = await run(line(busy=getattr(Sign(gate), sign)), Limits(idle_s=IDLE_S), kept)
+    end = await run(line(busy=getattr(Sign(gate), sign)), TimeLimits(idle_s=IDLE_S), kept)
 
     assert isinstance(end, Ended), end
 
@@ -256,7 +256,7 @@ async def test_a_run_that_goes_from_node_to_node_is_not_idle(
 ) -> None:
     nodes: dict[str, Any] = {f"n{number}": Sign(gate).a_part for number in range(4)}
 
-    end = await run(line(**nodes), Limits(idle_s=IDLE_S), kept)
+    end = await run(line(**nodes), TimeLimits(idle_s=IDLE_S), kept)
 
     assert isinstance(end, Ended), end
 
@@ -313,7 +313,7 @@ async def test_a_node_timeout_of_the_graph_is_the_graphs(kept: Checkpoints) -> N
         return {"log": []}
 
     theirs = await run(line(hang=hang, timeout_s=0.05), GENEROUS, kept)
-    ours = await run(line(hang=hang), Limits(attempt_s=0.05))
+    ours = await run(line(hang=hang), TimeLimits(attempt_s=0.05))
 
     assert isinstance(theirs, Failed)
     assert isinstance(theirs.error, NodeTimeoutError)
@@ -329,7 +329,7 @@ async def test_a_node_that_fails_while_it_is_ended_does_not_hide_the_limit() -> 
             raise TransientError("the connection would not close") from None
         return {"log": []}
 
-    end = await run(line(node=clean_up_badly), Limits(attempt_s=0.1))
+    end = await run(line(node=clean_up_badly), TimeLimits(attempt_s=0.1))
 
     assert isinstance(end, Failed)
     assert isinstance(end.error, AttemptTimeoutError)
@@ -365,7 +365,7 @@ async def test_every_node_knows_how_much_time_is_left(kept: Checkpoints) -> None
     processor = WorkflowProcessor({"*": graph}, kept, clock=clock)
 
     await processor.run(
-        EVENT, thread_id=THREAD, lease=Lease(), limits=Limits(deadline_s=90, attempt_s=60)
+        EVENT, thread_id=THREAD, lease=Lease(), limits=TimeLimits(deadline_s=90, attempt_s=60)
     )
 
     assert seen == {"sync": 60, "async": 50, "inner": 40, "last": 0}
@@ -375,7 +375,7 @@ async def test_every_node_knows_how_much_time_is_left(kept: Checkpoints) -> None
 async def test_an_attempt_without_limits_has_no_remaining_time() -> None:
     seen: list[float | None] = []
 
-    await run(line(one=lambda _: seen.append(remaining_time())), Limits(idle_s=60))
+    await run(line(one=lambda _: seen.append(remaining_time())), TimeLimits(idle_s=60))
 
     assert seen == [None]
 
@@ -391,7 +391,7 @@ async def test_a_node_knows_the_policy_and_how_many_attempts_failed() -> None:
 
     policy = RetryConfig(max_retries=7)
 
-    await run(line(node=node), Limits(), policy=policy, failed_before=2)
+    await run(line(node=node), TimeLimits(), policy=policy, failed_before=2)
 
     assert seen == [policy, 2]
     assert CURRENT.get() is None

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.dispatcher import Dispatcher
-from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
@@ -22,9 +22,9 @@ from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Left, Step
 from redrive.errors import OtherInputError, RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
+from redrive.graphs.attempt_ends import Ended
 from redrive.graphs.lease import Lease, LeaseState
 from redrive.graphs.retention import Mark
-from redrive.graphs.runs import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
@@ -74,7 +74,7 @@ def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
         runner,
         outcomes,
         run_queue or RunQueue(in_flight=4, max_crashes=3, suspects_at_once=2),
-        Leftovers(lambda _: None, grace_s=1.0),
+        LingeringWatch(lambda _: None, grace_s=1.0),
         finish=finish,
         new_lease=lambda _: Lease(),
         mark=mark,

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from tests.rows import rows
 
 from redrive.consumer.dispatcher import Dispatcher
-from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
@@ -22,8 +22,8 @@ from redrive.consumer.runner import Step
 from redrive.consumer.waits import Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.graphs.attempt_ends import Ended
 from redrive.graphs.lease import Lease
-from redrive.graphs.runs import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
@@ -84,7 +84,7 @@ class World:
             cast("Any", self.runner),
             outcomes,
             RunQueue(in_flight=1, max_crashes=3, suspects_at_once=1),
-            Leftovers(lambda _: None, grace_s=1.0),
+            LingeringWatch(lambda _: None, grace_s=1.0),
             finish=self.finished.append,
             new_lease=lambda _: Lease(),
             mark=_mark,

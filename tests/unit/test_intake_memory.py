@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.buffer import Buffer, event_bytes
 from redrive.consumer.dispatcher import Dispatcher
-from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.run import Run
@@ -85,7 +85,7 @@ class World:
             cast("Any", self.runner),
             outcomes,
             self.run_queue,
-            Leftovers(lambda _: None, grace_s=1.0),
+            LingeringWatch(lambda _: None, grace_s=1.0),
             finish=self._finish,
             new_lease=lambda _: Lease(),
             mark=_mark,

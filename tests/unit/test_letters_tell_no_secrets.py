@@ -25,7 +25,7 @@ from redrive.errors import RecordError
 from redrive.events import EventHeaders
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.graphs.answer import answer
-from redrive.graphs.runs import Ended
+from redrive.graphs.attempt_ends import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
 from redrive.retry.kinds import Reason

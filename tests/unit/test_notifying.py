@@ -9,7 +9,7 @@ import pytest
 from redrive.clock import SYSTEM
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
-from redrive.graphs.runs import GraphVersion
+from redrive.graphs.attempt_ends import GraphVersion
 from redrive.kafka.log import TopicPartition
 from redrive.notify import LetterNotice
 from redrive.notify.options import NotifySettings

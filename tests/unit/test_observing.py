@@ -15,7 +15,7 @@ from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
-from redrive.graphs.runs import Ended, GraphVersion
+from redrive.graphs.attempt_ends import Ended, GraphVersion
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.instruments import Counter

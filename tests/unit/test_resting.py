@@ -21,7 +21,7 @@ from redrive.auditing.reach import Reach
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.dispatcher import Dispatcher
-from redrive.consumer.leftovers import Leftovers
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.partitions import Partitions
@@ -121,7 +121,7 @@ class World:
             runner,
             answers,
             self.run_queue,
-            Leftovers(lambda _: None, grace_s=1.0),
+            LingeringWatch(lambda _: None, grace_s=1.0),
             finish=self.unsettled.append,
             new_lease=lambda _: Lease(),
             mark=_mark,

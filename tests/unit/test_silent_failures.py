@@ -112,9 +112,9 @@ async def test_an_exception_without_an_answer_is_told_by_its_type_and_watched(
     assert [(a.type, a.message) for a in run.failed] == [(NAME, SILENT)]
     # The loop went on while it was asked, and what asks it is watched as a stuck node is.
     assert turns > 3
-    assert [leftover.alive for leftover in step.leftovers] == [True]
+    assert [lingering.alive for lingering in step.lingering_works] == [True]
     SilentError.released.set()
-    assert await step.leftovers[0].ended(60)
+    assert await step.lingering_works[0].ended(60)
 
 
 @pytest.mark.invariant("P7", "P15")

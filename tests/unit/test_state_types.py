@@ -25,7 +25,7 @@ from typing_extensions import TypeAliasType
 
 from redrive.errors import StateTypeError
 from redrive.graphs import Checkpoints, CheckpointSettings, Ended, Failed, Lease, WorkflowProcessor
-from redrive.graphs.runs import RunEnd
+from redrive.graphs.attempt_ends import RunEnd
 from redrive.graphs.serializers import StrictSerializer
 from redrive.graphs.state_types import AllowedTypes, GraphTypes, types_of
 from redrive.testing.kafka_env import event

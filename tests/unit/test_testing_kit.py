@@ -12,7 +12,7 @@ from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
-from redrive.graphs.runs import Ended
+from redrive.graphs.attempt_ends import Ended
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.offsets import Note, encode

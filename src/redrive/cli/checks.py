@@ -27,7 +27,7 @@ from redrive.graphs.checkpoint_file import look_at
 from redrive.graphs.import_paths import import_function
 from redrive.graphs.langgraph_json import FileNote, read_langgraph_json
 from redrive.graphs.registry import GraphRegistry, GraphSource, LoadedGraph
-from redrive.graphs.stacking import stacked_retries
+from redrive.graphs.retry_amplification import stacked_retries
 from redrive.graphs.tracing import tracing_in
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.hook import Hook

@@ -27,7 +27,7 @@ from redrive.consumer.sides import Downstream
 from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.waits import Amount, Wait, Waits
 from redrive.errors import KafkaLostError, RedriveError, StandstillError, StuckNodeError
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.kafka.coordinator_monitor import CoordinatorMonitor
 from redrive.kafka.log import PollThread, Pulse, TopicPartition
 from redrive.kafka.rereading import Found

@@ -17,8 +17,8 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
-from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import Judged, LettersReader
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
@@ -78,7 +78,7 @@ class Dispatcher:
         runner: Executes attempts.
         outcomes: Builds the outcome of what never runs.
         run_queue: Says what may start next.
-        leftovers: Watches what goes on of attempts that were ended.
+        lingering_works: Watches what goes on of attempts that were ended.
         finish: Takes an outcome to be settled; safe from this thread.
         new_lease: Makes the lease of one attempt at a delivery.
         mark: Notes what the threads of runs that did not finish are needed for.
@@ -97,7 +97,7 @@ class Dispatcher:
         runner: Runner,
         outcomes: OutcomeBuilder,
         run_queue: RunQueue,
-        leftovers: Leftovers,
+        lingering_works: LingeringWatch,
         *,
         finish: Callable[[Outcome], None],
         new_lease: Callable[[PolledRecord], Lease],
@@ -122,7 +122,7 @@ class Dispatcher:
         self._finish = finish
         self._new_lease = new_lease
         self._mark = mark
-        self._leftovers = leftovers
+        self._lingering = lingering_works
         self._clock = clock
         self._observers = observers or Observers()
         self._run_queue = run_queue
@@ -304,7 +304,7 @@ class Dispatcher:
             self._reader.close()
         if self._letters is not None:
             self._letters.close()
-        self._leftovers.stop()
+        self._lingering.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for live in self._live.values():
             if live.control is not None:
@@ -567,8 +567,8 @@ class Dispatcher:
         now = self._clock.monotonic()
         self._resting.heard(run, dependency=step.dependency, asked_s=step.asked_s)
         if self._tasks is not None:
-            for leftover in step.leftovers:
-                self._leftovers.watch(run, leftover, self._tasks)
+            for lingering in step.lingering_works:
+                self._lingering.watch(run, lingering, self._tasks)
         match step.next:
             case Outcome() as outcome:
                 if run.is_alone_on_thread and _needed_for(outcome) is Mark.LETTER:

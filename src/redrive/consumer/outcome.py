@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from redrive.consumer.buffer import Share, unlimited
 from redrive.events import ErrorInfo
-from redrive.graphs.runs import GraphVersion
+from redrive.graphs.attempt_ends import GraphVersion
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.state.reservations import Reservations

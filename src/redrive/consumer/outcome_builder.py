@@ -51,7 +51,7 @@ from redrive.events import (
     excess_of,
     readable_event_id,
 )
-from redrive.graphs.runs import Ended, GraphVersion, Position
+from redrive.graphs.attempt_ends import Ended, GraphVersion, Position
 from redrive.json_texts import parsed_json
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.signed import signed

@@ -21,11 +21,11 @@ from redrive.dead_letter.record import Attempt
 from redrive.dead_letter.redact import SILENT, Redactor, masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import RawHeaders, WorkflowEvent
+from redrive.graphs.attempt_ends import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.lease import Lease
-from redrive.graphs.leftover import Leftover
+from redrive.graphs.lingering_work import LingeringWork
 from redrive.graphs.node_threads import WorkInThreads
-from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
-from redrive.graphs.timeouts import NO_LIMITS, Limit, Limits
+from redrive.graphs.timeouts import NO_LIMITS, Limit, TimeLimits
 from redrive.retry import (
     Classifier,
     GiveUp,
@@ -65,7 +65,7 @@ class Processor(Protocol):
         control: Any = None,  # noqa: ANN401 - what its own `new_control` made
         generation: int = 0,
         redrive_count: int = 0,
-        limits: Limits = NO_LIMITS,
+        limits: TimeLimits = NO_LIMITS,
         policy: RetryConfig | None = None,
         failed_before: int = 0,
         redriven: Redriven | None = None,
@@ -116,14 +116,14 @@ class Step:
         next: Its outcome, another attempt, or nothing here.
         asked_s: For so many seconds a service wants to be left alone, by all its callers.
         dependency: The service that the failure names, if it names one.
-        leftovers: What goes on of an attempt that was ended, to be watched.
+        lingering_works: What goes on of an attempt that was ended, to be watched.
         attempt: The attempt, for those who watch; None if none ended.
     """
 
     next: Outcome | Again | Left
     asked_s: float | None = None
     dependency: str | None = None
-    leftovers: tuple[Leftover, ...] = ()
+    lingering_works: tuple[LingeringWork, ...] = ()
     attempt: AttemptEnd | None = None
 
 
@@ -139,7 +139,7 @@ class _Looked:
     message: str
     reason: Reason | None = None
     dependency: str | None = None
-    goes_on: Leftover | None = None
+    goes_on: LingeringWork | None = None
 
 
 class Runner:
@@ -255,7 +255,7 @@ class Runner:
     async def _execute(
         self, run: Run, lease: Lease, control: Control | None, policy: Policy
     ) -> RunEnd:
-        limits = Limits(
+        limits = TimeLimits(
             deadline_s=run.remaining_s(self._clock.monotonic()),
             attempt_s=policy.attempt_s,
             idle_s=policy.idle_s,
@@ -286,13 +286,13 @@ class Runner:
 
     async def _unless_stuck(self, run: Run, end: Failed, step: Step) -> Step:
         """Let no retry begin beside what goes on of the attempt before it."""
-        if end.leftover is None:
+        if end.lingering is None:
             return step
         if not isinstance(step.next, Again):
-            return replace(step, leftovers=(*step.leftovers, end.leftover))
+            return replace(step, lingering_works=(*step.lingering_works, end.lingering))
         remaining_s = run.remaining_s(self._clock.monotonic())
         patience_s = self._grace_s if remaining_s is None else min(self._grace_s, remaining_s)
-        if await end.leftover.ended(patience_s) or not isinstance(end.error, Limit):
+        if await end.lingering.ended(patience_s) or not isinstance(end.error, Limit):
             return step
         error = StuckNodeError(
             f"node {end.node or '?'} went on for {patience_s:.3g} s after its attempt was ended: "
@@ -303,7 +303,7 @@ class Runner:
         given_up = await self._give_up(
             run, replace(end, error=error), await self._look(error, run.event.workflow_id), decision
         )
-        return replace(given_up, leftovers=(*given_up.leftovers, end.leftover))
+        return replace(given_up, lingering_works=(*given_up.lingering_works, end.lingering))
 
     async def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
         end = _with_own_limit(run, end)
@@ -323,7 +323,7 @@ class Runner:
             case Retry(after_s):
                 fields = _judged(run, end, failure)
                 log.warning("run.retry_scheduled", **fields, after_s=round(after_s, 3))
-                step = Step(Again(after_s), leftovers=_going_on(looked))
+                step = Step(Again(after_s), lingering_works=_going_on(looked))
             case GiveUp():
                 step = await self._give_up(run, end, looked, decision)
         # The service speaks of all its callers, not of this run alone.
@@ -362,19 +362,19 @@ class Runner:
             graph=end.graph,
             silent=looked.goes_on is not None,
         )
-        leftovers = _going_on(looked)
+        lingering_works = _going_on(looked)
         outcome = await self._aside.call(
             lambda: self._outcomes.given_up(run, given_up), workflow_id=run.event.workflow_id
         )
         if isinstance(outcome, Late):
-            leftovers = (*leftovers, _leftover_of(outcome))
+            lingering_works = (*lingering_works, _leftover_of(outcome))
             log.error("run.failure_silent", type=looked.type)
             outcome = self._outcomes.given_up(run, replace(given_up, silent=True))
         told = outcome.account.error if outcome.account is not None else None
         if told is not None:
             fields |= {"dlq_id": told.dlq_id, "fingerprint": told.fingerprint}
         log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
-        return Step(outcome, leftovers=leftovers)
+        return Step(outcome, lingering_works=lingering_works)
 
     def _attempt(
         self, run: Run, looked: _Looked, decision: Retry | GiveUp, began: datetime
@@ -401,15 +401,15 @@ def _looked_at(error: BaseException, classifier: Classifier, redactor: Redactor)
     )
 
 
-def _going_on(looked: _Looked) -> tuple[Leftover, ...]:
+def _going_on(looked: _Looked) -> tuple[LingeringWork, ...]:
     return () if looked.goes_on is None else (looked.goes_on,)
 
 
-def _leftover_of(late: Late[Any]) -> Leftover:
+def _leftover_of(late: Late[Any]) -> LingeringWork:
     """Return what goes on, to be watched as a node that does not let go: it has the process."""
     work = WorkInThreads()
     work.add(late.future)
-    return Leftover(None, work)
+    return LingeringWork(None, work)
 
 
 def _attempt_end(run: Run, number: int, *, took_s: float, step: Step | None = None) -> AttemptEnd:

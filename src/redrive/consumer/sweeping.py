@@ -17,7 +17,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.graphs.checkpoint_file import Deployment
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.telemetry.redact import BUILT_IN
 
 __all__ = ["SWEEP_EVERY_S", "Sweeping"]

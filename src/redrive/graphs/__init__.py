@@ -10,26 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from redrive.errors import MissingExtraError
+from redrive.graphs.attempt_ends import Drained, Ended, Failed, GraphVersion, Position, RunEnd
 from redrive.graphs.current import remaining_time
 from redrive.graphs.lease import Lease
-from redrive.graphs.leftover import Leftover
 from redrive.graphs.lifespan import lifespan_value
+from redrive.graphs.lingering_work import LingeringWork
 from redrive.graphs.options import (
     CheckpointSettings,
     GraphSettings,
     ThreadSettings,
     TimeoutSettings,
 )
-from redrive.graphs.runs import Drained, Ended, Failed, GraphVersion, Position, RunEnd
-from redrive.graphs.timeouts import Limits
+from redrive.graphs.timeouts import TimeLimits
 
 if TYPE_CHECKING:
-    from redrive.graphs.checkpoints import Checkpoints
+    from redrive.graphs.checkpoint_store import Checkpoints
     from redrive.graphs.guard import GuardedSaver
+    from redrive.graphs.json_results import GraphFailed
     from redrive.graphs.node_retry import retry_policy
     from redrive.graphs.processor import DrainControl, WorkflowProcessor
     from redrive.graphs.registry import GraphRegistry, LoadedGraph
-    from redrive.graphs.results import GraphFailed
 
 __all__ = [
     "CheckpointSettings",
@@ -44,12 +44,12 @@ __all__ = [
     "GraphVersion",
     "GuardedSaver",
     "Lease",
-    "Leftover",
-    "Limits",
+    "LingeringWork",
     "LoadedGraph",
     "Position",
     "RunEnd",
     "ThreadSettings",
+    "TimeLimits",
     "TimeoutSettings",
     "WorkflowProcessor",
     "lifespan_value",
@@ -58,9 +58,9 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Checkpoints": "checkpoints",
+    "Checkpoints": "checkpoint_store",
     "DrainControl": "processor",
-    "GraphFailed": "results",
+    "GraphFailed": "json_results",
     "GraphRegistry": "registry",
     "GuardedSaver": "guard",
     "LoadedGraph": "registry",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import assert_never
 
 from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.runs import Drained, Ended, Failed, RunEnd
+from redrive.graphs.attempt_ends import Drained, Ended, Failed, RunEnd
 from redrive.retry.classify import UNANSWERED, Classifier, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.redact import BUILT_IN

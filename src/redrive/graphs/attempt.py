@@ -19,24 +19,24 @@ from langgraph.types import Durability, StateSnapshot
 from redrive.errors import CheckpointGoneError, StaleAttemptError
 from redrive.events import WorkflowEvent
 from redrive.graphs.access import ThreadAccess
+from redrive.graphs.attempt_ends import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.comes_back import comes_back
 from redrive.graphs.guard import GuardedSaver
-from redrive.graphs.leftover import Leftover
+from redrive.graphs.json_results import GraphFailed, to_json
+from redrive.graphs.lingering_work import LingeringWork
 from redrive.graphs.loading import CompiledGraph
 from redrive.graphs.node_threads import WorkInThreads
 from redrive.graphs.recursion import name_setting
 from redrive.graphs.registry import LoadedGraph
-from redrive.graphs.results import GraphFailed, to_json
+from redrive.graphs.resume_verifier import ResumeVerifier
 from redrive.graphs.run_config import json_copy, run_given
-from redrive.graphs.runs import Ended, Failed, GraphVersion, Position, Redriven
 from redrive.graphs.tasks import Tasks
 from redrive.graphs.threads import Thread, ThreadStatus, position, read_thread
 from redrive.graphs.timeouts import Limit
-from redrive.graphs.witness import Witness
 from redrive.retry.kinds import Reason
 from redrive.retry.rules.verdict import notes_of
 
-__all__ = ["Attempt", "failed"]
+__all__ = ["GraphAttempt", "failed"]
 
 _INTERRUPT = "__interrupt__"
 # A checkpointer that hangs must not hold back the failure that it may have caused.
@@ -47,7 +47,7 @@ _NODE_NOTE = re.compile(r"During task with name '(.+)' and id '[^']*'")
 
 
 @dataclass(slots=True)
-class Attempt:
+class GraphAttempt:
     """What one attempt works with; `resumed` is learnt on the way.
 
     `access` says which state of its thread is its own; `graph` is a copy of the loaded one with the
@@ -94,15 +94,15 @@ class Attempt:
         )
         self.resumed = thread.status is not ThreadStatus.START
         if self.redriven is not None and thread.snapshot is not None:
-            self.tasks.witness = Witness(thread.snapshot, thread.finished)
+            self.tasks.verifier = ResumeVerifier(thread.snapshot, thread.finished)
         return thread
 
     def unverified(self, *, ended: bool) -> tuple[str, ...] | None:
         """Return what does not hold of a letter's resume; None where there was none."""
-        witness, saver = self.tasks.witness, self.saver
-        if witness is None or saver is None:
+        verifier, saver = self.tasks.verifier, self.saver
+        if verifier is None or saver is None:
             return None
-        return witness.complaints(ended=ended, stored=saver.schedule.results)
+        return verifier.complaints(ended=ended, stored=saver.schedule.results)
 
     async def go_on(self, thread: Thread, control: RunControl | None) -> Ended:
         """Do what the thread's standing asks for, up to the end of the run.
@@ -194,7 +194,7 @@ class Attempt:
 
 
 async def failed(
-    attempt: Attempt, error: BaseException, *, task: asyncio.Task[Any] | None = None
+    attempt: GraphAttempt, error: BaseException, *, task: asyncio.Task[Any] | None = None
 ) -> Failed:
     """Tell what raised, in which node of which graph, and where the thread stands.
 
@@ -210,18 +210,18 @@ async def failed(
     if task is None or task.done():
         # Else it was cancelled with all of its nodes, and has had its moment.
         await attempt.tasks.end(limit_s=_UNWIND_S)
-    leftover = Leftover(task, attempt.threads, attempt.tasks.alive)
+    lingering = LingeringWork(task, attempt.threads, attempt.tasks.alive)
     return Failed(
         error=error,
         node=node,
         position=stands,
         resumed=attempt.resumed,
         graph=attempt.version,
-        leftover=leftover if leftover.alive else None,
+        lingering=lingering if lingering.alive else None,
     )
 
 
-async def _position(attempt: Attempt, error: BaseException) -> Position | None:
+async def _position(attempt: GraphAttempt, error: BaseException) -> Position | None:
     # A stale attempt's thread belongs to another by now.
     if attempt.saver is None or isinstance(error, StaleAttemptError):
         return None

@@ -1,6 +1,6 @@
 """The SQLite file of checkpoints as it lies there: its tables, its threads, its size.
 
-Needs no LangGraph. `redrive.graphs.checkpoints` opens it, and writes it for runs.
+Needs no LangGraph. `redrive.graphs.checkpoint_store` opens it, and writes it for runs.
 """
 
 from __future__ import annotations

@@ -28,24 +28,24 @@ from redrive.errors import (
 from redrive.events import RawHeaders, WorkflowEvent, WorkflowResultEvent, said_by
 from redrive.graphs.access import ThreadAccess
 from redrive.graphs.answer import answer
-from redrive.graphs.attempt import Attempt, failed
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.attempt import GraphAttempt, failed
+from redrive.graphs.attempt_ends import Drained, Ended, Failed, Redriven, RunEnd
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.graphs.contained import EXITS
 from redrive.graphs.current import CURRENT, Current, CurrentAttempt
 from redrive.graphs.guard import WRITES_KEY, GuardedSaver
 from redrive.graphs.lease import Lease
 from redrive.graphs.lifespan import LIFESPAN
 from redrive.graphs.loading import copy_of
+from redrive.graphs.node_progress import NodeProgress, watched
 from redrive.graphs.node_threads import WORK_IN_THREADS, hear_stop_iterations
-from redrive.graphs.progress import Progress, watched
 from redrive.graphs.registry import GraphRegistry, GraphSource
 from redrive.graphs.reserved_names import TRACE_NAMES
 from redrive.graphs.run_config import trace_metadata
-from redrive.graphs.runs import Drained, Ended, Failed, Redriven, RunEnd
 from redrive.graphs.schedule import Schedule
 from redrive.graphs.tasks import TASKS, Tasks
 from redrive.graphs.threads import ThreadStatus
-from redrive.graphs.timeouts import NO_LIMITS, Limits, hold
+from redrive.graphs.timeouts import NO_LIMITS, TimeLimits, hold
 from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
 from redrive.graphs.watched_tasks import watch_tasks
@@ -147,7 +147,7 @@ class WorkflowProcessor:
         return DrainControl() if self.drainable else None
 
     async def process_workflow_event(
-        self, event: WorkflowEvent, *, limits: Limits = NO_LIMITS
+        self, event: WorkflowEvent, *, limits: TimeLimits = NO_LIMITS
     ) -> WorkflowResultEvent:
         """Run one attempt of `event`, without Kafka, and return its answer.
 
@@ -181,7 +181,7 @@ class WorkflowProcessor:
         control: DrainControl | None = None,
         generation: int = 0,
         redrive_count: int = 0,
-        limits: Limits = NO_LIMITS,
+        limits: TimeLimits = NO_LIMITS,
         policy: RetryConfig | None = None,
         failed_before: int = 0,
         redriven: Redriven | None = None,
@@ -213,7 +213,7 @@ class WorkflowProcessor:
             said: Returns the digest of what the event asked for when it came, before code of others
                 had it in hand; by default of what it asks for now.
         """
-        progress, number = Progress(moved), number or failed_before + 1
+        progress, number = NodeProgress(moved), number or failed_before + 1
         deadline = limits.deadline(self._clock.now())
         ends_at = limits.ends_at(self._clock.monotonic())
         try:
@@ -245,12 +245,12 @@ class WorkflowProcessor:
 
     async def _hold(
         self,
-        attempt: Attempt,
+        attempt: GraphAttempt,
         current: Current,
         lease: Lease,
         control: DrainControl | None,
-        limits: Limits,
-        progress: Progress,
+        limits: TimeLimits,
+        progress: NodeProgress,
     ) -> RunEnd:
         """Run the attempt within its limits."""
         if self._follow or limits.idle_s is not None:
@@ -293,14 +293,16 @@ class WorkflowProcessor:
         told = CurrentAttempt(event, thread_id, redrive_count=redrive_count)
         try:
             await self._graphs.open_for(event.workflow_id)
-            attempt = self._attempt(told, lease, generation, Progress(), said)
+            attempt = self._attempt(told, lease, generation, NodeProgress(), said)
         except (UnknownWorkflowError, SettingsError):
             return nowhere
         end = await failed(attempt, error)
         following = end.position.next if end.position else ()
         return replace(end, node=next(iter(following), None))
 
-    async def _execute(self, attempt: Attempt, control: DrainControl, current: Current) -> Ended:
+    async def _execute(
+        self, attempt: GraphAttempt, control: DrainControl, current: Current
+    ) -> Ended:
         """Run the attempt, in a task of its own: so it can be left behind."""
         current.keeps = None if attempt.saver is None else attempt.saver.schedule.is_at
         CURRENT.set(current)
@@ -323,9 +325,9 @@ class WorkflowProcessor:
         told: CurrentAttempt,
         lease: Lease,
         generation: int,
-        progress: Progress,
+        progress: NodeProgress,
         said: _Said | None = None,
-    ) -> Attempt:
+    ) -> GraphAttempt:
         event = told.event
         loaded = self._graphs.find(event.workflow_id)
         kept = self._checkpoints
@@ -354,7 +356,9 @@ class WorkflowProcessor:
         }
         if kept is None or opened is None:
             tasks = Tasks(loaded.id)
-            return Attempt(event, access, loaded, loaded.unkept, config, saver=None, tasks=tasks)
+            return GraphAttempt(
+                event, access, loaded, loaded.unkept, config, saver=None, tasks=tasks
+            )
         config["metadata"][WRITES_KEY] = 2
         tasks = Tasks(loaded.id, siblings_s=loaded.siblings_s)
         schedule = Schedule(loaded.id, thread_id=told.thread_id)
@@ -368,7 +372,7 @@ class WorkflowProcessor:
         )
         saver.unstored = frozenset(TRACE_NAMES)
         graph = copy_of(loaded.compiled, checkpointer=saver)
-        return Attempt(event, access, loaded, graph, config, saver, tasks=tasks)
+        return GraphAttempt(event, access, loaded, graph, config, saver, tasks=tasks)
 
     async def _keep(self, thread_id: str) -> None:
         if self._checkpoints is not None:
@@ -387,7 +391,7 @@ class WorkflowProcessor:
             log.warning("checkpoints.not_marked", thread_id=thread_id, error=told)
 
 
-def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
+def _with_counts(end: RunEnd, attempt: GraphAttempt, current: Current) -> RunEnd:
     """Add what is known beside the run itself: its graph, retries in place, how a resume went."""
     if isinstance(end, Drained):
         return end
@@ -399,7 +403,9 @@ def _with_counts(end: RunEnd, attempt: Attempt, current: Current) -> RunEnd:
     )
 
 
-async def _outcome(attempt: Attempt, task: asyncio.Task[Ended], control: DrainControl) -> RunEnd:
+async def _outcome(
+    attempt: GraphAttempt, task: asyncio.Task[Ended], control: DrainControl
+) -> RunEnd:
     try:
         return task.result()
     except GraphDrained as error:

@@ -11,9 +11,9 @@ from typing import Any
 from langgraph.types import PregelExecutableTask
 
 from redrive.clock import SYSTEM
-from redrive.graphs.witness import Witness
+from redrive.graphs.resume_verifier import ResumeVerifier
 
-__all__ = ["HANDLER", "TASKS", "Running", "Step", "Tasks"]
+__all__ = ["HANDLER", "TASKS", "Running", "Superstep", "Tasks"]
 
 HANDLER = "node_error_handler"
 """LangGraph's mark in the path of an error handler's task."""
@@ -22,7 +22,7 @@ _TURNS_TO_COMMIT = 8
 
 
 @dataclass(slots=True, eq=False)
-class Step:
+class Superstep:
     """A superstep of one graph whose results we store.
 
     `handled` are its nodes that have an error handler, `due` are handlers that are to start.
@@ -44,7 +44,7 @@ class Running:
     """A task that runs; `step` is None where we do not store its result."""
 
     task: asyncio.Task[Any]
-    step: Step | None
+    step: Superstep | None
 
 
 class Tasks:
@@ -63,13 +63,13 @@ class Tasks:
         """The namespaces of graphs that have stopped, at a breakpoint or with a question."""
         self.failure: Exception | None = None
         """What a task failed with whose wait for its siblings was cut off."""
-        self.witness: Witness | None = None
+        self.verifier: ResumeVerifier | None = None
         """Who is told what runs of the thread's own graph."""
         self.root: object = None
         """LangGraph's loop of the thread's own graph."""
         self._siblings_s = siblings_s
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, Superstep] = {}
         self._alive: list[asyncio.Task[Any]] = []
         self._raised: list[BaseException] = []
 
@@ -95,20 +95,20 @@ class Tasks:
         tasks: Mapping[str, PregelExecutableTask],
         *,
         handled: Iterable[str],
-        last: Step | None,
-    ) -> Step:
+        last: Superstep | None,
+    ) -> Superstep:
         """Note the next step of a graph, in place of its last one."""
         if last is not None:
             self._steps = {one: step for one, step in self._steps.items() if step is not last}
-        step = Step(frozenset(handled))
+        step = Superstep(frozenset(handled))
         self._steps.update(dict.fromkeys(tasks, step))
         return step
 
-    def step_of(self, task_id: str) -> Step | None:
+    def step_of(self, task_id: str) -> Superstep | None:
         """Return the step that a task belongs to; None where we do not store its result."""
         return self._steps.get(task_id)
 
-    def begin(self, step: Step | None = None, *, handles: bool = False) -> Running | None:
+    def begin(self, step: Superstep | None = None, *, handles: bool = False) -> Running | None:
         """Count the calling task among those that run until `ended`.
 
         Returns None for one of another event loop: a node may have its own in a thread.
@@ -172,7 +172,7 @@ class Tasks:
             self.failure = self.failure or error
             raise
 
-    async def _until_none_runs(self, step: Step) -> None:
+    async def _until_none_runs(self, step: Superstep) -> None:
         until = SYSTEM.monotonic() + self._siblings_s
         while (others := step.others) and (left_s := until - SYSTEM.monotonic()) > 0:
             await asyncio.wait(others, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)

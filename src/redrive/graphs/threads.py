@@ -20,9 +20,9 @@ from redrive.errors import (
     ThreadMovedOnError,
 )
 from redrive.graphs.access import ThreadAccess, last_of_a_run
+from redrive.graphs.attempt_ends import Position
 from redrive.graphs.levels import read_levels
 from redrive.graphs.loading import CompiledGraph
-from redrive.graphs.runs import Position
 from redrive.graphs.schedule import finished_tasks
 
 __all__ = ["Thread", "ThreadStatus", "position", "read_thread"]

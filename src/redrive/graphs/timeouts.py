@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from redrive.clock import SYSTEM, later
 from redrive.errors import AttemptTimeoutError, DeadlineError, IdleTimeoutError
 
-__all__ = ["NO_LIMITS", "Limit", "Limits", "hold"]
+__all__ = ["NO_LIMITS", "Limit", "TimeLimits", "hold"]
 
 Limit = DeadlineError | AttemptTimeoutError | IdleTimeoutError
 
@@ -22,7 +22,7 @@ Limit = DeadlineError | AttemptTimeoutError | IdleTimeoutError
 _UNWIND_S = 0.8
 
 
-class Moving(Protocol):
+class Moves(Protocol):
     """Knows when a node last moved."""
 
     at: float
@@ -30,7 +30,7 @@ class Moving(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TimeLimits:
     """How long one attempt may take, in seconds from now; None for no limit.
 
     Args:
@@ -56,11 +56,11 @@ class Limits:
         return later(now, self.deadline_s)
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = TimeLimits()
 
 
 async def hold(
-    task: asyncio.Task[Any], limits: Limits, *, progress: Moving, stop: Callable[[], None]
+    task: asyncio.Task[Any], limits: TimeLimits, *, progress: Moves, stop: Callable[[], None]
 ) -> Limit | None:
     """Return None when the task is done, or the limit that it reached.
 
@@ -84,7 +84,7 @@ async def hold(
     return struck
 
 
-async def _wait(task: asyncio.Task[Any], limits: Limits, progress: Moving) -> Limit | None:
+async def _wait(task: asyncio.Task[Any], limits: TimeLimits, progress: Moves) -> Limit | None:
     began = SYSTEM.monotonic()
     while not task.done():
         now = SYSTEM.monotonic()
@@ -97,7 +97,7 @@ async def _wait(task: asyncio.Task[Any], limits: Limits, progress: Moving) -> Li
     return None
 
 
-def _struck(limits: Limits, *, passed_s: float, idle_s: float) -> Limit | None:
+def _struck(limits: TimeLimits, *, passed_s: float, idle_s: float) -> Limit | None:
     if limits.deadline_s is not None and passed_s >= limits.deadline_s:
         return DeadlineError()
     if limits.attempt_s is not None and passed_s >= limits.attempt_s:
@@ -107,7 +107,7 @@ def _struck(limits: Limits, *, passed_s: float, idle_s: float) -> Limit | None:
     return None
 
 
-def _left_s(limits: Limits, *, passed_s: float, idle_s: float) -> float | None:
+def _left_s(limits: TimeLimits, *, passed_s: float, idle_s: float) -> float | None:
     left_s = [
         limit - used_s
         for limit, used_s in (

@@ -119,9 +119,9 @@ def _note_step(loop: PregelLoop, tasks: Tasks) -> None:
     handled = (name for name, node in loop.nodes.items() if node.error_handler_node is not None)
     last = vars(loop).get(_STEP)
     vars(loop)[_STEP] = tasks.scheduled(loop.tasks, handled=handled, last=last)
-    if tasks.witness is not None and loop is tasks.root:
+    if tasks.verifier is not None and loop is tasks.root:
         names = {task.id: task.name for task in loop.tasks.values()}
-        tasks.witness.scheduled(names, step=loop.step)
+        tasks.verifier.scheduled(names, step=loop.step)
 
 
 @contextmanager

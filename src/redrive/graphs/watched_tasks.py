@@ -41,8 +41,8 @@ def _async(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         tasks = tasks_of(task.config)
         if tasks is None:
             return await run(task, *args, **named)
-        if tasks.witness is not None:
-            tasks.witness.began(task.id)
+        if tasks.verifier is not None:
+            tasks.verifier.began(task.id)
         is_call = _is_call(task.path)
         step = tasks.step_of(_node_task_id(task))
         running = tasks.begin(step, handles=_handles(task))

@@ -20,8 +20,8 @@ from redrive.consumer.parent import Handover
 from redrive.consumer.policy import Policy
 from redrive.errors import RedriveError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.graphs import GraphRegistry, Limits, WorkflowProcessor
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs import GraphRegistry, TimeLimits, WorkflowProcessor
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.graphs.registry import GraphSource
 from redrive.graphs.tracing import tracing_in
 from redrive.kafka.group_session import within_session
@@ -289,7 +289,7 @@ class LangGraphKafkaConsumer:
         if self._processor is None or self._policy is None:
             raise RuntimeError("the consumer is not started")
         policy = self._policy(event.workflow_id)
-        limits = Limits(policy.run_s, policy.attempt_s, policy.idle_s)
+        limits = TimeLimits(policy.run_s, policy.attempt_s, policy.idle_s)
         return await self._processor.process_workflow_event(event, limits=limits)
 
     def _left_s(self) -> float:

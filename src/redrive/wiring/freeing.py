@@ -25,7 +25,7 @@ from redrive.graphs.checkpoint_file import (
     space_of,
     stored_threads,
 )
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import (
     Needed,

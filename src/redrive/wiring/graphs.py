@@ -16,7 +16,7 @@ from redrive.graphs import GraphRegistry
 from redrive.graphs.options import GraphSettings
 from redrive.graphs.recursion import own_limit
 from redrive.graphs.registry import Configured, GraphSource
-from redrive.graphs.stacking import stacked_retries
+from redrive.graphs.retry_amplification import stacked_retries
 from redrive.settings import Settings
 
 __all__ = [

@@ -18,8 +18,8 @@ from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import Worker, WorkerCallbacks, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.end_metrics import EndMetrics
-from redrive.consumer.leftovers import Leftovers
 from redrive.consumer.letters_reader import LettersReader
+from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.observing import Observer, Observers
 from redrive.consumer.options import DeliveryGuarantee
 from redrive.consumer.outcome import Outcome, PolledRecord
@@ -36,7 +36,7 @@ from redrive.consumer.sweeping import Sweeping
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.dead_letter.states import STATE_HEADERS
-from redrive.graphs.checkpoints import Checkpoints
+from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import Report
 from redrive.kafka.client import (
@@ -205,7 +205,7 @@ def build_parts(  # noqa: PLR0913 - what a worker is made of, each by its name
         runner,
         outcomes,
         _run_queue(settings, buffer, shares),
-        Leftovers(callbacks.stuck, grace_s=grace_s),
+        LingeringWatch(callbacks.stuck, grace_s=grace_s),
         finish=settler.finish,
         new_lease=partial(_lease, partitions, pulse, session_s),
         mark=checkpoints.mark,

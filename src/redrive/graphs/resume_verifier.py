@@ -12,10 +12,10 @@ from collections.abc import Container, Mapping
 
 from langgraph.types import StateSnapshot
 
-__all__ = ["Witness"]
+__all__ = ["ResumeVerifier"]
 
 
-class Witness:
+class ResumeVerifier:
     """Sees which tasks run after a resume, and says what should not be so.
 
     Args:

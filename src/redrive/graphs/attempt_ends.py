@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from redrive.graphs.leftover import Leftover
+from redrive.graphs.lingering_work import LingeringWork
 from redrive.retry.kinds import Reason
 
 __all__ = ["Drained", "Ended", "Failed", "GraphVersion", "Position", "Redriven", "RunEnd"]
@@ -61,7 +61,7 @@ class Ended:
 class Failed:
     """The attempt raised; the thread can be resumed where `position` says, if it is set.
 
-    `leftover` is set when something of the attempt ran on as it came back.
+    `lingering` is set when something of the attempt ran on as it came back.
     `node_retries` counts the retries in place: they are retries of the run. `unverified`: as in
     `Ended`.
     """
@@ -71,7 +71,7 @@ class Failed:
     position: Position | None
     resumed: bool
     graph: GraphVersion | None = None
-    leftover: Leftover | None = None
+    lingering: LingeringWork | None = None
     node_retries: int = 0
     unverified: tuple[str, ...] | None = None
 

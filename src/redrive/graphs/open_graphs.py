@@ -15,11 +15,11 @@ from typing import Any
 from langgraph.store.base import BaseStore
 
 from redrive.clock import SYSTEM
+from redrive.graphs.attempt_ends import GraphVersion
 from redrive.graphs.holding import Held
 from redrive.graphs.loading import CompiledGraph, Factory, GraphMaker, called, copy_of
 from redrive.graphs.options import GraphSettings
 from redrive.graphs.recursion import recursion_limit
-from redrive.graphs.runs import GraphVersion
 from redrive.graphs.state_types import NO_TYPES, GraphTypes, types_of
 from redrive.graphs.stores import StoreSource
 from redrive.graphs.versions import version_of

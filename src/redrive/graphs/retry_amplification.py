@@ -19,7 +19,7 @@ from redrive.graphs.reachable import attribute, reachable
 from redrive.graphs.registry import LoadedGraph
 from redrive.retry.config import RetryConfig
 
-__all__ = ["Stacked", "stacked_retries"]
+__all__ = ["RetryAmplification", "stacked_retries"]
 
 _MOST_NESTED = 10
 # What a client calls its limit, and how many of its tries are not counted in it.
@@ -27,7 +27,7 @@ _LIMITS = {"max_retries": 1, "max_attempt_number": 0}
 
 
 @dataclass(frozen=True, slots=True)
-class Stacked:
+class RetryAmplification:
     """One place where retries multiply.
 
     `node` is written as `outer/inner` inside a subgraph; `calls` is the most that one run may make.
@@ -62,7 +62,7 @@ class _Limit:
 
 def stacked_retries(
     loaded: LoadedGraph, *, policy: RetryConfig | None = None
-) -> tuple[Stacked, ...]:
+) -> tuple[RetryAmplification, ...]:
     """Return where a failure of a node is tried again by more than one authority.
 
     Args:
@@ -70,7 +70,7 @@ def stacked_retries(
         policy: The retry policy that the worker has for it; by default `RetryConfig()`.
     """
     worker = (policy or RetryConfig()).most_retries + 1
-    found: list[Stacked] = []
+    found: list[RetryAmplification] = []
     for node in _nodes(loaded.id, loaded.compiled, prefix="", around=1):
         outer = node.tried * worker
         if node.tried > 1 and worker > 1:
@@ -124,9 +124,9 @@ def _name(part: object) -> str:
     return f"{type(part).__module__.partition('.')[0]}.{type(part).__qualname__}"
 
 
-def _of_langgraph(node: _Node, worker: int) -> Stacked:
+def _of_langgraph(node: _Node, worker: int) -> RetryAmplification:
     calls = node.tried * worker
-    return Stacked(
+    return RetryAmplification(
         node.graph,
         node.name,
         f"node {node.name!r} of graph {node.graph!r} is tried {_times(node.tried)} by LangGraph's "
@@ -136,10 +136,10 @@ def _of_langgraph(node: _Node, worker: int) -> Stacked:
     )
 
 
-def _of_client(node: _Node, worker: int, limit: _Limit) -> Stacked:
+def _of_client(node: _Node, worker: int, limit: _Limit) -> RetryAmplification:
     calls = node.tried * worker * limit.tries
     by_langgraph = f" is tried {_times(node.tried)} by LangGraph and" if node.tried > 1 else ""
-    return Stacked(
+    return RetryAmplification(
         node.graph,
         node.name,
         f"node {node.name!r} of graph {node.graph!r}{by_langgraph} reaches {limit.client} with "

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from redrive.consumer.run import Run
 from redrive.errors import StuckNodeError
-from redrive.graphs.leftover import Leftover
+from redrive.graphs.lingering_work import LingeringWork
 
-__all__ = ["Leftovers"]
+__all__ = ["LingeringWatch"]
 
 
-class Leftovers:
+class LingeringWatch:
     """The nodes that did not let go when their attempt was ended; belongs to the event loop.
 
     Args:
@@ -25,9 +25,9 @@ class Leftovers:
         self._grace_s = grace_s
         self._watching: set[asyncio.Task[None]] = set()
 
-    def watch(self, run: Run, leftover: Leftover, tasks: asyncio.TaskGroup) -> None:
+    def watch(self, run: Run, lingering: LingeringWork, tasks: asyncio.TaskGroup) -> None:
         """Wait in the background for the end of it. [P8]."""
-        task = tasks.create_task(self._wait(run, leftover))
+        task = tasks.create_task(self._wait(run, lingering))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
@@ -36,8 +36,8 @@ class Leftovers:
         for task in self._watching:
             task.cancel()
 
-    async def _wait(self, run: Run, leftover: Leftover) -> None:
-        if await leftover.ended(self._grace_s):
+    async def _wait(self, run: Run, lingering: LingeringWork) -> None:
+        if await lingering.ended(self._grace_s):
             return
         self._stuck(
             StuckNodeError(

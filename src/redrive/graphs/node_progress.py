@@ -14,14 +14,14 @@ from langgraph.store.base import BaseStore
 
 from redrive.clock import SYSTEM
 
-__all__ = ["Progress", "watched"]
+__all__ = ["NodeProgress", "watched"]
 
 # LangGraph's own names: the runtime of every node and subgraph, and the observer of a
 # node that has an idle timeout of its own (its `heartbeat` is LangGraph's).
 _RUNTIME_KEY, _OBSERVER_KEY = "__pregel_runtime", "__pregel_timed_attempt_observer"
 
 
-class Progress:
+class NodeProgress:
     """Knows when something last moved, in real monotonic seconds. Safe from any thread.
 
     Args:
@@ -42,7 +42,7 @@ class Progress:
 
 
 def watched(
-    config: RunnableConfig, progress: Progress, *, store: BaseStore | None
+    config: RunnableConfig, progress: NodeProgress, *, store: BaseStore | None
 ) -> RunnableConfig:
     """Return the config with which a run's callback events and `runtime.heartbeat()` are progress.
 
@@ -67,7 +67,7 @@ class _EveryEvent(BaseCallbackHandler):
     # Else each event would take a thread.
     run_inline = True
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: NodeProgress) -> None:
         self._progress = progress
 
     def _touch(self, *_: object, **__: object) -> None:

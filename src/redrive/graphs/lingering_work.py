@@ -8,12 +8,12 @@ from typing import Any
 
 from redrive.graphs.node_threads import WorkInThreads
 
-__all__ = ["Leftover"]
+__all__ = ["LingeringWork"]
 
 _LOOK_S = 0.05
 
 
-class Leftover:
+class LingeringWork:
     """What still runs of an attempt that has come back.
 
     It sees the attempt's own task, the tasks of its nodes, and its sync nodes where the loop's
