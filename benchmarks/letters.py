@@ -40,8 +40,8 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
+from redrive.redriving.extracts import read_slimly
 from redrive.redriving.partition import PartitionFold
-from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_env import event

@@ -13,7 +13,7 @@ from redrive.cli.app import app
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState
 from redrive.events import EventHeaders
-from redrive.redriving.letters import StoredLetter, StoredState, stored
+from redrive.redriving.letters_topic import StoredLetter, StoredState, stored
 from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.reading import read_topic
 

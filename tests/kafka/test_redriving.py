@@ -26,13 +26,13 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.partition_log import log_consumer
+from redrive.redriving.batch_pacing import Pacing
 from redrive.redriving.engine import move, plan, redrive
-from redrive.redriving.facts import Report
 from redrive.redriving.fenced_partition import KafkaFencedPartition
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
-from redrive.redriving.letters import StoredLetter, StoredState, event_id_of, stored
-from redrive.redriving.pace import Pacing
+from redrive.redriving.letters_topic import StoredLetter, StoredState, event_id_of, stored
+from redrive.redriving.redrive_report import Report
 from redrive.redriving.selection import Selection
 from redrive.redriving.views import read_letters
 from redrive.retry.kinds import Reason

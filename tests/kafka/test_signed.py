@@ -20,7 +20,7 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.publish import publish_event
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.engine import redrive
-from redrive.redriving.facts import Report
+from redrive.redriving.redrive_report import Report
 from redrive.redriving.selection import Selection
 from redrive.redriving.views import read_letters
 from redrive.retry.kinds import Reason

@@ -48,9 +48,9 @@ from redrive.kafka.signed import judged
 from redrive.payloads import Payloads, key_bytes
 from redrive.redriving.audit_check import NotedHead
 from redrive.redriving.editing import Change, check_event, compact, pretty, set_values
+from redrive.redriving.extracts import descent_of, event_id_in, read_slimly
 from redrive.redriving.query import Query, page_of
 from redrive.redriving.sealed_events import open_text, opened_draft, sealed_draft
-from redrive.redriving.slim import descent_of, event_id_in, read_slimly
 from redrive.retry.retry_after import limit_reset_of, parse_retry_after, retry_after_of
 from redrive.sealed_records import opened_event, opened_result, sealed_event, sealed_result
 from redrive.secret_values import is_reference

@@ -23,7 +23,7 @@ from redrive.dead_letter.audit_chain import (
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.trail import Trail
+from redrive.redriving.audit_trail import AuditTrail
 
 AUDIT = TopicPartition("audit", 0)
 STEP = 3
@@ -63,7 +63,7 @@ def log_of(doings: list[int]) -> Log:
     """Write what was done: a command with so many letters, or for 0 a worker with one."""
     log, number = Log(), 0
     for letters in doings:
-        trail = Trail("audit", log, job="j")
+        trail = AuditTrail("audit", log, job="j")
         trail.claim()
         if letters == 0:
             log.write(audit_record(state(number, "worker w"), topic="audit"))
@@ -162,7 +162,7 @@ def test_a_command_goes_on_from_the_chain_whatever_else_was_written_there(done: 
     log.write(ProducerRecord("audit", first.key, first.value or b"", (), 0))
     found = flaws(log.records)
 
-    trail = Trail("audit", log, job="j")
+    trail = AuditTrail("audit", log, job="j")
     trail.claim()
     log.write(trail.follow(state(0, "bob")))
 
@@ -172,7 +172,7 @@ def test_a_command_goes_on_from_the_chain_whatever_else_was_written_there(done: 
 
 def test_the_first_record_of_a_command_says_what_was_chosen_also_after_an_abort() -> None:
     log = log_of([1])
-    trail = Trail("audit", log, job="of bob")
+    trail = AuditTrail("audit", log, job="of bob")
     trail.claim()
     trail.intend(["one", "two", "three"])
     trail.follow(state(0, "bob"))
@@ -194,7 +194,7 @@ def test_the_first_record_of_a_command_says_what_was_chosen_also_after_an_abort(
 @given(doings)
 def test_what_was_not_stored_is_not_gone_on_from(done: list[int]) -> None:
     log = log_of(done)
-    trail = Trail("audit", log, job="j")
+    trail = AuditTrail("audit", log, job="j")
     trail.claim()
     trail.follow(state(0, "anna"))
 

@@ -26,11 +26,11 @@ from redrive.events import EventHeaders, RunInfo, WorkflowEvent, WorkflowResultE
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.redriving.groups import group
 from redrive.redriving.letter_stats import letter_stats
-from redrive.redriving.letters import LetterStory, StoredLetter, stored
+from redrive.redriving.letters_topic import LetterStory, StoredLetter, stored
 from redrive.redriving.needed import letters_need
 from redrive.redriving.partition import PartitionFold
 from redrive.redriving.query import Query, choose, page_of
-from redrive.redriving.runs import RunResult, RunStory, _event
+from redrive.redriving.run_stories import RunResult, RunStory, _event
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Kind
 from redrive.state.offsets import decode

@@ -21,14 +21,14 @@ from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.facts import Report, Step
+from redrive.redriving.audit_trail import AuditTrail
+from redrive.redriving.batch_pacing import BatchPacer
 from redrive.redriving.fenced_partition import InDoubtError, RefusedRecordsError, TakenOverError
-from redrive.redriving.jobs import Driving
-from redrive.redriving.pace import Paced
+from redrive.redriving.jobs import Redriving
 from redrive.redriving.partition import PartitionFold
+from redrive.redriving.partition_steps import read_on, work
+from redrive.redriving.redrive_report import Report, Step
 from redrive.redriving.selection import Selection
-from redrive.redriving.trail import Trail
-from redrive.redriving.working import read_on, work
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
@@ -181,9 +181,9 @@ def actor(
     broker: Broker, name: str, *, page: int, fates: list[str], keep: int = 0
 ) -> Iterator[Step]:
     """Read before the claim, as `redrive` does, and keep events of so many bytes; then work."""
-    job = Driving(Selection(), name, EVENTS, frozenset({0}), most=MOST)
+    job = Redriving(Selection(), name, EVENTS, frozenset({0}), most=MOST)
 
-    class Pages(Paced):
+    class Pages(BatchPacer):
         def most(self) -> int:
             return min(page, super().most())
 
@@ -191,7 +191,7 @@ def actor(
     fenced, fold = Door(broker, fates), PartitionFold(job.selection.means, keep_bytes=keep)
     read_on(fenced, fold)
     yield Step(0)
-    trail = Trail(AUDIT.topic, AuditLog(broker), job=name)
+    trail = AuditTrail(AUDIT.topic, AuditLog(broker), job=name)
     yield from work(fenced, 0, job, fold=fold, pace=pace, clock=broker.clock, trail=trail)
 
 

@@ -20,10 +20,10 @@ from redrive.dead_letter.record import (
 )
 from redrive.events import readable_event_id
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.letters import StoredLetter, stored
-from redrive.redriving.originals import Original
+from redrive.redriving.event_cache import CachedEvent
+from redrive.redriving.extracts import read_slimly
+from redrive.redriving.letters_topic import StoredLetter, stored
 from redrive.redriving.partition import Entry, PartitionFold
-from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -98,7 +98,7 @@ def record_of(value: bytes, letter: DeadLetter | None = None) -> ConsumerRecord:
     return ConsumerRecord(TopicPartition("letters", 3), 7, b"key", value, headers, None)
 
 
-def told_by(record: ConsumerRecord) -> tuple[Entry, Original]:
+def told_by(record: ConsumerRecord) -> tuple[Entry, CachedEvent]:
     """Return what a redrive knows of a letter."""
     fold = PartitionFold(lambda _: True)
     fold.add(record)
@@ -136,7 +136,7 @@ def test_of_a_letter_both_readings_say_the_same(letter: DeadLetter, ours: bool) 
     assert slim.get("workflow_id") == letter.context.workflow_id
     assert (slim["error_type"], slim["message"]) == (letter.error.type, letter.error.message)
     assert slim.get("graph_version") == (letter.graph and letter.graph.version)
-    source, original = letter.source, Original.of(record, slim)
+    source, original = letter.source, CachedEvent.of(record, slim)
     assert slim["source_partition"] == source.partition
     assert (original.key, original.value) == (source.key, source.value)
     assert original.headers == tuple(source.headers)

@@ -21,12 +21,12 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.signed import signed
 from redrive.redriving.deciding import Refusal, Refuse, Send
-from redrive.redriving.jobs import Driving, Moving
+from redrive.redriving.event_cache import CachedEvent
+from redrive.redriving.extracts import read_slimly
+from redrive.redriving.jobs import Redriving, StateChange
 from redrive.redriving.needed import letters_need
-from redrive.redriving.originals import Original
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.slim import read_slimly
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Rights, Signed, SignedText, Signer, Subject, Verifier
@@ -254,7 +254,7 @@ def test_a_forged_letter_takes_the_place_of_none_and_goes_when_the_real_one_come
 
 
 def refusal_of(entry: Entry, selection: Selection) -> Refusal | None:
-    driving = Driving(selection, "anna", "events", frozenset({2}), mode="restart")
+    driving = Redriving(selection, "anna", "events", frozenset({2}), mode="restart")
     decided = driving.decide(entry)
     if isinstance(decided, Refuse):
         return decided.refusal
@@ -278,7 +278,7 @@ def test_a_letter_that_nobody_vouches_for_is_driven_only_by_its_name() -> None:
     assert refusal_of(old, Selection()) is None
 
 
-Records = Callable[[Original, Entry], list[ProducerRecord]]
+Records = Callable[[CachedEvent, Entry], list[ProducerRecord]]
 
 
 @pytest.mark.invariant("P13", "P15")
@@ -288,9 +288,9 @@ def test_what_is_done_with_letters_is_signed_where_it_will_lie() -> None:
     slim = read_slimly(laid([own])[0])
     assert isinstance(slim, dict)
     slim["headers"] = [("redrive-signature", b"v1 team xyz"), ("redrive-thread", b"t")]
-    original, entry = Original.of(laid([own])[0], slim), entries([own])[0]
-    driving = Driving(Selection(), "anna", "events", frozenset({2}), signer=OPS)
-    moving = Moving(Selection(), "anna", State.DISCARDED, signer=OPS)
+    original, entry = CachedEvent.of(laid([own])[0], slim), entries([own])[0]
+    driving = Redriving(Selection(), "anna", "events", frozenset({2}), signer=OPS)
+    moving = StateChange(Selection(), "anna", State.DISCARDED, signer=OPS)
 
     sent, driven = driving.records(original, entry, Send("restart", 1), NOON, 1)
     (moved,) = moving.records(original, entry, Send("restart", 1), NOON, 1)

@@ -17,7 +17,7 @@ from redrive.dead_letter.record import (
     Source,
 )
 from redrive.dead_letter.states import LetterState, State
-from redrive.redriving.letters import LetterStory, StoredLetter
+from redrive.redriving.letters_topic import LetterStory, StoredLetter
 from redrive.retry.kinds import Kind, Reason
 
 EVENT_ID = "0b8d6f0e-7d54-4f2e-9b52-6f6c2f3a1d11"

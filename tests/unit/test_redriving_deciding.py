@@ -31,12 +31,12 @@ from redrive.redriving.deciding import (
     decide_redrive,
     decide_state,
 )
-from redrive.redriving.jobs import Driving
-from redrive.redriving.originals import Original
+from redrive.redriving.event_cache import CachedEvent
+from redrive.redriving.extracts import read_slimly
+from redrive.redriving.jobs import Redriving
 from redrive.redriving.outgoing import event_record, state_record
 from redrive.redriving.partition import Entry, PartitionFold
 from redrive.redriving.selection import Selection
-from redrive.redriving.slim import read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.kafka_env import event
 
@@ -79,11 +79,11 @@ def letter_record(found: DeadLetter, offset: int = 0) -> ConsumerRecord:
     return ConsumerRecord(LETTERS, offset, b"\xffkey", found.to_bytes(), (), 1)
 
 
-def original_of(found: DeadLetter) -> Original:
+def original_of(found: DeadLetter) -> CachedEvent:
     record = letter_record(found)
     letter = read_slimly(record)
     assert isinstance(letter, dict)
-    return Original.of(record, letter)
+    return CachedEvent.of(record, letter)
 
 
 def stored(record: ProducerRecord, offset: int) -> ConsumerRecord:
@@ -349,13 +349,13 @@ def test_a_state_is_written_as_the_model_of_states_writes_it(at: datetime) -> No
 )
 def test_an_edit_is_an_event_and_the_same_event(value: bytes, wanted: Refusal) -> None:
     told = entry()
-    job = Driving(Selection(), "anna", "events", frozenset({2}), replace={told.dlq_id: value})
+    job = Redriving(Selection(), "anna", "events", frozenset({2}), replace={told.dlq_id: value})
 
     assert refusal(job.decide(told)) is wanted
 
 
 def test_an_event_goes_to_no_partition_that_is_not_there_or_not_its_letters() -> None:
-    job = Driving(Selection(), "anna", "events", frozenset({0, 1}))
+    job = Redriving(Selection(), "anna", "events", frozenset({0, 1}))
 
     assert refusal(job.decide(entry())) is Refusal.NO_PARTITION
     assert refusal(job.decide(entry(source_partition=1))) is Refusal.NO_PARTITION

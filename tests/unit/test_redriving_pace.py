@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from redrive.redriving.batch_pacing import GUARDED_PAGE, BatchPacer
 from redrive.redriving.deciding import Send
-from redrive.redriving.facts import Done
-from redrive.redriving.pace import GUARDED_PAGE, Paced
-from redrive.redriving.pages import MAX_PAGE
 from redrive.redriving.partition import Entry
+from redrive.redriving.redrive_report import Done
+from redrive.redriving.transaction_pages import MAX_PAGE
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import ManualClock
 
@@ -43,16 +43,16 @@ class Asked:
         return self.answer
 
 
-def went(pace: Paced, count: int) -> None:
+def went(pace: BatchPacer, count: int) -> None:
     pace.went([Done(ENTRY, Send("resume", 1))] * count)
 
 
 def test_without_wishes_a_page_is_full() -> None:
-    assert Paced(ManualClock()).most() == MAX_PAGE
+    assert BatchPacer(ManualClock()).most() == MAX_PAGE
 
 
 def test_no_more_go_than_the_limit_says() -> None:
-    pace = Paced(ManualClock(), limit=7)
+    pace = BatchPacer(ManualClock(), limit=7)
 
     first = pace.most()
     went(pace, 5)
@@ -64,7 +64,7 @@ def test_no_more_go_than_the_limit_says() -> None:
 
 def test_a_rate_makes_small_pages_and_waits_between_them() -> None:
     clock = ManualClock()
-    pace = Paced(clock, rate=20)
+    pace = BatchPacer(clock, rate=20)
     began = clock.monotonic()
 
     for _ in range(3):
@@ -76,7 +76,7 @@ def test_a_rate_makes_small_pages_and_waits_between_them() -> None:
 
 def test_a_slow_rate_sends_one_at_a_time() -> None:
     clock = ManualClock()
-    pace = Paced(clock, rate=0.5)
+    pace = BatchPacer(clock, rate=0.5)
     began = clock.monotonic()
 
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_a_slow_rate_sends_one_at_a_time() -> None:
 
 def test_canaries_go_first_and_are_waited_for_once() -> None:
     guard = Asked()
-    pace = Paced(ManualClock(), canary=3, guard=guard)
+    pace = BatchPacer(ManualClock(), canary=3, guard=guard)
 
     sizes = [pace.most()]
     went(pace, 2)
@@ -104,7 +104,7 @@ def test_canaries_go_first_and_are_waited_for_once() -> None:
 
 def test_nothing_more_goes_once_the_guard_has_said_no() -> None:
     guard = Asked(answer=False)
-    pace = Paced(ManualClock(), guard=guard)
+    pace = BatchPacer(ManualClock(), guard=guard)
     went(pace, 1)
 
     first, guard.answer = pace.most(), True

@@ -36,7 +36,7 @@ from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads, Sealed
-from redrive.redriving.letters import LetterStory, StoredLetter
+from redrive.redriving.letters_topic import LetterStory, StoredLetter
 from redrive.redriving.sealed_events import open_text, seal_text
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Failure, Kind, Reason

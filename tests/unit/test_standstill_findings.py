@@ -16,7 +16,7 @@ from redrive.cli.standstill_findings import (
 )
 from redrive.kafka.committed import GroupNow
 from redrive.kafka.log import TopicPartition
-from redrive.redriving.runs import Progress, RunStatus
+from redrive.redriving.run_stories import RecordProgress, RunStatus
 from redrive.redriving.standstill import Head, OpenTransaction, Standstill
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ def head(
 ) -> Standstill:
     at = NOW - timedelta(minutes=minutes)
     due = None if until is None else NOW + until
-    return Standstill(GROUP, heads={3: Head(7, "e", at, Progress(status, 1, 2), due, owner)})
+    return Standstill(GROUP, heads={3: Head(7, "e", at, RecordProgress(status, 1, 2), due, owner)})
 
 
 def judged(seen: Standstill) -> list[Finding]:

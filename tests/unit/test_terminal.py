@@ -43,11 +43,11 @@ from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import TopicReport
 from redrive.redriving import LetterSummary, group
 from redrive.redriving.deciding import Refusal
-from redrive.redriving.facts import Refused, Report, TakenOver
 from redrive.redriving.following import RunEnding
-from redrive.redriving.letters import LetterStory, StoredLetter
+from redrive.redriving.letters_topic import LetterStory, StoredLetter
 from redrive.redriving.partition import Entry
-from redrive.redriving.runs import RunResult, RunStory
+from redrive.redriving.redrive_report import Refused, Report, TakenOver
+from redrive.redriving.run_stories import RunResult, RunStory
 from redrive.retry.kinds import Kind, Reason
 from redrive.telemetry.logging import configure_logging
 from redrive.testing import event

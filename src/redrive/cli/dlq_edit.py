@@ -26,6 +26,7 @@ from redrive.cli.output import agreed, note, visible
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
 from redrive.payloads import Payloads
+from redrive.redriving.batch_pacing import Pacing
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.editing import (
     Change,
@@ -38,7 +39,6 @@ from redrive.redriving.editing import (
 )
 from redrive.redriving.engine import plan
 from redrive.redriving.jobs import Order
-from redrive.redriving.pace import Pacing
 from redrive.redriving.sealed_events import (
     open_text,
     opened_draft,

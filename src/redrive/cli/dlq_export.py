@@ -23,10 +23,10 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.source import Source
 from redrive.kafka.log import ConsumerRecord
 from redrive.private_files import open_private
-from redrive.redriving.letters import StoredLetter, records_at, stored
-from redrive.redriving.opening import sealed_as
+from redrive.redriving.decrypted_stories import sealed_as
+from redrive.redriving.extracts import read_slimly
+from redrive.redriving.letters_topic import StoredLetter, records_at, stored
 from redrive.redriving.query import choose
-from redrive.redriving.slim import read_slimly
 from redrive.redriving.views import read_letters
 
 __all__ = ["export", "letter_line"]

@@ -20,10 +20,10 @@ from redrive.cli.output import agreed, console, note, print_json
 from redrive.cli.redrive_page import ending_line, judge, plan_page, report_json, report_page
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving import engine
-from redrive.redriving.facts import Report, Step
+from redrive.redriving.batch_pacing import Pacing
 from redrive.redriving.following import RunEnding, follow
 from redrive.redriving.jobs import Order
-from redrive.redriving.pace import Pacing
+from redrive.redriving.redrive_report import Report, Step
 from redrive.redriving.selection import Selection
 from redrive.signatures import Trust
 from redrive.units import parse_duration

@@ -16,8 +16,8 @@ from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched
 from redrive.json_texts import parsed_json
 from redrive.payloads import CLEAR, Payloads
-from redrive.redriving.letters import LetterStory, event_id_of
-from redrive.redriving.opening import OpenedStory, open_story
+from redrive.redriving.decrypted_stories import OpenedStory, open_story
+from redrive.redriving.letters_topic import LetterStory, event_id_of
 from redrive.units import format_duration
 
 __all__ = ["actor_of", "letter_json", "letter_page", "state_json"]

@@ -9,8 +9,8 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.output import note, print_table, say, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.redriving.deciding import Send
-from redrive.redriving.facts import Done, Report
 from redrive.redriving.following import RunEnding
+from redrive.redriving.redrive_report import Done, Report
 
 __all__ = ["ending_line", "judge", "plan_page", "report_json", "report_page"]
 

@@ -13,8 +13,8 @@ from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, visible
 from redrive.cli.run_page import run_json, run_page
 from redrive.clock import SYSTEM
-from redrive.redriving.opening import open_run
-from redrive.redriving.runs import RunStory, find_run
+from redrive.redriving.decrypted_stories import open_run
+from redrive.redriving.run_stories import RunStory, find_run
 
 __all__ = ["app"]
 

@@ -12,8 +12,8 @@ from redrive.cli.letter_page import actor_of, state_json
 from redrive.cli.output import console, visible
 from redrive.dead_letter.redact import BUILT_IN
 from redrive.dead_letter.states import State
-from redrive.redriving.letters import LetterStory
-from redrive.redriving.runs import EventRecord, RunResult, RunStatus, RunStory
+from redrive.redriving.letters_topic import LetterStory
+from redrive.redriving.run_stories import EventRecord, RunResult, RunStatus, RunStory
 
 __all__ = ["run_json", "run_page", "where"]
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from redrive.cli.broker_findings import age
 from redrive.cli.findings import Finding, Level
 from redrive.consumer.waits import KINDS, TELL_AFTER_S, Wait
-from redrive.redriving.runs import RunStatus
+from redrive.redriving.run_stories import RunStatus
 from redrive.redriving.standstill import WATCHED_S, Head, OpenTransaction, Standstill
 
 __all__ = ["Leaders", "judge_leaders", "judge_standstill", "judge_waits"]

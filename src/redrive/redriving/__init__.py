@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from redrive.dead_letter.states import State
     from redrive.dead_letter.trend import Trend
+    from redrive.redriving.batch_pacing import Pacing
     from redrive.redriving.deciding import Mode, Move, Refusal, Send
     from redrive.redriving.engine import move, plan, redrive
-    from redrive.redriving.facts import Done, Refused, Report, Step, TakenOver
     from redrive.redriving.following import RunEnding, follow
     from redrive.redriving.groups import LetterGroup, Window, group
     from redrive.redriving.jobs import Order
-    from redrive.redriving.letters import (
+    from redrive.redriving.letters_topic import (
         LetterStory,
         StoredLetter,
         event_id_of,
         find_letters,
         find_stories,
     )
-    from redrive.redriving.pace import Pacing
     from redrive.redriving.partition import Entry
     from redrive.redriving.query import Page, Query, choose, page_of, parse_time
+    from redrive.redriving.redrive_report import Done, Refused, Report, Step, TakenOver
     from redrive.redriving.selection import Selection
     from redrive.redriving.views import LetterSummary, LettersView, fold, read_letters
 
@@ -75,34 +75,34 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Done": ".facts",
+    "Done": ".redrive_report",
     "Entry": ".partition",
     "LetterGroup": ".groups",
-    "LetterStory": ".letters",
+    "LetterStory": ".letters_topic",
     "LetterSummary": ".views",
     "LettersView": ".views",
     "Mode": ".deciding",
     "Move": ".deciding",
     "Order": ".jobs",
-    "Pacing": ".pace",
+    "Pacing": ".batch_pacing",
     "Page": ".query",
     "Query": ".query",
     "Refusal": ".deciding",
-    "Refused": ".facts",
-    "Report": ".facts",
+    "Refused": ".redrive_report",
+    "Report": ".redrive_report",
     "RunEnding": ".following",
     "Selection": ".selection",
     "Send": ".deciding",
     "State": "..dead_letter.states",
-    "Step": ".facts",
-    "StoredLetter": ".letters",
-    "TakenOver": ".facts",
+    "Step": ".redrive_report",
+    "StoredLetter": ".letters_topic",
+    "TakenOver": ".redrive_report",
     "Trend": "..dead_letter.trend",
     "Window": ".groups",
     "choose": ".query",
-    "event_id_of": ".letters",
-    "find_letters": ".letters",
-    "find_stories": ".letters",
+    "event_id_of": ".letters_topic",
+    "find_letters": ".letters_topic",
+    "find_stories": ".letters_topic",
     "fold": ".views",
     "follow": ".following",
     "group": ".groups",

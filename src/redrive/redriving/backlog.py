@@ -16,7 +16,7 @@ from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import Watermarks, watermarks
-from redrive.redriving.runs import RunStatus, progress_of
+from redrive.redriving.run_stories import RunStatus, progress_of
 
 __all__ = ["Backlog", "backlog_of", "unfinished_spans"]
 

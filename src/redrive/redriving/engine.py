@@ -27,16 +27,16 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics
-from redrive.redriving.facts import Report, Step
+from redrive.redriving.audit_trail import AuditTrail
+from redrive.redriving.batch_pacing import BatchPacer, Pacing
 from redrive.redriving.fenced_partition import KafkaFencedPartition
-from redrive.redriving.following import Follower, Watch
-from redrive.redriving.jobs import Driving, Job, Moving, Order
+from redrive.redriving.following import Follower, RedriveWatch
+from redrive.redriving.jobs import Job, Order, Redriving, StateChange
 from redrive.redriving.outgoing import MAX_ACTOR_CHARS
-from redrive.redriving.pace import Paced, Pacing
 from redrive.redriving.partition import LeftAt, PartitionFold
+from redrive.redriving.partition_steps import has_work, look, read_on, work
+from redrive.redriving.redrive_report import Report, Step
 from redrive.redriving.selection import Selection
-from redrive.redriving.trail import Trail
-from redrive.redriving.working import has_work, look, read_on, work
 from redrive.signatures import NO_TRUST, Trust, Verifier
 
 __all__ = ["move", "plan", "redrive"]
@@ -77,8 +77,10 @@ def redrive(
         follower = None
         if pacing.canary or pacing.stop_on_same_fingerprint:
             follower = opened.enter_context(Follower(settings, report.results_from))
-        watch = Watch(report, follower, pacing.stop_on_same_fingerprint, pacing.patience, clock)
-        pace = Paced(
+        watch = RedriveWatch(
+            report, follower, pacing.stop_on_same_fingerprint, pacing.patience, clock
+        )
+        pace = BatchPacer(
             clock,
             limit=pacing.limit,
             rate=pacing.rate,
@@ -131,9 +133,9 @@ def move(
     `discarded`: nobody will work on them any more. `parked`: they are not driven until they are
     taken back, to `open`.
     """
-    job = Moving(selection, actor[:MAX_ACTOR_CHARS], wanted, reason, trust.signer)
+    job = StateChange(selection, actor[:MAX_ACTOR_CHARS], wanted, reason, trust.signer)
     report = Report()
-    for step in _work(settings, job, Paced(clock), trust.verifier, clock):
+    for step in _work(settings, job, BatchPacer(clock), trust.verifier, clock):
         report.add(step)
     return _complete(report, selection)
 
@@ -145,8 +147,8 @@ def _driving(
     order: Order,
     trust: Trust,
     clock: Clock,
-) -> Driving:
-    return Driving(
+) -> Redriving:
+    return Redriving(
         selection,
         actor[:MAX_ACTOR_CHARS],
         settings.events_topic,
@@ -174,7 +176,7 @@ def _find(settings: KafkaSettings, clock: Clock, at: LeftAt) -> ConsumerRecord |
 
 
 def _work(
-    settings: KafkaSettings, job: Job, pace: Paced, verifier: Verifier, clock: Clock
+    settings: KafkaSettings, job: Job, pace: BatchPacer, verifier: Verifier, clock: Clock
 ) -> Iterator[Step]:
     for partition, fenced, trail in _doors(settings, clock):
         fenced.prepare()
@@ -196,7 +198,7 @@ def _work(
 
 def _doors(
     settings: KafkaSettings, clock: Clock
-) -> Iterator[tuple[int, KafkaFencedPartition, Trail | None]]:
+) -> Iterator[tuple[int, KafkaFencedPartition, AuditTrail | None]]:
     verified = verify_topics(settings, clock=clock)
     admin = make_admin(admin_config(settings))
     partitions = partitions_of(settings, settings.dlq_topic, clock=clock)
@@ -222,7 +224,7 @@ def _doors(
             if settings.audit_topic is not None:
                 tp = TopicPartition(settings.audit_topic, partition)
                 log = PartitionLog(settings, tp, consumer=consumer, admin=admin, clock=clock)
-                trail = Trail(settings.audit_topic, log, job=job)
+                trail = AuditTrail(settings.audit_topic, log, job=job)
             yield partition, fenced, trail
 
 

@@ -22,10 +22,10 @@ from redrive.kafka.growth import Growth
 from redrive.kafka.log import record_of
 from redrive.kafka.options import KafkaSettings
 from redrive.redriving.deciding import Send
-from redrive.redriving.facts import Done, Report, Step
 from redrive.redriving.partition import Entry
+from redrive.redriving.redrive_report import Done, Report, Step
 
-__all__ = ["Follower", "RunEnding", "Watch", "follow"]
+__all__ = ["Follower", "RedriveWatch", "RunEnding", "follow"]
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +174,7 @@ def follow(
                 yield ending
 
 
-class Watch:
+class RedriveWatch:
     """Keeps the report of a redrive, and stops it when its runs end as they should not.
 
     Args:

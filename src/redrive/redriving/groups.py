@@ -64,7 +64,7 @@ class LetterGroup:
     first: datetime
     last: datetime
     hours: tuple[int, ...]
-    history: History
+    history: CauseHistory
 
     @property
     def trend(self) -> Trend:
@@ -73,7 +73,7 @@ class LetterGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class CauseHistory:
     """How a cause came about.
 
     Attributes:
@@ -136,7 +136,7 @@ def _cause(letter: LetterSummary) -> _Cause:
     return (None, letter.kind.value, letter.error_type, letter.node, letter.workflow)
 
 
-def _group(members: list[LetterSummary], now: datetime, history: History) -> LetterGroup:
+def _group(members: list[LetterSummary], now: datetime, history: CauseHistory) -> LetterGroup:
     newest = max(members, key=_place)
     return LetterGroup(
         fingerprint=newest.fingerprint,
@@ -151,7 +151,7 @@ def _group(members: list[LetterSummary], now: datetime, history: History) -> Let
     )
 
 
-def _history(members: list[LetterSummary], window: Window, now: datetime) -> History:
+def _history(members: list[LetterSummary], window: Window, now: datetime) -> CauseHistory:
     recent = before = 0
     for letter in members:
         # The clocks of two hosts differ: what seems to come later came just now.
@@ -160,7 +160,7 @@ def _history(members: list[LetterSummary], window: Window, now: datetime) -> His
             before += window.since - at <= window.compared
         else:
             recent += at < window.until or window.until == now
-    return History(window, min(members, key=_place), recent, before)
+    return CauseHistory(window, min(members, key=_place), recent, before)
 
 
 def _place(letter: LetterSummary) -> tuple[datetime, str]:

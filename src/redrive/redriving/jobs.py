@@ -23,13 +23,13 @@ from redrive.redriving.deciding import (
     decide_redrive,
     decide_state,
 )
-from redrive.redriving.originals import Original
+from redrive.redriving.event_cache import CachedEvent
 from redrive.redriving.outgoing import STATE_BYTES, event_record, state_record
 from redrive.redriving.partition import Entry, LeftAt, is_event
 from redrive.redriving.selection import Selection
 from redrive.signatures import Signer, Subject
 
-__all__ = ["Driving", "Job", "Moving", "Order"]
+__all__ = ["Job", "Order", "Redriving", "StateChange"]
 
 
 class Job(Protocol):
@@ -49,17 +49,17 @@ class Job(Protocol):
         """Choose what is done with one letter."""
         ...
 
-    def whole(self, original: Original, entry: Entry) -> Original | None:
+    def whole(self, original: CachedEvent, entry: Entry) -> CachedEvent | None:
         """Return what the letter's event is, also where the letter does not hold it, or None."""
         ...
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
+        self, original: CachedEvent, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[ProducerRecord]:
         """Return the records that do it, the state's last: that lies at `end`, or after it."""
         ...
 
-    def size_bytes(self, original: Original, entry: Entry) -> int:
+    def size_bytes(self, original: CachedEvent, entry: Entry) -> int:
         """Return what these have in bytes, about."""
         ...
 
@@ -84,7 +84,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Driving:
+class Redriving:
     """Letters are driven again.
 
     `partitions` are those of the events topic; `replace` are new payloads, by dlq_id; `deadline` is
@@ -161,7 +161,7 @@ class Driving:
             entry.changed(can_read=is_event(found.value)), mode=self.mode, most=self.most
         )
 
-    def whole(self, original: Original, entry: Entry) -> Original | None:
+    def whole(self, original: CachedEvent, entry: Entry) -> CachedEvent | None:
         """Return the letter's event; where that is left out, as it lies on its topic."""
         if entry.left_at is None or entry.dlq_id in self.replace:
             return original
@@ -171,7 +171,7 @@ class Driving:
         return original._replace(key=found.key, headers=tuple(found.headers), value=found.value)
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
+        self, original: CachedEvent, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[ProducerRecord]:
         """Return the event, and the state `redriven`."""
         assert isinstance(what, Send)  # noqa: S101 - decided above
@@ -204,13 +204,13 @@ class Driving:
             signed(state, Subject.STATE, self.signer),
         ]
 
-    def size_bytes(self, original: Original, entry: Entry) -> int:
+    def size_bytes(self, original: CachedEvent, entry: Entry) -> int:
         """Return what the event and its state have in bytes, about."""
         return original.size_bytes + len(self.replace.get(entry.dlq_id, b""))
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
+class StateChange:
     """Letters are discarded, parked, or opened again."""
 
     selection: Selection
@@ -223,13 +223,13 @@ class Moving:
         """Choose whether a letter is moved."""
         return decide_state(entry, self.wanted)
 
-    def whole(self, original: Original, entry: Entry) -> Original:
+    def whole(self, original: CachedEvent, entry: Entry) -> CachedEvent:
         """Return what there is: the event is not needed."""
         del entry
         return original
 
     def records(
-        self, original: Original, entry: Entry, what: Send | Move, at: datetime, end: int
+        self, original: CachedEvent, entry: Entry, what: Send | Move, at: datetime, end: int
     ) -> list[ProducerRecord]:
         """Return the state."""
         del what, end
@@ -238,7 +238,7 @@ class Moving:
         )
         return [signed(told, Subject.STATE, self.signer)]
 
-    def size_bytes(self, original: Original, entry: Entry) -> int:
+    def size_bytes(self, original: CachedEvent, entry: Entry) -> int:
         """Return what the state has in bytes, about."""
         del entry
         return STATE_BYTES + len(original.letter_key or b"")

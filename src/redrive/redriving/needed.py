@@ -21,9 +21,9 @@ from redrive.kafka.reach import look_again, reach
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import watermarks
 from redrive.redriving.backlog import unfinished_spans
-from redrive.redriving.letters import letter_records
-from redrive.redriving.runs import RunStatus, progress_of
-from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
+from redrive.redriving.extracts import LetterExtract, descent_of, event_id_in, read_slimly
+from redrive.redriving.letters_topic import letter_records
+from redrive.redriving.run_stories import RunStatus, progress_of
 from redrive.signatures import NO_TRUST, Verifier
 from redrive.thread_names import is_own_thread, own_thread
 
@@ -151,7 +151,7 @@ class _Letter(NamedTuple):
 
 def _letter(
     record: ConsumerRecord,
-    letter: SlimLetter,
+    letter: LetterExtract,
     among: Collection[str],
     scope: str | None,
     verifier: Verifier,
@@ -165,7 +165,7 @@ def _letter(
     )
 
 
-def _threads(letter: SlimLetter, scope: str | None) -> Iterator[str]:
+def _threads(letter: LetterExtract, scope: str | None) -> Iterator[str]:
     stopped_on = letter.get("thread_id")
     if stopped_on is not None:
         yield stopped_on

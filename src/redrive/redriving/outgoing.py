@@ -13,7 +13,7 @@ from redrive.errors import RecordError
 from redrive.events import EventHeaders, readable_event_id
 from redrive.kafka.batches import ProducerRecord
 from redrive.redriving.deciding import Mode, Send
-from redrive.redriving.originals import Original
+from redrive.redriving.event_cache import CachedEvent
 from redrive.redriving.partition import Entry
 
 __all__ = ["MAX_ACTOR_CHARS", "STATE_BYTES", "event_record", "state_record"]
@@ -44,7 +44,7 @@ _OF_ONE_SENDING = frozenset(
 
 
 def event_record(  # noqa: PLR0913 - one record's facts, each by its name
-    original: Original,
+    original: CachedEvent,
     send: Send,
     *,
     of: str,
@@ -89,7 +89,7 @@ def event_record(  # noqa: PLR0913 - one record's facts, each by its name
 
 
 def state_record(  # noqa: PLR0913 - one record's facts, each by its name
-    original: Original,
+    original: CachedEvent,
     entry: Entry,
     state: State,
     *,
@@ -136,7 +136,7 @@ def state_record(  # noqa: PLR0913 - one record's facts, each by its name
     return ProducerRecord(topic, original.letter_key, to_json(told), STATE_HEADERS, partition)
 
 
-def _generation(original: Original) -> int:
+def _generation(original: CachedEvent) -> int:
     if original.generation is not None:
         return original.generation
     # A version before did not say so, and believed what the event said.

@@ -18,8 +18,8 @@ from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.errors import RecordError
 from redrive.events import TRIGGERED, WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.originals import MAX_KEPT_BYTES, Original, Originals
-from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
+from redrive.redriving.event_cache import MAX_KEPT_BYTES, CachedEvent, EventCache
+from redrive.redriving.extracts import LetterExtract, descent_of, event_id_in, read_slimly
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -96,7 +96,7 @@ class PartitionFold:
         self._verifier = verifier
         self._letters = LetterFold[Entry]()
         self._means = means
-        self.originals = Originals(keep_bytes)
+        self.originals = EventCache(keep_bytes)
         self.end = 0
 
     def add(self, record: ConsumerRecord) -> None:
@@ -115,7 +115,7 @@ class PartitionFold:
             if gone is not None:
                 self.originals.take(gone.offset)
             if gone is not entry and self._means is not None and self._means(entry):
-                self.originals.keep(entry.offset, Original.of(record, found))
+                self.originals.keep(entry.offset, CachedEvent.of(record, found))
 
     def has_read_to(self, end: int) -> None:
         """Take note that before `end` nothing more lies there, but marks of transactions."""
@@ -140,7 +140,7 @@ def is_event(value: bytes | None) -> bool:
         return False
 
 
-def _entry(record: ConsumerRecord, letter: SlimLetter, verifier: Verifier) -> Entry:
+def _entry(record: ConsumerRecord, letter: LetterExtract, verifier: Verifier) -> Entry:
     value, reason, own = letter.get("value"), letter["reason"], record.tp.partition
     # A letter that does not say so is of an event that was read once already.
     was_read = reason is not Reason.UNREADABLE and letter["original_event"] is not None

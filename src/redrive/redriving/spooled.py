@@ -31,7 +31,7 @@ from redrive.kafka.existing import partitions_of
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.publish import NO_ANSWER, TOO_LARGE
 from redrive.kafka.retrying import Said, error_of, with_advice
-from redrive.redriving.letters import Name, StoredLetter, letter_records, name_of, stored
+from redrive.redriving.letters_topic import Name, StoredLetter, letter_records, name_of, stored
 from redrive.signatures import NO_TRUST, Verifier
 
 __all__ = ["SpoolCounts", "publish_spool"]

@@ -23,7 +23,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.backlog import unfinished_spans
-from redrive.redriving.runs import Progress, RunStatus, progress_of
+from redrive.redriving.run_stories import RecordProgress, RunStatus, progress_of
 from redrive.state.offsets import note_of
 
 __all__ = ["WATCHED_S", "Head", "OpenTransaction", "Standstill", "look_for_standstill"]
@@ -66,7 +66,7 @@ class Head:
     offset: int
     event_id: str | None
     at: datetime | None
-    progress: Progress
+    progress: RecordProgress
     until: datetime | None
     owner: str | None
 
@@ -206,7 +206,7 @@ def _heads(
 
 
 def _head(
-    record: ConsumerRecord, committed: Committed, progress: Progress, owner: str | None
+    record: ConsumerRecord, committed: Committed, progress: RecordProgress, owner: str | None
 ) -> Head:
     note = note_of(committed.metadata, offset=committed.offset)
     entry = None

@@ -1,7 +1,7 @@
 """All letters of the topic at once: small summaries, folded from letters and their state records.
 
 A letter itself stays on the topic, and is read again by its offset where the whole of it is needed
-(`redrive.redriving.letters.records_at`).
+(`redrive.redriving.letters_topic.records_at`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from redrive.dead_letter.vouching import Vouched, told_once, vouched
 from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
-from redrive.redriving.letters import letter_records
-from redrive.redriving.slim import SlimLetter, descent_of, event_id_in, read_slimly
+from redrive.redriving.extracts import LetterExtract, descent_of, event_id_in, read_slimly
+from redrive.redriving.letters_topic import letter_records
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -184,7 +184,7 @@ def _interned_state(told: LetterState) -> LetterState:
 
 
 def _summary(
-    record: ConsumerRecord, letter: SlimLetter, payloads: Payloads, by: Vouched
+    record: ConsumerRecord, letter: LetterExtract, payloads: Payloads, by: Vouched
 ) -> LetterSummary:
     event_id, message = event_id_in(letter), letter["message"]
     if sealed := letter.get("sealed"):

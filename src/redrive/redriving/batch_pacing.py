@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Protocol
 
 from redrive.clock import Clock
-from redrive.redriving.facts import Done
-from redrive.redriving.pages import MAX_PAGE
+from redrive.redriving.redrive_report import Done
+from redrive.redriving.transaction_pages import MAX_PAGE
 
-__all__ = ["Paced", "Pacing"]
+__all__ = ["BatchPacer", "Pacing"]
 
 GUARDED_PAGE = 500
 """Letters that go between two looks at how the first ones end, at most."""
@@ -43,7 +43,7 @@ class Guard(Protocol):
         ...
 
 
-class Paced:
+class BatchPacer:
     """Gives pages their size and their time.
 
     Args:

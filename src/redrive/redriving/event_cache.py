@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.redriving.slim import SlimLetter
+from redrive.redriving.extracts import LetterExtract
 
-__all__ = ["MAX_KEPT_BYTES", "Original", "Originals"]
+__all__ = ["MAX_KEPT_BYTES", "CachedEvent", "EventCache"]
 
 MAX_KEPT_BYTES = 32 * 2**20
 """What the kept events of one partition take in memory at most, about."""
@@ -15,7 +15,7 @@ MAX_KEPT_BYTES = 32 * 2**20
 _OBJECTS_BYTES = 500
 
 
-class Original(NamedTuple):
+class CachedEvent(NamedTuple):
     """What of a letter goes into the records of a redrive.
 
     `tp` and `letter_key` are those of the letter's own record, the rest is the event's, byte for
@@ -32,7 +32,7 @@ class Original(NamedTuple):
     generation: int | None = None
 
     @classmethod
-    def of(cls, record: ConsumerRecord, letter: SlimLetter) -> Original:
+    def of(cls, record: ConsumerRecord, letter: LetterExtract) -> CachedEvent:
         """Take it out of a letter, and the record that holds it."""
         return cls(
             record.tp,
@@ -53,24 +53,24 @@ class Original(NamedTuple):
         return size + _OBJECTS_BYTES
 
 
-class Originals:
+class EventCache:
     """Keeps originals by the offsets of their letters, within a limit.
 
     What finds no room is not kept: it lies on the topic, and is read again.
     """
 
     def __init__(self, limit_bytes: int = MAX_KEPT_BYTES) -> None:
-        self._kept: dict[int, tuple[int, Original]] = {}
+        self._kept: dict[int, tuple[int, CachedEvent]] = {}
         self._left_bytes = limit_bytes
 
-    def keep(self, offset: int, original: Original) -> None:
+    def keep(self, offset: int, original: CachedEvent) -> None:
         """Keep it, where there is room."""
         size = original.size_bytes
         if size <= self._left_bytes:
             self._left_bytes -= size
             self._kept[offset] = size, original
 
-    def take(self, offset: int) -> Original | None:
+    def take(self, offset: int) -> CachedEvent | None:
         """Give it away."""
         size, original = self._kept.pop(offset, (0, None))
         self._left_bytes += size

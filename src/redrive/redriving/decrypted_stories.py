@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter_or_told
 from redrive.payloads import Payloads, Sealed
-from redrive.redriving.letters import LetterStory
-from redrive.redriving.runs import RunResult, RunStory
+from redrive.redriving.letters_topic import LetterStory
+from redrive.redriving.run_stories import RunResult, RunStory
 from redrive.redriving.sealed_events import open_text, seal_in
 from redrive.sealed_records import opened_or_told, seal_of_result, told_of
 

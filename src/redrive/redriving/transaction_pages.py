@@ -8,16 +8,16 @@ from datetime import datetime
 
 from redrive.dead_letter.states import LetterState
 from redrive.kafka.batches import ProducerRecord
+from redrive.redriving.audit_trail import AuditTrail
 from redrive.redriving.deciding import Move, Refusal, Send
-from redrive.redriving.facts import Done, Refused
+from redrive.redriving.event_cache import CachedEvent, EventCache
+from redrive.redriving.extracts import read_slimly
 from redrive.redriving.fenced_partition import FencedPartition, RefusedRecordsError
 from redrive.redriving.jobs import Job
-from redrive.redriving.originals import Original, Originals
 from redrive.redriving.partition import Entry
-from redrive.redriving.slim import read_slimly
-from redrive.redriving.trail import Trail
+from redrive.redriving.redrive_report import Done, Refused
 
-__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Chosen", "Page", "Pages"]
+__all__ = ["MAX_PAGE", "MAX_PAGE_BYTES", "Chosen", "TransactionPage", "TransactionPages"]
 
 MAX_PAGE = 5_000
 """Letters that one transaction holds, at most."""
@@ -26,11 +26,11 @@ MAX_PAGE_BYTES = 4 * 2**20
 """What their events may have in bytes, about, if there is more than one."""
 
 Chosen = tuple[Entry, Send | Move]
-_Whole = tuple[Original, Entry, Send | Move]
+_Whole = tuple[CachedEvent, Entry, Send | Move]
 
 
 @dataclass(slots=True)
-class Page:
+class TransactionPage:
     """The letters of one transaction.
 
     Attributes:
@@ -51,7 +51,7 @@ class Page:
         """What the transaction does."""
         return [Done(entry, what) for _, entry, what in self.letters]
 
-    def records(self, trail: Trail | None = None) -> Iterator[ProducerRecord]:
+    def records(self, trail: AuditTrail | None = None) -> Iterator[ProducerRecord]:
         """Return what is to be written, made only when it is asked for: that saves the memory."""
         self._owners.clear()
         for index, (original, entry, what) in enumerate(self.letters):
@@ -74,7 +74,7 @@ class Page:
         ]
 
 
-class Pages:
+class TransactionPages:
     """The letters that were chosen, page by page; what is not kept is read again.
 
     Args:
@@ -85,7 +85,7 @@ class Pages:
     """
 
     def __init__(
-        self, fenced: FencedPartition, originals: Originals, job: Job, chosen: Sequence[Chosen]
+        self, fenced: FencedPartition, originals: EventCache, job: Job, chosen: Sequence[Chosen]
     ) -> None:
         self._fenced = fenced
         self._originals = originals
@@ -98,9 +98,9 @@ class Pages:
         """Whether there is another page."""
         return self._following is not None
 
-    def take(self, most: int, *, at: datetime, end: int) -> Page:
+    def take(self, most: int, *, at: datetime, end: int) -> TransactionPage:
         """Return as many letters as one transaction should hold, `most` at most."""
-        page, size_bytes = Page(self._job, at, end, []), 0
+        page, size_bytes = TransactionPage(self._job, at, end, []), 0
         while self._following is not None and len(page.letters) < min(most, MAX_PAGE):
             original, entry, _ = self._following
             size_bytes += self._job.size_bytes(original, entry)
@@ -122,10 +122,10 @@ class Pages:
             if original is not None and (whole := self._job.whole(original, entry)) is not None:
                 yield whole, entry, what
 
-    def _read_again(self, offsets: set[int]) -> Iterator[tuple[int, Original]]:
+    def _read_again(self, offsets: set[int]) -> Iterator[tuple[int, CachedEvent]]:
         if not offsets:
             return
         for record in self._fenced.read(min(offsets), max(offsets) + 1):
             letter = read_slimly(record) if record.offset in offsets else None
             if letter is not None and not isinstance(letter, LetterState):
-                yield record.offset, Original.of(record, letter)
+                yield record.offset, CachedEvent.of(record, letter)

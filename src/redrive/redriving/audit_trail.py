@@ -13,7 +13,7 @@ from redrive.dead_letter.audit_chain import AuditChain, Plan
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord
 
-__all__ = ["Trail"]
+__all__ = ["AuditTrail"]
 
 
 class _Log(Protocol):
@@ -28,7 +28,7 @@ class _Log(Protocol):
         ...
 
 
-class Trail:
+class AuditTrail:
     """One partition's.
 
     Args:

@@ -19,13 +19,13 @@ from redrive.group_commits import group_commits
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
-from redrive.redriving.letters import LetterStory, find_stories
+from redrive.redriving.letters_topic import LetterStory, find_stories
 from redrive.signatures import NO_TRUST, Verifier
 from redrive.state.offsets import Entry, note_of
 
 __all__ = [
     "EventRecord",
-    "Progress",
+    "RecordProgress",
     "RunResult",
     "RunStatus",
     "RunStory",
@@ -52,7 +52,7 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RecordProgress:
     """Where an event record stands.
 
     `failed` counts its attempts that failed, `crashes` the deaths of workers while it may have run:
@@ -76,7 +76,7 @@ class EventRecord:
     offset: int
     at: datetime | None
     count: int | None
-    progress: Progress
+    progress: RecordProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,23 +146,23 @@ def find_run(
     )
 
 
-def progress_of(offset: int, committed: Committed) -> Progress:
+def progress_of(offset: int, committed: Committed) -> RecordProgress:
     """Return how far the group is with the record at `offset`, by what it has committed."""
     if committed.offset is None:
-        return Progress(RunStatus.WAITING)
+        return RecordProgress(RunStatus.WAITING)
     ahead = offset - committed.offset
     if ahead < 0:
-        return Progress(RunStatus.ENDED)
+        return RecordProgress(RunStatus.ENDED)
     note = note_of(committed.metadata, offset=committed.offset)
     if note is None:
-        return Progress(RunStatus.WAITING)
+        return RecordProgress(RunStatus.WAITING)
     if note.finished >> ahead & 1:
-        return Progress(RunStatus.ENDED)
+        return RecordProgress(RunStatus.ENDED)
     entry = note.entries.get(ahead)
     started = entry.started if entry is not None else ahead < note.reserved
     known = entry or Entry()
     status = RunStatus.MAY_BE_RUNNING if started else RunStatus.WAITING
-    return Progress(status, known.failed, known.crashes)
+    return RecordProgress(status, known.failed, known.crashes)
 
 
 def _results(

@@ -16,8 +16,9 @@ from typing import Protocol
 from redrive.clock import Clock
 from redrive.dead_letter.states import LetterState
 from redrive.errors import KafkaUnavailableError
+from redrive.redriving.audit_trail import AuditTrail
 from redrive.redriving.deciding import Decision, Refusal, Refuse
-from redrive.redriving.facts import Done, Refused, Step, TakenOver
+from redrive.redriving.extracts import read_slimly
 from redrive.redriving.fenced_partition import (
     FencedPartition,
     InDoubtError,
@@ -25,11 +26,10 @@ from redrive.redriving.fenced_partition import (
     TakenOverError,
 )
 from redrive.redriving.jobs import Job
-from redrive.redriving.letters import Name
-from redrive.redriving.pages import Chosen, Page, Pages
+from redrive.redriving.letters_topic import Name
 from redrive.redriving.partition import Entry, PartitionFold
-from redrive.redriving.slim import read_slimly
-from redrive.redriving.trail import Trail
+from redrive.redriving.redrive_report import Done, Refused, Step, TakenOver
+from redrive.redriving.transaction_pages import Chosen, TransactionPage, TransactionPages
 
 __all__ = ["Pace", "has_work", "look", "read_on", "work"]
 
@@ -82,7 +82,7 @@ def work(
     fold: PartitionFold,
     pace: Pace,
     clock: Clock,
-    trail: Trail | None = None,
+    trail: AuditTrail | None = None,
 ) -> Iterator[Step]:
     """Do the job with a partition's letters; each step comes when it is durable.
 
@@ -124,7 +124,7 @@ class _Worker:
         fold: PartitionFold,
         pace: Pace,
         clock: Clock,
-        trail: Trail | None,
+        trail: AuditTrail | None,
     ) -> None:
         self._fenced = fenced
         self._partition = partition
@@ -151,7 +151,7 @@ class _Worker:
             self._trail.intend(entry.dlq_id for entry, _ in chosen)
         self._told.update(_name(each.entry) for each in refused)
         yield Step(self._partition, found, refused)
-        pages = Pages(self._fenced, self._fold.originals, self._job, chosen)
+        pages = TransactionPages(self._fenced, self._fold.originals, self._job, chosen)
         while pages.follow and (most := self._pace.most()) > 0:
             page = pages.take(most, at=self._clock.now(), end=self._fold.end)
             yield Step(self._partition)
@@ -208,7 +208,7 @@ class _Worker:
             for entry in gone
         ]
 
-    def _write(self, page: Page) -> Step:
+    def _write(self, page: TransactionPage) -> Step:
         self._at = page.at
         self._doubtful = {_name(each.entry): each for each in page.done}
         done, refused = page.done, list[Refused]()

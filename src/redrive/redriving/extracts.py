@@ -1,8 +1,8 @@
 """Reading letters slimly: what lists, decisions and a redrive need of them, and no more.
 
 A whole letter costs four times as much to read, most of it for what people look at one by one: see
-`redrive.redriving.letters.stored`. Both take the same records for letters. These are dictionaries
-since models would cost half as much again.
+`redrive.redriving.letters_topic.stored`. Both take the same records for letters. These are
+dictionaries since models would cost half as much again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import NO_TRUST, Verifier
 
-__all__ = ["SlimLetter", "descent_of", "event_id_in", "read_slimly"]
+__all__ = ["LetterExtract", "descent_of", "event_id_in", "read_slimly"]
 
 _T = TypeVar("_T", bound=BaseModel)
 # What `DeadLetter.headers` always writes.
@@ -43,12 +43,12 @@ def _at(*path: str) -> Any:  # noqa: ANN401 - what `Field` returns
 
 
 @with_config(_SLIM)
-class SlimEvent(TypedDict):
+class EventExtract(TypedDict):
     """That there is a parsed event, not what it holds."""
 
 
 @with_config(_SLIM)
-class SlimLetter(TypedDict):
+class LetterExtract(TypedDict):
     """Some fields of a `DeadLetter`, those of its parts beside its own.
 
     `error_type` and `message` are of `error`; `source_partition`, `key`, `headers` and `value` of
@@ -60,7 +60,7 @@ class SlimLetter(TypedDict):
 
     dlq_id: str
     timestamp: ZonedTime
-    original_event: SlimEvent | None
+    original_event: EventExtract | None
     error_type: Annotated[str, _at("error", "type")]
     message: Annotated[str, _at("error", "message")]
     workflow_id: NotRequired[Annotated[str | None, _at("context", "workflow_id")]]
@@ -86,10 +86,10 @@ class SlimLetter(TypedDict):
     input_digest: NotRequired[str | None]
 
 
-_LETTER = TypeAdapter(SlimLetter).validator
+_LETTER = TypeAdapter(LetterExtract).validator
 
 
-def descent_of(letter: SlimLetter) -> Descent:
+def descent_of(letter: LetterExtract) -> Descent:
     """Return what a letter comes from."""
     if letter.get("generation") is not None or not letter.get("redrive_count"):
         return Descent(letter.get("redrive_of"), letter.get("input_digest"))
@@ -98,7 +98,7 @@ def descent_of(letter: SlimLetter) -> Descent:
 
 def read_slimly(
     record: ConsumerRecord, verifier: Verifier = NO_TRUST.verifier
-) -> SlimLetter | LetterState | None:
+) -> LetterExtract | LetterState | None:
     """Read a record of the letters topic; None when it is neither a letter nor a state."""
     headers = dict(record.headers)
     kind = headers.get(RECORD_HEADER, b"letter")
@@ -107,18 +107,18 @@ def read_slimly(
     return read_state(record, verifier) if kind == b"state" else None
 
 
-def event_id_in(letter: SlimLetter) -> str | None:
+def event_id_in(letter: LetterExtract) -> str | None:
     """Return the id of the event that ended in a letter, if it can be read."""
     if "left_digest" in letter:
         return letter.get("left_event")
     return readable_event_id(letter.get("value"))
 
 
-def _letter(value: bytes, *, ours: bool) -> SlimLetter | None:
+def _letter(value: bytes, *, ours: bool) -> LetterExtract | None:
     if ours:
         # Whoever wrote these headers had checked the whole letter.
         try:
-            found: SlimLetter = _LETTER.validate_json(value)
+            found: LetterExtract = _LETTER.validate_json(value)
             if packed := found.pop("packed", None):
                 found["value"] = unpacked(packed)
         except ValueError:
@@ -129,7 +129,7 @@ def _letter(value: bytes, *, ours: bool) -> SlimLetter | None:
     whole = _read(DeadLetter, value)
     if whole is None:
         return None
-    same: SlimLetter = _LETTER.validate_python(whole.model_dump())
+    same: LetterExtract = _LETTER.validate_python(whole.model_dump())
     return same
 
 
