@@ -6,10 +6,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from redrive.clock import SYSTEM
+from redrive.kafka.broker_wait import reach
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.reach import reach
 from redrive.redriving.backlog import Backlog, backlog_of
 from redrive.state.offsets import Entry, Note, encode
 from redrive.testing.topics import Kafka, MakeTopics

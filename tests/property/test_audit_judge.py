@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.auditing.findings import Finding
+from redrive.auditing.audit_findings import Finding
 from redrive.auditing.ids import pack, unpack
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM
 from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
@@ -73,7 +73,7 @@ class History:
         judge = Judge()
         kept = [record for record in results if record.offset >= self.results_deleted]
         judge.take_results(kept, _reach(self.results_deleted))
-        judge.take_letters([], Reach())
+        judge.take_letters([], ReadSince())
         judge.take_events(
             self.events()[self.events_deleted :],
             _reach(self.events_deleted),
@@ -100,8 +100,8 @@ def _result(asked: WorkflowEvent) -> bytes:
     ).to_bytes()
 
 
-def _reach(deleted: int) -> Reach:
-    return Reach({0: None} if deleted else {})
+def _reach(deleted: int) -> ReadSince:
+    return ReadSince({0: None} if deleted else {})
 
 
 @st.composite
@@ -193,6 +193,6 @@ def test_a_success_whose_resume_was_seen_to_skip_is_told(
     )
     judge = Judge()
 
-    judge.take_results([ConsumerRecord(RESULTS, 0, None, result.to_bytes(), (), 1)], Reach())
+    judge.take_results([ConsumerRecord(RESULTS, 0, None, result.to_bytes(), (), 1)], ReadSince())
 
     assert [found.promise for found in judge.findings() if found.promise == "P16"] == told

@@ -14,7 +14,7 @@ import pytest
 from tests.property.hostile_records import hostile_letters
 
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.cli import dlq_export
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json
@@ -135,10 +135,10 @@ def shown_together(records: list[ConsumerRecord]) -> None:
                 read.add(record)
         list(read)
     judge = Judge()
-    judge.take_results(records, Reach())
-    judge.take_letters(records, Reach())
+    judge.take_results(records, ReadSince())
+    judge.take_letters(records, ReadSince())
     starts = {TopicPartition("t", number): 0 for number in range(3)}
-    judge.take_events(records, Reach(), commits=Commits.of({}), starts=starts)
+    judge.take_events(records, ReadSince(), commits=Commits.of({}), starts=starts)
     list(judge.findings())
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.auditing.findings import Unseen
+from redrive.auditing.audit_findings import Unseen
 from redrive.auditing.judge import Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.dead_letter.vouching import Vouched
@@ -312,7 +312,7 @@ def test_a_forged_state_frees_no_thread_and_an_audit_passes_it_by() -> None:
     thread = f"{EVENTS[0]}/2/0"
     judge = Judge(verifier=VERIFIER)
 
-    judge.take_letters(laid([own, forged]), Reach())
+    judge.take_letters(laid([own, forged]), ReadSince())
 
     assert letters_need(laid([own, forged]), {thread}, verifier=VERIFIER) == {thread}
     assert letters_need(laid([own, forged]), {thread}, verifier=LENIENT) == set()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from redrive.auditing.findings import Unseen
-from redrive.auditing.former import Former
+from redrive.auditing.audit_findings import Unseen
+from redrive.auditing.former_logs import FormerLogs
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM
 from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
@@ -52,17 +52,17 @@ def judged(
     *,
     committed: int,
     letters: Sequence[ConsumerRecord] = (),
-    former: Former | None = None,
+    former: FormerLogs | None = None,
     end: int | None = None,
 ) -> tuple[Judge, list[str]]:
     """Judge them; return the texts of what was found."""
     judge = Judge(former=former)
-    judge.take_results(results, Reach())
-    judge.take_letters(letters, Reach())
+    judge.take_results(results, ReadSince())
+    judge.take_letters(letters, ReadSince())
     commit = Committed(committed, encode(Note(1, 1))) if committed else Committed(None, None)
     judge.take_events(
         events,
-        Reach(),
+        ReadSince(),
         commits=Commits.of({EVENTS: commit}),
         starts={EVENTS: 0},
         ends={EVENTS: len(events) if end is None else end},
@@ -128,7 +128,7 @@ def test_an_event_that_was_sent_again_to_the_new_log_needs_its_own_result() -> N
 
 
 def test_a_commit_of_the_topic_before_is_named_and_finishes_nothing() -> None:
-    former = Former({EVENTS: 40})
+    former = FormerLogs({EVENTS: 40})
 
     judge, found = judged(asked(*NEW), [result(OLD[0], 39)], committed=0, former=former)
 

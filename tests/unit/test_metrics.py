@@ -40,7 +40,7 @@ def of(metrics: Metrics, metric: Metric) -> Sample:
     return sample
 
 
-def lettered(**more: object) -> Account:
+def letters_audit(**more: object) -> Account:
     error = ErrorInfo(
         kind=Kind.PERMANENT,
         type="ValueError",
@@ -54,7 +54,7 @@ def lettered(**more: object) -> Account:
 
 
 def failed_of(fingerprint: str | None, *, node: str = "", workflow: str = "report") -> Account:
-    account = lettered(workflow_id=workflow)
+    account = letters_audit(workflow_id=workflow)
     assert account.error is not None
     told = {"fingerprint": fingerprint, "node": node}
     return account._replace(error=account.error.model_copy(update=told))
@@ -125,7 +125,9 @@ def test_endings_are_counted_by_workflow_and_letters_by_cause() -> None:
     success = Account(PLACE, 6, Ending.SUCCEEDED, workflow_id="report", age_s=0.2)
     redriven = success._replace(redrive_count=1, age_s=90_000.0)
 
-    EndMetrics(metrics).settled([success, redriven, lettered(), lettered(workflow_id=None)])
+    EndMetrics(metrics).settled(
+        [success, redriven, letters_audit(), letters_audit(workflow_id=None)]
+    )
 
     assert of(metrics, definitions.RUNS).values == {
         ("report", "succeeded"): 2,
@@ -191,7 +193,7 @@ def everything() -> Metrics:
     """Return metrics with a value in each counted figure, and hostile label values."""
     metrics = Metrics()
     for name in ('a"b\\c\nd', "ärger", ""):
-        EndMetrics(metrics).settled([lettered(workflow_id=name, age_s=1.0)])
+        EndMetrics(metrics).settled([letters_audit(workflow_id=name, age_s=1.0)])
     EndMetrics(metrics).attempt_ended(AttemptEnd("a", "e", 1, kind=None, took_s=0.3))
     metrics.settle_time.observe(99.0)
     return metrics

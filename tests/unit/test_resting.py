@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.property.test_settling import Broker, Client
 
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.clock import Clock
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.dispatcher import Dispatcher
@@ -362,9 +362,9 @@ async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_
 
     def judged(letters: list[ConsumerRecord]) -> tuple[list[str], dict[str, int]]:
         judge = Judge()
-        judge.take_results(results, Reach())
-        judge.take_letters(letters, Reach())
-        judge.take_events(world.sent, Reach(), commits=commits, starts={PLACE: 0})
+        judge.take_results(results, ReadSince())
+        judge.take_letters(letters, ReadSince())
+        judge.take_events(world.sent, ReadSince(), commits=commits, starts={PLACE: 0})
         return [finding.promise for finding in judge.findings()], dict(judge.letters)
 
     assert judged(letters) == ([], {"expired_resting": 1})

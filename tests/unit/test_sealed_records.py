@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.property.test_answers import letter_of, polled
 
 from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge
-from redrive.auditing.encrypted import MAX_LABELS, Encrypted
+from redrive.auditing.encrypted import MAX_LABELS, EncryptedCounts
 from redrive.cli.dlq_edit import _Editing
 from redrive.cli.editor import Draft
 from redrive.cli.exits import CommandError
@@ -315,7 +315,7 @@ def test_an_audit_counts_what_is_encrypted_and_how_much_is_not_decoded() -> None
     result = sealed_result(WorkflowResultEvent.from_bytes(_result(event({}))), KEY)
     tampered = given[0].replace(b"aesgcm/1 k", b"aesgcm/2 k")
     many = [given[0].replace(b"aesgcm/1 k", b"made up %d" % n) for n in range(2 * MAX_LABELS)]
-    with_key, without, hostile = Encrypted(KEY), Encrypted(CLEAR), Encrypted(KEY)
+    with_key, without, hostile = EncryptedCounts(KEY), EncryptedCounts(CLEAR), EncryptedCounts(KEY)
     for audit in (with_key, without):
         for value in (*given, tampered, event({}).to_bytes(), None, b"redrive-codec"):
             audit.event(value)

@@ -20,7 +20,7 @@ import typer
 from rich.text import Text
 from tests.rows import rows
 
-from redrive.auditing.findings import Finding as Broken
+from redrive.auditing.audit_findings import Finding as Broken
 from redrive.cli import audit, audit_page, dlq_edit, dlq_figures, doctor, redrive_page, send, topics
 from redrive.cli.app import _Commands, main
 from redrive.cli.exits import CommandError, ExitCode, report

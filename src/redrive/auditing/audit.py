@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from redrive.auditing.findings import Finding
-from redrive.auditing.finished import Finished
-from redrive.auditing.former import Former
+from redrive.auditing.audit_findings import Finding
+from redrive.auditing.committed_offsets import FinishedOffsets
+from redrive.auditing.former_logs import FormerLogs
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import SKEW_MS
+from redrive.auditing.read_since import SKEW_MS
 from redrive.auditing.topic_part import OnRead, TopicPart, TopicRead, look_at
 from redrive.clock import SYSTEM, Clock
 from redrive.group_commits import group_commits
+from redrive.kafka.broker_wait import reach
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.reach import reach
 from redrive.payloads import CLEAR, Payloads
 from redrive.signatures import NO_TRUST, Verifier
 
@@ -95,7 +95,7 @@ def audit(
     judge = Judge(
         result_partitions=len(results.watermarks),
         at_least_once=at_least_once,
-        former=Former(before.of_former),
+        former=FormerLogs(before.of_former),
         payloads=payloads,
         verifier=verifier,
     )
@@ -169,7 +169,7 @@ def _notes(
                 f"{tp.topic}, partition {tp.partition}: {first - committed.offset:,} offsets "
                 "that were deleted though the group had not passed them"
             )
-        if not Finished.of(committed).readable:
+        if not FinishedOffsets.of(committed).readable:
             yield (
                 f"{tp.topic}, partition {tp.partition}: which offsets past "
                 f"{committed.offset} are finished: the commit bears no note of ours"

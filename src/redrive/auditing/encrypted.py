@@ -12,7 +12,7 @@ from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.payloads import MARK, Payloads, Sealed
 from redrive.sealed_records import opened_event, opened_result, seal_of_event, seal_of_result
 
-__all__ = ["MAX_LABELS", "Encrypted"]
+__all__ = ["MAX_LABELS", "EncryptedCounts"]
 
 MAX_LABELS = 50
 """So many are counted apart: whoever writes records chooses what they say. [P11]"""
@@ -20,7 +20,7 @@ _OTHER = "other"
 _MARK = MARK.encode()
 
 
-class Encrypted:
+class EncryptedCounts:
     """Counts them by how they are encrypted.
 
     What is told of a record by its id, its place and its count is judged without the key; only that

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from redrive.auditing.answered import Answered
-from redrive.auditing.encrypted import Encrypted
-from redrive.auditing.findings import Finding, Unseen
-from redrive.auditing.finished import Finished
-from redrive.auditing.former import Former
+from redrive.auditing.answers_audit import AnswersAudit
+from redrive.auditing.audit_findings import Finding, Unseen
+from redrive.auditing.committed_offsets import FinishedOffsets
+from redrive.auditing.encrypted import EncryptedCounts
+from redrive.auditing.former_logs import FormerLogs
 from redrive.auditing.ids import pack
-from redrive.auditing.lettered import Lettered, Seen
-from redrive.auditing.reach import Reach
+from redrive.auditing.letters_audit import LettersAudit, SeenRecords
+from redrive.auditing.read_since import ReadSince
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import read_letter
@@ -43,8 +43,8 @@ __all__ = ["Commits", "Judge"]
 class Commits:
     """What the group has finished: all that it had when the results were read, and after."""
 
-    before: Mapping[TopicPartition, Finished]
-    after: Mapping[TopicPartition, Finished]
+    before: Mapping[TopicPartition, FinishedOffsets]
+    after: Mapping[TopicPartition, FinishedOffsets]
 
     @classmethod
     def of(
@@ -53,10 +53,10 @@ class Commits:
         after: Mapping[TopicPartition, Committed] | None = None,
     ) -> Commits:
         """Read commits; without a second look, nothing has moved."""
-        first = {tp: Finished.of(committed) for tp, committed in before.items()}
+        first = {tp: FinishedOffsets.of(committed) for tp, committed in before.items()}
         if after is None:
             return cls(first, first)
-        return cls(first, {tp: Finished.of(committed) for tp, committed in after.items()})
+        return cls(first, {tp: FinishedOffsets.of(committed) for tp, committed in after.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,17 @@ class Judge:
         *,
         result_partitions: int | None = None,
         at_least_once: bool = False,
-        former: Former | None = None,
+        former: FormerLogs | None = None,
         payloads: Payloads = CLEAR,
         verifier: Verifier = NO_TRUST.verifier,
     ) -> None:
-        self._encrypted = Encrypted(payloads)
+        self._encrypted = EncryptedCounts(payloads)
         self._verifier = verifier
-        self.former = former or Former()
+        self.former = former or FormerLogs()
         self._result_partitions = result_partitions
-        self._answered = Answered(at_least_once=at_least_once)
-        self._lettered = Lettered(at_least_once=at_least_once, verifier=verifier)
-        self._events, self._results, self._letters = Reach(), Reach(), Reach()
+        self._answered = AnswersAudit(at_least_once=at_least_once)
+        self._letters_audit = LettersAudit(at_least_once=at_least_once, verifier=verifier)
+        self._events, self._results, self._letters = ReadSince(), ReadSince(), ReadSince()
         self._starts: Mapping[TopicPartition, int] = {}
         self._found: list[Finding] = []
         self.results = Counter[str]()
@@ -111,19 +111,19 @@ class Judge:
     @property
     def letters(self) -> Counter[str]:
         """Letters by their reason."""
-        return self._lettered.reasons
+        return self._letters_audit.reasons
 
     @property
     def states(self) -> Counter[str]:
         """Letters by where they stand."""
-        return self._lettered.states
+        return self._letters_audit.states
 
     @property
     def doubled_as_allowed(self) -> int:
         """Events that were answered more than once, where that is allowed."""
         return self._answered.doubled_as_allowed
 
-    def take_results(self, records: Iterable[ConsumerRecord], reach: Reach) -> None:
+    def take_results(self, records: Iterable[ConsumerRecord], reach: ReadSince) -> None:
         """Take the results, all that were there when the group had finished what it had."""
         self._results = reach
         for record in records:
@@ -140,9 +140,9 @@ class Judge:
             self._answered.give(key, record, _named(result))
             self._look_at_the_resume(result, record)
             if result.error_info is not None and result.error_info.dlq_id is not None:
-                self._lettered.name(result.error_info.dlq_id, key, record)
+                self._letters_audit.name(result.error_info.dlq_id, key, record)
 
-    def take_letters(self, records: Iterable[ConsumerRecord], reach: Reach) -> None:
+    def take_letters(self, records: Iterable[ConsumerRecord], reach: ReadSince) -> None:
         """Take letters and their states, read after the results."""
         self._letters = reach
         for record in records:
@@ -152,17 +152,17 @@ class Judge:
                 self.unseen[Unseen.NO_LETTER] += 1
             elif isinstance(found, DeadLetter):
                 self._encrypted.letter(found)
-                if not self._lettered.letter(found, record):
+                if not self._letters_audit.letter(found, record):
                     self.unseen[Unseen.FOREIGN_LETTER] += 1
             elif not found.counts:
                 self.unseen[Unseen.STATE_NOT_SIGNED] += 1
             else:
-                self._lettered.state(found, record)
+                self._letters_audit.state(found, record)
 
     def take_events(
         self,
         records: Iterable[ConsumerRecord],
-        reach: Reach,
+        reach: ReadSince,
         *,
         commits: Commits,
         starts: Mapping[TopicPartition, int],
@@ -185,7 +185,7 @@ class Judge:
             self._encrypted.event(record.value)
             ended = _finished(commits.before, record.tp).has(record.offset)
             asked = _asked(record)
-            has_letter = self._lettered.event(record)
+            has_letter = self._letters_audit.event(record)
             if asked is None:
                 self.events["skipped" if ended else "open"] += 1
                 continue
@@ -205,8 +205,8 @@ class Judge:
             self.unseen[Unseen.ENCRYPTED] = self._encrypted.closed
         anew = self.former.tps
         yield from self._answered.findings(self._events, self.unseen, is_anew=bool(anew))
-        seen = Seen(self._starts, self._events, self._letters, frozenset(anew))
-        yield from self._lettered.findings(self._answered, seen, self.unseen)
+        seen = SeenRecords(self._starts, self._events, self._letters, frozenset(anew))
+        yield from self._letters_audit.findings(self._answered, seen, self.unseen)
         yield from self._found
 
     def _count(self, claim: ClaimedRedrive, record: ConsumerRecord) -> int:
@@ -216,7 +216,7 @@ class Judge:
         """
         tp = record.tp
         of_event = [pack(claim.event_id, n) for n in (claim.count, 0)] if claim.event_id else []
-        if self._lettered.drives(claim, tp.partition):
+        if self._letters_audit.drives(claim, tp.partition):
             return claim.count
         for key, count in zip(of_event, (claim.count, 0), strict=False):
             if self._answered.is_named(key, tp, record.offset):
@@ -276,8 +276,8 @@ class Judge:
         return partition_of_key(key, partitions=self._result_partitions)
 
 
-def _finished(of: Mapping[TopicPartition, Finished], tp: TopicPartition) -> Finished:
-    return of.get(tp) or Finished(None)
+def _finished(of: Mapping[TopicPartition, FinishedOffsets], tp: TopicPartition) -> FinishedOffsets:
+    return of.get(tp) or FinishedOffsets(None)
 
 
 def _named(result: WorkflowResultEvent) -> tuple[TopicPartition, int] | None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import AdminClient
 
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.log import ConsumerRecord, TopicPartition
@@ -75,7 +75,7 @@ class TopicPart:
 
     watermarks: Mapping[TopicPartition, Watermarks]
     starts: Mapping[TopicPartition, int]
-    reach: Reach
+    reach: ReadSince
     hidden: frozenset[int]
     read: TopicRead
 
@@ -136,7 +136,11 @@ def look_at(
                 cut[tp.partition] = since.timestamp() * 1000
     read = TopicRead(topic, records=dict.fromkeys((tp.partition for tp in tps), 0))
     return TopicPart(
-        MappingProxyType(where), MappingProxyType(starts), Reach(cut, hidden=hidden), hidden, read
+        MappingProxyType(where),
+        MappingProxyType(starts),
+        ReadSince(cut, hidden=hidden),
+        hidden,
+        read,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from redrive.auditing.audit import Audit
-from redrive.auditing.findings import Finding
+from redrive.auditing.audit_findings import Finding
 from redrive.auditing.topic_part import TopicRead
 from redrive.cli.output import print_table, say
 from redrive.clock import moment

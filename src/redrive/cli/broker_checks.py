@@ -22,10 +22,10 @@ from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBrok
 from redrive.cli.standstill_findings import Leaders, judge_leaders, judge_standstill
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
+from redrive.kafka.broker_wait import reach
 from redrive.kafka.group_session import session_of_group
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.options import GroupProtocol
-from redrive.kafka.reach import reach
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
 from redrive.kafka.watermarks import newest_times

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import SettingsError
+from redrive.kafka.broker_wait import look_again, reach
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.reach import look_again, reach
 
 __all__ = ["partitions_of"]
 

@@ -15,9 +15,9 @@ from redrive.errors import RecordError, SettingsError
 from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, thread_scope
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
+from redrive.kafka.broker_wait import look_again, reach
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.options import KafkaSettings
-from redrive.kafka.reach import look_again, reach
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import watermarks
 from redrive.redriving.backlog import unfinished_spans

@@ -30,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from redrive.auditing.finished import Finished
+from redrive.auditing.committed_offsets import FinishedOffsets
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
@@ -160,7 +160,7 @@ class EventLog:
             for record in read_topic(servers, self._topic)
             if record.tp in moved
             and record.offset >= (moved[record.tp].offset or 0)
-            and Finished.of(committed[record.tp]).has(record.offset)
+            and FinishedOffsets.of(committed[record.tp]).has(record.offset)
         ]
 
     def told(self, evidence: Evidence) -> Evidence:
@@ -184,7 +184,7 @@ class EventLog:
         servers = self._env.bootstrap_servers
         records = read_topic(servers, self._topic, whole=True)
         committed = committed_offsets(servers, self._topic, self._env.topics.group)
-        finished = {tp: Finished.of(found) for tp, found in committed.items()}
+        finished = {tp: FinishedOffsets.of(found) for tp, found in committed.items()}
         self._seen |= {record: finished[record.tp].has(record.offset) for record in records}
 
     def _remake(self) -> None:

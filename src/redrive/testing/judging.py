@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from redrive.auditing.finished import Finished
+from redrive.auditing.committed_offsets import FinishedOffsets
 from redrive.auditing.judge import Commits, Judge
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
@@ -130,11 +130,11 @@ def gather(bootstrap_servers: str, topics: Topics) -> Evidence:
 def judge(evidence: Evidence) -> Verdict:
     """Check the promises that topics can show: P1, P2, P3, P6, P13, P16."""
     judge = Judge()
-    judge.take_results(evidence.results, Reach())
-    judge.take_letters(evidence.letters, Reach())
+    judge.take_results(evidence.results, ReadSince())
+    judge.take_letters(evidence.letters, ReadSince())
     starts = dict.fromkeys(evidence.ends, 0)
     for records, commits in _asked(evidence):
-        judge.take_events(records, Reach(), commits=commits, starts=starts)
+        judge.take_events(records, ReadSince(), commits=commits, starts=starts)
     findings = [finding.text for finding in judge.findings()]
     # All was seen: what could not be judged ought not to be there.
     findings += [f"{count} {what.value}" for what, count in judge.unseen.items()]
@@ -146,7 +146,10 @@ def judge(evidence: Evidence) -> Verdict:
 def _asked(evidence: Evidence) -> Iterable[tuple[list[ConsumerRecord], Commits]]:
     """Yield all events, with what is known of their ends."""
     yield evidence.events, Commits.of(evidence.committed)
-    for known, ended in ((Finished(_EVER), True), (Finished(None, readable=False), False)):
+    for known, ended in (
+        (FinishedOffsets(_EVER), True),
+        (FinishedOffsets(None, readable=False), False),
+    ):
         records = [gone.record for gone in evidence.gone if gone.ended is ended]
         if not ended:
             records += evidence.again
@@ -163,7 +166,7 @@ def _stuck(evidence: Evidence) -> Iterable[str]:
         committed = evidence.committed.get(record.tp, Committed(None, None))
         event_id = readable_event_id(record.value)
         # One that is answered all the same would run again: that is told by the judge.
-        if Finished.of(committed).has(record.offset) or event_id in answered:
+        if FinishedOffsets.of(committed).has(record.offset) or event_id in answered:
             continue
         since = datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC)
         yield (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from redrive.kafka.log import Committed
 from redrive.state.offsets import note_of
 
-__all__ = ["Finished"]
+__all__ = ["FinishedOffsets"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedOffsets:
     """What one commit says.
 
     Attributes:
@@ -25,7 +25,7 @@ class Finished:
     readable: bool = True
 
     @classmethod
-    def of(cls, committed: Committed) -> Finished:
+    def of(cls, committed: Committed) -> FinishedOffsets:
         """Read a commit."""
         note = note_of(committed.metadata, offset=committed.offset)
         if note is not None:

@@ -7,13 +7,13 @@ from math import inf
 
 from redrive.kafka.log import ConsumerRecord
 
-__all__ = ["SKEW_MS", "Reach"]
+__all__ = ["SKEW_MS", "ReadSince"]
 
 SKEW_MS = 5 * 60 * 1000
 """Two hosts' clocks differ: a record may seem older than what it follows."""
 
 
-class Reach:
+class ReadSince:
     """From when on the partitions of one topic were seen, in epoch milliseconds.
 
     Args:

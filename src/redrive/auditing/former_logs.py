@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from redrive.kafka.log import TopicPartition
 
-__all__ = ["Former"]
+__all__ = ["FormerLogs"]
 
 
-class Former:
+class FormerLogs:
     """The logs of the events, as far as it is known that they are not what they were.
 
     Args:

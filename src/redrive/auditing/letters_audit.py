@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from redrive.auditing.answered import Answered
-from redrive.auditing.findings import Finding, Unseen
+from redrive.auditing.answers_audit import AnswersAudit
+from redrive.auditing.audit_findings import Finding, Unseen
 from redrive.auditing.ids import pack, unpack
-from redrive.auditing.reach import Reach
+from redrive.auditing.read_since import ReadSince
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.dead_letter.fold import Descent, LetterFold, LetterStatus
 from redrive.dead_letter.record import DeadLetter, dlq_id
@@ -19,7 +19,7 @@ from redrive.dead_letter.vouching import told_once, vouched
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.signatures import NO_TRUST, Verifier
 
-__all__ = ["Lettered", "Seen"]
+__all__ = ["LettersAudit", "SeenRecords"]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _Driven:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenRecords:
     """What of events and letters was seen.
 
     Attributes:
@@ -68,12 +68,12 @@ class Seen:
     """
 
     starts: Mapping[TopicPartition, int]
-    events: Reach
-    letters: Reach
+    events: ReadSince
+    letters: ReadSince
     anew: frozenset[TopicPartition] = frozenset()
 
 
-class Lettered:
+class LettersAudit:
     """All letters: what results name is put in first, then letters and states, then events.
 
     Args:
@@ -171,7 +171,7 @@ class Lettered:
         return True
 
     def findings(
-        self, answered: Answered, seen: Seen, unseen: Counter[Unseen]
+        self, answered: AnswersAudit, seen: SeenRecords, unseen: Counter[Unseen]
     ) -> Iterator[Finding]:
         """Yield what is wrong with letters; what cannot be told is counted in `unseen`.
 
@@ -204,7 +204,7 @@ class Lettered:
         self,
         at: tuple[TopicPartition, int],
         letters: _Letters,
-        seen: Seen,
+        seen: SeenRecords,
         unseen: Counter[Unseen],
     ) -> Iterator[Finding]:
         tp, offset = letters.tp, letters.offset

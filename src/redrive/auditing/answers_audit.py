@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redrive.auditing.findings import Finding, Unseen
-from redrive.auditing.former import Former
+from redrive.auditing.audit_findings import Finding, Unseen
+from redrive.auditing.former_logs import FormerLogs
 from redrive.auditing.ids import unpack
-from redrive.auditing.reach import SKEW_MS, Reach
+from redrive.auditing.read_since import SKEW_MS, ReadSince
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 
-__all__ = ["Answered", "Tally"]
+__all__ = ["AnswersAudit", "EventTally"]
 
 LONGEST_RUN_MS = 60 * 60 * 1000
 """Of an event that was published twice, and of which the first record is gone, the first answer is
@@ -20,7 +20,7 @@ taken to have come within this time."""
 
 
 @dataclass(slots=True)
-class Tally:
+class EventTally:
     """The records and results of one event, as often driven.
 
     Attributes:
@@ -50,7 +50,7 @@ class Tally:
     former: int = 0
 
 
-class Answered:
+class AnswersAudit:
     """The tallies of all events: results are put in first, then event records.
 
     Args:
@@ -58,7 +58,7 @@ class Answered:
     """
 
     def __init__(self, *, at_least_once: bool) -> None:
-        self._tallies: dict[bytes, Tally] = {}
+        self._tallies: dict[bytes, EventTally] = {}
         self._at_least_once = at_least_once
         self._tps: dict[TopicPartition, TopicPartition] = {}
         self.doubled_as_allowed = 0
@@ -79,7 +79,7 @@ class Answered:
         """Count a result, and note the record that it says it answers."""
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(
+            tally = self._tallies[key] = EventTally(
                 first_given_ms=record.timestamp_ms or 0,
                 tp=self._one_of(record.tp),
                 offset=record.offset,
@@ -99,7 +99,7 @@ class Answered:
         """Count an event record."""
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally()
+            tally = self._tallies[key] = EventTally()
         if not tally.records:
             tally.at_ms = record.timestamp_ms or 0
         tally.records += 1
@@ -115,7 +115,7 @@ class Answered:
         # Each record brings an equal one of its own.
         return self._tps.setdefault(tp, tp)
 
-    def look_for(self, former: Former) -> None:
+    def look_for(self, former: FormerLogs) -> None:
         """Take out the results that answer records of a log before."""
         for tally in self._tallies.values():
             if tally.named:
@@ -123,7 +123,7 @@ class Answered:
                 tally.given -= tally.former
 
     def findings(
-        self, events: Reach, unseen: Counter[Unseen], *, is_anew: bool = False
+        self, events: ReadSince, unseen: Counter[Unseen], *, is_anew: bool = False
     ) -> Iterator[Finding]:
         """Yield what does not come out even; what cannot be told is counted in `unseen`.
 
@@ -149,7 +149,13 @@ class Answered:
                     yield from self._too_many(key, tally)
 
     def _unasked(
-        self, key: bytes, tally: Tally, events: Reach, unseen: Counter[Unseen], *, is_anew: bool
+        self,
+        key: bytes,
+        tally: EventTally,
+        events: ReadSince,
+        unseen: Counter[Unseen],
+        *,
+        is_anew: bool,
     ) -> Iterator[Finding]:
         """Judge the results of an event of which no record was seen."""
         if not tally.given:  # they were all of a log before
@@ -162,7 +168,7 @@ class Answered:
         else:
             unseen[Unseen.EVENT_MAY_BE_DELETED] += 1
 
-    def _too_many(self, key: bytes, tally: Tally) -> Iterator[Finding]:
+    def _too_many(self, key: bytes, tally: EventTally) -> Iterator[Finding]:
         if self._at_least_once:
             self.doubled_as_allowed += tally.given > tally.records
         elif tally.given > tally.records:
@@ -172,7 +178,7 @@ class Answered:
             yield _finding("P3", key, tally, f"{text}: it will run again")
 
 
-def _may_have_had_earlier(tally: Tally, events: Reach) -> bool:
+def _may_have_had_earlier(tally: EventTally, events: ReadSince) -> bool:
     """Say whether a result may be that of an earlier record of the event, which was not seen."""
     if events.whole or tally.tp is None:
         return False
@@ -183,7 +189,7 @@ def _may_have_had_earlier(tally: Tally, events: Reach) -> bool:
     )
 
 
-def _counts(what: str, key: bytes, tally: Tally) -> str:
+def _counts(what: str, key: bytes, tally: EventTally) -> str:
     event_id, count = unpack(key)
     driven = f", driven {count} times," if count else ""
     asked = tally.due if what == "lost" else tally.records
@@ -193,6 +199,6 @@ def _counts(what: str, key: bytes, tally: Tally) -> str:
     )
 
 
-def _finding(promise: str, key: bytes, tally: Tally, text: str) -> Finding:
+def _finding(promise: str, key: bytes, tally: EventTally, text: str) -> Finding:
     event_id, _ = unpack(key)
     return Finding(promise, text, event_id, tp=tally.tp, offset=tally.offset)
