@@ -26,11 +26,11 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, Producer, TopicPartiti
 
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import (
-    Attempt,
     Cause,
     CheckpointRef,
     DeadLetter,
     GraphRef,
+    LetterAttempt,
     LetterError,
 )
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
@@ -76,7 +76,7 @@ def letter(number: int, now: datetime) -> DeadLetter:
     at = now - timedelta(seconds=number)
     text = f"HTTP 503 from https://models.example/v1/{cause}: request {uuid.uuid4()} was not served"
     tries = [
-        Attempt(
+        LetterAttempt(
             number=count,
             started_at=at,
             ended_at=at,

@@ -21,14 +21,14 @@ from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.outcome_builder import GivenUp
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
-from redrive.consumer.runner import Runner, Step
+from redrive.consumer.runner import NextStep, Runner
 from redrive.consumer.settle import Settler
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
 from redrive.kafka.producer_thread import ProducerThread
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.state.offsets import Entry, Note, encode
+from redrive.state.offsets import Note, OffsetEntry, encode
 from redrive.wiring import parts
 
 
@@ -70,7 +70,7 @@ def counts_attempts_in_memory() -> None:
     """Leave failures and crashes out of what is committed."""
 
     def forget(note: Note, *, chars: int) -> str:
-        begun = {at: Entry(started=entry.started) for at, entry in note.entries.items()}
+        begun = {at: OffsetEntry(started=entry.started) for at, entry in note.entries.items()}
         return encode(replace(note, entries=begun), chars=chars)
 
     patch(settle, encode=forget)
@@ -103,12 +103,12 @@ def swallows_cancellation() -> None:
     """Take the end of a run that is cut, because its worker stops, for the run's own failure."""
     attempt = Runner.attempt
 
-    async def swallow(self: Runner, run: Run, **more: Any) -> Step:
+    async def swallow(self: Runner, run: Run, **more: Any) -> NextStep:
         try:
             return await attempt(self, run, **more)
         except asyncio.CancelledError as error:
             given_up = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
-            return Step(self._outcomes.given_up(run, given_up))
+            return NextStep(self._outcomes.given_up(run, given_up))
 
     patch(Runner, attempt=swallow)
 

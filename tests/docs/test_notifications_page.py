@@ -10,7 +10,7 @@ import pytest
 
 from redrive.notify.channels import AppriseChannel
 from redrive.notify.digest import Digest
-from redrive.notify.notice import Cause, LetterNotice
+from redrive.notify.notice import LetterNotice, NoticeCause
 from redrive.notify.rules import Routing
 from redrive.notify.windows import Counted
 from redrive.notify.wording import Wording
@@ -41,10 +41,16 @@ def test_the_rules_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     file.write_text(TOML[1], encoding="utf-8")
     routing = load_settings(file, environ={}).notify.routing()
 
-    assert routing.of(Cause("sandbox-1", "timeout", "deadline", "v1:0")) is None
-    assert routing.of(Cause("billing-eu", "timeout", "deadline", "v1:0")) == {"team": 1, "pager": 1}
-    assert routing.of(Cause("reports", "timeout", "deadline", "v1:0")) == {"team": 1, "pager": 50}
-    assert routing.of(Cause("reports", "permanent", "permanent", "v1:0")) == {"team": 1}
+    assert routing.of(NoticeCause("sandbox-1", "timeout", "deadline", "v1:0")) is None
+    assert routing.of(NoticeCause("billing-eu", "timeout", "deadline", "v1:0")) == {
+        "team": 1,
+        "pager": 1,
+    }
+    assert routing.of(NoticeCause("reports", "timeout", "deadline", "v1:0")) == {
+        "team": 1,
+        "pager": 50,
+    }
+    assert routing.of(NoticeCause("reports", "permanent", "permanent", "v1:0")) == {"team": 1}
 
 
 def test_the_message_of_the_page_is_what_is_sent() -> None:

@@ -12,11 +12,11 @@ from tests.rows import rows
 
 from redrive.dead_letter.audit_chain import AuditRecord
 from redrive.dead_letter.record import (
-    Attempt,
     Cause,
     CheckpointRef,
     DeadLetter,
     GraphRef,
+    LetterAttempt,
     LetterContext,
     LetterError,
     Source,
@@ -43,7 +43,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "letter.error": LetterError,
     "letter.context": LetterContext,
     "letter.cause_chain[]": Cause,
-    "letter.attempts[]": Attempt,
+    "letter.attempts[]": LetterAttempt,
     "letter.source": Source,
     "letter.left_out": LeftOut,
     "letter.checkpoint": CheckpointRef,

@@ -16,7 +16,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import SYSTEM
-from redrive.kafka.batches import Batch, ProducerRecord, Refused, Report, Stored
+from redrive.kafka.batches import Batch, ProducerRecord, RefusedBatch, Report, Stored
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
 from redrive.kafka.log import TopicPartition
@@ -100,7 +100,7 @@ def test_the_batch_after_one_that_was_given_up_is_stored_whole(
     thread.start(timeout_s=30)
     try:
         assert settle(1, b"before") == Stored(1)
-        assert settle(2, b"given up", b"given up", refused=True) == Refused(2, UNKNOWN_MEMBER)
+        assert settle(2, b"given up", b"given up", refused=True) == RefusedBatch(2, UNKNOWN_MEMBER)
         assert settle(3, b"after", b"after") == Stored(3)
     finally:
         thread.close(timeout_s=5)

@@ -16,9 +16,9 @@ from redrive.kafka.connect import make_admin, make_producer
 from redrive.state.offsets import (
     MAX_ENTRIES,
     MAX_NOTE_CHARS,
-    Entry,
     LogIdentity,
     Note,
+    OffsetEntry,
     encode,
     note_of,
 )
@@ -117,7 +117,7 @@ def test_a_note_with_all_that_it_can_hold_is_taken_from_there(
     make_stage: Callable[..., KafkaEnv],
 ) -> None:
     env = lived(make_stage)
-    entries = {ahead: Entry(failed=1) for ahead in range(MAX_ENTRIES)}
+    entries = {ahead: OffsetEntry(failed=1) for ahead in range(MAX_ENTRIES)}
     fullest = encode(Note(2**64 - 1, 2**31, finished=1 << MAX_ENTRIES, entries=entries))
     assert len(fullest) < MAX_NOTE_CHARS
     commit(env, BEFORE, fullest)

@@ -30,7 +30,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
 from redrive.retry.kinds import Kind, Reason
-from redrive.state.offsets import Entry, Note, encode
+from redrive.state.offsets import Note, OffsetEntry, encode
 from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.topics import Kafka, Topics
 
@@ -345,9 +345,11 @@ def test_a_run_is_followed_from_waiting_to_its_end(kafka: Kafka, topics: Topics)
     told = [_where(event)]
     _commit(kafka, topics, 1, Note(1, 1))
     told.append(_where(event))
-    _commit(kafka, topics, 1, Note(1, 2, entries={0: Entry(failed=2, crashes=1, started=True)}))
+    _commit(
+        kafka, topics, 1, Note(1, 2, entries={0: OffsetEntry(failed=2, crashes=1, started=True)})
+    )
     told.append(_where(event))
-    _commit(kafka, topics, 1, Note(1, 3, entries={0: Entry(failed=3)}))
+    _commit(kafka, topics, 1, Note(1, 3, entries={0: OffsetEntry(failed=3)}))
     told.append(_where(event))
     _commit(kafka, topics, 2, Note(1, 4))
     told.append(_where(event))

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from redrive.cli.app import app
 from redrive.clock import SYSTEM
-from redrive.dead_letter.record import Attempt, Cause, DeadLetter, LetterContext, LetterError
+from redrive.dead_letter.record import Cause, DeadLetter, LetterAttempt, LetterContext, LetterError
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ErrorInfo, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.options import CheckpointSettings
@@ -71,7 +71,7 @@ def of_another_writer(number: int, topic: str, texts: list[str]) -> DeadLetter:
         context=LetterContext.model_validate({"workflow_id": "w", "hint": texts, text: 1}),
         cause_chain=[Cause(type="KeyError", message=each) for each in texts],
         attempts=[
-            Attempt(
+            LetterAttempt(
                 number=1,
                 started_at=now,
                 ended_at=now,

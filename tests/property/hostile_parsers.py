@@ -58,10 +58,10 @@ from redrive.settings import load_with_origins
 from redrive.settings_report import holding
 from redrive.signatures import Signer, Subject, Verifier
 from redrive.state.offsets import (
-    Entry,
     LogIdentity,
     Note,
     NotedRest,
+    OffsetEntry,
     decode,
     encode,
 )
@@ -411,7 +411,7 @@ _NOTE = Note(
     2,
     finished=0b1011 << 5,
     reserved=4,
-    entries={0: Entry(1, 2, started=True, until=1_700_000_100), 3: Entry()},
+    entries={0: OffsetEntry(1, 2, started=True, until=1_700_000_100), 3: OffsetEntry()},
     at=1_700_000_000,
     rests=(NotedRest("w", "d", 1_700_000_200, 30),),
     offset=9,

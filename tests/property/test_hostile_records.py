@@ -19,7 +19,7 @@ from redrive.cli import dlq_export
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json
 from redrive.cli.run_page import run_json, run_page
-from redrive.dead_letter.record import Attempt, CheckpointRef, GraphRef
+from redrive.dead_letter.record import CheckpointRef, GraphRef, LetterAttempt
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, RunInfo, WorkflowEvent, WorkflowResultEvent
@@ -51,7 +51,7 @@ HEADERS += ["redrive-reason", "redrive-fingerprint", "redrive-generation", "trac
 def wholes() -> list[bytes]:
     """Return an example of each kind of record."""
     sent = event({"text": "x"})
-    attempt = Attempt(
+    attempt = LetterAttempt(
         number=1, started_at=NOW, ended_at=NOW, kind=Kind.TIMEOUT, type="E", message="m", worker="w"
     )
     letter = dead_letter(

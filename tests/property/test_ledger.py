@@ -17,11 +17,11 @@ from redrive.state.offsets import (
     MAX_NOTE_CHARS,
     MIN_NOTE_CHARS,
     WINDOW,
-    Entry,
     Foreign,
     LogIdentity,
     Note,
     NotedRest,
+    OffsetEntry,
     decode,
     encode,
     note_of,
@@ -29,7 +29,9 @@ from redrive.state.offsets import (
 
 entries = st.dictionaries(
     st.integers(0, WINDOW - 1),
-    st.builds(Entry, failed=st.integers(0, 127), crashes=st.integers(0, 63), started=st.booleans()),
+    st.builds(
+        OffsetEntry, failed=st.integers(0, 127), crashes=st.integers(0, 63), started=st.booleans()
+    ),
     max_size=MAX_ENTRIES,
 )
 topic_ids = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
@@ -76,7 +78,7 @@ noted_rests = st.lists(
 def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
     waits: dict[int, int], rests: list[NotedRest]
 ) -> None:
-    entries = {at: Entry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
+    entries = {at: OffsetEntry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
 
     found = decode(encode(Note(1, 1, 0, 0, entries, NOW, tuple(rests))))
 
@@ -92,14 +94,14 @@ def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
 
 WRITTEN_BEFORE = {
     "2AAAAAAAAAAcJAQ0QAgABAQUABA": Note(
-        7, 9, 0b1101, 16, {0: Entry(failed=1, started=True), 5: Entry(crashes=2)}
+        7, 9, 0b1101, 16, {0: OffsetEntry(failed=1, started=True), 5: OffsetEntry(crashes=2)}
     ),
     "2AAAAAAAAAAcJAQ0QAQECAID3xNUGAR4BPDwGYWdlbnRzC2FwaS5leGFtcGxl": Note(
         7,
         9,
         0b1101,
         16,
-        {1: Entry(failed=2, until=NOW + 30)},
+        {1: OffsetEntry(failed=2, until=NOW + 30)},
         at=NOW,
         rests=(NotedRest("agents", "api.example", NOW + 60, 60),),
     ),
@@ -192,10 +194,10 @@ def _raw(text: str) -> bytes:
 
 def test_waits_and_rests_that_are_over_are_not_written() -> None:
     over = Note(
-        1, 1, 0, 0, {3: Entry(failed=1, until=NOW)}, NOW, (NotedRest("a", None, NOW - 5, 9),)
+        1, 1, 0, 0, {3: OffsetEntry(failed=1, until=NOW)}, NOW, (NotedRest("a", None, NOW - 5, 9),)
     )
 
-    assert encode(over) == encode(Note(1, 1, 0, 0, {3: Entry(failed=1)}))
+    assert encode(over) == encode(Note(1, 1, 0, 0, {3: OffsetEntry(failed=1)}))
 
 
 def test_of_rests_that_do_not_all_fit_the_longest_are_written() -> None:
@@ -221,7 +223,8 @@ def test_the_fullest_note_stays_below_its_limit(
 ) -> None:
     full = finished | 1 << (WINDOW - 1)
     known = {
-        i * spread: Entry(*counts, started=True, until=NOW + 86_400) for i in range(MAX_ENTRIES)
+        i * spread: OffsetEntry(*counts, started=True, until=NOW + 86_400)
+        for i in range(MAX_ENTRIES)
     }
     rests = tuple(NotedRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
 
@@ -239,7 +242,9 @@ def test_a_note_with_all_that_its_room_allows_fits_at_every_size() -> None:
         room = NoteRoom(chars)
         most, window = room.entries, room.window
         spread = window // most
-        known = {i * spread: Entry(99, 9, started=True, until=NOW + 86_400) for i in range(most)}
+        known = {
+            i * spread: OffsetEntry(99, 9, started=True, until=NOW + 86_400) for i in range(most)
+        }
         note = Note(
             2**64 - 1,
             2**60,
@@ -461,7 +466,7 @@ def test_a_record_that_comes_again_is_not_run_again() -> None:
 
 
 def test_the_history_of_an_offset_is_kept_until_it_is_settled() -> None:
-    known = {100: Entry(failed=2), 103: Entry(crashes=1)}
+    known = {100: OffsetEntry(failed=2), 103: OffsetEntry(crashes=1)}
     ledger = PartitionLedger(epoch=1, committed=100, history=known)
     for offset in range(100, 104):
         ledger.receive(offset)
@@ -470,4 +475,4 @@ def test_the_history_of_an_offset_is_kept_until_it_is_settled() -> None:
 
     snapshot = ledger.snapshot()
     assert snapshot is not None
-    assert snapshot.note(incarnation=2, settle=1).entries == {2: Entry(crashes=1)}
+    assert snapshot.note(incarnation=2, settle=1).entries == {2: OffsetEntry(crashes=1)}

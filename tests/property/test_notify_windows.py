@@ -16,8 +16,8 @@ from redrive.dead_letter.trend import Trend
 from redrive.notify.digest import Digest
 from redrive.notify.notice import LetterNotice
 from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report
-from redrive.notify.rules import Routing, Rule
-from redrive.notify.windows import Counted, Refused, Told, Windows
+from redrive.notify.rules import NotifyRule, Routing
+from redrive.notify.windows import Counted, DueNotice, NoRoom, Windows
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.clock import ManualClock
 
@@ -49,8 +49,8 @@ def test_what_is_added_is_told_refused_or_silent(given_: list[tuple[float, int, 
         told += sum(said.new.count for said in windows.due(now))
         said = windows.add(key, one(count), now, threshold=threshold)
         added += count
-        refused += said.new.count if isinstance(said, Refused) else 0
-        told += said.new.count if isinstance(said, Told) else 0
+        refused += said.new.count if isinstance(said, NoRoom) else 0
+        told += said.new.count if isinstance(said, DueNotice) else 0
     told += sum(said.new.count for said in windows.flush())
 
     assert told + refused + windows.silent == added
@@ -70,7 +70,7 @@ def test_without_a_threshold_everything_is_told_and_nothing_twice_in_a_window(
     for wait_s, key, count, _ in given_:
         now += wait_s
         for said in (*windows.due(now), windows.add(key, one(count), now)):
-            if isinstance(said, Told):
+            if isinstance(said, DueNotice):
                 told[said.key] += said.new.count
                 times[said.key].append(now)
         added[key] += count
@@ -99,7 +99,7 @@ def test_so_many_within_a_window_are_always_told(
         recent = sum(n for at, n in came if at > now - WINDOW_S)
         if windows.next_due is None:
             assert recent < threshold
-        elif isinstance(said, Told):
+        elif isinstance(said, DueNotice):
             # Looked at in twentieths of a window: those a little older may count as well.
             reach_s = WINDOW_S * 1.05
             assert sum(n for at, n in came if at > now - reach_s) >= threshold
@@ -181,8 +181,8 @@ def test_rules_tell_a_part_and_what_they_leave_out_is_counted(
     storm: list[tuple[float, int, int]], count: int
 ) -> None:
     rules = [
-        Rule((), workflow="flow-0"),
-        Rule(("pager",), workflow="flow-1", count=count),
+        NotifyRule((), workflow="flow-0"),
+        NotifyRule(("pager",), workflow="flow-1", count=count),
     ]
     digest = Digest(Routing(["all", "pager"], rules), alarms=[], window_s=WINDOW_S, many_letters=0)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import MAX_ENTRIES, WINDOW, Entry, Note, decode, encode
+from redrive.state.offsets import MAX_ENTRIES, WINDOW, Note, OffsetEntry, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
 
 NOW = 1_790_000_000
@@ -63,14 +63,14 @@ def test_a_death_at_any_time_leaves_every_start_accounted_for(
         known = history_after_death(note, offset_then, end=40) if note else {}
         for at in range(40):
             if at not in finished:
-                entry = known.get(at, Entry())
+                entry = known.get(at, OffsetEntry())
                 wanted = bad.get(at, 0) + (at in running)
                 assert entry.failed + entry.crashes >= wanted
 
 
 @given(started=st.sets(st.integers(0, WINDOW - 1), max_size=400), ahead=st.integers(0, 600))
 def test_no_more_may_start_than_a_note_can_hold(started: set[int], ahead: int) -> None:
-    starts = Reservations({0: Entry(failed=1)})
+    starts = Reservations({0: OffsetEntry(failed=1)})
     asked = [offset for offset in started if starts.start(offset) or starts.history(offset).started]
 
     coverage = starts.cover(0, 0, ahead=ahead)
@@ -87,8 +87,8 @@ def test_what_was_not_there_at_a_death_is_not_suspected() -> None:
     idle = Note(incarnation=1, settle=1, reserved=16)
 
     assert history_after_death(idle, 100, end=102) == {
-        100: Entry(crashes=1),
-        101: Entry(crashes=1),
+        100: OffsetEntry(crashes=1),
+        101: OffsetEntry(crashes=1),
     }
 
 
@@ -127,7 +127,7 @@ def test_a_clean_stop_leaves_failures_and_no_suspicion() -> None:
 
     assert snapshot is not None
     note = snapshot.note(incarnation=1, settle=2)
-    assert history_after_death(note, snapshot.offset, end=3) == {0: Entry(failed=1)}
+    assert history_after_death(note, snapshot.offset, end=3) == {0: OffsetEntry(failed=1)}
     assert not ledger.starts.start(1)
 
 
@@ -149,14 +149,14 @@ def test_a_restart_remembers_until_when_an_event_waits_unless_it_was_running() -
     note = decode(encode(snapshot.note(incarnation=1, settle=2, at=NOW)))
     assert note is not None
     assert history_after_death(note, 0, end=2, now=NOW + 20) == {
-        0: Entry(failed=1, until=NOW + 50),
-        1: Entry(failed=1, crashes=1),
+        0: OffsetEntry(failed=1, until=NOW + 50),
+        1: OffsetEntry(failed=1, crashes=1),
     }
 
 
 def test_a_clock_that_was_ahead_makes_no_wait_longer() -> None:
-    note = decode(encode(Note(1, 1, 0, 0, {0: Entry(failed=1, until=NOW + 50)}, NOW)))
+    note = decode(encode(Note(1, 1, 0, 0, {0: OffsetEntry(failed=1, until=NOW + 50)}, NOW)))
 
     assert note is not None
     known = history_after_death(note, 0, end=1, now=NOW - 3_600)
-    assert known == {0: Entry(failed=1, until=NOW - 3_600 + 50)}
+    assert known == {0: OffsetEntry(failed=1, until=NOW - 3_600 + 50)}

@@ -25,7 +25,15 @@ from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.settle import Settler
 from redrive.errors import FencedError
-from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Stopped, Stored, Tried
+from redrive.kafka.batches import (
+    Batch,
+    InDoubt,
+    ProducerRecord,
+    RefusedBatch,
+    Stopped,
+    Stored,
+    Tried,
+)
 from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.sending import target
 from redrive.kafka.topic_ids import IdsAsOf
@@ -206,14 +214,14 @@ class Topics:
         """Return how long the link needs for a batch, in seconds."""
         return batch.size_bytes / self.rate if self.rate else 0.01
 
-    def refusal(self, batch: Batch) -> Refused | None:
+    def refusal(self, batch: Batch) -> RefusedBatch | None:
         """Return what becomes of a batch that cannot be stored; None if it can be."""
         records = list(enumerate(batch.records))
         refused = frozenset(n for n, record in records if record.topic in self.refusing)
         if refused:
             # Behind an error of the whole transaction, nobody tells which topic it was.
             culprits = frozenset(range(len(records))) if self.dice.random() < 0.3 else refused
-            return Refused(batch.number, FORBIDDEN, culprits)
+            return RefusedBatch(batch.number, FORBIDDEN, culprits)
         tps = {n: self.tp(record) for n, record in records}
         allowed_s = max(ALLOWED_S, batch.allowed_s)
         dead = {n for n, tp in tps.items() if tp in self.leaderless | self.silent}
@@ -229,8 +237,8 @@ class Topics:
         unsent = {n: tp for n, tp in tps.items() if n not in through}
         if self.dice.random() < 0.1:
             # A call that had to be abandoned tells nothing.
-            return Refused(batch.number, "abandoned", late=True)
-        return Refused(
+            return RefusedBatch(batch.number, "abandoned", late=True)
+        return RefusedBatch(
             batch.number,
             "its time was over",
             unsent=unsent,
@@ -445,7 +453,7 @@ class Story:
         assert batch is not None
         refusal = self.topics.refusal(batch)
         if refusal is None and self.broker.refuses_notes(batch):
-            refusal = Refused(batch.number, NOTE_TOO_LARGE)
+            refusal = RefusedBatch(batch.number, NOTE_TOO_LARGE)
         if refusal is not None:
             if answer != "unheard":
                 self.settler.report(refusal)
@@ -458,7 +466,7 @@ class Story:
         if answer == "stored":
             self.settler.report(Stored(batch.number))
         elif answer == "refused":
-            self.settler.report(Refused(batch.number, "aborted"))
+            self.settler.report(RefusedBatch(batch.number, "aborted"))
         else:
             self.settler.report(InDoubt(batch.number, "timed out"))
 
@@ -651,7 +659,7 @@ class NeverInDoubt(Settler):
     def _read_back(self, kafka: Log) -> None:
         del kafka
         assert self._sent is not None
-        self._refused(self._sent, Refused(self._sent.batch.number, "assumed"))
+        self._refused(self._sent, RefusedBatch(self._sent.batch.number, "assumed"))
 
 
 class KeepsItsProducer(Settler):
@@ -876,7 +884,7 @@ def test_letters_that_are_refused_again_and_again_let_others_be_settled() -> Non
         batch, queue.batch = queue.batch, None
         if batch is not None and any(record.topic == "gone" for record in batch.records):
             refused = [n for n, record in enumerate(batch.records) if record.topic == "gone"]
-            settler.report(Refused(batch.number, "no such topic", frozenset(refused)))
+            settler.report(RefusedBatch(batch.number, "no such topic", frozenset(refused)))
         elif batch is not None:
             client.broker.commit(batch)
             settler.report(Stored(batch.number))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.clock import SYSTEM
-from redrive.dead_letter.record import Attempt, Cause, DeadLetter, LetterError, Source
+from redrive.dead_letter.record import Cause, DeadLetter, LetterAttempt, LetterError, Source
 from redrive.dead_letter.shortened import shortened
 from redrive.retry.kinds import Kind
 from redrive.testing.kafka_env import event
@@ -18,8 +18,8 @@ NEEDED = {"dlq_id", "kind", "reason", "fingerprint", "node", "checkpoint", "redr
 texts = st.text(max_size=400) | st.just("é" * 3_000)
 
 
-def attempt(number: int, text: str) -> Attempt:
-    return Attempt(
+def attempt(number: int, text: str) -> LetterAttempt:
+    return LetterAttempt(
         number=number,
         started_at=NOW,
         ended_at=NOW,

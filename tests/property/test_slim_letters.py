@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redrive.dead_letter.record import (
-    Attempt,
     Cause,
     CheckpointRef,
     DeadLetter,
     GraphRef,
+    LetterAttempt,
     LetterContext,
     LetterError,
     Source,
@@ -51,7 +51,7 @@ sources = st.builds(
     value=events | ids,
 )
 attempts = st.builds(
-    Attempt,
+    LetterAttempt,
     number=st.integers(1, 50),
     started_at=times,
     ended_at=times,

@@ -13,7 +13,7 @@ from redrive.consumer.admission import Admission
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.run import Run
-from redrive.consumer.runner import Step
+from redrive.consumer.runner import NextStep
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import NotAllowedError, UnsignedError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
@@ -128,9 +128,9 @@ class Runs:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         self.ran.append(run.event_id)
-        return Step(Outcome(run.polled, Ending.SUCCEEDED))
+        return NextStep(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 @pytest.mark.invariant("P1", "P15")

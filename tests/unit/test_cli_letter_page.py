@@ -8,10 +8,10 @@ import pytest
 
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.dead_letter.record import (
-    Attempt,
     Cause,
     CheckpointRef,
     DeadLetter,
+    LetterAttempt,
     LetterContext,
     LetterError,
     Source,
@@ -44,7 +44,7 @@ def _story(
         node="book",
         cause_chain=[Cause(type="KeyError", message="'account'")],
         attempts=[
-            Attempt(
+            LetterAttempt(
                 number=1,
                 started_at=NOON,
                 ended_at=NOON + timedelta(seconds=2),

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.health import Check
 from redrive.consumer.pool_status import PoolStatus
-from redrive.consumer.report import Report, Reporter
+from redrive.consumer.report import Reporter, WorkerReport
 from redrive.telemetry import metrics as definitions
 from redrive.telemetry.instruments import Metric, Sample
 from redrive.testing.clock import ManualClock
@@ -30,7 +30,7 @@ def said(
         Sample(definitions.WAITING, {RETRY: held}),
         Sample(definitions.READY, {(str(number),): int(ready.ok)}),
     )
-    return Report(alive, ready, samples).to_line()
+    return WorkerReport(alive, ready, samples).to_line()
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def read(pipe: tuple[int, int]) -> bytes:
 
 def test_a_worker_reports_again_and_again_and_once_more_at_its_end(pipe: tuple[int, int]) -> None:
     runs = [1.0]
-    told = lambda: Report(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: runs[0]}),))  # noqa: E731
+    told = lambda: WorkerReport(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: runs[0]}),))  # noqa: E731
     reporter = Reporter(pipe[1], told)
     lines = bytearray()
 
@@ -173,18 +173,18 @@ def test_a_worker_reports_again_and_again_and_once_more_at_its_end(pipe: tuple[i
     reporter.close()
     heard()
 
-    last = Report.from_line(bytes(lines).splitlines()[-1])
-    assert last == Report(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: 2.0}),))
+    last = WorkerReport.from_line(bytes(lines).splitlines()[-1])
+    assert last == WorkerReport(WORKING, WORKING, (Sample(definitions.RUNS, {RUNS: 2.0}),))
 
 
 def test_a_report_that_fails_is_logged_once_and_others_follow(pipe: tuple[int, int]) -> None:
     calls: list[int] = []
 
-    def report() -> Report:
+    def report() -> WorkerReport:
         calls.append(1)
         if len(calls) < 3:
             raise ZeroDivisionError
-        return Report(WORKING, WORKING)
+        return WorkerReport(WORKING, WORKING)
 
     with capture_logs() as logs:
         reporter = Reporter(pipe[1], report)
@@ -198,7 +198,7 @@ def test_a_reporter_ends_with_its_parent() -> None:
     sample, writing = os.pipe()
     os.close(sample)
     with capture_logs() as logs:
-        reporter = Reporter(writing, lambda: Report(WORKING, WORKING))
+        reporter = Reporter(writing, lambda: WorkerReport(WORKING, WORKING))
         wait_until(lambda: not reporter.is_running, timeout_s=10, what="its end")
     os.close(writing)
 

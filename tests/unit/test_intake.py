@@ -19,7 +19,7 @@ from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
-from redrive.consumer.runner import Left, Step
+from redrive.consumer.runner import Left, NextStep
 from redrive.errors import OtherInputError, RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.attempt_ends import Ended
@@ -52,10 +52,10 @@ class BuggyRunner:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         if run.polled.offset == 1:
             raise ZeroDivisionError
-        return Step(Outcome(run.polled, Ending.SUCCEEDED))
+        return NextStep(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 def intake_of(  # noqa: PLR0913 - what an intake is made of, each by its name
@@ -265,21 +265,21 @@ class Waiter:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, *, lease: Lease, control: object) -> Step:
+    async def attempt(self, run: Run, *, lease: Lease, control: object) -> NextStep:
         del control
         self.begun += 1
         self.leases.append(lease)
         await self.may_end.wait()
         await lease.admit()
-        return Step(Outcome(run.polled, Ending.SUCCEEDED))
+        return NextStep(Outcome(run.polled, Ending.SUCCEEDED))
 
 
 class Hasty(Waiter):
     """Cannot wait to write: its first attempt is cut while its partition is away."""
 
-    async def attempt(self, run: Run, *, lease: Lease, control: object) -> Step:
+    async def attempt(self, run: Run, *, lease: Lease, control: object) -> NextStep:
         step = await super().attempt(run, lease=lease, control=control)
-        return Step(Left()) if self.begun == 1 else step
+        return NextStep(Left()) if self.begun == 1 else step
 
 
 @pytest.mark.invariant("P1")
@@ -361,21 +361,21 @@ class Giver:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         match run.event.payload.data["end"]:
             case "letter":
                 error = ZeroDivisionError()
                 why = GivenUp(error, Failure(Kind.PERMANENT), Reason.PERMANENT)
-                return Step(self._outcomes.given_up(run, why))
+                return NextStep(self._outcomes.given_up(run, why))
             case "other":
                 other = OtherInputError(event_id=run.event_id, workflow=run.workflow_id)
                 why = GivenUp(other, Failure(Kind.PERMANENT), Reason.OTHER_INPUT)
-                return Step(self._outcomes.given_up(run, why))
+                return NextStep(self._outcomes.given_up(run, why))
             case "question":
                 ended = Ended(None, resumed=False, reason=Reason.INTERRUPT, error="may I?")
-                return Step(self._outcomes.ended(run, ended))
+                return NextStep(self._outcomes.ended(run, ended))
             case _:
-                return Step(self._outcomes.ended(run, Ended({}, resumed=False)))
+                return NextStep(self._outcomes.ended(run, Ended({}, resumed=False)))
 
 
 async def test_once_settled_it_is_noted_what_the_threads_of_unfinished_runs_are_for() -> None:

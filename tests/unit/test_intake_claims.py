@@ -18,7 +18,7 @@ from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
-from redrive.consumer.runner import Step
+from redrive.consumer.runner import NextStep
 from redrive.consumer.waits import Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.events import EventHeaders, WorkflowEvent
@@ -59,12 +59,12 @@ class Runner:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         self.ran.append((run.polled.offset, run.thread_id))
         if run.event.payload.data.get("fails"):
             why = GivenUp(ZeroDivisionError(), Failure(Kind.PERMANENT), Reason.PERMANENT)
-            return Step(self._outcomes.given_up(run, why))
-        return Step(self._outcomes.ended(run, Ended({}, resumed=False)))
+            return NextStep(self._outcomes.given_up(run, why))
+        return NextStep(self._outcomes.ended(run, Ended({}, resumed=False)))
 
 
 class World:

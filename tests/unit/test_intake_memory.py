@@ -17,7 +17,7 @@ from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
-from redrive.consumer.runner import Step
+from redrive.consumer.runner import NextStep
 from redrive.events import WorkflowEvent
 from redrive.graphs.lease import Lease
 from redrive.kafka.batches import ProducerRecord
@@ -57,10 +57,10 @@ class Runner:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         self.ran.append((run.polled.offset, run.event, run.polled.record))
         result = ProducerRecord("results", None, bytes(RESULT_BYTES))
-        return Step(Outcome(run.polled, Ending.SUCCEEDED, (result,)))
+        return NextStep(Outcome(run.polled, Ending.SUCCEEDED, (result,)))
 
 
 class World:

@@ -14,10 +14,10 @@ from redrive.consumer.buffer import Buffer
 from redrive.consumer.commit_size import MAX_COMMIT_BYTES, commit_bytes
 from redrive.consumer.partitions import HIGH, Partitions
 from redrive.consumer.settle import Settler
-from redrive.kafka.batches import Batch, Refused, Stored
+from redrive.kafka.batches import Batch, RefusedBatch, Stored
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Entry, Note, encode
+from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Note, OffsetEntry, encode
 from redrive.testing.clock import ManualClock
 
 MANY = 1_000
@@ -139,7 +139,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch, name: str, into: Counter[str]) 
 @pytest.mark.invariant("P1", "P11")
 def test_notes_that_one_commit_does_not_hold_go_in_several_each_partition_in_its_turn() -> None:
     # A thousand of them make 3 MB: brokers take 1.
-    entries = {at: Entry(failed=1, crashes=1) for at in range(MAX_ENTRIES)}
+    entries = {at: OffsetEntry(failed=1, crashes=1) for at in range(MAX_ENTRIES)}
     full = encode(Note(9, 1, 1 << 8_000, entries=entries))
     kit = Kit(dict.fromkeys(PLACES, Committed(0, full)))
 
@@ -177,7 +177,7 @@ def test_a_commit_that_the_broker_does_not_take_is_followed_by_smaller_ones() ->
     while not sizes or sizes[-1] > 10:
         batch = kit.next_batch()
         sizes.append(len(batch.offsets))
-        kit.settler.report(Refused(batch.number, KafkaError(KafkaError.UNKNOWN)))
+        kit.settler.report(RefusedBatch(batch.number, KafkaError(KafkaError.UNKNOWN)))
     left = kit.store_all()
 
     assert all(after < before for before, after in pairwise(sizes))

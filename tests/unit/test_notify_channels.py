@@ -16,10 +16,10 @@ from aiosmtpd.smtp import Envelope
 
 from redrive.errors import MissingExtraError, NotifyError, SettingsError
 from redrive.notify.channels import AppriseChannel
-from redrive.notify.message import Level, Message
+from redrive.notify.message import Message, MessageLevel
 from redrive.testing.webhook import Webhook
 
-MESSAGE = Message("redrive: flow fails", "line one\nline two <b>&", Level.FAILURE, 1)
+MESSAGE = Message("redrive: flow fails", "line one\nline two <b>&", MessageLevel.FAILURE, 1)
 SECRETS = ["hunter2-pw", "T1JJ3T3L2", "deadbeefcafe"]
 
 

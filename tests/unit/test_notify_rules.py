@@ -4,24 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from redrive.notify.notice import Cause
-from redrive.notify.rules import Routing, Rule
+from redrive.notify.notice import NoticeCause
+from redrive.notify.rules import NotifyRule, Routing
 
-CAUSE = Cause("billing-eu", "transient", "retries_exhausted", "v1:5d41")
+CAUSE = NoticeCause("billing-eu", "transient", "retries_exhausted", "v1:5d41")
 
 
 @pytest.mark.parametrize(
     ("rule", "fits"),
     [
-        (Rule(("a",)), True),
-        (Rule(("a",), workflow="billing-*"), True),
-        (Rule(("a",), workflow="billing"), False),
-        (Rule(("a",), kind="t[ri]*", reason="retries_*", fingerprint="v1:5d41"), True),
-        (Rule(("a",), workflow="billing-*", kind="permanent"), False),
-        (Rule(("a",), reason="Retries_*"), False),
+        (NotifyRule(("a",)), True),
+        (NotifyRule(("a",), workflow="billing-*"), True),
+        (NotifyRule(("a",), workflow="billing"), False),
+        (NotifyRule(("a",), kind="t[ri]*", reason="retries_*", fingerprint="v1:5d41"), True),
+        (NotifyRule(("a",), workflow="billing-*", kind="permanent"), False),
+        (NotifyRule(("a",), reason="Retries_*"), False),
     ],
 )
-def test_a_rule_fits_when_all_its_patterns_do(rule: Rule, fits: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_rule_fits_when_all_its_patterns_do(rule: NotifyRule, fits: bool) -> None:  # noqa: FBT001 - a parameter
     assert rule.fits(CAUSE) is fits
 
 
@@ -30,20 +30,24 @@ def test_without_rules_every_channel_is_told() -> None:
 
 
 def test_a_channel_that_a_rule_names_is_told_only_what_its_rules_fit() -> None:
-    routing = Routing(["all", "pager"], [Rule(("pager",), workflow="billing-*")])
+    routing = Routing(["all", "pager"], [NotifyRule(("pager",), workflow="billing-*")])
 
     assert routing.of(CAUSE) == {"all": 1, "pager": 1}
     assert routing.of(replace(CAUSE, workflow="reports")) == {"all": 1}
 
 
 def test_of_several_rules_that_fit_the_lowest_count_holds() -> None:
-    rules = [Rule(("pager",), count=50), Rule(("pager",), kind="transient", count=10)]
+    rules = [NotifyRule(("pager",), count=50), NotifyRule(("pager",), kind="transient", count=10)]
 
     assert Routing(["pager"], rules).of(CAUSE) == {"pager": 10}
 
 
 def test_a_rule_without_channels_silences_and_ends_the_reading() -> None:
-    rules = [Rule(("pager",), kind="transient"), Rule((), workflow="billing-*"), Rule(("b",))]
+    rules = [
+        NotifyRule(("pager",), kind="transient"),
+        NotifyRule((), workflow="billing-*"),
+        NotifyRule(("b",)),
+    ]
     routing = Routing(["all", "pager", "b"], rules)
 
     assert routing.of(CAUSE) == {"pager": 1}

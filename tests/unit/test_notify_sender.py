@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from redrive.clock import SYSTEM
 from redrive.errors import NotifyError
-from redrive.notify.message import Level, Lost, Message
+from redrive.notify.message import Lost, Message, MessageLevel
 from redrive.notify.sender import MOST_HANGING, MOST_WAITING, Sender
 from redrive.retry.config import RetryConfig
 from redrive.testing.worker import wait_until
@@ -52,7 +52,7 @@ def sender_to(sink: Sink, config: RetryConfig = ONCE, *, limit_s: float = 5.0) -
 
 
 def message(number: int, *, failures: int = 1) -> Message:
-    return Message(f"message {number}", "body", Level.FAILURE, failures)
+    return Message(f"message {number}", "body", MessageLevel.FAILURE, failures)
 
 
 def titles(sink: Sink) -> list[str]:

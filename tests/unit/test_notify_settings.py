@@ -9,7 +9,7 @@ import pytest
 
 from redrive.errors import SettingsError
 from redrive.notify.options import NotifySettings
-from redrive.notify.rules import Rule
+from redrive.notify.rules import NotifyRule
 from redrive.settings import load_settings, load_with_origins
 from redrive.settings_report import holding
 
@@ -66,8 +66,8 @@ def test_rules_are_read_in_their_order() -> None:
     )
 
     assert [rule.rule() for rule in settings.rules] == [
-        Rule(("team",), workflow="billing-*", reason="result_*", count=5),
-        Rule((), kind="timeout"),
+        NotifyRule(("team",), workflow="billing-*", reason="result_*", count=5),
+        NotifyRule((), kind="timeout"),
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from redrive.consumer.progress import Moment, Progress, WaitsFor, due
+from redrive.consumer.progress import Moment, ProgressWatch, WaitsFor, due
 
 WELL = Moment(
     polled=0.0,
@@ -24,7 +24,7 @@ REBALANCE_S = 50.0
 
 def looked(moments: list[Moment]) -> tuple[WaitsFor | None, int]:
     """Look once a second; return what stood still for too long, and at which look."""
-    progress = Progress(limit_s=LIMIT_S)
+    progress = ProgressWatch(limit_s=LIMIT_S)
     for second, moment in enumerate(moments):
         # The poll thread moves, unless the moment says otherwise.
         polled = replace(moment, polled=moment.polled or second + 1)

@@ -6,7 +6,7 @@ import pytest
 
 from redrive.kafka.log import Committed
 from redrive.redriving.run_stories import RecordProgress, RunStatus, progress_of
-from redrive.state.offsets import Entry, Note, encode
+from redrive.state.offsets import Note, OffsetEntry, encode
 
 NOTE = encode(
     Note(
@@ -14,7 +14,7 @@ NOTE = encode(
         settle=7,
         finished=0b10,
         reserved=4,
-        entries={0: Entry(failed=2), 3: Entry(failed=1, crashes=1, started=True)},
+        entries={0: OffsetEntry(failed=2), 3: OffsetEntry(failed=1, crashes=1, started=True)},
     )
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redrive.retry import Decorrelated, Failure, Fixed, Kind, Reason, RetryConfig
-from redrive.retry.outlook import Outlook, Wait, outlook
+from redrive.retry.outlook import Outlook, OutlookWait, outlook
 
 
 def _rounded(found: Outlook) -> list[tuple[float, float]]:
@@ -23,7 +23,10 @@ def test_the_waits_are_between_the_ends_of_the_jitter() -> None:
 def test_a_wait_without_jitter_is_exact() -> None:
     policy = RetryConfig(max_retries=2, backoff=Fixed(7.0), jitter=False)
 
-    assert outlook(Failure(Kind.TIMEOUT), policy=policy).waits == (Wait(7.0, 7.0), Wait(7.0, 7.0))
+    assert outlook(Failure(Kind.TIMEOUT), policy=policy).waits == (
+        OutlookWait(7.0, 7.0),
+        OutlookWait(7.0, 7.0),
+    )
 
 
 def test_a_wide_spread_begins_at_the_first_delay() -> None:

@@ -15,7 +15,15 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
-from redrive.kafka.batches import Batch, InDoubt, ProducerRecord, Refused, Report, Stopped, Stored
+from redrive.kafka.batches import (
+    Batch,
+    InDoubt,
+    ProducerRecord,
+    RefusedBatch,
+    Report,
+    Stopped,
+    Stored,
+)
 from redrive.kafka.producer_thread import CallLimits, ProducerThread
 from redrive.kafka.settle_thread import SettleThread
 from redrive.telemetry.instruments import Counter
@@ -144,7 +152,7 @@ def test_a_producer_does_nothing_more_after_what_it_could_only_abort(
 ) -> None:
     factory.scripts = [{call: fails(ABORTABLE)}]
 
-    assert settle(thread, reports) == Refused(7, ABORTABLE)
+    assert settle(thread, reports) == RefusedBatch(7, ABORTABLE)
 
     assert_replaced(factory, after=call)
 
@@ -164,7 +172,7 @@ def test_a_failure_before_the_commit_replaces_the_producer_and_nothing_is_stored
     factory.scripts = [{call: fails(TIMED_OUT)}]
 
     # The offsets, or whatever it was, may have waited behind too large a batch.
-    assert settle(thread, reports) == Refused(7, TIMED_OUT, late=True)
+    assert settle(thread, reports) == RefusedBatch(7, TIMED_OUT, late=True)
 
     old, new = factory.made
     # A second call on the old one can hang for ever, whatever its limit.
@@ -225,7 +233,7 @@ def test_a_record_that_its_topic_does_not_take_is_named(
 ) -> None:
     factory.refused = {1: TOO_LARGE}
 
-    assert settle(thread, reports) == Refused(7, TOO_LARGE, frozenset({1}))
+    assert settle(thread, reports) == RefusedBatch(7, TOO_LARGE, frozenset({1}))
     assert_replaced(factory, after="begin_transaction")
 
 
@@ -235,7 +243,7 @@ def test_a_record_that_the_client_itself_refuses_is_named(
 ) -> None:
     factory.scripts = [{"produce": fails(GONE)}]
 
-    assert settle(thread, reports) == Refused(7, GONE, frozenset({0, 1}))
+    assert settle(thread, reports) == RefusedBatch(7, GONE, frozenset({0, 1}))
     assert_replaced(factory, after="begin_transaction")
 
 
@@ -258,7 +266,7 @@ def test_a_topic_that_may_not_be_written_to_makes_every_record_a_suspect(
         script[call] = fails(OUT_OF_PLACE)
     factory.scripts = [script]
 
-    assert settle(thread, reports) == Refused(7, FORBIDDEN, frozenset({0, 1}))
+    assert settle(thread, reports) == RefusedBatch(7, FORBIDDEN, frozenset({0, 1}))
     assert_replaced(factory, after="begin_transaction")
 
 
@@ -483,7 +491,7 @@ def test_offsets_that_wait_too_long_behind_records_make_the_batch_late(
     behind = KafkaError(KafkaError._TIMED_OUT, txn_requires_abort=True)  # noqa: SLF001 - as above
     factory.scripts = [{"send_offsets_to_transaction": fails(behind)}]
 
-    assert settle(thread, reports) == Refused(7, behind, late=True)
+    assert settle(thread, reports) == RefusedBatch(7, behind, late=True)
 
 
 @pytest.mark.invariant("P1")

@@ -18,7 +18,7 @@ from redrive.aside import Aside, Late, call_and_wait
 from redrive.consumer.outcome import Ending, Outcome
 from redrive.consumer.policy import Policy
 from redrive.consumer.run import Run
-from redrive.consumer.runner import Runner, Step
+from redrive.consumer.runner import NextStep, Runner
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.redact import SILENT
 from redrive.graphs import Lease, WorkflowProcessor, node_retry, retry_policy
@@ -59,7 +59,7 @@ def _released_at_the_end() -> Iterator[None]:
     SilentError.released.set()
 
 
-async def attempt(error: Exception, *, redactor: Redactor | None = None) -> tuple[Step, Run]:
+async def attempt(error: Exception, *, redactor: Redactor | None = None) -> tuple[NextStep, Run]:
     async def fail(_: State) -> NoReturn:
         raise error
 
@@ -82,7 +82,7 @@ async def attempt(error: Exception, *, redactor: Redactor | None = None) -> tupl
     return await runner.attempt(run, lease=Lease(), control=None), run
 
 
-def letter_of(step: Step) -> DeadLetter:
+def letter_of(step: NextStep) -> DeadLetter:
     assert isinstance(step.next, Outcome)
     assert step.next.ending is Ending.DEAD_LETTERED
     (record,) = [record for record in step.next.records if record.topic == LETTERS]

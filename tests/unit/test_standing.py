@@ -15,7 +15,7 @@ from redrive.consumer.partition_status import PartitionStatus
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
-from redrive.consumer.runner import Again, Step
+from redrive.consumer.runner import Again, NextStep
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
@@ -99,13 +99,13 @@ class Scripted:
     def new_control(self) -> None:
         return None
 
-    async def attempt(self, run: Run, **_: object) -> Step:
+    async def attempt(self, run: Run, **_: object) -> NextStep:
         run.begin(self.clock.monotonic(), limit_s=None)
         await self.moved.wait()
         run.moved = self.clock.monotonic()
         await self.ends.wait()
         run.moved = self.clock.monotonic()
-        return Step(Again(60.0))
+        return NextStep(Again(60.0))
 
 
 async def settle_down() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.rows import rows
 
-from redrive.cli.findings import Finding, Level
+from redrive.cli.findings import DoctorFinding, FindingLevel
 from redrive.cli.standstill_findings import (
     Leaders,
     judge_leaders,
@@ -32,11 +32,11 @@ def head(
     return Standstill(GROUP, heads={3: Head(7, "e", at, RecordProgress(status, 1, 2), due, owner)})
 
 
-def judged(seen: Standstill) -> list[Finding]:
+def judged(seen: Standstill) -> list[DoctorFinding]:
     return list(judge_standstill(seen, topic="events", group="g", servers="b:9092", now=NOW))
 
 
-OK, WARNING, ERROR = Level.OK, Level.WARNING, Level.ERROR
+OK, WARNING, ERROR = FindingLevel.OK, FindingLevel.WARNING, FindingLevel.ERROR
 
 
 @pytest.mark.invariant("P1")
@@ -73,7 +73,7 @@ OK, WARNING, ERROR = Level.OK, Level.WARNING, Level.ERROR
     ],
 )
 def test_each_way_to_stand_still_is_told_with_advice(
-    seen: Standstill, level: Level, said: str
+    seen: Standstill, level: FindingLevel, said: str
 ) -> None:
     found = [one for one in judged(seen) if said in one.what]
 

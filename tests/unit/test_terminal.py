@@ -24,8 +24,8 @@ from redrive.auditing.audit_findings import Finding as Broken
 from redrive.cli import audit, audit_page, dlq_edit, dlq_figures, doctor, redrive_page, send, topics
 from redrive.cli.app import _Commands, main
 from redrive.cli.exits import CommandError, ExitCode, report
-from redrive.cli.findings import Finding as Found
-from redrive.cli.findings import Level
+from redrive.cli.findings import DoctorFinding as Found
+from redrive.cli.findings import FindingLevel
 from redrive.cli.judged_page import Judged, judged_page
 from redrive.cli.letter_page import letter_page
 from redrive.cli.letters_table import print_groups, print_letters
@@ -38,8 +38,8 @@ from redrive.events import ErrorInfo, ResultStatus, WorkflowResultEvent
 from redrive.graphs.checkpoint_file import Space
 from redrive.graphs.retention import StoredThread
 from redrive.kafka.log import TopicPartition
-from redrive.kafka.topic_rules import Finding as OfTopic
 from redrive.kafka.topic_rules import Severity
+from redrive.kafka.topic_rules import TopicFinding as OfTopic
 from redrive.kafka.topics import TopicReport
 from redrive.redriving import LetterSummary, group
 from redrive.redriving.deciding import Refusal
@@ -163,7 +163,9 @@ def audited() -> None:
     )
     found = Broken("P1", TEXT, event_id=TEXT, tp=TopicPartition(TEXT, 0), offset=1)
     read: Any = SimpleNamespace(judge=judge, topics=[])
-    audit_page.audit_page(audit_page.Told(read, None, Counter(P1=1), (found,), (TEXT,), (TEXT,)))
+    audit_page.audit_page(
+        audit_page.FinishedAudit(read, None, Counter(P1=1), (found,), (TEXT,), (TEXT,))
+    )
 
 
 def usage_error() -> None:
@@ -261,7 +263,7 @@ WAYS: dict[str, Callable[[], object]] = {
         lambda: send._print_answer(event({}), Any, answer(result={TEXT: TEXT}), as_json=False)  # type: ignore[arg-type]  # noqa: SLF001
     ),
     "dlq edit": lambda: report(dlq_edit._not_sent(RecordError(FORGED), remedy="x")),  # noqa: SLF001
-    "doctor": lambda: doctor._print({"graphs": [Found(Level.ERROR, TEXT, TEXT)], TEXT: []}),  # noqa: SLF001
+    "doctor": lambda: doctor._print({"graphs": [Found(FindingLevel.ERROR, TEXT, TEXT)], TEXT: []}),  # noqa: SLF001
     "doctor audit": audited,
     "doctor audit's progress": lambda: audit._tell(TEXT, 1),  # noqa: SLF001
     "topics verify": lambda: topics._print(topic_report()),  # noqa: SLF001

@@ -11,7 +11,7 @@ from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.state.offsets import MAX_ENTRIES, Entry
+from redrive.state.offsets import MAX_ENTRIES, OffsetEntry
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.kafka_env import event
@@ -206,7 +206,7 @@ def test_a_suspect_that_was_set_aside_rests_with_its_workflow() -> None:
 
 @pytest.mark.invariant("P7", "P11")
 def test_who_finds_no_room_in_the_note_holds_no_slot_from_those_who_have_it() -> None:
-    history = {offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
+    history = {offset: OffsetEntry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
     starts = Reservations(history)
     waiting = run_queue(in_flight=4)
     for offset in (*range(8), 1000):
@@ -216,7 +216,9 @@ def test_who_finds_no_room_in_the_note_holds_no_slot_from_those_who_have_it() ->
 
 
 def test_who_found_no_room_has_its_turn_once_there_is_some() -> None:
-    starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
+    starts = Reservations(
+        {offset: OffsetEntry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
+    )
     waiting, owner = run_queue(in_flight=4), run(1000, starts=starts)
     waiting.put(run(0, starts=starts))
     waiting.put(owner)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.unit.test_intake_memory import World
 from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
 
-from redrive.consumer.apart import Cause, Obstacle, ObstacleStatus
+from redrive.consumer.apart import Obstacle, ObstacleCause, ObstacleStatus
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.consumer import WorkerComponents, waiting_in
 from redrive.consumer.partition_status import PartitionsStatus, PartitionStatus
@@ -25,7 +25,7 @@ from redrive.consumer.waits import KINDS, Amount, Wait, Waits
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
 from redrive.state.key_ordered_queue import KeyOrderedQueue
-from redrive.state.offsets import MAX_ENTRIES, Entry
+from redrive.state.offsets import MAX_ENTRIES, OffsetEntry
 from redrive.state.reservations import Reservations
 from redrive.testing.clock import ManualClock
 
@@ -92,7 +92,7 @@ def test_what_goes_on_all_the_time_does_not_stand_still() -> None:
 
 
 def test_an_obstacle_is_a_way_to_wait_and_tells_itself() -> None:
-    assert {Wait(cause.value) for cause in Cause} == {
+    assert {Wait(cause.value) for cause in ObstacleCause} == {
         w for w, kind in KINDS.items() if kind.is_told
     }
     assert KINDS.keys() == set(Wait)
@@ -155,7 +155,9 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
         share.take(offset, 800)
         one = run(offset)
         cramped.put(replace(one, polled=replace(one.polled, share=share)))
-    starts = Reservations({offset: Entry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)})
+    starts = Reservations(
+        {offset: OffsetEntry(failed=1) for offset in range(1000, 1000 + MAX_ENTRIES)}
+    )
     barred = run_queue()
     barred.put(run(0, starts=starts))
     taken(cramped)
@@ -171,7 +173,9 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
     held = PartitionStatus(TopicPartition("events", 0), 7, 0.0, 0.5, outside=6)
     status = PartitionsStatus((held,), away=2, paused=3, unchecked=4)
     absent = Absent(frozenset({"other"}), frozenset({("events", 0), ("events", 1)}))
-    apart = [ObstacleStatus(Obstacle("results"), cause, since=0.0, waiting=9) for cause in Cause]
+    apart = [
+        ObstacleStatus(Obstacle("results"), cause, since=0.0, waiting=9) for cause in ObstacleCause
+    ]
     settler = Settler(
         cast("Any", None),
         cast("Any", None),
@@ -206,7 +210,7 @@ def test_a_worker_looks_at_every_way_to_wait() -> None:
         Wait.GROUP: 1,
         Wait.COORDINATOR: 1,
         Wait.PRODUCER: 1,
-        **dict.fromkeys((Wait(cause.value) for cause in Cause), 9),
+        **dict.fromkeys((Wait(cause.value) for cause in ObstacleCause), 9),
     }
 
 

@@ -14,14 +14,14 @@ from redrive.cli.output import print_table, say
 from redrive.clock import moment
 from redrive.telemetry.redact import BUILT_IN
 
-__all__ = ["Told", "audit_json", "audit_page", "told_of"]
+__all__ = ["FinishedAudit", "audit_json", "audit_page", "told_of"]
 
 MAX_LISTED = 100
 """Findings of one promise that are listed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FinishedAudit:
     """An audit that has ended.
 
     Attributes:
@@ -41,7 +41,7 @@ class Told:
     unseen: tuple[str, ...]
 
 
-def told_of(audit: Audit, *, since: datetime | None) -> Told:
+def told_of(audit: Audit, *, since: datetime | None) -> FinishedAudit:
     """End the audit: count its findings, and keep the first ones of each promise."""
     counts = Counter[str]()
     listed = []
@@ -50,10 +50,10 @@ def told_of(audit: Audit, *, since: datetime | None) -> Told:
         if counts[finding.promise] <= MAX_LISTED:
             listed.append(finding)
     anew = tuple(audit.began_anew())
-    return Told(audit, since, counts, tuple(listed), anew, tuple(_unseen(audit, since)))
+    return FinishedAudit(audit, since, counts, tuple(listed), anew, tuple(_unseen(audit, since)))
 
 
-def audit_page(told: Told) -> None:
+def audit_page(told: FinishedAudit) -> None:
     """Print it for people."""
     judge = told.audit.judge
     print_table(["topic", "records", "from", "to", "partitions"], _topics(told.audit))
@@ -85,7 +85,7 @@ def audit_page(told: Told) -> None:
         say(f"  {line}")
 
 
-def audit_json(told: Told) -> dict[str, object]:
+def audit_json(told: FinishedAudit) -> dict[str, object]:
     """Return it for programs, masked."""
     judge = told.audit.judge
     whole: dict[str, object] = {

@@ -18,7 +18,14 @@ from redrive.cli.broker_findings import (
     judge_delays,
     judge_note_limit,
 )
-from redrive.cli.findings import Broker, Check, Examined, Finding, Level, NoBroker
+from redrive.cli.findings import (
+    Check,
+    DoctorFinding,
+    Examined,
+    FindingLevel,
+    NoBroker,
+    ReachedBroker,
+)
 from redrive.cli.standstill_findings import Leaders, judge_leaders, judge_standstill
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
@@ -42,10 +49,10 @@ __all__ = ["BROKER_CHECKS", "look_at_broker"]
 _REACHED_WITHIN = timedelta(seconds=5)
 _ANSWERED_WITHIN = timedelta(seconds=10)
 
-_BrokerCheck = Callable[[Examined, Broker], Iterator[Finding]]
+_BrokerCheck = Callable[[Examined, ReachedBroker], Iterator[DoctorFinding]]
 
 
-def look_at_broker(settings: Settings) -> Broker | NoBroker:
+def look_at_broker(settings: Settings) -> ReachedBroker | NoBroker:
     """Ask for a broker and its topics, for 5 seconds, or less where a worker waits less."""
     kafka = settings.kafka
     short = min(_REACHED_WITHIN, kafka.startup_timeout)
@@ -57,17 +64,17 @@ def look_at_broker(settings: Settings) -> Broker | NoBroker:
         report = verify_topics(patient, needs=settings.letters.topic_needs())
     except (KafkaUnavailableError, SettingsError) as error:
         return NoBroker(error)
-    return Broker(patient, admin, cluster, report)
+    return ReachedBroker(patient, admin, cluster, report)
 
 
-def _broker(examined: Examined) -> Iterator[Finding]:
+def _broker(examined: Examined) -> Iterator[DoctorFinding]:
     broker = examined.broker
-    if isinstance(broker, Broker):
+    if isinstance(broker, ReachedBroker):
         cluster = broker.cluster
         count = len(cluster.brokers)
         leader = cluster.controller_id
-        yield Finding(
-            Level.OK,
+        yield DoctorFinding(
+            FindingLevel.OK,
             f"{broker.settings.bootstrap_servers} answers: cluster {cluster.cluster_id}, {count} "
             f"broker{'s' if count > 1 else ''}, "
             f"{f'controller {leader}' if leader in cluster.brokers else 'no controller'}; this "
@@ -75,10 +82,10 @@ def _broker(examined: Examined) -> Iterator[Finding]:
             "for its version",
         )
     elif broker.error is None:
-        yield Finding(Level.SKIPPED, "skipped (--offline)")
+        yield DoctorFinding(FindingLevel.SKIPPED, "skipped (--offline)")
     else:
-        yield Finding(
-            Level.ERROR,
+        yield DoctorFinding(
+            FindingLevel.ERROR,
             str(broker.error),
             "fix this first: nothing else about the broker could be checked",
         )
@@ -87,60 +94,62 @@ def _broker(examined: Examined) -> Iterator[Finding]:
 def _asks(check: _BrokerCheck) -> Check:
     """Let a check look where a broker answered; else, or when it falls silent, say so."""
 
-    def look(examined: Examined) -> Iterator[Finding]:
+    def look(examined: Examined) -> Iterator[DoctorFinding]:
         broker = examined.broker
         if isinstance(broker, NoBroker):
             why = "no broker was reached" if broker.error else "skipped (--offline)"
-            yield Finding(Level.SKIPPED, f"not checked: {why}")
+            yield DoctorFinding(FindingLevel.SKIPPED, f"not checked: {why}")
             return
         try:
             yield from check(examined, broker)
         except (KafkaUnavailableError, SettingsError) as error:
-            yield Finding(Level.ERROR, str(error), "fix this, and run it again")
+            yield DoctorFinding(FindingLevel.ERROR, str(error), "fix this, and run it again")
 
     return look
 
 
-def _topics(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _topics(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     for found in broker.report.findings:
-        level = Level.ERROR if found.severity is Severity.ERROR else Level.WARNING
+        level = FindingLevel.ERROR if found.severity is Severity.ERROR else FindingLevel.WARNING
         what = f"topic {found.topic!r}: {found.what} is {found.found}, must be {found.wanted}"
-        yield Finding(level, what, found.mend)
+        yield DoctorFinding(level, what, found.mend)
     if not broker.report.findings:
         counts = broker.report.partitions.items()
         told = ", ".join(f"{topic} ({count} partitions)" for topic, count in counts)
-        yield Finding(Level.OK, f"as they should be: {told}")
+        yield DoctorFinding(FindingLevel.OK, f"as they should be: {told}")
 
 
-def _leaders(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _leaders(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     yield from judge_leaders(_described(broker, topic) for topic in broker.report.partitions)
 
 
-def _sizes(examined: Examined, broker: Broker) -> Iterator[Finding]:
+def _sizes(examined: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     kafka, report = examined.settings.kafka, broker.report
     limits = {topic: report.max_bytes[topic] for topic in report.configs}
     if not limits:
-        yield Finding(Level.SKIPPED, "not checked: no topic's configuration could be read")
+        yield DoctorFinding(
+            FindingLevel.SKIPPED, "not checked: no topic's configuration could be read"
+        )
         return
     given = kafka.config.get("message.max.bytes")
     largest = max(limits.get(topic, 0) for topic in (kafka.results_topic, kafka.dlq_topic))
     if given is not None and int(given) < largest:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"message.max.bytes in kafka.config is {given}, and the topics take {largest}: a "
             "letter in between is refused by the client, and its partition waits",
             f"leave it out, or make it {largest}",
         )
         return
     told = ", ".join(f"{topic} {limit}" for topic, limit in limits.items())
-    yield Finding(Level.OK, f"the largest records, in bytes: {told}")
+    yield DoctorFinding(FindingLevel.OK, f"the largest records, in bytes: {told}")
 
 
-def _notes(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _notes(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     yield from judge_note_limit(broker.report.note_limit)
 
 
-def _delays(examined: Examined, broker: Broker) -> Iterator[Finding]:
+def _delays(examined: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     topic = broker.settings.events_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
@@ -150,14 +159,14 @@ def _delays(examined: Examined, broker: Broker) -> Iterator[Finding]:
     yield from judge_delays(policies, topic=topic, retention=_retention(broker, topic))
 
 
-def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
+def _letters(examined: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     topic = broker.settings.dlq_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
         return
     if leaderless := _described(broker, topic).leaderless:
         what = f"not checked: {len(leaderless)} partition(s) of {topic!r} without a leader"
-        yield Finding(Level.SKIPPED, what)
+        yield DoctorFinding(FindingLevel.SKIPPED, what)
         return
     limits, kept = examined.settings.letters, _retention(broker, topic)
     least = limits.retention if kept is None else min(kept, limits.retention)
@@ -166,40 +175,44 @@ def _letters(examined: Examined, broker: Broker) -> Iterator[Finding]:
     told = letter_stats(view.letters, now=SYSTEM.now(), retention=least)
     alarms = letter_alarms(told, limits, kept=f"{name} ({format_duration(least)})")
     for alarm in alarms:
-        yield Finding(Level.WARNING, alarm, "see what they are: redrive dlq groups --state open")
+        yield DoctorFinding(
+            FindingLevel.WARNING, alarm, "see what they are: redrive dlq groups --state open"
+        )
     if not alarms:
         oldest = "" if told.oldest_open is None else f", the oldest of {age(told.oldest_open)}"
-        yield Finding(Level.OK, f"{told.open} open{oldest}; kept for {format_duration(least)}")
+        yield DoctorFinding(
+            FindingLevel.OK, f"{told.open} open{oldest}; kept for {format_duration(least)}"
+        )
 
 
-def _group(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _group(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     settings = broker.settings
     ours, name = settings.session_timeout, settings.group_id
     if settings.group_protocol is GroupProtocol.CLASSIC:
         told = f"{name!r}, classic: a silent worker's partitions wait {format_duration(ours)}"
-        yield Finding(Level.OK, told)
+        yield DoctorFinding(FindingLevel.OK, told)
         return
     found = session_of_group(settings, broker.admin, broker.cluster)
     if found is None:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"consumer.session.timeout.ms of {name!r} cannot be read: a worker assumes at "
             f"least kafka.session_timeout ({format_duration(ours)})",
             "allow DescribeConfigs on the group, or make sure that it is not shorter",
         )
     elif found < ours:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"consumer.session.timeout.ms of {name!r} is {format_duration(found)}, and "
             f"kafka.session_timeout {format_duration(ours)}: the shorter one holds",
             f"set kafka.session_timeout to {format_duration(found)}",
         )
     else:
         told = f"{name!r}, KIP-848: a silent worker's partitions wait {format_duration(found)}"
-        yield Finding(Level.OK, told)
+        yield DoctorFinding(FindingLevel.OK, told)
 
 
-def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _lag(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     settings, topic = broker.settings, broker.settings.events_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
@@ -215,7 +228,7 @@ def _lag(_: Examined, broker: Broker) -> Iterator[Finding]:
     )
 
 
-def _standstill(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _standstill(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     settings, topic = broker.settings, broker.settings.events_topic
     if topic not in broker.report.partitions:
         yield _missing(topic)
@@ -229,7 +242,7 @@ def _standstill(_: Examined, broker: Broker) -> Iterator[Finding]:
     )
 
 
-def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
+def _clock(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     newest: dict[str, datetime] = {}
     for tp, at in newest_times(broker.settings, broker.admin, _readable(broker)).items():
         newest[tp.topic] = max(at, newest.get(tp.topic, at))
@@ -242,7 +255,7 @@ def _clock(_: Examined, broker: Broker) -> Iterator[Finding]:
     yield from judge_clock(newest, stamping, now=SYSTEM.now())
 
 
-def _described(broker: Broker, topic: str) -> Leaders:
+def _described(broker: ReachedBroker, topic: str) -> Leaders:
     config = broker.report.configs.get(topic, {})
     parts = broker.report.described.get(topic, {})
     return Leaders(
@@ -258,7 +271,7 @@ def _described(broker: Broker, topic: str) -> Leaders:
     )
 
 
-def _readable(broker: Broker) -> list[TopicPartition]:
+def _readable(broker: ReachedBroker) -> list[TopicPartition]:
     """Return the partitions that can be read: those that have a leader."""
     return [
         TopicPartition(topic, number)
@@ -268,15 +281,15 @@ def _readable(broker: Broker) -> list[TopicPartition]:
     ]
 
 
-def _retention(broker: Broker, topic: str) -> timedelta | None:
+def _retention(broker: ReachedBroker, topic: str) -> timedelta | None:
     kept_ms = int(broker.report.configs.get(topic, {}).get("retention.ms", -1))
     # Some say "for ever" by the largest number there is.
     for_ever = kept_ms < 0 or kept_ms > LONGEST / timedelta(milliseconds=1)
     return None if for_ever else timedelta(milliseconds=kept_ms)
 
 
-def _missing(topic: str) -> Finding:
-    return Finding(Level.SKIPPED, f"not checked: there is no topic {topic!r}")
+def _missing(topic: str) -> DoctorFinding:
+    return DoctorFinding(FindingLevel.SKIPPED, f"not checked: there is no topic {topic!r}")
 
 
 BROKER_CHECKS: Mapping[str, Check] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from redrive.cli.findings import Finding, Level
+from redrive.cli.findings import DoctorFinding, FindingLevel
 from redrive.consumer.policy import Policy
 from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
 from redrive.redriving.backlog import Backlog
@@ -21,7 +21,7 @@ _NOTABLE = timedelta(seconds=1)
 
 def judge_backlog(
     backlog: Backlog, *, topic: str, group: str, retention: timedelta | None, now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Say what is wrong with how far the group is behind; `retention` None is for ever."""
     oldest = timedelta(0) if backlog.oldest is None else max(now - backlog.oldest, timedelta(0))
     waiting = f"{backlog.unfinished} event(s) of {topic!r} are not finished"
@@ -29,31 +29,33 @@ def judge_backlog(
     idle = backlog.unfinished > 0 and backlog.members == 0
     near = retention is not None and oldest >= _NEAR_RETENTION * retention
     if idle:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{told}, and there is no worker in group {group!r}",
             "start one: redrive worker; one that runs has another kafka.group_id",
         )
     if near and retention is not None:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{told}: the topic keeps events for {format_duration(retention)}",
             f"run more workers, or raise retention.ms of {topic}, before events are deleted",
         )
     if backlog.deleted:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{backlog.deleted} offsets of {topic!r} were deleted that group {group!r} had not "
             "finished: events that nobody will run, or the ends of transactions",
             f"raise retention.ms of {topic}, and run enough workers",
         )
     if not (idle or near or backlog.deleted):
-        yield Finding(Level.OK, f"{told}; workers in group {group!r}: {backlog.members}")
+        yield DoctorFinding(
+            FindingLevel.OK, f"{told}; workers in group {group!r}: {backlog.members}"
+        )
 
 
 def judge_delays(
     policies: Iterable[Policy], *, topic: str, retention: timedelta | None
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Say whether events are kept longer than their runs may wait; `retention` None is for ever.
 
     A run that waits for its retry is read again after a crash, from where it lay.
@@ -62,20 +64,20 @@ def judge_delays(
     told = f"runs may wait {format_duration(longest)} for their retries"
     kept = "for ever" if retention is None else f"for {format_duration(retention)}"
     if retention is not None and retention < longest:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{told}, and {topic!r} keeps events {kept}: after a crash, one that waits may be gone",
             f"raise retention.ms of {topic}, or lower retry.max_retries or retry.max_delay",
         )
     else:
-        yield Finding(Level.OK, f"{told}; {topic!r} keeps events {kept}")
+        yield DoctorFinding(FindingLevel.OK, f"{told}; {topic!r} keeps events {kept}")
 
 
-def judge_note_limit(limit_chars: int | None) -> Iterator[Finding]:
+def judge_note_limit(limit_chars: int | None) -> Iterator[DoctorFinding]:
     """Say what it costs where brokers take little beside an offset; None is a limit not told."""
     if limit_chars is None:
-        yield Finding(
-            Level.OK,
+        yield DoctorFinding(
+            FindingLevel.OK,
             f"{NOTE_LIMIT_OPTION} of the brokers cannot be read: assumed to be 4096, as it is by "
             "default; where it is smaller, a worker learns it from the first refusal",
         )
@@ -84,19 +86,21 @@ def judge_note_limit(limit_chars: int | None) -> Iterator[Finding]:
     told = f"{NOTE_LIMIT_OPTION} of the brokers is {limit_chars}"
     mend = f"leave {NOTE_LIMIT_OPTION} out of server.properties: it is 4096 then"
     if not room.entries:
-        yield Finding(
-            Level.ERROR, f"{told}, must be {MIN_NOTE_CHARS} or more: no worker starts", mend
+        yield DoctorFinding(
+            FindingLevel.ERROR, f"{told}, must be {MIN_NOTE_CHARS} or more: no worker starts", mend
         )
     elif limit_chars < MAX_NOTE_CHARS:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{told}: of each partition {room.entries} events may run or wait for a retry at once, "
             f"not {MAX_ENTRIES}, and one that takes long lets the next {room.window} end before "
             f"it, not {WINDOW}",
             mend,
         )
     else:
-        yield Finding(Level.OK, f"{told}: what has started and ended fits beside each offset")
+        yield DoctorFinding(
+            FindingLevel.OK, f"{told}: what has started and ended fits beside each offset"
+        )
 
 
 def _longest_wait(policy: Policy) -> timedelta:
@@ -107,7 +111,7 @@ def _longest_wait(policy: Policy) -> timedelta:
 
 def judge_clock(
     newest: Mapping[str, datetime], stamping: set[str], *, now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Say which clock is ahead of this host's, as far as the newest records show it.
 
     Args:
@@ -118,15 +122,15 @@ def judge_clock(
     ahead = {topic: at - now for topic, at in newest.items() if at - now > _NOTABLE}
     for topic, by in ahead.items():
         whose = "the broker's clock" if topic in stamping else "the clock of a producer"
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"a record of {topic!r} has a time {age(by)} ahead of this host's clock: {whose} is "
             "ahead, or this one is behind",
             "synchronise the clocks of all hosts (NTP): deadlines and ages depend on them",
         )
     if not ahead:
-        yield Finding(
-            Level.SKIPPED,
+        yield DoctorFinding(
+            FindingLevel.SKIPPED,
             "Kafka does not tell its time: a clock that is behind cannot be seen. No record bears "
             "a time ahead of this host's clock",
         )

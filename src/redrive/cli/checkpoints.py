@@ -13,7 +13,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Yes
-from redrive.cli.options import Broker, Config, Json, start
+from redrive.cli.options import BrokerFlags, Config, Json, start
 from redrive.cli.output import agreed, note, print_json
 from redrive.cli.threads_table import (
     chosen,
@@ -111,7 +111,7 @@ def list_threads(
 @grouped
 def sweep(
     asked: Asked,
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be deleted.")
@@ -155,7 +155,7 @@ def delete(
     names: Annotated[
         list[str], typer.Argument(metavar="THREAD", help="Names of threads, as `list` shows them.")
     ],
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     scope: Annotated[
         str | None,

@@ -18,7 +18,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from redrive.cli.broker_checks import BROKER_CHECKS, look_at_broker
-from redrive.cli.findings import Check, Examined, Finding, Level, NoBroker
+from redrive.cli.findings import Check, DoctorFinding, Examined, FindingLevel, NoBroker
 from redrive.cli.standstill_findings import judge_waits
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spool_count import SpoolCount
@@ -88,89 +88,96 @@ async def _opened(registry: GraphRegistry, settings: Settings) -> tuple[LoadedGr
         await registry.close()
 
 
-def _graphs(examined: Examined) -> Iterator[Finding]:
+def _graphs(examined: Examined) -> Iterator[DoctorFinding]:
     for error in examined.refused:
-        yield Finding(Level.ERROR, str(error), _NO_START)
+        yield DoctorFinding(FindingLevel.ERROR, str(error), _NO_START)
     for note in examined.notes:
-        yield Finding(Level.WARNING, f"langgraph.json, {note.key} is not fully supported", note.why)
+        yield DoctorFinding(
+            FindingLevel.WARNING, f"langgraph.json, {note.key} is not fully supported", note.why
+        )
     for name in examined.unopened:
-        yield Finding(Level.SKIPPED, f"graph {name!r}: resources of the event loop were not opened")
+        yield DoctorFinding(
+            FindingLevel.SKIPPED, f"graph {name!r}: resources of the event loop were not opened"
+        )
     if not (examined.graphs or examined.refused or examined.unopened):
-        yield Finding(
-            Level.ERROR,
+        yield DoctorFinding(
+            FindingLevel.ERROR,
             "no graph is registered",
             "name one with --graph ID=module:attribute, graphs.<id>.target in redrive.toml, "
             "or --langgraph-json FILE",
         )
 
 
-def _retries(examined: Examined) -> Iterator[Finding]:
+def _retries(examined: Examined) -> Iterator[DoctorFinding]:
     for loaded in examined.graphs:
         policy = policy_of(examined.settings, loaded).retry
         for found in stacked_retries(loaded, policy=policy):
-            yield Finding(Level.WARNING, found.what, found.advice)
+            yield DoctorFinding(FindingLevel.WARNING, found.what, found.advice)
 
 
-def _notify(examined: Examined) -> Iterator[Finding]:
+def _notify(examined: Examined) -> Iterator[DoctorFinding]:
     settings = examined.settings.notify
     for name in settings.urls:
         try:
             AppriseChannel(name, settings.url(name))
         except SettingsError as error:
             advice = f"{_NO_START}; then try: redrive notify test"
-            yield Finding(Level.ERROR, str(error), advice)
+            yield DoctorFinding(FindingLevel.ERROR, str(error), advice)
     if settings.hook is None:
         return
     try:
         with redirect_stdout(sys.stderr):
             Hook(import_function(settings.hook, what="notify.hook"))
     except SettingsError as error:
-        yield Finding(Level.ERROR, str(error), _NO_START)
+        yield DoctorFinding(FindingLevel.ERROR, str(error), _NO_START)
 
 
-def _checkpoints(examined: Examined) -> Iterator[Finding]:
+def _checkpoints(examined: Examined) -> Iterator[DoctorFinding]:
     try:
         seen = look_at(examined.settings.checkpoints)
     except SettingsError as error:
-        yield Finding(Level.ERROR, str(error), _NO_START)
+        yield DoctorFinding(FindingLevel.ERROR, str(error), _NO_START)
         return
     if seen is None:
-        yield Finding(
-            Level.OK, "none are kept (checkpoints.url): each attempt starts from the beginning"
+        yield DoctorFinding(
+            FindingLevel.OK,
+            "none are kept (checkpoints.url): each attempt starts from the beginning",
         )
     elif seen.there:
-        yield Finding(Level.OK, f"{str(seen.path)!r} can be read and written")
+        yield DoctorFinding(FindingLevel.OK, f"{str(seen.path)!r} can be read and written")
     else:
-        yield Finding(Level.OK, f"{str(seen.path)!r} does not exist yet, and can be created")
+        yield DoctorFinding(
+            FindingLevel.OK, f"{str(seen.path)!r} does not exist yet, and can be created"
+        )
 
 
-def _spool(examined: Examined) -> Iterator[Finding]:
+def _spool(examined: Examined) -> Iterator[DoctorFinding]:
     letters = examined.settings.letters
     path = letters.spool_path
     if path is None:
-        yield Finding(Level.OK, "there is none (letters.spool)")
+        yield DoctorFinding(FindingLevel.OK, "there is none (letters.spool)")
         return
     if (problem := Spool(path, max_bytes=letters.spool_max).problem()) is not None:
         advice = "letters that Kafka does not accept wait in memory only: set another letters.spool"
-        yield Finding(Level.WARNING, f"letters.spool: {problem}", advice)
+        yield DoctorFinding(FindingLevel.WARNING, f"letters.spool: {problem}", advice)
         return
     try:
         count, _ = SpoolCount(path).now()
     except OSError as error:
-        yield Finding(
-            Level.WARNING, f"letters.spool: {error}", "make it readable, and run this again"
+        yield DoctorFinding(
+            FindingLevel.WARNING, f"letters.spool: {error}", "make it readable, and run this again"
         )
         return
     if count:
         advice = f"store those that are missing: redrive dlq import {path}; then move the file away"
-        yield Finding(Level.WARNING, f"{count} letters are in {str(path)!r}", advice)
+        yield DoctorFinding(FindingLevel.WARNING, f"{count} letters are in {str(path)!r}", advice)
 
 
-def _worker(examined: Examined) -> Iterator[Finding]:
+def _worker(examined: Examined) -> Iterator[DoctorFinding]:
     """Ask the worker of these settings, if one runs on this host, what it waits for."""
     metrics = examined.settings.metrics
     if not metrics.port:
-        yield Finding(Level.OK, "not asked: metrics.port is not set")
+        yield DoctorFinding(FindingLevel.OK, "not asked: metrics.port is not set")
         return
     # A worker that listens on all addresses is asked on this host.
     host = "127.0.0.1" if metrics.host in ("0.0.0.0", "::", "") else metrics.host  # noqa: S104 - compared
@@ -179,19 +186,21 @@ def _worker(examined: Examined) -> Iterator[Finding]:
         status, said = _get(host, metrics.port, "/readyz")
         counts, lasting_s = _waits_in(_get(host, metrics.port, "/metrics")[1])
     except (OSError, HTTPException, ValueError) as error:
-        yield Finding(Level.SKIPPED, f"no worker answers at {page} (metrics.port): {error}")
+        yield DoctorFinding(
+            FindingLevel.SKIPPED, f"no worker answers at {page} (metrics.port): {error}"
+        )
         return
     if status != HTTPStatus.OK:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"the worker at {page} is not ready: {said.strip()}",
             "its log says why; docs/alerts.md has what to do: RedriveNoWorkerReady",
         )
     waiting = list(judge_waits(counts, lasting_s))
     yield from waiting
     if status == HTTPStatus.OK and not waiting:
-        yield Finding(
-            Level.OK, f"the worker at {page} is ready, and nothing waits longer than planned"
+        yield DoctorFinding(
+            FindingLevel.OK, f"the worker at {page} is ready, and nothing waits longer than planned"
         )
 
 
@@ -215,44 +224,44 @@ def _waits_in(page: str) -> tuple[dict[str, float], dict[str, float]]:
     return found[WAITING.name], found[WAITING_FOR.name]
 
 
-def _tracing(_: Examined) -> Iterator[Finding]:
+def _tracing(_: Examined) -> Iterator[DoctorFinding]:
     found = tracing_in(os.environ)
     if found is None:
         return
-    yield Finding(
-        Level.WARNING,
+    yield DoctorFinding(
+        FindingLevel.WARNING,
         f"payloads leave: {found.leaves} of each run go to {found.to}, as {found.by} is true",
         "unset it if they must not; LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS=true keep "
         "payloads here",
     )
 
 
-def _payloads(examined: Examined) -> Iterator[Finding]:
+def _payloads(examined: Examined) -> Iterator[DoctorFinding]:
     settings = examined.settings
     try:
         payloads = settings.security.payloads()
     except SettingsError as error:
-        yield Finding(Level.ERROR, str(error), _NO_START)
+        yield DoctorFinding(FindingLevel.ERROR, str(error), _NO_START)
         return
     if payloads.label is None:
         return
-    yield Finding(Level.OK, f"payloads are encrypted as {payloads.label!r}")
+    yield DoctorFinding(FindingLevel.OK, f"payloads are encrypted as {payloads.label!r}")
     if settings.checkpoints.url != "none" and settings.checkpoints.encryption_key is None:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             "checkpoints are not encrypted, and contain the payloads",
             "set checkpoints.encryption_key as well",
         )
 
 
-def _signatures(examined: Examined) -> Iterator[Finding]:
+def _signatures(examined: Examined) -> Iterator[DoctorFinding]:
     settings = examined.settings.security
     if not settings.signing_keys:
         return
     try:
         trust = settings.trust(for_letters=True)
     except SettingsError as error:
-        yield Finding(Level.ERROR, str(error), _NO_START)
+        yield DoctorFinding(FindingLevel.ERROR, str(error), _NO_START)
         return
     assert trust.signer is not None  # noqa: S101 - there is a key
     told = {
@@ -261,7 +270,9 @@ def _signatures(examined: Examined) -> Iterator[Finding]:
         Require.REFUSE: "only signed records are accepted",
     }[settings.require]
     keys = len(settings.signing_keys)
-    yield Finding(Level.OK, f"signs with key {trust.signer.key!r}, verifies with {keys}: {told}")
+    yield DoctorFinding(
+        FindingLevel.OK, f"signs with key {trust.signer.key!r}, verifies with {keys}: {told}"
+    )
 
 
 CHECKS: Mapping[str, Check] = {

@@ -15,13 +15,13 @@ from typing import Annotated
 
 import typer
 
-from redrive.cli.dlq_redrive import Asking, NoWait, drive
+from redrive.cli.dlq_redrive import AskFlags, NoWait, drive
 from redrive.cli.editor import Draft
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting
 from redrive.cli.one_letter import newest_story
-from redrive.cli.options import Broker
+from redrive.cli.options import BrokerFlags
 from redrive.cli.output import agreed, note, visible
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
@@ -59,8 +59,8 @@ _BY_FILE = "give the whole event with --event FILE"
 @grouped
 def edit(
     acting: Acting,
-    asking: Asking,
-    broker: Broker,
+    asking: AskFlags,
+    broker: BrokerFlags,
     *,
     wanted: Annotated[str, typer.Argument(metavar="ID", help="A dlq_id or an event_id.")],
     event: Annotated[

@@ -17,7 +17,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
-from redrive.cli.options import Broker
+from redrive.cli.options import BrokerFlags
 from redrive.cli.output import note, visible
 from redrive.clock import SYSTEM
 from redrive.dead_letter.source import Source
@@ -39,7 +39,7 @@ _OTHERS_READ = 0o044
 def export(
     causes: CauseFilter,
     status: StateFilter,
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     ids: Ids = None,
     output: Annotated[

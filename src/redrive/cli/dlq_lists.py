@@ -11,7 +11,7 @@ import typer
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
 from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json, totals
-from redrive.cli.options import Broker, Json
+from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import note, print_json
 from redrive.clock import SYSTEM
 from redrive.redriving.groups import LetterGroup, Window, group
@@ -25,7 +25,7 @@ __all__ = ["list_groups", "list_letters"]
 def list_letters(
     causes: CauseFilter,
     status: StateFilter,
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     ids: Ids = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
@@ -60,7 +60,7 @@ def list_letters(
 
 @grouped
 def list_groups(
-    causes: CauseFilter, status: StateFilter, broker: Broker, *, as_json: Json = False
+    causes: CauseFilter, status: StateFilter, broker: BrokerFlags, *, as_json: Json = False
 ) -> None:
     """List letters grouped by cause, the causes with most open letters first.
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
-from redrive.cli.options import Broker, Json
+from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import agreed, console, note, print_json
 from redrive.cli.redrive_page import ending_line, judge, plan_page, report_json, report_page
 from redrive.kafka.options import KafkaSettings
@@ -28,13 +28,13 @@ from redrive.redriving.selection import Selection
 from redrive.signatures import Trust
 from redrive.units import parse_duration
 
-__all__ = ["Asking", "NoWait", "drive", "redrive"]
+__all__ = ["AskFlags", "NoWait", "drive", "redrive"]
 
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the runs to end.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class AskFlags:
     """What is shown, and asked before letters go."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = (
@@ -45,7 +45,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class SendFlags:
     """How letters go."""
 
     restart: Annotated[
@@ -96,7 +96,7 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitFlags:
     """How long the ends of the runs are waited for."""
 
     no_wait: NoWait = False
@@ -108,11 +108,11 @@ class Waiting:
 @grouped
 def redrive(
     causes: CauseFilter,
-    sending: Sending,
+    sending: SendFlags,
     acting: Acting,
-    asking: Asking,
-    waiting: Waiting,
-    broker: Broker,
+    asking: AskFlags,
+    waiting: WaitFlags,
+    broker: BrokerFlags,
     *,
     ids: Ids = None,
     everything: All = False,
@@ -133,7 +133,7 @@ def drive(
     order: Order,
     pacing: Pacing,
     acting: Acting,
-    asking: Asking,
+    asking: AskFlags,
     *,
     wait: bool,
 ) -> bool:
@@ -155,7 +155,7 @@ def drive(
     return True
 
 
-def _agreed(planned: Report, asking: Asking) -> bool:
+def _agreed(planned: Report, asking: AskFlags) -> bool:
     """Show what would be done, and return whether it shall be."""
     if asking.dry_run and asking.as_json:
         print_json(report_json(planned))

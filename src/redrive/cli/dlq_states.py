@@ -10,7 +10,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
-from redrive.cli.options import Broker, Json
+from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import agreed, print_json
 from redrive.cli.redrive_page import judge, report_json, report_page
 from redrive.dead_letter.states import State
@@ -24,7 +24,7 @@ __all__ = ["discard", "park"]
 def discard(
     causes: CauseFilter,
     acting: Acting,
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     ids: Ids = None,
     everything: All = False,
@@ -42,7 +42,7 @@ def discard(
 def park(
     causes: CauseFilter,
     acting: Acting,
-    broker: Broker,
+    broker: BrokerFlags,
     *,
     ids: Ids = None,
     everything: All = False,
@@ -65,7 +65,7 @@ def _ask(question: str, *, yes: bool) -> None:
 
 
 def _move(
-    verb: str, selection: Selection, acting: Acting, broker: Broker, *, as_json: bool
+    verb: str, selection: Selection, acting: Acting, broker: BrokerFlags, *, as_json: bool
 ) -> None:
     settings = broker.settings()
     trust = settings.security.trust(for_letters=True)

@@ -26,7 +26,7 @@ from redrive.cli.output import print_json, say
 from redrive.errors import SettingsError
 
 if TYPE_CHECKING:  # it needs LangGraph
-    from redrive.cli.findings import Finding
+    from redrive.cli.findings import DoctorFinding
 
 __all__ = ["app"]
 
@@ -76,25 +76,27 @@ def _examined(
     langgraph_json: Path | None,
     *,
     offline: bool,
-) -> Mapping[str, Sequence[Finding]]:
+) -> Mapping[str, Sequence[DoctorFinding]]:
     with needs_extra("langgraph", extra="worker"):
         # Here, since `doctor audit` works without LangGraph.
         from redrive.cli import checks  # noqa: PLC0415 - as said
-        from redrive.cli.findings import Finding, Level  # noqa: PLC0415 - as said
+        from redrive.cli.findings import DoctorFinding, FindingLevel  # noqa: PLC0415 - as said
 
     try:
         settings = start(config, flags)
     except SettingsError as error:
         advice = "fix the settings: nothing else could be checked"
         return {
-            "settings": [Finding(Level.ERROR, line, advice) for line in str(error).splitlines()]
+            "settings": [
+                DoctorFinding(FindingLevel.ERROR, line, advice) for line in str(error).splitlines()
+            ]
         }
     examined = checks.examine(settings, langgraph_json, offline=offline)
     told = {name: list(check(examined)) for name, check in checks.CHECKS.items()}
     return {"settings": [], **told}
 
 
-def _print(findings: Mapping[str, Sequence[Finding]]) -> None:
+def _print(findings: Mapping[str, Sequence[DoctorFinding]]) -> None:
     for check, all_ in findings.items():
         if not all_:
             say(f"ok       {check}")

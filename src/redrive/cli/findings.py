@@ -18,10 +18,10 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.topics import TopicReport
 from redrive.settings import Settings
 
-__all__ = ["Broker", "Check", "Examined", "Finding", "Level", "NoBroker"]
+__all__ = ["Check", "DoctorFinding", "Examined", "FindingLevel", "NoBroker", "ReachedBroker"]
 
 
-class Level(StrEnum):
+class FindingLevel(StrEnum):
     """How bad a finding is.
 
     `ok` says what was found in order, `skipped` what was not looked at, or cannot be seen. With a
@@ -35,16 +35,16 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One thing that was found, and what to do; no advice where there is nothing to do."""
 
-    level: Level
+    level: FindingLevel
     what: str
     advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class ReachedBroker:
     """A broker that answered.
 
     Attributes:
@@ -83,10 +83,10 @@ class Examined:
     settings: Settings
     graphs: tuple[LoadedGraph, ...]
     refused: tuple[SettingsError, ...]
-    broker: Broker | NoBroker
+    broker: ReachedBroker | NoBroker
     notes: tuple[FileNote, ...] = ()
     unopened: tuple[str, ...] = ()
 
 
-Check = Callable[[Examined], Iterator[Finding]]
+Check = Callable[[Examined], Iterator[DoctorFinding]]
 """Yields what it found; nothing at all says as much as an `ok`."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from redrive.cli.output import console, visible
 from redrive.retry import Failure
-from redrive.retry.outlook import Outlook, Wait
+from redrive.retry.outlook import Outlook, OutlookWait
 
 __all__ = ["Judged", "judged_json", "judged_page"]
 
@@ -67,13 +67,13 @@ def _facts(judged: Judged) -> Iterator[tuple[str, str]]:
     yield "then", f"a dead letter with reason {end.reason.value} ({end.why})"
 
 
-def _told(waits: tuple[Wait, ...]) -> str:
+def _told(waits: tuple[OutlookWait, ...]) -> str:
     shown = [_between(wait) for wait in waits[:_SHOWN]]
     if len(waits) > _SHOWN:
         shown.append(f"and so on, the last after {_between(waits[-1])}")
     return f"{len(waits)}, after {', '.join(shown)}"
 
 
-def _between(wait: Wait) -> str:
+def _between(wait: OutlookWait) -> str:
     least, most = f"{wait.least_s:.4g}", f"{wait.most_s:.4g}"
     return f"{least} s" if least == most else f"{least} to {most} s"

@@ -10,7 +10,7 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.options import Config, Json, start
 from redrive.cli.output import print_json, print_table
-from redrive.notify.trial import Trial, try_channels
+from redrive.notify.trial import ChannelTrial, try_channels
 from redrive.secret_values import is_reference, revealed
 
 __all__ = ["app"]
@@ -54,5 +54,5 @@ def try_all(
         raise typer.Exit(ExitCode.ENDED_BADLY)
 
 
-def _json(trial: Trial) -> dict[str, object]:
+def _json(trial: ChannelTrial) -> dict[str, object]:
     return {"service": trial.service, "sent": trial.error is None, "error": trial.error}

@@ -16,7 +16,7 @@ from redrive.telemetry.logging import configure_logging
 
 __all__ = [
     "BootstrapServers",
-    "Broker",
+    "BrokerFlags",
     "Config",
     "Graph",
     "Json",
@@ -62,7 +62,7 @@ _QUIET = "CRITICAL"
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerFlags:
     """Which broker a command works with."""
 
     bootstrap_servers: BootstrapServers = None

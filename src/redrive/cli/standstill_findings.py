@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from redrive.cli.broker_findings import age
-from redrive.cli.findings import Finding, Level
+from redrive.cli.findings import DoctorFinding, FindingLevel
 from redrive.consumer.waits import KINDS, TELL_AFTER_S, Wait
 from redrive.redriving.run_stories import RunStatus
 from redrive.redriving.standstill import WATCHED_S, Head, OpenTransaction, Standstill
@@ -52,7 +52,7 @@ class Leaders:
         return frozenset(number for number, count in self.in_sync.items() if count is None)
 
 
-def judge_leaders(topics: Iterable[Leaders]) -> Iterator[Finding]:
+def judge_leaders(topics: Iterable[Leaders]) -> Iterator[DoctorFinding]:
     """Say which partitions have no leader, or take no writes, and what waits for them."""
     found = False
     for one in topics:
@@ -63,8 +63,8 @@ def judge_leaders(topics: Iterable[Leaders]) -> Iterator[Finding]:
                 if one.is_written
                 else "nothing of them is read"
             )
-            yield Finding(
-                Level.ERROR,
+            yield DoctorFinding(
+                FindingLevel.ERROR,
                 f"{_partitions(one.leaderless)} of {one.topic!r} without a leader: {waits}",
                 "bring back the brokers with its replicas; where they are gone for good, "
                 "kafka-leader-election.sh --election-type unclean gives up what only they had",
@@ -72,19 +72,19 @@ def judge_leaders(topics: Iterable[Leaders]) -> Iterator[Finding]:
         thin = [n for n, count in one.in_sync.items() if count and count < one.least_in_sync]
         if thin:
             found = True
-            yield Finding(
-                Level.ERROR,
+            yield DoctorFinding(
+                FindingLevel.ERROR,
                 f"{_partitions(thin)} of {one.topic!r} with fewer than {one.least_in_sync} "
                 "replicas in sync (min.insync.replicas): no record can be stored there",
                 "bring back the brokers with its replicas",
             )
     if not found:
-        yield Finding(Level.OK, "each partition has a leader and accepts records")
+        yield DoctorFinding(FindingLevel.OK, "each partition has a leader and accepts records")
 
 
 def judge_standstill(
     seen: Standstill, *, topic: str, group: str, servers: str, now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Say what of the group's work stands still.
 
     Args:
@@ -102,17 +102,19 @@ def judge_standstill(
         *_of_heads(seen.heads, topic, now),
     ]
     yield from found
-    if not any(one.level is not Level.OK for one in found):
-        yield Finding(Level.OK, "nothing stands still")
+    if not any(one.level is not FindingLevel.OK for one in found):
+        yield DoctorFinding(FindingLevel.OK, "nothing stands still")
 
 
-def judge_waits(counts: Mapping[str, float], lasting_s: Mapping[str, float]) -> Iterator[Finding]:
+def judge_waits(
+    counts: Mapping[str, float], lasting_s: Mapping[str, float]
+) -> Iterator[DoctorFinding]:
     """Say what a worker waits for, by its own figures: `redrive_waiting`, and its seconds."""
     for wait in Wait:
         kind, waited_s = KINDS[wait], lasting_s.get(wait.value, 0.0)
         if waited_s >= TELL_AFTER_S and not kind.is_planned:
-            yield Finding(
-                Level.WARNING,
+            yield DoctorFinding(
+                FindingLevel.WARNING,
                 f"a worker here has waited for {age(timedelta(seconds=waited_s))} "
                 f"({wait.value}, {counts.get(wait.value, 0):.0f}): {kind.what}",
                 "its log says why; what to do is in docs/running-a-worker.md, What a worker waits "
@@ -122,13 +124,13 @@ def judge_waits(counts: Mapping[str, float], lasting_s: Mapping[str, float]) -> 
 
 def _of_transactions(
     seen: Iterable[OpenTransaction], servers: str, now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     for one in seen:
         since = "" if one.since is None else f", written {age(_since(one.since, now))} ago"
         tool = f"kafka-transactions.sh --bootstrap-server {servers}"
         topic, partition = one.tp
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"partition {partition} of {topic!r}: a transaction is open at offset {one.offset}"
             f"{since}, and did not end in {WATCHED_S:g} s: no reader sees the {one.behind} offsets "
             "from there on",
@@ -142,11 +144,11 @@ def _of_transactions(
 
 def _of_pending(
     partitions: Sequence[int], topic: str, group: str, servers: str
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     if partitions:
         tool = f"kafka-transactions.sh --bootstrap-server {servers}"
-        yield Finding(
-            Level.ERROR,
+        yield DoctorFinding(
+            FindingLevel.ERROR,
             f"what group {group!r} has committed for {_partitions(partitions)} of {topic!r} cannot "
             f"be read: a transaction over it is open, and did not end in {WATCHED_S:g} s. Whoever "
             "gets them waits (offsets)",
@@ -155,11 +157,11 @@ def _of_pending(
         )
 
 
-def _of_logs(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
+def _of_logs(seen: Standstill, topic: str, group: str) -> Iterator[DoctorFinding]:
     if seen.before:
         offsets = ", ".join(f"{number} at {at}" for number, at in _first(seen.before))
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{topic!r} was deleted and created again: what group {group!r} has committed for "
             f"{_partitions(seen.before)} belongs to the earlier topic ({offsets})",
             "a worker starts at the beginning of the new topic by itself, and logs "
@@ -167,8 +169,8 @@ def _of_logs(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
             "doctor audit",
         )
     for number, (offset, end) in _first(seen.beyond):
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"partition {number} of {topic!r} ends at {end}, and group {group!r} has committed "
             f"{offset}: its log has lost its end, or was created again",
             "a worker continues at the end of the log by itself, and logs partition.log_cut_back. "
@@ -176,12 +178,12 @@ def _of_logs(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
         )
 
 
-def _of_owners(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
+def _of_owners(seen: Standstill, topic: str, group: str) -> Iterator[DoctorFinding]:
     # Where nobody is in the group at all, the check of the lag says so.
     unowned = {n for n, head in seen.heads.items() if head.owner is None}
     if unowned and seen.group.members:
-        yield Finding(
-            Level.WARNING,
+        yield DoctorFinding(
+            FindingLevel.WARNING,
             f"{_partitions(unowned)} of {topic!r} with unfinished events, and none of the "
             f"{seen.group.members} member(s) of group {group!r} owns them; the group is "
             f"{seen.group.state}",
@@ -190,7 +192,7 @@ def _of_owners(seen: Standstill, topic: str, group: str) -> Iterator[Finding]:
         )
 
 
-def _of_heads(heads: Mapping[int, Head], topic: str, now: datetime) -> Iterator[Finding]:
+def _of_heads(heads: Mapping[int, Head], topic: str, now: datetime) -> Iterator[DoctorFinding]:
     told = 0
     for number, head in sorted(heads.items()):
         finding = None if head.owner is None else _of_head(number, head, topic, now)
@@ -200,10 +202,10 @@ def _of_heads(heads: Mapping[int, Head], topic: str, now: datetime) -> Iterator[
         if told <= MOST_TOLD:
             yield finding
     if told > MOST_TOLD:
-        yield Finding(Level.WARNING, f"{told - MOST_TOLD} more partitions like this")
+        yield DoctorFinding(FindingLevel.WARNING, f"{told - MOST_TOLD} more partitions like this")
 
 
-def _of_head(number: int, head: Head, topic: str, now: datetime) -> Finding | None:
+def _of_head(number: int, head: Head, topic: str, now: datetime) -> DoctorFinding | None:
     waited = timedelta(0) if head.at is None else _since(head.at, now)
     which = (
         f"partition {number} of {topic!r}: the event at offset {head.offset} "
@@ -215,12 +217,14 @@ def _of_head(number: int, head: Head, topic: str, now: datetime) -> Finding | No
     show = "" if head.event_id is None else f"redrive run show {head.event_id}; "
     if head.until is not None and head.until > now:
         until = head.until.replace(microsecond=0).isoformat()
-        return Finding(Level.OK, f"{which} waits until {until} for its next attempt: {failed}")
+        return DoctorFinding(
+            FindingLevel.OK, f"{which} waits until {until} for its next attempt: {failed}"
+        )
     if head.progress.status is RunStatus.MAY_BE_RUNNING:
         if waited < STUCK:
             return None
-        return Finding(
-            Level.WARNING,
+        return DoctorFinding(
+            FindingLevel.WARNING,
             f"{which} may be running at {head.owner}, and nothing of its partition was committed "
             f"in {WATCHED_S:g} s: {failed}",
             f"{show}redrive_stuck_seconds of that worker says whether the run moves: one that "
@@ -229,8 +233,8 @@ def _of_head(number: int, head: Head, topic: str, now: datetime) -> Finding | No
         )
     if waited < NOT_BEGUN:
         return None
-    return Finding(
-        Level.WARNING,
+    return DoctorFinding(
+        FindingLevel.WARNING,
         f"{which} has not been begun by {head.owner}, and nothing of its partition was committed "
         f"in {WATCHED_S:g} s: {failed}",
         f"{show}worker.waits in the log of that worker says for what: a slot, memory, suspicion",

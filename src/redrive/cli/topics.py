@@ -9,7 +9,7 @@ import typer
 from redrive.cli.exits import ExitCode
 from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table, say
-from redrive.kafka.topic_rules import Finding
+from redrive.kafka.topic_rules import TopicFinding
 from redrive.kafka.topics import TopicReport, create_topics, verify_topics
 
 __all__ = ["app"]
@@ -75,7 +75,7 @@ def _json(report: TopicReport) -> dict[str, object]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, str]:
+def _finding(finding: TopicFinding) -> dict[str, str]:
     return {
         "severity": finding.severity.value,
         "topic": finding.topic,

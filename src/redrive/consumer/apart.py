@@ -33,7 +33,7 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.retrying import advice
 from redrive.kafka.sending import target
 
-__all__ = ["Apart", "Cause", "Obstacle", "ObstacleStatus"]
+__all__ = ["Apart", "Obstacle", "ObstacleCause", "ObstacleStatus"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -49,7 +49,7 @@ _TELL_EVERY_S = 60.0
 _UNDECIDED = 2
 
 
-class Cause(StrEnum):
+class ObstacleCause(StrEnum):
     """Why an obstacle is one."""
 
     NO_LEADER = "no_leader"
@@ -84,14 +84,14 @@ class ObstacleStatus:
     """
 
     obstacle: Obstacle
-    cause: Cause
+    cause: ObstacleCause
     since: float
     waiting: int
 
 
 @dataclass(slots=True)
 class _Line:
-    cause: Cause
+    cause: ObstacleCause
     error: str
     since: float
     due: float
@@ -137,7 +137,9 @@ class Apart:
         """Take in how many partitions topics have."""
         self._partitions.update(partitions)
 
-    def hold(self, outcome: Outcome, obstacle: Obstacle, cause: Cause, error: object) -> None:
+    def hold(
+        self, outcome: Outcome, obstacle: Obstacle, cause: ObstacleCause, error: object
+    ) -> None:
         """Let an outcome wait for an obstacle, which may be a new one."""
         line = self._lines.get(obstacle)
         if line is None:
@@ -215,7 +217,7 @@ class Apart:
         itself, the outcome would break everybody's batch again. [P7]
         """
         if (
-            line.cause is not Cause.TOPIC_REFUSED
+            line.cause is not ObstacleCause.TOPIC_REFUSED
             or passed.is_partition
             or passed.outcome is not None
         ):
@@ -233,7 +235,7 @@ class Apart:
         """Let another outcome take the place of the one that waits by itself."""
         self._lines[obstacle].waiting = deque([outcome])
 
-    def failed(self, obstacle: Obstacle, cause: Cause, error: object) -> None:
+    def failed(self, obstacle: Obstacle, cause: ObstacleCause, error: object) -> None:
         """Let a trial that failed be followed by another one, later."""
         line = self._lines.get(obstacle)
         if line is not None:
@@ -276,7 +278,7 @@ class Apart:
                     since_s=round(now - line.since, 1),
                 )
 
-    def _begin(self, obstacle: Obstacle, cause: Cause, error: object) -> _Line:
+    def _begin(self, obstacle: Obstacle, cause: ObstacleCause, error: object) -> _Line:
         now = self._clock.monotonic()
         before, strikes = self._passed.pop(obstacle, (-_SAME_S, 0))
         line = _Line(cause, str(error), since=now, due=now, told_at=now)

@@ -21,7 +21,7 @@ from redrive.consumer.health import Phase
 from redrive.consumer.letters_reader import Judged
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
-from redrive.consumer.progress import Moment, Progress, due
+from redrive.consumer.progress import Moment, ProgressWatch, due
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
 from redrive.consumer.sweeping import Sweeping
@@ -120,7 +120,7 @@ class Worker:
         self.phase = Phase.STARTING
         """How far it has come; may be read from any thread."""
         self._worn_out: RedriveError | None = None
-        self.progress = Progress(limit_s=standstill_s)
+        self.progress = ProgressWatch(limit_s=standstill_s)
         """Whether what should move does; may be read from any thread."""
         self.waits = Waits(clock)
         """What is waited for; may be read from any thread."""

@@ -25,7 +25,7 @@ from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.resting import Resting
 from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
-from redrive.consumer.runner import Again, Control, Left, Runner, Step
+from redrive.consumer.runner import Again, Control, Left, NextStep, Runner
 from redrive.consumer.waits import Amount, Wait
 from redrive.dead_letter.driven import ClaimedRedrive
 from redrive.errors import RecordError
@@ -41,7 +41,7 @@ from redrive.graphs.retention import Mark
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.state.offsets import Entry, Note, NotedRest
+from redrive.state.offsets import Note, NotedRest, OffsetEntry
 from redrive.telemetry.detail import is_detailed
 from redrive.telemetry.repeats import REPEATS
 from redrive.thread_names import own_thread
@@ -440,7 +440,7 @@ class Dispatcher:
         left_s = headers.deadline / 1000 - self._clock.now().timestamp()
         return self._clock.monotonic() + left_s
 
-    def _due(self, history: Entry) -> float | None:
+    def _due(self, history: OffsetEntry) -> float | None:
         """Return until when it waits as an earlier attempt has left it, or None."""
         left_s = history.until - self._clock.now().timestamp()
         return self._clock.monotonic() + left_s if left_s > 0 else None
@@ -536,7 +536,7 @@ class Dispatcher:
         try:
             self._resting.blame(run)
             if live.lease.state is LeaseState.STALE:
-                step = Step(Left())
+                step = NextStep(Left())
             elif self._run_queue.is_condemned(run):
                 step = await self._runner.condemn(run, lease=live.lease)
             else:
@@ -563,7 +563,7 @@ class Dispatcher:
         self._changed.set()
         self._fill()
 
-    def _follow(self, run: Run, step: Step) -> None:
+    def _follow(self, run: Run, step: NextStep) -> None:
         now = self._clock.monotonic()
         self._resting.heard(run, dependency=step.dependency, asked_s=step.asked_s)
         if self._tasks is not None:

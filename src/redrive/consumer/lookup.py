@@ -16,11 +16,11 @@ from redrive.consumer.loop_pulse import LoopPulse
 from redrive.telemetry import metrics
 from redrive.telemetry.instruments import Sample
 
-__all__ = ["Limits", "Lookup"]
+__all__ = ["Lookup", "WorkerLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WorkerLimits:
     """What a worker may take on, and how long a thread may stand still."""
 
     in_flight: int
@@ -37,7 +37,7 @@ class Lookup:
         clock: Its clock.
     """
 
-    def __init__(self, loop: LoopPulse, *, limits: Limits, clock: Clock) -> None:
+    def __init__(self, loop: LoopPulse, *, limits: WorkerLimits, clock: Clock) -> None:
         self._loop = loop
         self._limits = limits
         self._clock = clock

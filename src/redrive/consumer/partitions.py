@@ -30,7 +30,7 @@ from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
 from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import Entry, LogIdentity, Note, decode
+from redrive.state.offsets import LogIdentity, Note, OffsetEntry, decode
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.repeats import REPEATS
@@ -61,7 +61,7 @@ _AHEAD_OF_SLOTS = 2
 more would be suspects after a death, and less would wait for commits. [P5]"""
 
 
-class Members(Protocol):
+class GroupLookup(Protocol):
     """Tells who is in the group, without being waited for."""
 
     def ask(self, about: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
@@ -131,7 +131,7 @@ class Partitions:
         incarnation: int,
         clock: Clock,
         is_static_member: bool = False,
-        members: Members | None = None,
+        members: GroupLookup | None = None,
         cluster: str | None = None,
         room: NoteRoom | None = None,
         in_flight: int = 64,
@@ -573,7 +573,7 @@ class Partitions:
         if tp in self._held:
             return
         self._forget(tp)
-        history: dict[int, Entry] = {}
+        history: dict[int, OffsetEntry] = {}
         left = self._left.pop(tp, None)
         if self._is_ours(note):
             # Nobody had it meanwhile: what ended its runs was not a death.

@@ -12,7 +12,7 @@ import structlog
 
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.health import Check
-from redrive.consumer.report import Report
+from redrive.consumer.report import WorkerReport
 from redrive.telemetry.instruments import Sample
 from redrive.telemetry.merging import counted_only, merged
 from redrive.telemetry.metrics import READY
@@ -41,12 +41,14 @@ class _Life:
     line: bytes | None = None
     gone: str | None = None
 
-    def report(self) -> Report:
+    def report(self) -> WorkerReport:
         """Return what it said last."""
-        return _STARTING if self.line is None else Report.from_line(self.line)
+        return _STARTING if self.line is None else WorkerReport.from_line(self.line)
 
 
-_STARTING = Report(alive=Check(ok=True, why="starting"), ready=Check(ok=False, why="starting"))
+_STARTING = WorkerReport(
+    alive=Check(ok=True, why="starting"), ready=Check(ok=False, why="starting")
+)
 
 
 @dataclass(frozen=True, slots=True)

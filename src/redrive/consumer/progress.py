@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Due", "Moment", "Progress", "WaitsFor", "due"]
+__all__ = ["Due", "Moment", "ProgressWatch", "WaitsFor", "due"]
 
 
 class WaitsFor(StrEnum):
@@ -89,7 +89,7 @@ def due(moment: Moment, *, rebalance_s: float) -> list[Due]:
     return found
 
 
-class Progress:
+class ProgressWatch:
     """For how long each of these has not moved.
 
     Time is counted by looks, not by the clock: a process that is paused stands still as a whole.

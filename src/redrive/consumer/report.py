@@ -15,7 +15,7 @@ from redrive.consumer.health import Check
 from redrive.telemetry.carrying import from_plain, to_plain
 from redrive.telemetry.instruments import Sample
 
-__all__ = ["Report", "Reporter"]
+__all__ = ["Reporter", "WorkerReport"]
 
 log = structlog.get_logger("redrive.worker")
 
@@ -24,7 +24,7 @@ _LAST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WorkerReport:
     """How a worker stands at one moment."""
 
     alive: Check
@@ -56,7 +56,7 @@ class Reporter:
         report: Says how the worker stands; called on the thread.
     """
 
-    def __init__(self, pipe: int, report: Callable[[], Report]) -> None:
+    def __init__(self, pipe: int, report: Callable[[], WorkerReport]) -> None:
         self._pipe = pipe
         self._report = report
         self._stop = threading.Event()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from redrive.consumer.outcome import PolledRecord
 from redrive.dead_letter.driven import ClaimedRedrive
-from redrive.dead_letter.record import Attempt
+from redrive.dead_letter.record import LetterAttempt
 from redrive.events import EventHeaders, WorkflowEvent, said_by
 from redrive.kafka.log import ConsumerRecord
 from redrive.state.rests import Rest
@@ -45,7 +45,7 @@ class Run:
     finished: bool = False
     failed_before: int = 0
     crashes: int = 0
-    failed: list[Attempt] = field(default_factory=list)
+    failed: list[LetterAttempt] = field(default_factory=list)
     verified: bool | None = None
     node_retries: int = 0
     moved: float = 0.0

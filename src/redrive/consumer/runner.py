@@ -17,7 +17,7 @@ from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.policy import Policy
 from redrive.consumer.resting import expired_in
 from redrive.consumer.run import Run
-from redrive.dead_letter.record import Attempt
+from redrive.dead_letter.record import LetterAttempt
 from redrive.dead_letter.redact import SILENT, Redactor, masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import RawHeaders, WorkflowEvent
@@ -40,7 +40,7 @@ from redrive.retry.classify import UNANSWERED
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.detail import is_detailed
 
-__all__ = ["Again", "Control", "Left", "Processor", "Runner", "Step"]
+__all__ = ["Again", "Control", "Left", "NextStep", "Processor", "Runner"]
 
 log = structlog.get_logger("redrive.consumer")
 
@@ -109,7 +109,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """What follows an attempt.
 
     Args:
@@ -185,7 +185,7 @@ class Runner:
         """Return what asks one run to stop at its next checkpoint, or None."""
         return self._processor.new_control()
 
-    async def attempt(self, run: Run, *, lease: Lease, control: Control | None) -> Step:
+    async def attempt(self, run: Run, *, lease: Lease, control: Control | None) -> NextStep:
         """Execute the next attempt of `run`, and say what follows. Cancelling it passes."""
         policy = self._policy(run.event.workflow_id)
         now = self._clock.monotonic()
@@ -196,7 +196,7 @@ class Runner:
             return await self._end_untried(run, error, lease, decision)
         if remaining_s is not None and remaining_s <= 0 and not (run.attempts or run.crashes):
             log.warning("run.expired", **_fields(run))
-            return Step(self._outcomes.expired(run))
+            return NextStep(self._outcomes.expired(run))
         began = self._clock.now()
         run.started_at = run.started_at or began
         run.begin(now, limit_s=policy.run_s)
@@ -212,12 +212,12 @@ class Runner:
                 if is_detailed():
                     log.debug("run.ended", **_fields(run), reason=end.reason)
                 attempt = _attempt_end(run, run.attempts + 1, took_s=took_s)
-                return Step(self._outcomes.ended(run, end), attempt=attempt)
+                return NextStep(self._outcomes.ended(run, end), attempt=attempt)
             case Drained():
                 log.info("run.drained", **_fields(run))
-                return Step(Left())
+                return NextStep(Left())
             case Failed() if _is_stale(end.error):
-                return Step(Left())
+                return NextStep(Left())
             case Failed():
                 run.resumed = run.resumed or end.resumed
                 step = await self._unless_stuck(
@@ -226,7 +226,7 @@ class Runner:
                 attempt = _attempt_end(run, run.attempts, took_s=took_s, step=step)
                 return replace(step, attempt=attempt)
 
-    async def condemn(self, run: Run, *, lease: Lease) -> Step:
+    async def condemn(self, run: Run, *, lease: Lease) -> NextStep:
         """Give up a run whose process died at it once too often. Cancelling it passes."""
         error = ProcessDiedError(run.crashes, last=self._last_exit)
         why = self._classifier.classify(error).why
@@ -234,7 +234,7 @@ class Runner:
 
     async def _end_untried(
         self, run: Run, error: Exception, lease: Lease, decision: GiveUp
-    ) -> Step:
+    ) -> NextStep:
         """Give up a run without another attempt: with a letter, so that it can be driven."""
         try:
             end = await self._processor.give_up(
@@ -284,7 +284,7 @@ class Runner:
         finally:
             lease.end()
 
-    async def _unless_stuck(self, run: Run, end: Failed, step: Step) -> Step:
+    async def _unless_stuck(self, run: Run, end: Failed, step: NextStep) -> NextStep:
         """Let no retry begin beside what goes on of the attempt before it."""
         if end.lingering is None:
             return step
@@ -305,7 +305,7 @@ class Runner:
         )
         return replace(given_up, lingering_works=(*given_up.lingering_works, end.lingering))
 
-    async def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> Step:
+    async def _judge(self, run: Run, end: Failed, began: datetime, policy: Policy) -> NextStep:
         end = _with_own_limit(run, end)
         looked = await self._look(end.error, run.event.workflow_id)
         failure = looked.failure
@@ -323,7 +323,7 @@ class Runner:
             case Retry(after_s):
                 fields = _judged(run, end, failure)
                 log.warning("run.retry_scheduled", **fields, after_s=round(after_s, 3))
-                step = Step(Again(after_s), lingering_works=_going_on(looked))
+                step = NextStep(Again(after_s), lingering_works=_going_on(looked))
             case GiveUp():
                 step = await self._give_up(run, end, looked, decision)
         # The service speaks of all its callers, not of this run alone.
@@ -349,7 +349,7 @@ class Runner:
             left.append(run.began + policy.total_limit_s - now)
         return min((seconds for seconds in left if seconds is not None), default=None)
 
-    async def _give_up(self, run: Run, end: Failed, looked: _Looked, decision: GiveUp) -> Step:
+    async def _give_up(self, run: Run, end: Failed, looked: _Looked, decision: GiveUp) -> NextStep:
         fields = _judged(run, end, looked.failure)
         reason = decision.reason
         why = self._redactor.mask(decision.why)
@@ -374,12 +374,12 @@ class Runner:
         if told is not None:
             fields |= {"dlq_id": told.dlq_id, "fingerprint": told.fingerprint}
         log.warning("run.dead_lettered", **fields, reason=reason.value, why=why)
-        return Step(outcome, lingering_works=lingering_works)
+        return NextStep(outcome, lingering_works=lingering_works)
 
     def _attempt(
         self, run: Run, looked: _Looked, decision: Retry | GiveUp, began: datetime
-    ) -> Attempt:
-        return Attempt(
+    ) -> LetterAttempt:
+        return LetterAttempt(
             number=run.attempts + 1,
             started_at=began,
             ended_at=self._clock.now(),
@@ -412,7 +412,9 @@ def _leftover_of(late: Late[Any]) -> LingeringWork:
     return LingeringWork(None, work)
 
 
-def _attempt_end(run: Run, number: int, *, took_s: float, step: Step | None = None) -> AttemptEnd:
+def _attempt_end(
+    run: Run, number: int, *, took_s: float, step: NextStep | None = None
+) -> AttemptEnd:
     return AttemptEnd(
         run.event.workflow_id,
         run.event.event_id,

@@ -16,21 +16,21 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.clock import Clock
-from redrive.consumer.apart import Apart, Cause, Obstacle
+from redrive.consumer.apart import Apart, Obstacle, ObstacleCause
 from redrive.consumer.batch_limits import BatchLimits
 from redrive.consumer.commit_size import TOO_LARGE, CommitSize, commit_bytes, in_turns
 from redrive.consumer.outcome import NotTaken, Outcome, PolledRecord
 from redrive.consumer.overdue import Overdue
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sides import Downstream, SettleQueue
-from redrive.consumer.waiting import Waiting
+from redrive.consumer.waiting import PendingOutcomes
 from redrive.consumer.waits import Amount, Wait
 from redrive.errors import FencedError
 from redrive.kafka.batches import (
     Batch,
     InDoubt,
     ProducerRecord,
-    Refused,
+    RefusedBatch,
     Report,
     Stopped,
     Stored,
@@ -119,7 +119,9 @@ class Settler:
         self._reports: deque[Report] = deque()
         self.limits = BatchLimits()
         self.apart = Apart(holds=partitions.holds, keeps=partitions.keeps, clock=clock)
-        self._waiting = Waiting(holds=partitions.holds, keeps=partitions.keeps, apart=self.apart)
+        self._waiting = PendingOutcomes(
+            holds=partitions.holds, keeps=partitions.keeps, apart=self.apart
+        )
         self._trial: _Trial | None = None
         self._trials = 0
         self._silent = 0
@@ -232,7 +234,7 @@ class Settler:
             self._queue.renew()
             if self._sent is not None:
                 number = self._sent.batch.number
-                self._refused(self._sent, Refused(number, "the worker joins its group anew"))
+                self._refused(self._sent, RefusedBatch(number, "the worker joins its group anew"))
 
     def received(self, records: Sequence[ConsumerRecord]) -> None:
         """Hand on what may start."""
@@ -452,7 +454,7 @@ class Settler:
                 self._silent = 0
                 self.limits.confirmed(sent.batch.size_bytes, report.took_s)
                 self._stored(sent, kafka)
-            case Refused():
+            case RefusedBatch():
                 self._refused(sent, report)
             case InDoubt():
                 self._metrics.settles.add("in_doubt")
@@ -487,7 +489,7 @@ class Settler:
         if not self._transactional:
             self._uncommitted.update(dict.fromkeys(finished))
 
-    def _refused(self, sent: _Sent, report: Refused) -> None:
+    def _refused(self, sent: _Sent, report: RefusedBatch) -> None:
         self._sent, self._doubt = None, False
         self._moved(report.error)
         # What some partitions took, or a smaller batch will be, is on its way.
@@ -550,7 +552,7 @@ class Settler:
                 **times,
             )
 
-    def _durable(self, sent: _Sent, report: Refused) -> set[int]:
+    def _durable(self, sent: _Sent, report: RefusedBatch) -> set[int]:
         """Return the outcomes of which all records are stored; in a transaction none is."""
         if self._transactional or not report.delivered:
             return set()
@@ -558,10 +560,15 @@ class Settler:
         return {id(outcome) for outcome in sent.owners} - missing
 
     def _wait_apart(
-        self, outcome: Outcome, obstacle: Obstacle, cause: Cause, sent: _Sent, report: Refused
+        self,
+        outcome: Outcome,
+        obstacle: Obstacle,
+        cause: ObstacleCause,
+        sent: _Sent,
+        report: RefusedBatch,
     ) -> None:
         single = len(sent.outcomes) == 1
-        if cause is Cause.RECORD_REFUSED and single:
+        if cause is ObstacleCause.RECORD_REFUSED and single:
             other = _instead(outcome, obstacle, report.error)
             if other is not None:
                 self._wait(other)
@@ -569,30 +576,32 @@ class Settler:
         # A record that its topic does not take must not abort everyone's batch.
         self.apart.hold(outcome, obstacle, cause, _said(cause, report.error))
 
-    def _obstacles(self, sent: _Sent, report: Refused) -> dict[int, tuple[Obstacle, Cause]]:
+    def _obstacles(
+        self, sent: _Sent, report: RefusedBatch
+    ) -> dict[int, tuple[Obstacle, ObstacleCause]]:
         """Return what stands in the way of which record, by its index."""
-        found: dict[int, tuple[Obstacle, Cause]] = {}
+        found: dict[int, tuple[Obstacle, ObstacleCause]] = {}
         records = sent.batch.records
         for index in sorted(report.culprits):
             topic = records[index].topic
             if _is_of_topic(report.error):
-                found[index] = (Obstacle(topic), Cause.TOPIC_REFUSED)
+                found[index] = (Obstacle(topic), ObstacleCause.TOPIC_REFUSED)
             else:
                 alone = Obstacle(topic, outcome=id(sent.owners[index]))
-                found[index] = (alone, Cause.RECORD_REFUSED)
+                found[index] = (alone, ObstacleCause.RECORD_REFUSED)
         for index, tp in report.unsent.items():
             if tp in report.leaderless:
-                found[index] = (Obstacle(*tp), Cause.NO_LEADER)
+                found[index] = (Obstacle(*tp), ObstacleCause.NO_LEADER)
         if report.late and not found:
             for index in self._not_confirmed(sent, report):
                 tp = report.unsent.get(index) or TopicPartition(records[index].topic, -1)
                 # Where nobody knows the partition, the outcome waits by itself.
                 alone = Obstacle(tp.topic, outcome=id(sent.owners[index]))
                 known = Obstacle(*tp) if tp.partition >= 0 else alone
-                found[index] = (known, Cause.NOT_CONFIRMED)
+                found[index] = (known, ObstacleCause.NOT_CONFIRMED)
         return found
 
-    def _not_confirmed(self, sent: _Sent, report: Refused) -> list[int]:
+    def _not_confirmed(self, sent: _Sent, report: RefusedBatch) -> list[int]:
         """Learn from a batch that was late; return the records whose partition is to blame.
 
         The link is to blame as long as it has not shown that it carries so much: then the next
@@ -702,7 +711,7 @@ class Settler:
         if any(note and (note.incarnation, note.settle) == signed for note in notes):
             self._stored(sent, kafka)
         else:
-            self._refused(sent, Refused(sent.batch.number, "the commit did not happen"))
+            self._refused(sent, RefusedBatch(sent.batch.number, "the commit did not happen"))
 
     def _commit_again(self, kafka: Log) -> None:
         """Send the offsets that no transaction carries; one at a time for each partition."""
@@ -748,12 +757,12 @@ def _is_of_record(error: KafkaError) -> bool:
     return error.code() in RECORD_ERRORS - TOPIC_ERRORS
 
 
-def _cause(obstacle: Obstacle, error: KafkaError, report: Tried) -> Cause:
+def _cause(obstacle: Obstacle, error: KafkaError, report: Tried) -> ObstacleCause:
     if obstacle.is_partition and obstacle[:2] in report.leaderless:
-        return Cause.NO_LEADER
+        return ObstacleCause.NO_LEADER
     if _is_of_topic(error):
-        return Cause.TOPIC_REFUSED
-    return Cause.RECORD_REFUSED if _is_of_record(error) else Cause.NOT_CONFIRMED
+        return ObstacleCause.TOPIC_REFUSED
+    return ObstacleCause.RECORD_REFUSED if _is_of_record(error) else ObstacleCause.NOT_CONFIRMED
 
 
 def _instead(outcome: Outcome, obstacle: Obstacle, error: KafkaError | str) -> Outcome | None:
@@ -770,14 +779,14 @@ def _instead(outcome: Outcome, obstacle: Obstacle, error: KafkaError | str) -> O
     return other
 
 
-def _said(cause: Cause, error: KafkaError | str) -> KafkaError | str:
+def _said(cause: ObstacleCause, error: KafkaError | str) -> KafkaError | str:
     """Return what to say of an error: that records were given up tells nobody why."""
     match cause:
-        case Cause.NO_LEADER:
+        case ObstacleCause.NO_LEADER:
             return "the partition has no leader: bring the brokers with its replicas back"
-        case Cause.NOT_CONFIRMED:
+        case ObstacleCause.NOT_CONFIRMED:
             return "nobody confirms its records: look at its brokers and its replicas in sync"
-        case Cause.TOPIC_REFUSED | Cause.RECORD_REFUSED:
+        case ObstacleCause.TOPIC_REFUSED | ObstacleCause.RECORD_REFUSED:
             return error
 
 

@@ -14,12 +14,12 @@ from redrive.consumer.apart import Apart
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.kafka.log import TopicPartition
 
-__all__ = ["Waiting"]
+__all__ = ["PendingOutcomes"]
 
 MAX_BATCH = 1_000
 
 
-class Waiting:
+class PendingOutcomes:
     """The outcomes of one worker that are not in a batch.
 
     Args:

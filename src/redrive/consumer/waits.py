@@ -56,7 +56,7 @@ class Wait(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WaitKind:
     """How a way to wait is told.
 
     Args:
@@ -70,39 +70,41 @@ class Kind:
     is_told: bool = False
 
 
-KINDS: Mapping[Wait, Kind] = {
-    Wait.SLOT: Kind(
+KINDS: Mapping[Wait, WaitKind] = {
+    Wait.SLOT: WaitKind(
         "events, for one of worker.in_flight to be free, or of their graph's share",
         is_planned=True,
     ),
-    Wait.THREAD: Kind("events, behind another one of their thread", is_planned=True),
-    Wait.RETRY: Kind("runs, for the time of their next attempt", is_planned=True),
-    Wait.REST: Kind("runs, until a service that limits the rate may be called", is_planned=True),
-    Wait.MEMORY: Kind("runs, for room in worker.buffer"),
-    Wait.WINDOW: Kind("events, too far behind an unfinished one for a commit to speak of them"),
-    Wait.RESERVATION: Kind("runs, for the commit by which a death would be counted for them"),
-    Wait.SUSPICION: Kind("runs that a death may have cut: few run beside each other"),
-    Wait.RECORD: Kind("runs, for their event to be read again"),
-    Wait.LETTERS: Kind("events that claim to be redrives, for the letters to say so"),
-    Wait.CHECKPOINTS: Kind("reads and writes of checkpoints, for the disk or the file's lock"),
-    Wait.BATCH: Kind("outcomes, to be stored with the next batch or the one under way"),
-    Wait.DOUBT: Kind("outcomes of a batch in doubt, for what is committed to be read back"),
-    Wait.COMMIT: Kind("partitions, for their offsets to be committed"),
-    Wait.NO_LEADER: Kind("outcomes, for a partition to have a leader", is_told=True),
-    Wait.TOPIC_REFUSED: Kind("outcomes, for a topic that takes nothing", is_told=True),
-    Wait.RECORD_REFUSED: Kind("outcomes, for a topic that does not take them", is_told=True),
-    Wait.NOT_CONFIRMED: Kind("outcomes, for a partition that confirms nothing", is_told=True),
-    Wait.OFFSETS: Kind("partitions, for their committed offset to be read"),
-    Wait.LOG_CHECK: Kind("partitions, for the client to check that their log was not cut back"),
-    Wait.REBALANCE: Kind("partitions, for the group to deal them out again"),
-    Wait.PAUSED: Kind(
+    Wait.THREAD: WaitKind("events, behind another one of their thread", is_planned=True),
+    Wait.RETRY: WaitKind("runs, for the time of their next attempt", is_planned=True),
+    Wait.REST: WaitKind(
+        "runs, until a service that limits the rate may be called", is_planned=True
+    ),
+    Wait.MEMORY: WaitKind("runs, for room in worker.buffer"),
+    Wait.WINDOW: WaitKind("events, too far behind an unfinished one for a commit to speak of them"),
+    Wait.RESERVATION: WaitKind("runs, for the commit by which a death would be counted for them"),
+    Wait.SUSPICION: WaitKind("runs that a death may have cut: few run beside each other"),
+    Wait.RECORD: WaitKind("runs, for their event to be read again"),
+    Wait.LETTERS: WaitKind("events that claim to be redrives, for the letters to say so"),
+    Wait.CHECKPOINTS: WaitKind("reads and writes of checkpoints, for the disk or the file's lock"),
+    Wait.BATCH: WaitKind("outcomes, to be stored with the next batch or the one under way"),
+    Wait.DOUBT: WaitKind("outcomes of a batch in doubt, for what is committed to be read back"),
+    Wait.COMMIT: WaitKind("partitions, for their offsets to be committed"),
+    Wait.NO_LEADER: WaitKind("outcomes, for a partition to have a leader", is_told=True),
+    Wait.TOPIC_REFUSED: WaitKind("outcomes, for a topic that takes nothing", is_told=True),
+    Wait.RECORD_REFUSED: WaitKind("outcomes, for a topic that does not take them", is_told=True),
+    Wait.NOT_CONFIRMED: WaitKind("outcomes, for a partition that confirms nothing", is_told=True),
+    Wait.OFFSETS: WaitKind("partitions, for their committed offset to be read"),
+    Wait.LOG_CHECK: WaitKind("partitions, for the client to check that their log was not cut back"),
+    Wait.REBALANCE: WaitKind("partitions, for the group to deal them out again"),
+    Wait.PAUSED: WaitKind(
         "partitions, to be fetched again: enough of them is taken in", is_planned=True
     ),
-    Wait.LEADER: Kind("partitions of the events, to have a leader: nothing of them is read"),
-    Wait.TOPIC: Kind("topics of the events, to be there"),
-    Wait.GROUP: Kind("the worker, for the group to say which partitions are its own"),
-    Wait.COORDINATOR: Kind("the worker, for the group's coordinator to answer"),
-    Wait.PRODUCER: Kind("the worker, for a producer to be open: results cannot be stored"),
+    Wait.LEADER: WaitKind("partitions of the events, to have a leader: nothing of them is read"),
+    Wait.TOPIC: WaitKind("topics of the events, to be there"),
+    Wait.GROUP: WaitKind("the worker, for the group to say which partitions are its own"),
+    Wait.COORDINATOR: WaitKind("the worker, for the group's coordinator to answer"),
+    Wait.PRODUCER: WaitKind("the worker, for a producer to be open: results cannot be stored"),
 }
 """How each is told; docs/running-a-worker.md has the same list, with what to do."""
 

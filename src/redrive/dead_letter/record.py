@@ -30,11 +30,11 @@ from redrive.retry.kinds import Kind, Reason
 from redrive.retry.rules.verdict import cause_of, context_of, members_of, notes_of
 
 __all__ = [
-    "Attempt",
     "Cause",
     "CheckpointRef",
     "DeadLetter",
     "GraphRef",
+    "LetterAttempt",
     "LetterContext",
     "LetterError",
     "Source",
@@ -90,7 +90,7 @@ class Cause(_Part):
     message: str
 
 
-class Attempt(_Part):
+class LetterAttempt(_Part):
     """One attempt that failed."""
 
     number: int = Field(ge=1)
@@ -145,7 +145,7 @@ class DeadLetter(_Part):
     fingerprint: str | None = None
     node: str | None = None
     cause_chain: list[Cause] = Field(default_factory=list)
-    attempts: list[Attempt] = Field(default_factory=list)
+    attempts: list[LetterAttempt] = Field(default_factory=list)
     source: Source
     checkpoint: CheckpointRef | None = None
     graph: GraphRef | None = None
@@ -247,7 +247,7 @@ def _notes(error: BaseException) -> list[str]:
     return list(dict.fromkeys(notes_of(error)))[:MAX_NOTES_KEPT]
 
 
-def kept_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
+def kept_attempts(attempts: Sequence[LetterAttempt]) -> list[LetterAttempt]:
     """Return the attempts that a letter keeps: all of a few, else the first and the latest."""
     if len(attempts) <= MAX_ATTEMPTS_KEPT:
         return list(attempts)

@@ -14,7 +14,7 @@ from redrive.dead_letter.source import LeftOut, value_digest
 from redrive.events import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:  # it uses this
-    from redrive.dead_letter.record import Attempt, Cause, DeadLetter
+    from redrive.dead_letter.record import Cause, DeadLetter, LetterAttempt
 
 __all__ = ["excerpted", "shortened"]
 
@@ -26,7 +26,7 @@ MAX_KEPT_KEY_BYTES = 1_000
 _TAKEN_SHARE = 0.9
 """A value is packed only where that saves a tenth: whoever looks at the topic reads it no more."""
 
-_Failure = TypeVar("_Failure", "Attempt", "Cause")
+_Failure = TypeVar("_Failure", "LetterAttempt", "Cause")
 
 
 def shortened(letter: DeadLetter) -> Iterator[DeadLetter]:

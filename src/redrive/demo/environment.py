@@ -15,7 +15,7 @@ from redrive.consumer.options import DeliveryGuarantee
 from redrive.demo.airflow_process import REPORT_FILE
 from redrive.demo.executions import EXECUTIONS_FILE
 from redrive.demo.plan import REFUSED_TOPIC, WORKFLOW
-from redrive.demo.processes import Child
+from redrive.demo.processes import DemoProcess
 from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.kafka.embedded import EmbeddedBroker
 from redrive.kafka.options import KafkaSettings
@@ -74,7 +74,7 @@ class DemoEnvironment:
         """What the user's command printed."""
         return self.folder / "command.log"
 
-    def start_worker(self) -> Child:
+    def start_worker(self) -> DemoProcess:
         """Start `redrive worker` with the demo's graph, whose reviewer refuses a topic."""
         self.refused_topics.write_text(f"{REFUSED_TOPIC}\n", encoding="utf-8")
         env = {
@@ -90,14 +90,14 @@ class DemoEnvironment:
         delivery = ("--delivery", self.delivery.value, "--log-format", "json")
         # Without a parent of its own: it is the demo that watches and ends it.
         worker = ("-m", "redrive", "worker", "--processes", "0")
-        return Child(*worker, *arguments, *delivery, env=env, log=self.worker_log)
+        return DemoProcess(*worker, *arguments, *delivery, env=env, log=self.worker_log)
 
-    def start_command(self, arguments: Sequence[str]) -> Child:
+    def start_command(self, arguments: Sequence[str]) -> DemoProcess:
         """Start `redrive` with these arguments, as a user would from a shell of its own."""
         env = {**_inherited(), **self._settings()}
-        return Child("-m", "redrive", *arguments, env=env, log=self.command_log)
+        return DemoProcess("-m", "redrive", *arguments, env=env, log=self.command_log)
 
-    def start_airflow(self) -> Child:
+    def start_airflow(self) -> DemoProcess:
         """Start Airflow's process, with a home and a database of its own."""
         home = self.folder / "airflow"
         dags = home / "dags"
@@ -115,7 +115,7 @@ class DemoEnvironment:
             "KAFKA_WORKFLOW_RESULTS_TOPIC": self.kafka.results_topic,
             REPORT_FILE: str(self.airflow_report),
         }
-        return Child("-m", "redrive.demo.airflow_process", env=env, log=self.airflow_log)
+        return DemoProcess("-m", "redrive.demo.airflow_process", env=env, log=self.airflow_log)
 
     def _settings(self) -> Mapping[str, str]:
         kafka = self.kafka.model_dump(mode="json", exclude_none=True)

@@ -17,7 +17,7 @@ from redrive.demo.executions import count_execution
 from redrive.demo.refused_topics import is_refused
 from redrive.errors import PermanentError
 
-__all__ = ["State", "graph"]
+__all__ = ["ReviewState", "graph"]
 
 _STEP_S = 0.3
 _HICCUPS = 2
@@ -25,7 +25,7 @@ _HICCUPS = 2
 _hiccups: Counter[str] = Counter()
 
 
-class State(TypedDict, total=False):
+class ReviewState(TypedDict, total=False):
     """What goes in (`topic`, `trouble`) and what the nodes add."""
 
     topic: str
@@ -35,14 +35,14 @@ class State(TypedDict, total=False):
     verdict: str
 
 
-async def research(state: State, config: RunnableConfig) -> State:
+async def research(state: ReviewState, config: RunnableConfig) -> ReviewState:
     """Collect notes; always works, and is what nobody wants to pay for twice."""
     await _work("research", config)
     topic = state.get("topic", "nothing in particular")
     return {"notes": [f"what is known about {topic}", f"what is asked about {topic}"]}
 
 
-async def write(state: State, config: RunnableConfig) -> State:
+async def write(state: ReviewState, config: RunnableConfig) -> ReviewState:
     """Write a draft; the service it calls closes the connection twice when `hiccups` are due."""
     thread = await _work("write", config)
     if state.get("trouble") == "hiccups" and _hiccups[thread] < _HICCUPS:
@@ -51,7 +51,7 @@ async def write(state: State, config: RunnableConfig) -> State:
     return {"draft": " and ".join(state["notes"])}
 
 
-async def review(state: State, config: RunnableConfig) -> State:
+async def review(state: ReviewState, config: RunnableConfig) -> ReviewState:
     """Judge the draft; refuses it for good when the policy refuses its topic."""
     await _work("review", config)
     if is_refused(state.get("topic", "")):
@@ -66,7 +66,7 @@ async def _work(node: str, config: RunnableConfig) -> str:
     return thread
 
 
-graph = StateGraph(State)
+graph = StateGraph(ReviewState)
 graph.add_node("research", research)
 graph.add_node("write", write)
 graph.add_node("review", review)

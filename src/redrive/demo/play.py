@@ -10,13 +10,13 @@ from rich.console import Console
 from redrive.clock import SYSTEM
 from redrive.demo.environment import DemoEnvironment, broker
 from redrive.demo.signals import one_interrupt
-from redrive.demo.sources import LineFile, Topics, reported, worker_logged
+from redrive.demo.sources import DemoTopics, LineFile, reported, worker_logged
 from redrive.demo.story import Story
 from redrive.demo.summary import Summary
 from redrive.demo.telling import Happening, Who
 from redrive.demo.timeline import Timeline
 from redrive.demo.user import User
-from redrive.demo.watch import Watch
+from redrive.demo.watch import DemoWatch
 from redrive.kafka.options import KafkaSettings
 
 __all__ = ["play"]
@@ -45,7 +45,7 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
         timeline = ending.enter_context(Timeline(console, began=began))
         kafka, delivery = ending.enter_context(broker(given))
         timeline.add(_broker_is_up(kafka, own=given is None))
-        topics = Topics(kafka)
+        topics = DemoTopics(kafka)
         ending.callback(topics.close)
         stage = DemoEnvironment(kafka, delivery, folder)
         airflow = stage.start_airflow()
@@ -64,7 +64,7 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
             topics,
             user,
         )
-        watch = Watch(worker, sources=sources, story=story, timeline=timeline)
+        watch = DemoWatch(worker, sources=sources, story=story, timeline=timeline)
         watch.until_the_dag_has_ended(airflow)
         _drive_letters(story, user, watch)
         watch.to_the_end()
@@ -77,7 +77,7 @@ def play(given: KafkaSettings | None, *, console: Console, folder: Path) -> Summ
     )
 
 
-def _drive_letters(story: Story, user: User, watch: Watch) -> None:
+def _drive_letters(story: Story, user: User, watch: DemoWatch) -> None:
     # Without a letter there is nothing to drive: the verdict says that it is missing.
     if story.letters:
         user.fix_cause()

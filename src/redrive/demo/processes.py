@@ -12,10 +12,10 @@ from pathlib import Path
 
 from redrive.consumer.parent import PARENT_PIPE
 
-__all__ = ["Child"]
+__all__ = ["DemoProcess"]
 
 
-class Child:
+class DemoProcess:
     """One process of ours: what it writes goes to `log`.
 
     It leads a group of its own, so that a Ctrl-C reaches the demo alone, which then ends all. A

@@ -40,7 +40,7 @@ from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.log import ConsumerRecord, record_of
 from redrive.kafka.options import KafkaSettings
 
-__all__ = ["LineFile", "Topics", "reported", "worker_logged"]
+__all__ = ["DemoTopics", "LineFile", "reported", "worker_logged"]
 
 _BATCH = 100
 _CLOCKS_AGREE_S = 5.0
@@ -111,7 +111,7 @@ def _fact(cls: type, line: Line) -> Fact:
     return fact
 
 
-class Topics:
+class DemoTopics:
     """Reads events, results and letters from where they ended when this was made.
 
     Raises:

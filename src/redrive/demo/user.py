@@ -12,7 +12,7 @@ from redrive.clock import SYSTEM
 from redrive.demo.environment import DemoEnvironment
 from redrive.demo.observations import CauseFixed, CommandEnded, CommandTyped, Fact, Observation
 from redrive.demo.plan import REFUSED_TOPIC
-from redrive.demo.processes import Child
+from redrive.demo.processes import DemoProcess
 
 __all__ = ["User"]
 
@@ -28,7 +28,7 @@ class User:
 
     def __init__(self, stage: DemoEnvironment) -> None:
         self._stage = stage
-        self._command: Child | None = None
+        self._command: DemoProcess | None = None
         self._news: list[Observation] = []
 
     def fix_cause(self) -> None:
@@ -37,7 +37,7 @@ class User:
         file.write_text("", encoding="utf-8")
         self._happened(CauseFixed(REFUSED_TOPIC, file.name))
 
-    def drive_again(self, dlq_ids: Sequence[str]) -> Child:
+    def drive_again(self, dlq_ids: Sequence[str]) -> DemoProcess:
         """Run `redrive dlq redrive` for these letters; once."""
         why = f"{REFUSED_TOPIC} is allowed now"
         arguments = ("dlq", "redrive", *dlq_ids, "--yes", "--why", why)

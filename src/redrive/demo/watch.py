@@ -9,13 +9,13 @@ from typing import Protocol
 
 from redrive.clock import SYSTEM
 from redrive.demo.observations import AirflowStep, CommandTyped, Observation, TaskStarted
-from redrive.demo.processes import Child
+from redrive.demo.processes import DemoProcess
 from redrive.demo.story import Story
 from redrive.demo.telling import tell
 from redrive.demo.timeline import Timeline
 from redrive.errors import RedriveError
 
-__all__ = ["DemoError", "Source", "Watch"]
+__all__ = ["DemoError", "DemoWatch", "FactSource"]
 
 _LOOK_EVERY_S = 0.05
 # Sources are read one after the other: a line waits so long for an earlier one of another.
@@ -32,7 +32,7 @@ class DemoError(RedriveError):
     """The demo could not be played to its end."""
 
 
-class Source(Protocol):
+class FactSource(Protocol):
     """Where facts come from."""
 
     def news(self) -> Iterable[Observation]:
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
 
-class Watch:
+class DemoWatch:
     """One look after the other, in one thread.
 
     Args:
@@ -51,7 +51,12 @@ class Watch:
     """
 
     def __init__(
-        self, worker: Child, *, sources: Sequence[Source], story: Story, timeline: Timeline
+        self,
+        worker: DemoProcess,
+        *,
+        sources: Sequence[FactSource],
+        story: Story,
+        timeline: Timeline,
     ) -> None:
         self._worker = worker
         self._sources = sources
@@ -60,7 +65,7 @@ class Watch:
         self._waiting: list[tuple[float, int, Observation]] = []
         self._order = count()
 
-    def until_the_dag_has_ended(self, airflow: Child) -> None:
+    def until_the_dag_has_ended(self, airflow: DemoProcess) -> None:
         """Return when each run has its ending, or Airflow has ended and no more comes.
 
         Raises:
@@ -72,7 +77,7 @@ class Watch:
                 f"Airflow's process ended before the DAG did, with code {airflow.exit_code}"
             )
 
-    def until_it_is_driven(self, command: Child) -> None:
+    def until_it_is_driven(self, command: DemoProcess) -> None:
         """Return when the letters are resolved, or the command has ended and no more comes.
 
         Raises:
@@ -86,7 +91,9 @@ class Watch:
         self._look_for(_LAST_LOOK_S)
         self._tell(until=float("inf"))
 
-    def _until(self, ended: Callable[[], bool], child: Child, *, limit_s: float, what: str) -> None:
+    def _until(
+        self, ended: Callable[[], bool], child: DemoProcess, *, limit_s: float, what: str
+    ) -> None:
         limit = SYSTEM.monotonic() + limit_s
         for _ in self._looks():
             if ended():

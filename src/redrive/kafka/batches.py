@@ -11,7 +11,16 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.kafka.log import TopicPartition
 
-__all__ = ["Batch", "InDoubt", "ProducerRecord", "Refused", "Report", "Stopped", "Stored", "Tried"]
+__all__ = [
+    "Batch",
+    "InDoubt",
+    "ProducerRecord",
+    "RefusedBatch",
+    "Report",
+    "Stopped",
+    "Stored",
+    "Tried",
+]
 
 
 class ProducerRecord(NamedTuple):
@@ -66,7 +75,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedBatch:
     """The batch as a whole is not durable; it may be settled again, or parts of it.
 
     Args:
@@ -121,5 +130,5 @@ class Tried:
     leaderless: frozenset[TopicPartition] = frozenset()
 
 
-Report = Stored | Refused | InDoubt | Stopped | Tried
+Report = Stored | RefusedBatch | InDoubt | Stopped | Tried
 """How a batch ended, or a trial."""

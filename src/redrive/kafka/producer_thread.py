@@ -21,7 +21,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from redrive.clock import Clock
-from redrive.kafka.batches import Batch, InDoubt, Refused, Report, Stopped, Stored
+from redrive.kafka.batches import Batch, InDoubt, RefusedBatch, Report, Stopped, Stored
 from redrive.kafka.retrying import BACKOFF, advice, error_of, is_permanent
 from redrive.kafka.sending import TOPIC_ERRORS, Sending
 from redrive.telemetry.instruments import Counter
@@ -253,7 +253,7 @@ class ProducerThread:
         self._renew()
         if in_doubt:
             return InDoubt(batch.number, error)
-        return Refused(batch.number, error, late=error.code() == _TIMED_OUT)
+        return RefusedBatch(batch.number, error, late=error.code() == _TIMED_OUT)
 
     def _refuse(self, batch: Batch, error: KafkaError | None = None) -> Report:
         sending = self._sending
@@ -267,8 +267,8 @@ class ProducerThread:
                 why, culprits = broken, frozenset(range(len(batch.records)))
         self._renew()
         if sending is None:
-            return Refused(batch.number, why or "aborted", culprits)
-        return Refused(
+            return RefusedBatch(batch.number, why or "aborted", culprits)
+        return RefusedBatch(
             batch.number,
             why or ("its time was over" if sending.late else "aborted"),
             culprits,

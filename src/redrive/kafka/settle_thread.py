@@ -16,7 +16,7 @@ from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, Report
 from redrive.kafka.producer_thread import CallLimits, MakeProducer, ProducerThread
 from redrive.kafka.retrying import with_advice
-from redrive.kafka.trial import Trial
+from redrive.kafka.trial import SendTrial
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
 
@@ -61,10 +61,10 @@ class SettleThread:
             replaced or Counter(PRODUCERS),
         )
         self._producer_thread = self._make()
-        self._abandoned: list[ProducerThread | Trial] = []
-        self._trial: Trial | None = None
+        self._abandoned: list[ProducerThread | SendTrial] = []
+        self._trial: SendTrial | None = None
         self._make_trial = partial(
-            Trial,
+            SendTrial,
             make_producer=make_trial_producer or make_producer,
             transactional=transactional,
             report=report,

@@ -18,9 +18,9 @@ __all__ = [
     "LEAST_ANSWER_BYTES",
     "LEAST_LETTER_BYTES",
     "LETTERS_FACTOR",
-    "Finding",
     "Severity",
     "TopicFacts",
+    "TopicFinding",
     "TopicNeeds",
     "judge_topics",
     "longest_kept",
@@ -50,7 +50,7 @@ class Severity(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TopicFinding:
     """One difference between the topics that are there and those that redrive needs."""
 
     topic: str
@@ -128,7 +128,7 @@ def topic_names(settings: KafkaSettings) -> tuple[str, ...]:
 
 def judge_topics(
     settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
-) -> tuple[Finding, ...]:
+) -> tuple[TopicFinding, ...]:
     """Return what must change, the worst first; `found` holds the topics that exist."""
     findings = [
         *_missing(settings, found),
@@ -139,14 +139,14 @@ def judge_topics(
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
 
 
-def _missing(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+def _missing(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[TopicFinding]:
     for topic in topic_names(settings):
         if topic not in found:
             mend = "run: redrive topics create"
-            yield Finding(topic, "the topic", "missing", "there", mend, Severity.ERROR)
+            yield TopicFinding(topic, "the topic", "missing", "there", mend, Severity.ERROR)
 
 
-def _partitions(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+def _partitions(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[TopicFinding]:
     equal = (settings.events_topic, settings.retry_topic, settings.dlq_topic)
     counts = {topic: found[topic].partitions for topic in equal if topic in found}
     most = max(counts.values(), default=0)
@@ -157,14 +157,14 @@ def _partitions(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Ite
                 f"--alter --topic {topic} --partitions {most}"
             )
             wanted = f"{most}, as the others of {', '.join(equal)}"
-            yield Finding(
+            yield TopicFinding(
                 topic, "the number of partitions", str(count), wanted, command, Severity.ERROR
             )
 
 
 def _configs(
     settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
-) -> Iterator[Finding]:
+) -> Iterator[TopicFinding]:
     for topic in (settings.events_topic, settings.retry_topic, settings.dlq_topic):
         config = found[topic].config if topic in found else None
         # By key, compaction would eat all but the last record of a thread, or of a letter (R15).
@@ -184,7 +184,7 @@ def _configs(
 
 def _audit(
     settings: KafkaSettings, found: Mapping[str, TopicFacts], needs: TopicNeeds
-) -> Iterator[Finding]:
+) -> Iterator[TopicFinding]:
     topic, letters = settings.audit_topic, found.get(settings.dlq_topic)
     if topic is None or topic not in found:
         return
@@ -196,7 +196,7 @@ def _audit(
             f"--alter --topic {topic} --partitions {most}"
         )
         wanted = f"{most} or more, as {settings.dlq_topic!r} has"
-        yield Finding(
+        yield TopicFinding(
             topic,
             "the number of partitions",
             str(facts.partitions),
@@ -222,7 +222,7 @@ def _retention(
     least: timedelta,
     *,
     severity: Severity = Severity.ERROR,
-) -> Iterator[Finding]:
+) -> Iterator[TopicFinding]:
     config = (found[topic].config if topic in found else None) or {}
     kept_ms = int(config.get("retention.ms", -1))
     least_ms = round(least / timedelta(milliseconds=1))
@@ -246,7 +246,7 @@ def _retention_bytes(
     found: Mapping[str, TopicFacts],
     *,
     least: int | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[TopicFinding]:
     config = (found[topic].config if topic in found else None) or {}
     kept = int(config.get("retention.bytes", -1))
     # By size, records may go long before their time: nobody can say when.
@@ -262,7 +262,9 @@ def _retention_bytes(
         )
 
 
-def _answer_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+def _answer_size(
+    settings: KafkaSettings, found: Mapping[str, TopicFacts]
+) -> Iterator[TopicFinding]:
     results = found.get(settings.results_topic)
     if results is not None and results.max_bytes < LEAST_ANSWER_BYTES:
         yield _wrong(
@@ -275,7 +277,9 @@ def _answer_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> It
         )
 
 
-def _letter_size(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[Finding]:
+def _letter_size(
+    settings: KafkaSettings, found: Mapping[str, TopicFacts]
+) -> Iterator[TopicFinding]:
     events, letters = found.get(settings.events_topic), found.get(settings.dlq_topic)
     if letters is None or letters.config is None or events is None:
         return
@@ -303,9 +307,9 @@ def _wrong(
     *,
     value: str | None = None,
     severity: Severity = Severity.ERROR,
-) -> Finding:
+) -> TopicFinding:
     command = (
         f"run: kafka-configs.sh --bootstrap-server {settings.bootstrap_servers} --alter "
         f"--entity-type topics --entity-name {topic} --add-config {option}={value or wanted}"
     )
-    return Finding(topic, option, found, wanted, command, severity)
+    return TopicFinding(topic, option, found, wanted, command, severity)

@@ -35,9 +35,9 @@ from redrive.kafka.topic_rules import (
     DEFAULT_MAX_BYTES,
     LEAST_LETTER_BYTES,
     LETTERS_FACTOR,
-    Finding,
     Severity,
     TopicFacts,
+    TopicFinding,
     TopicNeeds,
     judge_topics,
     topic_names,
@@ -77,7 +77,7 @@ class TopicReport:
     offset; None where they do not tell.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[TopicFinding, ...]
     partitions: Mapping[str, int]
     max_bytes: Mapping[str, int]
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -87,12 +87,12 @@ class TopicReport:
     note_limit: int | None = None
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self) -> tuple[TopicFinding, ...]:
         """What a worker cannot start with."""
         return tuple(f for f in self.findings if f.severity is Severity.ERROR)
 
     @property
-    def warnings(self) -> tuple[Finding, ...]:
+    def warnings(self) -> tuple[TopicFinding, ...]:
         """What a worker can start with, but should be looked at."""
         return tuple(f for f in self.findings if f.severity is Severity.WARNING)
 
@@ -312,9 +312,9 @@ def _describe(
     return {resource.name: future for resource, future in answers.items()}
 
 
-def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[Finding]:
+def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[TopicFinding]:
     return [
-        Finding(
+        TopicFinding(
             topic=", ".join(names),
             what="the configuration",
             found=f"not readable ({reason})",
@@ -330,7 +330,7 @@ def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[Fi
 
 def _closed_letters(
     settings: KafkaSettings, rights: Sequence[AclOperation] | None
-) -> list[Finding]:
+) -> list[TopicFinding]:
     if not rights or AclOperation.READ in rights:
         return []
     mend = (
@@ -339,7 +339,7 @@ def _closed_letters(
         f"--allow-principal User:<name> --operation Read --topic {settings.dlq_topic}"
     )
     return [
-        Finding(
+        TopicFinding(
             topic=settings.dlq_topic,
             what="what this user may do",
             found="not to read it",

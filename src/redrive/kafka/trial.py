@@ -19,7 +19,7 @@ from redrive.kafka.producer_thread import CallLimits, MakeProducer, broken_by
 from redrive.kafka.retrying import error_of
 from redrive.kafka.sending import TOPIC_ERRORS, Sending
 
-__all__ = ["Trial"]
+__all__ = ["SendTrial"]
 
 log = structlog.get_logger("redrive.kafka")
 
@@ -28,7 +28,7 @@ _ABORT_S = 5.0
 _ALLOWED_S = 10.0
 
 
-class Trial:
+class SendTrial:
     """Tries one batch of records on a thread of its own, once.
 
     Args:

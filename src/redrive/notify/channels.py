@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from redrive.errors import MissingExtraError, NotifyError, SettingsError
-from redrive.notify.message import Level, Message
+from redrive.notify.message import Message, MessageLevel
 from redrive.telemetry.redact import BUILT_IN
 
 if TYPE_CHECKING:
@@ -112,13 +112,13 @@ def _asset() -> AppriseAsset:
     )
 
 
-def _notify_type(level: Level) -> NotifyType:
+def _notify_type(level: MessageLevel) -> NotifyType:
     from apprise import NotifyType  # noqa: PLC0415 - as above
 
     return {
-        Level.INFO: NotifyType.INFO,
-        Level.WARNING: NotifyType.WARNING,
-        Level.FAILURE: NotifyType.FAILURE,
+        MessageLevel.INFO: NotifyType.INFO,
+        MessageLevel.WARNING: NotifyType.WARNING,
+        MessageLevel.FAILURE: NotifyType.FAILURE,
     }[level]
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from redrive.notify.history import History
+from redrive.notify.history import NoticeHistory
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
 from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report, trend_in
 from redrive.notify.rules import Routing
-from redrive.notify.windows import Counted, Refused, Told, Windows
+from redrive.notify.windows import Counted, DueNotice, NoRoom, Windows
 
 __all__ = ["Digest", "Failures"]
 
@@ -43,7 +43,7 @@ class Digest:
         self._routing = routing
         self._alarm_channels = tuple(alarms)
         self._many_letters = many_letters
-        self._history = History()
+        self._history = NoticeHistory()
         self._causes: dict[str, Windows[str, LetterNotice]] = {
             # One more has room: the others.
             name: Windows(window_s, most_open=MOST_CAUSES, most_quiet=MOST_QUIET)
@@ -78,9 +78,9 @@ class Digest:
                 said = windows.add(
                     cause.fingerprint, failures, now, threshold=threshold, group=cause.group
                 )
-                if isinstance(said, Told):
+                if isinstance(said, DueNotice):
                     reports.append(self._report(name, said))
-                elif isinstance(said, Refused):
+                elif isinstance(said, NoRoom):
                     windows.collect(_OTHERS, said.new, now)
             reports += self._count_letters(failures, now)
         return reports
@@ -94,7 +94,7 @@ class Digest:
     def alarm(self, alarms: Counted[Alarm], now: float, *, threshold: int = 1) -> list[Report]:
         """Take trouble of one sort; return what is to be told at once."""
         said = self._troubles.add(alarms.last.trouble, alarms, now, threshold=threshold)
-        return self._to_all(said) if isinstance(said, Told) else []
+        return self._to_all(said) if isinstance(said, DueNotice) else []
 
     def due(self, now: float) -> list[Report]:
         """Return what is to be told of the windows that have ended."""
@@ -122,7 +122,7 @@ class Digest:
         counted = Counted(failures.count, replace(alarm, at=failures.first.at), alarm)
         return self.alarm(counted, now, threshold=self._many_letters)
 
-    def _report(self, channel: str, told: Told[str, LetterNotice]) -> Report:
+    def _report(self, channel: str, told: DueNotice[str, LetterNotice]) -> Report:
         if told.key == _OTHERS:
             return OthersReport(channel, told)
         cause = told.new.last.cause
@@ -130,5 +130,5 @@ class Digest:
         trend = trend_in(told, known, knows_all=self._history.knows_all(cause))
         return CauseReport(channel, told, known, trend)
 
-    def _to_all(self, told: Told[Trouble, Alarm]) -> list[Report]:
+    def _to_all(self, told: DueNotice[Trouble, Alarm]) -> list[Report]:
         return [AlarmReport(name, told) for name in self._alarm_channels]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from redrive.notify.notice import Cause, LetterNotice
+from redrive.notify.notice import LetterNotice, NoticeCause
 from redrive.telemetry.recent import Recent
 
-__all__ = ["History", "Known"]
+__all__ = ["Known", "NoticeHistory"]
 
 
 _MOST_WORKFLOWS = 50
@@ -29,7 +29,7 @@ class Known:
     first_version: str | None
 
 
-class History:
+class NoticeHistory:
     """Remembers causes, apart for each workflow; of too many, those seen last.
 
     Args:
@@ -46,10 +46,10 @@ class History:
         seen = replace(known, total=known.total + count)
         self._known.see(cause.group, cause.fingerprint, seen)
 
-    def of(self, cause: Cause) -> Known | None:
+    def of(self, cause: NoticeCause) -> Known | None:
         """Return what is known of a cause; None when it was forgotten."""
         return self._known.get(cause.group, cause.fingerprint)
 
-    def knows_all(self, cause: Cause) -> bool:
+    def knows_all(self, cause: NoticeCause) -> bool:
         """Say whether nothing of its workflow was forgotten: else what looks new may be old."""
         return self._known.knows_all(cause.group)

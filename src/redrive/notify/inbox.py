@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redrive.notify.notice import Alarm, Cause, LetterNotice, Trouble
+from redrive.notify.notice import Alarm, LetterNotice, NoticeCause, Trouble
 from redrive.notify.windows import Counted
 from redrive.telemetry.recent import has_room
 
@@ -35,7 +35,7 @@ class Inbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._news = threading.Event()
-        self._causes: dict[Cause, Counted[LetterNotice]] = {}
+        self._causes: dict[NoticeCause, Counted[LetterNotice]] = {}
         self._mixed: Counted[LetterNotice] | None = None
         self._alarms: dict[Trouble, Counted[Alarm]] = {}
         self._of_group: Counter[str] = Counter()

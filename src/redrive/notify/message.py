@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-__all__ = ["Level", "Lost", "Message"]
+__all__ = ["Lost", "Message", "MessageLevel"]
 
 
-class Level(StrEnum):
+class MessageLevel(StrEnum):
     """How loud a service may show it."""
 
     INFO = "info"
@@ -42,7 +42,7 @@ class Message:
 
     title: str
     body: str
-    level: Level
+    level: MessageLevel
     failures: int = 0
 
     def after(self, lost: Lost) -> Message:

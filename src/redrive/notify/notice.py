@@ -9,11 +9,11 @@ from enum import StrEnum
 from redrive.retry.kinds import Kind, Reason
 from redrive.telemetry.recent import UNKNOWN
 
-__all__ = ["Alarm", "Cause", "LetterNotice", "Trouble"]
+__all__ = ["Alarm", "LetterNotice", "NoticeCause", "Trouble"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class NoticeCause:
     """What rules look at, and what failures that are told together share."""
 
     workflow: str
@@ -65,13 +65,13 @@ class LetterNotice:
     graph_version: str | None = None
 
     @property
-    def cause(self) -> Cause:
+    def cause(self) -> NoticeCause:
         """What rules look at; without a fingerprint, kind, type, node and workflow are one."""
         workflow = self.workflow_id or ""
         like = self.fingerprint
         if like is None:
             like = f"{self.kind}/{self.error_type}/{self.node or ''}/{workflow}"
-        return Cause(workflow, self.kind.value, self.reason.value, like)
+        return NoticeCause(workflow, self.kind.value, self.reason.value, like)
 
 
 class Trouble(StrEnum):

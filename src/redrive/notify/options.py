@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from redrive.notify.rules import Routing, Rule
+from redrive.notify.rules import NotifyRule, Routing
 from redrive.secret_values import is_reference, revealed
 from redrive.units import Duration, Listed
 
@@ -30,9 +30,9 @@ class NotifyRuleSettings(BaseModel):
         1, ge=1, description="Condition: at least this many equal failures within the window."
     )
 
-    def rule(self) -> Rule:
+    def rule(self) -> NotifyRule:
         """Return the rule as `redrive.notify` takes it."""
-        return Rule(
+        return NotifyRule(
             self.to,
             workflow=self.workflow,
             kind=self.kind,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from redrive.dead_letter.trend import Trend, trend_of
 from redrive.notify.history import Known
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
-from redrive.notify.windows import Told
+from redrive.notify.windows import DueNotice
 
 __all__ = ["AlarmReport", "CauseReport", "OthersReport", "Report", "trend_in"]
 
@@ -21,7 +21,7 @@ class CauseReport:
     """Failures of one fingerprint, for one channel."""
 
     channel: str
-    told: Told[str, LetterNotice]
+    told: DueNotice[str, LetterNotice]
     known: Known | None
     trend: Trend
 
@@ -31,7 +31,7 @@ class OthersReport:
     """Failures of many causes, for one channel: there were too many to tell each."""
 
     channel: str
-    told: Told[str, LetterNotice]
+    told: DueNotice[str, LetterNotice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class AlarmReport:
     """Trouble, for one channel."""
 
     channel: str
-    told: Told[Trouble, Alarm]
+    told: DueNotice[Trouble, Alarm]
 
 
 Report = CauseReport | OthersReport | AlarmReport
 
 
-def trend_in(told: Told[str, LetterNotice], known: Known | None, *, knows_all: bool) -> Trend:
+def trend_in(told: DueNotice[str, LetterNotice], known: Known | None, *, knows_all: bool) -> Trend:
     """Say how a cause develops; `knows_all`: no cause was forgotten, so a new one is new.
 
     It is new for an hour. It rises with 10 in a window, and three times as many as in the one

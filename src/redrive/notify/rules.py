@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from redrive.notify.notice import Cause
+from redrive.notify.notice import NoticeCause
 
-__all__ = ["Routing", "Rule"]
+__all__ = ["NotifyRule", "Routing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NotifyRule:
     """Failures that fit all patterns go to these channels; to none at all if it names none.
 
     `count`: only once so many equal failures came within a window.
@@ -25,7 +25,7 @@ class Rule:
     fingerprint: str = "*"
     count: int = 1
 
-    def fits(self, cause: Cause) -> bool:
+    def fits(self, cause: NoticeCause) -> bool:
         """Say whether all its patterns fit; its count is another matter."""
         return (
             fnmatchcase(cause.workflow, self.workflow)
@@ -42,13 +42,13 @@ class Routing:
     that names no channel silences what it fits, and the rules after it are not read for that.
     """
 
-    def __init__(self, channels: Sequence[str], rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, channels: Sequence[str], rules: Sequence[NotifyRule] = ()) -> None:
         self.channels = tuple(channels)
         self._rules = tuple(rules)
         named = {name for rule in rules for name in rule.to}
         self._told_all = tuple(name for name in channels if name not in named)
 
-    def of(self, cause: Cause) -> Mapping[str, int] | None:
+    def of(self, cause: NoticeCause) -> Mapping[str, int] | None:
         """Return the channels to tell, each from how many equal failures on; None: silenced."""
         told: dict[str, int] = {}
         for rule in self._rules:

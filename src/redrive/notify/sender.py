@@ -15,7 +15,7 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.errors import NotifyError
-from redrive.notify.message import Level, Lost, Message
+from redrive.notify.message import Lost, Message, MessageLevel
 from redrive.retry.call import retry
 from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier
@@ -30,7 +30,7 @@ MOST_HANGING = 3
 # For about five minutes.
 RETRIES = RetryConfig(max_retries=10, initial_delay=1.0, max_delay=60.0)
 _REMINDER = Message(
-    "redrive: messages were lost", "This channel did not accept them.", Level.WARNING
+    "redrive: messages were lost", "This channel did not accept them.", MessageLevel.WARNING
 )
 
 

@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 from redrive.errors import MissingExtraError, NotifyError, SettingsError
 from redrive.notify.channels import AppriseChannel
-from redrive.notify.message import Level, Message
+from redrive.notify.message import Message, MessageLevel
 
-__all__ = ["Trial", "try_channels"]
+__all__ = ["ChannelTrial", "try_channels"]
 
 _MESSAGE = Message(
     "redrive: a test message",
     "This channel gets messages about dead letters.\n\nList them with: redrive dlq groups",
-    Level.INFO,
+    MessageLevel.INFO,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ChannelTrial:
     """What came of one channel: its service, and why it did not take the message, if so."""
 
     service: str
     error: str | None
 
 
-def try_channels(urls: Mapping[str, str], *, limit_s: float) -> dict[str, Trial]:
+def try_channels(urls: Mapping[str, str], *, limit_s: float) -> dict[str, ChannelTrial]:
     """Send a test message to each URL, by name; each may take `limit_s` seconds.
 
     Raises:
@@ -59,10 +59,10 @@ class _Sending:
     def start(self) -> None:
         self._thread.start()
 
-    def trial(self, limit_s: float) -> Trial:
+    def trial(self, limit_s: float) -> ChannelTrial:
         self._thread.join(limit_s)
         late = f"no answer within {limit_s:g} s" if self._thread.is_alive() else None
-        return Trial(self._service, late or self._error)
+        return ChannelTrial(self._service, late or self._error)
 
     def _run(self) -> None:
         if self._channel is None:

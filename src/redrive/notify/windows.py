@@ -1,7 +1,7 @@
 """Counting by windows: the first of a key is told at once, what follows with its count. Pure.
 
-Of each key at most one `Told` comes in any span as long as a window, and the counts add up: what
-was added is told, is still open, was refused, or was silent as it stayed below its threshold.
+Of each key at most one `DueNotice` comes in any span as long as a window, and the counts add up:
+what was added is told, is still open, was refused, or was silent as it stayed below its threshold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from redrive.telemetry.recent import has_room
 
-__all__ = ["Counted", "Refused", "Told", "Windows"]
+__all__ = ["Counted", "DueNotice", "NoRoom", "Windows"]
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
@@ -38,7 +38,7 @@ class Counted(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[K, S]):
+class DueNotice(Generic[K, S]):
     """What is to be told of a key now.
 
     Attributes:
@@ -57,7 +57,7 @@ class Told(Generic[K, S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(Generic[S]):
+class NoRoom(Generic[S]):
     """There is no room for a key: these have to be told otherwise."""
 
     new: Counted[S]
@@ -135,7 +135,7 @@ class Windows(Generic[K, S]):
 
     def add(
         self, key: K, new: Counted[S], now: float, *, threshold: int = 1, group: str = ""
-    ) -> Told[K, S] | Refused[S] | None:
+    ) -> DueNotice[K, S] | NoRoom[S] | None:
         """Count more of `key`; return what to tell at once, if anything.
 
         Where there is no room, all of the key are refused: those that had waited for the threshold
@@ -151,21 +151,21 @@ class Windows(Generic[K, S]):
         all_ = quiet.all()
         if all_.count < threshold:
             if not has_room(self._quiet_of[group], len(self._quiet), most=self._most_quiet):
-                return Refused(all_)
+                return NoRoom(all_)
             self._quiet[key] = quiet
             self._quiet_of[quiet.group] += 1
             return None
         held = [window.group for window in self._open.values() if window.group != _NO_GROUP]
         if not has_room(held.count(group), len(held), most=self._most_open):
-            return Refused(all_)
+            return NoRoom(all_)
         self._open[key] = _Open(now + self._window_s, group, all_.count)
-        return Told(key, all_, all_.count)
+        return DueNotice(key, all_, all_.count)
 
     def collect(self, key: K, new: Counted[S], now: float) -> None:
         """Count more of a key of which nothing is told before its window ends; there is room."""
         self._open.setdefault(key, _Open(now + self._window_s, _NO_GROUP)).add(new)
 
-    def due(self, now: float) -> list[Told[K, S]]:
+    def due(self, now: float) -> list[DueNotice[K, S]]:
         """End the windows whose time is over, and return what they collected."""
         told = []
         while self._open:
@@ -187,7 +187,7 @@ class Windows(Generic[K, S]):
             self._no_longer_quiet(key)
         return told
 
-    def flush(self) -> list[Told[K, S]]:
+    def flush(self) -> list[DueNotice[K, S]]:
         """End all windows, and return what they collected."""
         told = [
             _at_its_end(key, window, window.untold)
@@ -214,5 +214,5 @@ class Windows(Generic[K, S]):
             self.silent += quiet.parts.popleft().came.count
 
 
-def _at_its_end(key: K, window: _Open[S], untold: Counted[S]) -> Told[K, S]:
-    return Told(key, untold, window.in_window, window.previous, opens=False)
+def _at_its_end(key: K, window: _Open[S], untold: Counted[S]) -> DueNotice[K, S]:
+    return DueNotice(key, untold, window.in_window, window.previous, opens=False)

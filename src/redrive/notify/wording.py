@@ -11,7 +11,7 @@ import shlex
 from datetime import datetime, timedelta
 
 from redrive.dead_letter.trend import Trend
-from redrive.notify.message import Level, Message
+from redrive.notify.message import Message, MessageLevel
 from redrive.notify.notice import LetterNotice, Trouble
 from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report
 from redrive.telemetry.redact import Redactor
@@ -75,7 +75,7 @@ class Wording:
             f"Redrive: {self._drive(letter)} --dry-run",
         ]
         title = f"{self._where(letter)} fails: {self._plain(letter.error_type, _NAME_CHARS)}"
-        return self._made(f"{title}{runs}{mark}", body, Level.FAILURE, new.count)
+        return self._made(f"{title}{runs}{mark}", body, MessageLevel.FAILURE, new.count)
 
     def _how_often(self, report: CauseReport) -> str:
         told = report.told
@@ -122,7 +122,7 @@ class Wording:
             _LOOK,
         ]
         return self._made(
-            f"{_runs(new.count)} failed of other causes", body, Level.FAILURE, new.count
+            f"{_runs(new.count)} failed of other causes", body, MessageLevel.FAILURE, new.count
         )
 
     def _alarm(self, report: AlarmReport) -> Message:
@@ -132,7 +132,7 @@ class Wording:
             body.append(self._plain(alarm.detail, _TEXT_CHARS))
         body += [f"Worker: {self._plain(alarm.worker, _NAME_CHARS)}", "", *_advice(alarm.trouble)]
         more = "" if told.opens else f" ({told.in_window} within {self._window})"
-        return self._made(f"{_TITLES[alarm.trouble]}{more}", body, Level.WARNING, 0)
+        return self._made(f"{_TITLES[alarm.trouble]}{more}", body, MessageLevel.WARNING, 0)
 
     def _happened(self, report: AlarmReport) -> str:
         told, trouble = report.told, report.told.new.last.trouble
@@ -168,7 +168,7 @@ class Wording:
     def _plain(self, text: str, limit: int) -> str:
         return plain(self._redactor.excerpt(text, limit))
 
-    def _made(self, title: str, lines: list[str], level: Level, failures: int) -> Message:
+    def _made(self, title: str, lines: list[str], level: MessageLevel, failures: int) -> Message:
         head = f"redrive: {title}"
         head = head if len(head) <= _TITLE_CHARS else f"{head[: _TITLE_CHARS - 1]}…"
         return Message(head, "\n".join(lines), level, failures)

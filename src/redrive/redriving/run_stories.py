@@ -21,7 +21,7 @@ from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters_topic import LetterStory, find_stories
 from redrive.signatures import NO_TRUST, Verifier
-from redrive.state.offsets import Entry, note_of
+from redrive.state.offsets import OffsetEntry, note_of
 
 __all__ = [
     "EventRecord",
@@ -160,7 +160,7 @@ def progress_of(offset: int, committed: Committed) -> RecordProgress:
         return RecordProgress(RunStatus.ENDED)
     entry = note.entries.get(ahead)
     started = entry.started if entry is not None else ahead < note.reserved
-    known = entry or Entry()
+    known = entry or OffsetEntry()
     status = RunStatus.MAY_BE_RUNNING if started else RunStatus.WAITING
     return RecordProgress(status, known.failed, known.crashes)
 

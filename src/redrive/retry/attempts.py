@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from redrive.retry.config import RetryConfig
-from redrive.retry.retrier import Retrier, Tally, retrier_of, running_loop
+from redrive.retry.retrier import Retrier, RetryCounts, retrier_of, running_loop
 
 __all__ = ["Attempt", "Attempts", "attempts"]
 
@@ -39,7 +39,7 @@ class Attempts:
 
     def __init__(self, retrier: Retrier) -> None:
         self._retrier = retrier
-        self._tally: Tally | None = None
+        self._tally: RetryCounts | None = None
         self._last: Attempt | None = None
 
     def __iter__(self) -> Attempts:
@@ -89,8 +89,8 @@ class Attempts:
             )
         return last.delay_s
 
-    def _new_tally(self) -> Tally:
-        return Tally(self._retrier, started=self._retrier.clock.monotonic())
+    def _new_tally(self) -> RetryCounts:
+        return RetryCounts(self._retrier, started=self._retrier.clock.monotonic())
 
 
 class Attempt:
@@ -98,7 +98,7 @@ class Attempt:
 
     __slots__ = ("_tally", "delay_s", "entered", "number")
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: RetryCounts) -> None:
         self._tally = tally
         self.number = tally.number
         self.entered = False

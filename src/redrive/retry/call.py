@@ -19,7 +19,14 @@ from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
 from redrive.clock import SYSTEM
 from redrive.retry.config import RetryConfig
-from redrive.retry.retrier import Retrier, Tally, await_hook, call_hook, retrier_of, running_loop
+from redrive.retry.retrier import (
+    Retrier,
+    RetryCounts,
+    await_hook,
+    call_hook,
+    retrier_of,
+    running_loop,
+)
 from redrive.retry.shapes import (
     KNOWN_PLAIN,
     is_async,
@@ -83,7 +90,7 @@ async def retry_async(
             refuse_to_await(func, awaited)
         else:
             refuse_cached(func, awaited)
-        tally = Tally(retrier_of(config), started=started)
+        tally = RetryCounts(retrier_of(config), started=started)
         delay_s = await tally.fail_async(error)
         if delay_s is None:
             raise
@@ -143,7 +150,7 @@ def _wrap_async(
         try:
             return await func(*args, **kwargs)
         except Exception as error:
-            tally = Tally(retrier, started=started)
+            tally = RetryCounts(retrier, started=started)
             delay_s = await tally.fail_async(error)
             if delay_s is None:
                 raise
@@ -165,14 +172,14 @@ def _wrap_plain(retrier: Retrier, func: Callable[P, object]) -> Callable[P, obje
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            tally = Tally(retrier, started=started)
+            tally = RetryCounts(retrier, started=started)
             delay_s = tally.fail(error)
             if delay_s is None:
                 raise
         else:
             if type(result) in KNOWN_PLAIN or is_plain(result):
                 return result
-            tally = Tally(retrier, started=started)
+            tally = RetryCounts(retrier, started=started)
             return _given(tally, result, functools.partial(func, *args, **kwargs))
         return _again_plain(tally, delay_s, functools.partial(func, *args, **kwargs))
 
@@ -180,7 +187,7 @@ def _wrap_plain(retrier: Retrier, func: Callable[P, object]) -> Callable[P, obje
 
 
 async def _again_async(
-    tally: Tally, delay_s: float, call: Callable[[], object], given: object
+    tally: RetryCounts, delay_s: float, call: Callable[[], object], given: object
 ) -> object:
     """Go on with attempt 2; `given` is what the first call returned."""
     while True:
@@ -199,7 +206,7 @@ async def _again_async(
         delay_s = following_s
 
 
-def _again_plain(tally: Tally, delay_s: float, call: functools.partial[object]) -> object:
+def _again_plain(tally: RetryCounts, delay_s: float, call: functools.partial[object]) -> object:
     """Go on with attempt 2 of a function that raised at its call."""
     while True:
         _block(tally.retrier, delay_s)
@@ -215,7 +222,7 @@ def _again_plain(tally: Tally, delay_s: float, call: functools.partial[object]) 
         delay_s = following_s
 
 
-def _given(tally: Tally, result: object, call: functools.partial[object]) -> object:
+def _given(tally: RetryCounts, result: object, call: functools.partial[object]) -> object:
     """Return a plain result as it is, and one that is awaited so that it is retried then."""
     if not inspect.isawaitable(result):
         refuse_result(call, result)
@@ -231,7 +238,7 @@ def _given(tally: Tally, result: object, call: functools.partial[object]) -> obj
 
 
 async def _awaited(
-    tally: Tally, first: Awaitable[object], call: functools.partial[object]
+    tally: RetryCounts, first: Awaitable[object], call: functools.partial[object]
 ) -> object:
     try:
         return await first

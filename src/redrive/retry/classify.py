@@ -39,7 +39,7 @@ from redrive.retry.rules.limits import read_daily, read_hopeless
 from redrive.retry.rules.models import read_attribute, read_provider
 from redrive.retry.rules.system import read_bug, read_standard
 from redrive.retry.rules.verdict import (
-    Verdict,
+    RuleVerdict,
     by_class,
     class_names,
     is_bare,
@@ -85,7 +85,7 @@ CLASSES: dict[str, Kind] = {
 
 _ANY: frozenset[str] = frozenset()
 # Asked in this order, before the standard library's classes; each of errors of these classes.
-_READERS: tuple[tuple[Callable[[BaseException], Verdict | None], frozenset[str]], ...] = (
+_READERS: tuple[tuple[Callable[[BaseException], RuleVerdict | None], frozenset[str]], ...] = (
     (kafka.read_kafka, kafka.ERRORS),
     (databases.read_database, _ANY),
     (google.read_google, google.ERRORS),
@@ -193,7 +193,7 @@ class Classifier:
             return Failure(Kind.UNKNOWN, None, why, "undecided")
 
     def _judge(self, exc: BaseException, looked: _Looked) -> Failure:
-        weak: Verdict | None = None
+        weak: RuleVerdict | None = None
         chain = looked.new(links(exc))
         for position, link in enumerate(chain):
             if isinstance(link.exc, BaseExceptionGroup):
@@ -235,7 +235,7 @@ class Classifier:
         waits = [f.retry_after for f in judged if f.retry_after is not None]
         return replace(worst, retry_after=max(waits, default=None))
 
-    def _read(self, link: CauseLink) -> Verdict | None:
+    def _read(self, link: CauseLink) -> RuleVerdict | None:
         exc = link.exc
         if isinstance(exc, _STOPS) and not link.outermost:
             # asyncio.timeout raises TimeoutError from CancelledError: the first says what it is.
@@ -245,7 +245,7 @@ class Classifier:
             return mark
         for rule in self.rules:
             if rule.fits(exc):
-                return Verdict(
+                return RuleVerdict(
                     rule.kind, f"rule:{rule}", f"{short_name(exc)} fits your rule {rule}"
                 )
         for read in _readers_of(class_names(exc), bare=is_bare(exc)):
@@ -258,7 +258,7 @@ class Classifier:
             return None
         return verdict or read_answer(exc) or read_bug(exc)
 
-    def _complete(self, verdict: Verdict, chain: list[CauseLink]) -> Failure:
+    def _complete(self, verdict: RuleVerdict, chain: list[CauseLink]) -> Failure:
         verdict = _overruled(verdict, chain)
         retry_after = None
         if verdict.kind in RETRYABLE:
@@ -283,7 +283,7 @@ class Classifier:
 @lru_cache(maxsize=1024)
 def _readers_of(
     names: tuple[str, ...], *, bare: bool
-) -> tuple[Callable[[BaseException], Verdict | None], ...]:
+) -> tuple[Callable[[BaseException], RuleVerdict | None], ...]:
     """Return what reads errors of these classes."""
     return tuple(
         read
@@ -292,7 +292,7 @@ def _readers_of(
     )
 
 
-def _overruled(verdict: Verdict, chain: list[CauseLink]) -> Verdict:
+def _overruled(verdict: RuleVerdict, chain: list[CauseLink]) -> RuleVerdict:
     """Let what stands behind a wrapper correct it, where the wrapper cannot know better."""
     if not _is_table(verdict):
         return verdict
@@ -318,7 +318,7 @@ def _overruled(verdict: Verdict, chain: list[CauseLink]) -> Verdict:
     return next(filter(None, map(read_standard, of_tls)), verdict)
 
 
-def _is_table(verdict: Verdict) -> bool:
+def _is_table(verdict: RuleVerdict) -> bool:
     """Say whether a built-in table spoke, not the error itself or a rule of the user's."""
     return not verdict.rule.startswith(("mark:", "rule:"))
 
@@ -332,12 +332,14 @@ def _best_of(alternatives: list[Failure]) -> Failure:
     return replace(best, retry_after=min(waits) or None)
 
 
-def _read_mark(exc: BaseException) -> Verdict | None:
+def _read_mark(exc: BaseException) -> RuleVerdict | None:
     told = look_str(exc, "__redrive_kind__")
     if told is None or told not in Kind.__members__.values():
         return None
     kind = Kind(told)
-    return Verdict(kind, "mark:__redrive_kind__", f"{short_name(exc)} declares itself {kind.value}")
+    return RuleVerdict(
+        kind, "mark:__redrive_kind__", f"{short_name(exc)} declares itself {kind.value}"
+    )
 
 
 def _reason_of(exc: BaseException, looked: _Looked) -> Reason | None:

@@ -9,13 +9,13 @@ from redrive.retry.config import RetryConfig
 from redrive.retry.decision import GiveUp, Retry, decide
 from redrive.retry.kinds import Failure, Reason
 
-__all__ = ["Outlook", "Wait", "outlook"]
+__all__ = ["Outlook", "OutlookWait", "outlook"]
 
 _HIGHEST_ROLL = math.nextafter(1.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class OutlookWait:
     """The seconds before one retry, between these two: the jitter decides."""
 
     least_s: float
@@ -26,7 +26,7 @@ class Wait:
 class Outlook:
     """The waits before all retries, and what ends them."""
 
-    waits: tuple[Wait, ...]
+    waits: tuple[OutlookWait, ...]
     end: GiveUp
 
 
@@ -39,7 +39,7 @@ def outlook(failure: Failure, *, policy: RetryConfig, reason: Reason | None = No
             nothing here, and the waits their least: there may be fewer retries, never more.
         reason: The failure's own reason (`reason_of`).
     """
-    waits: list[Wait] = []
+    waits: list[OutlookWait] = []
     left_s = policy.total_limit_s
     while True:
         failed = len(waits) + 1
@@ -55,5 +55,5 @@ def outlook(failure: Failure, *, policy: RetryConfig, reason: Reason | None = No
             return Outlook(tuple(waits), soonest)
         latest = decide(failure, failed_attempts=failed, policy=policy, roll=_HIGHEST_ROLL)
         assert isinstance(latest, Retry)  # noqa: S101 - the roll changes the wait, not the choice
-        waits.append(Wait(soonest.after_s, latest.after_s))
+        waits.append(OutlookWait(soonest.after_s, latest.after_s))
         left_s = None if left_s is None else left_s - soonest.after_s

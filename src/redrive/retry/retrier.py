@@ -1,4 +1,4 @@
-"""How a call is retried (`Retrier`), what it tells on the way (`Hooks`), and its count (`Tally`).
+"""How a call is retried: `Retrier`, its `Hooks`, and what it counts, `RetryCounts`.
 
 The loops that call functions are in `call.py` and `attempts.py`.
 """
@@ -24,7 +24,7 @@ __all__ = [
     "FailedAttempt",
     "Hooks",
     "Retrier",
-    "Tally",
+    "RetryCounts",
     "await_hook",
     "call_hook",
     "retrier_of",
@@ -156,7 +156,7 @@ def retrier_of(config: RetryConfig | Retrier | None) -> Retrier:
 _Hook = Callable[[FailedAttempt], object]
 
 
-class Tally:
+class RetryCounts:
     """What one retried call has used so far: attempts and time."""
 
     __slots__ = ("_delay_s", "_started", "_waiting", "number", "retrier")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import Entry, LogIdentity, Note, NotedRest
+from redrive.state.offsets import LogIdentity, Note, NotedRest, OffsetEntry
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
@@ -81,7 +81,7 @@ class PartitionLedger:
         epoch: int,
         committed: int | None,
         note: Note | None = None,
-        history: Mapping[int, Entry] | None = None,
+        history: Mapping[int, OffsetEntry] | None = None,
         log: LogIdentity = LogIdentity(),  # noqa: B008 - frozen
         room: NoteRoom | None = None,
         tell: Callable[[], None] = lambda: None,

@@ -68,11 +68,11 @@ __all__ = [
     "MAX_RESTS",
     "MIN_NOTE_CHARS",
     "WINDOW",
-    "Entry",
     "Foreign",
     "LogIdentity",
     "Note",
     "NotedRest",
+    "OffsetEntry",
     "decode",
     "encode",
     "entries_within",
@@ -111,7 +111,7 @@ _STEPS_S = (*range(61), *(round(60 * 1.06**step) for step in range(1, 196)))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OffsetEntry:
     """What is known of one unfinished offset.
 
     `failed` counts attempts that failed, `crashes` deaths of the process while it ran; `started`
@@ -186,7 +186,7 @@ class Note:
     settle: int
     finished: int = 0
     reserved: int = 0
-    entries: Mapping[int, Entry] = field(default_factory=dict)
+    entries: Mapping[int, OffsetEntry] = field(default_factory=dict)
     at: int = 0
     rests: tuple[NotedRest, ...] = ()
     offset: int | None = None
@@ -315,12 +315,12 @@ def _parse(raw: bytes) -> Note:
     bitmap = numbers.take_bytes(numbers.take())
     finished, bitmap_bits = int.from_bytes(bitmap, "little"), 8 * len(bitmap)
     reserved = numbers.take()
-    entries: dict[int, Entry] = {}
+    entries: dict[int, OffsetEntry] = {}
     where = 0
     for _ in range(numbers.take()):
         where += numbers.take()
         failed, crashes = numbers.take(), numbers.take()
-        entries[where] = Entry(failed, crashes >> 1, bool(crashes & 1))
+        entries[where] = OffsetEntry(failed, crashes >> 1, bool(crashes & 1))
     at, rests = _take_waits(numbers, entries) if numbers.left else (0, ())
     belonging = _take_belonging(numbers) if numbers.left else (None, LogIdentity())
     if numbers.left:
@@ -462,7 +462,9 @@ def _step(wait_s: int) -> int:
     return min(bisect_left(_STEPS_S, max(wait_s, 0)), len(_STEPS_S) - 1)
 
 
-def _take_waits(numbers: _Reader, entries: dict[int, Entry]) -> tuple[int, tuple[NotedRest, ...]]:
+def _take_waits(
+    numbers: _Reader, entries: dict[int, OffsetEntry]
+) -> tuple[int, tuple[NotedRest, ...]]:
     """Read what may stand behind the entries, and put the waits into them."""
     at = numbers.take()
     waits = numbers.take_bytes(numbers.take())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import Entry, Note
+from redrive.state.offsets import Note, OffsetEntry
 
 __all__ = ["Coverage", "Reservations", "crashes_since", "history_after_death"]
 
@@ -22,9 +22,9 @@ class Coverage:
     """What one commit says about starts: offsets below `until`, and those with a started entry."""
 
     until: int = 0
-    entries: Mapping[int, Entry] = field(default_factory=dict)
+    entries: Mapping[int, OffsetEntry] = field(default_factory=dict)
 
-    def covers(self, offset: int, wanted: Entry) -> bool:
+    def covers(self, offset: int, wanted: OffsetEntry) -> bool:
         """Say whether a death after this commit would be counted for `offset` as it starts now."""
         noted = self.entries.get(offset)
         if noted is None:
@@ -35,7 +35,7 @@ class Coverage:
 
 def history_after_death(
     note: Note, committed: int, *, end: int, now: float | None = None, died: bool = True
-) -> dict[int, Entry]:
+) -> dict[int, OffsetEntry]:
     """Return what a process that died left: one more crash for each offset that may have run.
 
     Of one that lives on, and has only lost its partition, it is what it knew.
@@ -50,7 +50,7 @@ def history_after_death(
     """
     ahead = 0 if now is None else max(note.at - int(now), 0)
     history = {
-        committed + at: Entry(
+        committed + at: OffsetEntry(
             entry.failed,
             entry.crashes + (died and entry.started),
             until=max(entry.until - ahead, 0),
@@ -59,11 +59,11 @@ def history_after_death(
     }
     for offset in range(committed, min(committed + note.reserved, end) if died else committed):
         if not note.finished >> (offset - committed) & 1:
-            history.setdefault(offset, Entry(crashes=1))
+            history.setdefault(offset, OffsetEntry(crashes=1))
     return {offset: entry for offset, entry in history.items() if not entry.is_new}
 
 
-def crashes_since(note: Note, committed: int, history: Mapping[int, Entry]) -> int:
+def crashes_since(note: Note, committed: int, history: Mapping[int, OffsetEntry]) -> int:
     """Return how many crashes a history counts that its note did not know of yet."""
     return sum(
         entry.crashes - note.entries.get(offset - committed, _NEW).crashes
@@ -83,7 +83,7 @@ class Reservations:
 
     def __init__(
         self,
-        history: Mapping[int, Entry] | None = None,
+        history: Mapping[int, OffsetEntry] | None = None,
         *,
         room: NoteRoom | None = None,
         tell: Callable[[], None] = lambda: None,
@@ -104,11 +104,11 @@ class Reservations:
         """Whether something waits for the next commit: a start, a failure, the first one of all."""
         return self._news
 
-    def history(self, offset: int) -> Entry:
+    def history(self, offset: int) -> OffsetEntry:
         """Return what is known of an offset."""
         return self._entries.get(offset, _NEW)
 
-    def carried(self) -> dict[int, Entry]:
+    def carried(self) -> dict[int, OffsetEntry]:
         """Return the history to go on with, should the partition come back before anyone's."""
         with self._lock:
             ended = {o: replace(entry, started=False) for o, entry in self._entries.items()}
@@ -171,7 +171,7 @@ class Reservations:
         """
         with self._lock:
             before = self._entries.get(offset, _NEW)
-            self._entries[offset] = Entry(before.failed + 1, before.crashes, until=until)
+            self._entries[offset] = OffsetEntry(before.failed + 1, before.crashes, until=until)
             self._wait_for_commit()
 
     def close(self) -> None:
@@ -262,8 +262,8 @@ class Reservations:
             self._suspects -= {offset for offset in self._suspects if offset >= from_}
 
 
-_NEW = Entry()
-_STARTED = Entry(started=True)
+_NEW = OffsetEntry()
+_STARTED = OffsetEntry(started=True)
 
 
 def _free_bit(taken: int, count: int, window: int) -> int:

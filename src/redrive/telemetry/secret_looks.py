@@ -11,7 +11,7 @@ from collections import Counter
 from itertools import pairwise
 
 from redrive.secret_values import is_reference
-from redrive.telemetry.secret_names import Named, Says
+from redrive.telemetry.secret_names import NamedValue, Says
 
 __all__ = [
     "LOOKS_PATTERNS",
@@ -51,7 +51,7 @@ _IN_ITS_PLACE = re.compile(
 _MOST_IN_PLACE_CHARS = 220
 
 
-def is_told(said: Named, value: str, *, sure: bool = True) -> bool:
+def is_told(said: NamedValue, value: str, *, sure: bool = True) -> bool:
     """Say whether a value is a secret; one such as None tells more as it is.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-__all__ = ["NAMES_OF_NAMES", "NAMES_OF_VALUES", "Named", "Says", "is_secret_name", "said_by"]
+__all__ = ["NAMES_OF_NAMES", "NAMES_OF_VALUES", "NamedValue", "Says", "is_secret_name", "said_by"]
 
 
 class Says(Enum):
@@ -20,7 +20,7 @@ class Says(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedValue:
     """What a name says of its value, and what that is called."""
 
     says: Says
@@ -120,13 +120,13 @@ def is_secret_name(name: str) -> bool:
     return said is not None and said.says in {Says.SURE, Says.TOKEN}
 
 
-def said_by(name: str) -> Named | None:
+def said_by(name: str) -> NamedValue | None:
     """Return what a name says of its value, or None if that may be anything."""
     return _said_by(name[-_MOST_CHARS:])
 
 
 @lru_cache(maxsize=_KNOWN)
-def _said_by(name: str) -> Named | None:
+def _said_by(name: str) -> NamedValue | None:
     words = [word.lower() for word in _WORDS.findall(name)]
     for number in range(len(words) - 1, -1, -1):
         found = (
@@ -142,44 +142,44 @@ def _said_by(name: str) -> Named | None:
     return None
 
 
-def _in_one_word(word: str) -> Named | None:
+def _in_one_word(word: str) -> NamedValue | None:
     found = _SECRET.search(word)
     if found is None:
         return None
     group = found.lastgroup or ""
     what = {"api": "api-key", "key": found[0].replace("key", "-key")}.get(group, group)
-    return Named(Says.SURE, what)
+    return NamedValue(Says.SURE, what)
 
 
-def _behind(before: str, words: list[str], number: int) -> Named | None:
+def _behind(before: str, words: list[str], number: int) -> NamedValue | None:
     """Return what a word says together with the one before it."""
     pair = _PAIRS.get((before, words[number]))
     if pair is not None and (pair != "credentials" or "auth" in words):
-        return Named(Says.SURE, pair)
+        return NamedValue(Says.SURE, pair)
     match words[number]:
         case "key" | "keys" if before in _OF_A_KEY:
             sure = Says.MAYBE if before in _OF_MANY_KEYS else Says.SURE
-            return Named(sure, f"{before}-key")
+            return NamedValue(sure, f"{before}-key")
         case "token" | "tokens" as word if before not in _NO_TOKEN:
             # Many of them are counted.
             alone = not before or word == "tokens"
-            return Named(Says.TOKEN if alone else Says.SURE, "token")
+            return NamedValue(Says.TOKEN if alone else Says.SURE, "token")
         case "pass" | "pw" if before not in _NO_PASS:
             last = number == len(words) - 1
-            return Named(Says.SURE if before and last else Says.TOKEN, "password")
+            return NamedValue(Says.SURE if before and last else Says.TOKEN, "password")
         case "signature" if "amz" in words or "goog" in words:
-            return Named(Says.SURE, "signature")
+            return NamedValue(Says.SURE, "signature")
     return None
 
 
-def _if_it_looks_like_one(words: list[str], number: int) -> Named | None:
+def _if_it_looks_like_one(words: list[str], number: int) -> NamedValue | None:
     word, before = words[number], words[number - 1] if number else ""
     if word in _SERVICES:
         says = Says.LIKELY if word in _KEYS_ARE_UUIDS and number == len(words) - 1 else Says.MAYBE
-        return Named(says, f"{word}-key")
+        return NamedValue(says, f"{word}-key")
     if word not in _MAYBE or (word == "code" and before in _NO_CODE):
         return None
     if before in _SERVICES:
-        return Named(Says.LIKELY, f"{before}-key")
+        return NamedValue(Says.LIKELY, f"{before}-key")
     is_last = number == len(words) - 1
-    return Named(Says.MAYBE, _MAYBE_WHAT.get(word, word)) if is_last else None
+    return NamedValue(Says.MAYBE, _MAYBE_WHAT.get(word, word)) if is_last else None

@@ -15,7 +15,7 @@ from redrive.telemetry.prefixed_keys import PREFIXED_PATTERNS, prefixed_in
 from redrive.telemetry.secret_forms import ANY_VALUE, BARE_GROUP, FORM_PATTERNS, FORMS, is_pair
 from redrive.telemetry.secret_keys import KEY_PATTERNS, Span, end_of_word, keys_in
 from redrive.telemetry.secret_looks import LOOKS_PATTERNS, PROSE, is_mark, is_told
-from redrive.telemetry.secret_names import Named, Says, said_by
+from redrive.telemetry.secret_names import NamedValue, Says, said_by
 from redrive.telemetry.secret_sentences import SENTENCE_PATTERNS, SENTENCES
 
 __all__ = ["PATTERNS", "secret_named", "secrets_in"]
@@ -102,7 +102,7 @@ def _whole_name(text: str, found: re.Match[str]) -> str:
     return name if before is None else f"{before[1]}_{name}"
 
 
-def _value_behind(text: str, found: re.Match[str], said: Named) -> Span | None:
+def _value_behind(text: str, found: re.Match[str], said: NamedValue) -> Span | None:
     at, colon = found.end(), bool(found["colon"])
     # Behind `token:` stands what a parser met, too.
     counted = said.says is Says.TOKEN and colon and _OPENS_QUOTES.match(text, at) is None

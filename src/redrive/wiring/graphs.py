@@ -34,7 +34,7 @@ log = structlog.get_logger("redrive.worker")
 _MOST_WORKFLOWS = 1024
 
 
-class Named(Protocol):
+class NamedGraph(Protocol):
     """A graph, loaded or not."""
 
     @property
@@ -140,7 +140,7 @@ def shares_of(registry: GraphRegistry, settings: Settings) -> Shares:
     )
 
 
-def policy_of(settings: Settings, graph: Named | None = None) -> Policy:
+def policy_of(settings: Settings, graph: NamedGraph | None = None) -> Policy:
     """Return the policy of a graph; without one, what holds for all."""
     own = None if graph is None else graph.settings or settings.graphs.get(graph.id)
     limits = settings.timeouts.of(own)

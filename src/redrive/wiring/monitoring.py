@@ -9,11 +9,11 @@ from importlib.metadata import version
 from redrive.clock import Clock
 from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Check, is_alive, is_ready
-from redrive.consumer.lookup import Limits, Lookup
+from redrive.consumer.lookup import Lookup, WorkerLimits
 from redrive.consumer.loop_pulse import LoopPulse
 from redrive.consumer.pages import serve_pages
 from redrive.consumer.parent import Handover
-from redrive.consumer.report import Report, Reporter
+from redrive.consumer.report import Reporter, WorkerReport
 from redrive.dead_letter.spool_count import SpoolCount
 from redrive.settings import Settings
 from redrive.telemetry import metrics as definitions
@@ -44,7 +44,7 @@ class Monitoring:
         self._started_s = clock.now().timestamp()
         self._stall_s = settings.metrics.stall.total_seconds()
         self._loop = LoopPulse(clock)
-        limits = Limits(settings.worker.in_flight, settings.worker.buffer, self._stall_s)
+        limits = WorkerLimits(settings.worker.in_flight, settings.worker.buffer, self._stall_s)
         self._lookup = Lookup(self._loop, limits=limits, clock=clock)
         spool = settings.letters.spool_path
         self._spool = None if spool is None else SpoolCount(spool)
@@ -81,8 +81,8 @@ class Monitoring:
             self._shown.close()
             self._shown = None
 
-    def _report(self) -> Report:
-        return Report(self._alive(), self._ready(), tuple(self._metrics.read()))
+    def _report(self) -> WorkerReport:
+        return WorkerReport(self._alive(), self._ready(), tuple(self._metrics.read()))
 
     def _alive(self) -> Check:
         return is_alive(self._lookup.facts(), limit_s=self._stall_s)

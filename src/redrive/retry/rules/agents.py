@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status
-from redrive.retry.rules.verdict import Verdict, look, look_int, short_name
+from redrive.retry.rules.verdict import RuleVerdict, look, look_int, short_name
 
 __all__ = ["ALTERNATIVES", "CLASSES", "ERRORS", "MCP", "read_mcp"]
 
@@ -77,7 +77,7 @@ MCP: dict[int, Kind] = {
 }
 
 
-def read_mcp(exc: BaseException) -> Verdict | None:
+def read_mcp(exc: BaseException) -> RuleVerdict | None:
     """Judge by the JSON-RPC code that came over a connection of the Model Context Protocol."""
     code = look_int(look(exc, "error"), "code")
     if code is None:
@@ -85,4 +85,4 @@ def read_mcp(exc: BaseException) -> Verdict | None:
     kind = MCP.get(code) or kind_of_status(code)
     if kind is None:
         return None
-    return Verdict(kind, f"mcp:{code}", f"{short_name(exc)} with code {code} is {kind.value}")
+    return RuleVerdict(kind, f"mcp:{code}", f"{short_name(exc)} with code {code} is {kind.value}")

@@ -15,7 +15,7 @@ from redrive.retry.rules.frames import client_of, is_client
 from redrive.retry.rules.http import kind_of_status, status_of
 from redrive.retry.rules.system import read_bug
 from redrive.retry.rules.verdict import (
-    Verdict,
+    RuleVerdict,
     content_of,
     look,
     look_str,
@@ -191,7 +191,7 @@ _IS_MISSING = re.compile(
 )
 
 
-def read_code(exc: BaseException) -> Verdict | None:
+def read_code(exc: BaseException) -> RuleVerdict | None:
     """Judge by a code that says more than the status does."""
     for code in _codes_of(exc):
         kind = STATUS_CODES.get(code) if isinstance(code, str) else None
@@ -200,29 +200,29 @@ def read_code(exc: BaseException) -> Verdict | None:
     return None
 
 
-def read_stream(exc: BaseException) -> Verdict | None:
+def read_stream(exc: BaseException) -> RuleVerdict | None:
     """Judge by the error that stands in a stream, where the status says that all is well."""
     return None if status_of(exc) is not None else _first_known(exc, "stream", _codes_of(exc))
 
 
-def read_written(exc: BaseException) -> Verdict | None:
+def read_written(exc: BaseException) -> RuleVerdict | None:
     """Judge text that did not validate: a model's, where a client's code had to read it."""
     client = client_of(exc)
     if client is None:
         # In the node's own code it was the input.
         return None
     why = f"{short_name(exc)} in {client}: what a model or a service wrote, not the node's input"
-    return Verdict(Kind.UNKNOWN, f"frame:{client}", why)
+    return RuleVerdict(Kind.UNKNOWN, f"frame:{client}", why)
 
 
-def read_answer(exc: BaseException) -> Verdict | None:
+def read_answer(exc: BaseException) -> RuleVerdict | None:
     """Judge an error that says nothing itself, but that a client raised: over an answer."""
     client = client_of(exc) or is_client(short_name(exc).rpartition(".")[0])
     if client is None:
         return None
     text = text_of(exc)
     if status_of(exc) is None and _A_KEY.search(text) and _IS_MISSING.search(text):
-        return Verdict(
+        return RuleVerdict(
             Kind.PERMANENT, "text:missing_key", f"{short_name(exc)}: {client} was given no key"
         )
     told = exc.args[0] if exc.args else None
@@ -234,7 +234,7 @@ def read_answer(exc: BaseException) -> Verdict | None:
         return known
     why = f"{short_name(exc)} in {client}: an answer that it could not read, no bug of the node"
     # What stands behind it may know better.
-    return Verdict(Kind.UNKNOWN, f"frame:{client}", why, weak=True)
+    return RuleVerdict(Kind.UNKNOWN, f"frame:{client}", why, weak=True)
 
 
 def kind_of_code(code: object) -> Kind | None:
@@ -248,7 +248,7 @@ def kind_of_code(code: object) -> Kind | None:
     return ERROR_CODES.get(code)
 
 
-def _first_known(exc: BaseException, form: str, codes: Iterator[object]) -> Verdict | None:
+def _first_known(exc: BaseException, form: str, codes: Iterator[object]) -> RuleVerdict | None:
     for code in codes:
         kind = kind_of_code(code)
         if kind is not None:
@@ -256,8 +256,8 @@ def _first_known(exc: BaseException, form: str, codes: Iterator[object]) -> Verd
     return None
 
 
-def _verdict(exc: BaseException, form: str, code: object, kind: Kind) -> Verdict:
-    return Verdict(kind, f"{form}:{code}", f"{short_name(exc)} with {code} is {kind.value}")
+def _verdict(exc: BaseException, form: str, code: object, kind: Kind) -> RuleVerdict:
+    return RuleVerdict(kind, f"{form}:{code}", f"{short_name(exc)} with {code} is {kind.value}")
 
 
 def _codes_of(exc: BaseException) -> Iterator[object]:

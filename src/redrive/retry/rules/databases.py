@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, class_names, look, look_int, look_str, short_name
+from redrive.retry.rules.verdict import (
+    RuleVerdict,
+    class_names,
+    look,
+    look_int,
+    look_str,
+    short_name,
+)
 
 __all__ = ["CLASSES", "REDIS", "SQLITE", "SQLSTATE", "SQLSTATE_CLASS", "read_database"]
 
@@ -96,11 +103,11 @@ REDIS: dict[str, Kind] = {
 }
 
 
-def read_database(exc: BaseException) -> Verdict | None:
+def read_database(exc: BaseException) -> RuleVerdict | None:
     """Judge by the code that the database sent; SQLAlchemy keeps the driver's error in `orig`."""
     if look(exc, "connection_invalidated") is True:
         name = short_name(exc)
-        return Verdict(
+        return RuleVerdict(
             Kind.TRANSIENT, "attribute:connection_invalidated", f"{name} lost its server"
         )
     orig = look(exc, "orig")
@@ -108,19 +115,19 @@ def read_database(exc: BaseException) -> Verdict | None:
     return _read_sqlstate(inner) or _read_sqlite(inner) or _read_redis(exc)
 
 
-def _read_sqlstate(exc: BaseException) -> Verdict | None:
+def _read_sqlstate(exc: BaseException) -> RuleVerdict | None:
     state = look_str(exc, "sqlstate") or look_str(exc, "pgcode")
     if state is None:
         return None
     kind = SQLSTATE.get(state) or SQLSTATE_CLASS.get(state[:2])
     if kind is None:
         return None
-    return Verdict(
+    return RuleVerdict(
         kind, f"sqlstate:{state}", f"{short_name(exc)} with SQLSTATE {state} is {kind.value}"
     )
 
 
-def _read_sqlite(exc: BaseException) -> Verdict | None:
+def _read_sqlite(exc: BaseException) -> RuleVerdict | None:
     code = look_int(exc, "sqlite_errorcode")
     if code is None or "sqlite3.Error" not in class_names(exc):
         return None
@@ -128,10 +135,10 @@ def _read_sqlite(exc: BaseException) -> Verdict | None:
     if found is None:
         return None
     name, kind = found
-    return Verdict(kind, f"sqlite:{name}", f"{short_name(exc)} with {name} is {kind.value}")
+    return RuleVerdict(kind, f"sqlite:{name}", f"{short_name(exc)} with {name} is {kind.value}")
 
 
-def _read_redis(exc: BaseException) -> Verdict | None:
+def _read_redis(exc: BaseException) -> RuleVerdict | None:
     answer = exc.args[0] if exc.args else None
     if short_name(exc) != "redis.ResponseError" or not isinstance(answer, str):
         return None
@@ -139,4 +146,4 @@ def _read_redis(exc: BaseException) -> Verdict | None:
     kind = REDIS.get(code)
     if kind is None:
         return None
-    return Verdict(kind, f"redis:{code}", f"{short_name(exc)} with {code} is {kind.value}")
+    return RuleVerdict(kind, f"redis:{code}", f"{short_name(exc)} with {code} is {kind.value}")

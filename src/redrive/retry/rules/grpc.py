@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, ask, class_names, look, look_int, look_str
+from redrive.retry.rules.verdict import RuleVerdict, ask, class_names, look, look_int, look_str
 
 __all__ = ["CLASSES", "ERRORS", "GRPC", "grpc_wait_s", "read_grpc"]
 
@@ -53,16 +53,16 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 1000
 
 
-def read_grpc(exc: BaseException) -> Verdict | None:
+def read_grpc(exc: BaseException) -> RuleVerdict | None:
     """Judge by the gRPC code, unless the answer came by HTTP and has a status."""
     name = _code_of(exc)
     if name is None or name not in GRPC:
         return None
     pushback_ms = _pushback_ms(exc)
     if pushback_ms is not None and pushback_ms < 0:
-        return Verdict(Kind.PERMANENT, "grpc:pushback", "the gRPC server says: do not retry")
+        return RuleVerdict(Kind.PERMANENT, "grpc:pushback", "the gRPC server says: do not retry")
     kind = GRPC[name]
-    return Verdict(kind, f"grpc:{name}", f"gRPC code {name} is {kind.value}")
+    return RuleVerdict(kind, f"grpc:{name}", f"gRPC code {name} is {kind.value}")
 
 
 def grpc_wait_s(exc: BaseException) -> float | None:

@@ -6,7 +6,7 @@ import re
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.verdict import (
-    Verdict,
+    RuleVerdict,
     by_class,
     cause_of,
     class_names,
@@ -141,7 +141,7 @@ def status_of(exc: BaseException) -> int | None:
     return None
 
 
-def read_status(exc: BaseException) -> Verdict | None:
+def read_status(exc: BaseException) -> RuleVerdict | None:
     """Judge by the HTTP status."""
     cause = cause_of(exc)
     if cause is not None and "aiohttp.HttpProcessingError" in class_names(cause):
@@ -151,12 +151,12 @@ def read_status(exc: BaseException) -> Verdict | None:
     kind = None if status is None else kind_of_status(status)
     if kind is None:
         return None
-    return Verdict(
+    return RuleVerdict(
         kind, f"status:{status}", f"{short_name(exc)} with HTTP status {status} is {kind.value}"
     )
 
 
-def read_proxy(exc: BaseException) -> Verdict | None:
+def read_proxy(exc: BaseException) -> RuleVerdict | None:
     """Judge a connection by what a proxy said to it; its name means only that there is a proxy."""
     asked = not _PROXY_ERRORS.isdisjoint(class_names(exc))
     text = text_of(exc)
@@ -164,9 +164,9 @@ def read_proxy(exc: BaseException) -> Verdict | None:
     kind = None if found is None else kind_of_status(int(found.group(1)))
     if found is not None and kind is not None:
         status = found.group(1)
-        return Verdict(kind, f"proxy:{status}", f"a proxy answered with HTTP status {status}")
+        return RuleVerdict(kind, f"proxy:{status}", f"a proxy answered with HTTP status {status}")
     if asked and any(refusal in text for refusal in _SOCKS_REFUSALS):
-        return Verdict(Kind.PERMANENT, "proxy:refused", "a proxy refused the connection")
+        return RuleVerdict(Kind.PERMANENT, "proxy:refused", "a proxy refused the connection")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, ask, class_names, look_int, short_name
+from redrive.retry.rules.verdict import RuleVerdict, ask, class_names, look_int, short_name
 
 __all__ = ["CLASSES", "CODES", "ERRORS", "is_tls_refusal", "read_kafka"]
 
@@ -162,7 +162,7 @@ def is_tls_refusal(text: str) -> bool:
     return alert is not None and int(alert[1]) in _REFUSALS
 
 
-def read_kafka(exc: BaseException) -> Verdict | None:
+def read_kafka(exc: BaseException) -> RuleVerdict | None:
     """Judge by the Kafka error code."""
     if "aiokafka.KafkaError" not in class_names(exc):
         return _read_confluent(exc)
@@ -170,7 +170,7 @@ def read_kafka(exc: BaseException) -> Verdict | None:
     return None if code is None else _by_code(code, short_name(exc))
 
 
-def _read_confluent(exc: BaseException) -> Verdict | None:
+def _read_confluent(exc: BaseException) -> RuleVerdict | None:
     error = exc.args[0] if exc.args else None
     code = ask(error, "code")
     if isinstance(code, bool) or not isinstance(code, int):
@@ -178,23 +178,25 @@ def _read_confluent(exc: BaseException) -> Verdict | None:
     name = ask(error, "name")
     title = name if isinstance(name, str) else str(code)
     if ask(error, "fatal") is True:
-        return Verdict(Kind.PERMANENT, "kafka:fatal", f"Kafka error {title} is fatal to its client")
+        return RuleVerdict(
+            Kind.PERMANENT, "kafka:fatal", f"Kafka error {title} is fatal to its client"
+        )
     if code == _AUTHENTICATION and any(part in str(ask(error, "str")) for part in _NOBODY_REFUSED):
         why = f"Kafka error {title} in which nobody was refused"
-        return Verdict(Kind.TRANSIENT, "kafka:not_asked", why)
+        return RuleVerdict(Kind.TRANSIENT, "kafka:not_asked", why)
     if code == _TRANSPORT and is_tls_refusal(str(ask(error, "str"))):
         why = "the TLS alert of a broker that refuses this client"
-        return Verdict(Kind.PERMANENT, "kafka:tls_alert", why)
+        return RuleVerdict(Kind.PERMANENT, "kafka:tls_alert", why)
     verdict = _by_code(code, title)
     if verdict is None and (
         ask(error, "retriable") is True or ask(error, "txn_requires_abort") is True
     ):
-        return Verdict(Kind.TRANSIENT, "kafka:retriable", f"Kafka error {title} is retriable")
+        return RuleVerdict(Kind.TRANSIENT, "kafka:retriable", f"Kafka error {title} is retriable")
     return verdict
 
 
-def _by_code(code: int, title: str) -> Verdict | None:
+def _by_code(code: int, title: str) -> RuleVerdict | None:
     kind = CODES.get(code)
     if kind is None:
         return None
-    return Verdict(kind, f"kafka:{code}", f"Kafka error {code} ({title}) is {kind.value}")
+    return RuleVerdict(kind, f"kafka:{code}", f"Kafka error {code} ({title}) is {kind.value}")

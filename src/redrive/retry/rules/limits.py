@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, answer_text, short_name
+from redrive.retry.rules.verdict import RuleVerdict, answer_text, short_name
 
 __all__ = ["HOPELESS", "read_daily", "read_hopeless"]
 
@@ -41,7 +41,7 @@ _SHORT = re.compile(
 )
 
 
-def read_hopeless(exc: BaseException) -> Verdict | None:
+def read_hopeless(exc: BaseException) -> RuleVerdict | None:
     """Judge a rate limit that the same request can never pass, whatever wait is named."""
     text = answer_text(exc)
     if _TOO_LARGE.search(text) or _asks_for_too_much(text):
@@ -53,7 +53,7 @@ def read_hopeless(exc: BaseException) -> Verdict | None:
     return None
 
 
-def read_daily(exc: BaseException) -> Verdict | None:
+def read_daily(exc: BaseException) -> RuleVerdict | None:
     """Judge a rate limit that names no wait: a quota of a day or longer is no matter of retries."""
     text = answer_text(exc)
     if _LONG.search(text) is None or _SHORT.search(text) is not None:
@@ -69,6 +69,6 @@ def _asks_for_too_much(text: str) -> bool:
     return requested > limit
 
 
-def _never(exc: BaseException, name: str) -> Verdict:
+def _never(exc: BaseException, name: str) -> RuleVerdict:
     why = f"{short_name(exc)}: {HOPELESS[name]}; waiting does not help"
-    return Verdict(Kind.PERMANENT, f"limit:{name}", why)
+    return RuleVerdict(Kind.PERMANENT, f"limit:{name}", why)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status, status_of
-from redrive.retry.rules.verdict import Verdict, look, short_name
+from redrive.retry.rules.verdict import RuleVerdict, look, short_name
 
 __all__ = ["CLASSES", "PROVIDER_STATUS", "read_attribute", "read_provider"]
 
@@ -62,7 +62,7 @@ PROVIDER_STATUS: dict[tuple[str, int], Kind] = {
 }
 
 
-def read_provider(exc: BaseException) -> Verdict | None:
+def read_provider(exc: BaseException) -> RuleVerdict | None:
     """Judge by a provider's own status, then by its own word: the header `x-should-retry`."""
     own = _read_own_status(exc)
     if own is not None:
@@ -77,20 +77,22 @@ def read_provider(exc: BaseException) -> Verdict | None:
         # The status says the same, and more: a rate limit is one.
         return None
     kind = Kind.TRANSIENT if told == "true" else Kind.PERMANENT
-    return Verdict(kind, f"header:x-should-retry={told}", f"{short_name(exc)} says retry: {told}")
+    return RuleVerdict(
+        kind, f"header:x-should-retry={told}", f"{short_name(exc)} says retry: {told}"
+    )
 
 
-def read_attribute(exc: BaseException) -> Verdict | None:
+def read_attribute(exc: BaseException) -> RuleVerdict | None:
     """Judge by its own word: `is_retryable` (langchain-core) or `retriable` (aiokafka)."""
     for name in ("is_retryable", "retriable"):
         told = look(exc, name)
         if isinstance(told, bool):
             kind = Kind.TRANSIENT if told else Kind.PERMANENT
-            return Verdict(kind, f"attribute:{name}", f"{short_name(exc)} says {name}={told}")
+            return RuleVerdict(kind, f"attribute:{name}", f"{short_name(exc)} says {name}={told}")
     return None
 
 
-def _read_own_status(exc: BaseException) -> Verdict | None:
+def _read_own_status(exc: BaseException) -> RuleVerdict | None:
     status = status_of(exc)
     if status is None:
         return None
@@ -99,4 +101,6 @@ def _read_own_status(exc: BaseException) -> Verdict | None:
     kind = PROVIDER_STATUS.get((package, status))
     if kind is None:
         return None
-    return Verdict(kind, f"{package}:{status}", f"{name} with HTTP status {status} is {kind.value}")
+    return RuleVerdict(
+        kind, f"{package}:{status}", f"{name} with HTTP status {status} is {kind.value}"
+    )

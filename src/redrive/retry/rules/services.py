@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, look, short_name
+from redrive.retry.rules.verdict import RuleVerdict, look, short_name
 
 __all__ = ["AWS_CODES", "CLASSES", "read_aws"]
 
@@ -67,7 +67,7 @@ AWS_CODES: dict[str, Kind] = {
 }
 
 
-def read_aws(exc: BaseException) -> Verdict | None:
+def read_aws(exc: BaseException) -> RuleVerdict | None:
     """Judge by the code that an AWS service sent."""
     response = look(exc, "response")
     error = response.get("Error") if isinstance(response, dict) else None
@@ -79,4 +79,6 @@ def read_aws(exc: BaseException) -> Verdict | None:
     if code not in AWS_CODES:
         return None
     kind = AWS_CODES[code]
-    return Verdict(kind, f"aws:{code}", f"{short_name(exc)} with AWS code {code} is {kind.value}")
+    return RuleVerdict(
+        kind, f"aws:{code}", f"{short_name(exc)} with AWS code {code} is {kind.value}"
+    )

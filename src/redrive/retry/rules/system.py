@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import Verdict, by_class, short_name
+from redrive.retry.rules.verdict import RuleVerdict, by_class, short_name
 
 __all__ = ["BUGS", "ERRNO", "ERRNO_NAMES", "STANDARD", "read_bug", "read_standard"]
 
@@ -117,7 +117,7 @@ ERRNO: dict[int, Kind] = {
 }
 
 
-def read_standard(exc: BaseException) -> Verdict | None:
+def read_standard(exc: BaseException) -> RuleVerdict | None:
     """Judge by the standard library's classes, then by errno."""
     verdict = by_class(exc, STANDARD)
     if verdict is not None or not isinstance(exc, OSError):
@@ -127,9 +127,9 @@ def read_standard(exc: BaseException) -> Verdict | None:
         return None
     name = errno.errorcode.get(number, str(number))
     kind = ERRNO[number]
-    return Verdict(kind, f"errno:{name}", f"{short_name(exc)} with {name} is {kind.value}")
+    return RuleVerdict(kind, f"errno:{name}", f"{short_name(exc)} with {name} is {kind.value}")
 
 
-def read_bug(exc: BaseException) -> Verdict | None:
+def read_bug(exc: BaseException) -> RuleVerdict | None:
     """Judge by Python's general classes; what this says, a cause may overrule."""
     return by_class(exc, BUGS, weak=True)

@@ -16,7 +16,7 @@ from typing import cast
 from redrive.retry.kinds import Kind
 
 __all__ = [
-    "Verdict",
+    "RuleVerdict",
     "answer_text",
     "args_of",
     "ask",
@@ -56,7 +56,7 @@ _MEMBERS = BaseExceptionGroup.__dict__["exceptions"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RuleVerdict:
     """One judgement, and the rule that made it.
 
     A `weak` one comes from a general class such as ValueError: what stands in the exception's
@@ -81,12 +81,12 @@ def short_name(exc: BaseException) -> str:
 
 def by_class(
     exc: BaseException, table: Mapping[str, Kind], *, weak: bool = False
-) -> Verdict | None:
+) -> RuleVerdict | None:
     """Return what the table says about the most derived class that it names."""
     for name in class_names(exc):
         kind = table.get(name)
         if kind is not None:
-            return Verdict(kind, f"class:{name}", f"{name} is {kind.value}", weak)
+            return RuleVerdict(kind, f"class:{name}", f"{name} is {kind.value}", weak)
     return None
 
 
