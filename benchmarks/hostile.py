@@ -30,7 +30,7 @@ from confluent_kafka import TopicPartition
 from langgraph.graph import END, START, StateGraph
 from tests.secret_kinds import HOSTILE
 
-from redrive.consumer.options import WorkerSettings
+from redrive.consumer.worker_settings import WorkerSettings
 from redrive.errors import PermanentError
 from redrive.events import WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
@@ -39,8 +39,8 @@ from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.topics import verify_topics
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
 from redrive.wiring import build_worker
 
 PARTITIONS, EVERY_S, HOSTILE_CHARS, BAD_OF = 8, 0.05, 60_000, 10

@@ -36,17 +36,17 @@ from redrive.dead_letter.record import (
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
 from redrive.redriving.extracts import read_slimly
 from redrive.redriving.partition import PartitionFold
 from redrive.retry.kinds import Kind, Reason
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter, store_letters
-from redrive.testing.topics import create_topics
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 PARTITIONS = 8
 CAUSES = 40

@@ -28,7 +28,7 @@ from redrive.aside import Aside
 from redrive.dead_letter.failure_text import failure_text
 from redrive.retry import classify
 from redrive.retry.kinds import Kind
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 ORDINARY_CHARS, HOSTILE_CHARS = 2_000, 60_000
 CALLS, ROUNDS = 200, 5

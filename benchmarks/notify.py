@@ -24,17 +24,17 @@ from pathlib import Path
 import structlog
 
 from redrive.clock import SYSTEM
-from redrive.consumer.options import WorkerSettings
+from redrive.consumer.worker_settings import WorkerSettings
 from redrive.events import WorkflowEvent
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
 from redrive.kafka.topics import verify_topics
 from redrive.notify import LetterNotice
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
 from redrive.testing.webhook import Webhook
 from redrive.wiring import build_worker
 from redrive.wiring.notification_observer import NotificationObserver

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from redrive.events import WorkflowResultEvent
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 PARTITIONS = 8
 GRAPH = """

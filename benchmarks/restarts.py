@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 GRAPH = """
 import os, time

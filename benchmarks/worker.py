@@ -24,9 +24,9 @@ import structlog
 from confluent_kafka import Consumer, TopicPartition
 from langgraph.graph import END, START, StateGraph
 
-from redrive.consumer.consumer import Worker
-from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.runner import Processor
+from redrive.consumer.worker_lifecycle import Worker
+from redrive.consumer.worker_settings import DeliveryGuarantee, WorkerSettings
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
 from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
@@ -36,8 +36,8 @@ from redrive.kafka.topics import verify_topics
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
 from redrive.wiring import build_worker
 
 PARTITIONS = 8

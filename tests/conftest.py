@@ -15,8 +15,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist has n
 
 from redrive.telemetry.repeats import REPEATS
 from redrive.testing.broker import LocalBroker
-from redrive.testing.kafka_jars import missing_tool
-from redrive.testing.topics import (
+from redrive.testing.created_topics import (
     Kafka,
     MakeTopics,
     NamedBroker,
@@ -24,6 +23,7 @@ from redrive.testing.topics import (
     create_topics,
     delete_topics,
 )
+from redrive.testing.kafka_jars import missing_tool
 
 BY_DAY, AT_NIGHT = 50, 1000
 """How many examples each property is tried with, where it does not say so itself."""

@@ -13,7 +13,7 @@ from typing import IO
 
 from redrive.testing.broker import LocalBroker
 from redrive.testing.class_archive import archive_classes
-from redrive.testing.topics import Kafka, NamedBroker
+from redrive.testing.created_topics import Kafka, NamedBroker
 
 __all__ = ["shared_broker"]
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from redrive.kafka.result_producer import ResultProducer
     from redrive.retry.attempts import attempts
     from redrive.retry.call import retry_async
-    from redrive.retry.classify import classify, is_transient_error
-    from redrive.retry.config import RetryConfig
+    from redrive.retry.classifier import classify, is_transient_error
     from redrive.retry.kinds import Failure, Kind, Reason
+    from redrive.retry.retry_config import RetryConfig
     from redrive.settings import Settings, load_settings
     from redrive.wiring import LangGraphKafkaConsumer
 
@@ -74,16 +74,16 @@ _HOMES = {
     "LangGraphKafkaConsumer": "wiring",
     "Reason": "retry.kinds",
     "ResultProducer": "kafka.result_producer",
-    "RetryConfig": "retry.config",
+    "RetryConfig": "retry.retry_config",
     "Settings": "settings",
     "WorkflowEvent": "events",
     "WorkflowProcessor": "graphs.processor",
     "WorkflowResultEvent": "events",
     "attempts": "retry.attempts",
-    "classify": "retry.classify",
+    "classify": "retry.classifier",
     "current": "graphs.current",
     "idempotency_key": "graphs.idempotency",
-    "is_transient_error": "retry.classify",
+    "is_transient_error": "retry.classifier",
     "load_settings": "settings",
     "remaining_time": "graphs.current",
     "retry_async": "retry.call",

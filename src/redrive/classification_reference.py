@@ -12,7 +12,7 @@ from itertools import groupby
 
 from confluent_kafka import KafkaError
 
-from redrive.retry.classify import SEVERITY
+from redrive.retry.classifier import SEVERITY
 from redrive.retry.tables import table_lines
 from redrive.retry_settings import RetrySettings
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.broker_wait import reach
 from redrive.kafka.committed import committed_by_group
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
 from redrive.kafka.topic_ids import topic_ids
 from redrive.state.offsets import LogIdentity, Note, decode

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.backoff import Backoff, Decorrelated, Fibonacci, Fixed, Linear
-from redrive.retry.classify import Classifier
-from redrive.retry.config import RETRYABLE, RetryConfig
+from redrive.retry.classifier import Classifier
 from redrive.retry.kinds import Kind
+from redrive.retry.retry_config import RETRYABLE, RetryConfig
 from redrive.retry.rule import Rule
 from redrive.units import Duration
 

@@ -16,20 +16,20 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from redrive.airflow_settings import AirflowSettings
-from redrive.consumer.options import MetricsSettings, WorkerSettings
-from redrive.dead_letter.options import LetterSettings
+from redrive.consumer.worker_settings import MetricsSettings, WorkerSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import SettingsError
-from redrive.graphs.options import (
+from redrive.graphs.graph_settings import (
     CheckpointSettings,
     GraphSettings,
     ThreadSettings,
     TimeoutSettings,
 )
-from redrive.kafka.options import KafkaSettings
-from redrive.notify.options import NotifySettings
+from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.private_files import distrust
-from redrive.redriving.options import RedriveSettings
-from redrive.retry.config import RetryConfig
+from redrive.redriving.redrive_settings import RedriveSettings
+from redrive.retry.retry_config import RetryConfig
 from redrive.retry_settings import RetrySettings
 from redrive.security_settings import SecuritySettings
 from redrive.settings_sources import (

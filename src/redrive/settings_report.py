@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from redrive.secret_values import is_reference
 from redrive.settings import Loaded
 from redrive.settings_sources import Key
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.telemetry.secret_looks import mark
 from redrive.telemetry.secret_names import is_secret_name
 from redrive.units import format_duration, parse_size

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.testing.created_topics import Kafka, Topics, create_topics, delete_topics
 from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
-from redrive.testing.worker import WorkerProcess
+from redrive.testing.worker_process import WorkerProcess
 
 HERE = Path(__file__).parent
 

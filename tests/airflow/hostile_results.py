@@ -10,7 +10,7 @@ import msgspec
 from airflow.sdk.serde import deserialize, serialize
 from airflow.triggers.base import TriggerEvent
 
-from redrive.airflow.answers import SucceededRun, heard, judge
+from redrive.airflow.run_answers import SucceededRun, heard, judge
 from redrive.events import ResultStatus, WorkflowResultEvent
 
 HOSTILE: dict[str, object] = {

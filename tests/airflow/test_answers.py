@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge, not_heard
+from redrive.airflow.run_answers import FailedRun, SucceededRun, heard, judge, not_heard
 from redrive.errors import RecordError
 from redrive.events import ErrorInfo, ResultStatus, WorkflowResultEvent
 from redrive.retry.kinds import Kind, Reason

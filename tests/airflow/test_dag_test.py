@@ -14,9 +14,9 @@ from tests.airflow.conftest import HERE, AirflowHome, events_on
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventHeaders, WorkflowEvent
+from redrive.testing.created_topics import Kafka, Topics
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics
-from redrive.testing.worker import WorkerProcess
+from redrive.testing.worker_process import WorkerProcess
 
 Facts = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ import typer.main
 from tests.airflow.conftest import AirflowHome
 
 from redrive.cli.app import app
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 LIMIT_S = 500
 REDRIVE = ("from redrive.cli import main", "main()")

@@ -23,10 +23,10 @@ from tests.airflow.conftest import AirflowHome
 from redrive.airflow.requests import event_id_of
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.expected import Expected
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.results import ResultReader
-from redrive.testing.topics import Kafka, Topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.created_topics import Kafka, Topics
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 BOOT_S = 120.0
 RUN_S = 90.0

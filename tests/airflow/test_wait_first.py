@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.airflow.conftest import HERE, AirflowHome, events_on
 
-from redrive.airflow.answers import heard
 from redrive.airflow.requests import event_id_of
+from redrive.airflow.run_answers import heard
 from redrive.clock import SYSTEM
 from redrive.codec import AesGcm
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
@@ -20,8 +20,8 @@ from redrive.kafka.signed import judged
 from redrive.payloads import Payloads
 from redrive.sealed_records import opened_event, seal_of_event, sealed_result
 from redrive.signatures import Signed, Subject, Unsigned, Verifier
+from redrive.testing.created_topics import Kafka
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka
 
 WAIT_FIRST_S = 10.0
 """The operator's default."""

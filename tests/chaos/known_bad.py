@@ -16,13 +16,13 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.cli import main
 from redrive.consumer import settle
-from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome_builder import GivenUp
 from redrive.consumer.partitions import Partitions
-from redrive.consumer.run import Run
 from redrive.consumer.runner import NextStep, Runner
 from redrive.consumer.settle import Settler
+from redrive.consumer.worker_lifecycle import Worker, WorkerComponents
 from redrive.graphs import Lease, WorkflowProcessor
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import ConsumerRecord, Log, TopicPartition

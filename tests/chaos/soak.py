@@ -27,11 +27,11 @@ from redrive.clock import SYSTEM
 from redrive.testing import judge
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
+from redrive.testing.created_topics import create_topics
 from redrive.testing.judging import gather
 from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.load import wrong_endings
 from redrive.testing.members import Members
-from redrive.testing.topics import create_topics
 
 NOTHING = "lost 0, doubled 0, other findings 0"
 _GRAPH = "*=soaked:builder"

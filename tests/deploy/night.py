@@ -20,7 +20,7 @@ from redrive.kafka.topics import create_topics
 from redrive.telemetry.server import Answer, PageServer
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 MINUTE_S = 4
 # Limits that a quick test cannot reach. The memory and the runs given up keep theirs.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tests.kafka.seen_from_outside import free_port
 
 from redrive.clock import SYSTEM
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 ANSWERS_S = 10.0
 

@@ -22,15 +22,15 @@ from tests.deploy.prometheus_tools import PrometheusTools
 from tests.kafka.seen_from_outside import Outside, free_port
 
 from redrive.consumer.observing import AttemptEnd
-from redrive.consumer.options import MetricsSettings
 from redrive.consumer.outcome import Account
-from redrive.graphs.options import CheckpointSettings
+from redrive.consumer.worker_settings import MetricsSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -9,7 +9,7 @@ import httpx
 
 from redrive.classification_reference import classification_reference
 from redrive.retry import Fibonacci, Kind
-from redrive.retry.classify import SEVERITY
+from redrive.retry.classifier import SEVERITY
 from redrive.retry.tables import table_lines
 from redrive.settings import load_settings
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from redrive.telemetry.metrics import LETTER_FIGURES, WORKER_FIGURES
-from redrive.telemetry.reference import with_tables
+from redrive.telemetry.metrics_reference import with_tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "figures.md"
 SERIES = ("", "_bucket", "_sum", "_count")
@@ -15,7 +15,9 @@ SERIES = ("", "_bucket", "_sum", "_count")
 def test_the_tables_are_those_that_the_code_makes() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
-    assert page == with_tables(page), "run: python -m redrive.telemetry.reference docs/figures.md"
+    assert page == with_tables(page), (
+        "run: python -m redrive.telemetry.metrics_reference docs/figures.md"
+    )
     assert all(f"| `{figure.name}` |" in page for figure in (*WORKER_FIGURES, *LETTER_FIGURES))
 
 

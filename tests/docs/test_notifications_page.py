@@ -16,7 +16,7 @@ from redrive.notify.windows import Counted
 from redrive.notify.wording import Wording
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import load_settings
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
 TOML = re.findall(r"^```toml\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)

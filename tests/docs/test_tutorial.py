@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)

@@ -8,8 +8,8 @@ import pytest
 from tests.kafka.guarded import USERS
 
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import Kafka, MakeTopics, Topics
 from redrive.testing.kafka_env import KafkaEnv
-from redrive.testing.topics import Kafka, MakeTopics, Topics
 
 AGENTS = Path(__file__).parent / "agents"
 

@@ -16,9 +16,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.kafka.client import consumer_config
-from redrive.kafka.options import GroupProtocol
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.testing.kafka_env import KafkaEnv
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 __all__ = ["BOTH_PROTOCOLS", "another_member", "held", "moves", "set_session"]
 

@@ -19,14 +19,14 @@ from redrive.clock import SYSTEM
 from redrive.kafka.batches import Batch, ProducerRecord, RefusedBatch, Report, Stored
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.watermarks import watermarks
+from redrive.testing.created_topics import Kafka, Topics
 from redrive.testing.proxy import Proxy, Way
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 NOTICED_AFTER_S = 1.0
 UNKNOWN_MEMBER = KafkaError(KafkaError.UNKNOWN_MEMBER_ID, txn_requires_abort=True)

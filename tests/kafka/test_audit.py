@@ -34,12 +34,12 @@ from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topics import create_topics as create_missing
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import LogIdentity, Note, encode
+from redrive.testing.created_topics import delete_topics, remake_topic
 from redrive.testing.journal import read_journal
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import committed_offsets, end_offsets
-from redrive.testing.topics import delete_topics, remake_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.stored_letters import dead_letter, store_letters
+from redrive.testing.worker_process import wait_until
 
 KNOWN_BAD = Path(__file__).parents[1] / "chaos" / "known_bad.py"
 PAGE = Path(__file__).parents[2] / "docs" / "auditing.md"

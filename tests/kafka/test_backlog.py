@@ -9,10 +9,10 @@ from redrive.clock import SYSTEM
 from redrive.kafka.broker_wait import reach
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.redriving.backlog import Backlog, backlog_of
 from redrive.state.offsets import Note, OffsetEntry, encode
-from redrive.testing.topics import Kafka, MakeTopics
+from redrive.testing.created_topics import Kafka, MakeTopics
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from redrive.errors import SettingsError
 from redrive.testing import kafka_jars
 from redrive.testing.broker import BrokerError, LocalBroker
 from redrive.testing.class_archive import archive_classes
-from redrive.testing.topics import create_topics
+from redrive.testing.created_topics import create_topics
 
 
 @pytest.fixture(scope="module")

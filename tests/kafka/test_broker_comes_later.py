@@ -15,9 +15,9 @@ from redrive.clock import SystemClock
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.topics import verify_topics
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 

@@ -9,10 +9,10 @@ from confluent_kafka import KafkaException
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
+from redrive.testing.created_topics import create_topics
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 EVENTS = 600
 ATTEMPTS = 3

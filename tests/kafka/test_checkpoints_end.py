@@ -17,15 +17,15 @@ from typer.testing import CliRunner, Result
 
 from redrive.cli.app import app
 from redrive.clock import SYSTEM
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.graphs.checkpoint_file import deployments, read_only
 from redrive.graphs.retention import Kept
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.topics import verify_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
-from redrive.wiring.retention import retention_of
+from redrive.testing.worker_process import wait_until
+from redrive.wiring.topic_retention import retention_of
 
 FILE = "checkpoints.db"
 

@@ -8,11 +8,11 @@ from tests.kafka.holding import BOTH_PROTOCOLS, another_member, held, set_sessio
 from tests.kafka.steady import sending
 
 from redrive.events import WorkflowEvent
-from redrive.kafka.options import GroupProtocol
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 NODES = ("plan", "work", "write")
 PARTITIONS = 6

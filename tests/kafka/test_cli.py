@@ -15,7 +15,7 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, Source, dlq_id
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.topics import Kafka, MakeTopics, Topics, delete_topics
+from redrive.testing.created_topics import Kafka, MakeTopics, Topics, delete_topics
 
 EVENT_ID = "0b8d6f0e-7d54-4f2e-9b52-6f6c2f3a1d11"
 EVENT = {"event_id": EVENT_ID, "workflow_id": "report", "payload": {"data": {"iban": "hidden"}}}

@@ -16,8 +16,8 @@ from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, S
 from redrive.dead_letter.spool import SpooledLetter
 from redrive.retry.kinds import Kind, Reason
 from redrive.telemetry.metrics import LETTER_FIGURES
+from redrive.testing.created_topics import Kafka, MakeTopics, Topics
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, MakeTopics, Topics
 
 pytestmark = pytest.mark.usefixtures("command_line")
 

@@ -17,7 +17,7 @@ from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from redrive.testing.topics import Kafka, Topics
+    from redrive.testing.created_topics import Kafka, Topics
 
 RECORDS = 300
 """On each topic."""

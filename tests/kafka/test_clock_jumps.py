@@ -18,7 +18,7 @@ from redrive.retry.kinds import Reason
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 PROGRAM = (str(Path(__file__).parent / "agents" / "clock_jumps.py"),)
 HOUR_S = 3600

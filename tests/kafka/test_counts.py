@@ -11,7 +11,7 @@ from redrive.retry import Reason
 from redrive.state.offsets import decode
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPHS = ("--graph", "*=fates:builder")
 ONE_CRASH = {"REDRIVE_RETRY__MAX_CRASHES": "1"}

@@ -27,13 +27,13 @@ from redrive.errors import (
 )
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.client import producer_config
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.payloads import Payloads
 from redrive.retry.kinds import Kind, Reason
 from redrive.sealed_records import opened_event, opened_result, sealed_event
+from redrive.testing.created_topics import Kafka, Topics, delete_topics
 from redrive.testing.kafka_env import event
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics, delete_topics
 
 
 @pytest.fixture

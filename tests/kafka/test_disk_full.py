@@ -16,7 +16,7 @@ from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPH = ("--graph", "*=fates:builder")
 NODES = ("plan", "work", "write")

@@ -26,13 +26,13 @@ from redrive.events import (
     WorkflowEvent,
     WorkflowResultEvent,
 )
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import Note, OffsetEntry, encode
-from redrive.testing.letters import dead_letter, store_letters
-from redrive.testing.topics import Kafka, Topics
+from redrive.testing.created_topics import Kafka, Topics
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 Headers = list[tuple[str, str | bytes | None]]
 STATE: Headers = list(STATE_HEADERS)

@@ -19,8 +19,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 # Each time it is opened it makes the next of the changes that a file names.
 EDITOR = """

@@ -24,10 +24,10 @@ from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.clock import SYSTEM
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics, delete_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import end_offsets
-from redrive.testing.topics import create_topics, delete_topics
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 GRAPH = ("--graph", "*=fates:builder")
 ASK_BROKER = {

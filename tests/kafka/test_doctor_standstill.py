@@ -29,10 +29,10 @@ from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent, BrokersTopicIds, topic_ids
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics, delete_topics, remake_topic
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets
-from redrive.testing.topics import create_topics, delete_topics, remake_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPH = ("--graph", "*=fates:builder")
 AWAY = 2

@@ -9,7 +9,7 @@ import pytest
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 EVENTS = 20

@@ -7,7 +7,7 @@ from redrive.dead_letter.queue import DeadLetterQueue
 from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.embedded import EmbeddedBroker
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_rules import topic_names
 from redrive.kafka.topics import verify_topics
 from redrive.redriving.deciding import Refusal

@@ -14,7 +14,7 @@ from langgraph.types import interrupt
 from redrive.clock import SYSTEM
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings, GraphSettings
+from redrive.graphs.graph_settings import CheckpointSettings, GraphSettings
 from redrive.settings import RetrySettings, Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event

@@ -22,7 +22,7 @@ from redrive.telemetry.exposition import MetricsCollector
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPHS = ("--worker-id", "w1", "--graph", "*=fates:builder")
 FAST = {"REDRIVE_RETRY__INITIAL_DELAY": "50ms", "REDRIVE_RETRY__JITTER": "false"}

@@ -14,7 +14,7 @@ from aiokafka import (  # type: ignore[import-untyped]  # no stubs
 )
 from langgraph.graph import END, START, StateGraph
 
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.kafka_env import KafkaEnv
 from redrive.wiring import LangGraphKafkaConsumer

@@ -10,7 +10,7 @@ from tests.kafka.holding import held, set_session
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 GRAPH = ("--graph", "*=fates:builder")

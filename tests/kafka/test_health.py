@@ -9,9 +9,9 @@ import pytest
 from tests.kafka.seen_from_outside import Outside, Said, free_port
 
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 GRAPHS = ("--worker-id", "w1", "--graph", "*=fates:builder")

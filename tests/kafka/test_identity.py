@@ -6,7 +6,7 @@ import pytest
 
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 FENCED = 4
 

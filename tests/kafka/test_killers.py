@@ -23,7 +23,7 @@ from redrive.retry import Kind, Reason
 from redrive.testing.judging import Evidence, gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split(",")]
 RUNS = 200

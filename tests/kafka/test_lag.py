@@ -11,7 +11,7 @@ from tests.kafka.test_redriving import Story, drive, ends, settled, worker
 from redrive.kafka.log import TopicPartition
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, high_watermarks
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 
 @pytest.mark.invariant("P14")

@@ -20,23 +20,23 @@ from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 from tests.kafka.guarded import forbid, forbid_no_more, grant, login
 
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.spool import SpooledLetter, read_spool
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka.topics import create_topics
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics as create_test_topics
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.proxy import END_TXN, PRODUCE, Proxy
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import create_topics as create_test_topics
 from redrive.testing.webhook import Webhook
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 OTHERS = 20

@@ -10,13 +10,13 @@ from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 
 from redrive.events import WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka.topics import create_topics
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 OTHERS = 20

@@ -13,11 +13,11 @@ from tests.kafka.conftest import AGENTS, MakeStage
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import TopicPartition
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics, remake_topic
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.log_file import cut_log
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import create_topics, remake_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 GRAPH = ("--graph", "*=fates:quick")
 SETTINGS = {"REDRIVE_CHECKPOINTS__URL": "none", "REDRIVE_KAFKA__METADATA_MAX_AGE": "1s"}

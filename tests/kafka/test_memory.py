@@ -13,9 +13,9 @@ from langgraph.graph import END, START, StateGraph
 
 from redrive import RateLimitedError
 from redrive.clock import SYSTEM
-from redrive.consumer.options import WorkerSettings
 from redrive.consumer.outcome import Ending
-from redrive.graphs.options import CheckpointSettings
+from redrive.consumer.worker_settings import WorkerSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka.client import rereader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.log import ConsumerRecord, TopicPartition
@@ -25,7 +25,7 @@ from redrive.telemetry.instruments import Metric
 from redrive.telemetry.metrics import BUFFERED_BYTES, LET_GO, Metrics
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 BUFFER_BYTES = 4 * 2**20

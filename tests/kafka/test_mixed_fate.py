@@ -22,7 +22,7 @@ from redrive.kafka.log import ConsumerRecord
 from redrive.retry.kinds import Reason
 from redrive.testing.judging import Evidence, gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 EVENTS, AT_NIGHT = 4_000, 20_000
 SEED = 20_261_124

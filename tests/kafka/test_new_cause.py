@@ -12,7 +12,7 @@ from tests.kafka.seen_from_outside import Outside, free_port
 from redrive.clock import SYSTEM
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.webhook import Webhook
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPH = ("--worker-id", "w1", "--graph", "*=fates:builder")
 KNOWN, NEW = "ValueError", "ConnectionError"

@@ -9,16 +9,16 @@ from typing import TypedDict
 import pytest
 from langgraph.graph import END, START, StateGraph
 
-from redrive.consumer.options import WorkerSettings
-from redrive.graphs.options import CheckpointSettings
+from redrive.consumer.worker_settings import WorkerSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka import topics as topics_module
 from redrive.settings import Settings
 from redrive.state.note_room import NoteRoom
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 LIMIT_CHARS = 500

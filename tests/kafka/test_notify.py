@@ -18,16 +18,16 @@ from tests.unit.test_notify_channels import mail_server
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.notify import LetterNotice
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
 from redrive.testing.webhook import Webhook
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 from redrive.wiring import LangGraphKafkaConsumer
 
 IN_TIME_S = 5.0

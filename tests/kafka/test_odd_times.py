@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.kafka.connect import make_admin
+from redrive.testing.created_topics import Kafka, Topics
 from redrive.testing.kafka_env import event
-from redrive.testing.topics import Kafka, Topics
 
 TIMES = (round(time.time() * 1e6), 1, 2**63 - 2)
 

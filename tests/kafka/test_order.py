@@ -8,7 +8,7 @@ from typing import TypedDict
 import pytest
 from langgraph.graph import END, START, StateGraph
 
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.settings import RetrySettings, Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event

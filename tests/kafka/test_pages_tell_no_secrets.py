@@ -25,11 +25,11 @@ from redrive.clock import SYSTEM
 from redrive.dead_letter.record import Cause, DeadLetter, LetterAttempt, LetterContext, LetterError
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ErrorInfo, ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
+from redrive.testing.stored_letters import dead_letter, store_letters
 from redrive.wiring import LangGraphKafkaConsumer
 
 TEXTS = list(SECRETS)

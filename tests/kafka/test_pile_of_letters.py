@@ -15,8 +15,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import State
 from redrive.events import EventHeaders, ResultStatus, RunInfo, WorkflowResultEvent
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 PARTITIONS = 4
 LETTERS, CAUSES = 10_000, 40

@@ -13,7 +13,7 @@ from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 TWO = ("--processes", "2", "--worker-id", "w", "--graph", "*=fates:builder")
 FAST = {"REDRIVE_RETRY__INITIAL_DELAY": "50ms", "REDRIVE_RETRY__JITTER": "false"}

@@ -11,8 +11,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.options import KafkaSettings
-from redrive.testing.topics import Kafka, MakeTopics, delete_topics
+from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.testing.created_topics import Kafka, MakeTopics, delete_topics
 
 
 @pytest.mark.invariant("P9")

@@ -13,9 +13,9 @@ from confluent_kafka.cimpl import NewTopic
 from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, NotStoredError, RecordError
 from redrive.events import EventHeaders, Payload, WorkflowEvent
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import publish_event
-from redrive.testing.topics import Kafka, Topics, delete_topics
+from redrive.testing.created_topics import Kafka, Topics, delete_topics
 
 
 def event(**data: object) -> WorkflowEvent:

@@ -16,12 +16,12 @@ from redrive.dead_letter.record import DeadLetter, LetterContext, LetterError, S
 from redrive.dead_letter.spool import SpooledLetter
 from redrive.dead_letter.states import LetterState, State
 from redrive.errors import FencedError, SettingsError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Verifier
+from redrive.testing.created_topics import Kafka, Topics, delete_topics
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Kafka, Topics, delete_topics
 
 
 def letter(*, partition: int = 0, size: int = 10) -> SpooledLetter:

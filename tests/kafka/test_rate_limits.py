@@ -16,7 +16,7 @@ from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 RETRY_AFTER_S = 5
 IN_FLIGHT = 8

@@ -8,7 +8,7 @@ import pytest
 
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 EVENTS = 900
 IN_FLIGHT = 16

@@ -20,7 +20,7 @@ from redrive.kafka.connect import make_admin
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.partition_log import log_consumer
 from redrive.testing.kafka_env import KafkaEnv
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 TRUE, FALSE, LATER = 3, 4, 5
 

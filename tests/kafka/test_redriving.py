@@ -21,7 +21,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import KafkaUnavailableError
 from redrive.events import EventHeaders, Payload, ResultStatus, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.log import ConsumerRecord

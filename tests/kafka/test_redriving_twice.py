@@ -10,8 +10,8 @@ from tests.kafka.dlq_commands import command, driven, letters, run, told
 
 from redrive.cli.exits import ExitCode
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
-from redrive.testing.worker import wait_until
+from redrive.testing.stored_letters import dead_letter, store_letters
+from redrive.testing.worker_process import wait_until
 
 MakeStage = Callable[..., KafkaEnv]
 MANY = 150

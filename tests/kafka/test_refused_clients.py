@@ -23,17 +23,17 @@ from redrive.errors import NotStoredError, SettingsError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.expected import Expected
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
 from redrive.kafka.topics import create_topics, verify_topics
 from redrive.redriving import Selection, read_letters, redrive
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import Topics
+from redrive.testing.created_topics import create_topics as make_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter, store_letters
 from redrive.testing.reading import read_topic
-from redrive.testing.topics import Topics
-from redrive.testing.topics import create_topics as make_topics
+from redrive.testing.stored_letters import dead_letter, store_letters
 
 AGENTS = Path(__file__).parent / "agents"
 AT_ONCE_S = 30.0

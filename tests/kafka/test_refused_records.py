@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event

@@ -19,19 +19,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
     NewPartitions,
 )
 
-from redrive.airflow.results import shared_reader
+from redrive.airflow.xcom_results import shared_reader
 from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
 from redrive.events import EventPlace, ResultStatus, WorkflowResultEvent
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.expected import Expected
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import Published
-from redrive.kafka.recent import ENTRY_BYTES, RecentResults, SeenResult
+from redrive.kafka.recent_results import ENTRY_BYTES, RecentResults, SeenResult
 from redrive.kafka.results import ResultReader
 from redrive.kafka.retrying import error_of
 from redrive.testing.broker import LocalBroker
-from redrive.testing.topics import Kafka, Topics, create_topics, remake_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.created_topics import Kafka, Topics, create_topics, remake_topic
+from redrive.testing.worker_process import wait_until
 
 SOON = timedelta(seconds=20)
 

@@ -13,11 +13,11 @@ from tests.kafka.steady import latencies_ms, p99, sending
 
 from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
-from redrive.kafka.options import GroupProtocol
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 NODES = ("plan", "work", "write")
 PARTITIONS = 6

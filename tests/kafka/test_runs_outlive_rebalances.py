@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from tests.kafka.holding import another_member, held
 
-from redrive.kafka.options import GroupProtocol
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 EVENTS = 12
 LONG_S = 10.0

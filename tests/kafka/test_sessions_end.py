@@ -10,9 +10,9 @@ from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
 from redrive.testing.broker import LocalBroker
 from redrive.testing.broker_config import FREEZABLE
+from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.topics import create_topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 AGENTS = Path(__file__).parent / "agents"
 SESSION_S = 2

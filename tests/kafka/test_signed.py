@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from redrive.cli.app import app
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka.log import ConsumerRecord
 from redrive.kafka.publish import publish_event
 from redrive.redriving.deciding import Refusal

@@ -8,8 +8,8 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 
-from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
-from redrive.graphs.options import CheckpointSettings
+from redrive.consumer.worker_settings import DeliveryGuarantee, WorkerSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event

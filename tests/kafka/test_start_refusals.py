@@ -17,9 +17,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 from confluent_kafka.cimpl import NewPartitions
 
+from redrive.testing.created_topics import Kafka, Topics, create_topics, delete_topics
 from redrive.testing.kafka_env import KafkaEnv
-from redrive.testing.topics import Kafka, Topics, create_topics, delete_topics
-from redrive.testing.worker import WorkerProcess
+from redrive.testing.worker_process import WorkerProcess
 
 AGENTS = Path(__file__).parent / "agents"
 GRAPH = ("--graph", "*=fates:builder")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 GRAPH = ("--worker-id", "w1", "--graph", "*=fates:builder")
 EVENTS = 20
@@ -17,7 +17,7 @@ READY_WITHIN_S = 30
 SLOW_TO_LOAD = """
 import pathlib
 from fates import builder
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 pathlib.Path("loading").touch()
 wait_until(pathlib.Path("go on").exists, timeout_s=60, what="leave to go on", every_s=0.01)
 """

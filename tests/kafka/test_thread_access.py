@@ -10,7 +10,7 @@ from tests.kafka.conftest import MakeStage
 from tests.kafka.test_redriving import Story, drive, ends, letters, reasons, records, settled
 
 from redrive.events import ResultStatus, WorkflowEvent, WorkflowResultEvent
-from redrive.graphs.options import CheckpointSettings, ThreadSettings
+from redrive.graphs.graph_settings import CheckpointSettings, ThreadSettings
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Reason
 from redrive.settings import Settings

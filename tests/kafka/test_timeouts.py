@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.redact import SILENT
+from redrive.dead_letter.redacted_text import SILENT
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.retry import Kind, Reason
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 GRAPHS = ("--graph", "*=fates:builder")
 

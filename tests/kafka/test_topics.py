@@ -18,15 +18,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from tests.kafka.guarded import grant, login
 
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import KafkaUnavailableError, SettingsError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_rules import Severity, TopicNeeds, topic_names
 from redrive.kafka.topics import CreatedTopic, create_topics, verify_topics
 from redrive.testing.broker import LocalBroker
-from redrive.testing.topics import Kafka, delete_topics
-from redrive.testing.topics import create_topics as made_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.created_topics import Kafka, delete_topics
+from redrive.testing.created_topics import create_topics as made_topics
+from redrive.testing.worker_process import wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from redrive.events import WorkflowResultEvent
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 EVENTS = 600
 SHARE = 150

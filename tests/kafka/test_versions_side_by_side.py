@@ -21,9 +21,9 @@ from redrive.state.offsets import OffsetEntry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
-from redrive.testing.letters import dead_letter
 from redrive.testing.reading import committed_offsets, read_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.stored_letters import dead_letter
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 LATER = Path(__file__).parent / "agents" / "later.py"
 NODES = ("plan", "work", "write")

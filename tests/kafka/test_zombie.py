@@ -17,12 +17,12 @@ import pytest
 from tests.kafka.holding import set_session
 
 from redrive.events import WorkflowResultEvent
-from redrive.kafka.options import GroupProtocol
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import read_topic
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 CUT = Path(__file__).parent / "agents" / "cut.py"
 GRAPH = ("--graph", "*=fates:builder")

@@ -18,7 +18,7 @@ import typer
 from tests.property.hostile_records import changed
 from tests.property.test_hostile_records import wholes as records
 
-from redrive.airflow import answers
+from redrive.airflow import run_answers
 from redrive.airflow.compat import _extra
 from redrive.airflow.connection import id_secret, kafka_settings, signer_of
 from redrive.cli import letter_flags
@@ -65,9 +65,9 @@ from redrive.state.offsets import (
     decode,
     encode,
 )
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.stored_letters import dead_letter
 from redrive.thread_names import owner_in, producers_name
 from redrive.units import parse_duration, parse_size
 
@@ -240,8 +240,8 @@ def _result(value: bytes) -> object:
 
 
 def _answer(value: bytes) -> object:
-    answers.judge({"status": "success", "event_id": "e", "record": _text(value)})
-    return answers.judge({"status": "success", "event_id": "e", "record": _json(value)})
+    run_answers.judge({"status": "success", "event_id": "e", "record": _text(value)})
+    return run_answers.judge({"status": "success", "event_id": "e", "record": _json(value)})
 
 
 def _json(value: bytes) -> object:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Ending, NotTaken, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.source import source_digest
 from redrive.errors import RecordError
@@ -20,8 +20,8 @@ from redrive.graphs.attempt_ends import Ended
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import LEAST_LETTER_BYTES
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 RESULTS, LETTERS = "results", "letters"
 LIMIT = 10_000

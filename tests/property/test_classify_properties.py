@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.retry import Failure, Kind, classify
-from redrive.retry.classify import CLASSES
-from redrive.retry.config import RETRYABLE
+from redrive.retry.classifier import CLASSES
+from redrive.retry.retry_config import RETRYABLE
 from redrive.retry.rules.codes import ERROR_CODES
 from redrive.retry.rules.frames import CLIENTS
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 A_YEAR_S = 366 * 86400

@@ -21,7 +21,7 @@ from redrive.graphs.contained import contain_exits
 from redrive.graphs.node_retry import retry_policy
 from redrive.retry import Classifier, dependency_of, reason_of
 from redrive.retry.kinds import Reason
-from redrive.telemetry.redact import Redactor
+from redrive.telemetry.redactor import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,7 +35,7 @@ from redrive.redriving.views import fold
 from redrive.retry.kinds import Kind
 from redrive.state.offsets import decode
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.stored_letters import dead_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

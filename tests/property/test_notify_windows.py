@@ -19,7 +19,7 @@ from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Repor
 from redrive.notify.rules import NotifyRule, Routing
 from redrive.notify.windows import Counted, DueNotice, NoRoom, Windows
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 WINDOW_S = 100.0
 

@@ -17,7 +17,7 @@ from tests.secret_kinds import HOSTILE
 from redrive.telemetry.escapes import unescaped
 from redrive.telemetry.personal import PATTERNS as PERSONAL
 from redrive.telemetry.personal import Personal
-from redrive.telemetry.redact import BUILT_IN, Redactor
+from redrive.telemetry.redactor import BUILT_IN, Redactor
 from redrive.telemetry.secrets import PATTERNS
 
 LENGTH = 60_000

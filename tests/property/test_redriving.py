@@ -30,8 +30,8 @@ from redrive.redriving.partition_steps import read_on, work
 from redrive.redriving.redrive_report import Report, Step
 from redrive.redriving.selection import Selection
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 LETTERS, AUDIT, EVENTS = TopicPartition("letters", 0), TopicPartition("audit", 0), "events"
 MOST = 3

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import PolledRecord
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition

@@ -30,8 +30,8 @@ from redrive.retry import (
     retry,
     retry_async,
 )
-from redrive.retry.config import RETRYABLE
-from redrive.testing.clock import ManualClock
+from redrive.retry.retry_config import RETRYABLE
+from redrive.testing.manual_clock import ManualClock
 
 ROLLS = st.floats(0, 1, exclude_max=True)
 SECONDS = st.floats(0, 1e9)

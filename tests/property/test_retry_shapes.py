@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.retry import Retrier, RetryConfig, attempts, retry, retry_async
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 Function = Callable[..., Any]
 

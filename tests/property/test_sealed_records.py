@@ -11,8 +11,8 @@ from tests.property.test_answers import polled
 from tests.property.test_shortened_letters import letter_of
 
 from redrive.codec import AesGcm
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
 from redrive.errors import CodecError
@@ -22,8 +22,8 @@ from redrive.payloads import Payloads
 from redrive.redriving.sealed_events import open_text, seal_text
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import opened_event, opened_result, sealed_event
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PAYLOADS = Payloads(AesGcm({"k": bytes(32)}))
 MARK = "Mustermann"

@@ -41,7 +41,7 @@ from redrive.state import note_room, offsets
 from redrive.state.note_room import NoteRoom
 from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
 from redrive.state.reservations import Coverage
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 PLACES = (TopicPartition("events", 0), TopicPartition("events", 1))
 EVENTS = 12

@@ -11,7 +11,7 @@ from redrive.dead_letter.record import Cause, DeadLetter, LetterAttempt, LetterE
 from redrive.dead_letter.shortened import shortened
 from redrive.retry.kinds import Kind
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.stored_letters import dead_letter
 
 NOW = SYSTEM.now()
 NEEDED = {"dlq_id", "kind", "reason", "fingerprint", "node", "checkpoint", "redrive_count"}

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from redrive.consumer.parent import LAST_EXIT
-from redrive.testing.worker import wait_until
+from redrive.consumer.parent_pipe import LAST_EXIT
+from redrive.testing.worker_process import wait_until
 
 WITHIN_S = 20
 
@@ -40,7 +40,7 @@ sys.exit(supervisor.run())
 # Says how it was started and what it hears, and ends with its parent.
 CHILD = """
 import asyncio, os, signal, sys
-from redrive.consumer.parent import handover, last_exit, parent_pipe, times_asked
+from redrive.consumer.parent_pipe import handover, last_exit, parent_pipe, times_asked
 
 child = handover()
 

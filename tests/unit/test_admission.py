@@ -10,9 +10,9 @@ from tests.rows import rows
 from tests.unit.test_intake import PLACE, answers_of, covered, intake_of
 
 from redrive.consumer.admission import Admission
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.consumer.runner import NextStep
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import NotAllowedError, UnsignedError
@@ -25,8 +25,8 @@ from redrive.signatures import Require, Rights, Signer, Subject, Verifier
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import EVENT_SIGNATURES
 from redrive.telemetry.repeats import Repeats
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 KEYS = {"ops": b"o" * 32, "airflow": b"a" * 32}
 RIGHTS = {"airflow": Rights(("report-*",), letters=False)}

@@ -15,7 +15,7 @@ from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResu
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import Note, encode
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.stored_letters import dead_letter
 
 EVENTS, RESULTS, LETTERS = (
     TopicPartition("events", 0),

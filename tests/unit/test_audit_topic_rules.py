@@ -10,7 +10,7 @@ from tests.rows import rows
 from typer.testing import CliRunner
 
 from redrive.cli.app import app
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_rules import Severity, TopicFacts, TopicNeeds, judge_topics
 
 KAFKA = KafkaSettings(audit_topic="audit")

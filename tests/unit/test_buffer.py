@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.rows import rows
 
 from redrive.consumer.buffer import EVENT_BYTES, LET_GO_BYTES, Buffer, event_bytes
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import PolledRecord
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition

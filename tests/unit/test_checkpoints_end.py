@@ -38,7 +38,7 @@ from redrive.graphs.checkpoint_file import (
     stored_threads,
 )
 from redrive.graphs.retention import Kept, Mark, StoredThread, ThreadState, state_of
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 DAY = timedelta(days=1)
 EVENTS, LETTERS = 15 * DAY, 38 * DAY

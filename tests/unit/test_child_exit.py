@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.rows import rows
 
 from redrive.consumer.child_exit import Decision, Restart, Stop, after_exit, how_it_ended, worst
-from redrive.consumer.parent import LAST_EXIT, last_exit
+from redrive.consumer.parent_pipe import LAST_EXIT, last_exit
 
 STATUSES = st.integers(-64, 255)
 

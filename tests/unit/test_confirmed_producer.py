@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError, KafkaException
 from redrive.errors import KafkaUnavailableError, NotStoredError
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
-from redrive.kafka.options import KafkaSettings
-from redrive.testing.worker import wait_until
+from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.testing.worker_process import wait_until
 
 SETTINGS = KafkaSettings(bootstrap_servers="broker:9092")
 RECORD = ProducerRecord("letters", b"key", b"value")

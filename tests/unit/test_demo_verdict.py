@@ -10,6 +10,7 @@ import pytest
 from tests.rows import rows
 
 from redrive.dead_letter.states import State
+from redrive.demo.demo_verdict import differences
 from redrive.demo.observations import (
     CommandEnded,
     CommandTyped,
@@ -27,7 +28,6 @@ from redrive.demo.plan import PLAN, ExpectedRun
 from redrive.demo.story import Story
 from redrive.demo.summary import AnswerFacts, CommandFacts, LetterFacts, RunFacts, Summary
 from redrive.demo.telling import Mood, tell
-from redrive.demo.verdict import differences
 from redrive.events import ResultStatus, RunInfo, WorkflowResultEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 

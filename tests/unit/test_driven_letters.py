@@ -26,7 +26,7 @@ from redrive.events import EventPlace
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Kind, Reason
 from redrive.signatures import Require, Verifier
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 OWN, OTHER = "7f0c5f0e-2a53-4a44-9c1a-0d6a1f3f8a10", "11111111-2222-4333-8444-555555555555"
 NOW = ManualClock().now()

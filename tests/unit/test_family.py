@@ -13,8 +13,8 @@ from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.report import Reporter, WorkerReport
 from redrive.telemetry import metrics as definitions
 from redrive.telemetry.instruments import Metric, Sample
-from redrive.testing.clock import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 WORKING = Check(ok=True, why="working")
 RUNS = ("report", "succeeded")

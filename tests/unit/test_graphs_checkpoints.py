@@ -31,8 +31,8 @@ from redrive.graphs import (
     WorkflowProcessor,
     checkpoint_file,
 )
-from redrive.testing.clock import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 
 class Log(TypedDict):

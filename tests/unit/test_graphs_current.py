@@ -30,7 +30,7 @@ from redrive.graphs.node_retry import retry_policy
 from redrive.retry import classify
 from redrive.retry.kinds import Kind
 from redrive.testing import event
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 class Log(TypedDict):

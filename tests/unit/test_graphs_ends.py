@@ -27,10 +27,10 @@ from redrive.graphs import (
     TimeLimits,
     WorkflowProcessor,
 )
-from redrive.retry.classify import Classifier
+from redrive.retry.classifier import Classifier
 from redrive.retry.kinds import Kind, Reason
 from redrive.retry.rule import Rule
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
 THREAD = f"{EVENT_ID}/0/0"

@@ -15,7 +15,7 @@ from redrive.errors import StaleAttemptError
 from redrive.graphs import group_commit
 from redrive.graphs.group_commit import GroupCommit, Statement
 from redrive.graphs.lease import Lease, LeaseSuspendedError
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 INSERT = "INSERT INTO t (n) VALUES (?)"
 

@@ -41,7 +41,7 @@ from redrive.retry import (
     decide,
     reason_of,
 )
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 EVENT_ID = "0b0f7a44-7a0e-4b5e-8f0a-0d6b1f1d2c3e"
 

@@ -13,7 +13,7 @@ from redrive.errors import DeadlineError, StaleAttemptError, TransientError
 from redrive.graphs import retry_policy
 from redrive.graphs.current import CURRENT, Current
 from redrive.retry import RetryConfig
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 def at_once(max_retries: int = 2, **more: Any) -> RetryPolicy:

@@ -44,7 +44,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 def test_settings_and_endings_need_no_langgraph() -> None:
     ran = without_langgraph(
-        "from redrive.graphs.options import GraphSettings\n"
+        "from redrive.graphs.graph_settings import GraphSettings\n"
         "from redrive.graphs.attempt_ends import Ended\n"
         "from redrive.graphs import CheckpointSettings, Failed, Lease\n"
         "assert 'langgraph' not in sys.modules\n"

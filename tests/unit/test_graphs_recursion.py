@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from structlog.testing import capture_logs
 from tests.rows import rows
 
-from redrive.cli.options import graph_settings
+from redrive.cli.shared_flags import graph_settings
 from redrive.events import WorkflowEvent
 from redrive.graphs import (
     Checkpoints,

@@ -45,7 +45,7 @@ from redrive.graphs.contained import contain_exits
 from redrive.graphs.guard import WRITES_KEY
 from redrive.retry.kinds import Reason
 from redrive.testing.kafka_env import event
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"

@@ -44,9 +44,9 @@ from redrive.graphs import (
     WorkflowProcessor,
 )
 from redrive.graphs.current import CURRENT
-from redrive.retry.config import RetryConfig
+from redrive.retry.retry_config import RetryConfig
 from redrive.testing import event
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 EVENT = event({"log": ["in"]})
 THREAD = f"{EVENT.event_id}/0/0"

@@ -13,7 +13,7 @@ from tests.rows import rows
 from redrive.errors import SettingsError
 from redrive.graphs.tracing import Tracing, tracing_in
 from redrive.settings import Settings
-from redrive.wiring.consumer import LangGraphKafkaConsumer
+from redrive.wiring.kafka_consumer import LangGraphKafkaConsumer
 
 HOSTED = "https://api.smith.langchain.com"
 

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.dispatcher import Dispatcher
+from redrive.consumer.event_run import Run
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Left, NextStep
 from redrive.errors import OtherInputError, RecordError
@@ -29,8 +29,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE = TopicPartition("events", 0)
 

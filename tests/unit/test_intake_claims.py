@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 from tests.rows import rows
 
 from redrive.consumer.dispatcher import Dispatcher
+from redrive.consumer.event_run import Run
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import NextStep
 from redrive.consumer.waits import Wait
@@ -28,8 +28,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.state.reservations import Reservations
 from redrive.telemetry.repeats import REPEATS
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE = TopicPartition("events", 0)
 DRIVEN = EventHeaders(of="L", generation=3, count=2, mode="restart", source="anna", letters=5)

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 
 from redrive.consumer.buffer import Buffer, event_bytes
 from redrive.consumer.dispatcher import Dispatcher
+from redrive.consumer.event_run import Run
 from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import NextStep
 from redrive.events import WorkflowEvent
@@ -25,8 +25,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import RecordReader
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 RESULT_BYTES = 100_000

@@ -17,7 +17,7 @@ from redrive.kafka.client import (
     reader_config,
 )
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
-from redrive.kafka.options import GroupProtocol, KafkaSettings
+from redrive.kafka.kafka_settings import GroupProtocol, KafkaSettings
 
 NOBODY = "127.0.0.1:1"
 

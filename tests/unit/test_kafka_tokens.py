@@ -13,7 +13,7 @@ from redrive.clock import SYSTEM
 from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config, consumer_config, producer_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.tokens import msk_iam, token_function
 
 OAUTH = {"sasl.mechanism": "OAUTHBEARER", "security.protocol": "SASL_PLAINTEXT"}

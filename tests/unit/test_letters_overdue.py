@@ -13,8 +13,8 @@ from redrive.dead_letter.spool import Spool, SpooledLetter, read_spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.testing.clock import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 AFTER_S = 60.0
 

@@ -15,10 +15,10 @@ from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
 from tests.unit.test_redact import SECRETS
 
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.policy import Policy
-from redrive.consumer.run import Run
 from redrive.consumer.runner import Runner
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
@@ -30,9 +30,9 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
 from redrive.retry.kinds import Reason
 from redrive.telemetry.logging import configure_logging
-from redrive.telemetry.redact import Redactor
-from redrive.testing.clock import ManualClock
+from redrive.telemetry.redactor import Redactor
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 RESULTS, LETTERS = "results", "letters"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

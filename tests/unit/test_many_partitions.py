@@ -18,7 +18,7 @@ from redrive.kafka.batches import Batch, RefusedBatch, Stored
 from redrive.kafka.log import Committed, TopicPartition
 from redrive.state.ledger import PartitionLedger
 from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Note, OffsetEntry, encode
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 MANY = 1_000
 PLACES = tuple(TopicPartition("events", number) for number in range(MANY))

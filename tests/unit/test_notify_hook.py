@@ -11,7 +11,7 @@ from tests.unit.test_notify_wording import LETTER
 from redrive.errors import SettingsError
 from redrive.notify import LetterNotice
 from redrive.notify.hook import MOST_WAITING, Hook, OnDeadLetter
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 
 def started(function: OnDeadLetter) -> Hook:

@@ -23,13 +23,13 @@ from redrive.notify.hook import Hook
 from redrive.notify.inbox import MOST_CAUSES, Inbox
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
 from redrive.notify.notifier import Notifier
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.notify.rules import Routing
 from redrive.notify.sender import Sender
 from redrive.notify.wording import Wording
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.testing.webhook import Webhook
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 
 @contextmanager

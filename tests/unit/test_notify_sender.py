@@ -12,8 +12,8 @@ from redrive.clock import SYSTEM
 from redrive.errors import NotifyError
 from redrive.notify.message import Lost, Message, MessageLevel
 from redrive.notify.sender import MOST_HANGING, MOST_WAITING, Sender
-from redrive.retry.config import RetryConfig
-from redrive.testing.worker import wait_until
+from redrive.retry.retry_config import RetryConfig
+from redrive.testing.worker_process import wait_until
 
 ONCE = RetryConfig(max_retries=0)
 TWICE = RetryConfig(max_retries=1, initial_delay=0.001, max_delay=0.001)

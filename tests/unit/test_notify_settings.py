@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redrive.errors import SettingsError
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.notify.rules import NotifyRule
 from redrive.settings import load_settings, load_with_origins
 from redrive.settings_report import holding

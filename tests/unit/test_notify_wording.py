@@ -16,7 +16,7 @@ from redrive.notify.rules import Routing
 from redrive.notify.windows import Counted
 from redrive.notify.wording import Wording
 from redrive.retry.kinds import Kind, Reason
-from redrive.telemetry.redact import Redactor
+from redrive.telemetry.redactor import Redactor
 
 UP_SINCE = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
 FIRST = datetime(2026, 1, 31, 14, 2, 11, tzinfo=UTC)

@@ -12,11 +12,11 @@ from redrive.events import ErrorInfo
 from redrive.graphs.attempt_ends import GraphVersion
 from redrive.kafka.log import TopicPartition
 from redrive.notify import LetterNotice
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.retry.kinds import Kind, Reason
 from redrive.settings import Settings
 from redrive.testing.webhook import Webhook
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 from redrive.wiring.notification_observer import NotificationObserver
 
 INFO = ErrorInfo(

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from redrive.consumer.event_run import Run
 from redrive.consumer.observing import AttemptEnd, Observers
 from redrive.consumer.outcome import Account, Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent
 from redrive.graphs.attempt_ends import Ended, GraphVersion
@@ -20,8 +20,8 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import OBSERVER_FAILURES
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE = TopicPartition("events", 2)
 ENDING = Account(PLACE, 5, Ending.SUCCEEDED)

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from redrive.telemetry.server import Answer, PageServer
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 
 def broken(_: str) -> Answer:

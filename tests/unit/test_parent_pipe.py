@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redrive.consumer.parent import (
+from redrive.consumer.parent_pipe import (
     PARENT_CHILD,
     PARENT_PIPE,
     PARENT_REPORTS,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from redrive.consumer.progress import Moment, ProgressWatch, WaitsFor, due
+from redrive.consumer.progress_watch import Moment, ProgressWatch, WaitsFor, due
 
 WELL = Moment(
     polled=0.0,

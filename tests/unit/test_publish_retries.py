@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 
 from redrive.errors import KafkaUnavailableError, NotStoredError, SettingsError
 from redrive.events import Payload, WorkflowEvent
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
 from redrive.retry import Kind, classify
 from redrive.testing import ManualClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redrive.telemetry.recent import Recent, has_room
+from redrive.telemetry.recent_groups import Recent, has_room
 
 
 @pytest.mark.invariant("P11")

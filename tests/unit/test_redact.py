@@ -7,10 +7,10 @@ import json
 import pytest
 from tests.rows import rows
 
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import SettingsError
 from redrive.settings import load_settings
-from redrive.telemetry.redact import BUILT_IN, Redactor
+from redrive.telemetry.redactor import BUILT_IN, Redactor
 
 # Put together at run time: no scanner of this repository shall find a key in it.
 BODY = "Zq7Kd0XvB3" + "mT9sWyE5uH" + "cRn8LfGj2PaQi4Xo"

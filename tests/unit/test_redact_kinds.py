@@ -13,7 +13,7 @@ from tests.ordinary_sentences import SENTENCES
 from tests.rows import rows
 from tests.secret_kinds import GIVEN, GIVEN_FORM, NAMED, OWN_FORM, TEXTS, UNKNOWN, made
 
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.telemetry.secret_names import Says, said_by
 
 SEEDS = range(3)

@@ -8,7 +8,7 @@ from tests.rows import rows
 from redrive.errors import SettingsError
 from redrive.settings import load_settings
 from redrive.telemetry.personal import Personal
-from redrive.telemetry.redact import BUILT_IN, Redactor
+from redrive.telemetry.redactor import BUILT_IN, Redactor
 
 EVERY = Redactor(personal=Personal)
 

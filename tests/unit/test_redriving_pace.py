@@ -10,7 +10,7 @@ from redrive.redriving.partition import Entry
 from redrive.redriving.redrive_report import Done
 from redrive.redriving.transaction_pages import MAX_PAGE
 from redrive.retry.kinds import Kind, Reason
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 ENTRY = Entry(
     partition=0,

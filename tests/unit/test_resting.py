@@ -38,8 +38,8 @@ from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, Reason, RetryConfig
 from redrive.state.offsets import Note, NotedRest, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE, RESULTS, LETTERS = (
     TopicPartition("events", 0),

@@ -11,7 +11,7 @@ from tests.rows import rows
 
 from redrive.errors import RateLimitedError
 from redrive.retry import Classifier, Kind, classify
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 YEAR_S = 366 * 86400

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from redrive.retry import Hooks, Retrier, RetryConfig, attempts
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 def _retrier(clock: ManualClock, hooks: Hooks | None = None) -> Retrier:

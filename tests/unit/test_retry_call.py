@@ -26,7 +26,7 @@ from redrive.retry import (
     retry,
     retry_async,
 )
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 class Service:

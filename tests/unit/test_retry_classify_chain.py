@@ -13,7 +13,7 @@ from tests.rows import rows
 
 from redrive.errors import PermanentError, RateLimitedError, RecordError, ResultError
 from redrive.retry import Kind, Reason, classify, reason_of
-from redrive.retry.classify import SEVERITY
+from redrive.retry.classifier import SEVERITY
 
 
 def _caused(outer: BaseException, cause: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from redrive.clock import Clock
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 def test_it_is_a_clock_and_stands_still() -> None:

@@ -20,7 +20,7 @@ from redrive.retry import (
     retry,
     retry_async,
 )
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 HOOKS = ("before_attempt", "on_failure", "before_sleep", "gave_up")
 EVERYTHING = [

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from redrive.errors import SettingsError
-from redrive.graphs.options import GraphSettings
+from redrive.graphs.graph_settings import GraphSettings
 from redrive.retry import (
     Backoff,
     Classifier,
@@ -24,7 +24,7 @@ from redrive.retry import (
 )
 from redrive.retry_settings import GraphRetrySettings, RetrySettings, RuleSettings
 from redrive.settings import Settings, load_settings
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from tests.rows import rows
 
 from redrive.retry import Retrier, RetryConfig, retry, retry_async
 from redrive.retry.shapes import KNOWN_PLAIN
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 Function = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from tests.rows import rows
 from redrive.errors import RateLimitedError
 from redrive.retry import Classifier, Failure, Kind, Rule, classify
 from redrive.retry.rules.durations import parse_duration, wait_in_text
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from redrive.clock import Clock
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.policy import Policy
-from redrive.consumer.run import Run
 from redrive.consumer.runner import Again, Runner
 from redrive.errors import TransientError
 from redrive.events import EventHeaders, WorkflowEvent, WorkflowResultEvent
@@ -20,8 +20,8 @@ from redrive.graphs import Lease, WorkflowProcessor, retry_policy
 from redrive.graphs.current import current
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, RetryConfig
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 RESULTS, LETTERS = "results", "letters"
 

@@ -13,15 +13,15 @@ from langgraph.graph import START, StateGraph
 from structlog.testing import capture_logs
 from tests.property.test_answers import letter_of, polled
 
-from redrive.airflow.answers import FailedRun, SucceededRun, heard, judge
+from redrive.airflow.run_answers import FailedRun, SucceededRun, heard, judge
 from redrive.auditing.encrypted import MAX_LABELS, EncryptedCounts
 from redrive.cli.dlq_edit import _Editing
 from redrive.cli.editor import Draft
 from redrive.cli.exits import CommandError
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.codec import AesGcm
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.sealing import opened_letter, sealed_letter
 from redrive.errors import CodecError, OtherInputError, SettingsError
@@ -33,8 +33,8 @@ from redrive.events import (
     said_by,
 )
 from redrive.graphs import Ended, Failed, Lease, WorkflowProcessor
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads, Sealed
 from redrive.redriving.letters_topic import LetterStory, StoredLetter
 from redrive.redriving.sealed_events import open_text, seal_text
@@ -43,9 +43,9 @@ from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.sealed_records import opened_event, sealed_event, sealed_result
 from redrive.security_settings import SecuritySettings
 from redrive.settings import Settings
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.stored_letters import dead_letter
 from redrive.wiring import LangGraphKafkaConsumer
 
 MARK = "Erika Mustermann"

@@ -16,12 +16,12 @@ from redrive.cli.app import app
 from redrive.cli.exits import ExitCode
 from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.secret_values import is_reference, revealed
 from redrive.settings import Settings, load_settings, load_with_origins
 from redrive.settings_report import holding
 from redrive.settings_sources import known_keys
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.telemetry.secret_names import is_secret_name
 
 SECRET_OPTIONS = [

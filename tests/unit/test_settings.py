@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 from tests.rows import rows
 
-from redrive.consumer.options import DeliveryGuarantee
+from redrive.consumer.worker_settings import DeliveryGuarantee
 from redrive.errors import SettingsError
-from redrive.kafka.options import KafkaSettings
-from redrive.retry.config import RetryConfig
+from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.retry.retry_config import RetryConfig
 from redrive.settings import Settings, load_settings
 
 

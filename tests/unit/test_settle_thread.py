@@ -29,7 +29,7 @@ from redrive.kafka.settle_thread import SettleThread
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
 from redrive.testing import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
 FENCED = KafkaError(KafkaError._FENCED, fatal=True)  # noqa: SLF001

@@ -15,18 +15,18 @@ from tests.property.test_hostile_errors import CountingRedactor
 from tests.unit.test_runner_node_retries import LETTERS, State, answers_to
 
 from redrive.aside import Aside, Late, call_and_wait
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Ending, Outcome
 from redrive.consumer.policy import Policy
-from redrive.consumer.run import Run
 from redrive.consumer.runner import NextStep, Runner
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.redact import SILENT
+from redrive.dead_letter.redacted_text import SILENT
 from redrive.graphs import Lease, WorkflowProcessor, node_retry, retry_policy
 from redrive.retry import Classifier, RetryConfig
-from redrive.telemetry.redact import Redactor
-from redrive.testing.clock import ManualClock
+from redrive.telemetry.redactor import Redactor
 from redrive.testing.kafka_env import event
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 LIMIT_S = 0.1
 NAME = f"{__name__}.SilentError"

@@ -9,18 +9,18 @@ from typing import Any
 from tests.unit.test_intake import answers_of, covered, intake_of
 
 from redrive.consumer.buffer import Buffer
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.partition_status import PartitionStatus
 from redrive.consumer.partitions import Partitions
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Again, NextStep
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
 from redrive.state.rests import Rest
-from redrive.testing.clock import ManualClock
 from redrive.testing.kafka_env import event
+from redrive.testing.manual_clock import ManualClock
 
 PLACE = TopicPartition("events", 0)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tests.unit.scripted import WITHIN_S, StartParent, starting
 
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 
-@pytest.fixture(params=["", "redrive.consumer.parent"], ids=["interpreters", "template"])
+@pytest.fixture(params=["", "redrive.consumer.parent_pipe"], ids=["interpreters", "template"])
 def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartParent]:
     yield from starting(tmp_path, modules=request.param)
 

@@ -13,8 +13,8 @@ from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
 from redrive.consumer.launcher import Launcher
 from redrive.consumer.worker_slot import Died, WorkerSlot
-from redrive.testing.clock import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 STOPS = "sys.exit(0)"
 # What all of them say goes to one file.
@@ -28,7 +28,7 @@ if child.number == 1:
 """
 
 
-@pytest.fixture(params=["", "redrive.consumer.parent"], ids=["interpreters", "template"])
+@pytest.fixture(params=["", "redrive.consumer.parent_pipe"], ids=["interpreters", "template"])
 def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartParent]:
     yield from starting(tmp_path, modules=request.param)
 

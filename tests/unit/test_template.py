@@ -16,7 +16,7 @@ from tests.unit.scripted import WITHIN_S, Parent, StartParent, starting
 
 from redrive.consumer.template import Template, TemplateError, TemplateStaleError
 from redrive.testing.forking import ForkedProcess
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 STOPS = "sys.exit(0)"
 WAITS = "import signal\nprint(1, flush=True)\nsignal.pause()"
@@ -41,7 +41,7 @@ print(json.dumps({
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartParent]:
-    yield from starting(tmp_path, modules="redrive.consumer.parent")
+    yield from starting(tmp_path, modules="redrive.consumer.parent_pipe")
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_the_template_ends_with_its_parent_however_that_ends(start: StartParent)
 REAPS = """
 import os, subprocess, sys
 from redrive.consumer.adopted import OrphanReaper, become_subreaper
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 assert become_subreaper() is None
 clock = ManualClock()

@@ -21,7 +21,16 @@ from rich.text import Text
 from tests.rows import rows
 
 from redrive.auditing.audit_findings import Finding as Broken
-from redrive.cli import audit, audit_page, dlq_edit, dlq_figures, doctor, redrive_page, send, topics
+from redrive.cli import (
+    audit,
+    audit_page,
+    dlq_edit,
+    dlq_figures,
+    doctor,
+    redrive_page,
+    send,
+    topics_commands,
+)
 from redrive.cli.app import _Commands, main
 from redrive.cli.exits import CommandError, ExitCode, report
 from redrive.cli.findings import DoctorFinding as Found
@@ -51,7 +60,7 @@ from redrive.redriving.run_stories import RunResult, RunStory
 from redrive.retry.kinds import Kind, Reason
 from redrive.telemetry.logging import configure_logging
 from redrive.testing import event
-from redrive.testing.letters import dead_letter
+from redrive.testing.stored_letters import dead_letter
 from redrive.wiring import process
 from redrive.wiring.freeing import StoredFile
 
@@ -266,7 +275,7 @@ WAYS: dict[str, Callable[[], object]] = {
     "doctor": lambda: doctor._print({"graphs": [Found(FindingLevel.ERROR, TEXT, TEXT)], TEXT: []}),  # noqa: SLF001
     "doctor audit": audited,
     "doctor audit's progress": lambda: audit._tell(TEXT, 1),  # noqa: SLF001
-    "topics verify": lambda: topics._print(topic_report()),  # noqa: SLF001
+    "topics verify": lambda: topics_commands._print(topic_report()),  # noqa: SLF001
     "checkpoints list": thread,
     "a judged error": lambda: judged_page(
         Judged(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redrive.kafka.log import TopicPartition
-from redrive.testing.history import Settled, last_told, read_settled, settled_twice
+from redrive.testing.settle_history import Settled, last_told, read_settled, settled_twice
 
 EVENTS = TopicPartition("events", 0)
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 import redrive.testing
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
-from redrive.consumer.run import Run
 from redrive.dead_letter.record import DeadLetter, dlq_id, event_name
 from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.attempt_ends import Ended

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 import pytest
 
 from redrive.testing.proxy import END_TXN, PRODUCE, Proxy, Way
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 _API_VERSIONS = struct.pack(">h", 18)
 SOON_S = 0.2

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from redrive.testing.clock import ManualClock
-from redrive.testing.worker import wait_until
+from redrive.testing.manual_clock import ManualClock
+from redrive.testing.worker_process import wait_until
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ManualClock:
     clock = ManualClock()
-    monkeypatch.setattr("redrive.testing.worker.SYSTEM", clock)
-    monkeypatch.setattr("redrive.testing.worker._PRESSURE", tmp_path / "cpu")
+    monkeypatch.setattr("redrive.testing.worker_process.SYSTEM", clock)
+    monkeypatch.setattr("redrive.testing.worker_process._PRESSURE", tmp_path / "cpu")
     return clock
 
 

@@ -15,7 +15,7 @@ from redrive.consumer.lately import CROWDED
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import BrokersTopicIds, IdsAsOf
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 PLACE = TopicPartition("events", 0)
 EVERY_S = 10.0

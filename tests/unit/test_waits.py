@@ -16,18 +16,18 @@ from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
 
 from redrive.consumer.apart import Obstacle, ObstacleCause, ObstacleStatus
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import WorkerComponents, waiting_in
 from redrive.consumer.partition_status import PartitionsStatus, PartitionStatus
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.settle import Settler
 from redrive.consumer.waits import KINDS, Amount, Wait, Waits
+from redrive.consumer.worker_lifecycle import WorkerComponents, waiting_in
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
 from redrive.state.key_ordered_queue import KeyOrderedQueue
 from redrive.state.offsets import MAX_ENTRIES, OffsetEntry
 from redrive.state.reservations import Reservations
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 def looked(

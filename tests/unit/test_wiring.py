@@ -11,21 +11,21 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from structlog.testing import capture_logs
 
-from redrive.consumer.consumer import WorkerCallbacks, WorkerComponents
-from redrive.consumer.options import DeliveryGuarantee, WorkerSettings
 from redrive.consumer.policy import Policy
 from redrive.consumer.shares import Shares
-from redrive.dead_letter.options import LetterSettings
+from redrive.consumer.worker_lifecycle import WorkerCallbacks, WorkerComponents
+from redrive.consumer.worker_settings import DeliveryGuarantee, WorkerSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topics import TopicReport
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.retry import Kind
 from redrive.settings import Settings
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 from redrive.wiring import LangGraphKafkaConsumer
-from redrive.wiring import consumer as wiring_consumer
+from redrive.wiring import kafka_consumer as wiring_consumer
 from redrive.wiring import parts as wiring_parts
 from redrive.wiring.graphs import policies, warn_of_stacked_retries
 

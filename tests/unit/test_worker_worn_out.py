@@ -11,16 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.health import Phase
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.sweeping import Sweeping
 from redrive.consumer.waits import Amount, Wait
+from redrive.consumer.worker_lifecycle import Worker, WorkerComponents
 from redrive.errors import KafkaLostError, StandstillError
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.kafka.log import Pulse
 from redrive.kafka.topic_ids import NOT_TOLD
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 
 class Thread:

@@ -15,8 +15,8 @@ from redrive.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from redrive.airflow.decorators import langgraph_task, trigger_langgraph_workflow
-    from redrive.airflow.errors import FinalLangGraphRunError, LangGraphRunError
     from redrive.airflow.operators import LangGraphOperator
+    from redrive.airflow.run_errors import FinalLangGraphRunError, LangGraphRunError
     from redrive.airflow.triggers import LangGraphResultTrigger
 
 __all__ = [
@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FinalLangGraphRunError": "errors",
+    "FinalLangGraphRunError": "run_errors",
     "LangGraphOperator": "operators",
     "LangGraphResultTrigger": "triggers",
-    "LangGraphRunError": "errors",
+    "LangGraphRunError": "run_errors",
     "langgraph_task": "decorators",
     "trigger_langgraph_workflow": "decorators",
 }

@@ -1,6 +1,6 @@
 """From an Airflow connection of type `kafka` to our settings.
 
-Airflow itself is asked only where a connection wants tokens (`redrive.airflow.tokens`).
+Airflow itself is asked only where a connection wants tokens (`redrive.airflow.connection_tokens`).
 
 The Kafka provider keeps librdkafka's options in the connection's extra field. What concerns one
 kind of client alone (groups, offsets, partitioner, transactions) is ours to set, and dropped.
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from redrive.airflow.connection_tokens import TOKEN_OF_CONNECTION, has_token
 from redrive.airflow.host_settings import host_security
-from redrive.airflow.tokens import TOKEN_OF_CONNECTION, has_token
 from redrive.airflow_settings import ID_SECRET_KEY, id_secret_of
 from redrive.errors import SettingsError
 from redrive.kafka.client import REFUSED
-from redrive.kafka.options import KafkaSettings, runs_code
+from redrive.kafka.kafka_settings import KafkaSettings, runs_code
 from redrive.kafka.tokens import lacks_token
 from redrive.secret_values import is_reference
 from redrive.security_settings import SecuritySettings

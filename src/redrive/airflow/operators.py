@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from redrive.airflow.answers import FailedRun, heard, judge, not_heard
 from redrive.airflow.compat import BaseOperator, Context, XComArg, connection_extra
 from redrive.airflow.connection import id_secret, kafka_settings, signer_of
-from redrive.airflow.errors import error_of
 from redrive.airflow.host_settings import host_security
 from redrive.airflow.requests import EventExtras, Request, request_of
-from redrive.airflow.results import shared_reader
+from redrive.airflow.run_answers import FailedRun, heard, judge, not_heard
+from redrive.airflow.run_errors import error_of
 from redrive.airflow.triggers import ANSWER_GRACE, NEWS_OF_DEFERRAL, LangGraphResultTrigger
+from redrive.airflow.xcom_results import shared_reader
 from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.expected import Expected
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
 from redrive.units import named_duration
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from redrive.airflow.answers import heard, not_heard
 from redrive.airflow.compat import BaseTrigger, TriggerEvent, connection_extra_async
 from redrive.airflow.connection import kafka_settings
-from redrive.airflow.results import shared_reader
+from redrive.airflow.run_answers import heard, not_heard
+from redrive.airflow.xcom_results import shared_reader
 from redrive.clock import SYSTEM, moment
 from redrive.kafka.expected import Expected
 from redrive.kafka.publish import Published

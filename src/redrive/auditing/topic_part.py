@@ -14,8 +14,8 @@ from confluent_kafka.admin import AdminClient
 from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import Watermarks, offsets_since, watermarks
 

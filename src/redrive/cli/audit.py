@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from redrive.auditing.audit import audit as read_and_judge
+from redrive.auditing.topics_audit import audit as read_and_judge
 from redrive.cli.audit_page import audit_json, audit_page, told_of
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, status
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.clock import SYSTEM
-from redrive.consumer.options import DeliveryGuarantee
+from redrive.consumer.worker_settings import DeliveryGuarantee
 
 __all__ = ["audit"]
 

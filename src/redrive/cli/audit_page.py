@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from redrive.auditing.audit import Audit
 from redrive.auditing.audit_findings import Finding
 from redrive.auditing.topic_part import TopicRead
+from redrive.auditing.topics_audit import Audit
 from redrive.cli.output import print_table, say
 from redrive.clock import moment
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["FinishedAudit", "audit_json", "audit_page", "told_of"]
 

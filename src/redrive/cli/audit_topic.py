@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import ExitCode
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, print_table, say
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.redriving.audit_check import (
     AuditedPartition,
     AuditReport,

@@ -31,8 +31,8 @@ from redrive.clock import SYSTEM
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.broker_wait import reach
 from redrive.kafka.group_session import session_of_group
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.kafka.log import TopicPartition
-from redrive.kafka.options import GroupProtocol
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topics import verify_topics
 from redrive.kafka.watermarks import newest_times

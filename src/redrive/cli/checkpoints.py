@@ -13,8 +13,8 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Yes
-from redrive.cli.options import BrokerFlags, Config, Json, start
 from redrive.cli.output import agreed, note, print_json
+from redrive.cli.shared_flags import BrokerFlags, Config, Json, start
 from redrive.cli.threads_table import (
     chosen,
     file_json,
@@ -27,7 +27,7 @@ from redrive.cli.threads_table import (
     thread_json,
 )
 from redrive.clock import SYSTEM
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.graphs.retention import ThreadState, Wish
 from redrive.settings import Settings
 from redrive.thread_names import scoped_thread

@@ -12,13 +12,13 @@ from redrive.classification_reference import rules_of
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.judged_page import Judged, judged_json, judged_page
 from redrive.cli.named_error import Appearance, named_error
-from redrive.cli.options import Config, Json, start
 from redrive.cli.output import note, print_json, print_lines
+from redrive.cli.shared_flags import Config, Json, start
 from redrive.graphs.import_paths import import_target, importable
 from redrive.graphs.patterns import serving
 from redrive.retry import reason_of
 from redrive.retry.outlook import outlook
-from redrive.retry.rules.verdict import short_name
+from redrive.retry.rules.rule_verdict import short_name
 from redrive.retry_settings import RetrySettings
 from redrive.settings import Settings
 from redrive.units import parse_duration

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from redrive.cli.options import Config, Json, tell_of_file
 from redrive.cli.output import print_json, print_lines, say
+from redrive.cli.shared_flags import Config, Json, tell_of_file
 from redrive.settings import load_with_origins
 from redrive.settings_report import DEFAULT, holding
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import typer
 
 from redrive.cli.exits import ExitCode
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import console, note, print_json
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.demo.closing import close, show_next_steps
+from redrive.demo.demo_verdict import differences
 from redrive.demo.environment import demo_topics
 from redrive.demo.play import play
 from redrive.demo.summary import Summary
-from redrive.demo.verdict import differences
 from redrive.errors import KafkaUnavailableError, MissingExtraError, SettingsError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.telemetry.logging import configure_logging
 
 __all__ = ["demo"]

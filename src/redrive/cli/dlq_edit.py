@@ -21,8 +21,8 @@ from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting
 from redrive.cli.one_letter import newest_story
-from redrive.cli.options import BrokerFlags
 from redrive.cli.output import agreed, note, visible
+from redrive.cli.shared_flags import BrokerFlags
 from redrive.dead_letter.record import DeadLetter
 from redrive.errors import RecordError
 from redrive.payloads import Payloads

@@ -17,8 +17,8 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
-from redrive.cli.options import BrokerFlags
 from redrive.cli.output import note, visible
+from redrive.cli.shared_flags import BrokerFlags
 from redrive.clock import SYSTEM
 from redrive.dead_letter.source import Source
 from redrive.kafka.log import ConsumerRecord

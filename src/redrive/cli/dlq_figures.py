@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import ExitCode
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json, print_table, say
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.clock import SYSTEM
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.redriving.letter_stats import LetterStats, letter_alarms, letter_stats
 from redrive.redriving.views import read_letters
 from redrive.telemetry import metrics

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, print_table
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.dead_letter.spool import MAX_LINE_BYTES
 from redrive.redriving.spooled import publish_spool
 

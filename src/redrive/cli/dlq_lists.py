@@ -11,8 +11,8 @@ import typer
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import CauseFilter, Ids, StateFilter, query_of
 from redrive.cli.letters_table import group_json, print_groups, print_letters, summary_json, totals
-from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import note, print_json
+from redrive.cli.shared_flags import BrokerFlags, Json
 from redrive.clock import SYSTEM
 from redrive.redriving.groups import LetterGroup, Window, group
 from redrive.redriving.query import Page, choose, page_of

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
-from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import agreed, console, note, print_json
 from redrive.cli.redrive_page import ending_line, judge, plan_page, report_json, report_page
-from redrive.kafka.options import KafkaSettings
+from redrive.cli.shared_flags import BrokerFlags, Json
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.redriving import engine
 from redrive.redriving.batch_pacing import Pacing
 from redrive.redriving.following import RunEnding, follow

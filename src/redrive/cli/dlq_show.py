@@ -8,8 +8,8 @@ import typer
 
 from redrive.cli.letter_page import letter_json, letter_page
 from redrive.cli.one_letter import newest_story
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import print_json
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 
 __all__ = ["show"]
 

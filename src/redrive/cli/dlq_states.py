@@ -10,9 +10,9 @@ import typer
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.flag_groups import grouped
 from redrive.cli.letter_flags import Acting, All, CauseFilter, Ids, Yes, selected
-from redrive.cli.options import BrokerFlags, Json
 from redrive.cli.output import agreed, print_json
 from redrive.cli.redrive_page import judge, report_json, report_page
+from redrive.cli.shared_flags import BrokerFlags, Json
 from redrive.dead_letter.states import State
 from redrive.redriving.engine import move
 from redrive.redriving.selection import Selection

@@ -12,7 +12,8 @@ import typer
 from redrive.cli.audit import audit
 from redrive.cli.audit_topic import audit_topic
 from redrive.cli.exits import ExitCode, needs_extra
-from redrive.cli.options import (
+from redrive.cli.output import print_json, say
+from redrive.cli.shared_flags import (
     BootstrapServers,
     Config,
     Graph,
@@ -22,7 +23,6 @@ from redrive.cli.options import (
     graph_settings,
     start,
 )
-from redrive.cli.output import print_json, say
 from redrive.errors import SettingsError
 
 if TYPE_CHECKING:  # it needs LangGraph

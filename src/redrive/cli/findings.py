@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.graphs.langgraph_json import FileNote
 from redrive.graphs.registry import LoadedGraph
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topics import TopicReport
 from redrive.settings import Settings
 

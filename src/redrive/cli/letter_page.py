@@ -11,7 +11,7 @@ from rich.text import Text
 
 from redrive.cli.output import console, visible
 from redrive.dead_letter.record import DeadLetter
-from redrive.dead_letter.redact import BUILT_IN
+from redrive.dead_letter.redacted_text import BUILT_IN
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched
 from redrive.json_texts import parsed_json

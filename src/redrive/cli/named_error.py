@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.retry.rules.http import status_of
-from redrive.retry.rules.verdict import look
+from redrive.retry.rules.rule_verdict import look
 
 __all__ = ["Appearance", "named_error"]
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import CommandError, ExitCode
-from redrive.cli.options import Config, Json, start
 from redrive.cli.output import print_json, print_table
-from redrive.notify.trial import ChannelTrial, try_channels
+from redrive.cli.shared_flags import Config, Json, start
+from redrive.notify.channel_trial import ChannelTrial, try_channels
 from redrive.secret_values import is_reference, revealed
 
 __all__ = ["app"]

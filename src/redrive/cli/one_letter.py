@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.output import note, visible
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.redriving.letters_topic import LetterStory, find_stories
 from redrive.signatures import NO_TRUST, Verifier
 

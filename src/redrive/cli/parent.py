@@ -9,10 +9,10 @@ import structlog
 
 from redrive.consumer.adopted import become_subreaper
 from redrive.consumer.launcher import Launcher, MakeTemplate
-from redrive.consumer.pages import serve_pages
 from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.supervisor import STOP_MARGIN_S, Supervisor, WorkerSpec
 from redrive.consumer.template import Template
+from redrive.consumer.worker_pages import serve_pages
 from redrive.notify.crashes import CrashAlarm
 from redrive.settings import Settings
 

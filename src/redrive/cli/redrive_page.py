@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.output import note, print_table, say, visible
-from redrive.dead_letter.redact import BUILT_IN
+from redrive.dead_letter.redacted_text import BUILT_IN
 from redrive.redriving.deciding import Send
 from redrive.redriving.following import RunEnding
 from redrive.redriving.redrive_report import Done, Report

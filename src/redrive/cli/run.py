@@ -9,9 +9,9 @@ import typer
 
 from redrive.cli.exits import CommandError, ExitCode
 from redrive.cli.letter_flags import parse_flag_time
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, visible
 from redrive.cli.run_page import run_json, run_page
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.clock import SYSTEM
 from redrive.redriving.decrypted_stories import open_run
 from redrive.redriving.run_stories import RunStory, find_run

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from redrive.cli.letter_page import actor_of, state_json
 from redrive.cli.output import console, visible
-from redrive.dead_letter.redact import BUILT_IN
+from redrive.dead_letter.redacted_text import BUILT_IN
 from redrive.dead_letter.states import State
 from redrive.redriving.letters_topic import LetterStory
 from redrive.redriving.run_stories import EventRecord, RunResult, RunStatus, RunStory

@@ -12,8 +12,8 @@ import typer
 
 from redrive.cli.exits import CommandError, ExitCode, after_first_contact
 from redrive.cli.flag_groups import grouped
-from redrive.cli.options import BootstrapServers, Config, Json, start
 from redrive.cli.output import note, print_json, say, visible
+from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
 from redrive.clock import SYSTEM
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, Payload, WorkflowEvent, WorkflowResultEvent, extra_headers
@@ -21,7 +21,7 @@ from redrive.json_texts import parsed_json
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
 from redrive.kafka.expected import Expected
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import Published, publish_event
 from redrive.kafka.results import ResultReader
 from redrive.payloads import Payloads

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from redrive.cli.exits import needs_extra
-from redrive.cli.options import (
+from redrive.cli.parent import supervise
+from redrive.cli.shared_flags import (
     BootstrapServers,
     Config,
     Graph,
@@ -17,8 +18,7 @@ from redrive.cli.options import (
     graph_settings,
     start,
 )
-from redrive.cli.parent import supervise
-from redrive.consumer.parent import handover
+from redrive.consumer.parent_pipe import handover
 from redrive.telemetry.logging import configure_logging
 
 __all__ = ["worker"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from redrive.consumer.launcher import Process
-from redrive.consumer.parent import PARENT_PIPE, PARENT_REPORTS
+from redrive.consumer.parent_pipe import PARENT_PIPE, PARENT_REPORTS
 
 __all__ = ["Child", "Launch"]
 

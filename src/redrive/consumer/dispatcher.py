@@ -17,13 +17,13 @@ import structlog
 
 from redrive.clock import Clock
 from redrive.consumer.admission import Admission
+from redrive.consumer.event_run import Run
 from redrive.consumer.letters_reader import Judged, LettersReader
 from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.observing import Observers
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.resting import Resting
-from redrive.consumer.run import Run
 from redrive.consumer.run_queue import RunQueue
 from redrive.consumer.runner import Again, Control, Left, NextStep, Runner
 from redrive.consumer.waits import Amount, Wait

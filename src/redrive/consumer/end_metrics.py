@@ -8,7 +8,7 @@ from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
 from redrive.events import ErrorInfo
 from redrive.telemetry.metrics import Metrics
-from redrive.telemetry.recent import Recent
+from redrive.telemetry.recent_groups import Recent
 
 __all__ = ["EndMetrics"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from redrive.consumer.event_run import Run
 from redrive.consumer.outcome import PolledRecord
-from redrive.consumer.run import Run
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.events import EventPlace
 from redrive.kafka.batches import ProducerRecord

@@ -23,8 +23,8 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import RECORD_HEADER, read_letter
 from redrive.dead_letter.vouching import Vouched, vouched
 from redrive.events import EventPlace
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.reader_thread import ReaderThread
 from redrive.signatures import NO_TRUST, Verifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from redrive.consumer.run import Run
+from redrive.consumer.event_run import Run
 from redrive.errors import StuckNodeError
 from redrive.graphs.lingering_work import LingeringWork
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redrive.clock import Clock
-from redrive.consumer.consumer import Worker, WorkerComponents
 from redrive.consumer.health import Facts, Phase
 from redrive.consumer.loop_pulse import LoopPulse
+from redrive.consumer.worker_lifecycle import Worker, WorkerComponents
 from redrive.telemetry import metrics
 from redrive.telemetry.instruments import Sample
 

@@ -15,7 +15,7 @@ from redrive.consumer.outcome import Account
 from redrive.retry.kinds import Kind
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import OBSERVER_FAILURES
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["AttemptEnd", "Observer", "Observers"]
 

@@ -18,9 +18,9 @@ import structlog
 from pydantic_core import to_json
 
 from redrive.clock import Clock, moment
+from redrive.consumer.event_run import Run
 from redrive.consumer.letter_states import position_of, states_after
 from redrive.consumer.outcome import Account, Ending, NotTaken, Outcome, PolledRecord
-from redrive.consumer.run import Run
 from redrive.dead_letter.audit_chain import audit_record
 from redrive.dead_letter.failure_text import failure_text
 from redrive.dead_letter.record import (
@@ -34,7 +34,7 @@ from redrive.dead_letter.record import (
     input_digest,
     kept_attempts,
 )
-from redrive.dead_letter.redact import BUILT_IN, Redactor, masked, readable
+from redrive.dead_letter.redacted_text import BUILT_IN, Redactor, masked, readable
 from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import MAX_KEPT_KEY_BYTES
 from redrive.dead_letter.source import value_digest

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from redrive.clock import Clock, later
-from redrive.consumer.run import Run
+from redrive.consumer.event_run import Run
 from redrive.errors import RestExpiredError
 from redrive.state.offsets import MAX_RESTS, Note, NotedRest
 from redrive.state.rests import Rest, Rests

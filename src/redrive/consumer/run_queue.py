@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.run import Run
+from redrive.consumer.event_run import Run
 from redrive.consumer.shares import Shares
 from redrive.consumer.waits import Amount, Wait
 from redrive.dead_letter.driven import ClaimedRedrive

@@ -11,14 +11,14 @@ import structlog
 
 from redrive.aside import TEXT_LIMIT_S, Aside, Late
 from redrive.clock import Clock
+from redrive.consumer.event_run import Run
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Outcome
 from redrive.consumer.outcome_builder import GivenUp, OutcomeBuilder
 from redrive.consumer.policy import Policy
 from redrive.consumer.resting import expired_in
-from redrive.consumer.run import Run
 from redrive.dead_letter.record import LetterAttempt
-from redrive.dead_letter.redact import SILENT, Redactor, masked, message_of, qualified
+from redrive.dead_letter.redacted_text import SILENT, Redactor, masked, message_of, qualified
 from redrive.errors import DeadlineError, ProcessDiedError, StaleAttemptError, StuckNodeError
 from redrive.events import RawHeaders, WorkflowEvent
 from redrive.graphs.attempt_ends import Drained, Ended, Failed, Redriven, RunEnd
@@ -36,7 +36,7 @@ from redrive.retry import (
     reason_of,
 )
 from redrive.retry.chain import links
-from redrive.retry.classify import UNANSWERED
+from redrive.retry.classifier import UNANSWERED
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.telemetry.detail import is_detailed
 

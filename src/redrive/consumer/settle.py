@@ -137,7 +137,7 @@ class Settler:
         self.moves = 0
         """Changes when something is settled, or not for a reason of the broker's; for any thread.
 
-        What neither moves nor says why is ended by `redrive.consumer.progress`. [P1]
+        What neither moves nor says why is ended by `redrive.consumer.progress_watch`. [P1]
         """
         self._to_commit = 0
         self._next_try = 0.0

@@ -19,7 +19,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.consumer.adopted import OrphanReaper
 from redrive.consumer.child_exit import worst
 from redrive.consumer.launcher import Launcher
-from redrive.consumer.parent import LAST_EXIT, PARENT_CHILD
+from redrive.consumer.parent_pipe import LAST_EXIT, PARENT_CHILD
 from redrive.consumer.pool_status import PoolStatus
 from redrive.consumer.signals import Signals, has_terminal
 from redrive.consumer.worker_slot import Died, WorkerSlot

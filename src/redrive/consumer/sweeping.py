@@ -18,7 +18,7 @@ import structlog
 from redrive.clock import Clock
 from redrive.graphs.checkpoint_file import Deployment
 from redrive.graphs.checkpoint_store import Checkpoints
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["SWEEP_EVERY_S", "Sweeping"]
 

@@ -11,7 +11,7 @@ from redrive.consumer.child import Child
 from redrive.consumer.child_exit import Restart, Stop, after_exit, exit_code, how_it_ended
 from redrive.consumer.launcher import Launcher, NotReadyError
 from redrive.consumer.naming import unnamed
-from redrive.consumer.parent import LAST_EXIT
+from redrive.consumer.parent_pipe import LAST_EXIT
 from redrive.consumer.pool_status import PoolStatus
 
 __all__ = ["LONG_LIFE_S", "Died", "WorkerSlot"]

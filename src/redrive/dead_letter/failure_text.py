@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from redrive.dead_letter.fingerprint import fingerprint, fingerprint_of_type
 from redrive.dead_letter.record import Cause, LetterError, cause_chain, letter_error
-from redrive.dead_letter.redact import BUILT_IN, SILENT, Redactor, qualified
+from redrive.dead_letter.redacted_text import BUILT_IN, SILENT, Redactor, qualified
 from redrive.retry.kinds import Kind
 
 __all__ = ["FailureText", "failure_text"]

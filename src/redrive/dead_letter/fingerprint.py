@@ -14,11 +14,11 @@ from types import CodeType, FrameType, TracebackType
 from pydantic import ValidationError
 
 from redrive.dead_letter.normalise import normalised
-from redrive.dead_letter.redact import BUILT_IN, Redactor, message_of, qualified
+from redrive.dead_letter.redacted_text import BUILT_IN, Redactor, message_of, qualified
 from redrive.errors import RecordError
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import status_of
-from redrive.retry.rules.verdict import cause_of, look_str, members_of, trace_of
+from redrive.retry.rules.rule_verdict import cause_of, look_str, members_of, trace_of
 
 __all__ = ["fingerprint", "fingerprint_of_type"]
 

@@ -22,7 +22,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.codec import Codec
 from redrive.dead_letter.failure_text import failure_text
 from redrive.dead_letter.record import DeadLetter, LetterContext, Source
-from redrive.dead_letter.redact import Redactor, readable
+from redrive.dead_letter.redacted_text import Redactor, readable
 from redrive.dead_letter.sealing import sealed_letter
 from redrive.dead_letter.shortened import shortened
 from redrive.errors import RecordError
@@ -30,11 +30,11 @@ from redrive.events import WorkflowEvent, readable_event_id
 from redrive.json_texts import parsed_json
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.key_partition import partition_of_key
-from redrive.kafka.options import KafkaSettings
 from redrive.payloads import Payloads
 from redrive.retry import GiveUp, RetryConfig, classify, decide, reason_of
-from redrive.retry.classify import UNANSWERED
+from redrive.retry.classifier import UNANSWERED
 from redrive.retry.kinds import Failure, Reason
 from redrive.sealed_records import seal_of_event, sealed_event
 

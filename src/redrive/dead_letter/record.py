@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from redrive.dead_letter.redact import (
+from redrive.dead_letter.redacted_text import (
     BUILT_IN,
     Redactor,
     masked,
@@ -27,7 +27,7 @@ from redrive.dead_letter.source import Source, event_name, value_digest
 from redrive.dead_letter.traces import formatted
 from redrive.events import UtcTime, ZonedTime, readable_event_id
 from redrive.retry.kinds import Kind, Reason
-from redrive.retry.rules.verdict import cause_of, context_of, members_of, notes_of
+from redrive.retry.rules.rule_verdict import cause_of, context_of, members_of, notes_of
 
 __all__ = [
     "Cause",

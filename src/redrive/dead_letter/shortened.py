@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from redrive.dead_letter.redact import readable
+from redrive.dead_letter.redacted_text import readable
 from redrive.dead_letter.source import LeftOut, value_digest
 from redrive.events import MAX_EVENT_BYTES
 

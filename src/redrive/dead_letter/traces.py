@@ -9,8 +9,8 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 
-from redrive.dead_letter.redact import message_of, qualified
-from redrive.retry.rules.verdict import cause_of, context_of, members_of, notes_of, trace_of
+from redrive.dead_letter.redacted_text import message_of, qualified
+from redrive.retry.rules.rule_verdict import cause_of, context_of, members_of, notes_of, trace_of
 
 __all__ = ["formatted"]
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from redrive.consumer.options import DeliveryGuarantee
+from redrive.consumer.worker_settings import DeliveryGuarantee
 from redrive.demo.plan import NODES, PLAN, REFUSED_TOPIC, WORKFLOW, ExpectedRun
 from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.demo.summary import LetterFacts, RunFacts, Summary
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.settings_sources import KNOWN_NAMES
 
 __all__ = ["close", "show_next_steps"]

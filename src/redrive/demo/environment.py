@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redrive.demo
-from redrive.consumer.options import DeliveryGuarantee
+from redrive.consumer.worker_settings import DeliveryGuarantee
 from redrive.demo.airflow_process import REPORT_FILE
 from redrive.demo.executions import EXECUTIONS_FILE
 from redrive.demo.plan import REFUSED_TOPIC, WORKFLOW
 from redrive.demo.processes import DemoProcess
 from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.kafka.embedded import EmbeddedBroker
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topics import create_topics
 from redrive.settings_sources import KNOWN_NAMES
 

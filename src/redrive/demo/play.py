@@ -9,7 +9,7 @@ from rich.console import Console
 
 from redrive.clock import SYSTEM
 from redrive.demo.environment import DemoEnvironment, broker
-from redrive.demo.signals import one_interrupt
+from redrive.demo.interrupts import one_interrupt
 from redrive.demo.sources import DemoTopics, LineFile, reported, worker_logged
 from redrive.demo.story import Story
 from redrive.demo.summary import Summary
@@ -17,7 +17,7 @@ from redrive.demo.telling import Happening, Who
 from redrive.demo.timeline import Timeline
 from redrive.demo.user import User
 from redrive.demo.watch import DemoWatch
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 
 __all__ = ["play"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from redrive.consumer.parent import PARENT_PIPE
+from redrive.consumer.parent_pipe import PARENT_PIPE
 
 __all__ = ["DemoProcess"]
 

@@ -37,8 +37,8 @@ from redrive.events import WorkflowResultEvent, readable_event_id
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.end_offsets import end_offsets
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, record_of
-from redrive.kafka.options import KafkaSettings
 
 __all__ = ["DemoTopics", "LineFile", "reported", "worker_logged"]
 

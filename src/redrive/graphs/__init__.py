@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from redrive.errors import MissingExtraError
 from redrive.graphs.attempt_ends import Drained, Ended, Failed, GraphVersion, Position, RunEnd
 from redrive.graphs.current import remaining_time
-from redrive.graphs.lease import Lease
-from redrive.graphs.lifespan import lifespan_value
-from redrive.graphs.lingering_work import LingeringWork
-from redrive.graphs.options import (
+from redrive.graphs.graph_settings import (
     CheckpointSettings,
     GraphSettings,
     ThreadSettings,
     TimeoutSettings,
 )
+from redrive.graphs.lease import Lease
+from redrive.graphs.lifespan import lifespan_value
+from redrive.graphs.lingering_work import LingeringWork
 from redrive.graphs.timeouts import TimeLimits
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import assert_never
 
 from redrive.events import ErrorInfo, ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.attempt_ends import Drained, Ended, Failed, RunEnd
-from redrive.retry.classify import UNANSWERED, Classifier, reason_of
+from redrive.retry.classifier import UNANSWERED, Classifier, reason_of
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["answer"]
 

@@ -34,7 +34,7 @@ from redrive.graphs.tasks import Tasks
 from redrive.graphs.threads import Thread, ThreadStatus, position, read_thread
 from redrive.graphs.timeouts import Limit
 from redrive.retry.kinds import Reason
-from redrive.retry.rules.verdict import notes_of
+from redrive.retry.rules.rule_verdict import notes_of
 
 __all__ = ["GraphAttempt", "failed"]
 

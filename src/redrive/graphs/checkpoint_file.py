@@ -17,7 +17,7 @@ from pathlib import Path
 
 from redrive.clock import moment
 from redrive.errors import SettingsError
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.graphs.retention import Kept, Mark, StoredThread
 from redrive.private_files import check_private, make_private, warn_of_open_folder
 from redrive.thread_names import owner_in

@@ -36,9 +36,9 @@ from redrive.graphs.checkpoint_file import (
 )
 from redrive.graphs.fidelity import StateVerifier
 from redrive.graphs.foreign_saver import ForeignThreads
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.graphs.group_commit import Statement
 from redrive.graphs.lease import Lease
-from redrive.graphs.options import CheckpointSettings
 from redrive.graphs.retention import Kept, Mark, StoredThread, free_at, longest
 from redrive.graphs.serializers import serializer_of
 from redrive.graphs.sqlite_saver import GroupedSqliteSaver

@@ -10,7 +10,7 @@ from datetime import datetime
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import NotInNodeError
 from redrive.events import RawHeaders, WorkflowEvent
-from redrive.retry.config import RetryConfig
+from redrive.retry.retry_config import RetryConfig
 
 __all__ = ["CURRENT", "Current", "CurrentAttempt", "current", "remaining_time"]
 

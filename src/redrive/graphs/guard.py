@@ -38,7 +38,7 @@ from redrive.graphs.lease import Lease, LeaseSuspendedError
 from redrive.graphs.schedule import ERROR, RAN_KEY, Schedule, control_writes_only
 from redrive.graphs.tasks import TASKS, Tasks
 from redrive.graphs.unstorable import explain_unstorable, writer_of
-from redrive.retry.rules.verdict import repr_of
+from redrive.retry.rules.rule_verdict import repr_of
 
 __all__ = ["WRITES_KEY", "GuardedSaver", "tasks_of"]
 

@@ -20,7 +20,7 @@ import structlog
 
 from redrive.errors import SettingsError
 from redrive.graphs.import_paths import first_line
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["Held", "entered", "must_be_opened"]
 

@@ -26,11 +26,11 @@ from redrive.errors import (
 from redrive.graphs.current import CURRENT, Current
 from redrive.retry.backoff import Fixed
 from redrive.retry.chain import all_behind
-from redrive.retry.classify import Classifier
-from redrive.retry.config import RetryConfig
+from redrive.retry.classifier import Classifier
 from redrive.retry.decision import Retry, decide
 from redrive.retry.kinds import Failure
-from redrive.retry.rules.verdict import notes_of
+from redrive.retry.retry_config import RetryConfig
+from redrive.retry.rules.rule_verdict import notes_of
 
 __all__ = ["InPlace", "retry_policy"]
 

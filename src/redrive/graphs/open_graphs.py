@@ -16,9 +16,9 @@ from langgraph.store.base import BaseStore
 
 from redrive.clock import SYSTEM
 from redrive.graphs.attempt_ends import GraphVersion
+from redrive.graphs.graph_settings import GraphSettings
 from redrive.graphs.holding import Held
 from redrive.graphs.loading import CompiledGraph, Factory, GraphMaker, called, copy_of
-from redrive.graphs.options import GraphSettings
 from redrive.graphs.recursion import recursion_limit
 from redrive.graphs.state_types import NO_TYPES, GraphTypes, types_of
 from redrive.graphs.stores import StoreSource

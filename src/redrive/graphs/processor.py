@@ -50,11 +50,11 @@ from redrive.graphs.unsaved_subgraphs import let_unsaved_subgraphs_run
 from redrive.graphs.watched_loops import watch_loops
 from redrive.graphs.watched_tasks import watch_tasks
 from redrive.payloads import CLEAR, Payloads
-from redrive.retry.classify import Classifier
-from redrive.retry.config import RetryConfig
+from redrive.retry.classifier import Classifier
 from redrive.retry.kinds import Reason
+from redrive.retry.retry_config import RetryConfig
 from redrive.sealed_records import opened_event, seal_of_event
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.thread_names import own_thread
 
 __all__ = ["DrainControl", "WorkflowProcessor"]

@@ -16,11 +16,11 @@ from typing import Self
 
 from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.events import WorkflowEvent
+from redrive.graphs.graph_settings import GraphSettings
 from redrive.graphs.import_paths import import_function, import_target, importable
 from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.loading import GraphMaker, GraphObject, factory_of
 from redrive.graphs.open_graphs import LoadedGraph, OpenGraphs, Registered
-from redrive.graphs.options import GraphSettings
 from redrive.graphs.patterns import patterns_of
 
 __all__ = [

@@ -17,7 +17,7 @@ from langgraph.types import RetryPolicy
 from redrive.graphs.node_retry import InPlace
 from redrive.graphs.reachable import attribute, reachable
 from redrive.graphs.registry import LoadedGraph
-from redrive.retry.config import RetryConfig
+from redrive.retry.retry_config import RetryConfig
 
 __all__ = ["RetryAmplification", "stacked_retries"]
 

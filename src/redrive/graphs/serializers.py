@@ -35,7 +35,7 @@ from redrive.secret_values import revealed
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from redrive.graphs.options import CheckpointSettings
+    from redrive.graphs.graph_settings import CheckpointSettings
 
 __all__ = ["StrictSerializer", "serializer_of"]
 

@@ -15,7 +15,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, step_of, until, with_advice
 from redrive.retry import FailedAttempt, retry
 from redrive.units import format_duration

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from redrive.errors import SettingsError
-from redrive.kafka.options import GroupProtocol, KafkaSettings
+from redrive.kafka.kafka_settings import GroupProtocol, KafkaSettings
 from redrive.kafka.tokens import lacks_token, token_function
 from redrive.secret_values import revealed
 from redrive.telemetry.secret_names import is_secret_name

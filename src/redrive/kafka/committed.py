@@ -18,8 +18,8 @@ from confluent_kafka.admin import AdminClient
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, told
 
 __all__ = ["GroupNow", "committed_by_group", "group_now", "pending_commits"]

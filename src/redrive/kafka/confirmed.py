@@ -20,7 +20,7 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import (
     GRACE_S,
     NO_ANSWER,

@@ -11,7 +11,7 @@ from typing import Self
 from confluent_kafka import KafkaException, Producer
 
 from redrive.errors import KafkaUnavailableError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_rules import topic_names
 
 __all__ = ["EmbeddedBroker"]

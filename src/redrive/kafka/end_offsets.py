@@ -11,7 +11,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, until, with_advice
 from redrive.retry import retry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import SettingsError
 from redrive.kafka.broker_wait import look_again, reach
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 
 __all__ = ["partitions_of"]
 

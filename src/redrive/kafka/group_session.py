@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 
 from redrive.clock import SYSTEM, Clock
 from redrive.kafka.broker_wait import reach
-from redrive.kafka.options import GroupProtocol, KafkaSettings
+from redrive.kafka.kafka_settings import GroupProtocol, KafkaSettings
 from redrive.kafka.retrying import error_of, told
 
 __all__ = ["session_of_group", "within_session"]

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException
 from redrive.clock import Clock
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_ids import BrokersTopicIds
 
 __all__ = ["Growth"]

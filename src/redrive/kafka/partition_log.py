@@ -12,8 +12,8 @@ from redrive.clock import Clock
 from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, ClientConfig, reader_config
 from redrive.kafka.connect import make_consumer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition, record_of
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of, with_advice
 
 __all__ = ["PartitionLog", "log_consumer"]

@@ -20,8 +20,8 @@ from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import OnError, make_producer
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.key_partition import partition_of_key
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, error_of, until, with_advice
 from redrive.kafka.signed import signed
 from redrive.payloads import CLEAR, Payloads

@@ -16,7 +16,7 @@ from redrive.errors import RecordError
 from redrive.events import ResultStatus, WorkflowResultEvent
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.confirmed import ConfirmedProducer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.payloads import Payloads
 from redrive.sealed_records import sealed_result
 

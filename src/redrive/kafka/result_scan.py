@@ -15,7 +15,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from redrive.errors import SettingsError
 from redrive.kafka.growth import Growth
-from redrive.kafka.recent import RecentResults, SeenResult
+from redrive.kafka.recent_results import RecentResults, SeenResult
 from redrive.kafka.retrying import advice, is_permanent, with_advice
 
 __all__ = ["ResultScan"]

@@ -26,8 +26,8 @@ from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.expected import Expected
 from redrive.kafka.growth import Growth
-from redrive.kafka.options import KafkaSettings
-from redrive.kafka.recent import SeenResult
+from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.kafka.recent_results import SeenResult
 from redrive.kafka.result_scan import ResultScan
 from redrive.kafka.retrying import BACKOFF
 

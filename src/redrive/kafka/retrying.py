@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, RedriveError, SettingsError
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.retry import (
     Classifier,
     Exponential,
@@ -29,7 +29,7 @@ from redrive.retry import (
     classify,
     retry,
 )
-from redrive.retry.config import RETRYABLE
+from redrive.retry.retry_config import RETRYABLE
 from redrive.retry.rules.kafka import is_tls_refusal
 
 __all__ = [

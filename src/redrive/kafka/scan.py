@@ -22,8 +22,8 @@ from redrive.errors import KafkaUnavailableError
 from redrive.kafka.client import READ_AHEAD, reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition, record_of, unreadable_records
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import Said, ask, error_of, is_permanent, refused, until, with_advice
 from redrive.kafka.unreadable import Gap, UnreadableBatches
 from redrive.retry import retry

@@ -16,7 +16,7 @@ from redrive.errors import KafkaLostError, KafkaUnavailableError, SettingsError
 from redrive.kafka.batches import Batch, Report
 from redrive.kafka.producer_thread import CallLimits, MakeProducer, ProducerThread
 from redrive.kafka.retrying import with_advice
-from redrive.kafka.trial import SendTrial
+from redrive.kafka.send_trial import SendTrial
 from redrive.telemetry.instruments import Counter
 from redrive.telemetry.metrics import PRODUCERS
 

@@ -13,7 +13,7 @@ import structlog
 
 from redrive.errors import SettingsError
 from redrive.imports import imported
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["TokenFunction", "lacks_token", "msk_iam", "token_function"]
 

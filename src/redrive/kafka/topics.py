@@ -27,8 +27,8 @@ from confluent_kafka.cimpl import NewTopic
 from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.broker_wait import look_again, reach
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.note_limit import note_limit
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
 from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topic_rules import (

@@ -15,8 +15,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 )
 
 from redrive.clock import SYSTEM, Clock, moment
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.retrying import told
 
 __all__ = ["Watermarks", "newest_times", "offsets_since", "watermarks"]

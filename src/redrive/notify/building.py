@@ -8,10 +8,10 @@ from redrive.notify.digest import Digest
 from redrive.notify.hook import Hook, OnDeadLetter
 from redrive.notify.message import Message
 from redrive.notify.notifier import Notifier
-from redrive.notify.options import NotifySettings
+from redrive.notify.notify_settings import NotifySettings
 from redrive.notify.sender import Sender, Sink
 from redrive.notify.wording import Wording
-from redrive.telemetry.redact import Redactor
+from redrive.telemetry.redactor import Redactor
 
 __all__ = ["build_notifier"]
 

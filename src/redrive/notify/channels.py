@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from redrive.errors import MissingExtraError, NotifyError, SettingsError
 from redrive.notify.message import Message, MessageLevel
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 if TYPE_CHECKING:
     from apprise import AppriseAsset, NotifyBase, NotifyType

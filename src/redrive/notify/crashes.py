@@ -8,8 +8,8 @@ from redrive.clock import SYSTEM, Clock
 from redrive.notify.building import build_notifier
 from redrive.notify.notice import Alarm, Trouble
 from redrive.notify.notifier import Notifier
-from redrive.notify.options import NotifySettings
-from redrive.telemetry.redact import Redactor
+from redrive.notify.notify_settings import NotifySettings
+from redrive.telemetry.redactor import Redactor
 
 __all__ = ["CrashAlarm"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from redrive.notify.history import NoticeHistory
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
+from redrive.notify.notice_history import NoticeHistory
 from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report, trend_in
 from redrive.notify.rules import Routing
 from redrive.notify.windows import Counted, DueNotice, NoRoom, Windows

@@ -14,7 +14,7 @@ import structlog
 
 from redrive.errors import SettingsError
 from redrive.notify.notice import LetterNotice
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["Hook", "OnDeadLetter"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from redrive.notify.notice import Alarm, LetterNotice, NoticeCause, Trouble
 from redrive.notify.windows import Counted
-from redrive.telemetry.recent import has_room
+from redrive.telemetry.recent_groups import has_room
 
 __all__ = ["Inbox", "Taken"]
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from redrive.retry.kinds import Kind, Reason
-from redrive.telemetry.recent import UNKNOWN
+from redrive.telemetry.recent_groups import UNKNOWN
 
 __all__ = ["Alarm", "LetterNotice", "NoticeCause", "Trouble"]
 

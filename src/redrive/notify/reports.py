@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from redrive.dead_letter.trend import Trend, trend_of
-from redrive.notify.history import Known
 from redrive.notify.notice import Alarm, LetterNotice, Trouble
+from redrive.notify.notice_history import Known
 from redrive.notify.windows import DueNotice
 
 __all__ = ["AlarmReport", "CauseReport", "OthersReport", "Report", "trend_in"]

@@ -17,8 +17,8 @@ from redrive.clock import Clock
 from redrive.errors import NotifyError
 from redrive.notify.message import Lost, Message, MessageLevel
 from redrive.retry.call import retry
-from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier
+from redrive.retry.retry_config import RetryConfig
 
 __all__ = ["RETRIES", "Sender", "Sink"]
 

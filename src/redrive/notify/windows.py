@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from redrive.telemetry.recent import has_room
+from redrive.telemetry.recent_groups import has_room
 
 __all__ = ["Counted", "DueNotice", "NoRoom", "Windows"]
 

@@ -14,7 +14,7 @@ from redrive.dead_letter.trend import Trend
 from redrive.notify.message import Message, MessageLevel
 from redrive.notify.notice import LetterNotice, Trouble
 from redrive.notify.reports import AlarmReport, CauseReport, OthersReport, Report
-from redrive.telemetry.redact import Redactor
+from redrive.telemetry.redactor import Redactor
 from redrive.units import format_duration
 
 __all__ = ["Wording"]

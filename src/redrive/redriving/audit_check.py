@@ -18,8 +18,8 @@ from redrive.errors import SettingsError
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 

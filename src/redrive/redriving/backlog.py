@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient
 from redrive.clock import SYSTEM, Clock, moment
 from redrive.group_commits import group_commits
 from redrive.kafka.committed import group_now
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.run_stories import RunStatus, progress_of

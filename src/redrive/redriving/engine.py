@@ -22,8 +22,8 @@ from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
 from redrive.kafka.end_offsets import end_offsets
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
 from redrive.kafka.topics import verify_topics

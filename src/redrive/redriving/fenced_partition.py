@@ -20,8 +20,8 @@ from redrive.clock import Clock
 from redrive.kafka.batches import ProducerRecord
 from redrive.kafka.client import ClientConfig, producer_config
 from redrive.kafka.connect import make_producer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.partition_log import PartitionLog
 from redrive.kafka.producer_thread import broken_by
 from redrive.kafka.retrying import Said, error_of, refused, with_advice

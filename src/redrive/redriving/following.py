@@ -19,8 +19,8 @@ from redrive.kafka.client import reader_config
 from redrive.kafka.connect import make_consumer
 from redrive.kafka.expected import Expected
 from redrive.kafka.growth import Growth
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import record_of
-from redrive.kafka.options import KafkaSettings
 from redrive.redriving.deciding import Send
 from redrive.redriving.partition import Entry
 from redrive.redriving.redrive_report import Done, Report, Step

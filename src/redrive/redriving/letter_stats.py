@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from redrive.dead_letter.options import LetterSettings
+from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.dead_letter.states import State
 from redrive.redriving.views import LetterSummary
 

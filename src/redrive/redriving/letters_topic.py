@@ -15,8 +15,8 @@ from redrive.dead_letter.fold import Descent, LetterFold, LetterStatus
 from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.states import LetterState, State, read_letter
 from redrive.dead_letter.vouching import Vouched, letter_signer, told_once, vouched
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.signatures import NO_TRUST, Verifier
 

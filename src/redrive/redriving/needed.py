@@ -16,8 +16,8 @@ from redrive.events import EventHeaders, WorkflowEvent, readable_event_id, threa
 from redrive.graphs.retention import Needed
 from redrive.group_commits import group_commits
 from redrive.kafka.broker_wait import look_again, reach
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.kafka.watermarks import watermarks
 from redrive.redriving.backlog import unfinished_spans

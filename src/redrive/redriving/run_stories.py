@@ -16,8 +16,8 @@ from redrive.dead_letter.states import State
 from redrive.errors import RecordError
 from redrive.events import EventHeaders, WorkflowResultEvent, readable_event_id
 from redrive.group_commits import group_commits
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving.letters_topic import LetterStory, find_stories
 from redrive.signatures import NO_TRUST, Verifier

@@ -28,7 +28,7 @@ from redrive.errors import (
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.existing import partitions_of
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import NO_ANSWER, TOO_LARGE
 from redrive.kafka.retrying import Said, error_of, with_advice
 from redrive.redriving.letters_topic import Name, StoredLetter, letter_records, name_of, stored

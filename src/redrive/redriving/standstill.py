@@ -18,8 +18,8 @@ from redrive.clock import SYSTEM, Clock, moment
 from redrive.events import readable_event_id
 from redrive.group_commits import GroupCommits, group_commits
 from redrive.kafka.committed import GroupNow, group_now, pending_commits
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.scan import first_records, scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.backlog import unfinished_spans

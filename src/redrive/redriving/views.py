@@ -16,12 +16,12 @@ from typing import Any
 
 from redrive.clock import SYSTEM, Clock
 from redrive.dead_letter.fold import LetterFold
-from redrive.dead_letter.redact import BUILT_IN, MAX_MESSAGE_CHARS
+from redrive.dead_letter.redacted_text import BUILT_IN, MAX_MESSAGE_CHARS
 from redrive.dead_letter.sealing import message_in
 from redrive.dead_letter.states import LetterState, State
 from redrive.dead_letter.vouching import Vouched, told_once, vouched
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord
-from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
 from redrive.redriving.extracts import LetterExtract, descent_of, event_id_in, read_slimly
 from redrive.redriving.letters_topic import letter_records

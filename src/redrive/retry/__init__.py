@@ -13,12 +13,12 @@ from redrive.retry.backoff import (
     Linear,
 )
 from redrive.retry.call import retry, retry_async
-from redrive.retry.classify import Classifier, classify, is_transient_error, reason_of
-from redrive.retry.config import RetryConfig
+from redrive.retry.classifier import Classifier, classify, is_transient_error, reason_of
 from redrive.retry.decision import Decision, GiveUp, Retry, decide
 from redrive.retry.dependency import dependency_of
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retrier import FailedAttempt, Hooks, Retrier
+from redrive.retry.retry_config import RetryConfig
 from redrive.retry.rule import Rule
 
 __all__ = [

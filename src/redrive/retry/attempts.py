@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import NoReturn, Self
 
-from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import Retrier, RetryCounts, retrier_of, running_loop
+from redrive.retry.retry_config import RetryConfig
 
 __all__ = ["Attempt", "Attempts", "attempts"]
 

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
 from redrive.clock import SYSTEM
-from redrive.retry.config import RetryConfig
 from redrive.retry.retrier import (
     Retrier,
     RetryCounts,
@@ -27,6 +26,7 @@ from redrive.retry.retrier import (
     retrier_of,
     running_loop,
 )
+from redrive.retry.retry_config import RetryConfig
 from redrive.retry.shapes import (
     KNOWN_PLAIN,
     is_async,

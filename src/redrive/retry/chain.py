@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redrive.retry.rules.verdict import args_of, cause_of, context_of, look, members_of
+from redrive.retry.rules.rule_verdict import args_of, cause_of, context_of, look, members_of
 
 __all__ = ["MAX_BEHIND", "CauseLink", "all_behind", "links"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redrive.retry.config import RETRYABLE, RetryConfig
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.retry.retry_config import RETRYABLE, RetryConfig
 
 __all__ = ["Decision", "GiveUp", "Retry", "decide"]
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from redrive.retry.chain import MAX_BEHIND, links
-from redrive.retry.rules.verdict import (
+from redrive.retry.rules.rule_verdict import (
     class_names,
     hidden_context_of,
     look,

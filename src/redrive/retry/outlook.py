@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from redrive.retry.config import RetryConfig
 from redrive.retry.decision import GiveUp, Retry, decide
 from redrive.retry.kinds import Failure, Reason
+from redrive.retry.retry_config import RetryConfig
 
 __all__ = ["Outlook", "OutlookWait", "outlook"]
 

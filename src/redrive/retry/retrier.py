@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.chain import links
-from redrive.retry.classify import Classifier, reason_of
-from redrive.retry.config import RetryConfig
+from redrive.retry.classifier import Classifier, reason_of
 from redrive.retry.decision import Decision, GiveUp, Retry, decide, within
 from redrive.retry.kinds import Failure, Kind, Reason
+from redrive.retry.retry_config import RetryConfig
 from redrive.retry.shapes import is_async, is_generator, refuse_awaitable
 
 __all__ = [

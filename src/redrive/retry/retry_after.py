@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from redrive.clock import Clock
 from redrive.retry.rules.durations import parse_duration, parse_moment, wait_in_text
 from redrive.retry.rules.grpc import grpc_wait_s
-from redrive.retry.rules.verdict import answer_text, is_bare, look, look_int
+from redrive.retry.rules.rule_verdict import answer_text, is_bare, look, look_int
 
 __all__ = ["limit_reset_of", "parse_retry_after", "retry_after_of"]
 

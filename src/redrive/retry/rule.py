@@ -9,7 +9,7 @@ from redrive.retry.backoff import check_number
 from redrive.retry.chain import links
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import status_of
-from redrive.retry.rules.verdict import class_names, text_of
+from redrive.retry.rules.rule_verdict import class_names, text_of
 
 __all__ = ["Rule"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from redrive.telemetry.recent import UNKNOWN
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.recent_groups import UNKNOWN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = [
     "OTHER",

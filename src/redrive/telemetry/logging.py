@@ -14,7 +14,7 @@ import structlog
 from structlog.types import EventDict, ExcInfo, Processor, WrappedLogger
 
 from redrive.aside import Late, call_and_wait
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 from redrive.telemetry.terminal import visible, visible_lines
 
 __all__ = ["configure_logging"]

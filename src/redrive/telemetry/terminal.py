@@ -29,6 +29,6 @@ def visible_lines(text: str, *, indent: str = "") -> str:
 
 def trace_of(error: BaseException) -> str:
     """Return the traceback of an error, masked."""
-    from redrive.telemetry.redact import BUILT_IN  # noqa: PLC0415 - for bugs alone
+    from redrive.telemetry.redactor import BUILT_IN  # noqa: PLC0415 - for bugs alone
 
     return BUILT_IN.mask("".join(traceback.format_exception(error)))

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from redrive.testing.broker import LocalBroker
     from redrive.testing.chaos import Chaos, Report, run_chaos
-    from redrive.testing.clock import ManualClock
+    from redrive.testing.created_topics import Topics, create_topics
     from redrive.testing.faults import plan
     from redrive.testing.forks import forked_threads
     from redrive.testing.judging import Evidence, Verdict, gather, judge
     from redrive.testing.kafka_env import KafkaEnv, event
-    from redrive.testing.letters import dead_letter, store_letters
     from redrive.testing.load import make_load
+    from redrive.testing.manual_clock import ManualClock
     from redrive.testing.proxy import Proxy
     from redrive.testing.reading import committed_offsets, end_offsets, read_topic
-    from redrive.testing.topics import Topics, create_topics
+    from redrive.testing.stored_letters import dead_letter, store_letters
     from redrive.testing.webhook import Webhook
-    from redrive.testing.worker import WorkerProcess, wait_until
+    from redrive.testing.worker_process import WorkerProcess, wait_until
 
 __all__ = [
     "Chaos",
@@ -56,14 +56,14 @@ _WHERE = {
     "Proxy": "proxy",
     "Report": "chaos",
     "Stage": "kafka_env",
-    "Topics": "topics",
-    "ManualClock": "clock",
+    "Topics": "created_topics",
+    "ManualClock": "manual_clock",
     "Verdict": "judging",
     "Webhook": "webhook",
-    "WorkerProcess": "worker",
+    "WorkerProcess": "worker_process",
     "committed_offsets": "reading",
-    "create_topics": "topics",
-    "dead_letter": "letters",
+    "create_topics": "created_topics",
+    "dead_letter": "stored_letters",
     "end_offsets": "reading",
     "event": "kafka_env",
     "forked_threads": "forks",
@@ -73,8 +73,8 @@ _WHERE = {
     "plan": "faults",
     "read_topic": "reading",
     "run_chaos": "chaos",
-    "store_letters": "letters",
-    "wait_until": "worker",
+    "store_letters": "stored_letters",
+    "wait_until": "worker_process",
 }
 
 if not TYPE_CHECKING:  # else a type checker would take every name for one of ours

@@ -24,10 +24,10 @@ from redrive.clock import SYSTEM
 from redrive.events import readable_event_id
 from redrive.kafka.log import TopicPartition
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import create_topics, delete_topics, remake_topic
 from redrive.testing.event_log import EventLog, is_filler
 from redrive.testing.faults import ALL_FAULTS, LoseLeader, Planned, plan
 from redrive.testing.forks import forked_threads
-from redrive.testing.history import last_told, read_settled, settled_twice
 from redrive.testing.journal import (
     Execution,
     left_out,
@@ -40,8 +40,8 @@ from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.load import Burst, Make, any_fate, make_load, wrong_endings
 from redrive.testing.members import Members
 from redrive.testing.reading import committed_offsets
-from redrive.testing.topics import create_topics, delete_topics, remake_topic
-from redrive.testing.worker import wait_until
+from redrive.testing.settle_history import last_told, read_settled, settled_twice
+from redrive.testing.worker_process import wait_until
 
 __all__ = ["Chaos", "Report", "run_chaos"]
 

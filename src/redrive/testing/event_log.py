@@ -37,6 +37,7 @@ from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import topic_ids
 from redrive.state.offsets import decode
 from redrive.testing.broker import LocalBroker
+from redrive.testing.created_topics import delete_topics
 from redrive.testing.faults import (
     AddPartitions,
     CompactLog,
@@ -48,8 +49,7 @@ from redrive.testing.judging import Evidence, Gone
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.log_file import cut_log
 from redrive.testing.reading import committed_offsets, end_offsets, read_topic
-from redrive.testing.topics import delete_topics
-from redrive.testing.worker import wait_until
+from redrive.testing.worker_process import wait_until
 
 __all__ = ["EventLog", "is_filler"]
 

@@ -19,8 +19,8 @@ from redrive.auditing.read_since import ReadSince
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.state.offsets import MAX_NOTE_CHARS, note_of
+from redrive.testing.created_topics import Topics
 from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks, read_topic
-from redrive.testing.topics import Topics
 
 __all__ = ["Evidence", "Gone", "Verdict", "gather", "judge"]
 

@@ -17,11 +17,11 @@ from redrive.clock import SYSTEM
 from redrive.events import Payload, WorkflowEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.retrying import error_of
+from redrive.testing.created_topics import Topics
 from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks
-from redrive.testing.topics import Topics
-from redrive.testing.worker import WorkerProcess, wait_until
+from redrive.testing.worker_process import WorkerProcess, wait_until
 
 __all__ = ["KafkaEnv", "event"]
 

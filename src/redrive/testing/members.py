@@ -42,7 +42,7 @@ from redrive.testing.faults import (
 from redrive.testing.kafka_env import KafkaEnv
 from redrive.testing.proxy import Proxy
 from redrive.testing.quota import limit_producers
-from redrive.testing.worker import WorkerProcess
+from redrive.testing.worker_process import WorkerProcess
 
 __all__ = ["Members"]
 

@@ -21,8 +21,8 @@ from confluent_kafka import (
 from redrive.clock import SYSTEM
 from redrive.kafka.client import admin_config, reader_config
 from redrive.kafka.connect import make_admin, make_consumer
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition, record_of
-from redrive.kafka.options import KafkaSettings
 from redrive.kafka.watermarks import watermarks
 
 __all__ = ["committed_offsets", "end_offsets", "high_watermarks", "read_topic"]

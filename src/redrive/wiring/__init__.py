@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redrive.wiring.consumer import LangGraphKafkaConsumer
+from redrive.wiring.kafka_consumer import LangGraphKafkaConsumer
 from redrive.wiring.parts import build_worker
 from redrive.wiring.process import run_worker
 

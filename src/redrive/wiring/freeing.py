@@ -26,7 +26,7 @@ from redrive.graphs.checkpoint_file import (
     stored_threads,
 )
 from redrive.graphs.checkpoint_store import Checkpoints
-from redrive.graphs.options import CheckpointSettings
+from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.graphs.retention import (
     Needed,
     StoredThread,
@@ -39,7 +39,7 @@ from redrive.graphs.retention import (
 )
 from redrive.redriving.needed import read_needed
 from redrive.settings import Settings
-from redrive.wiring.retention import deployment_name
+from redrive.wiring.topic_retention import deployment_name
 
 __all__ = [
     "Freed",

@@ -13,7 +13,7 @@ from redrive.consumer.policy import Policy
 from redrive.consumer.shares import Shares
 from redrive.errors import SettingsError, UnknownWorkflowError
 from redrive.graphs import GraphRegistry
-from redrive.graphs.options import GraphSettings
+from redrive.graphs.graph_settings import GraphSettings
 from redrive.graphs.recursion import own_limit
 from redrive.graphs.registry import Configured, GraphSource
 from redrive.graphs.retry_amplification import stacked_retries

@@ -7,13 +7,13 @@ from contextlib import suppress
 from importlib.metadata import version
 
 from redrive.clock import Clock
-from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Check, is_alive, is_ready
 from redrive.consumer.lookup import Lookup, WorkerLimits
 from redrive.consumer.loop_pulse import LoopPulse
-from redrive.consumer.pages import serve_pages
-from redrive.consumer.parent import Handover
+from redrive.consumer.parent_pipe import Handover
 from redrive.consumer.report import Reporter, WorkerReport
+from redrive.consumer.worker_lifecycle import Worker
+from redrive.consumer.worker_pages import serve_pages
 from redrive.dead_letter.spool_count import SpoolCount
 from redrive.settings import Settings
 from redrive.telemetry import metrics as definitions

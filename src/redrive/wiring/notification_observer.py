@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from redrive.clock import Clock
 from redrive.consumer.observing import AttemptEnd
 from redrive.consumer.outcome import Account, Ending
-from redrive.dead_letter.redact import readable
+from redrive.dead_letter.redacted_text import readable
 from redrive.graphs.import_paths import import_function
 from redrive.notify.building import build_notifier
 from redrive.notify.hook import OnDeadLetter

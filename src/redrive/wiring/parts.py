@@ -15,17 +15,15 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from redrive.clock import SYSTEM, Clock
 from redrive.consumer.admission import Admission
 from redrive.consumer.buffer import Buffer
-from redrive.consumer.consumer import Worker, WorkerCallbacks, WorkerComponents
 from redrive.consumer.dispatcher import Dispatcher
 from redrive.consumer.end_metrics import EndMetrics
 from redrive.consumer.letters_reader import LettersReader
 from redrive.consumer.lingering import LingeringWatch
 from redrive.consumer.observing import Observer, Observers
-from redrive.consumer.options import DeliveryGuarantee
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.consumer.outcome_builder import OutcomeBuilder
 from redrive.consumer.overdue import Overdue
-from redrive.consumer.parent import last_exit
+from redrive.consumer.parent_pipe import last_exit
 from redrive.consumer.partitions import Partitions
 from redrive.consumer.policy import Policy
 from redrive.consumer.run_queue import RunQueue
@@ -33,6 +31,8 @@ from redrive.consumer.runner import Processor, Runner
 from redrive.consumer.settle import Settler
 from redrive.consumer.shares import Shares
 from redrive.consumer.sweeping import Sweeping
+from redrive.consumer.worker_lifecycle import Worker, WorkerCallbacks, WorkerComponents
+from redrive.consumer.worker_settings import DeliveryGuarantee
 from redrive.dead_letter.spool import Spool
 from redrive.dead_letter.spooling import SpoolWriter
 from redrive.dead_letter.states import STATE_HEADERS
@@ -48,8 +48,8 @@ from redrive.kafka.client import (
 from redrive.kafka.connect import make_admin, make_consumer, make_producer
 from redrive.kafka.coordinator_monitor import CoordinatorMonitor
 from redrive.kafka.group_members import GroupMembers, client_id_of
+from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.kafka.log import PollThread, Pulse
-from redrive.kafka.options import GroupProtocol
 from redrive.kafka.partition_log import log_consumer
 from redrive.kafka.producer_thread import CallLimits, MakeProducer
 from redrive.kafka.rereading import RecordReader
@@ -63,7 +63,7 @@ from redrive.signatures import NO_TRUST, Trust
 from redrive.state.note_room import NoteRoom
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
-from redrive.wiring.retention import retention_of
+from redrive.wiring.topic_retention import retention_of
 
 __all__ = ["build_parts", "build_worker"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from redrive.consumer.parent import Handover, parent_pipe, times_asked
+from redrive.consumer.parent_pipe import Handover, parent_pipe, times_asked
 from redrive.consumer.watchdog import Watchdog
 from redrive.errors import (
     FencedError,
@@ -28,7 +28,7 @@ from redrive.graphs.langgraph_json import FileGraph, read_langgraph_json
 from redrive.graphs.node_threads import NodeThreads, hear_stop_iterations
 from redrive.settings import Settings
 from redrive.telemetry.terminal import visible
-from redrive.wiring.consumer import LangGraphKafkaConsumer
+from redrive.wiring.kafka_consumer import LangGraphKafkaConsumer
 
 __all__ = ["run_worker"]
 

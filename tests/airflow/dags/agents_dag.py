@@ -19,7 +19,7 @@ from redrive.airflow import (
 )
 from redrive.clock import SYSTEM
 from redrive.kafka.end_offsets import end_offsets
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 
 REPORT = Path(os.environ["REPORT_FOLDER"])
 

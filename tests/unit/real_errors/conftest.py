@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from redrive.retry import Kind, classify
-from redrive.testing.clock import ManualClock
+from redrive.testing.manual_clock import ManualClock
 
 HOST = "127.0.0.1"
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status
-from redrive.retry.rules.verdict import RuleVerdict, look, look_int, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, look, look_int, short_name
 
 __all__ = ["ALTERNATIVES", "CLASSES", "ERRORS", "MCP", "read_mcp"]
 

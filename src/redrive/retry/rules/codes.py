@@ -13,8 +13,7 @@ from redrive.json_texts import parsed_json
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.frames import client_of, is_client
 from redrive.retry.rules.http import kind_of_status, status_of
-from redrive.retry.rules.system import read_bug
-from redrive.retry.rules.verdict import (
+from redrive.retry.rules.rule_verdict import (
     RuleVerdict,
     content_of,
     look,
@@ -22,6 +21,7 @@ from redrive.retry.rules.verdict import (
     short_name,
     text_of,
 )
+from redrive.retry.rules.system import read_bug
 
 __all__ = [
     "ERROR_CODES",

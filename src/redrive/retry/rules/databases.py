@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import (
+from redrive.retry.rules.rule_verdict import (
     RuleVerdict,
     class_names,
     look,

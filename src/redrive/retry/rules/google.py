@@ -6,7 +6,7 @@ import re
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status
-from redrive.retry.rules.verdict import RuleVerdict, class_names, look, short_name, text_of
+from redrive.retry.rules.rule_verdict import RuleVerdict, class_names, look, short_name, text_of
 
 __all__ = ["CLASSES", "ERRORS", "OAUTH", "REASONS", "read_google"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import RuleVerdict, ask, class_names, look, look_int, look_str
+from redrive.retry.rules.rule_verdict import RuleVerdict, ask, class_names, look, look_int, look_str
 
 __all__ = ["CLASSES", "ERRORS", "GRPC", "grpc_wait_s", "read_grpc"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import (
+from redrive.retry.rules.rule_verdict import (
     RuleVerdict,
     by_class,
     cause_of,

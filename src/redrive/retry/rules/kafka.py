@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import RuleVerdict, ask, class_names, look_int, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, ask, class_names, look_int, short_name
 
 __all__ = ["CLASSES", "CODES", "ERRORS", "is_tls_refusal", "read_kafka"]
 

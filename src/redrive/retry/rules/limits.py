@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import RuleVerdict, answer_text, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, answer_text, short_name
 
 __all__ = ["HOPELESS", "read_daily", "read_hopeless"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from redrive.retry.kinds import Kind
 from redrive.retry.rules.http import kind_of_status, status_of
-from redrive.retry.rules.verdict import RuleVerdict, look, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, look, short_name
 
 __all__ = ["CLASSES", "PROVIDER_STATUS", "read_attribute", "read_provider"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import RuleVerdict, look, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, look, short_name
 
 __all__ = ["AWS_CODES", "CLASSES", "read_aws"]
 

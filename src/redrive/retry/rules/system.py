@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 
 from redrive.retry.kinds import Kind
-from redrive.retry.rules.verdict import RuleVerdict, by_class, short_name
+from redrive.retry.rules.rule_verdict import RuleVerdict, by_class, short_name
 
 __all__ = ["BUGS", "ERRNO", "ERRNO_NAMES", "STANDARD", "read_bug", "read_standard"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from redrive.dead_letter.redact import Redactor
+from redrive.dead_letter.redacted_text import Redactor
 from redrive.kafka.topic_rules import TopicNeeds
 from redrive.telemetry.personal import Personal
 from redrive.units import Duration, Listed, Size

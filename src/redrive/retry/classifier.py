@@ -21,9 +21,9 @@ from itertools import islice
 
 from redrive.clock import SYSTEM, Clock
 from redrive.retry.chain import MAX_BEHIND, CauseLink, links
-from redrive.retry.config import RETRYABLE
 from redrive.retry.kinds import Failure, Kind, Reason
 from redrive.retry.retry_after import limit_reset_of, retry_after_of
+from redrive.retry.retry_config import RETRYABLE
 from redrive.retry.rule import Rule
 from redrive.retry.rules import agents, databases, google, grpc, http, kafka, models, services
 from redrive.retry.rules.agents import ALTERNATIVES
@@ -37,8 +37,7 @@ from redrive.retry.rules.codes import (
 )
 from redrive.retry.rules.limits import read_daily, read_hopeless
 from redrive.retry.rules.models import read_attribute, read_provider
-from redrive.retry.rules.system import read_bug, read_standard
-from redrive.retry.rules.verdict import (
+from redrive.retry.rules.rule_verdict import (
     RuleVerdict,
     by_class,
     class_names,
@@ -48,6 +47,7 @@ from redrive.retry.rules.verdict import (
     members_of,
     short_name,
 )
+from redrive.retry.rules.system import read_bug, read_standard
 
 __all__ = [
     "CLASSES",

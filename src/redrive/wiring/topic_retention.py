@@ -11,7 +11,7 @@ from redrive.clock import Clock
 from redrive.errors import RedriveError
 from redrive.graphs.checkpoint_file import Deployment
 from redrive.graphs.retention import Kept
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.topic_rules import longest_kept
 from redrive.kafka.topics import TopicReport, verify_topics
 

@@ -21,7 +21,7 @@ from redrive.consumer.health import Phase
 from redrive.consumer.letters_reader import Judged
 from redrive.consumer.outcome import Ending, Outcome, PolledRecord
 from redrive.consumer.partitions import Partitions
-from redrive.consumer.progress import Moment, ProgressWatch, due
+from redrive.consumer.progress_watch import Moment, ProgressWatch, due
 from redrive.consumer.settle import Settler
 from redrive.consumer.sides import Downstream
 from redrive.consumer.sweeping import Sweeping
@@ -34,7 +34,7 @@ from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import TopicIds
 from redrive.state.offsets import Note
-from redrive.telemetry.redact import BUILT_IN
+from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["Worker", "WorkerCallbacks", "WorkerComponents", "waiting_in"]
 

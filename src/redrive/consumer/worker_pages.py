@@ -9,7 +9,7 @@ from http import HTTPStatus
 import structlog
 
 from redrive.consumer.health import Check
-from redrive.consumer.options import MetricsSettings
+from redrive.consumer.worker_settings import MetricsSettings
 from redrive.errors import SettingsError
 from redrive.telemetry.instruments import Sample
 from redrive.telemetry.server import Answer, PageServer

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from redrive.retry.rules.verdict import plain_text
-from redrive.telemetry.redact import BUILT_IN, MARGIN_CHARS, Redactor
+from redrive.retry.rules.rule_verdict import plain_text
+from redrive.telemetry.redactor import BUILT_IN, MARGIN_CHARS, Redactor
 
 __all__ = [
     "BUILT_IN",

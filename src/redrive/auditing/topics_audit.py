@@ -20,8 +20,8 @@ from redrive.clock import SYSTEM, Clock
 from redrive.group_commits import group_commits
 from redrive.kafka.broker_wait import reach
 from redrive.kafka.existing import partitions_of
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed, TopicPartition
-from redrive.kafka.options import KafkaSettings
 from redrive.payloads import CLEAR, Payloads
 from redrive.signatures import NO_TRUST, Verifier
 

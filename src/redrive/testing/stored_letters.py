@@ -17,7 +17,7 @@ from redrive.dead_letter.record import (
 from redrive.events import WorkflowEvent
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.retry.kinds import Kind, Reason
 
 __all__ = ["dead_letter", "store_letters"]

@@ -12,12 +12,12 @@ from typing import Any, Self
 import structlog
 
 from redrive.clock import SYSTEM, Clock, SystemClock
-from redrive.consumer.consumer import Worker
 from redrive.consumer.health import Phase
 from redrive.consumer.observing import Observer
 from redrive.consumer.outcome import Ending
-from redrive.consumer.parent import Handover
+from redrive.consumer.parent_pipe import Handover
 from redrive.consumer.policy import Policy
+from redrive.consumer.worker_lifecycle import Worker
 from redrive.errors import RedriveError, SettingsError
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs import GraphRegistry, TimeLimits, WorkflowProcessor
@@ -68,7 +68,7 @@ class LangGraphKafkaConsumer:
         clock: Where time comes from.
         observers: Told of attempts that ended, and of endings that are durable.
         metrics: Where it is counted. Without it, a worker counts if `metrics.port` is set.
-        parent: What a parent process has handed over; see `redrive.consumer.parent`.
+        parent: What a parent process has handed over; see `redrive.consumer.parent_pipe`.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redrive.airflow.answers import FailedRun
 from redrive.airflow.compat import AirflowException, AirflowFailException
+from redrive.airflow.run_answers import FailedRun
 from redrive.errors import RedriveError
 
 __all__ = ["FinalLangGraphRunError", "LangGraphRunError", "error_of"]

@@ -1,4 +1,4 @@
-"""The tables of docs/figures.md: `python -m redrive.telemetry.reference docs/figures.md`."""
+"""Writes the tables of docs/figures.md; run as a module, with the path of the page."""
 
 from __future__ import annotations
 

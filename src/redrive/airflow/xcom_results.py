@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 
-from redrive.kafka.options import KafkaSettings
+from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.results import ResultReader
 
 __all__ = ["shared_reader"]

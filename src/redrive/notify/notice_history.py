@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from redrive.notify.notice import LetterNotice, NoticeCause
-from redrive.telemetry.recent import Recent
+from redrive.telemetry.recent_groups import Recent
 
 __all__ = ["Known", "NoticeHistory"]
 
