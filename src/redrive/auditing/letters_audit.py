@@ -43,7 +43,7 @@ class _Named:
 
 
 @dataclass(frozen=True, slots=True)
-class _Driven:
+class _DrivenEvent:
     """That a state record says a letter was driven, and its event, where that can be read.
 
     `sent` is the digest of the event that was sent back; versions before did not write it.
@@ -86,7 +86,7 @@ class LettersAudit:
         self._verifier = verifier
         self._named: dict[bytes, _Named] = {}
         self._letters: dict[tuple[TopicPartition, int, int | None], _Letters] = {}
-        self._driven: dict[bytes, _Driven] = {}
+        self._driven: dict[bytes, _DrivenEvent] = {}
         self._standing: dict[int, LetterFold[LetterStatus]] = {}
         self._found: list[Finding] = []
         self.reasons = Counter[str]()
@@ -106,7 +106,9 @@ class LettersAudit:
         moved = self._of_partition(record).state(state)
         if state.state is State.REDRIVEN and state.counts:
             event_id = state.event_id or (moved and moved.event_id)
-            driven = _Driven(record.tp, record.offset, record.timestamp_ms, event_id, state.sent)
+            driven = _DrivenEvent(
+                record.tp, record.offset, record.timestamp_ms, event_id, state.sent
+            )
             self._driven[pack(state.dlq_id, state.redrive_count)] = driven
 
     def letter(self, letter: DeadLetter, record: ConsumerRecord) -> bool:

@@ -60,7 +60,7 @@ class SendExtras:
 
 
 @dataclass(frozen=True, slots=True)
-class _Keys:
+class _ConfigKeys:
     """What signs the event, and what encrypts its payload and decodes the answer."""
 
     signer: Signer | None
@@ -85,7 +85,7 @@ def send(
     patience = _duration(timeout)
     event = _event(workflow_id, _object(data, "--data"), beside)
     settings = start(config, {"kafka.bootstrap_servers": bootstrap_servers})
-    with_keys = _Keys(settings.security.trust().signer, settings.security.payloads())
+    with_keys = _ConfigKeys(settings.security.trust().signer, settings.security.payloads())
     if wait:
         _send_and_wait(settings.kafka, event, beside, with_keys, patience=patience, as_json=as_json)
         return
@@ -103,7 +103,7 @@ def _send_and_wait(
     kafka: KafkaSettings,
     event: WorkflowEvent,
     beside: SendExtras,
-    with_keys: _Keys,
+    with_keys: _ConfigKeys,
     *,
     patience: timedelta,
     as_json: bool,
@@ -170,7 +170,7 @@ def _check(kafka: KafkaSettings) -> None:
 
 
 def _publish(
-    kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, with_keys: _Keys
+    kafka: KafkaSettings, event: WorkflowEvent, beside: SendExtras, with_keys: _ConfigKeys
 ) -> Published:
     return publish_event(
         kafka,

@@ -61,7 +61,7 @@ class LettersLog(Protocol):
 
 
 @dataclass(slots=True)
-class _Known:
+class _KnownPartition:
     """What one partition of letters says, read from `start` up to `next`."""
 
     start: int
@@ -79,7 +79,7 @@ class DrivenIndex:
 
     def __init__(self, verifier: Verifier = NO_TRUST.verifier) -> None:
         self._verifier = verifier
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, _KnownPartition] = {}
 
     def forget(self, partition: int) -> None:
         """Forget what is known of a partition."""
@@ -129,7 +129,9 @@ class DrivenIndex:
                 self._read_on(letters, partition, known, stop)
         yield {offset: known.driven.believes(claim) for offset, claim in left.items()}
 
-    def _read_on(self, letters: LettersLog, partition: int, known: _Known, stop: int) -> None:
+    def _read_on(
+        self, letters: LettersLog, partition: int, known: _KnownPartition, stop: int
+    ) -> None:
         for record in letters.read(partition, known.next, stop):
             self._take(known.driven, record)
             known.next = record.offset + 1
@@ -150,8 +152,8 @@ class DrivenIndex:
             )
             driven.letter(Descent.of(found).redrive_of, found.event_id, tp)
 
-    def _begin(self, partition: int, start: int) -> _Known:
-        known = self._known[partition] = _Known(start, start, 0.0)
+    def _begin(self, partition: int, start: int) -> _KnownPartition:
+        known = self._known[partition] = _KnownPartition(start, start, 0.0)
         return known
 
 

@@ -52,7 +52,7 @@ _STARTING = WorkerReport(
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownLife:
     """What is known at one moment: the newest life of each number, and what older ones counted."""
 
     lives: Mapping[int, _Life]
@@ -72,7 +72,7 @@ class PoolStatus:
         self._stall_s = stall_s
         self._clock = clock
         unborn = {n: _Life(f"worker {n}", 0.0, gone="not started yet") for n in range(size)}
-        self._known = _Known(unborn)
+        self._known = _KnownLife(unborn)
 
     def started(self, number: int, name: str) -> None:
         """Take in that the worker of this number was started."""
@@ -98,7 +98,7 @@ class PoolStatus:
             log.exception("supervisor.report_unreadable", worker=life.name)
         # In one step: who reads in between would count it twice, or not at all.
         lives = {**self._known.lives, number: replace(life, line=None, gone=why)}
-        self._known = _Known(lives, past)
+        self._known = _KnownLife(lives, past)
 
     def samples(self) -> list[Sample]:
         """Return the figures of all of them."""

@@ -70,11 +70,11 @@ def _as_it_is(letter: DeadLetter) -> DeadLetter:
     return letter
 
 
-class _Part(BaseModel):
+class _LetterPart(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class LetterError(_Part):
+class LetterError(_LetterPart):
     """The error that ended the run: type, text, both ends of the traceback, notes."""
 
     type: str
@@ -83,14 +83,14 @@ class LetterError(_Part):
     notes: list[str] = Field(default_factory=list)
 
 
-class Cause(_Part):
+class Cause(_LetterPart):
     """One link of the chain of causes, root cause first."""
 
     type: str
     message: str
 
 
-class LetterAttempt(_Part):
+class LetterAttempt(_LetterPart):
     """One attempt that failed."""
 
     number: int = Field(ge=1)
@@ -103,7 +103,7 @@ class LetterAttempt(_Part):
     worker: str
 
 
-class CheckpointRef(_Part):
+class CheckpointRef(_LetterPart):
     """Where the run stopped, in LangGraph's own terms."""
 
     thread_id: str
@@ -111,21 +111,21 @@ class CheckpointRef(_Part):
     checkpoint_ns: str = ""
 
 
-class GraphRef(_Part):
+class GraphRef(_LetterPart):
     """The graph that ran."""
 
     name: str
     version: str | None = None
 
 
-class LetterContext(_Part):
+class LetterContext(_LetterPart):
     """What a person looks for first."""
 
     workflow_id: str | None = None
     workflow_run_id: str | None = None
 
 
-class DeadLetter(_Part):
+class DeadLetter(_LetterPart):
     """One record of the letters topic (header `redrive-record: letter`, or absent).
 
     `redrive_count`, `redrive_of` and `generation` are what was true of the run, whatever its event

@@ -51,11 +51,11 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-class _Part(BaseModel):
+class _SourcePart(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class LeftOut(_Part):
+class LeftOut(_SourcePart):
     """What is known of an event that no letter could hold: it lies at its place, if it still does.
 
     Attributes:
@@ -75,7 +75,7 @@ class LeftOut(_Part):
     excerpt: Base64Bytes
 
 
-class Source(_Part):
+class Source(_SourcePart):
     """The event's record as it lay on its topic, byte for byte.
 
     Where the letter would be too large for its topic, `packed` is the value by zlib; who reads it

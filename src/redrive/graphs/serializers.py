@@ -190,10 +190,10 @@ def serializer_of(settings: CheckpointSettings, allowed: AllowedTypes) -> Serial
         return inner
     old = (("checkpoints.old_encryption_keys", key) for key in settings.old_encryption_keys)
     keys = [("checkpoints.encryption_key", settings.encryption_key), *old]
-    return EncryptedSerializer(_Keys([_cipher(name, key) for name, key in keys]), inner)
+    return EncryptedSerializer(_CipherKeys([_cipher(name, key) for name, key in keys]), inner)
 
 
-class _Keys(CipherProtocol):
+class _CipherKeys(CipherProtocol):
     """Encrypts with the first key, and decrypts with the one that fits."""
 
     def __init__(self, ciphers: list[CipherProtocol]) -> None:

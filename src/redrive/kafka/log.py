@@ -330,7 +330,7 @@ class PollThread:
             # Only for want of a token.
             log.error("kafka.consumer_refused", error=str(error), advice=advice(error.args[0]))  # noqa: TRY400 - no bug
             return not self._stop.wait(_ASK_AGAIN_S)
-        kafka = _Log(consumer, self._topic_ids, self._topics)
+        kafka = _ConsumerLog(consumer, self._topic_ids, self._topics)
         try:
             self._poll(consumer, kafka)
         except _InstanceHeldError as error:
@@ -376,7 +376,7 @@ class PollThread:
             self._revoke(kafka, sorted(self._held), lost=True)
         self._listener.joins_anew(fenced=fenced)
 
-    def _poll(self, consumer: Consumer, kafka: _Log) -> None:
+    def _poll(self, consumer: Consumer, kafka: _ConsumerLog) -> None:
         listener = self._listener
         consumer.subscribe(
             self._topics,
@@ -554,7 +554,7 @@ def _headers(message: Message) -> list[tuple[str, bytes | None]] | None:
         return None
 
 
-class _Log:
+class _ConsumerLog:
     """What a listener asks of one consumer."""
 
     def __init__(

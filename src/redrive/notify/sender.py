@@ -84,7 +84,7 @@ class Sender:
         self._current: Message | None = None
         self._closing = threading.Event()
         self._failing = False
-        self._hanging: list[_Call] = []
+        self._hanging: list[_ChannelCall] = []
         self._send = retry(Retrier(config, clock=_Interrupted(clock, self._closing)))(self._try)
         self._thread = threading.Thread(target=self._run, name=f"notify-{name}", daemon=True)
 
@@ -179,7 +179,7 @@ class Sender:
         self._hanging = [call for call in self._hanging if not call.ended(0)]
         if len(self._hanging) >= MOST_HANGING:
             raise NotifyError(f"{MOST_HANGING} earlier messages are still being sent")
-        call = _Call(self._sink, message, name=self.name)
+        call = _ChannelCall(self._sink, message, name=self.name)
         if not call.ended(self._limit_s):
             self._hanging.append(call)
             raise NotifyError(f"not sent within {self._limit_s:g} s")
@@ -187,7 +187,7 @@ class Sender:
             raise call.error
 
 
-class _Call:
+class _ChannelCall:
     """One send, on a thread of its own, which may be left to itself."""
 
     def __init__(self, sink: Sink, message: Message, *, name: str) -> None:

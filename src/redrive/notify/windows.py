@@ -77,7 +77,7 @@ class _Open(Generic[S]):
 
 
 @dataclass(slots=True)
-class _Part(Generic[S]):
+class _WindowPart(Generic[S]):
     """Those that came in a small part of a window."""
 
     began: float
@@ -90,14 +90,14 @@ class _Quiet(Generic[S]):
     """Too few to be told yet."""
 
     group: str
-    parts: deque[_Part[S]] = field(default_factory=deque)
+    parts: deque[_WindowPart[S]] = field(default_factory=deque)
 
     def add(self, new: Counted[S], now: float, *, apart_s: float) -> None:
         last = self.parts[-1] if self.parts else None
         if last is not None and now < last.began + apart_s:
             last.ended, last.came = now, last.came + new
         else:
-            self.parts.append(_Part(now, now, new))
+            self.parts.append(_WindowPart(now, now, new))
 
     def all(self) -> Counted[S]:
         found = self.parts[0].came

@@ -197,7 +197,7 @@ def _parse(text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _JsonMember:
     """A value within an object or a list: its name, and where its text begins and ends."""
 
     name: str
@@ -228,7 +228,7 @@ def _set(text: str, change: Change) -> tuple[str, str | None]:
     return f"{text[:end]},{pair}{text[end:]}", None
 
 
-def _members_at(text: str, start: int, path: tuple[str, ...]) -> dict[str, _Member]:
+def _members_at(text: str, start: int, path: tuple[str, ...]) -> dict[str, _JsonMember]:
     if text[start] not in _OPENING:
         what = _dotted(path) or "the event"
         raise RecordError(f"{what} is neither an object nor a list", field=_dotted(path))
@@ -236,7 +236,7 @@ def _members_at(text: str, start: int, path: tuple[str, ...]) -> dict[str, _Memb
     return {member.name: member for member in _members(text, start)}
 
 
-def _members(text: str, start: int) -> Iterator[_Member]:
+def _members(text: str, start: int) -> Iterator[_JsonMember]:
     at, number = _past_blank(text, start + 1), 0
     while text[at] not in _CLOSING:
         name = str(number)
@@ -244,13 +244,13 @@ def _members(text: str, start: int) -> Iterator[_Member]:
             name, at = _DECODER.raw_decode(text, at)
             at = _past_blank(text, _past_blank(text, at) + 1)
         _, end = _DECODER.raw_decode(text, at)
-        yield _Member(name, at, end)
+        yield _JsonMember(name, at, end)
         at, number = _past_blank(text, end), number + 1
         if text[at] == ",":
             at = _past_blank(text, at + 1)
 
 
-def _not_there(path: tuple[str, ...], members: dict[str, _Member], opening: str) -> NoReturn:
+def _not_there(path: tuple[str, ...], members: dict[str, _JsonMember], opening: str) -> NoReturn:
     where = _dotted(path[:-1]) or "the event"
     names = ", ".join(list(members)[:_MOST_NAMES]) + ("…" if len(members) > _MOST_NAMES else "")
     if opening == "[":

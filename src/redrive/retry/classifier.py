@@ -141,12 +141,12 @@ def is_transient_error(exc: BaseException) -> bool:
 def reason_of(exc: BaseException) -> Reason | None:
     """Return the reason code that the exception, a cause of it or a member of a group names."""
     try:
-        return _reason_of(exc, _Looked())
+        return _reason_of(exc, _Examined())
     except BaseException:  # noqa: BLE001 - what it is made of is the user's
         return None
 
 
-class _Looked:
+class _Examined:
     """What one look at an exception has seen: each group once, and no more links than may be.
 
     Groups may share members at any depth, and each member may have a chain of its own: without a
@@ -187,12 +187,12 @@ class Classifier:
     def classify(self, exc: BaseException) -> Failure:
         """Judge an exception; never raises, never reads the message into its answer."""
         try:
-            return self._judge(exc, _Looked())
+            return self._judge(exc, _Examined())
         except BaseException as raised:  # noqa: BLE001 - what it is made of is the user's
             why = f"looking at it raised {type(raised).__name__}"
             return Failure(Kind.UNKNOWN, None, why, "undecided")
 
-    def _judge(self, exc: BaseException, looked: _Looked) -> Failure:
+    def _judge(self, exc: BaseException, looked: _Examined) -> Failure:
         weak: RuleVerdict | None = None
         chain = looked.new(links(exc))
         for position, link in enumerate(chain):
@@ -217,7 +217,7 @@ class Classifier:
         return Failure(Kind.UNKNOWN, None, why, "undecided")
 
     def _judge_group(
-        self, group: BaseExceptionGroup[BaseException], looked: _Looked
+        self, group: BaseExceptionGroup[BaseException], looked: _Examined
     ) -> Failure | None:
         if not looked.enters(group):
             return None
@@ -342,7 +342,7 @@ def _read_mark(exc: BaseException) -> RuleVerdict | None:
     )
 
 
-def _reason_of(exc: BaseException, looked: _Looked) -> Reason | None:
+def _reason_of(exc: BaseException, looked: _Examined) -> Reason | None:
     for link in looked.new(links(exc)):
         if link.implied:
             return None

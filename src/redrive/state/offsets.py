@@ -310,7 +310,7 @@ def _parse(raw: bytes) -> Note:
     if len(raw) < _INCARNATION_BYTES:
         raise ValueError("too short")
     incarnation = int.from_bytes(raw[:_INCARNATION_BYTES], "big")
-    numbers = _Reader(raw, _INCARNATION_BYTES)
+    numbers = _VarintReader(raw, _INCARNATION_BYTES)
     settle = numbers.take()
     bitmap = numbers.take_bytes(numbers.take())
     finished, bitmap_bits = int.from_bytes(bitmap, "little"), 8 * len(bitmap)
@@ -381,7 +381,7 @@ def _runs(finished: int) -> Iterator[bytes]:
         yield bytes(out)
 
 
-def _take_runs(numbers: _Reader) -> int:
+def _take_runs(numbers: _VarintReader) -> int:
     finished = at = 0
     for _ in range(numbers.take()):
         gap, count = numbers.take(), numbers.take()
@@ -409,7 +409,7 @@ def _marks(marks: Mapping[int, int], room: int) -> bytes:
     return b""
 
 
-def _take_marks(numbers: _Reader) -> dict[int, int]:
+def _take_marks(numbers: _VarintReader) -> dict[int, int]:
     offset, offsets = 0, list[int]()
     for _ in range(numbers.take()):
         offset += numbers.take()
@@ -438,7 +438,7 @@ def _belonging(note: Note) -> bytes:
     return bytes(out)
 
 
-def _take_belonging(numbers: _Reader) -> tuple[int, LogIdentity]:
+def _take_belonging(numbers: _VarintReader) -> tuple[int, LogIdentity]:
     offset = numbers.take()
     cluster, topic_id = (numbers.take_bytes(numbers.take()) for _ in range(2))
     return offset, LogIdentity(cluster, topic_id)
@@ -463,7 +463,7 @@ def _step(wait_s: int) -> int:
 
 
 def _take_waits(
-    numbers: _Reader, entries: dict[int, OffsetEntry]
+    numbers: _VarintReader, entries: dict[int, OffsetEntry]
 ) -> tuple[int, tuple[NotedRest, ...]]:
     """Read what may stand behind the entries, and put the waits into them."""
     at = numbers.take()
@@ -497,7 +497,7 @@ def _put(out: bytearray, number: int) -> None:
     out.append(number)
 
 
-class _Reader:
+class _VarintReader:
     def __init__(self, raw: bytes, at: int) -> None:
         self._raw = raw
         self._at = at

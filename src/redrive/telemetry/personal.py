@@ -25,7 +25,7 @@ class Personal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _PersonalForm:
     what: str
     hint: str
     pattern: re.Pattern[str]
@@ -65,7 +65,7 @@ def _is_card(text: str) -> bool:
 
 
 _FORMS = {
-    Personal.EMAILS: _Form(
+    Personal.EMAILS: _PersonalForm(
         "email",
         "@",
         re.compile(
@@ -73,13 +73,13 @@ _FORMS = {
             r"(?![\w-])"
         ),
     ),
-    Personal.PHONES: _Form(
+    Personal.PHONES: _PersonalForm(
         "phone",
         "+",
         re.compile(r"(?<![\w+.-])\+\d{1,3}(?:[ ().\-/]{0,2}\d){6,13}(?![\w:])"),
         _is_phone,
     ),
-    Personal.IBANS: _Form(
+    Personal.IBANS: _PersonalForm(
         "iban",
         "",
         re.compile(
@@ -87,7 +87,7 @@ _FORMS = {
         ),
         _is_iban,
     ),
-    Personal.CARDS: _Form(
+    Personal.CARDS: _PersonalForm(
         "card", "", re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])"), _is_card
     ),
 }

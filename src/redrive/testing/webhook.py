@@ -30,7 +30,7 @@ class Webhook:
         self.go_on = threading.Event()
         self.go_on.set()
         self._lock = threading.Lock()
-        self._server = _Server(self)
+        self._server = _WebhookServer(self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="webhook"
         )
@@ -66,17 +66,17 @@ class Webhook:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _WebhookServer(ThreadingHTTPServer):
     # Its handlers are waited for at the end: none outlives the test.
     daemon_threads = False
 
     def __init__(self, hook: Webhook) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _WebhookHandler)
         self.hook = hook
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+class _WebhookHandler(BaseHTTPRequestHandler):
+    server: _WebhookServer
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
