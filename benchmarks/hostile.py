@@ -36,7 +36,7 @@ from redrive.events import WorkflowResultEvent
 from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
 from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.settings import Settings
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import create_topics

@@ -28,7 +28,7 @@ from redrive.consumer.worker_settings import WorkerSettings
 from redrive.events import WorkflowEvent
 from redrive.graphs import Checkpoints, CheckpointSettings
 from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.notify import LetterNotice
 from redrive.notify.notify_settings import NotifySettings
 from redrive.settings import Settings

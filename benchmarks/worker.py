@@ -32,7 +32,7 @@ from redrive.graphs import Checkpoints, CheckpointSettings, WorkflowProcessor
 from redrive.graphs.attempt_ends import Ended, Failed, RunEnd
 from redrive.kafka.client import consumer_config, producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.settings import Settings
 from redrive.telemetry.metrics import Metrics
 from redrive.testing.broker import LocalBroker

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.kafka.seen_from_outside import Outside, Said
 
-from redrive.kafka.topics import create_topics
+from redrive.kafka.topic_admin import create_topics
 from redrive.telemetry.server import Answer, PageServer
 from redrive.testing.broker import LocalBroker
 from redrive.testing.kafka_env import KafkaEnv, event

@@ -30,8 +30,8 @@ from redrive.events import ErrorInfo, EventPlace, ResultStatus, WorkflowEvent, W
 from redrive.kafka.client import producer_config
 from redrive.kafka.connect import make_producer
 from redrive.kafka.log import Committed, TopicPartition
+from redrive.kafka.topic_admin import create_topics as create_missing
 from redrive.kafka.topic_ids import topic_ids
-from redrive.kafka.topics import create_topics as create_missing
 from redrive.retry.kinds import Kind, Reason
 from redrive.state.offsets import LogIdentity, Note, encode
 from redrive.testing.created_topics import delete_topics, remake_topic

@@ -21,7 +21,7 @@ from redrive.dead_letter.audit_chain import read_audit_record
 from redrive.dead_letter.states import STATE_HEADERS, LetterState, State
 from redrive.errors import SettingsError
 from redrive.graphs.graph_settings import CheckpointSettings
-from redrive.kafka.topics import create_topics, verify_topics
+from redrive.kafka.topic_admin import create_topics, verify_topics
 from redrive.redriving.audit_check import NotedHead, check_audit_topic
 from redrive.redriving.engine import move, redrive
 from redrive.redriving.following import follow

@@ -13,7 +13,7 @@ import structlog
 
 from redrive.clock import SystemClock
 from redrive.kafka.end_offsets import end_offsets
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import create_topics
 from redrive.testing.kafka_env import KafkaEnv, event

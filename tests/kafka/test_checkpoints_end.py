@@ -22,7 +22,7 @@ from redrive.graphs.checkpoint_file import deployments, read_only
 from redrive.graphs.retention import Kept
 from redrive.kafka.client import admin_config
 from redrive.kafka.connect import make_admin
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.worker_process import wait_until
 from redrive.wiring.topic_retention import retention_of

@@ -8,8 +8,8 @@ from redrive.kafka.client import consumer_config, producer_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.embedded import EmbeddedBroker
 from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.kafka.topic_admin import verify_topics
 from redrive.kafka.topic_rules import topic_names
-from redrive.kafka.topics import verify_topics
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.engine import redrive
 from redrive.redriving.selection import Selection

@@ -25,7 +25,7 @@ from redrive.dead_letter.record import DeadLetter
 from redrive.dead_letter.spool import SpooledLetter, read_spool
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.graph_settings import CheckpointSettings
-from redrive.kafka.topics import create_topics
+from redrive.kafka.topic_admin import create_topics
 from redrive.notify.notify_settings import NotifySettings
 from redrive.redriving.spooled import SpoolCounts, publish_spool
 from redrive.settings import Settings

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from redrive.events import WorkflowEvent, WorkflowResultEvent
 from redrive.graphs.graph_settings import CheckpointSettings
-from redrive.kafka.topics import create_topics
+from redrive.kafka.topic_admin import create_topics
 from redrive.settings import Settings
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event

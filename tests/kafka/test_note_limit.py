@@ -11,7 +11,7 @@ from langgraph.graph import END, START, StateGraph
 
 from redrive.consumer.worker_settings import WorkerSettings
 from redrive.graphs.graph_settings import CheckpointSettings
-from redrive.kafka import topics as topics_module
+from redrive.kafka import topic_admin as topics_module
 from redrive.settings import Settings
 from redrive.state.note_room import NoteRoom
 from redrive.testing.broker import LocalBroker

@@ -26,7 +26,7 @@ from redrive.kafka.expected import Expected
 from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.publish import publish_event
 from redrive.kafka.results import ResultReader
-from redrive.kafka.topics import create_topics, verify_topics
+from redrive.kafka.topic_admin import create_topics, verify_topics
 from redrive.redriving import Selection, read_letters, redrive
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import Topics

@@ -21,8 +21,8 @@ from tests.kafka.guarded import grant, login
 from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.kafka.topic_admin import CreatedTopic, create_topics, verify_topics
 from redrive.kafka.topic_rules import Severity, TopicNeeds, topic_names
-from redrive.kafka.topics import CreatedTopic, create_topics, verify_topics
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import Kafka, delete_topics
 from redrive.testing.created_topics import create_topics as made_topics

@@ -29,7 +29,7 @@ from redrive.cli import (
     doctor,
     redrive_page,
     send,
-    topics_commands,
+    topics,
 )
 from redrive.cli.app import _Commands, main
 from redrive.cli.exits import CommandError, ExitCode, report
@@ -47,9 +47,9 @@ from redrive.events import ErrorInfo, ResultStatus, WorkflowResultEvent
 from redrive.graphs.checkpoint_file import Space
 from redrive.graphs.retention import StoredThread
 from redrive.kafka.log import TopicPartition
+from redrive.kafka.topic_admin import TopicReport
 from redrive.kafka.topic_rules import Severity
 from redrive.kafka.topic_rules import TopicFinding as OfTopic
-from redrive.kafka.topics import TopicReport
 from redrive.redriving import LetterSummary, group
 from redrive.redriving.deciding import Refusal
 from redrive.redriving.following import RunEnding
@@ -275,7 +275,7 @@ WAYS: dict[str, Callable[[], object]] = {
     "doctor": lambda: doctor._print({"graphs": [Found(FindingLevel.ERROR, TEXT, TEXT)], TEXT: []}),  # noqa: SLF001
     "doctor audit": audited,
     "doctor audit's progress": lambda: audit._tell(TEXT, 1),  # noqa: SLF001
-    "topics verify": lambda: topics_commands._print(topic_report()),  # noqa: SLF001
+    "topics verify": lambda: topics._print(topic_report()),  # noqa: SLF001
     "checkpoints list": thread,
     "a judged error": lambda: judged_page(
         Judged(

@@ -19,7 +19,7 @@ from redrive.dead_letter.letter_settings import LetterSettings
 from redrive.errors import SettingsError
 from redrive.graphs import Checkpoints, CheckpointSettings, GraphRegistry, WorkflowProcessor
 from redrive.kafka.kafka_settings import KafkaSettings
-from redrive.kafka.topics import TopicReport
+from redrive.kafka.topic_admin import TopicReport
 from redrive.notify.notify_settings import NotifySettings
 from redrive.retry import Kind
 from redrive.settings import Settings

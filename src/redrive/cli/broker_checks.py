@@ -33,8 +33,8 @@ from redrive.kafka.broker_wait import reach
 from redrive.kafka.group_session import session_of_group
 from redrive.kafka.kafka_settings import GroupProtocol
 from redrive.kafka.log import TopicPartition
+from redrive.kafka.topic_admin import verify_topics
 from redrive.kafka.topic_rules import Severity
-from redrive.kafka.topics import verify_topics
 from redrive.kafka.watermarks import newest_times
 from redrive.redriving.backlog import backlog_of
 from redrive.redriving.letter_stats import letter_alarms, letter_stats

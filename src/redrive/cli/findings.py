@@ -15,7 +15,7 @@ from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.graphs.langgraph_json import FileNote
 from redrive.graphs.registry import LoadedGraph
 from redrive.kafka.kafka_settings import KafkaSettings
-from redrive.kafka.topics import TopicReport
+from redrive.kafka.topic_admin import TopicReport
 from redrive.settings import Settings
 
 __all__ = ["Check", "DoctorFinding", "Examined", "FindingLevel", "NoBroker", "ReachedBroker"]

@@ -19,7 +19,7 @@ from redrive.demo.processes import DemoProcess
 from redrive.demo.refused_topics import REFUSED_TOPICS_FILE
 from redrive.kafka.embedded import EmbeddedBroker
 from redrive.kafka.kafka_settings import KafkaSettings
-from redrive.kafka.topics import create_topics
+from redrive.kafka.topic_admin import create_topics
 from redrive.settings_sources import KNOWN_NAMES
 
 __all__ = ["DemoEnvironment", "broker", "demo_topics"]

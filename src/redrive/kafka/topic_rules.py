@@ -1,6 +1,6 @@
 """What the topics must be like, and how a difference is mended. Pure: no broker is asked.
 
-Asking one, and creating topics, is `redrive.kafka.topics`.
+Asking one, and creating topics, is `redrive.kafka.topic_admin`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.partition_log import PartitionLog, log_consumer
 from redrive.kafka.scan import scan
-from redrive.kafka.topics import verify_topics
+from redrive.kafka.topic_admin import verify_topics
 from redrive.redriving.audit_trail import AuditTrail
 from redrive.redriving.batch_pacing import BatchPacer, Pacing
 from redrive.redriving.fenced_partition import KafkaFencedPartition

@@ -1,7 +1,7 @@
 """A broker to test on, and topics of one's own: names that no other test uses.
 
 What the tests' fixtures hand out is typed here. The topics of a deployment are made by
-`redrive.kafka.topics`.
+`redrive.kafka.topic_admin`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked 
 
 from redrive.clock import SYSTEM
 from redrive.kafka.kafka_settings import KafkaSettings
-from redrive.kafka.topics import create_topics as make
+from redrive.kafka.topic_admin import create_topics as make
 
 __all__ = [
     "Kafka",

@@ -26,7 +26,7 @@ from redrive.graphs.registry import GraphSource
 from redrive.graphs.tracing import tracing_in
 from redrive.kafka.group_session import within_session
 from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
-from redrive.kafka.topics import TopicReport, verify_topics
+from redrive.kafka.topic_admin import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.payloads import Payloads
 from redrive.settings import Settings

@@ -55,8 +55,8 @@ from redrive.kafka.producer_thread import CallLimits, MakeProducer
 from redrive.kafka.rereading import RecordReader
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.static_membership import StaticMembership
+from redrive.kafka.topic_admin import TopicReport
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
-from redrive.kafka.topics import TopicReport
 from redrive.payloads import CLEAR, Payloads
 from redrive.settings import Settings
 from redrive.signatures import NO_TRUST, Trust

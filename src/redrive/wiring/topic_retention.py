@@ -12,8 +12,8 @@ from redrive.errors import RedriveError
 from redrive.graphs.checkpoint_file import Deployment
 from redrive.graphs.retention import Kept
 from redrive.kafka.kafka_settings import KafkaSettings
+from redrive.kafka.topic_admin import TopicReport, verify_topics
 from redrive.kafka.topic_rules import longest_kept
-from redrive.kafka.topics import TopicReport, verify_topics
 
 __all__ = ["deployment_name", "retention_of"]
 

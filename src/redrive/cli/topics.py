@@ -9,8 +9,8 @@ import typer
 from redrive.cli.exits import ExitCode
 from redrive.cli.output import print_json, print_table, say
 from redrive.cli.shared_flags import BootstrapServers, Config, Json, start
+from redrive.kafka.topic_admin import TopicReport, create_topics, verify_topics
 from redrive.kafka.topic_rules import TopicFinding
-from redrive.kafka.topics import TopicReport, create_topics, verify_topics
 
 __all__ = ["app"]
 
