@@ -155,7 +155,7 @@ class Follower:
         if event_id not in self._passed_by:
             self._passed_by.add(event_id)
             tp = f"{message.partition()}@{message.offset()}"
-            log.warning("results.passed_by", event_id=event_id, tp=tp, why=why)
+            log.warning("results.passed_by", event_id=event_id, place=tp, why=why)
 
 
 def follow(
