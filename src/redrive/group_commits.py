@@ -17,7 +17,7 @@ from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.log import Committed
 from redrive.kafka.retrying import told
 from redrive.kafka.topic_ids import topic_ids
-from redrive.state.offsets import LogIdentity, Note, decode
+from redrive.state.commit_metadata import CommitMetadata, LogIdentity, decode
 
 __all__ = ["GroupCommits", "group_commits"]
 
@@ -48,22 +48,24 @@ def group_commits(
         SettingsError: The client's options cannot work, or the broker refuses who we say we are.
     """
     committed = committed_by_group(settings, topic, partitions, clock=clock)
-    notes = {number: decode(one.metadata) for number, one in committed.items()}
-    if not any(note is not None and note.log.topic_id for note in notes.values()):
+    all_metadata = {number: decode(one.metadata) for number, one in committed.items()}
+    if not any(
+        metadata is not None and metadata.log.topic_id for metadata in all_metadata.values()
+    ):
         # Nothing to compare: some brokers do not tell the ids of topics.
         return GroupCommits(committed, {})
     log = _log_of(settings, topic, clock)
     before = {
         number: one.offset
         for number, one in committed.items()
-        if one.offset is not None and _is_before(notes[number], one.offset, log)
+        if one.offset is not None and _is_before(all_metadata[number], one.offset, log)
     }
     now = {number: _NOTHING if number in before else one for number, one in committed.items()}
     return GroupCommits(now, before)
 
 
-def _is_before(note: Note | None, offset: int, log: LogIdentity) -> bool:
-    return note is not None and note.is_of_a_log_before(offset, log)
+def _is_before(metadata: CommitMetadata | None, offset: int, log: LogIdentity) -> bool:
+    return metadata is not None and metadata.is_of_a_log_before(offset, log)
 
 
 def _log_of(settings: KafkaSettings, topic: str, clock: Clock) -> LogIdentity:

@@ -28,7 +28,7 @@ from redrive.kafka.connect import make_producer
 from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
 from redrive.kafka.producer_thread import ProducerThread
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.state.offsets import Note, OffsetEntry, encode
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, encode
 from redrive.wiring import parts
 
 
@@ -37,7 +37,7 @@ def commits_before_it_settles() -> None:
     seen: dict[TopicPartition, int] = {}
     received, offsets = Settler.received, Settler._offsets  # noqa: SLF001 - to patch it
 
-    def note(self: Settler, records: Sequence[ConsumerRecord]) -> None:
+    def metadata(self: Settler, records: Sequence[ConsumerRecord]) -> None:
         seen.update({record.tp: record.offset + 1 for record in records})
         received(self, records)
 
@@ -51,7 +51,7 @@ def commits_before_it_settles() -> None:
             for tp, p in offsets(self, tps, finished).items()
         }
 
-    patch(Settler, received=note, _offsets=early)
+    patch(Settler, received=metadata, _offsets=early)
 
 
 def is_blind_to_epochs() -> None:
@@ -69,9 +69,9 @@ def is_blind_to_epochs() -> None:
 def counts_attempts_in_memory() -> None:
     """Leave failures and crashes out of what is committed."""
 
-    def forget(note: Note, *, chars: int) -> str:
-        begun = {at: OffsetEntry(started=entry.started) for at, entry in note.entries.items()}
-        return encode(replace(note, entries=begun), chars=chars)
+    def forget(metadata: CommitMetadata, *, chars: int) -> str:
+        begun = {at: OffsetEntry(started=entry.started) for at, entry in metadata.entries.items()}
+        return encode(replace(metadata, entries=begun), chars=chars)
 
     patch(settle, encode=forget)
 
@@ -171,7 +171,7 @@ def keeps_its_producer_after_a_doubt() -> None:
 
 def believes_positions() -> None:
     """Read a commit's note from whatever offset and log it is found at."""
-    patch(Note, foreign_to=lambda _, __, ___: None)
+    patch(CommitMetadata, foreign_to=lambda _, __, ___: None)
 
 
 def stands_still() -> None:

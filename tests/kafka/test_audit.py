@@ -33,7 +33,7 @@ from redrive.kafka.log import Committed, TopicPartition
 from redrive.kafka.topic_admin import create_topics as create_missing
 from redrive.kafka.topic_ids import topic_ids
 from redrive.retry.kinds import Kind, Reason
-from redrive.state.offsets import LogIdentity, Note, encode
+from redrive.state.commit_metadata import CommitMetadata, LogIdentity, encode
 from redrive.testing.created_topics import delete_topics, remake_topic
 from redrive.testing.journal import read_journal
 from redrive.testing.kafka_env import KafkaEnv, event
@@ -136,7 +136,7 @@ def commit(env: KafkaEnv, offset: int, *, log: LogIdentity | None = None) -> Non
         env.topics.events,
         0,
         offset,
-        metadata=encode(Note(1, 1, offset=offset, log=log or LogIdentity())),
+        metadata=encode(CommitMetadata(1, 1, offset=offset, log=log or LogIdentity())),
     )
     asked = [ConsumerGroupTopicPartitions(env.topics.group, [at])]
 

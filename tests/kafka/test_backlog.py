@@ -11,7 +11,7 @@ from redrive.kafka.client import producer_config, reader_config
 from redrive.kafka.connect import make_consumer, make_producer
 from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.redriving.backlog import Backlog, backlog_of
-from redrive.state.offsets import Note, OffsetEntry, encode
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, encode
 from redrive.testing.created_topics import Kafka, MakeTopics
 
 
@@ -72,7 +72,11 @@ def test_the_end_of_a_transaction_is_no_event(settings: KafkaSettings) -> None:
 
 def test_what_is_finished_past_a_gap_is_not_waited_for(settings: KafkaSettings) -> None:
     send(settings, 5)
-    commit(settings, 1, encode(Note(1, 1, finished=0b1010, entries={0: OffsetEntry(failed=1)})))
+    commit(
+        settings,
+        1,
+        encode(CommitMetadata(1, 1, finished=0b1010, entries={0: OffsetEntry(failed=1)})),
+    )
 
     assert backlog(settings).unfinished == 2
 

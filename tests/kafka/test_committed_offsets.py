@@ -13,14 +13,14 @@ from confluent_kafka.admin import AdminClient
 from redrive.events import WorkflowEvent
 from redrive.kafka.client import admin_config, producer_config
 from redrive.kafka.connect import make_admin, make_producer
-from redrive.state.offsets import (
+from redrive.state.commit_metadata import (
     MAX_ENTRIES,
-    MAX_NOTE_CHARS,
+    MAX_METADATA_CHARS,
+    CommitMetadata,
     LogIdentity,
-    Note,
     OffsetEntry,
+    commit_metadata_of,
     encode,
-    note_of,
 )
 from redrive.testing.journal import read_journal
 from redrive.testing.judging import Verdict, gather, judge
@@ -72,7 +72,7 @@ def test_a_note_that_was_copied_to_another_commit_hides_no_event(
 ) -> None:
     # As MirrorMaker does: an earlier offset with the same metadata, or that of another cluster.
     env = make_stage(partitions=2)
-    settled = Note(1, 1, finished=0b11110, offset=40)
+    settled = CommitMetadata(1, 1, finished=0b11110, offset=40)
     commit(env, 0, encode(settled), partition=0)
     elsewhere = replace(settled, offset=0, log=LogIdentity.of("another cluster"))
     commit(env, 0, encode(elsewhere), partition=1)
@@ -86,10 +86,10 @@ def test_a_note_that_was_copied_to_another_commit_hides_no_event(
     assert len(told) == 2
     # And the notes that were written since say where they belong.
     for committed in held.values():
-        note = note_of(committed.metadata, offset=AFTER)
-        assert note is not None
-        assert len(note.log.cluster) > 0
-        assert len(note.log.topic_id) == TOPIC_ID_BYTES
+        metadata = commit_metadata_of(committed.metadata, offset=AFTER)
+        assert metadata is not None
+        assert len(metadata.log.cluster) > 0
+        assert len(metadata.log.topic_id) == TOPIC_ID_BYTES
 
 
 @pytest.mark.invariant("P1", "P2", "P3")
@@ -118,8 +118,8 @@ def test_a_note_with_all_that_it_can_hold_is_taken_from_there(
 ) -> None:
     env = lived(make_stage)
     entries = {ahead: OffsetEntry(failed=1) for ahead in range(MAX_ENTRIES)}
-    fullest = encode(Note(2**64 - 1, 2**31, finished=1 << MAX_ENTRIES, entries=entries))
-    assert len(fullest) < MAX_NOTE_CHARS
+    fullest = encode(CommitMetadata(2**64 - 1, 2**31, finished=1 << MAX_ENTRIES, entries=entries))
+    assert len(fullest) < MAX_METADATA_CHARS
     commit(env, BEFORE, fullest)
 
     verdict = live_on(env, MAX_ENTRIES + 1)

@@ -8,7 +8,7 @@ import pytest
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowResultEvent
 from redrive.retry import Reason
-from redrive.state.offsets import decode
+from redrive.state.commit_metadata import decode
 from redrive.testing.kafka_env import KafkaEnv, event
 from redrive.testing.reading import committed_offsets, read_topic
 from redrive.testing.worker_process import wait_until
@@ -123,9 +123,10 @@ def test_attempts_go_on_being_counted_after_the_worker_is_killed(env: KafkaEnv) 
 def _wait_until_noted(env: KafkaEnv, failures: int) -> None:
     def noted() -> bool:
         committed = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
-        notes = [decode(found.metadata) for found in committed.values()]
+        all_metadata = [decode(found.metadata) for found in committed.values()]
         return any(
-            note and any(e.failed == failures for e in note.entries.values()) for note in notes
+            metadata and any(e.failed == failures for e in metadata.entries.values())
+            for metadata in all_metadata
         )
 
     wait_until(noted, timeout_s=60, what=f"{failures} failures are noted")

@@ -30,7 +30,7 @@ from redrive.kafka.kafka_settings import KafkaSettings
 from redrive.kafka.scan import scan
 from redrive.redriving import read_letters
 from redrive.retry.kinds import Kind, Reason
-from redrive.state.offsets import Note, OffsetEntry, encode
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, encode
 from redrive.testing.created_topics import Kafka, Topics
 from redrive.testing.stored_letters import dead_letter, store_letters
 
@@ -306,9 +306,9 @@ def test_show_tells_what_became_of_a_letter(kafka: Kafka, topics: Topics) -> Non
     assert [state["state"] for state in shown["states"]] == ["parked", "redriven"]
 
 
-def _commit(kafka: Kafka, topics: Topics, offset: int, note: Note) -> None:
+def _commit(kafka: Kafka, topics: Topics, offset: int, metadata: CommitMetadata) -> None:
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": topics.group})
-    tp = TopicPartition(topics.events, 2, offset, metadata=encode(note))
+    tp = TopicPartition(topics.events, 2, offset, metadata=encode(metadata))
     consumer.commit(offsets=[tp], asynchronous=False)
     consumer.close()
 
@@ -343,15 +343,18 @@ def test_a_run_is_followed_from_waiting_to_its_end(kafka: Kafka, topics: Topics)
     _store(kafka, topics.events, [(2, e.to_bytes(), []) for e in (_event(), event, _event())])
 
     told = [_where(event)]
-    _commit(kafka, topics, 1, Note(1, 1))
+    _commit(kafka, topics, 1, CommitMetadata(1, 1))
     told.append(_where(event))
     _commit(
-        kafka, topics, 1, Note(1, 2, entries={0: OffsetEntry(failed=2, crashes=1, started=True)})
+        kafka,
+        topics,
+        1,
+        CommitMetadata(1, 2, entries={0: OffsetEntry(failed=2, crashes=1, started=True)}),
     )
     told.append(_where(event))
-    _commit(kafka, topics, 1, Note(1, 3, entries={0: OffsetEntry(failed=3)}))
+    _commit(kafka, topics, 1, CommitMetadata(1, 3, entries={0: OffsetEntry(failed=3)}))
     told.append(_where(event))
-    _commit(kafka, topics, 2, Note(1, 4))
+    _commit(kafka, topics, 2, CommitMetadata(1, 4))
     told.append(_where(event))
     _store(
         kafka, topics.results, [(0, _answer(event, ResultStatus.SUCCESS), [])], key=event.event_id
@@ -387,7 +390,7 @@ def test_a_run_that_was_given_up_and_sent_back_is_told_whole(kafka: Kafka, topic
         (2, event.to_bytes(), again),
     ]
     _store(kafka, topics.events, records)
-    _commit(kafka, topics, 1, Note(1, 1))
+    _commit(kafka, topics, 1, CommitMetadata(1, 1))
     _store(kafka, topics.results, [(0, _answer(event, ResultStatus.ERROR), [])], key=event.event_id)
     store_letters(_settings(kafka, topics), [letter])
     _store(kafka, topics.dlq, [(2, driven.to_bytes(), STATE)])

@@ -27,7 +27,7 @@ from redrive.cli.app import app
 from redrive.clock import SYSTEM
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent, BrokersTopicIds, topic_ids
-from redrive.state.offsets import LogIdentity, Note, encode
+from redrive.state.commit_metadata import CommitMetadata, LogIdentity, encode
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import create_topics, delete_topics, remake_topic
 from redrive.testing.kafka_env import KafkaEnv, event
@@ -70,9 +70,9 @@ def committed(env: KafkaEnv) -> int | None:
     return found[TopicPartition(topics.events, 0)].offset
 
 
-def commit(env: KafkaEnv, note: Note) -> None:
+def commit(env: KafkaEnv, metadata: CommitMetadata) -> None:
     admin = AdminClient({"bootstrap.servers": env.bootstrap_servers})
-    at = KafkaTopicPartition(env.topics.events, 0, note.offset or 0, metadata=encode(note))
+    at = KafkaTopicPartition(env.topics.events, 0, metadata.offset or 0, metadata=encode(metadata))
     asked = [ConsumerGroupTopicPartitions(env.topics.group, [at])]
 
     def is_committed() -> bool:
@@ -177,7 +177,7 @@ def test_a_topic_that_was_made_anew_is_named_and_its_events_are_counted(
     before = topic_ids(admin, [topic], timeout_s=30)[topic]
     remake_topic(env.bootstrap_servers, topic)
     # As a worker does that has not heard of it.
-    commit(env, Note(1, 1, offset=2, log=LogIdentity.of(cluster, before)))
+    commit(env, CommitMetadata(1, 1, offset=2, log=LogIdentity.of(cluster, before)))
     sent = [event({}) for _ in range(3)]
     env.send(sent)
 

@@ -13,7 +13,7 @@ from redrive.consumer.worker_settings import WorkerSettings
 from redrive.graphs.graph_settings import CheckpointSettings
 from redrive.kafka import topic_admin as topics_module
 from redrive.settings import Settings
-from redrive.state.note_room import NoteRoom
+from redrive.state.metadata_room import MetadataRoom
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import create_topics
 from redrive.testing.judging import gather, judge
@@ -73,7 +73,7 @@ async def test_a_slow_event_stops_nobody_where_notes_must_be_short(
     )
     env.send([event({"waits": True})], partition=0)
     env.send((event({}) for _ in range(BEHIND)), partition=0)
-    within = NoteRoom(LIMIT_CHARS).window - 1
+    within = MetadataRoom(LIMIT_CHARS).window - 1
 
     async with LangGraphKafkaConsumer(settings, {"*": graph}) as worker:
         await ended(worker, within)

@@ -17,7 +17,7 @@ from tests.kafka.dlq_commands import driven, letters, run
 from redrive.dead_letter.record import DeadLetter
 from redrive.events import WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.state.offsets import OffsetEntry, decode
+from redrive.state.commit_metadata import OffsetEntry, decode
 from redrive.testing.journal import read_journal, went_back
 from redrive.testing.judging import gather, judge
 from redrive.testing.kafka_env import KafkaEnv, event
@@ -145,8 +145,8 @@ def tries(env: KafkaEnv) -> Counter[str]:
 def failures_noted(env: KafkaEnv) -> int:
     """Return how many failures are committed of the first event on the first partition."""
     committed = committed_offsets(env.bootstrap_servers, env.topics.events, env.topics.group)
-    note = decode(committed[TopicPartition(env.topics.events, 0)].metadata)
-    return 0 if note is None else note.entries.get(0, OffsetEntry()).failed
+    metadata = decode(committed[TopicPartition(env.topics.events, 0)].metadata)
+    return 0 if metadata is None else metadata.entries.get(0, OffsetEntry()).failed
 
 
 def results(env: KafkaEnv) -> list[ConsumerRecord]:

@@ -57,11 +57,11 @@ from redrive.secret_values import is_reference
 from redrive.settings import load_with_origins
 from redrive.settings_report import holding
 from redrive.signatures import Signer, Subject, Verifier
-from redrive.state.offsets import (
+from redrive.state.commit_metadata import (
+    CommitMetadata,
     LogIdentity,
-    Note,
-    NotedRest,
     OffsetEntry,
+    StoredRest,
     decode,
     encode,
 )
@@ -406,18 +406,18 @@ _RESULT = WorkflowResultEvent.from_bytes(
 )
 _SEALED_LETTERS = [sealed_letter(_LETTER, PAYLOADS).to_bytes()]
 _STATE = next(r for r in records() if b'"actor"' in r)
-_NOTE = Note(
+_NOTE = CommitMetadata(
     1,
     2,
     finished=0b1011 << 5,
     reserved=4,
     entries={0: OffsetEntry(1, 2, started=True, until=1_700_000_100), 3: OffsetEntry()},
     at=1_700_000_000,
-    rests=(NotedRest("w", "d", 1_700_000_200, 30),),
+    rests=(StoredRest("w", "d", 1_700_000_200, 30),),
     offset=9,
     log=LogIdentity(b"c" * 8, b"t" * 16),
 )
-_NOTES = [encode(_NOTE).encode(), encode(Note(1, 2)).encode()]
+_NOTES = [encode(_NOTE).encode(), encode(CommitMetadata(1, 2)).encode()]
 _TOML = b"""
 [kafka]
 group_id = "g"
@@ -490,7 +490,9 @@ PARSERS = [
     Parser("results", _result, [_RESULT.to_bytes()], (RecordError,)),
     Parser("answers to tasks", _answer, [_RESULT.to_bytes()], (RecordError,)),
     Parser(
-        "notes of commits", _of_text(decode), [encode(_NOTE).encode(), encode(Note(1, 2)).encode()]
+        "notes of commits",
+        _of_text(decode),
+        [encode(_NOTE).encode(), encode(CommitMetadata(1, 2)).encode()],
     ),
     Parser("audit records", _audited, _AUDIT),
     Parser("signatures", _signed, [b"redrive-signature:" + SIGNER.room[1], b"\n".join(_LINES)]),

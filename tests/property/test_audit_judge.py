@@ -18,7 +18,7 @@ from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM
 from redrive.events import ResultStatus, RunInfo, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.state.offsets import Note, encode
+from redrive.state.commit_metadata import CommitMetadata, encode
 from redrive.testing.kafka_env import event
 
 EVENTS, RESULTS = TopicPartition("events", 0), TopicPartition("results", 0)
@@ -87,7 +87,7 @@ class History:
 
     def _commit(self, ended: frozenset[int]) -> Committed:
         past = sum(1 << (at - self.committed) for at in ended if at >= self.committed)
-        return Committed(self.committed, encode(Note(1, 1, past)))
+        return Committed(self.committed, encode(CommitMetadata(1, 1, past)))
 
 
 def _result(asked: WorkflowEvent) -> bytes:

@@ -33,7 +33,7 @@ from redrive.redriving.query import Query, choose, page_of
 from redrive.redriving.run_stories import RunResult, RunStory, _event
 from redrive.redriving.views import fold
 from redrive.retry.kinds import Kind
-from redrive.state.offsets import decode
+from redrive.state.commit_metadata import decode
 from redrive.testing.kafka_env import event
 from redrive.testing.stored_letters import dead_letter
 

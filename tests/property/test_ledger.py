@@ -9,23 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.rows import rows
 
-from redrive.state.ledger import PartitionLedger
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import (
+from redrive.state.commit_metadata import (
     MAX_ENTRIES,
     MAX_MARKS,
-    MAX_NOTE_CHARS,
-    MIN_NOTE_CHARS,
+    MAX_METADATA_CHARS,
+    MIN_METADATA_CHARS,
     WINDOW,
+    CommitMetadata,
     Foreign,
     LogIdentity,
-    Note,
-    NotedRest,
     OffsetEntry,
+    StoredRest,
+    commit_metadata_of,
     decode,
     encode,
-    note_of,
 )
+from redrive.state.ledger import PartitionLedger
+from redrive.state.metadata_room import MetadataRoom
 
 entries = st.dictionaries(
     st.integers(0, WINDOW - 1),
@@ -36,8 +36,8 @@ entries = st.dictionaries(
 )
 topic_ids = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 logs = st.builds(LogIdentity.of, st.one_of(st.none(), st.text(max_size=30)), topic_ids)
-notes = st.builds(
-    Note,
+all_metadata = st.builds(
+    CommitMetadata,
     incarnation=st.integers(0, 2**64 - 1),
     settle=st.integers(0, 2**40),
     finished=st.integers(0, 2**WINDOW - 1),
@@ -50,9 +50,9 @@ notes = st.builds(
 )
 
 
-@given(notes)
-def test_a_note_comes_back_as_it_was_written(note: Note) -> None:
-    assert decode(encode(note)) == note
+@given(all_metadata)
+def test_a_note_comes_back_as_it_was_written(metadata: CommitMetadata) -> None:
+    assert decode(encode(metadata)) == metadata
 
 
 HERE = LogIdentity.of("here", b"t" * 16)
@@ -63,7 +63,7 @@ waiting = st.dictionaries(
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 noted_rests = st.lists(
     st.builds(
-        NotedRest,
+        StoredRest,
         names,
         st.one_of(st.none(), names.filter(bool)),
         until=st.integers(NOW + 1, NOW + 200),
@@ -76,11 +76,11 @@ noted_rests = st.lists(
 @pytest.mark.invariant("P10")
 @given(waiting, noted_rests)
 def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
-    waits: dict[int, int], rests: list[NotedRest]
+    waits: dict[int, int], rests: list[StoredRest]
 ) -> None:
     entries = {at: OffsetEntry(failed=1, until=NOW + wait_s) for at, wait_s in waits.items()}
 
-    found = decode(encode(Note(1, 1, 0, 0, entries, NOW, tuple(rests))))
+    found = decode(encode(CommitMetadata(1, 1, 0, 0, entries, NOW, tuple(rests))))
 
     assert found is not None
     assert found.at == NOW
@@ -93,17 +93,17 @@ def test_a_wait_is_remembered_never_as_a_shorter_one_and_hardly_as_a_longer_one(
 
 
 WRITTEN_BEFORE = {
-    "2AAAAAAAAAAcJAQ0QAgABAQUABA": Note(
+    "2AAAAAAAAAAcJAQ0QAgABAQUABA": CommitMetadata(
         7, 9, 0b1101, 16, {0: OffsetEntry(failed=1, started=True), 5: OffsetEntry(crashes=2)}
     ),
-    "2AAAAAAAAAAcJAQ0QAQECAID3xNUGAR4BPDwGYWdlbnRzC2FwaS5leGFtcGxl": Note(
+    "2AAAAAAAAAAcJAQ0QAQECAID3xNUGAR4BPDwGYWdlbnRzC2FwaS5leGFtcGxl": CommitMetadata(
         7,
         9,
         0b1101,
         16,
         {1: OffsetEntry(failed=2, until=NOW + 30)},
         at=NOW,
-        rests=(NotedRest("agents", "api.example", NOW + 60, 60),),
+        rests=(StoredRest("agents", "api.example", NOW + 60, 60),),
     ),
 }
 """Notes as the version before has written them: none says to which commit it belongs."""
@@ -111,18 +111,18 @@ WRITTEN_BEFORE = {
 
 @rows("text, note", WRITTEN_BEFORE.items())
 def test_notes_of_the_version_before_are_read_and_ours_begin_as_they_do(
-    text: str, note: Note
+    text: str, metadata: CommitMetadata
 ) -> None:
-    ours = encode(replace(note, offset=1_000, log=LogIdentity.of("here", b"t" * 16)))
+    ours = encode(replace(metadata, offset=1_000, log=LogIdentity.of("here", b"t" * 16)))
 
     # That version reads as far as its own notes go, and passes by what follows.
     assert _raw(ours).startswith(_raw(text))
-    assert note_of(text, offset=5, log=LogIdentity.of("anywhere", b"x" * 16)) == note
+    assert commit_metadata_of(text, offset=5, log=LogIdentity.of("anywhere", b"x" * 16)) == metadata
 
 
 @pytest.mark.invariant("P2", "P3", "P11")
 @given(
-    chars=st.integers(MIN_NOTE_CHARS, MAX_NOTE_CHARS),
+    chars=st.integers(MIN_METADATA_CHARS, MAX_METADATA_CHARS),
     offsets=st.lists(st.integers(0, 2**40), unique=True, max_size=MAX_MARKS + 20),
     finished=st.integers(0, 31),
 )
@@ -130,34 +130,34 @@ def test_of_marks_as_many_of_the_first_are_told_as_fit(
     chars: int, offsets: list[int], finished: int
 ) -> None:
     marks = {offset: offset % 2**32 for offset in offsets}
-    note = Note(1, 2**31, finished, offset=2**40, log=HERE, marks=marks)
+    metadata = CommitMetadata(1, 2**31, finished, offset=2**40, log=HERE, marks=marks)
 
-    text = encode(note, chars=chars)
+    text = encode(metadata, chars=chars)
     found = decode(text)
 
     assert found is not None
     assert len(text) <= chars
-    assert replace(found, marks={}) == replace(note, marks={})
+    assert replace(found, marks={}) == replace(metadata, marks={})
     assert found.marks == dict(list(marks.items())[: len(found.marks)])
     # None is left out for nothing: each takes ten bytes at the most.
-    left = (chars - len(encode(replace(note, marks={}), chars=chars))) * 3 // 4
+    left = (chars - len(encode(replace(metadata, marks={}), chars=chars))) * 3 // 4
     assert len(found.marks) >= min(len(marks), MAX_MARKS, left // 10 - 1)
 
 
 def test_marks_are_behind_all_that_the_version_before_reads() -> None:
-    note = Note(1, 9, 0b1101, offset=1_000, log=HERE)
+    metadata = CommitMetadata(1, 9, 0b1101, offset=1_000, log=HERE)
 
-    assert _raw(encode(replace(note, marks={1_003: 7}))) == _raw(encode(note)) + (
+    assert _raw(encode(replace(metadata, marks={1_003: 7}))) == _raw(encode(metadata)) + (
         b"\x01\xeb\x07\0\0\0\7"
     )
 
 
-@given(notes, st.binary(max_size=40))
-def test_what_a_later_version_appends_is_passed_by(note: Note, more: bytes) -> None:
-    no_marks = b"" if note.marks else b"\0"
-    later = "2" + base64.b64encode(_raw(encode(note)) + no_marks + more).decode().rstrip("=")
+@given(all_metadata, st.binary(max_size=40))
+def test_what_a_later_version_appends_is_passed_by(metadata: CommitMetadata, more: bytes) -> None:
+    no_marks = b"" if metadata.marks else b"\0"
+    later = "2" + base64.b64encode(_raw(encode(metadata)) + no_marks + more).decode().rstrip("=")
 
-    assert decode(later) == note
+    assert decode(later) == metadata
 
 
 @pytest.mark.invariant("P1", "P3")
@@ -182,10 +182,12 @@ def test_what_a_later_version_appends_is_passed_by(note: Note, more: bytes) -> N
 def test_a_note_copied_to_another_commit_is_not_taken_for_its_own(
     offset: int | None, log: LogIdentity, differs: Foreign | None
 ) -> None:
-    note = Note(1, 1, 0b10, offset=100, log=HERE)
+    metadata = CommitMetadata(1, 1, 0b10, offset=100, log=HERE)
 
-    assert note.foreign_to(offset, log) is differs
-    assert note_of(encode(note), offset=offset, log=log) == (None if differs else note)
+    assert metadata.foreign_to(offset, log) is differs
+    assert commit_metadata_of(encode(metadata), offset=offset, log=log) == (
+        None if differs else metadata
+    )
 
 
 def _raw(text: str) -> bytes:
@@ -193,18 +195,18 @@ def _raw(text: str) -> bytes:
 
 
 def test_waits_and_rests_that_are_over_are_not_written() -> None:
-    over = Note(
-        1, 1, 0, 0, {3: OffsetEntry(failed=1, until=NOW)}, NOW, (NotedRest("a", None, NOW - 5, 9),)
+    over = CommitMetadata(
+        1, 1, 0, 0, {3: OffsetEntry(failed=1, until=NOW)}, NOW, (StoredRest("a", None, NOW - 5, 9),)
     )
 
-    assert encode(over) == encode(Note(1, 1, 0, 0, {3: OffsetEntry(failed=1)}))
+    assert encode(over) == encode(CommitMetadata(1, 1, 0, 0, {3: OffsetEntry(failed=1)}))
 
 
 def test_of_rests_that_do_not_all_fit_the_longest_are_written() -> None:
-    rests = [NotedRest(f"workflow-{i}", "x" * 200, NOW + i, i) for i in range(1, 31)]
-    long = NotedRest("w" * 4_000, None, NOW + 100, 100)
+    rests = [StoredRest(f"workflow-{i}", "x" * 200, NOW + i, i) for i in range(1, 31)]
+    long = StoredRest("w" * 4_000, None, NOW + 100, 100)
 
-    found = decode(encode(Note(1, 1, 1 << (WINDOW - 1), 0, {}, NOW, (*rests, long))))
+    found = decode(encode(CommitMetadata(1, 1, 1 << (WINDOW - 1), 0, {}, NOW, (*rests, long))))
 
     assert found is not None
     told = [rest.until - NOW for rest in found.rests]
@@ -226,51 +228,57 @@ def test_the_fullest_note_stays_below_its_limit(
         i * spread: OffsetEntry(*counts, started=True, until=NOW + 86_400)
         for i in range(MAX_ENTRIES)
     }
-    rests = tuple(NotedRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
+    rests = tuple(StoredRest(f"workflow-{i}", "api.example", NOW + 120, 86_400) for i in range(99))
 
     log = LogIdentity.of("a cluster", b"t" * 16)
     marks = {2**60 + i: 2**32 - 1 for i in range(MAX_MARKS)}
-    text = encode(Note(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests, 2**62, log, marks))
+    text = encode(
+        CommitMetadata(2**64 - 1, 2**60, full, WINDOW, known, NOW, rests, 2**62, log, marks)
+    )
 
-    assert len(text) <= MAX_NOTE_CHARS
+    assert len(text) <= MAX_METADATA_CHARS
     assert text.isascii()
 
 
 @pytest.mark.invariant("P3", "P11")
 def test_a_note_with_all_that_its_room_allows_fits_at_every_size() -> None:
-    for chars in (*range(MIN_NOTE_CHARS, 500), *range(500, MAX_NOTE_CHARS, 13), MAX_NOTE_CHARS):
-        room = NoteRoom(chars)
+    for chars in (
+        *range(MIN_METADATA_CHARS, 500),
+        *range(500, MAX_METADATA_CHARS, 13),
+        MAX_METADATA_CHARS,
+    ):
+        room = MetadataRoom(chars)
         most, window = room.entries, room.window
         spread = window // most
         known = {
             i * spread: OffsetEntry(99, 9, started=True, until=NOW + 86_400) for i in range(most)
         }
-        note = Note(
+        metadata = CommitMetadata(
             2**64 - 1,
             2**60,
             1 << (window - 1),
             window,
             known,
             NOW,
-            (NotedRest("workflow", "api.example", NOW + 120, 86_400),),
+            (StoredRest("workflow", "api.example", NOW + 120, 86_400),),
             2**62,
             LogIdentity.of("a cluster", b"t" * 16),
         )
 
-        text = encode(note, chars=chars)
+        text = encode(metadata, chars=chars)
 
         found = decode(text)
         assert most > 0
         assert len(text) <= chars
         assert found is not None
-        assert (found.finished, found.entries.keys()) == (note.finished, known.keys())
-        assert (found.offset, found.log) == (note.offset, note.log)
-    assert NoteRoom(MIN_NOTE_CHARS - 1).entries == 0
+        assert (found.finished, found.entries.keys()) == (metadata.finished, known.keys())
+        assert (found.offset, found.log) == (metadata.offset, metadata.log)
+    assert MetadataRoom(MIN_METADATA_CHARS - 1).entries == 0
 
 
 @pytest.mark.invariant("P3", "P11")
 @given(
-    chars=st.integers(MIN_NOTE_CHARS, MAX_NOTE_CHARS),
+    chars=st.integers(MIN_METADATA_CHARS, MAX_METADATA_CHARS),
     ended=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 900)), max_size=12),
     scattered=st.sets(st.integers(1, WINDOW - 1), max_size=2_000),
 )
@@ -283,10 +291,10 @@ def test_what_ended_when_there_was_more_room_is_noted_as_far_as_it_fits_and_noth
         runs |= ((1 << count) - 1) << at
         at += count
     runs &= (1 << WINDOW) - 2
-    room = NoteRoom(chars)
+    room = MetadataRoom(chars)
 
     for finished in (runs, sum(1 << offset for offset in scattered)):
-        text = encode(Note(1, 2**31, finished, offset=2**40), chars=chars)
+        text = encode(CommitMetadata(1, 2**31, finished, offset=2**40), chars=chars)
         found = decode(text)
 
         assert found is not None
@@ -295,18 +303,18 @@ def test_what_ended_when_there_was_more_room_is_noted_as_far_as_it_fits_and_noth
         assert found.finished & ~finished == 0
         assert found.finished % (1 << room.window) == finished % (1 << room.window)
     # Events that ended one after the other take hardly any room.
-    if chars >= MIN_NOTE_CHARS + 80:
-        assert decode(encode(Note(1, 2**31, runs, offset=2**40), chars=chars)) == Note(
-            1, 2**31, runs, offset=2**40
-        )
+    if chars >= MIN_METADATA_CHARS + 80:
+        assert decode(
+            encode(CommitMetadata(1, 2**31, runs, offset=2**40), chars=chars)
+        ) == CommitMetadata(1, 2**31, runs, offset=2**40)
 
 
 @pytest.mark.invariant("P3", "P5")
 @pytest.mark.parametrize("seed", range(60))
 def test_with_notes_that_get_shorter_no_ending_is_lost_and_the_oldest_go_on(seed: int) -> None:
     dice = random.Random(seed)
-    limit = dice.randint(MIN_NOTE_CHARS, 300)
-    room = NoteRoom(dice.choice([None, limit]))
+    limit = dice.randint(MIN_METADATA_CHARS, 300)
+    room = MetadataRoom(dice.choice([None, limit]))
     ledger = PartitionLedger(epoch=1, committed=0, room=room)
     waiting, running, settled, next_ = list[int](), set[int](), set[int](), 0
     for round_ in range(1_000):
@@ -321,10 +329,10 @@ def test_with_notes_that_get_shorter_no_ending_is_lost_and_the_oldest_go_on(seed
                 running.add(offset)
         ready = sorted(running - slow)
         ended = dice.sample(ready, min(len(ready), 3))
-        ended = [offset for offset in ended if offset not in ledger.beyond_note(ended)]
+        ended = [offset for offset in ended if offset not in ledger.beyond_metadata(ended)]
         snapshot = ledger.snapshot(ended)
         assert snapshot is not None
-        text = encode(snapshot.note(incarnation=1, settle=1), chars=room.chars)
+        text = encode(snapshot.metadata(incarnation=1, settle=1), chars=room.chars)
         if len(text) > limit:
             ledger.starts.refused()
             assert room.refused(len(text))
@@ -334,12 +342,12 @@ def test_with_notes_that_get_shorter_no_ending_is_lost_and_the_oldest_go_on(seed
         ledger.settle(ended)
         running.difference_update(ended)
         settled.update(ended)
-        note = note_of(text, offset=snapshot.offset)
-        assert note is not None
+        metadata = commit_metadata_of(text, offset=snapshot.offset)
+        assert metadata is not None
         told = {
             snapshot.offset + at
-            for at in range(note.finished.bit_length())
-            if note.finished >> at & 1
+            for at in range(metadata.finished.bit_length())
+            if metadata.finished >> at & 1
         }
         assert told | set(range(snapshot.offset)) == settled
 
@@ -354,18 +362,18 @@ def test_a_note_that_is_not_ours_is_no_note(text: str | None) -> None:
     assert found is None or decode(encode(found)) == found
 
 
-@given(notes, st.data())
-def test_a_note_cut_short_is_no_note(note: Note, data: st.DataObject) -> None:
-    text = encode(note)
+@given(all_metadata, st.data())
+def test_a_note_cut_short_is_no_note(metadata: CommitMetadata, data: st.DataObject) -> None:
+    text = encode(metadata)
     # Without its last byte it may say the same: that no run lies past the bitmap.
     cut = text[: data.draw(st.integers(0, len(text) - 3))]
 
-    assert decode(cut) != note
+    assert decode(cut) != metadata
 
 
 def test_a_note_over_its_limits_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        encode(Note(1, 1, 1 << WINDOW))
+        encode(CommitMetadata(1, 1, 1 << WINDOW))
 
 
 @pytest.mark.invariant("P3")
@@ -405,10 +413,12 @@ def test_a_restart_runs_exactly_what_was_not_settled(
             assert (after.offset, after.finished) == (before.offset, before.finished)
         assert (before is None) == (after is None)
     snapshot = first.snapshot()
-    text = encode(snapshot.note(incarnation=1, settle=1)) if snapshot else None
+    text = encode(snapshot.metadata(incarnation=1, settle=1)) if snapshot else None
 
     committed = snapshot.offset if snapshot else None
-    second = PartitionLedger(epoch=2, committed=committed, note=note_of(text, offset=committed))
+    second = PartitionLedger(
+        epoch=2, committed=committed, metadata=commit_metadata_of(text, offset=committed)
+    )
     again = [
         offset
         for offset in offsets
@@ -451,7 +461,7 @@ def test_a_hole_wider_than_the_window_is_passed_once_nothing_is_unsettled() -> N
 
 
 def test_a_log_that_was_made_anew_is_read_from_its_beginning() -> None:
-    ledger = PartitionLedger(epoch=1, committed=500, note=Note(1, 1, finished=0b110))
+    ledger = PartitionLedger(epoch=1, committed=500, metadata=CommitMetadata(1, 1, finished=0b110))
 
     assert ledger.receive(0)
     assert ledger.committable == 0
@@ -475,4 +485,4 @@ def test_the_history_of_an_offset_is_kept_until_it_is_settled() -> None:
 
     snapshot = ledger.snapshot()
     assert snapshot is not None
-    assert snapshot.note(incarnation=2, settle=1).entries == {2: OffsetEntry(crashes=1)}
+    assert snapshot.metadata(incarnation=2, settle=1).entries == {2: OffsetEntry(crashes=1)}

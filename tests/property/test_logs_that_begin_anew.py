@@ -29,12 +29,12 @@ from redrive.consumer.lately import Lately
 from redrive.consumer.partitions import Partitions
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import MAX_MARKS, MIN_NOTE_CHARS, encode
+from redrive.state.commit_metadata import MAX_MARKS, MIN_METADATA_CHARS, encode
+from redrive.state.metadata_room import MetadataRoom
 from redrive.testing import ManualClock
 
 PLACE = TopicPartition("events", 0)
-ANY_ROOM = (None, MIN_NOTE_CHARS)
+ANY_ROOM = (None, MIN_METADATA_CHARS)
 """With the least of room for notes, records wait outside the window."""
 SEEDS = range(400)
 STEPS = 60
@@ -209,7 +209,7 @@ class Worker:
         self.running: list[Any] = []
         self.settles = 0
         self.partitions = partitions(
-            room=NoteRoom(dice.choice(note_limits)),
+            room=MetadataRoom(dice.choice(note_limits)),
             buffer=Buffer(10**9),
             session_timeout_s=30,
             incarnation=dice.getrandbits(64),
@@ -251,10 +251,10 @@ class Worker:
         if snapshot is None:
             return []
         self.settles += 1
-        note = snapshot.note(incarnation=partitions.incarnation, settle=self.settles)
+        metadata = snapshot.metadata(incarnation=partitions.incarnation, settle=self.settles)
         epoch = partitions.leader_epoch(PLACE)
         client.committed_now = Committed(
-            snapshot.offset, encode(note, chars=partitions.room.chars), epoch
+            snapshot.offset, encode(metadata, chars=partitions.room.chars), epoch
         )
         partitions.settle({PLACE: offsets})
         partitions.committed([PLACE], stored=True)
@@ -354,7 +354,7 @@ def test_who_believes_too_much_of_an_end_is_caught() -> None:
     "kinds, note_limits",
     [
         # What its notes have no room for, a worker knows by itself.
-        (AGAIN, (MIN_NOTE_CHARS,)),
+        (AGAIN, (MIN_METADATA_CHARS,)),
         (OTHERS, (None,)),
     ],
 )

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.state.commit_metadata import (
+    MAX_ENTRIES,
+    WINDOW,
+    CommitMetadata,
+    OffsetEntry,
+    decode,
+    encode,
+)
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import MAX_ENTRIES, WINDOW, Note, OffsetEntry, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
 
 NOW = 1_790_000_000
@@ -48,7 +55,7 @@ def test_a_death_at_any_time_leaves_every_start_accounted_for(
             ended = [offset] if step == "finish" and offset in running else []
             snapshot = ledger.snapshot(ended, exact=exact)
             assert snapshot is not None
-            text = encode(snapshot.note(incarnation=1, settle=1))
+            text = encode(snapshot.metadata(incarnation=1, settle=1))
             if step == "lost":
                 ledger.starts.refused()
             else:
@@ -59,8 +66,8 @@ def test_a_death_at_any_time_leaves_every_start_accounted_for(
                 ledger.starts.stored()
 
         offset_then, text_then = durable or (0, None)
-        note = decode(text_then)
-        known = history_after_death(note, offset_then, end=40) if note else {}
+        metadata = decode(text_then)
+        known = history_after_death(metadata, offset_then, end=40) if metadata else {}
         for at in range(40):
             if at not in finished:
                 entry = known.get(at, OffsetEntry())
@@ -76,15 +83,15 @@ def test_no_more_may_start_than_a_note_can_hold(started: set[int], ahead: int) -
     coverage = starts.cover(0, 0, ahead=ahead)
 
     assert len(asked) <= MAX_ENTRIES
-    note = Note(1, 1, 0, coverage.until, coverage.entries)
-    assert decode(encode(note)) == note
-    uncertain = history_after_death(note, 0, end=WINDOW)
+    metadata = CommitMetadata(1, 1, 0, coverage.until, coverage.entries)
+    assert decode(encode(metadata)) == metadata
+    uncertain = history_after_death(metadata, 0, end=WINDOW)
     assert len(uncertain) <= MAX_ENTRIES
 
 
 @pytest.mark.invariant("P5")
 def test_what_was_not_there_at_a_death_is_not_suspected() -> None:
-    idle = Note(incarnation=1, settle=1, reserved=16)
+    idle = CommitMetadata(incarnation=1, settle=1, reserved=16)
 
     assert history_after_death(idle, 100, end=102) == {
         100: OffsetEntry(crashes=1),
@@ -104,10 +111,10 @@ def test_of_what_came_after_a_death_one_event_is_suspected_at_most(
     ledger.settle(done)
     snapshot = ledger.snapshot()
     assert snapshot is not None
-    note = decode(encode(snapshot.note(incarnation=1, settle=1)))
-    assert note is not None
+    metadata = decode(encode(snapshot.metadata(incarnation=1, settle=1)))
+    assert metadata is not None
 
-    known = history_after_death(note, snapshot.offset, end=received + later)
+    known = history_after_death(metadata, snapshot.offset, end=received + later)
 
     assert sum(offset >= received for offset in known) <= min(later, 1)
 
@@ -126,8 +133,8 @@ def test_a_clean_stop_leaves_failures_and_no_suspicion() -> None:
     snapshot = ledger.snapshot()
 
     assert snapshot is not None
-    note = snapshot.note(incarnation=1, settle=2)
-    assert history_after_death(note, snapshot.offset, end=3) == {0: OffsetEntry(failed=1)}
+    metadata = snapshot.metadata(incarnation=1, settle=2)
+    assert history_after_death(metadata, snapshot.offset, end=3) == {0: OffsetEntry(failed=1)}
     assert not ledger.starts.start(1)
 
 
@@ -146,17 +153,19 @@ def test_a_restart_remembers_until_when_an_event_waits_unless_it_was_running() -
     snapshot = ledger.snapshot()
 
     assert snapshot is not None
-    note = decode(encode(snapshot.note(incarnation=1, settle=2, at=NOW)))
-    assert note is not None
-    assert history_after_death(note, 0, end=2, now=NOW + 20) == {
+    metadata = decode(encode(snapshot.metadata(incarnation=1, settle=2, at=NOW)))
+    assert metadata is not None
+    assert history_after_death(metadata, 0, end=2, now=NOW + 20) == {
         0: OffsetEntry(failed=1, until=NOW + 50),
         1: OffsetEntry(failed=1, crashes=1),
     }
 
 
 def test_a_clock_that_was_ahead_makes_no_wait_longer() -> None:
-    note = decode(encode(Note(1, 1, 0, 0, {0: OffsetEntry(failed=1, until=NOW + 50)}, NOW)))
+    metadata = decode(
+        encode(CommitMetadata(1, 1, 0, 0, {0: OffsetEntry(failed=1, until=NOW + 50)}, NOW))
+    )
 
-    assert note is not None
-    known = history_after_death(note, 0, end=1, now=NOW - 3_600)
+    assert metadata is not None
+    known = history_after_death(metadata, 0, end=1, now=NOW - 3_600)
     assert known == {0: OffsetEntry(failed=1, until=NOW - 3_600 + 50)}

@@ -37,9 +37,9 @@ from redrive.kafka.batches import (
 from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.sending import target
 from redrive.kafka.topic_ids import IdsAsOf
-from redrive.state import note_room, offsets
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import MAX_NOTE_CHARS, Note, decode, encode
+from redrive.state import commit_metadata, metadata_room
+from redrive.state.commit_metadata import MAX_METADATA_CHARS, CommitMetadata, decode, encode
+from redrive.state.metadata_room import MetadataRoom
 from redrive.state.reservations import Coverage
 from redrive.testing.manual_clock import ManualClock
 
@@ -67,7 +67,7 @@ class Broker:
     def __init__(self) -> None:
         self.committed: dict[TopicPartition, Committed] = {}
         self.results: Counter[tuple[TopicPartition, int]] = Counter()
-        self.note_limit = MAX_NOTE_CHARS
+        self.note_limit = MAX_METADATA_CHARS
 
     def refuses_notes(self, batch: Batch) -> bool:
         return any(len(part.metadata or "") > self.note_limit for part in batch.offsets)
@@ -128,8 +128,8 @@ class Client:
         self.positions[tp] = max(offset, 0)
         return True
 
-    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
-        raise AssertionError(f"{offsets} are to travel in the transaction")
+    def commit(self, commit_metadata: Sequence[KafkaTopicPartition]) -> None:
+        raise AssertionError(f"{commit_metadata} are to travel in the transaction")
 
     def group(self) -> object:
         return "group"
@@ -295,7 +295,7 @@ class Loop:
             assert known.crashes <= self.cuts
         self.waiting.extend(polled_records)
 
-    def recall(self, notes: Sequence[Note]) -> None: ...
+    def recall(self, all_metadata: Sequence[CommitMetadata]) -> None: ...
 
     def suspend(self, tps: Mapping[TopicPartition, int]) -> None: ...
 
@@ -380,7 +380,7 @@ class Story:
             incarnation=self.lives,
             clock=self.clock,
             # Who has no right to ask for it is told by refusals.
-            room=NoteRoom(self.broker.note_limit if self.told_limit else None),
+            room=MetadataRoom(self.broker.note_limit if self.told_limit else None),
         )
         self.settler = self.settler_class(
             self.queue,
@@ -649,8 +649,8 @@ class BlindToEpochs(Partitions):
 class TakesBackWhatIsOthers(Partitions):
     """Known to be bad: goes on with a partition that came back, whoever had it meanwhile."""
 
-    def _is_ours(self, note: Note | None) -> bool:
-        return note is not None
+    def _is_ours(self, metadata: CommitMetadata | None) -> bool:
+        return metadata is not None
 
 
 class NeverInDoubt(Settler):
@@ -708,10 +708,10 @@ class CutsNotes(Settler):
     def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
         return outcomes
 
-    def _text(self, tp: TopicPartition, note: Note) -> str:
+    def _text(self, tp: TopicPartition, metadata: CommitMetadata) -> str:
         del tp
         kept = (1 << self._room.window) - 1
-        return encode(replace(note, finished=note.finished & kept), chars=self._room.chars)
+        return encode(replace(metadata, finished=metadata.finished & kept), chars=self._room.chars)
 
 
 SEEDS = range(200)
@@ -746,9 +746,9 @@ def _small_notes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Here nothing is known of the log, and all numbers are small.
     """
-    monkeypatch.setattr(offsets, "_FIXED_BYTES", 23)
-    monkeypatch.setattr(offsets, "_ENTRY_WINDOW", 2)
-    monkeypatch.setattr(note_room, "MIN_NOTE_CHARS", SMALLEST_NOTE)
+    monkeypatch.setattr(commit_metadata, "_FIXED_BYTES", 23)
+    monkeypatch.setattr(commit_metadata, "_ENTRY_WINDOW", 2)
+    monkeypatch.setattr(metadata_room, "MIN_NOTE_CHARS", SMALLEST_NOTE)
 
 
 def _small_limit(dice: random.Random) -> int:
@@ -810,8 +810,8 @@ class CommitsLater(Client):
         super().__init__(broker)
         self.commits: list[list[KafkaTopicPartition]] = []
 
-    def commit(self, offsets: Sequence[KafkaTopicPartition]) -> None:
-        self.commits.append(list(offsets))
+    def commit(self, commit_metadata: Sequence[KafkaTopicPartition]) -> None:
+        self.commits.append(list(commit_metadata))
 
 
 def settler_over(
@@ -956,9 +956,9 @@ def test_without_transactions_too_a_busy_partition_is_covered_ahead() -> None:
 
     settler.turn(client, gap_s=0.0)
 
-    note = decode(client.commits[-1][0].metadata)
-    assert note is not None
-    assert note.reserved >= 200
+    metadata = decode(client.commits[-1][0].metadata)
+    assert metadata is not None
+    assert metadata.reserved >= 200
 
 
 class Flood:

@@ -13,7 +13,7 @@ from redrive.auditing.read_since import ReadSince
 from redrive.clock import SYSTEM
 from redrive.events import EventPlace, ResultStatus, WorkflowEvent, WorkflowResultEvent
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.state.offsets import Note, encode
+from redrive.state.commit_metadata import CommitMetadata, encode
 from redrive.testing.kafka_env import event
 from redrive.testing.stored_letters import dead_letter
 
@@ -59,7 +59,9 @@ def judged(
     judge = Judge(former=former)
     judge.take_results(results, ReadSince())
     judge.take_letters(letters, ReadSince())
-    commit = Committed(committed, encode(Note(1, 1))) if committed else Committed(None, None)
+    commit = (
+        Committed(committed, encode(CommitMetadata(1, 1))) if committed else Committed(None, None)
+    )
     judge.take_events(
         events,
         ReadSince(),

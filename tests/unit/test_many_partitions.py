@@ -16,8 +16,14 @@ from redrive.consumer.partitions import HIGH, Partitions
 from redrive.consumer.settle import Settler
 from redrive.kafka.batches import Batch, RefusedBatch, Stored
 from redrive.kafka.log import Committed, TopicPartition
+from redrive.state.commit_metadata import (
+    MAX_ENTRIES,
+    MAX_METADATA_CHARS,
+    CommitMetadata,
+    OffsetEntry,
+    encode,
+)
 from redrive.state.ledger import PartitionLedger
-from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, Note, OffsetEntry, encode
 from redrive.testing.manual_clock import ManualClock
 
 MANY = 1_000
@@ -140,14 +146,14 @@ def count_reads(monkeypatch: pytest.MonkeyPatch, name: str, into: Counter[str]) 
 def test_notes_that_one_commit_does_not_hold_go_in_several_each_partition_in_its_turn() -> None:
     # A thousand of them make 3 MB: brokers take 1.
     entries = {at: OffsetEntry(failed=1, crashes=1) for at in range(MAX_ENTRIES)}
-    full = encode(Note(9, 1, 1 << 8_000, entries=entries))
+    full = encode(CommitMetadata(9, 1, 1 << 8_000, entries=entries))
     kit = Kit(dict.fromkeys(PLACES, Committed(0, full)))
 
     commits = kit.store_all()
 
     sizes = [size for _, size in commits]
     told = Counter(tp for tps, _ in commits for tp in tps)
-    assert max(sizes) < MAX_COMMIT_BYTES + 2 * MAX_NOTE_CHARS
+    assert max(sizes) < MAX_COMMIT_BYTES + 2 * MAX_METADATA_CHARS
     assert told == dict.fromkeys(PLACES, 1)
 
 
@@ -188,7 +194,7 @@ def test_a_commit_that_the_broker_does_not_take_is_followed_by_smaller_ones() ->
 
 @pytest.mark.invariant("P1", "P7")
 def test_a_partition_whose_end_is_not_told_does_not_keep_the_others_from_starting() -> None:
-    cut = encode(Note(9, 1, reserved=16, offset=0))
+    cut = encode(CommitMetadata(9, 1, reserved=16, offset=0))
     committed = dict.fromkeys(PLACES, Committed(0, cut))
     committed[PLACES[1]] = Committed(0, None)
 

@@ -20,7 +20,7 @@ from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.topic_rules import longest_kept
 from redrive.redriving.needed import letters_need, runs_need
 from redrive.retry.kinds import Kind, Reason
-from redrive.state.offsets import Note, OffsetEntry, encode
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, encode
 from redrive.testing.kafka_env import event
 
 ONE, OTHER = event({}), event({})
@@ -143,11 +143,13 @@ def test_events_that_the_group_has_not_finished_need_their_threads() -> None:
     ]
     given.append(ConsumerRecord(TopicPartition("events", 0), 6, None, b"not an event", (), None))
     # One is finished by the offset, and one past a gap.
-    note = encode(Note(1, 1, finished=0b10, reserved=1, entries={3: OffsetEntry(failed=2)}))
+    metadata = encode(
+        CommitMetadata(1, 1, finished=0b10, reserved=1, entries={3: OffsetEntry(failed=2)})
+    )
     names = [thread(one.event_id) for one in events]
     wanted = {*names[:4], thread(events[4].event_id, generation=2), "shared", "another"}
 
-    found = runs_need(given, {0: Committed(1, note)}, wanted)
+    found = runs_need(given, {0: Committed(1, metadata)}, wanted)
     before_any_commit = runs_need(given, {0: Committed(None, None)}, wanted)
 
     assert found == wanted - {names[0], names[2], "another"}

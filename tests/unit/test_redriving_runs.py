@@ -6,10 +6,10 @@ import pytest
 
 from redrive.kafka.log import Committed
 from redrive.redriving.run_stories import RecordProgress, RunStatus, progress_of
-from redrive.state.offsets import Note, OffsetEntry, encode
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, encode
 
 NOTE = encode(
-    Note(
+    CommitMetadata(
         incarnation=1,
         settle=7,
         finished=0b10,

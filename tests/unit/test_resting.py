@@ -36,7 +36,7 @@ from redrive.graphs.retention import Mark
 from redrive.kafka.batches import Batch, ProducerRecord, Stored
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry import Classifier, Reason, RetryConfig
-from redrive.state.offsets import Note, NotedRest, decode, encode
+from redrive.state.commit_metadata import CommitMetadata, StoredRest, decode, encode
 from redrive.state.reservations import Reservations, history_after_death
 from redrive.testing.kafka_env import event
 from redrive.testing.manual_clock import ManualClock
@@ -96,7 +96,7 @@ class World:
         self.service = Service(clock)
         self.finished: list[Outcome] = []
         self.unsettled: list[Outcome] = []
-        self.noted: Sequence[NotedRest] = ()
+        self.noted: Sequence[StoredRest] = ()
         self.sent: list[ConsumerRecord] = []
         self.starts = starts or Reservations()
         self.starts.cover(0, 0, ahead=100)
@@ -129,7 +129,7 @@ class World:
             remember=self._remember,
         )
 
-    def _remember(self, rests: Sequence[NotedRest]) -> None:
+    def _remember(self, rests: Sequence[StoredRest]) -> None:
         self.noted = rests
 
     def record(self, asked: WorkflowEvent, *, within_s: float | None = None) -> ConsumerRecord:
@@ -244,7 +244,7 @@ async def test_a_day_holds_its_own_run_alone_and_who_expires_in_the_rest_has_a_l
     assert letter.error.type == "redrive.errors.RestExpiredError"
     for told in ("search.example", "workflow 'search'", "86400 s", "2026-01-01T00:02:00Z"):
         assert told in letter.error.message
-    assert letter.error.notes == [
+    assert letter.error.all_metadata == [
         f"the run that was refused is that of event {refused.event_id}",
     ]
     assert (letter.attempts, letter.retry_count, letter.checkpoint) == ([], 0, None)
@@ -323,14 +323,16 @@ async def test_a_restart_remembers_rests_and_until_when_an_event_waits() -> None
         await first.send(waits)
         coverage = first.starts.cover(0, 0, ahead=0)
         wall_s = int(clock.now().timestamp())
-        text = encode(Note(1, 1, 0, coverage.until, coverage.entries, wall_s, tuple(first.noted)))
+        text = encode(
+            CommitMetadata(1, 1, 0, coverage.until, coverage.entries, wall_s, tuple(first.noted))
+        )
     clock.advance(10)
 
-    note = decode(text)
-    assert note is not None
-    history = history_after_death(note, 0, end=2, now=clock.now().timestamp())
+    metadata = decode(text)
+    assert metadata is not None
+    history = history_after_death(metadata, 0, end=2, now=clock.now().timestamp())
     async with World(clock, saver=saver, starts=Reservations(history)) as second:
-        second.dispatcher.recall([note])
+        second.dispatcher.recall([metadata])
         await second.send(refused)
         await second.send(waits)
         await second.give(workflow="stranger")
@@ -358,7 +360,7 @@ async def test_the_judge_has_nothing_to_say_of_such_letters_and_misses_one_that_
     (outcome,) = world.finished
     results = _written(RESULTS, outcome.records)
     letters = _written(LETTERS, outcome.records)
-    commits = Commits.of({PLACE: Committed(0, encode(Note(1, 1, 0b10)))})
+    commits = Commits.of({PLACE: Committed(0, encode(CommitMetadata(1, 1, 0b10)))})
 
     def judged(letters: list[ConsumerRecord]) -> tuple[list[str], dict[str, int]]:
         judge = Judge()
@@ -396,7 +398,7 @@ class Settling:
         self.client: Any = Client(broker)
         self.broker = broker
         self.told: list[str] = []
-        self.recalled: list[Note] = []
+        self.recalled: list[CommitMetadata] = []
         partitions = Partitions(
             buffer=Buffer(2**20), session_timeout_s=30, incarnation=incarnation, clock=clock
         )
@@ -419,9 +421,9 @@ class Settling:
     def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
         self.told += ["deliver"] * len(polled_records)
 
-    def recall(self, notes: Sequence[Note]) -> None:
+    def recall(self, all_metadata: Sequence[CommitMetadata]) -> None:
         self.told.append("recall")
-        self.recalled += notes
+        self.recalled += all_metadata
 
     def suspend(self, tps: object) -> None: ...
 
@@ -439,7 +441,7 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
     first = Settling(broker, clock, incarnation=1)
     record = ConsumerRecord(PLACE, 0, None, b"{}", (), 1)
     first.settler.received([record])
-    first.settler.remember([NotedRest("search", "search.example", wall_s + 30, 86_400)])
+    first.settler.remember([StoredRest("search", "search.example", wall_s + 30, 86_400)])
     first.settler.turn(first.client, gap_s=0.0)
 
     second = Settling(broker, clock, incarnation=2)
@@ -447,10 +449,10 @@ def test_rests_go_with_the_commits_and_come_back_to_the_next_worker_before_its_e
 
     assert first.recalled == []
     assert second.told == ["recall", "deliver"]
-    (note,) = second.recalled
-    assert (note.at, note.rests) == (
+    (metadata,) = second.recalled
+    assert (metadata.at, metadata.rests) == (
         wall_s,
-        (NotedRest("search", "search.example", wall_s + 30, 86_400),),
+        (StoredRest("search", "search.example", wall_s + 30, 86_400),),
     )
 
 
@@ -470,10 +472,10 @@ async def test_a_restart_remembers_for_how_long_the_service_wants_to_be_left_alo
     clock = ManualClock()
     async with World(clock, longest_s=50.0) as first:
         await first.give({"after": str(A_DAY_S)})
-        note = Note(1, 1, at=int(clock.now().timestamp()), rests=tuple(first.noted))
+        metadata = CommitMetadata(1, 1, at=int(clock.now().timestamp()), rests=tuple(first.noted))
     clock.advance(30.5)
 
-    noted = decode(encode(note))
+    noted = decode(encode(metadata))
     assert noted is not None
     async with World(clock, longest_s=50.0) as second:
         second.dispatcher.recall([noted])

@@ -15,7 +15,7 @@ from redrive.events import EventHeaders, WorkflowEvent
 from redrive.graphs.attempt_ends import Ended
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.state.offsets import Note, encode
+from redrive.state.commit_metadata import CommitMetadata, encode
 from redrive.testing import Evidence, ManualClock, Verdict, event, judge
 from redrive.testing.judging import Gone
 
@@ -64,7 +64,7 @@ def evidence() -> Evidence:
         events=[run.polled.record for run in runs],
         results=[record for record in stored if record.tp.topic == "results"],
         letters=[record for record in stored if record.tp.topic == "letters"],
-        committed={EVENTS: Committed(2, encode(Note(1, 1)))},
+        committed={EVENTS: Committed(2, encode(CommitMetadata(1, 1)))},
         ends={EVENTS: 2},
     )
 
@@ -89,7 +89,11 @@ def test_the_judge_finds_nothing_where_every_promise_was_kept(evidence: Evidence
         ("committed", lambda _: {EVENTS: Committed(1, None)}, "is committed at 1"),
         ("committed", lambda _: {}, "is committed at None"),
         ("committed", lambda _: {EVENTS: Committed(9, None)}, "is committed at 9"),
-        ("committed", lambda _: {EVENTS: Committed(2, encode(Note(1, 1, 2)))}, "still speaks"),
+        (
+            "committed",
+            lambda _: {EVENTS: Committed(2, encode(CommitMetadata(1, 1, 2)))},
+            "still speaks",
+        ),
         ("committed", lambda _: {EVENTS: Committed(2, "1" * 4000)}, "characters of metadata"),
     ],
 )

@@ -11,7 +11,7 @@ from redrive.consumer.outcome import PolledRecord
 from redrive.consumer.run_queue import RunQueue
 from redrive.events import EventHeaders
 from redrive.kafka.log import ConsumerRecord, TopicPartition
-from redrive.state.offsets import MAX_ENTRIES, OffsetEntry
+from redrive.state.commit_metadata import MAX_ENTRIES, OffsetEntry
 from redrive.state.reservations import Reservations
 from redrive.state.rests import Rest
 from redrive.testing.kafka_env import event

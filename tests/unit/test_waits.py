@@ -24,8 +24,8 @@ from redrive.consumer.waits import KINDS, Amount, Wait, Waits
 from redrive.consumer.worker_lifecycle import WorkerComponents, waiting_in
 from redrive.kafka.log import TopicPartition
 from redrive.kafka.topic_ids import Absent
+from redrive.state.commit_metadata import MAX_ENTRIES, OffsetEntry
 from redrive.state.key_ordered_queue import KeyOrderedQueue
-from redrive.state.offsets import MAX_ENTRIES, OffsetEntry
 from redrive.state.reservations import Reservations
 from redrive.testing.manual_clock import ManualClock
 

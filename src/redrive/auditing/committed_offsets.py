@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redrive.kafka.log import Committed
-from redrive.state.offsets import note_of
+from redrive.state.commit_metadata import commit_metadata_of
 
 __all__ = ["FinishedOffsets"]
 
@@ -27,7 +27,7 @@ class FinishedOffsets:
     @classmethod
     def of(cls, committed: Committed) -> FinishedOffsets:
         """Read a commit."""
-        note = note_of(committed.metadata, offset=committed.offset)
+        note = commit_metadata_of(committed.metadata, offset=committed.offset)
         if note is not None:
             return cls(committed.offset, note.finished)
         return cls(committed.offset, readable=committed.offset is None)

@@ -7,10 +7,15 @@ from datetime import datetime, timedelta
 
 from redrive.cli.findings import DoctorFinding, FindingLevel
 from redrive.consumer.policy import Policy
-from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
+from redrive.kafka.metadata_limit import NOTE_LIMIT_OPTION
 from redrive.redriving.backlog import Backlog
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import MAX_ENTRIES, MAX_NOTE_CHARS, MIN_NOTE_CHARS, WINDOW
+from redrive.state.commit_metadata import (
+    MAX_ENTRIES,
+    MAX_METADATA_CHARS,
+    MIN_METADATA_CHARS,
+    WINDOW,
+)
+from redrive.state.metadata_room import MetadataRoom
 from redrive.units import format_duration
 
 __all__ = ["age", "judge_backlog", "judge_clock", "judge_delays", "judge_note_limit"]
@@ -82,14 +87,16 @@ def judge_note_limit(limit_chars: int | None) -> Iterator[DoctorFinding]:
             "default; where it is smaller, a worker learns it from the first refusal",
         )
         return
-    room = NoteRoom(limit_chars)
+    room = MetadataRoom(limit_chars)
     told = f"{NOTE_LIMIT_OPTION} of the brokers is {limit_chars}"
     mend = f"leave {NOTE_LIMIT_OPTION} out of server.properties: it is 4096 then"
     if not room.entries:
         yield DoctorFinding(
-            FindingLevel.ERROR, f"{told}, must be {MIN_NOTE_CHARS} or more: no worker starts", mend
+            FindingLevel.ERROR,
+            f"{told}, must be {MIN_METADATA_CHARS} or more: no worker starts",
+            mend,
         )
-    elif limit_chars < MAX_NOTE_CHARS:
+    elif limit_chars < MAX_METADATA_CHARS:
         yield DoctorFinding(
             FindingLevel.WARNING,
             f"{told}: of each partition {room.entries} events may run or wait for a retry at once, "

@@ -41,7 +41,7 @@ from redrive.graphs.retention import Mark
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.rereading import Found, RecordReader
 from redrive.retry.kinds import Failure, Kind, Reason
-from redrive.state.offsets import Note, NotedRest, OffsetEntry
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry, StoredRest
 from redrive.telemetry.detail import is_detailed
 from redrive.telemetry.repeats import REPEATS
 from redrive.thread_names import own_thread
@@ -104,7 +104,7 @@ class Dispatcher:
         mark: Callable[[Collection[str], Mark], Coroutine[None, None, None]],
         clock: Clock,
         observers: Observers | None = None,
-        remember: Callable[[Sequence[NotedRest]], None] = lambda _: None,
+        remember: Callable[[Sequence[StoredRest]], None] = lambda _: None,
         reader: RecordReader | None = None,
         admission: Admission | None = None,
         thread_scope: str | None = None,
@@ -224,9 +224,9 @@ class Dispatcher:
         self._run_queue.judged(runs)
         self._go_on()
 
-    def recall(self, notes: Sequence[Note]) -> None:
+    def recall(self, all_metadata: Sequence[CommitMetadata]) -> None:
         """Go on with rests that are noted in the commits of partitions that come to us."""
-        self._resting.recall(notes)
+        self._resting.recall(all_metadata)
 
     def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
@@ -295,7 +295,7 @@ class Dispatcher:
         told = [outcome.account for outcome in outcomes if outcome.account is not None]
         self._observers.settled(told)
         for mark, threads in needed.items():
-            self._note(threads, mark)
+            self._metadata(threads, mark)
 
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
@@ -494,7 +494,7 @@ class Dispatcher:
         polled.share.end(polled.offset, outcome.size_bytes)
         self._finish(outcome)
 
-    def _note(self, threads: list[str], mark: Mark) -> None:
+    def _metadata(self, threads: list[str], mark: Mark) -> None:
         """Note it beside what goes on; where nothing does any more, they end unmarked."""
         if self._tasks is None:
             return
@@ -573,7 +573,7 @@ class Dispatcher:
             case Outcome() as outcome:
                 if run.is_alone_on_thread and _needed_for(outcome) is Mark.LETTER:
                     # Before it is settled: a death right after that must not leave it unmarked.
-                    self._note([run.thread_id], Mark.RUNNING)
+                    self._metadata([run.thread_id], Mark.RUNNING)
                 self._settle(outcome)
             case Again(after_s):
                 until = math.ceil(self._clock.now().timestamp() + after_s)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice
 
 from redrive.kafka.log import ConsumerRecord
-from redrive.state.offsets import MAX_MARKS
+from redrive.state.commit_metadata import MAX_MARKS
 
 __all__ = ["CROWDED", "Lately", "mark_of"]
 

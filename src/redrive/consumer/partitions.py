@@ -27,10 +27,10 @@ from redrive.consumer.partition_status import PartitionsStatus, PartitionStatus
 from redrive.errors import FencedError
 from redrive.kafka.log import Committed, ConsumerRecord, Log, TopicPartition
 from redrive.kafka.topic_ids import IdsAsOf
+from redrive.state.commit_metadata import CommitMetadata, LogIdentity, OffsetEntry, decode
 from redrive.state.doubts import Doubts, Fate
 from redrive.state.ledger import PartitionLedger, Snapshot
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import LogIdentity, Note, OffsetEntry, decode
+from redrive.state.metadata_room import MetadataRoom
 from redrive.state.reservations import Reservations, crashes_since, history_after_death
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.repeats import REPEATS
@@ -97,13 +97,13 @@ class Opened:
         lost: Partitions that were away and another worker had meanwhile, with their old epochs.
         back: Those that came back as we left them: their epochs go on. [P4]
         offsets: What the group has committed, where it has.
-        notes: Of another worker, or of our earlier life: those that speak of rests.
+        all_metadata: Of another worker, or of our earlier life: those that speak of rests.
     """
 
     lost: Mapping[TopicPartition, int] = field(default_factory=dict)
     back: Collection[TopicPartition] = ()
     offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
-    notes: Sequence[Note] = ()
+    all_metadata: Sequence[CommitMetadata] = ()
 
 
 class Partitions:
@@ -133,12 +133,12 @@ class Partitions:
         is_static_member: bool = False,
         members: GroupLookup | None = None,
         cluster: str | None = None,
-        room: NoteRoom | None = None,
+        room: MetadataRoom | None = None,
         in_flight: int = 64,
         metrics: Metrics | None = None,
     ) -> None:
         self._in_flight = in_flight
-        self.room = room or NoteRoom()
+        self.room = room or MetadataRoom()
         self._cluster = cluster
         self._is_static_member = is_static_member
         self._members = members
@@ -239,11 +239,11 @@ class Partitions:
         marks = self._held[tp].lately.marks(snapshot.offset, finished)
         return replace(snapshot, marks=marks) if marks else snapshot
 
-    def beyond_note(
+    def beyond_metadata(
         self, finished: Mapping[TopicPartition, Collection[int]]
     ) -> dict[TopicPartition, set[int]]:
         """Return those of `finished` that no note could tell of; see `PartitionLedger`."""
-        beyond = {tp: self.ledger(tp).beyond_note(done) for tp, done in finished.items()}
+        beyond = {tp: self.ledger(tp).beyond_metadata(done) for tp, done in finished.items()}
         return {tp: set(offsets) for tp, offsets in beyond.items() if offsets}
 
     def close_starts(self, tps: Iterable[TopicPartition] | None = None) -> None:
@@ -382,24 +382,28 @@ class Partitions:
             logs = self._logs(kafka, found)
             marks = {p: self._marks(p, one, logs[p.topic]) for p, one in found.items()}
             found = {p: self._still_there(p, one, logs[p.topic]) for p, one in found.items()}
-            notes = {p: self._note(p, one, logs[p.topic]) for p, one in found.items()}
+            all_metadata = {p: self._metadata(p, one, logs[p.topic]) for p, one in found.items()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
                 raise FencedError("another worker with this worker.id has joined") from error
             self._read_again(error)
             return Opened()
         waits = self._in_doubt(
-            {p: note for p, note in notes.items() if note and self._is_cut(note)}
+            {
+                p: metadata
+                for p, metadata in all_metadata.items()
+                if metadata and self._is_cut(metadata)
+            }
         )
         early = {p: self._away[p].ledger.epoch for p in waits if p in self._away}
         for tp in early:
             self._forget(tp)
-        ends = self._ends(kafka, found, notes)
+        ends = self._ends(kafka, found, all_metadata)
         found = {tp: one for tp, one in found.items() if tp in ends.keys() - waits}
         for tp, one in found.items():
-            found[tp], notes[tp] = self._up_to(tp, one, notes[tp], ends[tp])
+            found[tp], all_metadata[tp] = self._up_to(tp, one, all_metadata[tp], ends[tp])
         self.opened += len(found)
-        back = [tp for tp, one in found.items() if self._is_back(tp, notes[tp], one)]
+        back = [tp for tp, one in found.items() if self._is_back(tp, all_metadata[tp], one)]
         lost = early | {tp: self._away[tp].ledger.epoch for tp in found if tp in self._away}
         for tp, committed in found.items():
             must_seek = self._expected[tp] or (tp in of_group and not assigning)
@@ -407,14 +411,18 @@ class Partitions:
                 self._read_again("the client has not begun with the partition")
                 continue
             end = ends[tp]
-            self._open(tp, committed, notes[tp], logs[tp.topic], marks[tp], end=end or 0)
+            self._open(tp, committed, all_metadata[tp], logs[tp.topic], marks[tp], end=end or 0)
             self._believe_again(tp)
             del self._expected[tp]
         # Where the group has committed nothing, the client begins as it was set up to.
         offsets = {tp: _start(one) for tp, one in found.items() if tp in of_group}
-        read = [notes[tp] for tp in found]
-        told = [note for note in read if note and note.rests and not self._is_ours(note)]
-        if len(found) == len(notes):
+        read = [all_metadata[tp] for tp in found]
+        told = [
+            metadata
+            for metadata in read
+            if metadata and metadata.rests and not self._is_ours(metadata)
+        ]
+        if len(found) == len(all_metadata):
             self._doubts.keep(())
         return Opened(lost, back, offsets, told)
 
@@ -422,36 +430,40 @@ class Partitions:
         self,
         kafka: Log,
         found: Mapping[TopicPartition, Committed],
-        notes: Mapping[TopicPartition, Note | None],
+        all_metadata: Mapping[TopicPartition, CommitMetadata | None],
     ) -> dict[TopicPartition, int | None]:
         """Return where partitions end, which is to be known of those that a death has left.
 
         Of these, those whose end is not told are missing: what may have run there is not known yet.
         """
-        left = {tp for tp, note in notes.items() if self._is_cut(note)}
+        left = {tp for tp, metadata in all_metadata.items() if self._is_cut(metadata)}
         asked = [tp for tp, one in found.items() if one.offset is not None]
-        ends: dict[TopicPartition, int | None] = dict.fromkeys(notes.keys() - left)
+        ends: dict[TopicPartition, int | None] = dict.fromkeys(all_metadata.keys() - left)
         try:
             ends |= kafka.ends(asked, timeout_s=_READ_S) if asked else {}
         except KafkaException as error:
             self._read_again(error)
             return ends
-        if len(ends) < len(notes):
+        if len(ends) < len(all_metadata):
             self._read_again("a partition has no leader")
         return ends
 
     def _up_to(
-        self, tp: TopicPartition, committed: Committed, note: Note | None, end: int | None
-    ) -> tuple[Committed, Note | None]:
+        self,
+        tp: TopicPartition,
+        committed: Committed,
+        metadata: CommitMetadata | None,
+        end: int | None,
+    ) -> tuple[Committed, CommitMetadata | None]:
         """Return what is left of a commit beyond the end of its log. [P1].
 
         A client that fetches there is sent to the beginning, and all would be run again.
         """
         if end is None or committed.offset is None or committed.offset <= end:
-            return committed, note
+            return committed, metadata
         if committed.leader_epoch is None:
             # Where the log was cut back cannot be told: all that it holds is read. [P1]
-            return committed, note
+            return committed, metadata
         log.error(
             "partition.log_cut_back",
             topic=tp.topic,
@@ -467,7 +479,7 @@ class Partitions:
             log.warning("partition.waiting_for_offsets", error=str(error), **times)
         self._read_at = self._clock.monotonic() + _READ_AGAIN_S
 
-    def _in_doubt(self, cut: Mapping[TopicPartition, Note]) -> set[TopicPartition]:
+    def _in_doubt(self, cut: Mapping[TopicPartition, CommitMetadata]) -> set[TopicPartition]:
         """Return those whose last owner may be alive: not opened, nor signed, before it is known.
 
         So whoever they go to next, and the owner itself, finds them as they were left.
@@ -476,7 +488,9 @@ class Partitions:
             return set()
         now = self._clock.monotonic()
         asked = {
-            tp: note.incarnation for tp, note in cut.items() if not self._is_earlier_life(note)
+            tp: metadata.incarnation
+            for tp, metadata in cut.items()
+            if not self._is_earlier_life(metadata)
         }
         for incarnation in asked.values():
             self._doubts.fate(incarnation, now)
@@ -492,11 +506,11 @@ class Partitions:
             self._read_at = now + _ASK_AGAIN_S
         return waits
 
-    def _is_earlier_life(self, note: Note) -> bool:
+    def _is_earlier_life(self, metadata: CommitMetadata) -> bool:
         """Say whether an earlier life of this worker wrote it: that one is over for sure."""
         return (
             self._is_static_member
-            and note.incarnation >> _INSTANCE_BITS == self.incarnation >> _INSTANCE_BITS
+            and metadata.incarnation >> _INSTANCE_BITS == self.incarnation >> _INSTANCE_BITS
         )
 
     def _logs(self, kafka: Log, tps: Iterable[TopicPartition]) -> dict[str, LogIdentity]:
@@ -507,8 +521,10 @@ class Partitions:
         self, tp: TopicPartition, committed: Committed, identity: LogIdentity
     ) -> Committed:
         """Return what is left of a commit whose log is gone, or was cut back. [P1]."""
-        note, end = decode(committed.metadata), self._cut.get(tp)
-        if tp in self._anew or (note and note.is_of_a_log_before(committed.offset, identity)):
+        metadata, end = decode(committed.metadata), self._cut.get(tp)
+        if tp in self._anew or (
+            metadata and metadata.is_of_a_log_before(committed.offset, identity)
+        ):
             if tp not in self._anew:
                 self._tell_anew(tp, unsettled=None)
             return _NOTHING
@@ -516,11 +532,13 @@ class Partitions:
             return Committed(end, None, committed.leader_epoch)
         return committed
 
-    def _note(self, tp: TopicPartition, committed: Committed, identity: LogIdentity) -> Note | None:
-        note, end = _note(tp, committed, identity), self._cut.get(tp)
-        if note is None or end is None or committed.offset is None:
-            return note
-        return note.until(end - committed.offset)
+    def _metadata(
+        self, tp: TopicPartition, committed: Committed, identity: LogIdentity
+    ) -> CommitMetadata | None:
+        metadata, end = _metadata(tp, committed, identity), self._cut.get(tp)
+        if metadata is None or end is None or committed.offset is None:
+            return metadata
+        return metadata.until(end - committed.offset)
 
     def _marks(
         self, tp: TopicPartition, committed: Committed, identity: LogIdentity
@@ -529,17 +547,19 @@ class Partitions:
 
         Who sets a group's offset by hand, or copies it, may want the same answered again.
         """
-        note = decode(committed.metadata)
-        if note is None:
+        metadata = decode(committed.metadata)
+        if metadata is None:
             return {} if tp in self._anew else None
-        is_here = note.foreign_to(committed.offset, identity) is None
-        if is_here or note.is_of_a_log_before(committed.offset, identity):
-            return note.marks
+        is_here = metadata.foreign_to(committed.offset, identity) is None
+        if is_here or metadata.is_of_a_log_before(committed.offset, identity):
+            return metadata.marks
         return None
 
-    def _is_back(self, tp: TopicPartition, note: Note | None, committed: Committed) -> bool:
+    def _is_back(
+        self, tp: TopicPartition, metadata: CommitMetadata | None, committed: Committed
+    ) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
-        if tp not in self._away or not self._is_ours(note):
+        if tp not in self._away or not self._is_ours(metadata):
             return False
         held = self._held[tp] = self._away[tp]
         held.next = committed.offset or 0
@@ -551,20 +571,20 @@ class Partitions:
         log.info("partition.back", topic=tp.topic, partition=tp.partition)
         return True
 
-    def _is_ours(self, note: Note | None) -> bool:
-        return note is not None and note.incarnation == self.incarnation
+    def _is_ours(self, metadata: CommitMetadata | None) -> bool:
+        return metadata is not None and metadata.incarnation == self.incarnation
 
-    def _is_cut(self, note: Note | None) -> bool:
+    def _is_cut(self, metadata: CommitMetadata | None) -> bool:
         """Say whether the note was left by a process that died, or was lost to us, at its work."""
-        if note is None or self._is_ours(note):
+        if metadata is None or self._is_ours(metadata):
             return False
-        return note.reserved > 0 or any(entry.started for entry in note.entries.values())
+        return metadata.reserved > 0 or any(entry.started for entry in metadata.entries.values())
 
     def _open(
         self,
         tp: TopicPartition,
         committed: Committed,
-        note: Note | None,
+        metadata: CommitMetadata | None,
         identity: LogIdentity,
         marks: Mapping[int, int] | None,
         *,
@@ -575,11 +595,11 @@ class Partitions:
         self._forget(tp)
         history: dict[int, OffsetEntry] = {}
         left = self._left.pop(tp, None)
-        if self._is_ours(note):
+        if self._is_ours(metadata):
             # Nobody had it meanwhile: what ended its runs was not a death.
             history = left.carried() if left else {}
-        elif note is not None and committed.offset is not None:
-            lives = self._doubts.is_living(note.incarnation)
+        elif metadata is not None and committed.offset is not None:
+            lives = self._doubts.is_living(metadata.incarnation)
             if lives:
                 log.info(
                     "partition.owner_lives",
@@ -587,18 +607,18 @@ class Partitions:
                     partition=tp.partition,
                 )
             history = history_after_death(
-                note,
+                metadata,
                 committed.offset,
                 end=end,
                 now=self._clock.now().timestamp(),
                 died=not lives,
             )
-            self._metrics.crashes.add(by=crashes_since(note, committed.offset, history))
+            self._metrics.crashes.add(by=crashes_since(metadata, committed.offset, history))
         epoch = self._epochs[tp] = self._epochs.get(tp, 0) + 1
         ledger = PartitionLedger(
             epoch=epoch,
             committed=committed.offset,
-            note=note,
+            metadata=metadata,
             history=history,
             log=identity,
             room=self.room,
@@ -630,7 +650,7 @@ class Partitions:
             partition=tp.partition,
             epoch=ledger.epoch,
             offset=committed.offset,
-            finished_past=note.finished.bit_count() if note else 0,
+            finished_past=metadata.finished.bit_count() if metadata else 0,
             suspects=ledger.starts.suspects,
         )
 
@@ -946,17 +966,19 @@ def _start(committed: Committed) -> int:
     return OFFSET_BEGINNING if committed.offset is None else committed.offset
 
 
-def _note(tp: TopicPartition, committed: Committed, identity: LogIdentity) -> Note | None:
+def _metadata(
+    tp: TopicPartition, committed: Committed, identity: LogIdentity
+) -> CommitMetadata | None:
     """Read a commit's note, and pass by one that was copied from another commit. [P3]."""
-    note = decode(committed.metadata)
-    if note is None or (foreign := note.foreign_to(committed.offset, identity)) is None:
-        return note
+    metadata = decode(committed.metadata)
+    if metadata is None or (foreign := metadata.foreign_to(committed.offset, identity)) is None:
+        return metadata
     log.warning(
         "partition.note_of_another_commit",
         topic=tp.topic,
         partition=tp.partition,
         offset=committed.offset,
-        note_offset=note.offset,
+        note_offset=metadata.offset,
         differs=foreign.value,
     )
     return None

@@ -13,7 +13,7 @@ import structlog
 from redrive.clock import Clock, later
 from redrive.consumer.event_run import Run
 from redrive.errors import RestExpiredError
-from redrive.state.offsets import MAX_RESTS, Note, NotedRest
+from redrive.state.commit_metadata import MAX_RESTS, CommitMetadata, StoredRest
 from redrive.state.rests import Rest, Rests
 
 __all__ = ["Resting", "expired_in"]
@@ -31,7 +31,7 @@ class Resting:
     """
 
     def __init__(
-        self, rests: Rests, *, remember: Callable[[Sequence[NotedRest]], None], clock: Clock
+        self, rests: Rests, *, remember: Callable[[Sequence[StoredRest]], None], clock: Clock
     ) -> None:
         self._rests = rests
         self._remember = remember
@@ -59,29 +59,29 @@ class Resting:
             )
             self._begin(asked, now)
         if len(self._rests) and (dependency is not None or asked_s is not None):
-            self._note(now)
+            self._metadata(now)
 
-    def recall(self, notes: Iterable[Note]) -> None:
+    def recall(self, all_metadata: Iterable[CommitMetadata]) -> None:
         """Go on with rests that another worker has noted, or this one in an earlier life.
 
         One that has ended meanwhile is not forgotten either: runs may have expired in it.
         """
         now, wall_s = self._clock.monotonic(), self._clock.now().timestamp()
-        for note in notes:
+        for metadata in all_metadata:
             # The writer's clock may be ahead of ours: that makes no rest longer.
-            written_s = min(float(note.at), wall_s)
-            for noted in note.rests:
+            written_s = min(float(metadata.at), wall_s)
+            for noted in metadata.rests:
                 since = now - (wall_s - written_s)
                 asked = Rest(
                     noted.workflow_id,
                     noted.dependency,
                     since=since,
-                    until=since + noted.until - note.at,
+                    until=since + noted.until - metadata.at,
                     asked_s=noted.asked_s,
                 )
                 self._begin(asked, now)
         if len(self._rests):
-            self._note(now)
+            self._metadata(now)
 
     def end(self, ended: Iterable[Rest]) -> None:
         """Log the rests that have ended."""
@@ -105,11 +105,11 @@ class Resting:
                 event_id=rest.event_id,
             )
 
-    def _note(self, now: float) -> None:
+    def _metadata(self, now: float) -> None:
         wall_s = self._clock.now().timestamp()
         self._remember(
             [
-                NotedRest(
+                StoredRest(
                     rest.workflow_id,
                     rest.dependency,
                     until=math.ceil(wall_s + rest.until - now),

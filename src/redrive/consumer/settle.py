@@ -39,7 +39,13 @@ from redrive.kafka.batches import (
 from redrive.kafka.log import ConsumerRecord, Log, TopicPartition
 from redrive.kafka.retrying import is_of_broker
 from redrive.kafka.sending import RECORD_ERRORS, SIZE_ERRORS, TOPIC_ERRORS, target
-from redrive.state.offsets import MIN_NOTE_CHARS, Note, NotedRest, decode, encode
+from redrive.state.commit_metadata import (
+    MIN_METADATA_CHARS,
+    CommitMetadata,
+    StoredRest,
+    decode,
+    encode,
+)
 from redrive.telemetry.metrics import Metrics
 from redrive.telemetry.repeats import REPEATS
 
@@ -144,7 +150,7 @@ class Settler:
         self._number = 0
         self._commit_size = CommitSize()
         self._room = partitions.room
-        self._rests: tuple[NotedRest, ...] = ()
+        self._rests: tuple[StoredRest, ...] = ()
 
     def finish(self, outcome: Outcome) -> None:
         """Let an outcome be settled with the next batch."""
@@ -154,7 +160,7 @@ class Settler:
         """Take what came of a batch."""
         self._reports.append(report)
 
-    def remember(self, rests: Sequence[NotedRest]) -> None:
+    def remember(self, rests: Sequence[StoredRest]) -> None:
         """Note these rests with each commit from now on; may be called from any thread."""
         self._rests = tuple(rests)
 
@@ -283,8 +289,8 @@ class Settler:
     ) -> Mapping[TopicPartition, int]:
         opened = self._partitions.read_committed(kafka, assigning=assigning)
         self._give_up(opened.lost)
-        if opened.notes:
-            self._downstream.recall(opened.notes)
+        if opened.all_metadata:
+            self._downstream.recall(opened.all_metadata)
         if opened.back:
             self._waiting.resume(opened.back)
             self._downstream.resume(opened.back)
@@ -378,7 +384,7 @@ class Settler:
 
     def _told_of(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Let outcomes wait that no note could tell of; return the others. [P3]."""
-        beyond = self._partitions.beyond_note(_by_partition(outcomes))
+        beyond = self._partitions.beyond_metadata(_by_partition(outcomes))
         if not beyond:
             return outcomes
         told = list[Outcome]()
@@ -412,24 +418,24 @@ class Settler:
                 break
             snapshot = self._partitions.snapshot(tp, finished.get(tp, ()), exact=exact)
             if snapshot is not None:
-                note = snapshot.note(
+                metadata = snapshot.metadata(
                     incarnation=self._incarnation, settle=self._number, at=at, rests=self._rests
                 )
                 offsets[tp] = KafkaTopicPartition(
                     *tp,
                     snapshot.offset,
-                    self._text(tp, note),
+                    self._text(tp, metadata),
                     leader_epoch=_number(self._partitions.leader_epoch(tp)),
                 )
                 left_bytes -= commit_bytes([offsets[tp]])
         return offsets
 
-    def _text(self, tp: TopicPartition, note: Note) -> str:
-        text = encode(note, chars=self._room.chars, marks_chars=self._room.marks_chars)
+    def _text(self, tp: TopicPartition, metadata: CommitMetadata) -> str:
+        text = encode(metadata, chars=self._room.chars, marks_chars=self._room.marks_chars)
         # Only where a note was longer, before the broker's limit was lowered.
-        if note.finished.bit_length() > self._room.window:
+        if metadata.finished.bit_length() > self._room.window:
             said = decode(text)
-            untold = note.finished & ~(said.finished if said else 0)
+            untold = metadata.finished & ~(said.finished if said else 0)
             if untold and REPEATS.to_log("settle.note_cut", str(tp)) is not None:
                 log.error(
                     "settle.note_cut",
@@ -548,7 +554,7 @@ class Settler:
                 "settle.note_refused",
                 chars=refused_chars,
                 advice="raise offset.metadata.max.bytes of the brokers",
-                least=MIN_NOTE_CHARS,
+                least=MIN_METADATA_CHARS,
                 **times,
             )
 
@@ -706,9 +712,12 @@ class Settler:
             _raise_if_fenced(error)
             self._next_try = self._clock.monotonic() + _READ_AGAIN_S
             return
-        notes = [decode(committed.metadata) for committed in found.values()]
+        all_metadata = [decode(committed.metadata) for committed in found.values()]
         signed = (self._incarnation, sent.batch.number)
-        if any(note and (note.incarnation, note.settle) == signed for note in notes):
+        if any(
+            metadata and (metadata.incarnation, metadata.settle) == signed
+            for metadata in all_metadata
+        ):
             self._stored(sent, kafka)
         else:
             self._refused(sent, RefusedBatch(sent.batch.number, "the commit did not happen"))

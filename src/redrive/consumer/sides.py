@@ -8,7 +8,7 @@ from typing import Protocol
 from redrive.consumer.outcome import Outcome, PolledRecord
 from redrive.kafka.batches import Batch
 from redrive.kafka.log import TopicPartition
-from redrive.state.offsets import Note
+from redrive.state.commit_metadata import CommitMetadata
 
 __all__ = ["Downstream", "SettleQueue"]
 
@@ -20,7 +20,7 @@ class Downstream(Protocol):
         """Events to run."""
         ...
 
-    def recall(self, notes: Sequence[Note]) -> None:
+    def recall(self, all_metadata: Sequence[CommitMetadata]) -> None:
         """What other workers, or this one's earlier life, noted of rests; before the events."""
         ...
 

@@ -33,7 +33,7 @@ from redrive.kafka.log import PollThread, Pulse, TopicPartition
 from redrive.kafka.rereading import Found
 from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.topic_ids import TopicIds
-from redrive.state.offsets import Note
+from redrive.state.commit_metadata import CommitMetadata
 from redrive.telemetry.redactor import BUILT_IN
 
 __all__ = ["Worker", "WorkerCallbacks", "WorkerComponents", "waiting_in"]
@@ -351,8 +351,8 @@ class _ToLoop:
     def deliver(self, polled_records: Sequence[PolledRecord]) -> None:
         self._call(self.dispatcher.accept, polled_records)
 
-    def recall(self, notes: Sequence[Note]) -> None:
-        self._call(self.dispatcher.recall, notes)
+    def recall(self, all_metadata: Sequence[CommitMetadata]) -> None:
+        self._call(self.dispatcher.recall, all_metadata)
 
     def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
         self._call(self.dispatcher.suspend, tps)

@@ -28,7 +28,7 @@ from redrive.clock import SYSTEM, Clock
 from redrive.errors import KafkaUnavailableError, SettingsError
 from redrive.kafka.broker_wait import look_again, reach
 from redrive.kafka.kafka_settings import KafkaSettings
-from redrive.kafka.note_limit import note_limit
+from redrive.kafka.metadata_limit import note_limit
 from redrive.kafka.retrying import error_of, is_permanent, until, with_advice
 from redrive.kafka.topic_ids import topic_ids
 from redrive.kafka.topic_rules import (

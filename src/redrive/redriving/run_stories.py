@@ -21,7 +21,7 @@ from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
 from redrive.kafka.scan import scan
 from redrive.redriving.letters_topic import LetterStory, find_stories
 from redrive.signatures import NO_TRUST, Verifier
-from redrive.state.offsets import OffsetEntry, note_of
+from redrive.state.commit_metadata import OffsetEntry, commit_metadata_of
 
 __all__ = [
     "EventRecord",
@@ -153,13 +153,13 @@ def progress_of(offset: int, committed: Committed) -> RecordProgress:
     ahead = offset - committed.offset
     if ahead < 0:
         return RecordProgress(RunStatus.ENDED)
-    note = note_of(committed.metadata, offset=committed.offset)
-    if note is None:
+    metadata = commit_metadata_of(committed.metadata, offset=committed.offset)
+    if metadata is None:
         return RecordProgress(RunStatus.WAITING)
-    if note.finished >> ahead & 1:
+    if metadata.finished >> ahead & 1:
         return RecordProgress(RunStatus.ENDED)
-    entry = note.entries.get(ahead)
-    started = entry.started if entry is not None else ahead < note.reserved
+    entry = metadata.entries.get(ahead)
+    started = entry.started if entry is not None else ahead < metadata.reserved
     known = entry or OffsetEntry()
     status = RunStatus.MAY_BE_RUNNING if started else RunStatus.WAITING
     return RecordProgress(status, known.failed, known.crashes)

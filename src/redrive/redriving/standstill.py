@@ -24,7 +24,7 @@ from redrive.kafka.scan import first_records, scan
 from redrive.kafka.watermarks import Watermarks, watermarks
 from redrive.redriving.backlog import unfinished_spans
 from redrive.redriving.run_stories import RecordProgress, RunStatus, progress_of
-from redrive.state.offsets import note_of
+from redrive.state.commit_metadata import commit_metadata_of
 
 __all__ = ["WATCHED_S", "Head", "OpenTransaction", "Standstill", "look_for_standstill"]
 
@@ -208,10 +208,10 @@ def _heads(
 def _head(
     record: ConsumerRecord, committed: Committed, progress: RecordProgress, owner: str | None
 ) -> Head:
-    note = note_of(committed.metadata, offset=committed.offset)
+    metadata = commit_metadata_of(committed.metadata, offset=committed.offset)
     entry = None
-    if note is not None and committed.offset is not None:
-        entry = note.entries.get(record.offset - committed.offset)
+    if metadata is not None and committed.offset is not None:
+        entry = metadata.entries.get(record.offset - committed.offset)
     until = moment(entry.until * 1000) if entry is not None and entry.until else None
     event_id = readable_event_id(record.value)
     return Head(record.offset, event_id, _time_of(record), progress, until, owner)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from redrive.state.offsets import MAX_ENTRIES
+from redrive.state.commit_metadata import MAX_ENTRIES
 
 __all__ = ["KeyOrderedQueue"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import LogIdentity, Note, NotedRest, OffsetEntry
+from redrive.state.commit_metadata import CommitMetadata, LogIdentity, OffsetEntry, StoredRest
+from redrive.state.metadata_room import MetadataRoom
 from redrive.state.reservations import Coverage, Reservations
 
 __all__ = ["PartitionLedger", "Snapshot"]
@@ -28,7 +28,7 @@ _SLOWING = 0.9
 class Snapshot:
     """What to commit for one partition: all below `offset`, `finished` past it, and what starts.
 
-    `marks` are of records that were answered lately; see `Note`.
+    `marks` are of records that were answered lately; see `CommitMetadata`.
     """
 
     offset: int
@@ -37,9 +37,9 @@ class Snapshot:
     log: LogIdentity = LogIdentity()  # noqa: RUF009 - frozen
     marks: Mapping[int, int] = field(default_factory=dict)
 
-    def note(
-        self, *, incarnation: int, settle: int, at: int = 0, rests: Iterable[NotedRest] = ()
-    ) -> Note:
+    def metadata(
+        self, *, incarnation: int, settle: int, at: int = 0, rests: Iterable[StoredRest] = ()
+    ) -> CommitMetadata:
         """Return the commit's note, signed by the worker and the settle that write it.
 
         Args:
@@ -48,7 +48,7 @@ class Snapshot:
             at: The time, in seconds since 1970.
             rests: What rests now; of them, those that fit are kept.
         """
-        return Note(
+        return CommitMetadata(
             incarnation=incarnation,
             settle=settle,
             finished=self.finished,
@@ -68,7 +68,7 @@ class PartitionLedger:
     Args:
         epoch: The number of the assignment; results of another one are not ours.
         committed: The committed offset, or None when the group has none yet.
-        note: What the commit said beside it.
+        metadata: What the commit said beside it.
         history: What is known of unfinished offsets from earlier attempts.
         log: The log that the offsets are of, as far as it is known; the notes say it.
         room: How much a note may hold; by default as much as most brokers take.
@@ -80,18 +80,18 @@ class PartitionLedger:
         *,
         epoch: int,
         committed: int | None,
-        note: Note | None = None,
+        metadata: CommitMetadata | None = None,
         history: Mapping[int, OffsetEntry] | None = None,
         log: LogIdentity = LogIdentity(),  # noqa: B008 - frozen
-        room: NoteRoom | None = None,
+        room: MetadataRoom | None = None,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.epoch = epoch
-        self._room = room or NoteRoom()
+        self._room = room or MetadataRoom()
         self.log = log
         self._base = committed
         self._next = committed or 0
-        self._done = note.finished if note else 0
+        self._done = metadata.finished if metadata else 0
         self.starts = Reservations(history, room=self._room, tell=tell)
         if committed is not None:
             # What was settled while the partition was away has no history any more.
@@ -128,7 +128,7 @@ class PartitionLedger:
         """Say whether `offset` may start: it lies in the window past the committed one [P3]."""
         return self._base is None or self._is_within(self._base, offset) or not self.unsettled
 
-    def beyond_note(self, finished: Collection[int]) -> list[int]:
+    def beyond_metadata(self, finished: Collection[int]) -> list[int]:
         """Return those of `finished` that no note could tell of, were all of them settled now.
 
         There are none, except where there is less room than when they started: these wait for the

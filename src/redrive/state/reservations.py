@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from redrive.state.note_room import NoteRoom
-from redrive.state.offsets import Note, OffsetEntry
+from redrive.state.commit_metadata import CommitMetadata, OffsetEntry
+from redrive.state.metadata_room import MetadataRoom
 
 __all__ = ["Coverage", "Reservations", "crashes_since", "history_after_death"]
 
@@ -34,39 +34,46 @@ class Coverage:
 
 
 def history_after_death(
-    note: Note, committed: int, *, end: int, now: float | None = None, died: bool = True
+    metadata: CommitMetadata,
+    committed: int,
+    *,
+    end: int,
+    now: float | None = None,
+    died: bool = True,
 ) -> dict[int, OffsetEntry]:
     """Return what a process that died left: one more crash for each offset that may have run.
 
     Of one that lives on, and has only lost its partition, it is what it knew.
 
     Args:
-        note: What its last commit said.
+        metadata: What its last commit said.
         committed: The offset of that commit.
         end: Where the log ends now: what comes later cannot have run.
         now: The wall time in seconds since 1970. A note from later than that is of a clock that is
             ahead of ours: its waits are not made longer by that.
         died: Whether it died.
     """
-    ahead = 0 if now is None else max(note.at - int(now), 0)
+    ahead = 0 if now is None else max(metadata.at - int(now), 0)
     history = {
         committed + at: OffsetEntry(
             entry.failed,
             entry.crashes + (died and entry.started),
             until=max(entry.until - ahead, 0),
         )
-        for at, entry in note.entries.items()
+        for at, entry in metadata.entries.items()
     }
-    for offset in range(committed, min(committed + note.reserved, end) if died else committed):
-        if not note.finished >> (offset - committed) & 1:
+    for offset in range(committed, min(committed + metadata.reserved, end) if died else committed):
+        if not metadata.finished >> (offset - committed) & 1:
             history.setdefault(offset, OffsetEntry(crashes=1))
     return {offset: entry for offset, entry in history.items() if not entry.is_new}
 
 
-def crashes_since(note: Note, committed: int, history: Mapping[int, OffsetEntry]) -> int:
+def crashes_since(
+    metadata: CommitMetadata, committed: int, history: Mapping[int, OffsetEntry]
+) -> int:
     """Return how many crashes a history counts that its note did not know of yet."""
     return sum(
-        entry.crashes - note.entries.get(offset - committed, _NEW).crashes
+        entry.crashes - metadata.entries.get(offset - committed, _NEW).crashes
         for offset, entry in history.items()
     )
 
@@ -85,10 +92,10 @@ class Reservations:
         self,
         history: Mapping[int, OffsetEntry] | None = None,
         *,
-        room: NoteRoom | None = None,
+        room: MetadataRoom | None = None,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
-        self._room = room or NoteRoom()
+        self._room = room or MetadataRoom()
         self._lock = threading.Lock()
         self._entries = dict(history or {})
         self._base = min(self._entries, default=0)

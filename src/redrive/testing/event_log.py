@@ -35,7 +35,7 @@ from redrive.clock import SYSTEM
 from redrive.events import WorkflowEvent
 from redrive.kafka.log import ConsumerRecord, TopicPartition
 from redrive.kafka.topic_ids import topic_ids
-from redrive.state.offsets import decode
+from redrive.state.commit_metadata import decode
 from redrive.testing.broker import LocalBroker
 from redrive.testing.created_topics import delete_topics
 from redrive.testing.faults import (
@@ -212,8 +212,8 @@ class EventLog:
 
         def finished(tp: TopicPartition) -> int:
             # What is committed may speak of a topic before this one.
-            note = decode(committed[tp].metadata)
-            is_of_this = note is not None and note.log.topic_id == topic_id
+            metadata = decode(committed[tp].metadata)
+            is_of_this = metadata is not None and metadata.log.topic_id == topic_id
             return (committed[tp].offset or 0) if is_of_this else 0
 
         parts = [

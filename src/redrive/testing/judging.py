@@ -18,7 +18,7 @@ from redrive.auditing.judge import Commits, Judge
 from redrive.auditing.read_since import ReadSince
 from redrive.events import ResultStatus, WorkflowResultEvent, readable_event_id
 from redrive.kafka.log import Committed, ConsumerRecord, TopicPartition
-from redrive.state.offsets import MAX_NOTE_CHARS, note_of
+from redrive.state.commit_metadata import MAX_METADATA_CHARS, commit_metadata_of
 from redrive.testing.created_topics import Topics
 from redrive.testing.reading import committed_offsets, end_offsets, high_watermarks, read_topic
 
@@ -182,8 +182,8 @@ def _offsets(evidence: Evidence) -> Iterable[str]:
         last = max(end, evidence.marks.get(tp, end))
         if end and not (committed.offset is not None and end <= committed.offset <= last):
             yield f"{tp} is committed at {committed.offset}, and ends at {end}"
-        if len(committed.metadata or "") > MAX_NOTE_CHARS:
+        if len(committed.metadata or "") > MAX_METADATA_CHARS:
             yield f"{tp} has {len(committed.metadata or '')} characters of metadata"
-        note = note_of(committed.metadata, offset=committed.offset)
-        if note is not None and (note.finished or note.entries):
+        metadata = commit_metadata_of(committed.metadata, offset=committed.offset)
+        if metadata is not None and (metadata.finished or metadata.entries):
             yield f"{tp} is at its end, and its note still speaks of offsets"

@@ -25,12 +25,12 @@ from redrive.graphs.checkpoint_store import Checkpoints
 from redrive.graphs.registry import GraphSource
 from redrive.graphs.tracing import tracing_in
 from redrive.kafka.group_session import within_session
-from redrive.kafka.note_limit import NOTE_LIMIT_OPTION
+from redrive.kafka.metadata_limit import NOTE_LIMIT_OPTION
 from redrive.kafka.topic_admin import TopicReport, verify_topics
 from redrive.notify.hook import OnDeadLetter
 from redrive.payloads import Payloads
 from redrive.settings import Settings
-from redrive.state.offsets import MIN_NOTE_CHARS
+from redrive.state.commit_metadata import MIN_METADATA_CHARS
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import (
     policies,
@@ -358,9 +358,9 @@ def _check(report: TopicReport) -> None:
     for finding in report.warnings:
         log.warning("topics.finding", topic=finding.topic, finding=str(finding))
     errors = [str(finding) for finding in report.errors]
-    if (limit := report.note_limit) is not None and limit < MIN_NOTE_CHARS:
+    if (limit := report.note_limit) is not None and limit < MIN_METADATA_CHARS:
         errors.append(
-            f"{NOTE_LIMIT_OPTION} of the brokers is {limit}, must be {MIN_NOTE_CHARS} or more: "
+            f"{NOTE_LIMIT_OPTION} of the brokers is {limit}, must be {MIN_METADATA_CHARS} or more: "
             "what has started and ended could not be noted with the offsets; leave it out of "
             "server.properties (it is 4096 then), and restart them"
         )

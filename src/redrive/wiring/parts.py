@@ -60,7 +60,7 @@ from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
 from redrive.payloads import CLEAR, Payloads
 from redrive.settings import Settings
 from redrive.signatures import NO_TRUST, Trust
-from redrive.state.note_room import NoteRoom
+from redrive.state.metadata_room import MetadataRoom
 from redrive.telemetry.metrics import Metrics
 from redrive.wiring.graphs import policy_of
 from redrive.wiring.topic_retention import retention_of
@@ -353,7 +353,7 @@ def _partitions(
         is_static_member=membership is not None,
         members=GroupMembers(ask, settings.kafka.group_id),
         cluster=report.cluster,
-        room=NoteRoom(report.note_limit),
+        room=MetadataRoom(report.note_limit),
         in_flight=settings.worker.in_flight,
         clock=clock,
         metrics=counts,

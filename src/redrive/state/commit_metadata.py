@@ -42,10 +42,10 @@ offsets to those of another cluster, or to earlier ones, and leaves their metada
 Its marks are true of a topic that was deleted and made anew as well, whose records may have been
 answered before that was known.
 
-The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_NOTE_CHARS`; brokers take 4,096,
-unless they are told otherwise. In a note that must be shorter there is room for fewer entries, and
-for a narrower window, each by a formula. What is finished past that window, since there was more
-room when it ended, goes into runs. Rests and marks take what room is left.
+The limits of `WINDOW` and `MAX_ENTRIES` keep every note below `MAX_METADATA_CHARS`; brokers take
+4,096, unless they are told otherwise. In a note that must be shorter there is room for fewer
+entries, and for a narrower window, each by a formula. What is finished past that window, since
+there was more room when it ended, goes into runs. Rests and marks take what room is left.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ from operator import sub
 __all__ = [
     "MAX_ENTRIES",
     "MAX_MARKS",
-    "MAX_NOTE_CHARS",
+    "MAX_METADATA_CHARS",
     "MAX_RESTS",
-    "MIN_NOTE_CHARS",
+    "MIN_METADATA_CHARS",
     "WINDOW",
+    "CommitMetadata",
     "Foreign",
     "LogIdentity",
-    "Note",
-    "NotedRest",
     "OffsetEntry",
+    "StoredRest",
+    "commit_metadata_of",
     "decode",
     "encode",
     "entries_within",
-    "note_of",
     "window_within",
 ]
 
@@ -84,8 +84,8 @@ WINDOW = 8_192
 """Offsets past the committed one in which events may start."""
 MAX_ENTRIES = 256
 """Offsets of one partition that may have started, or have a history, and are not finished."""
-MAX_NOTE_CHARS = 3_100
-MIN_NOTE_CHARS = 103
+MAX_METADATA_CHARS = 3_100
+MIN_METADATA_CHARS = 103
 """The shortest limit on a note with which events can start, one by one."""
 MAX_RESTS = 16
 """Rests that a note tells of, where there is room for them."""
@@ -131,7 +131,7 @@ class OffsetEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class NotedRest:
+class StoredRest:
     """That nothing of a workflow was to start before `until` (whole seconds since 1970).
 
     `dependency` is the service that asked for it, if that is known, and `asked_s` for how many
@@ -170,7 +170,7 @@ class Foreign(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class CommitMetadata:
     """What one commit says beside its offset.
 
     `finished` is a bitmap: bit i stands for the committed offset + i. Keys of `entries` are offsets
@@ -188,7 +188,7 @@ class Note:
     reserved: int = 0
     entries: Mapping[int, OffsetEntry] = field(default_factory=dict)
     at: int = 0
-    rests: tuple[NotedRest, ...] = ()
+    rests: tuple[StoredRest, ...] = ()
     offset: int | None = None
     log: LogIdentity = LogIdentity()
     marks: Mapping[int, int] = field(default_factory=dict)
@@ -210,7 +210,7 @@ class Note:
         """Say whether its commit is of a topic that was deleted, and made anew under its name."""
         return self.offset in (None, offset) and self.foreign_to(offset, log) is Foreign.TOPIC
 
-    def until(self, count: int) -> Note:
+    def until(self, count: int) -> CommitMetadata:
         """Return what it says of the first `count` offsets: the others are not there any more."""
         return replace(
             self,
@@ -230,13 +230,15 @@ def window_within(chars: int) -> int:
     return entries_within(chars) * _ENTRY_WINDOW
 
 
-def encode(note: Note, *, chars: int = MAX_NOTE_CHARS, marks_chars: int | None = None) -> str:
+def encode(
+    metadata: CommitMetadata, *, chars: int = MAX_METADATA_CHARS, marks_chars: int | None = None
+) -> str:
     """Return the text to commit.
 
     Of what is finished past the window of such a note, as much is told as fits.
 
     Args:
-        note: What it says.
+        metadata: What it says.
         chars: How long it may be.
         marks_chars: How long it may be made by marks, where that is less.
 
@@ -244,21 +246,21 @@ def encode(note: Note, *, chars: int = MAX_NOTE_CHARS, marks_chars: int | None =
         ValueError: The note is outside the stated limits.
     """
     window, most = window_within(chars), entries_within(chars)
-    if not _fits(note) or _spread(note) > window or len(note.entries) > most:
+    if not _fits(metadata) or _spread(metadata) > window or len(metadata.entries) > most:
         raise ValueError(
-            f"a note over {note.finished.bit_length()} offsets, {note.reserved} reserved, with "
-            f"{len(note.entries)} entries does not fit: the limits are {window} and {most}"
+            f"a note over {metadata.finished.bit_length()} offsets, {metadata.reserved} reserved, with "
+            f"{len(metadata.entries)} entries does not fit: the limits are {window} and {most}"
         )
-    head, entries, belonging = _signature(note), _entries(note), _belonging(note)
-    waits, rests = _waits(note)
+    head, entries, belonging = _signature(metadata), _entries(metadata), _belonging(metadata)
+    waits, rests = _waits(metadata)
     room = _bytes_within(chars) - len(head) - len(entries) - len(waits) - len(belonging)
     # Two bytes for the length of the bitmap, one for the number of rests, one for that of runs.
     room -= 4
-    width, past = (note.finished.bit_length() + 7) // 8, 0
+    width, past = (metadata.finished.bit_length() + 7) // 8, 0
     if width > room:
         width = window // 8
-        past = note.finished >> (8 * width)
-    bitmap = (note.finished & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
+        past = metadata.finished >> (8 * width)
+    bitmap = (metadata.finished & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
     runs = _as_many_as_fit(_runs(past), room - width)
     told = _as_many_as_fit(rests, room - width - sum(map(len, runs)))
     out = bytearray(head)
@@ -270,16 +272,16 @@ def encode(note: Note, *, chars: int = MAX_NOTE_CHARS, marks_chars: int | None =
         _put(out, len(runs))
         out += b"".join(runs)
         most = chars if marks_chars is None else min(chars, marks_chars)
-        out += _marks(note.marks, _bytes_within(most) - len(out))
+        out += _marks(metadata.marks, _bytes_within(most) - len(out))
     return _VERSION + base64.b64encode(out).decode("ascii").rstrip("=")
 
 
-def note_of(
+def commit_metadata_of(
     text: str | None,
     *,
     offset: int | None,
     log: LogIdentity = LogIdentity(),
-) -> Note | None:
+) -> CommitMetadata | None:
     """Read the note of a commit; None when it has none, or one that belongs to another commit.
 
     Args:
@@ -287,11 +289,11 @@ def note_of(
         offset: Its offset.
         log: The log that it is of, as far as that is known.
     """
-    note = decode(text)
-    return None if note is None or note.foreign_to(offset, log) else note
+    metadata = decode(text)
+    return None if metadata is None or metadata.foreign_to(offset, log) else metadata
 
 
-def decode(text: str | None) -> Note | None:
+def decode(text: str | None) -> CommitMetadata | None:
     """Read a note, whichever commit it belongs to.
 
     None when there is none, or it is not ours, of another version, or broken.
@@ -306,7 +308,7 @@ def decode(text: str | None) -> Note | None:
         return None
 
 
-def _parse(raw: bytes) -> Note:
+def _parse(raw: bytes) -> CommitMetadata:
     if len(raw) < _INCARNATION_BYTES:
         raise ValueError("too short")
     incarnation = int.from_bytes(raw[:_INCARNATION_BYTES], "big")
@@ -327,30 +329,30 @@ def _parse(raw: bytes) -> Note:
         finished |= _take_runs(numbers) << bitmap_bits
     marks = _take_marks(numbers) if numbers.left else {}
     offset, identity = belonging
-    note = Note(
+    metadata = CommitMetadata(
         incarnation, settle, finished, reserved, entries, at, rests, offset, identity, marks
     )
-    if not _fits(note):
+    if not _fits(metadata):
         raise ValueError("outside the limits")
-    return note
+    return metadata
 
 
 def _bytes_within(chars: int) -> int:
     return (chars - 1) * 3 // 4
 
 
-def _signature(note: Note) -> bytes:
-    out = bytearray(note.incarnation.to_bytes(_INCARNATION_BYTES, "big"))
-    _put(out, note.settle)
+def _signature(metadata: CommitMetadata) -> bytes:
+    out = bytearray(metadata.incarnation.to_bytes(_INCARNATION_BYTES, "big"))
+    _put(out, metadata.settle)
     return bytes(out)
 
 
-def _entries(note: Note) -> bytes:
+def _entries(metadata: CommitMetadata) -> bytes:
     out = bytearray()
-    _put(out, note.reserved)
-    _put(out, len(note.entries))
+    _put(out, metadata.reserved)
+    _put(out, len(metadata.entries))
     last = 0
-    for offset, entry in sorted(note.entries.items()):
+    for offset, entry in sorted(metadata.entries.items()):
         _put(out, offset - last)
         _put(out, min(entry.failed, _MAX_COUNT))
         _put(out, min(entry.crashes, _MAX_COUNT // 2) << 1 | entry.started)
@@ -358,15 +360,15 @@ def _entries(note: Note) -> bytes:
     return bytes(out)
 
 
-def _waits(note: Note) -> tuple[bytes, list[bytes]]:
+def _waits(metadata: CommitMetadata) -> tuple[bytes, list[bytes]]:
     """Return the waits of entries, and the rests that go on, the longest first."""
-    waits = bytes(_step(entry.until - note.at) for _, entry in sorted(note.entries.items()))
+    waits = bytes(_step(entry.until - metadata.at) for _, entry in sorted(metadata.entries.items()))
     waits = waits.rstrip(b"\0")
-    rests = [rest for rest in _longest_first(note.rests) if rest.until > note.at]
+    rests = [rest for rest in _longest_first(metadata.rests) if rest.until > metadata.at]
     out = bytearray()
-    _put(out, note.at if waits or rests else 0)
+    _put(out, metadata.at if waits or rests else 0)
     _put(out, len(waits))
-    return bytes(out) + waits, [_rest(rest, note.at) for rest in rests]
+    return bytes(out) + waits, [_rest(rest, metadata.at) for rest in rests]
 
 
 def _runs(finished: int) -> Iterator[bytes]:
@@ -427,12 +429,12 @@ def _as_many_as_fit(parts: Iterable[bytes], room: int) -> list[bytes]:
     return fitting
 
 
-def _belonging(note: Note) -> bytes:
-    if note.offset is None:
+def _belonging(metadata: CommitMetadata) -> bytes:
+    if metadata.offset is None:
         return b""
     out = bytearray()
-    _put(out, note.offset)
-    for raw in (note.log.cluster, note.log.topic_id):
+    _put(out, metadata.offset)
+    for raw in (metadata.log.cluster, metadata.log.topic_id):
         _put(out, len(raw))
         out += raw
     return bytes(out)
@@ -444,11 +446,11 @@ def _take_belonging(numbers: _VarintReader) -> tuple[int, LogIdentity]:
     return offset, LogIdentity(cluster, topic_id)
 
 
-def _longest_first(rests: Iterable[NotedRest]) -> list[NotedRest]:
+def _longest_first(rests: Iterable[StoredRest]) -> list[StoredRest]:
     return sorted(rests, key=lambda rest: rest.until, reverse=True)[:MAX_RESTS]
 
 
-def _rest(rest: NotedRest, at: int) -> bytes:
+def _rest(rest: StoredRest, at: int) -> bytes:
     out = bytearray((_step(rest.until - at),))
     _put(out, rest.asked_s)
     for text in (rest.workflow_id, rest.dependency or ""):
@@ -464,7 +466,7 @@ def _step(wait_s: int) -> int:
 
 def _take_waits(
     numbers: _VarintReader, entries: dict[int, OffsetEntry]
-) -> tuple[int, tuple[NotedRest, ...]]:
+) -> tuple[int, tuple[StoredRest, ...]]:
     """Read what may stand behind the entries, and put the waits into them."""
     at = numbers.take()
     waits = numbers.take_bytes(numbers.take())
@@ -475,19 +477,19 @@ def _take_waits(
         (step,), asked_s = numbers.take_bytes(1), numbers.take()
         texts = [numbers.take_bytes(numbers.take()).decode("utf-8") for _ in range(2)]
         if step:
-            rests.append(NotedRest(texts[0], texts[1] or None, at + _STEPS_S[step], asked_s))
+            rests.append(StoredRest(texts[0], texts[1] or None, at + _STEPS_S[step], asked_s))
     is_empty = not (rests or any(waits[: len(entries)]))
     return 0 if is_empty else at, tuple(_longest_first(rests))
 
 
-def _fits(note: Note) -> bool:
-    size = max(note.finished.bit_length(), _spread(note))
-    return size <= WINDOW and len(note.entries) <= MAX_ENTRIES
+def _fits(metadata: CommitMetadata) -> bool:
+    size = max(metadata.finished.bit_length(), _spread(metadata))
+    return size <= WINDOW and len(metadata.entries) <= MAX_ENTRIES
 
 
-def _spread(note: Note) -> int:
+def _spread(metadata: CommitMetadata) -> int:
     """Return how many offsets it says something of that is not the end of one."""
-    return max(note.reserved, max(note.entries, default=-1) + 1)
+    return max(metadata.reserved, max(metadata.entries, default=-1) + 1)
 
 
 def _put(out: bytearray, number: int) -> None:

@@ -7,14 +7,19 @@ finished and what has started can always be noted. [P3, P11]
 
 from __future__ import annotations
 
-from redrive.state.offsets import MAX_NOTE_CHARS, MIN_NOTE_CHARS, entries_within, window_within
+from redrive.state.commit_metadata import (
+    MAX_METADATA_CHARS,
+    MIN_METADATA_CHARS,
+    entries_within,
+    window_within,
+)
 
-__all__ = ["NoteRoom"]
+__all__ = ["MetadataRoom"]
 
 _SHRINK_NUMERATOR, _SHRINK_DENOMINATOR = 3, 4
 
 
-class NoteRoom:
+class MetadataRoom:
     """The room of one worker's notes, as far as it is known; shared by all of its partitions.
 
     Changed by the poll thread only; may be read from any thread.
@@ -24,7 +29,9 @@ class NoteRoom:
     """
 
     def __init__(self, limit_chars: int | None = None) -> None:
-        self.chars = MAX_NOTE_CHARS if limit_chars is None else min(limit_chars, MAX_NOTE_CHARS)
+        self.chars = (
+            MAX_METADATA_CHARS if limit_chars is None else min(limit_chars, MAX_METADATA_CHARS)
+        )
         """How long a note may be."""
         self.marks_chars = self.chars
         """How long marks may make it: whatever else it tells of is more important."""
@@ -54,7 +61,7 @@ class NoteRoom:
             # Another broker, or another limit than before.
             self._taken = 0
         shorter = chars * _SHRINK_NUMERATOR // _SHRINK_DENOMINATOR
-        shorter = max(shorter, self._taken, MIN_NOTE_CHARS)
+        shorter = max(shorter, self._taken, MIN_METADATA_CHARS)
         if chars <= self.marks_chars:
             # Marks may have made it so long: nothing else is given up for them.
             self.marks_chars = min(shorter, chars - 1)
