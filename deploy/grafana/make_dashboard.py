@@ -239,7 +239,7 @@ LETTERS = Row(
     (
         Panel(
             "Open letters",
-            f"{m.OPEN.help} From `redrive dlq figures --prometheus`.",
+            f"{m.OPEN.help} From `redrive dlq stats --prometheus`.",
             COUNT,
             (Query(f"max({m.OPEN.name})", "open"),),
         ),

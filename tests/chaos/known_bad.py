@@ -37,7 +37,7 @@ def commits_before_it_settles() -> None:
     seen: dict[TopicPartition, int] = {}
     received, offsets = Settler.received, Settler._offsets  # noqa: SLF001 - to patch it
 
-    def metadata(self: Settler, records: Sequence[ConsumerRecord]) -> None:
+    def note_offsets(self: Settler, records: Sequence[ConsumerRecord]) -> None:
         seen.update({record.tp: record.offset + 1 for record in records})
         received(self, records)
 
@@ -51,7 +51,7 @@ def commits_before_it_settles() -> None:
             for tp, p in offsets(self, tps, finished).items()
         }
 
-    patch(Settler, received=metadata, _offsets=early)
+    patch(Settler, received=note_offsets, _offsets=early)
 
 
 def is_blind_to_epochs() -> None:

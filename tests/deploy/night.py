@@ -47,7 +47,7 @@ def quicker(rules: str) -> str:
 
 @dataclass
 class Letters:
-    """Shows what `redrive dlq figures --prometheus` said last, as a node exporter would."""
+    """Shows what `redrive dlq stats --prometheus` said last, as a node exporter would."""
 
     env: KafkaEnv
     said: bytes = b""

@@ -1,4 +1,4 @@
-"""`redrive dlq import` and `dlq figures` on a real broker."""
+"""`redrive dlq import` and `dlq stats` on a real broker."""
 
 from __future__ import annotations
 

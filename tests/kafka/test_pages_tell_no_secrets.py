@@ -131,7 +131,7 @@ async def letters_of_a_worker(env: KafkaEnv, events: list[WorkflowEvent]) -> Non
 
 
 def pages(*event_ids: str) -> Iterator[tuple[str, str]]:
-    commands = ["dlq list --limit 1000", "dlq groups", "dlq figures", "dlq redrive --all --dry-run"]
+    commands = ["dlq list --limit 1000", "dlq groups", "dlq stats", "dlq redrive --all --dry-run"]
     commands += [f"{command} {one}" for one in event_ids for command in ("dlq show", "run show")]
     for command in commands:
         for words in (command.split(), [*command.split(), "--json"]):

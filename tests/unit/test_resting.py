@@ -244,7 +244,7 @@ async def test_a_day_holds_its_own_run_alone_and_who_expires_in_the_rest_has_a_l
     assert letter.error.type == "redrive.errors.RestExpiredError"
     for told in ("search.example", "workflow 'search'", "86400 s", "2026-01-01T00:02:00Z"):
         assert told in letter.error.message
-    assert letter.error.all_metadata == [
+    assert letter.error.notes == [
         f"the run that was refused is that of event {refused.event_id}",
     ]
     assert (letter.attempts, letter.retry_count, letter.checkpoint) == ([], 0, None)

@@ -25,7 +25,7 @@ from redrive.cli import (
     audit,
     audit_page,
     dlq_edit,
-    dlq_figures,
+    dlq_stats,
     doctor,
     redrive_page,
     send,
@@ -285,7 +285,7 @@ WAYS: dict[str, Callable[[], object]] = {
             SimpleNamespace(waits=(), end=SimpleNamespace(reason=Reason.PERMANENT, why=TEXT)),  # type: ignore[arg-type]
         )
     ),
-    "dlq figures": lambda: dlq_figures._print(  # noqa: SLF001
+    "dlq stats": lambda: dlq_stats._print(  # noqa: SLF001
         SimpleNamespace(open=1, per_minute=0.0, oldest_open=None, retention_used=0.0),  # type: ignore[arg-type]
         [TEXT],
     ),
@@ -362,7 +362,7 @@ def test_nothing_else_writes_to_a_terminal() -> None:
                 if isinstance(node, ast.Call) and _writes(ast.unparse(node.func)):
                     found.add(str(file.relative_to(SOURCES)))
 
-    assert found - allowed == {"cli/dlq_figures.py"}  # text for Prometheus, of our own names
+    assert found - allowed == {"cli/dlq_stats.py"}  # text for Prometheus, of our own names
 
 
 def _writes(call: str) -> bool:

@@ -10,6 +10,8 @@ from redrive.cli.lazy import LazyCommand, LazyGroup
 
 __all__ = ["app"]
 
+_STATS = "Count the letters, for a monitor: exits with 1 if a limit of `letters.*` is reached."
+
 
 class _Commands(LazyGroup):
     lazy = MappingProxyType(
@@ -46,11 +48,8 @@ class _Commands(LazyGroup):
                 "Store the letters of FILE that are missing from the letters topic. "
                 "Safe to repeat.",
             ),
-            "figures": LazyCommand(
-                "dlq_figures:figures",
-                "Count the letters, for a monitor: exits with 1 if a limit of `letters.*` is "
-                "reached.",
-            ),
+            "stats": LazyCommand("dlq_stats:stats", _STATS),
+            "figures": LazyCommand("dlq_stats:stats", _STATS, hidden=True),
         }
     )
 

@@ -22,10 +22,12 @@ class LazyCommand:
     Args:
         target: `module:name` of a function or of a Typer; the module below `redrive.cli`.
         summary: The first line of its help.
+        hidden: Whether help does not list it: a name of an earlier version.
     """
 
     target: str
     summary: str
+    hidden: bool = False
 
     def load(self, name: str) -> Any:  # noqa: ANN401 - typer's own copy of click
         """Import the command.
@@ -41,7 +43,7 @@ class LazyCommand:
         if isinstance(found, typer.Typer):
             holder.add_typer(found, name=name)
         else:
-            holder.command(name)(found)
+            holder.command(name, hidden=self.hidden)(found)
         made: Any = typer.main.get_command(holder)
         return made.commands[name]
 
@@ -54,7 +56,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for name, command in self.lazy.items():
-            self.commands[name] = TyperCommand(name, help=command.summary)
+            self.commands[name] = TyperCommand(name, help=command.summary, hidden=command.hidden)
         self._unloaded = dict(self.lazy)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's

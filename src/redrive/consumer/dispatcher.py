@@ -295,7 +295,7 @@ class Dispatcher:
         told = [outcome.account for outcome in outcomes if outcome.account is not None]
         self._observers.settled(told)
         for mark, threads in needed.items():
-            self._metadata(threads, mark)
+            self._note_threads(threads, mark)
 
     async def drain(self, *, timeout_s: float) -> int:
         """Start nothing more, stop runs at their next checkpoint; return how many had to be cut."""
@@ -494,7 +494,7 @@ class Dispatcher:
         polled.share.end(polled.offset, outcome.size_bytes)
         self._finish(outcome)
 
-    def _metadata(self, threads: list[str], mark: Mark) -> None:
+    def _note_threads(self, threads: list[str], mark: Mark) -> None:
         """Note it beside what goes on; where nothing does any more, they end unmarked."""
         if self._tasks is None:
             return
@@ -573,7 +573,7 @@ class Dispatcher:
             case Outcome() as outcome:
                 if run.is_alone_on_thread and _needed_for(outcome) is Mark.LETTER:
                     # Before it is settled: a death right after that must not leave it unmarked.
-                    self._metadata([run.thread_id], Mark.RUNNING)
+                    self._note_threads([run.thread_id], Mark.RUNNING)
                 self._settle(outcome)
             case Again(after_s):
                 until = math.ceil(self._clock.now().timestamp() + after_s)

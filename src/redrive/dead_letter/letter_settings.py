@@ -53,7 +53,7 @@ class LetterSettings(BaseModel):
     many_open: int = Field(
         1_000,
         ge=1,
-        description="The number of open letters from which `redrive dlq figures` raises an alarm.",
+        description="The number of open letters from which `redrive dlq stats` raises an alarm.",
     )
     near_retention: float = Field(
         0.8,

@@ -248,8 +248,8 @@ def encode(
     window, most = window_within(chars), entries_within(chars)
     if not _fits(metadata) or _spread(metadata) > window or len(metadata.entries) > most:
         raise ValueError(
-            f"a note over {metadata.finished.bit_length()} offsets, {metadata.reserved} reserved, with "
-            f"{len(metadata.entries)} entries does not fit: the limits are {window} and {most}"
+            f"a note over {metadata.finished.bit_length()} offsets, {metadata.reserved} reserved, "
+            f"with {len(metadata.entries)} entries does not fit: the limits are {window} and {most}"
         )
     head, entries, belonging = _signature(metadata), _entries(metadata), _belonging(metadata)
     waits, rests = _waits(metadata)

@@ -1,6 +1,6 @@
 """Every figure that redrive tells, by name; nothing else makes up one.
 
-docs/figures.md is made from this file. A figure of a worker that is counted belongs to one thread,
+docs/metrics.md is made from this file. A figure of a worker that is counted belongs to one thread,
 which writes it; one that is looked up is read from whoever owns the number, when somebody asks.
 """
 
@@ -288,7 +288,7 @@ OBSERVER_FAILURES = Metric(
     labels=("observer",),
 )
 
-# Of the letters topic, which no worker reads: `redrive dlq figures --prometheus`.
+# Of the letters topic, which no worker reads: `redrive dlq stats --prometheus`.
 OPEN = Metric("redrive_letters_open", _GAUGE, "Letters that nobody has dealt with.")
 OLDEST_OPEN = Metric(
     "redrive_letters_oldest_open_seconds",

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/figures.md; run as a module, with the path of the page."""
+"""Writes the tables of docs/metrics.md; run as a module, with the path of the page."""
 
 from __future__ import annotations
 

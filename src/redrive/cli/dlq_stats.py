@@ -1,4 +1,4 @@
-"""`redrive dlq figures`: how letters stand in numbers, and whether a limit is reached."""
+"""`redrive dlq stats`: how letters stand in numbers, and whether a limit is reached."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from redrive.telemetry import metrics
 from redrive.telemetry.exposition import exposition
 from redrive.telemetry.instruments import Sample
 
-__all__ = ["figures"]
+__all__ = ["stats"]
 
 
-def figures(
+def stats(
     as_json: Json = False,
     prometheus: Annotated[
         bool,
