@@ -134,10 +134,10 @@ def test_figures_count_letters_and_end_with_1_at_a_limit(
     (tmp_path / "spool.jsonl").write_bytes(_line(1, age=old) + _line(2))
     assert _run("dlq", "import", "spool.jsonl").exit_code == ExitCode.OK
 
-    near = _run("dlq", "figures", "--json")
+    near = _run("dlq", "stats", "--json")
     monkeypatch.setenv("REDRIVE_LETTERS__MANY_OPEN", "2")
     monkeypatch.setenv("REDRIVE_LETTERS__NEAR_RETENTION", "0.9")
-    many = _run("dlq", "figures")
+    many = _run("dlq", "stats")
 
     assert (calm.exit_code, near.exit_code, many.exit_code) == (0, 1, 1)
     assert json.loads(calm.stdout) == {
@@ -165,8 +165,8 @@ def test_figures_for_prometheus_say_the_same_and_leave_alarms_to_it(
     assert _run("dlq", "import", "spool.jsonl").exit_code == ExitCode.OK
     monkeypatch.setenv("REDRIVE_LETTERS__MANY_OPEN", "1")
 
-    result = _run("dlq", "figures", "--prometheus")
-    both = _run("dlq", "figures", "--prometheus", "--json")
+    result = _run("dlq", "stats", "--prometheus")
+    both = _run("dlq", "stats", "--prometheus", "--json")
 
     lines = [line.split() for line in result.stdout.splitlines() if not line.startswith("#")]
     told = {name: float(value) for name, value in lines}

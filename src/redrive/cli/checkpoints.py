@@ -32,7 +32,15 @@ from redrive.graphs.retention import ThreadState, Wish
 from redrive.settings import Settings
 from redrive.thread_names import scoped_thread
 from redrive.units import parse_duration
-from redrive.wiring.freeing import StoredFile, free, plan_deletion, plan_freeing, read_file
+from redrive.wiring.freeing import (
+    Freed,
+    FreeingPlan,
+    StoredFile,
+    free,
+    plan_deletion,
+    plan_freeing,
+    read_file,
+)
 
 __all__ = ["app"]
 
@@ -130,18 +138,10 @@ def sweep(
     file = _file(settings.checkpoints)
 
     plan = plan_freeing(settings, file, wish)
-    if dry_run and as_json:
-        print_json(plan_json(plan))
-    elif not as_json:
+    if not as_json:
         print_plan(plan)
-    if dry_run or not _agreed(len(plan.threads), yes=yes, as_json=as_json):
-        return
-    freed = asyncio.run(free(settings.checkpoints, plan))
-    if as_json:
-        print_json(plan_json(plan) | freed_json(freed))
-    else:
-        print_freed(plan, freed)
-    if freed.problem is not None:
+    freed = _delete(settings, plan, dry_run=dry_run, yes=yes, as_json=as_json)
+    if freed is not None and freed.problem is not None:
         raise CommandError(
             ExitCode.ENDED_BADLY,
             f"the threads were deleted, but {str(file.path)!r} was not made smaller: "
@@ -194,21 +194,31 @@ def delete(
             f"an open run works on {', '.join(map(repr, plan.in_use))}: wait until it has ended, "
             "or stop the workers and give --force",
         )
-    if dry_run and as_json:
-        print_json(plan_json(plan))
-    elif not as_json:
+    if not as_json:
         print_deletion(plan)
-    if dry_run or not _agreed(len(plan.threads), yes=yes, as_json=as_json):
-        return
+    freed = _delete(settings, plan, dry_run=dry_run, yes=yes, as_json=as_json)
+    if freed is not None and freed.threads < len(plan.threads):
+        raise CommandError(
+            ExitCode.ENDED_BADLY, "a run has used some of them meanwhile: run this again"
+        )
+
+
+def _delete(
+    settings: Settings, plan: FreeingPlan, *, dry_run: bool, yes: bool, as_json: bool
+) -> Freed | None:
+    """Delete what the plan names, once somebody has agreed; None where nothing was deleted."""
+    if dry_run:
+        if as_json:
+            print_json(plan_json(plan))
+        return None
+    if not _agreed(len(plan.threads), yes=yes, as_json=as_json):
+        return None
     freed = asyncio.run(free(settings.checkpoints, plan))
     if as_json:
         print_json(plan_json(plan) | freed_json(freed))
     else:
         print_freed(plan, freed)
-    if freed.threads < len(plan.threads):
-        raise CommandError(
-            ExitCode.ENDED_BADLY, "a run has used some of them meanwhile: run this again"
-        )
+    return freed
 
 
 def _scoped(settings: Settings, value: str, name: str) -> str:
