@@ -138,7 +138,7 @@ def read_raw(kafka: KafkaSettings) -> float:
     while unread:
         for message in consumer.consume(500, 0.05):
             error = message.error()
-            unread -= error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its name
+            unread -= error is not None and error.code() == KafkaError._PARTITION_EOF
     took = time.perf_counter() - start
     consumer.close()
     return took

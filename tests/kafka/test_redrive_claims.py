@@ -33,7 +33,7 @@ def test_an_event_that_claims_to_be_a_redrive_waits_until_the_letters_can_be_rea
     kafka, events = env.kafka_settings(), TopicPartition(env.topics.events, 0)
     tp = EventPlace(topic=events.topic, partition=0, offset=TRUE)
     claim = ClaimedRedrive("L", "e", 1, "resume", "digest", tp)
-    judged, away = dict[int, bool](), [KafkaError(KafkaError._TRANSPORT)]  # noqa: SLF001 - its name
+    judged, away = dict[int, bool](), [KafkaError(KafkaError._TRANSPORT)]
 
     def admin() -> AdminClient:
         if away:

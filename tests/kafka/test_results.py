@@ -83,7 +83,7 @@ class Answers:
         assert self._producer.flush(10) == 0
         if not refused:
             return True
-        if refused[0].code() != KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
+        if refused[0].code() != KafkaError._UNKNOWN_PARTITION:
             raise KafkaException(refused[0])
         self._producer.list_topics(self._topic, timeout=10)
         return False

@@ -127,7 +127,7 @@ class Client:
     ) -> dict[TopicPartition, Committed]:
         del timeout_s
         if self.dice.random() < OFFSETS_NOT_TOLD:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - librdkafka's own
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return dict.fromkeys(tps, self.committed_now)
 
     def ends(self, tps: Iterable[TopicPartition], *, timeout_s: float) -> dict[TopicPartition, int]:

@@ -50,7 +50,7 @@ END = EVENTS + 1
 SESSION_S = 30.0
 ALLOWED_S = 10.0
 FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
+TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 NOTE_TOO_LARGE = KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)
 
 
@@ -100,7 +100,7 @@ class Client:
     ) -> Mapping[TopicPartition, Committed]:
         del timeout_s
         if self.away:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         return {tp: self.broker.committed.get(tp, Committed(None, None)) for tp in tps}
 
     def ends(
@@ -493,7 +493,7 @@ class Story:
         """Be fenced by an echo of our own joining, producer and all, and join anew."""
         self.queue.is_fenced = True
         if self.queue.batch is not None and self.dice.random() < 0.5:
-            self.settler.report(Stopped(KafkaError(KafkaError._FENCED)))  # noqa: SLF001
+            self.settler.report(Stopped(KafkaError(KafkaError._FENCED)))
             with pytest.raises(FencedError):
                 self.turn()
         self.settler.revoked(self.client, PLACES, lost=True)

@@ -54,10 +54,10 @@ class Log:
             if end <= self._at:
                 continue
             if not is_good:
-                return [*told, Told(base, KafkaError._BAD_COMPRESSION)]  # noqa: SLF001 - its name
+                return [*told, Told(base, KafkaError._BAD_COMPRESSION)]
             told += [Told(offset) for offset in range(max(base, self._at), end)]
             self._at = self._read_to = end
-        return [*told, Told(self.end, KafkaError._PARTITION_EOF)]  # noqa: SLF001 - its name
+        return [*told, Told(self.end, KafkaError._PARTITION_EOF)]
 
     def position(self, parts: list[TopicPartition]) -> list[TopicPartition]:
         return [TopicPartition(TOPIC, part.partition, self._read_to) for part in parts]
@@ -69,7 +69,7 @@ class Log:
     def seek(self, part: TopicPartition) -> None:
         if self._refused_seeks:
             self._refused_seeks -= 1
-            raise KafkaException(KafkaError(KafkaError._STATE))  # noqa: SLF001 - its name
+            raise KafkaException(KafkaError(KafkaError._STATE))
         assert 0 <= part.offset <= self.end
         self._at = part.offset
 

@@ -21,8 +21,8 @@ SETTINGS = KafkaSettings(bootstrap_servers="broker:9092")
 RECORD = ProducerRecord("letters", b"key", b"value")
 FENCED = KafkaError(KafkaError.INVALID_PRODUCER_EPOCH, "the epoch is old", fatal=True)
 NO_RIGHT = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "not allowed", fatal=True)
-GONE = KafkaError(KafkaError._DESTROY)  # noqa: SLF001 - its name
-PURGED = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001 - its name
+GONE = KafkaError(KafkaError._DESTROY)
+PURGED = KafkaError(KafkaError._PURGE_QUEUE)
 
 
 class Stored:

@@ -183,4 +183,4 @@ def test_what_librdkafka_says_goes_to_logging_but_not_that_an_option_is_for_cons
 
     assert "Connection refused" in caplog.text
     assert "CONFWARN" not in caplog.text
-    assert errors[0].code() == KafkaError._TRANSPORT  # noqa: SLF001 - the client's name for it
+    assert errors[0].code() == KafkaError._TRANSPORT

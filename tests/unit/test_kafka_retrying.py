@@ -14,9 +14,9 @@ from redrive.kafka.retrying import Said, advice, is_permanent, until, with_advic
 from redrive.retry import retry
 from redrive.testing import ManualClock
 
-DOWN = KafkaError(KafkaError._TRANSPORT, "connection refused")  # noqa: SLF001 - librdkafka's own codes
-ALL_DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")  # noqa: SLF001
-WRONG_PASSWORD = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")  # noqa: SLF001
+DOWN = KafkaError(KafkaError._TRANSPORT, "connection refused")
+ALL_DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+WRONG_PASSWORD = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 ODD = KafkaError(KafkaError.UNKNOWN)
 
@@ -109,7 +109,7 @@ def test_what_was_said_before_does_not_count_for_the_next_call() -> None:
 
 
 def test_the_cause_of_silence_is_the_last_error_that_tells_something() -> None:
-    said, silent = Said("broker:9092"), KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001
+    said, silent = Said("broker:9092"), KafkaError(KafkaError._TIMED_OUT)
     assert said.cause(silent) is silent
 
     for error in (DOWN, ALL_DOWN):
@@ -169,7 +169,7 @@ def test_a_tls_alert_that_refuses_a_certificate_is_no_cut_connection(
     number: int,
     refuses: bool,  # noqa: FBT001 - a row's
 ) -> None:
-    error = KafkaError(KafkaError._TRANSPORT, ALERT.format(name, number))  # noqa: SLF001
+    error = KafkaError(KafkaError._TRANSPORT, ALERT.format(name, number))
 
     assert is_permanent(error) == refuses
     assert ("ssl.certificate.location" in with_advice(error)) == refuses

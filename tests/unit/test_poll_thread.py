@@ -19,14 +19,14 @@ from redrive.testing import ManualClock
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID)
 # How librdkafka tells an idle member: the code says fatal, the flag does not, the text says why.
-FATAL_FENCED = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}")  # noqa: SLF001
+FATAL_FENCED = KafkaError(KafkaError._FATAL, f"Fatal error: {FENCED.str()}")
 HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
-HELD = KafkaError(KafkaError._FATAL, f"Fatal error: {HELD_TEXT}")  # noqa: SLF001
+HELD = KafkaError(KafkaError._FATAL, f"Fatal error: {HELD_TEXT}")
 OLD_TEXT = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
-TOO_OLD = KafkaError(KafkaError._FATAL, f"Fatal error: {OLD_TEXT}: Heartbeat")  # noqa: SLF001
-FATAL = KafkaError(KafkaError._FATAL, "Fatal error: something else")  # noqa: SLF001
+TOO_OLD = KafkaError(KafkaError._FATAL, f"Fatal error: {OLD_TEXT}: Heartbeat")
+FATAL = KafkaError(KafkaError._FATAL, "Fatal error: something else")
 NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
-PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
+PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN)
 
 
 class ErrorMessage:
@@ -419,7 +419,7 @@ class EndMessage(ErrorMessage):
     """What a poll returns where a partition ends."""
 
     def __init__(self, tp: TopicPartition, end: int) -> None:
-        super().__init__(KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001 - librdkafka's own
+        super().__init__(KafkaError(KafkaError._PARTITION_EOF))
         self._tp, self._end = tp, end
 
     def topic(self) -> str:

@@ -30,7 +30,7 @@ NO_LEADER = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
 NO_TOPIC = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-WRONG_PASSWORD = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")  # noqa: SLF001 - its name
+WRONG_PASSWORD = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")
 SILENCE = None
 
 

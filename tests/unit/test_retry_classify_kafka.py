@@ -89,20 +89,20 @@ def test_every_code_of_the_client_is_judged_but_for_those_that_name_no_cause() -
     ],
 )
 def test_an_authentication_that_nobody_refused_is_transient(text: str, kind: Kind) -> None:
-    error = KafkaError(KafkaError._AUTHENTICATION, text)  # noqa: SLF001 - its public name
+    error = KafkaError(KafkaError._AUTHENTICATION, text)
 
     assert classify(KafkaException(error)).kind is kind
 
 
 def test_an_error_that_is_fatal_to_its_client_is_permanent() -> None:
-    error = KafkaError(KafkaError._TRANSPORT, "gone", fatal=True)  # noqa: SLF001 - its public name
+    error = KafkaError(KafkaError._TRANSPORT, "gone", fatal=True)
 
     assert classify(KafkaException(error)).kind is Kind.PERMANENT
 
 
 def test_an_error_that_librdkafka_calls_retriable_is_transient() -> None:
-    unlisted = KafkaError(KafkaError._FAIL, "odd", retriable=True)  # noqa: SLF001 - as above
-    abortable = KafkaError(KafkaError._FAIL, "odd", txn_requires_abort=True)  # noqa: SLF001 - as above
+    unlisted = KafkaError(KafkaError._FAIL, "odd", retriable=True)
+    abortable = KafkaError(KafkaError._FAIL, "odd", txn_requires_abort=True)
 
     assert classify(KafkaException(unlisted)).kind is Kind.TRANSIENT
     assert classify(KafkaException(abortable)).kind is Kind.TRANSIENT

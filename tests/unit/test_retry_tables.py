@@ -74,7 +74,7 @@ def _kafka(name: str) -> BaseException:
     if name == "fatal":
         return KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT, "told", fatal=True))
     if name == "tls_alert":
-        return KafkaException(KafkaError(KafkaError._TRANSPORT, "SSL alert number 45"))  # noqa: SLF001
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, "SSL alert number 45"))
     return KafkaException(KafkaError(int(name), "told"))
 
 

@@ -31,13 +31,13 @@ from redrive.telemetry.metrics import PRODUCERS
 from redrive.testing import ManualClock
 from redrive.testing.worker_process import wait_until
 
-TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes
-FENCED = KafkaError(KafkaError._FENCED, fatal=True)  # noqa: SLF001
+TIMED_OUT = KafkaError(KafkaError._TIMED_OUT)
+FENCED = KafkaError(KafkaError._FENCED, fatal=True)
 ABORTABLE = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
-GONE = KafkaError(KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001
+GONE = KafkaError(KafkaError._UNKNOWN_TOPIC)
 FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, txn_requires_abort=True)
-PURGED = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001
-OUT_OF_PLACE = KafkaError(KafkaError._STATE)  # noqa: SLF001
+PURGED = KafkaError(KafkaError._PURGE_QUEUE)
+OUT_OF_PLACE = KafkaError(KafkaError._STATE)
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 SHORT = CallLimits(
     init=0.05, send_offsets=0.05, flush=0.05, commit=0.05, begin=0.05, slack=0.05, transaction=30
@@ -488,7 +488,7 @@ def test_offsets_that_wait_too_long_behind_records_make_the_batch_late(
     factory: Factory, thread: SettleThread, reports: list[Report]
 ) -> None:
     # On a connection that a quota holds back, what the client says is abortable.
-    behind = KafkaError(KafkaError._TIMED_OUT, txn_requires_abort=True)  # noqa: SLF001 - as above
+    behind = KafkaError(KafkaError._TIMED_OUT, txn_requires_abort=True)
     factory.scripts = [{"send_offsets_to_transaction": fails(behind)}]
 
     assert settle(thread, reports) == RefusedBatch(7, behind, late=True)

@@ -801,5 +801,5 @@ def _said(cause: ObstacleCause, error: KafkaError | str) -> KafkaError | str:
 
 def _raise_if_fenced(error: KafkaException) -> None:
     code = error.args[0].code()
-    if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
+    if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
         raise FencedError(f"another worker with this worker.id has joined: {error}") from error

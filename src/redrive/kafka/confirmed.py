@@ -39,10 +39,10 @@ _QUEUE_FULL_S = 0.05
 _NEXT_PRODUCER_S = 1.0
 _SAYS_LITTLE = frozenset(
     {
-        KafkaError._DESTROY,  # noqa: SLF001 - the client's name for it
-        KafkaError._FATAL,  # noqa: SLF001 - as above
-        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001 - as above
-        KafkaError._PURGE_QUEUE,  # noqa: SLF001 - as above
+        KafkaError._DESTROY,
+        KafkaError._FATAL,
+        KafkaError._PURGE_INFLIGHT,
+        KafkaError._PURGE_QUEUE,
     }
 )
 # The topic decides what is too large: its limit need not be readable for this user.
@@ -151,7 +151,7 @@ class ConfirmedProducer:
             # librdkafka keeps the time; this is for a report that never comes.
             error, message = await asyncio.wait_for(future, self._timeout_s + GRACE_S)
         except TimeoutError as silent:
-            raise _kafka_error(KafkaError._MSG_TIMED_OUT, "no delivery report") from silent  # noqa: SLF001 - the client's name for it
+            raise _kafka_error(KafkaError._MSG_TIMED_OUT, "no delivery report") from silent
         finally:
             self._pending.discard(future)
         if error is not None:
@@ -170,7 +170,7 @@ class ConfirmedProducer:
 
         while True:
             if self._thread is None or self._producer is None:
-                raise _kafka_error(KafkaError._STATE, "this is not started: call start() first")  # noqa: SLF001 - as above
+                raise _kafka_error(KafkaError._STATE, "this is not started: call start() first")
             try:
                 self._producer.produce(
                     record.topic,
@@ -182,7 +182,7 @@ class ConfirmedProducer:
                 )
             except BufferError as full:
                 if self._clock.monotonic() > deadline:
-                    raise _kafka_error(KafkaError._QUEUE_FULL, "too many wait already") from full  # noqa: SLF001 - as above
+                    raise _kafka_error(KafkaError._QUEUE_FULL, "too many wait already") from full
                 await self._clock.sleep(_QUEUE_FULL_S)
             else:
                 return
@@ -219,7 +219,7 @@ class ConfirmedProducer:
     def _heard(self, error: KafkaError) -> None:
         if error.fatal():
             self._broken = True
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._said = error
 
     def _failed(self, what: str, error: KafkaError) -> KafkaUnavailableError | NotStoredError:
@@ -232,9 +232,9 @@ class ConfirmedProducer:
             )
         if error.code() in _SAYS_LITTLE:
             error = self._said or error
-        if error.code() == KafkaError._DESTROY:  # noqa: SLF001 - as above
+        if error.code() == KafkaError._DESTROY:
             # Nobody has closed the client: it lets go of a topic with what is on its way there.
-            error = KafkaError(KafkaError._UNKNOWN_TOPIC, "the topic went meanwhile")  # noqa: SLF001 - as above
+            error = KafkaError(KafkaError._UNKNOWN_TOPIC, "the topic went meanwhile")
         kind = "permanent" if is_permanent(error) else "transient"
         return NotStoredError(f"{what} is not stored {where}: {with_advice(error)}", kind=kind)
 

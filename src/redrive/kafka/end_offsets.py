@@ -71,7 +71,7 @@ def _end(consumer: Consumer, settings: KafkaSettings, partition: int, *, timeout
     tp = KafkaTopicPartition(settings.results_topic, partition)
     marks = consumer.get_watermark_offsets(tp, timeout=timeout_s, cached=False)
     if marks is None:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's name
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
     return marks[1]
 
 

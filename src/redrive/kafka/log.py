@@ -50,9 +50,9 @@ log = structlog.get_logger("redrive.kafka")
 
 _BATCH = 500
 _BATCH_BYTES = 4 * 2**20
-_FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with a line
-_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - as above
-_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001 - as above
+_FATAL = KafkaError._FATAL
+_AT_END = KafkaError._PARTITION_EOF
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _HELD_TEXT = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
@@ -648,7 +648,7 @@ class _ConsumerLog:
         try:
             self._consumer.seek(KafkaTopicPartition(*tp, offset, leader_epoch=epoch))
         except KafkaException as error:
-            if error_of(error).code() != KafkaError._STATE:  # noqa: SLF001 - librdkafka's own
+            if error_of(error).code() != KafkaError._STATE:
                 raise
             return False
         return True

@@ -22,7 +22,7 @@ _BATCH = 500
 _POLL_S = 0.2
 # The next partition waits for the last one's fetch, which found no more.
 _SOON: ClientConfig = {"fetch.wait.max.ms": 10}
-_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin with a line
+_EOF = KafkaError._PARTITION_EOF
 
 
 def log_consumer(settings: KafkaSettings) -> Consumer:

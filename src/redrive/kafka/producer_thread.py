@@ -31,9 +31,9 @@ __all__ = ["CallLimits", "MakeProducer", "ProducerThread", "broken_by"]
 
 log = structlog.get_logger("redrive.kafka")
 
-_FENCED = KafkaError._FENCED  # noqa: SLF001 - as above
-_STATE = KafkaError._STATE  # noqa: SLF001 - as above
-_TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - as above
+_FENCED = KafkaError._FENCED
+_STATE = KafkaError._STATE
+_TIMED_OUT = KafkaError._TIMED_OUT
 _RESUMED = frozenset({_TIMED_OUT, KafkaError.CONCURRENT_TRANSACTIONS})
 _INIT_STEPS_S = (0.05, 0.05, 0.05, 0.1, 0.25, 0.5)
 _ENDING_S = 5.0

@@ -44,10 +44,10 @@ GRACE_S = 5.0
 
 NO_ANSWER = frozenset(
     {
-        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - the client's name for it
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - the client's name for it
-        KafkaError._TRANSPORT,  # noqa: SLF001 - the client's name for it
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - the client's name for it
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
     }
 )
 """Codes after which nobody knows whether a record is stored: the broker could not be asked."""
@@ -211,7 +211,7 @@ def _wait(
 
 
 def _no_report() -> KafkaException:
-    return KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT, "no delivery report"))  # noqa: SLF001 - the client's name for it
+    return KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT, "no delivery report"))
 
 
 def _json(event: WorkflowEvent) -> bytes:

@@ -29,10 +29,10 @@ _NO_NEWS_S = 10.0
 _EDGES_S = 3.0
 _SEEK_PAST = 1_000
 """So many records are read and thrown away rather than another fetch begun."""
-_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - its name
+_EOF = KafkaError._PARTITION_EOF
 _OUT_OF_RANGE = (
     KafkaError.OFFSET_OUT_OF_RANGE,
-    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - as above
+    KafkaError._AUTO_OFFSET_RESET,
 )
 
 

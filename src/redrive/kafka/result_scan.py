@@ -151,7 +151,7 @@ class ResultScan:
 
     def _take(self, message: Message) -> SeenResult | None:
         error = message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
             self._note(error)
             return None
         partition, offset = message.partition(), message.offset()

@@ -113,7 +113,7 @@ def step_of(failed: FailedAttempt) -> dict[str, object]:
 def error_of(exception: KafkaException) -> KafkaError:
     """Return the error that the client's exception carries."""
     error = exception.args[0] if exception.args else None
-    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(error))  # noqa: SLF001 - the client's name for it
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(error))
 
 
 def is_permanent(error: KafkaError) -> bool:
@@ -136,11 +136,11 @@ _OUR_STANDING = frozenset(
         KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
         KafkaError.INVALID_TXN_STATE,
         KafkaError.PRODUCER_FENCED,
-        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with a line
-        KafkaError._FATAL,  # noqa: SLF001 - as above
-        KafkaError._STATE,  # noqa: SLF001 - as above
-        KafkaError._PREV_IN_PROGRESS,  # noqa: SLF001 - as above
-        KafkaError._INVALID_ARG,  # noqa: SLF001 - as above
+        KafkaError._FENCED,
+        KafkaError._FATAL,
+        KafkaError._STATE,
+        KafkaError._PREV_IN_PROGRESS,
+        KafkaError._INVALID_ARG,
     }
 )
 
@@ -180,7 +180,7 @@ class Said:
 
     def cause(self, raised: KafkaError) -> KafkaError:
         """Return the error that says most about a call that ended with `raised`."""
-        telling = [e for e in self._errors if e.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001 - as above
+        telling = [e for e in self._errors if e.code() != KafkaError._ALL_BROKERS_DOWN]
         return telling[-1] if telling else raised
 
 
@@ -250,7 +250,7 @@ def with_advice(error: KafkaError) -> str:
 
 def advice(error: KafkaError) -> str | None:
     """Return what to do about an error; None when waiting is all there is, or nobody knows."""
-    code = KafkaError._SSL if is_tls_refusal(error.str()) else error.code()  # noqa: SLF001 - librdkafka's
+    code = KafkaError._SSL if is_tls_refusal(error.str()) else error.code()
     return _ADVICE.get(code)
 
 
@@ -270,18 +270,18 @@ _REPLICAS = (
     "fewer replicas are in sync than the topic's min.insync.replicas: bring the brokers back"
 )
 _ADVICE: dict[int, str] = {
-    KafkaError._AUTHENTICATION: _LOG_IN,  # noqa: SLF001 - librdkafka's own codes begin with a line
+    KafkaError._AUTHENTICATION: _LOG_IN,
     KafkaError.SASL_AUTHENTICATION_FAILED: _LOG_IN,
     KafkaError.UNSUPPORTED_SASL_MECHANISM: _LOG_IN,
     KafkaError.ILLEGAL_SASL_STATE: _LOG_IN,
-    KafkaError._SSL: (  # noqa: SLF001 - as above
+    KafkaError._SSL: (
         "check ssl.ca.location in kafka.config (who signed the broker's certificate), the host "
         "name in kafka.bootstrap_servers (the certificate must bear it), and "
         "ssl.certificate.location and ssl.key.location if the broker asks for a certificate, and "
         "until when that is valid (a file that is renewed is read anew)"
     ),
-    KafkaError._RESOLVE: "check the host names in kafka.bootstrap_servers",  # noqa: SLF001 - as above
-    KafkaError._BAD_MSG: (  # noqa: SLF001 - as above
+    KafkaError._RESOLVE: "check the host names in kafka.bootstrap_servers",
+    KafkaError._BAD_MSG: (
         "this may not be a Kafka broker: check the port in kafka.bootstrap_servers, and "
         "security.protocol in kafka.config"
     ),
@@ -309,8 +309,8 @@ _ADVICE: dict[int, str] = {
     KafkaError.INVALID_MSG_SIZE: _SMALLER,
     KafkaError.RECORD_LIST_TOO_LARGE: _SMALLER,
     KafkaError.UNKNOWN_TOPIC_OR_PART: _NO_TOPIC,
-    KafkaError._UNKNOWN_TOPIC: _NO_TOPIC,  # noqa: SLF001 - as above
-    KafkaError._UNKNOWN_PARTITION: _NO_TOPIC,  # noqa: SLF001 - as above
+    KafkaError._UNKNOWN_TOPIC: _NO_TOPIC,
+    KafkaError._UNKNOWN_PARTITION: _NO_TOPIC,
     KafkaError.TOPIC_EXCEPTION: "check the topics' names in kafka.*",
     KafkaError.INVALID_REPLICATION_FACTOR: "choose a smaller replication factor",
     KafkaError.POLICY_VIOLATION: "a policy of the cluster forbids it: ask who runs the brokers",
@@ -319,8 +319,6 @@ _ADVICE: dict[int, str] = {
     KafkaError.KAFKA_STORAGE_ERROR: "a disk of the broker failed: see its log",
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "choose another compression.type in kafka.config",
     KafkaError.UNSUPPORTED_VERSION: "the broker is too old for this client: use a newer one",
-    KafkaError._UNSUPPORTED_FEATURE: (  # noqa: SLF001 - as above
-        "the broker is too old for this client: use a newer one"
-    ),
+    KafkaError._UNSUPPORTED_FEATURE: ("the broker is too old for this client: use a newer one"),
     KafkaError.GROUP_MAX_SIZE_REACHED: "run fewer workers, or raise group.max.size of the broker",
 }

@@ -168,7 +168,7 @@ def _records(
         error = message.error()
         if error is None:
             yield record_of(message)
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+        elif error.code() == KafkaError._PARTITION_EOF:
             unread.discard(message.partition() or 0)
         # Who reads without a group needs no right to one; librdkafka asks for it all the same.
         elif is_permanent(error) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:

@@ -24,8 +24,8 @@ TOPIC_ERRORS = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin with a line
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
     }
 )
 """Any record would be refused there, until the topic or the rights on it are mended."""
@@ -42,9 +42,9 @@ RECORD_ERRORS = (
 )
 UNSENT = frozenset(
     {
-        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above
-        KafkaError._PURGE_QUEUE,  # noqa: SLF001 - as above
-        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001 - as above
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
     }
 )
 """How records end that nobody confirmed before they were given up."""
@@ -148,7 +148,7 @@ class Sending:
                     self._bounded("poll", _FULL_S, self._producer.poll, _FULL_S)
                     if self._left_s() <= 0:
                         raise KafkaException(
-                            KafkaError(KafkaError._TIMED_OUT, "the client's queue stays full")  # noqa: SLF001 - as above
+                            KafkaError(KafkaError._TIMED_OUT, "the client's queue stays full")
                         ) from None
 
     def confirm(self) -> None:
@@ -207,7 +207,7 @@ class Sending:
         }
         gone = [index for index, record in enumerate(self._records) if record.topic not in seen]
         for index in gone:
-            self.failed.setdefault(index, KafkaError(KafkaError._UNKNOWN_TOPIC))  # noqa: SLF001 - as above
+            self.failed.setdefault(index, KafkaError(KafkaError._UNKNOWN_TOPIC))
         tps = {tp for record in self._records if (tp := target(record, self.partitions))}
         self.leaderless = frozenset(
             tp

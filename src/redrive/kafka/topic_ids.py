@@ -37,7 +37,7 @@ _WATCHED_WITHIN_S = 5.0
 _NOT_TOLD = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.UNSUPPORTED_VERSION,
-    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - librdkafka's own codes begin with a line
+    KafkaError._UNSUPPORTED_FEATURE,
 )
 
 

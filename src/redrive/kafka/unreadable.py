@@ -21,8 +21,8 @@ __all__ = ["Gap", "UnreadableBatches"]
 
 log = structlog.get_logger("redrive.kafka")
 
-_CANNOT_UNPACK = KafkaError._BAD_COMPRESSION  # noqa: SLF001 - librdkafka's own codes begin with a line
-_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - as above
+_CANNOT_UNPACK = KafkaError._BAD_COMPRESSION
+_EOF = KafkaError._PARTITION_EOF
 _TIMES = 2
 """So often in a row the client says it before it is believed: memory may have been short."""
 WHY = (

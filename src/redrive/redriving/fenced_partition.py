@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 _CALL_S = 10.0
 _SHUT_OUT = (
-    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with a line
+    KafkaError._FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 )
@@ -200,7 +200,7 @@ class KafkaFencedPartition:
             if not isinstance(raised.__cause__, KafkaException):
                 raise
             failed[-1] = error_of(raised.__cause__)
-        told = list(failed.values()) or [KafkaError(KafkaError._TIMED_OUT)]  # noqa: SLF001 - as above
+        told = list(failed.values()) or [KafkaError(KafkaError._TIMED_OUT)]
         self._producer = None
         # A transaction that outlived the broker's limit is shut out by the broker itself.
         lasted_s = self._clock.monotonic() - began

@@ -47,9 +47,9 @@ _ABORT_S = 5.0
 _LOOK_S = 0.05
 _TOLD_LINES = 10
 # What a record is told for the sake of another one of its batch.
-_FOLLOWS = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - the client's names for it
+_FOLLOWS = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._MSG_TIMED_OUT)
 _ANY_PARTITION = -1
-_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001 - the client's name for it
+_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
 @dataclass(frozen=True, slots=True)

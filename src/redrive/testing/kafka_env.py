@@ -155,7 +155,7 @@ class KafkaEnv:
             ends = end_offsets(servers, topics.events)
             marks = high_watermarks(servers, topics.events)
         except KafkaException as silent:
-            if error_of(silent).code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - librdkafka's own
+            if error_of(silent).code() != KafkaError._TIMED_OUT:
                 raise
             return False  # nothing is settled while a transaction is open, or the broker is busy
         seen[:] = [committed]

@@ -151,7 +151,7 @@ def _until_end(
             error = message.error()
             if error is None:
                 yield record_of(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own
+            elif error.code() == KafkaError._PARTITION_EOF:
                 tp = TopicPartition(message.topic() or "", message.partition() or 0)
                 if (message.offset() or 0) >= ends.get(tp, 0):
                     open_partitions.discard(tp)
