@@ -213,6 +213,18 @@ class Listener(Protocol):
         ...
 
 
+class Unassigned(Protocol):
+    """Finds partitions that the group gives to nobody."""
+
+    def assigned(self) -> None:
+        """Have it asked after an assignment."""
+        ...
+
+    def look(self) -> Collection[TopicPartition]:
+        """Return the partitions that nobody has, once for each answer that names some."""
+        ...
+
+
 class Pulse:
     """When the poll thread last moved; read by the guard from other threads."""
 
@@ -252,6 +264,7 @@ class PollThread:
         incremental: Whether the group tells what comes and goes (KIP-848), or all that is ours.
         topic_ids: Tells the ids of topics.
         away_s: For how many seconds the group's coordinator is away by now.
+        unassigned: Finds what the group gives to nobody; only the classic protocol needs it.
         away_limit_s: After how many of them a new consumer takes the place of the old one; longer
             than a session, so that there is nothing left to keep.
         ended: Called once, on this thread, with the error that ended it, or None.
@@ -269,6 +282,7 @@ class PollThread:
         topic_ids: TopicIds = NOT_TOLD,
         away_s: Callable[[], float] = lambda: 0.0,
         away_limit_s: float = math.inf,
+        unassigned: Unassigned | None = None,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._make_consumer = make_consumer
@@ -280,6 +294,7 @@ class PollThread:
         self._away_s = away_s
         self._away_limit_s = away_limit_s
         self._topic_ids = topic_ids
+        self._unassigned = unassigned
         self._held: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
         # Those that came or went since the last poll returned.
@@ -378,18 +393,15 @@ class PollThread:
 
     def _poll(self, consumer: Consumer, kafka: _ConsumerLog) -> None:
         listener = self._listener
-        consumer.subscribe(
-            self._topics,
-            on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
-            on_revoke=lambda _, parts: self._revoke(kafka, _tps(parts), lost=False),
-            on_lost=lambda _, parts: self._lose(kafka, _tps(parts)),
-        )
+        self._subscribe(consumer, kafka)
         while not self._stop.is_set():
             now, gap_s = self._pulse.look()
             wait_s = listener.turn(kafka, gap_s=gap_s)
             # Not before that turn: a guard that sees no gap must see what a gap has cost. [P4]
             self._pulse.beat(now)
             first = consumer.poll(wait_s)
+            if self._unassigned is not None and self._unassigned.look():
+                self._subscribe(consumer, kafka)
             if kafka.is_outdated or self._is_away():
                 raise _OutdatedError
             if self._fatal is not None:
@@ -408,6 +420,14 @@ class PollThread:
                 listener.received(records)
             self._tell_ends()
 
+    def _subscribe(self, consumer: Consumer, kafka: _ConsumerLog) -> None:
+        consumer.subscribe(
+            self._topics,
+            on_assign=lambda _, parts: self._assign(consumer, kafka, parts),
+            on_revoke=lambda _, parts: self._revoke(kafka, _tps(parts), lost=False),
+            on_lost=lambda _, parts: self._lose(kafka, _tps(parts)),
+        )
+
     def _tell_ends(self) -> None:
         """Tell of ends that were reached, but not of those that an earlier assignment has seen."""
         ends = {tp: end for tp, end in self._ends.items() if tp not in self._moved}
@@ -419,6 +439,8 @@ class PollThread:
         self, consumer: Consumer, kafka: Log, partitions: list[KafkaTopicPartition]
     ) -> None:
         self._membership.taken()
+        if self._unassigned is not None:
+            self._unassigned.assigned()
         self._held.update(tps := _tps(partitions))
         self._moved.update(tps)
         begins = self._listener.assigned(kafka, tps)

@@ -57,6 +57,7 @@ from redrive.kafka.settle_thread import SettleThread
 from redrive.kafka.static_membership import StaticMembership
 from redrive.kafka.topic_admin import TopicReport
 from redrive.kafka.topic_ids import NOT_TOLD, BrokersTopicIds, TopicIds
+from redrive.kafka.unassigned_partitions import UnassignedPartitions
 from redrive.payloads import CLEAR, Payloads
 from redrive.settings import Settings
 from redrive.signatures import NO_TRUST, Trust
@@ -298,6 +299,14 @@ def _polling(
         incremental=settings.kafka.group_protocol is GroupProtocol.CONSUMER,
         topic_ids=topic_ids,
         away_s=lambda: link.away_s,
+        unassigned=None
+        if settings.kafka.group_protocol is GroupProtocol.CONSUMER
+        else UnassignedPartitions(
+            partial(make_admin, admin_config(settings.kafka)),
+            settings.kafka.group_id,
+            [settings.kafka.events_topic],
+            SYSTEM,
+        ),
         away_limit_s=settings.kafka.session_timeout.total_seconds() + _BEYOND_SESSION_S,
         ended=callbacks.ended,
     )
