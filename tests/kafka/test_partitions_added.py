@@ -4,7 +4,10 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not marked as exported
+    AdminClient,
+    NewPartitions,
+)
 from tests.kafka.test_counts import GRAPHS
 
 from redrive.testing.kafka_env import KafkaEnv, event
