@@ -91,8 +91,8 @@ class Payloads:
         """
         if self.codec is None:
             raise CodecError(
-                f"it is encrypted as {sealed.label[:_MAX_LABEL_CHARS]!r}, and nothing here decodes "
-                "it: set security.codec, and its key in security.encryption_keys"
+                f"it is encrypted as {sealed.label[:_MAX_LABEL_CHARS]!r}, and nothing here can "
+                "decrypt it: set security.codec, and its key in security.encryption_keys"
             )
         try:
             data = base64.b64decode(sealed.data, validate=True)

@@ -171,9 +171,9 @@ def test_an_ending_that_differs_exits_1_says_which_and_keeps_the_logs(
 ) -> None:
     del bare_airflow
     finished_nodes_run_again = (
-        "from redrive.demo.environment import Stage",
-        "as_typed = Stage.start_command",
-        "Stage.start_command = lambda self, typed: as_typed(self, (*typed, '--restart'))",
+        "from redrive.demo.environment import DemoEnvironment",
+        "as_typed = DemoEnvironment.start_command",
+        "DemoEnvironment.start_command = lambda self, typed: as_typed(self, (*typed, '--restart'))",
     )
 
     played = play(tmp_path, *finished_nodes_run_again)

@@ -158,7 +158,7 @@ def test_events_are_signed_by_the_key_of_the_connection_before_that_of_the_envir
         (IN_CONNECTION | {"security.signing_secret": 7}, {}, "go together"),
         ({"security.sign_with": "team"}, {}, "go together"),
         ({"security.signing_secret": KEY}, {}, "go together"),
-        (IN_CONNECTION | {"security.sign_with": "a b"}, {}, "no name of a key"),
+        (IN_CONNECTION | {"security.sign_with": "a b"}, {}, "is not a name for a key"),
         (IN_CONNECTION | {"security.signing_secret": "file:/etc/passwd"}, {}, "of this host"),
         ({}, {"REDRIVE_SECURITY__SIGN_WITH": "x"}, "signing_keys has none of that name"),
         ({}, {"REDRIVE_SECURITY__SIGNING_KEYS__A": "short"}, "REDRIVE_SECURITY__.*needs 32"),

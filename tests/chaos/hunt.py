@@ -116,7 +116,7 @@ def check_of(finding: str) -> str:
         "forked:": "forked thread",
         "told twice:": "told twice",
         "not all was settled": "not settled",
-        "Place(": "offsets",
+        "TopicPartition(": "offsets",
         "letter ": "letter",
         "a result for": "unasked result",
         "the topic has": "events missing",

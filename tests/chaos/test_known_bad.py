@@ -142,7 +142,7 @@ CAUGHT_AS = {
     "does_not_wait_for_letters": "lost: a result names the letter",
     "swallows_cancellation": "wrong: event",
     "writes_checkpoints_unguarded": "forked: thread",
-    "commits_for_partitions_of_others": "Place(",
+    "commits_for_partitions_of_others": "TopicPartition(",
     "keeps_its_producer_after_a_doubt": "stuck: event",
     "believes_positions": "lost: event",
     "stands_still": "stuck: event",

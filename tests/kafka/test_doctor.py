@@ -177,7 +177,7 @@ def test_a_missing_topic_and_unequal_partitions_are_errors(env: KafkaEnv) -> Non
     assert env.topics.dlq not in told["sizes"][0]["what"]
 
 
-@pytest.mark.usefixtures("stage")
+@pytest.mark.usefixtures("env")
 def test_a_client_that_takes_less_than_the_topics_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDRIVE_KAFKA__CONFIG", '{"message.max.bytes": "1000000"}')
 

@@ -109,7 +109,7 @@ WRITTEN_BEFORE = {
 """Notes as the version before has written them: none says to which commit it belongs."""
 
 
-@rows("text, note", WRITTEN_BEFORE.items())
+@rows("text, metadata", WRITTEN_BEFORE.items())
 def test_notes_of_the_version_before_are_read_and_ours_begin_as_they_do(
     text: str, metadata: CommitMetadata
 ) -> None:

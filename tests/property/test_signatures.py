@@ -199,7 +199,7 @@ def test_no_secret_is_shown() -> None:
     ("given", "words"),
     [
         ({"signing_keys": {"k": "short"}}, "32"),
-        ({"signing_keys": {"a b": "x" * 32}}, "no name of a key"),
+        ({"signing_keys": {"a b": "x" * 32}}, "is not a name for a key"),
         ({"signing_keys": {"a": "x" * 32, "b": "y" * 32}}, "sign_with"),
         ({"signing_keys": {"a": "x" * 32}, "sign_with": "b"}, "'b'"),
         ({"signing_keys": {"a": "x" * 32}, "producers": {"c": {"workflows": "*"}}}, "'c'"),

@@ -21,7 +21,7 @@ PARENT = """
 import signal, sys
 from redrive.consumer.adopted import become_subreaper
 from redrive.consumer.launcher import Launcher
-from redrive.consumer.supervisor import Supervisor, ToRun
+from redrive.consumer.supervisor import Supervisor, WorkerSpec
 from redrive.consumer.template import Template
 from redrive.telemetry.logging import configure_logging
 
@@ -29,7 +29,7 @@ from redrive.telemetry.logging import configure_logging
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 configure_logging(json=True)
 patience_s, size, script, modules = float(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-workers = [ToRun([sys.executable, "-c", script], f"w-{number}") for number in range(size)]
+workers = [WorkerSpec([sys.executable, "-c", script], f"w-{number}") for number in range(size)]
 make_template = None
 if modules:
     assert become_subreaper() is None

@@ -321,7 +321,7 @@ OPEN, DRIVEN = (State.OPEN, None), (State.REDRIVEN, None)
 
 @pytest.mark.invariant("P13")
 @rows(
-    "what, told, standing",
+    "what, told, status",
     [
         (
             "the same event fails again",

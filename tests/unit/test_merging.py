@@ -19,7 +19,7 @@ def one(samples: list[Sample], metric: Metric) -> Sample:
     return found
 
 
-@rows("figure", WORKER_FIGURES, ids=lambda metric: metric.name)
+@rows("metric", WORKER_FIGURES, ids=lambda metric: metric.name)
 def test_counts_are_only_ever_added_up(metric: Metric) -> None:
     assert metric.merge is Merge.SUM or metric.type is MetricType.GAUGE
     # Of a partition both may tell for a moment while it moves: it is not twice as old then.
@@ -27,7 +27,7 @@ def test_counts_are_only_ever_added_up(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "value"),
+    ("metric", "value"),
     [
         (definitions.RUNS, 5.0),
         (definitions.IN_FLIGHT, 5.0),

@@ -101,7 +101,7 @@ def test_workflows_that_no_graph_serves_are_one_and_take_nobodys_place() -> None
     }
 
 
-@rows("figure", EVERY, ids=lambda metric: metric.name)
+@rows("metric", EVERY, ids=lambda metric: metric.name)
 def test_a_figure_is_named_as_prometheus_wants_it(metric: Metric) -> None:
     stem = metric.name.removesuffix("_total")
 

@@ -159,7 +159,7 @@ def test_a_spool_that_is_a_link_is_told_at_start(tmp_path: Path) -> None:
 def test_a_fifo_in_place_of_a_file_is_refused_and_waits_for_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spool")
 
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         append(tmp_path / "spool")
 
 

@@ -47,7 +47,7 @@ class Thread:
     def close(self, **_: float) -> None: ...
 
 
-class Intake:
+class FakeDispatcher:
     running = 1
 
     def __init__(self) -> None:
@@ -90,11 +90,11 @@ class Settler:
 
 
 def parts_of(
-    dispatcher: Intake, settling: Thread, polling: Thread, clock: ManualClock
+    dispatcher: FakeDispatcher, settling: Thread, polling: Thread, clock: ManualClock
 ) -> WorkerComponents:
     checkpoints = Checkpoints(CheckpointSettings(url="none"))
     parts: Any = {
-        "intake": dispatcher,
+        "dispatcher": dispatcher,
         "settler": Settler(),
         "settling": settling,
         "polling": polling,
@@ -130,7 +130,7 @@ class Waiting(Thread):
 async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(how: str) -> None:
     settling, polling = Waiting(), Thread()
     worker = Worker(
-        lambda _: parts_of(Intake(), settling, polling, ManualClock()),
+        lambda _: parts_of(FakeDispatcher(), settling, polling, ManualClock()),
         startup_s=60.0,
         grace_s=30.0,
         standstill_s=10.0,
@@ -153,7 +153,7 @@ async def test_one_that_waits_for_a_coordinator_ends_when_asked_and_never_joins(
 
 
 async def test_it_drains_and_says_that_only_a_new_process_helps() -> None:
-    dispatcher, settling, clock = Intake(), Thread(), ManualClock(hands_free=True)
+    dispatcher, settling, clock = FakeDispatcher(), Thread(), ManualClock(hands_free=True)
     worker = Worker(
         lambda _: parts_of(dispatcher, settling, Thread(), clock),
         startup_s=1.0,
@@ -180,7 +180,7 @@ async def test_one_in_which_nothing_is_settled_says_what_it_waits_for_and_ends_t
     class Fast(Thread):
         left_behind = 0
 
-    dispatcher, clock = Intake(), ManualClock(hands_free=True)
+    dispatcher, clock = FakeDispatcher(), ManualClock(hands_free=True)
     parts = parts_of(dispatcher, Fast(), Thread(), clock)
     parts.settler.owes = "batch 3 of 2 outcomes to be stored"
     worker = Worker(

@@ -201,7 +201,7 @@ class OutcomeBuilder:
                 timestamp=self._clock.now(),
                 error=_text(letter),
                 error_info=info,
-                outcomes=position_of(polled),
+                answers=position_of(polled),
             )
         account = Account(
             polled.tp,
@@ -227,7 +227,7 @@ class OutcomeBuilder:
             timestamp=self._clock.now(),
             error=_text(letter),
             error_info=info,
-            outcomes=position_of(run.polled),
+            answers=position_of(run.polled),
         )
         account = Account(
             run.polled.tp,
@@ -366,7 +366,7 @@ class OutcomeBuilder:
                 worker=self._worker,
                 resume_verified=run.verified,
             ),
-            outcomes=position_of(run.polled),
+            answers=position_of(run.polled),
         )
 
     def _result_record(self, answer: WorkflowResultEvent) -> ProducerRecord:

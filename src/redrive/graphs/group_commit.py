@@ -109,7 +109,7 @@ class GroupCommit:
         Raises:
             sqlite3.Error: They are not; nothing of them is.
             StaleAttemptError: As above: `lease` had ended when the file's lock was got.
-            LeaseAwayError: As above: its partition was away.
+            LeaseSuspendedError: As above: its partition was away.
         """
         job = _Job[None](statements=statements, loop=asyncio.get_running_loop(), lease=lease)
         self._give(job)
@@ -129,7 +129,7 @@ class GroupCommit:
             sqlite3.Error: They are not; nothing of them is.
             StaleAttemptError: As above: `lease` had ended when the file's lock was got; or that
                 took too long, and blocks the event loop of the attempt.
-            LeaseAwayError: They are not: its partition was away.
+            LeaseSuspendedError: They are not: its partition was away.
         """
         job = _Job[None](statements=statements, lease=lease)
         self._give(job)

@@ -126,7 +126,7 @@ class Lease:
 
         Raises:
             StaleAttemptError: It never may again.
-            LeaseAwayError: Its partition is away.
+            LeaseSuspendedError: Its partition is away.
         """
         state = self.state
         if state is LeaseState.AWAY:

@@ -276,7 +276,8 @@ def _tasks_of(function: Callable[..., object]) -> list[object]:
     except (TypeError, ValueError):  # a cell that is empty yet
         return []
     values = (*named.globals.values(), *named.nonlocals.values())
-    return [value.func for value in values if isinstance(value, _TaskFunction)]
+    # By its type: what a graph's own code holds may raise whatever is asked of it.
+    return [value.func for value in values if issubclass(type(value), _TaskFunction)]
 
 
 def _returned_by(function: Callable[..., object]) -> object:

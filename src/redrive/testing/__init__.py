@@ -55,7 +55,7 @@ _WHERE = {
     "LocalBroker": "broker",
     "Proxy": "proxy",
     "Report": "chaos",
-    "Stage": "kafka_env",
+    "KafkaEnv": "kafka_env",
     "Topics": "created_topics",
     "ManualClock": "manual_clock",
     "Verdict": "judging",
