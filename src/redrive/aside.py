@@ -72,7 +72,8 @@ class Aside:
         return done.pop().result() if done else Late(future)
 
 
-_late: dict[type, Future[object]] = {}
+# By the id of a type, which is kept: a metaclass may raise when its class is hashed or compared.
+_late: dict[int, tuple[type, Future[object]]] = {}
 
 
 def call_and_wait(
@@ -88,16 +89,16 @@ def call_and_wait(
         about: The type of the exception that it asks.
         limit_s: How long it may take, in seconds.
     """
-    going_on = {known: one for known, one in tuple(_late.items()) if not one.done()}
+    going_on = {known: one for known, (_, one) in tuple(_late.items()) if not one.done()}
     for known in _late.keys() - going_on.keys():
         _late.pop(known, None)
-    if about in going_on or len(going_on) >= _LATE_AT_ONCE:
-        return Late(cast("Future[T]", going_on.get(about, next(iter(going_on.values())))))
+    if id(about) in going_on or len(going_on) >= _LATE_AT_ONCE:
+        return Late(cast("Future[T]", going_on.get(id(about), next(iter(going_on.values())))))
     future = _begun(function)
     done, _ = wait_for_futures((future,), timeout=limit_s)
     if done:
         return future.result()
-    _late[about] = cast("Future[object]", future)
+    _late[id(about)] = (about, cast("Future[object]", future))
     return Late(future)
 
 

@@ -131,7 +131,7 @@ def test_a_conversation_is_forgotten_on_demand_but_not_under_an_open_run(
         assert worker.stop() == 0
     done = checkpoints("delete", "chat-7", "--yes")
 
-    assert (before.exit_code, "a letter needs" in before.stderr) == (0, True)
+    assert (before.exit_code, "belong to letters" in before.stderr) == (0, True)
     assert (refused.exit_code, "an open run works on 'chat-7'" in refused.stderr) == (1, True)
     assert list(kept.values()) == ["named"]
     assert (done.exit_code, listed()) == (0, {})
