@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -87,6 +88,8 @@ async def node(state: State) -> State:  # noqa: ARG001 - LangGraph gives it
     raise getattr(sys.modules[__name__], "Held").error  # noqa: B009 - as above
 
 
+# What LangChain leaves of a node that raised GeneratorExit: collected here, not in a later test.
+@pytest.mark.filterwarnings("ignore:coroutine 'AsyncCallbackManager:RuntimeWarning")
 @pytest.mark.invariant("P1", "P7")
 @pytest.mark.parametrize("of", [9, pytest.param(1, marks=pytest.mark.nightly)])
 async def test_whatever_a_node_raises_its_run_ends_in_one_letter(of: int) -> None:
@@ -94,15 +97,18 @@ async def test_whatever_a_node_raises_its_run_ends_in_one_letter(of: int) -> Non
     builder = StateGraph(State)
     builder.add_node("node", node, retry_policy=retry_policy(0))
     builder.add_edge(START, "node")
-    raised = [(n, e) for n, e in hostile_errors() if n.endswith("raised")]
+    raised = [(n, e) for n, e in hostile_errors() if n.endswith("raised")][::of]
+    count = len(raised)
 
     wrong = []
-    for name, error in raised[::of]:
-        Held.error = error
+    while raised:
+        name, Held.error = raised.pop()
         outcome, _ = await worker(builder, most=0)
         letters = [record for record in outcome.records if record.topic == LETTERS]
         if outcome.ending is not Ending.DEAD_LETTERED or len(letters) != 1:
             wrong.append(name)
 
+    Held.error = ValueError()
+    gc.collect()
     assert wrong == []
-    assert len(raised[::of]) > 10
+    assert count > 10
