@@ -88,8 +88,8 @@ async def node(state: State) -> State:  # noqa: ARG001 - LangGraph gives it
     raise getattr(sys.modules[__name__], "Held").error  # noqa: B009 - as above
 
 
-# What LangChain leaves of a node that raised GeneratorExit: collected here, not in a later test.
-@pytest.mark.filterwarnings("ignore:coroutine 'AsyncCallbackManager:RuntimeWarning")
+# What coroutines say when a node has raised GeneratorExit: collected here, not in a later test.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.invariant("P1", "P7")
 @pytest.mark.parametrize("of", [9, pytest.param(1, marks=pytest.mark.nightly)])
 async def test_whatever_a_node_raises_its_run_ends_in_one_letter(of: int) -> None:
