@@ -13,7 +13,7 @@ __all__ = ["app"]
 _STATS = "Count the letters, for a monitor: exits with 1 if a limit of `letters.*` is reached."
 
 
-class _Commands(LazyGroup):
+class _LetterCommands(LazyGroup):
     lazy = MappingProxyType(
         {
             "list": LazyCommand("dlq_lists:list_letters", "List letters, newest first."),
@@ -55,5 +55,5 @@ class _Commands(LazyGroup):
 
 
 app = typer.Typer(
-    cls=_Commands, help="Inspect, redrive and manage dead letters.", no_args_is_help=True
+    cls=_LetterCommands, help="Inspect, redrive and manage dead letters.", no_args_is_help=True
 )
