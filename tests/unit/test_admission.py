@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 from tests.rows import rows
-from tests.unit.test_intake import PLACE, answers_of, covered, intake_of
+from tests.unit.test_dispatcher import PLACE, answers_of, covered, intake_of
 
 from redrive.consumer.admission import Admission
 from redrive.consumer.event_run import Run

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
-from tests.unit.test_intake_memory import World
-from tests.unit.test_turns import PLACE, rest, run, run_queue, taken
+from tests.unit.test_dispatcher_memory import World
+from tests.unit.test_run_queue import PLACE, rest, run, run_queue, taken
 
 from redrive.consumer.apart import Obstacle, ObstacleCause, ObstacleStatus
 from redrive.consumer.buffer import Buffer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.test_intake import answers_of, covered, intake_of
+from tests.unit.test_dispatcher import answers_of, covered, intake_of
 
 from redrive.consumer.buffer import Buffer
 from redrive.consumer.event_run import Run
