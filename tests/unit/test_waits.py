@@ -171,7 +171,7 @@ def test_what_waits_for_memory_or_for_room_in_a_commit_is_counted() -> None:
 
 def test_a_worker_looks_at_every_way_to_wait() -> None:
     held = PartitionStatus(TopicPartition("events", 0), 7, 0.0, 0.5, outside=6)
-    status = PartitionsStatus((held,), away=2, paused=3, unchecked=4)
+    status = PartitionsStatus((held,), suspended=2, paused=3, unchecked=4)
     absent = Absent(frozenset({"other"}), frozenset({("events", 0), ("events", 1)}))
     apart = [
         ObstacleStatus(Obstacle("results"), cause, since=0.0, waiting=9) for cause in ObstacleCause

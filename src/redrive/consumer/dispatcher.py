@@ -135,7 +135,7 @@ class Dispatcher:
         self._live: dict[Run, _Live] = {}
         self._open: dict[tuple[TopicPartition, int], Run] = {}
         self._gone: dict[TopicPartition, int] = {}
-        self._away: set[TopicPartition] = set()
+        self._suspended: set[TopicPartition] = set()
         self._cut: set[Run] = set()
         self._launched = 0
         self._tasks: asyncio.TaskGroup | None = None
@@ -230,14 +230,14 @@ class Dispatcher:
 
     def suspend(self, tps: Mapping[TopicPartition, int]) -> None:
         """Let runs of partitions that are between two assignments go on, and write nothing."""
-        self._away.update(tps)
+        self._suspended.update(tps)
         for live in self._live.values():
             if live.run.polled.tp in tps:
                 live.lease.suspend()
 
     def resume(self, tps: Collection[TopicPartition]) -> None:
         """Let them write again: nobody had their partitions meanwhile."""
-        self._away.difference_update(tps)
+        self._suspended.difference_update(tps)
         for live in self._live.values():
             if live.run.polled.tp in tps:
                 live.lease.resume()
@@ -251,7 +251,7 @@ class Dispatcher:
     def revoke(self, tps: Mapping[TopicPartition, int]) -> None:
         """End everything of partitions that have gone; nothing of it may be written any more."""
         self._gone.update(tps)
-        self._away.difference_update(tps)
+        self._suspended.difference_update(tps)
         self._cut = {run for run in self._cut if not self._is_gone(run)}
         for tp in tps:
             self._run_queue.drop(tp, self._is_gone)
@@ -525,7 +525,7 @@ class Dispatcher:
 
     def _launch(self, run: Run, tasks: asyncio.TaskGroup) -> None:
         live = _Live(run, self._new_lease(run.polled), self._runner.new_control())
-        if run.polled.tp in self._away:
+        if run.polled.tp in self._suspended:
             live.lease.suspend()
         self._live[run] = live
         self._launched += 1
@@ -582,7 +582,7 @@ class Dispatcher:
                 self._run_queue.hold(run, until=run.due)
             case Left() if self._draining:
                 pass
-            case Left() if run.polled.tp in self._away:
+            case Left() if run.polled.tp in self._suspended:
                 # It could not wait to write: it is tried again when its partition is back.
                 self._cut.add(run)
             case Left():

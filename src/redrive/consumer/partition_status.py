@@ -52,7 +52,7 @@ class PartitionsStatus:
         events: How many are taken in and not settled.
         size_bytes: What they hold in memory.
         let_go: How many of them wait without their bytes.
-        away: How many partitions are between two assignments.
+        suspended: How many partitions are between two assignments.
         paused: How many are not fetched, since enough of them is taken in.
         unchecked: Of how many the client has yet to check that their log was not cut back.
     """
@@ -61,6 +61,6 @@ class PartitionsStatus:
     events: int = 0
     size_bytes: int = 0
     let_go: int = 0
-    away: int = 0
+    suspended: int = 0
     paused: int = 0
     unchecked: int = 0

@@ -85,7 +85,7 @@ class _Held:
     committed: Committed = _NOTHING
     # The newest that was read, also before the commit.
     leader_epoch: int | None = None
-    away_since: float = 0.0
+    suspended_at: float = 0.0
     lately: Lately = field(default_factory=Lately)
 
 
@@ -149,7 +149,7 @@ class Partitions:
         self._clock = clock
         self._epochs: dict[TopicPartition, int] = {}
         self._held: dict[TopicPartition, _Held] = {}
-        self._away: dict[TopicPartition, _Held] = {}
+        self._suspended: dict[TopicPartition, _Held] = {}
         # Whether fetching must be told where to begin.
         self._expected: dict[TopicPartition, bool] = {}
         self._left: dict[TopicPartition, Reservations] = {}
@@ -217,7 +217,7 @@ class Partitions:
         return [tp for tp in self._news if tp in self._held]
 
     def _has_news(self, tp: TopicPartition) -> bool:
-        kept = self._held.get(tp) or self._away.get(tp)
+        kept = self._held.get(tp) or self._suspended.get(tp)
         return kept is not None and kept.ledger.has_news
 
     def ledger(self, tp: TopicPartition) -> PartitionLedger:
@@ -275,7 +275,7 @@ class Partitions:
     def keeps_epoch(self, tp: TopicPartition, epoch: int) -> bool:
         """Say the same of a partition and an epoch."""
         # In this order, and once more: a partition that comes back meanwhile is found, too.
-        kept = self._held.get(tp) or self._away.get(tp) or self._held.get(tp)
+        kept = self._held.get(tp) or self._suspended.get(tp) or self._held.get(tp)
         return kept is not None and kept.ledger.epoch == epoch
 
     def epochs(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -303,8 +303,8 @@ class Partitions:
             if held is not None:
                 # Where it ends when it comes back, the client tells anew.
                 held.end = 0
-                held.away_since = self._clock.monotonic()
-                self._away[tp] = held
+                held.suspended_at = self._clock.monotonic()
+                self._suspended[tp] = held
                 self._weigh(held.unsettled, 0)
                 self._to_look_at.add(tp)
                 # Last: other threads are to find it here or there. [P4]
@@ -313,14 +313,16 @@ class Partitions:
 
     def revoke_others(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Forget what is away and not among `tps`, which are all of ours; return the epochs."""
-        return self.lose(self._away.keys() - set(tps))
+        return self.lose(self._suspended.keys() - set(tps))
 
     def suspended_too_long(self) -> dict[TopicPartition, int]:
         """Forget what is away for longer than a session lasts; return the epochs."""
         before = self._clock.monotonic() - self._session_timeout_s
         # What is expected is ours again, however long its committed offset is not to be had. [P1]
-        away = {tp: self._away[tp] for tp in self._away.keys() - self._expected.keys()}
-        return self.lose([tp for tp, held in away.items() if held.away_since < before])
+        suspended = {
+            tp: self._suspended[tp] for tp in self._suspended.keys() - self._expected.keys()
+        }
+        return self.lose([tp for tp, held in suspended.items() if held.suspended_at < before])
 
     def find_forgotten(self, kafka: Log) -> None:
         """Expect what the client was assigned and nobody here knows of. [P1].
@@ -346,7 +348,7 @@ class Partitions:
         for tp in tps:
             self._expected.pop(tp, None)
             self._believe_again(tp)
-            held = self._held.get(tp) or self._away.get(tp)
+            held = self._held.get(tp) or self._suspended.get(tp)
             if held is not None:
                 lost[tp] = held.ledger.epoch
             self._forget(tp)
@@ -395,7 +397,7 @@ class Partitions:
                 if metadata and self._is_cut(metadata)
             }
         )
-        early = {p: self._away[p].ledger.epoch for p in waits if p in self._away}
+        early = {p: self._suspended[p].ledger.epoch for p in waits if p in self._suspended}
         for tp in early:
             self._forget(tp)
         ends = self._ends(kafka, found, all_metadata)
@@ -403,8 +405,10 @@ class Partitions:
         for tp, one in found.items():
             found[tp], all_metadata[tp] = self._up_to(tp, one, all_metadata[tp], ends[tp])
         self.opened += len(found)
-        back = [tp for tp, one in found.items() if self._is_back(tp, all_metadata[tp], one)]
-        lost = early | {tp: self._away[tp].ledger.epoch for tp in found if tp in self._away}
+        back = [tp for tp, one in found.items() if self._is_resumed(tp, all_metadata[tp], one)]
+        lost = early | {
+            tp: self._suspended[tp].ledger.epoch for tp in found if tp in self._suspended
+        }
         for tp, committed in found.items():
             must_seek = self._expected[tp] or (tp in of_group and not assigning)
             if must_seek and not kafka.seek(tp, _start(committed)):
@@ -555,15 +559,15 @@ class Partitions:
             return metadata.marks
         return None
 
-    def _is_back(
+    def _is_resumed(
         self, tp: TopicPartition, metadata: CommitMetadata | None, committed: Committed
     ) -> bool:
         """Take a partition back that nobody had meanwhile: whoever starts there signs first."""
-        if tp not in self._away or not self._is_ours(metadata):
+        if tp not in self._suspended or not self._is_ours(metadata):
             return False
-        held = self._held[tp] = self._away[tp]
+        held = self._held[tp] = self._suspended[tp]
         held.next = committed.offset or 0
-        del self._away[tp]
+        del self._suspended[tp]
         self._weigh(0, held.unsettled)
         self._changed(tp)
         if not self._closed:
@@ -862,7 +866,7 @@ class Partitions:
             self._unsettled,
             self._buffer.size_bytes,
             self._buffer.let_go,
-            away=len(self._away),
+            suspended=len(self._suspended),
             paused=sum(tp in self._held for tp in self._paused),
             unchecked=len(self._unchecked),
         )
@@ -946,13 +950,13 @@ class Partitions:
             self._news[record.tp] = None
 
     def _kept(self, tp: TopicPartition) -> _Held:
-        return self._held.get(tp) or self._away[tp]
+        return self._held.get(tp) or self._suspended[tp]
 
     def _forget(self, tp: TopicPartition) -> None:
         self._unchecked.discard(tp)
         if tp in self._held:
             self._weigh(self._held[tp].unsettled, 0)
-        held = self._held.pop(tp, None) or self._away.pop(tp, None)
+        held = self._held.pop(tp, None) or self._suspended.pop(tp, None)
         if held is not None:
             held.ledger.starts.close()
             self._left[tp] = held.ledger.starts

@@ -325,7 +325,7 @@ def waiting_in(parts: WorkerComponents) -> dict[Wait, Amount]:
         Wait.CHECKPOINTS: Amount(parts.checkpoints.waiting),
         Wait.OFFSETS: Amount(parts.partitions.expected),
         Wait.LOG_CHECK: Amount(status.unchecked),
-        Wait.REBALANCE: Amount(status.away),
+        Wait.REBALANCE: Amount(status.suspended),
         Wait.PAUSED: Amount(status.paused),
         Wait.LEADER: Amount(leaderless),
         Wait.TOPIC: Amount(len(absent.topics)),

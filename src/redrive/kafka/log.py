@@ -352,12 +352,12 @@ class PollThread:
             if not self._membership.may_wait():
                 raise
             log.warning("kafka.waiting_for_seat", error=str(error))
-            self._part(kafka, fenced=False)
+            self._give_up_partitions(kafka, fenced=False)
         except FencedError as error:
             if not self._membership.may_join_again():
                 raise
             log.warning("kafka.joining_again", error=str(error))
-            self._part(kafka, fenced=True)
+            self._give_up_partitions(kafka, fenced=True)
             return True
         except _OutdatedError:
             # It goes on with the certificates, addresses and passwords of its first day; a new one
@@ -368,7 +368,7 @@ class PollThread:
                 topic_made_anew=kafka.is_outdated,
             )
             self._membership.lost()
-            self._part(kafka, fenced=False)
+            self._give_up_partitions(kafka, fenced=False)
             return not self._stop.is_set()
         else:
             return False
@@ -386,7 +386,7 @@ class PollThread:
         else:
             consumer.close()
 
-    def _part(self, kafka: Log, *, fenced: bool) -> None:
+    def _give_up_partitions(self, kafka: Log, *, fenced: bool) -> None:
         if self._held or fenced:
             self._revoke(kafka, sorted(self._held), lost=True)
         self._listener.joins_anew(fenced=fenced)
