@@ -69,9 +69,9 @@ def is_blind_to_epochs() -> None:
 def counts_attempts_in_memory() -> None:
     """Leave failures and crashes out of what is committed."""
 
-    def forget(metadata: CommitMetadata, *, chars: int) -> str:
+    def forget(metadata: CommitMetadata, **limits: int) -> str:
         begun = {at: OffsetEntry(started=entry.started) for at, entry in metadata.entries.items()}
-        return encode(replace(metadata, entries=begun), chars=chars)
+        return encode(replace(metadata, entries=begun), **limits)
 
     patch(settle, encode=forget)
 

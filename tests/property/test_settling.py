@@ -748,7 +748,7 @@ def _small_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(commit_metadata, "_FIXED_BYTES", 23)
     monkeypatch.setattr(commit_metadata, "_ENTRY_WINDOW", 2)
-    monkeypatch.setattr(metadata_room, "MIN_NOTE_CHARS", SMALLEST_NOTE)
+    monkeypatch.setattr(metadata_room, "MIN_METADATA_CHARS", SMALLEST_NOTE)
 
 
 def _small_limit(dice: random.Random) -> int:
