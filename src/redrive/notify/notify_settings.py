@@ -43,7 +43,7 @@ class NotifyRuleSettings(BaseModel):
 
 
 class NotifySettings(BaseModel):
-    """Who is notified of dead letters, and how."""
+    """The rules, channels and limits of notifications."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
