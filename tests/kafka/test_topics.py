@@ -101,7 +101,7 @@ def test_missing_topics_are_named_and_not_created_by_the_check(settings: KafkaSe
 
     assert [finding.topic for finding in report.errors] == list(topic_names(settings))
     assert {finding.found for finding in report.errors} == {"missing"}
-    assert "redrive topics create" in report.errors[0].mend
+    assert "redrive topics create" in report.errors[0].fix
     assert again == report
 
 
@@ -148,7 +148,7 @@ def test_a_setting_that_could_lose_records_is_an_error_with_its_command(
     assert (finding.topic, finding.what) == (name, option)
     assert finding.severity is Severity.ERROR
     assert value in finding.found
-    assert f"--entity-name {name} --add-config {wanted}" in finding.mend
+    assert f"--entity-name {name} --add-config {wanted}" in finding.fix
 
 
 def test_retention_without_end_is_long_enough(admin: AdminClient, settings: KafkaSettings) -> None:
@@ -169,7 +169,7 @@ def test_letters_that_go_sooner_than_wanted_are_a_warning_with_its_command(
     assert report.errors == ()
     (finding,) = report.warnings
     assert (finding.topic, finding.what) == (settings.dlq_topic, "retention.ms")
-    assert finding.mend.endswith("--add-config retention.ms=2592000000")
+    assert finding.fix.endswith("--add-config retention.ms=2592000000")
 
 
 def test_the_letters_topic_gets_the_retention_that_is_wanted(
@@ -280,6 +280,6 @@ def test_a_user_that_may_not_read_the_letters_is_warned(guarded: LocalBroker) ->
     (finding,) = verify_topics(mine).findings
 
     assert (finding.topic, finding.severity) == (topics.dlq, Severity.WARNING)
-    assert f"--operation Read --topic {topics.dlq}" in finding.mend
+    assert f"--operation Read --topic {topics.dlq}" in finding.fix
     grant(guarded, "nobody", AclOperation.READ, topics.dlq)
     wait_until(lambda: not verify_topics(mine).findings, timeout_s=30, what="the right is there")

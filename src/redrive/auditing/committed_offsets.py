@@ -39,6 +39,6 @@ class FinishedOffsets:
         ahead = offset - self.offset
         return ahead < 0 or bool(self.past >> ahead & 1)
 
-    def lacks(self, offset: int) -> bool:
+    def leaves_open(self, offset: int) -> bool:
         """Whether it surely has not."""
         return not self.has(offset) and self.readable

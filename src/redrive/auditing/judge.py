@@ -233,7 +233,7 @@ class Judge:
             record,
             ended=ended,
             due=ended and seen,
-            unfinished=_finished(commits.after, record.tp).lacks(record.offset),
+            unfinished=_finished(commits.after, record.tp).leaves_open(record.offset),
         )
         self.events["ended" if ended else "open"] += 1
 

@@ -112,7 +112,7 @@ def _topics(_: Examined, broker: ReachedBroker) -> Iterator[DoctorFinding]:
     for found in broker.report.findings:
         level = FindingLevel.ERROR if found.severity is Severity.ERROR else FindingLevel.WARNING
         what = f"topic {found.topic!r}: {found.what} is {found.found}, must be {found.wanted}"
-        yield DoctorFinding(level, what, found.mend)
+        yield DoctorFinding(level, what, found.fix)
     if not broker.report.findings:
         counts = broker.report.partitions.items()
         told = ", ".join(f"{topic} ({count} partitions)" for topic, count in counts)

@@ -89,12 +89,12 @@ def judge_note_limit(limit_chars: int | None) -> Iterator[DoctorFinding]:
         return
     room = MetadataRoom(limit_chars)
     told = f"{NOTE_LIMIT_OPTION} of the brokers is {limit_chars}"
-    mend = f"leave {NOTE_LIMIT_OPTION} out of server.properties: it is 4096 then"
+    fix = f"leave {NOTE_LIMIT_OPTION} out of server.properties: it is 4096 then"
     if not room.entries:
         yield DoctorFinding(
             FindingLevel.ERROR,
             f"{told}, must be {MIN_METADATA_CHARS} or more: no worker starts",
-            mend,
+            fix,
         )
     elif limit_chars < MAX_METADATA_CHARS:
         yield DoctorFinding(
@@ -102,7 +102,7 @@ def judge_note_limit(limit_chars: int | None) -> Iterator[DoctorFinding]:
             f"{told}: of each partition {room.entries} events may run or wait for a retry at once, "
             f"not {MAX_ENTRIES}, and one that takes long lets the next {room.window} end before "
             f"it, not {WINDOW}",
-            mend,
+            fix,
         )
     else:
         yield DoctorFinding(

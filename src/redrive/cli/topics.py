@@ -82,7 +82,7 @@ def _finding(finding: TopicFinding) -> dict[str, str]:
         "what": finding.what,
         "found": finding.found,
         "wanted": finding.wanted,
-        "mend": finding.mend,
+        "mend": finding.fix,
     }
 
 

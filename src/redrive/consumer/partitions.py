@@ -549,7 +549,7 @@ class Partitions:
     ) -> Mapping[int, int] | None:
         """Return the marks of what was answered lately; None where the commit is of others.
 
-        Who sets a group's offset by hand, or copies it, may want the same answered again.
+        An offset that was set by hand, or copied, may mean that all is to be answered again.
         """
         metadata = decode(committed.metadata)
         if metadata is None:

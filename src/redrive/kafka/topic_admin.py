@@ -319,7 +319,7 @@ def _unread(settings: KafkaSettings, unread: Mapping[str, list[str]]) -> list[To
             what="the configuration",
             found=f"not readable ({reason})",
             wanted="readable",
-            mend="grant the right DescribeConfigs: run: kafka-acls.sh --bootstrap-server "
+            fix="grant the right DescribeConfigs: run: kafka-acls.sh --bootstrap-server "
             f"{settings.bootstrap_servers} --add --allow-principal User:<name> "
             f"--operation DescribeConfigs {' '.join(f'--topic {name}' for name in names)}",
             severity=Severity.WARNING,
@@ -333,7 +333,7 @@ def _closed_letters(
 ) -> list[TopicFinding]:
     if not rights or AclOperation.READ in rights:
         return []
-    mend = (
+    fix = (
         "redriven events are judged by the letters, and wait until they can be: grant the right "
         f"Read: run: kafka-acls.sh --bootstrap-server {settings.bootstrap_servers} --add "
         f"--allow-principal User:<name> --operation Read --topic {settings.dlq_topic}"
@@ -344,7 +344,7 @@ def _closed_letters(
             what="what this user may do",
             found="not to read it",
             wanted="to read it",
-            mend=mend,
+            fix=fix,
             severity=Severity.WARNING,
         )
     ]

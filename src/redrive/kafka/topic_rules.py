@@ -57,12 +57,12 @@ class TopicFinding:
     what: str
     found: str
     wanted: str
-    mend: str
+    fix: str
     severity: Severity
 
     def __str__(self) -> str:
         return (
-            f"topic {self.topic!r}: {self.what} is {self.found}, must be {self.wanted}; {self.mend}"
+            f"topic {self.topic!r}: {self.what} is {self.found}, must be {self.wanted}; {self.fix}"
         )
 
 
@@ -142,8 +142,8 @@ def judge_topics(
 def _missing(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[TopicFinding]:
     for topic in topic_names(settings):
         if topic not in found:
-            mend = "run: redrive topics create"
-            yield TopicFinding(topic, "the topic", "missing", "there", mend, Severity.ERROR)
+            fix = "run: redrive topics create"
+            yield TopicFinding(topic, "the topic", "missing", "there", fix, Severity.ERROR)
 
 
 def _partitions(settings: KafkaSettings, found: Mapping[str, TopicFacts]) -> Iterator[TopicFinding]:
